@@ -1,0 +1,199 @@
+"""The Gymnasium environment: the robot applies the action, the world steps, the task judges."""
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from sim.bodies import Bodies, Kind, Shape
+from sim.errors import BadLayout
+from sim.geodesic import field_of
+from sim.layout import Layout
+from sim.scenes import Scene, scenes
+from sim.task import ROBOT
+from sim.variation import Variation, Variations
+from sim.world import World
+
+FAR = 1e4  # bound of every length and speed in an observation [m, m/s]
+Observation = dict[str, np.ndarray]
+
+
+class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
+    """A scene as a Gymnasium environment.
+
+    Without `layout`, each reset draws one of the first `layouts` spaces of `split`. `reset(options=...)` takes "layout" (a
+    Layout), "index" (its number in the split), "variation" (a Variation) and "poses" ((M, 3) x, y, yaw of robot and loads).
+    """
+
+    metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 10}
+
+    def __init__(
+        self,
+        scene: str | Scene,
+        split: str = "train",
+        layout: Layout | None = None,
+        layouts: int = 1000,
+        variations: Variations | None = None,
+        render_mode: str | None = None,
+        render_size: tuple[int, int] = (480, 360),
+    ) -> None:
+        self.scene = scene if isinstance(scene, Scene) else scenes[scene]
+        self.render_mode = render_mode
+        self._render_size = render_size
+        self._split, self._layout, self._layouts = split, layout, layouts
+        self._variations = variations or self.scene.variations_of(split)
+        self._world: World | None = None
+        self.action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+        n, kinds = self.scene.movers + self.scene.max_static, np.iinfo(np.int8).max
+
+        def box(low: float, high: float, *shape: int) -> gymnasium.spaces.Box:
+            return gymnasium.spaces.Box(low, high, shape, np.float32)
+
+        self.observation_space = gymnasium.spaces.Dict(
+            {
+                "pose": box(-FAR, FAR, n, 7),
+                "twist": box(-FAR, FAR, n, 6),
+                "half_extents": box(0, FAR, n, 3),
+                "kind": gymnasium.spaces.Box(0, kinds, (n,), np.int8),
+                "shape": gymnasium.spaces.Box(0, kinds, (n,), np.int8),
+                "present": gymnasium.spaces.MultiBinary(n),
+                "goal": box(-FAR, FAR, 2),
+                "action_limits": box(0, FAR, 2),
+            }
+        )
+
+    def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
+        super().reset(seed=seed)
+        given = dict(options or {})
+        self.variation: Variation = given.get("variation") or self._variations.sample(self.np_random)
+        index = given.get("index", int(self.np_random.integers(self._layouts)))
+        self.layout: Layout = given.get("layout") or self._layout or self.scene.draw(self._split, index)
+        self._build(given.get("poses"))
+        self.steps = 0
+        self._queue = deque([np.zeros(2)] * self.variation.latency_steps)
+        self.field = field_of(self.bodies, self._fixed["goal"])
+        return self._observe(), self._judge(np.zeros(2))[1]
+
+    def _build(self, poses: np.ndarray | None) -> None:
+        scene, layout = self.scene, self.layout
+        loads = len(layout.loads)
+        if loads > scene.max_loads or len(layout.static_boxes) > scene.max_static:
+            raise BadLayout(
+                layout.name or layout.id,
+                [f"{loads} loads and {len(layout.boxes)} boxes; at most {scene.max_loads} and {scene.max_static - 4} are allowed"],
+            )
+        if self._world is None:
+            self._world = World(gui=self.render_mode == "human")
+        robot, load = scene.robot(self.variation), scene.load(self.variation)
+        self._world.build(robot, [load] * loads, layout.static_boxes)
+        self._fixed, self._count = _empty_observation(scene), 1 + loads
+        fixed, static = self._fixed, slice(scene.movers, scene.movers + len(layout.static_boxes))
+        fixed["half_extents"][ROBOT] = (robot.radius_m, robot.radius_m, robot.height_m / 2)
+        fixed["half_extents"][1 : self._count] = load.half_extents
+        fixed["kind"][1 : self._count] = Kind.LOAD
+        fixed["shape"][ROBOT] = Shape.CYLINDER
+        fixed["present"][: self._count] = 1
+        boxes = layout.static_boxes
+        fixed["pose"][static] = upright(boxes[:, :3], boxes[:, 5])
+        fixed["half_extents"][static] = boxes[:, 3:6]
+        fixed["kind"][static] = boxes[:, 6]
+        fixed["present"][static] = 1
+        fixed["goal"][:] = (layout.goal.x, layout.goal.y)
+        fixed["action_limits"][:] = (robot.limits.speed_m_s, robot.limits.turn_rad_s)
+        if poses is None:
+            poses = np.array([(p.x, p.y, p.yaw) for p in (layout.robot, *layout.loads)])
+        heights = np.array([self._world.robot_z_m, *[load.half_extents[2]] * loads])
+        self._world.place(upright(poses, heights), np.zeros((self._count, 6)))
+        self._read()
+
+    def _read(self) -> None:
+        """The true state of the movers into `bodies`."""
+        assert self._world is not None
+        poses, twists = self._world.movers()
+        self._fixed["pose"][: self._count] = poses
+        self._fixed["twist"][: self._count] = twists
+        self.bodies = Bodies.of(self._fixed)
+
+    def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        assert self._world is not None, "call reset first"
+        self._queue.append(np.clip(np.asarray(action, np.float64), -1, 1))
+        applied = self._queue.popleft()
+        self._world.step(float(applied[0]), float(applied[1]), self.scene.control_dt_s)
+        self.steps += 1
+        self._read()
+        cost, info = self._judge(applied)
+        return self._observe(), -cost, info["success"], self.steps >= self.scene.episode_steps, info
+
+    def _judge(self, action: np.ndarray) -> tuple[float, dict[str, Any]]:
+        assert self._world is not None
+        task, goal, hits = self.scene.task, self._fixed["goal"], self._world.hits()
+        cost = float(task.cost(self.bodies, action, goal, self.field))
+        x, y = self.bodies.pose[ROBOT, :2]
+        hall = self.layout.hall
+        inside = bool(hall.x < x < hall.x + hall.width and hall.y < y < hall.y + hall.depth)
+        static = [hit.force_n for hit in hits if hit.second >= self._count]
+        return cost, {
+            "cost": cost,
+            "success": bool(task.success(self.bodies, goal)),
+            "violations": task.violations(self.bodies, hits, inside),
+            "static_force_n": max(static, default=0.0),
+            "touching": any(hit.first == ROBOT and hit.second < self._count for hit in hits),
+        }
+
+    def _observe(self) -> Observation:
+        observation = {name: values.copy() for name, values in self._fixed.items()}
+        noise = self.variation.observation_noise
+        if noise > 0:
+            count = self._count
+            observation["pose"][:count, :2] += self.np_random.normal(0, noise, (count, 2))
+            turn = self.np_random.normal(0, noise, count) / 2
+            z, w = observation["pose"][:count, 5].copy(), observation["pose"][:count, 6].copy()
+            observation["pose"][:count, 5] = z * np.cos(turn) + w * np.sin(turn)
+            observation["pose"][:count, 6] = w * np.cos(turn) - z * np.sin(turn)
+            observation["twist"][:count] += self.np_random.normal(0, noise, (count, 6))
+        return observation
+
+    def render(self) -> np.ndarray | None:
+        if self.render_mode is None or self._world is None:
+            return None
+        hall = self.layout.hall
+        centre = (hall.x + hall.width / 2, hall.y + hall.depth / 2)
+        image = self._world.render(centre, max(hall.width, hall.depth), *self._render_size)
+        return image if self.render_mode == "rgb_array" else None
+
+    def close(self) -> None:
+        if self._world is not None:
+            self._world.close()
+            self._world = None
+
+
+def upright(places: np.ndarray, heights: np.ndarray) -> np.ndarray:
+    """Poses (M, 7) from x, y, yaw (M, 3) and the heights of the centres (M,)."""
+    half = places[:, 2] / 2
+    zero = np.zeros(len(places))
+    return np.column_stack([places[:, :2], heights, zero, zero, np.sin(half), np.cos(half)])
+
+
+def _empty_observation(scene: Scene) -> Observation:
+    n = scene.movers + scene.max_static
+    pose = np.zeros((n, 7), np.float32)
+    pose[:, 6] = 1
+    return {
+        "pose": pose,
+        "twist": np.zeros((n, 6), np.float32),
+        "half_extents": np.zeros((n, 3), np.float32),
+        "kind": np.zeros(n, np.int8),
+        "shape": np.zeros(n, np.int8),
+        "present": np.zeros(n, np.int8),
+        "goal": np.zeros(2, np.float32),
+        "action_limits": np.zeros(2, np.float32),
+    }
+
+
+def register_all() -> None:
+    """Give every scene its Gymnasium id."""
+    for name in scenes:
+        if scenes[name].gym_id not in gymnasium.registry:
+            gymnasium.register(scenes[name].gym_id, entry_point="sim.env:GroundEnv", kwargs={"scene": name})

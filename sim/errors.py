@@ -1,0 +1,30 @@
+"""The errors a user can cause, each told in one line."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class GroundError(Exception):
+    """A mistake in what came in (a name, a file, a value); the command line prints it and exits with 2."""
+
+
+class UnknownName(GroundError):
+    """A name that no registry knows."""
+
+    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        close = get_close_matches(name, names, n=1, cutoff=0.4)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        super().__init__(f"unknown {what} '{name}': {hint}known: {', '.join(names)}")
+
+
+class BadLayout(GroundError):
+    """A layout that cannot be simulated; `faults` has one line for each thing that is wrong."""
+
+    def __init__(self, source: str, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__(f"{source}: " + "; ".join(faults))
+
+
+class BadFile(GroundError):
+    """A file that is damaged, of another version, or not what it should be."""

@@ -1,0 +1,245 @@
+"""How far a load is from its goal, for a robot that can only push: a cost-to-go around obstacles, one per space and goal.
+
+A tote moves where the robot pushes it from, so the distance that matters is not the shortest path of the tote but the shortest
+*pushing* path. States are (tote cell, direction of pushing); the robot stands behind the tote, opposite to the direction. Edges
+push the tote one cell on, or walk the robot around it to the next direction. Where the robot's place is taken by a wall both are dear,
+so a tote flush against a wall is far from everything behind it, as it really is. Dijkstra from the goal gives metres to go.
+The same idea serves lattice planners for non-prehensile pushing (e.g. Lynch & Mason 1996, "Stable pushing").
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from array_api_compat import array_namespace
+from scipy.ndimage import distance_transform_edt, label
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import dijkstra
+
+from sim.bodies import Array, Bodies, Kind, closest_on_box, yaw_of
+from sim.reach import COARSE_M, driving_distances
+
+CELL_M = 0.1
+MOVES = ((1, 0), (2, 1), (1, 1), (1, 2), (0, 1), (-1, 2), (-1, 1), (-2, 1))  # cells; the other eight are their negatives
+OFFSETS = np.array([*MOVES, *((-x, -y) for x, y in MOVES)])
+ANGLES = np.unwrap(np.arctan2(OFFSETS[:, 1], OFFSETS[:, 0]))
+TURN_WEIGHT = 2.0  # walking around the tote, against pushing it, per metre
+BLOCKED_PUSH = 5.0  # how much dearer a push is when the robot has no room behind the tote
+BLOCKED_TURN = 3.0
+MARGIN_M = 0.15  # closer to obstacles than this beyond the bodies' own size costs extra
+ROBOT_SLACK_M = 0.02
+GRID_SLACK_M = 0.3  # grid paths are a little longer than straight ones
+
+
+@dataclass(frozen=True)
+class GeodesicField:
+    """Lookup tables over a grid; `origin` is the centre of cell (0, 0). Arrays are numpy or torch, all of one kind."""
+
+    origin: Array  # (2,) [m]
+    togo: Array  # (X, Y, 16) metres to go, by the load's cell and the direction it is pushed in
+    clearance: Array  # (X, Y) distance from the cell's centre to the nearest static box [m], negative inside
+    reachable: Array  # (X, Y, 16) bool: the robot can really push the load home from here
+    contact_m: Array  # () distance of the two centres while pushing [m]
+    reach: Array  # (X', Y', X', Y') metres to drive from a robot's to a load's coarse cell
+
+    def map(self, convert: Callable[[Array], Array]) -> "GeodesicField":
+        return replace(self, **{field.name: convert(getattr(self, field.name)) for field in fields(self)})
+
+    def cost_to_go(self, load_xy: Array, robot_xy: Array) -> Array:
+        """Metres to go for loads and robots (..., 2) -> (...): linear between cells and between directions."""
+        xp = array_namespace(load_xy)
+        nx, ny = self.clearance.shape
+        x, y, fx, fy = _cell((load_xy - self.origin) / CELL_M, nx, ny)
+        push = load_xy - robot_xy
+        turn = xp.atan2(push[..., 1], push[..., 0]) * (len(OFFSETS) / (2 * np.pi))
+        k = xp.floor(turn)
+        fk = turn - k
+        k = xp.astype(k, x.dtype) % len(OFFSETS)
+        k1 = (k + 1) % len(OFFSETS)
+        n = len(OFFSETS)
+        flat = xp.reshape(self.togo, (-1,))
+        at = (x * ny + y) * n
+
+        def plane(direction: Array) -> Array:
+            near = flat[at + direction] * (1 - fx) + flat[at + ny * n + direction] * fx
+            far = flat[at + n + direction] * (1 - fx) + flat[at + ny * n + n + direction] * fx
+            return near * (1 - fy) + far * fy
+
+        return plane(k) * (1 - fk) + plane(k1) * fk
+
+    def driving_distance(self, robot_xy: Array, load_xy: Array) -> Array:
+        """Metres (...) the robot has to drive to the load's centre; the straight line where nothing is in between."""
+        xp = array_namespace(robot_xy)
+        straight = xp.linalg.vector_norm(robot_xy - load_xy, axis=-1)
+        mx, my = self.reach.shape[:2]
+        corner = self.origin - CELL_M / 2 + COARSE_M / 2
+        at = (load_xy - corner) / COARSE_M + 0.5
+        lx = xp.astype(xp.clip(at[..., 0], 0, mx - 1), xp.int64)
+        ly = xp.astype(xp.clip(at[..., 1], 0, my - 1), xp.int64)
+        x, y, fx, fy = _cell((robot_xy - corner) / COARSE_M, mx, my)
+        flat = xp.reshape(self.reach, (-1,))
+        here, n = ((x * my + y) * mx + lx) * my + ly, mx * my
+        near = flat[here] * (1 - fx) + flat[here + my * n] * fx
+        far = flat[here + n] * (1 - fx) + flat[here + my * n + n] * fx
+        return xp.maximum(straight, near * (1 - fy) + far * fy - GRID_SLACK_M)
+
+    def clearance_at(self, xy: Array) -> Array:
+        """Distance to the nearest static box (...) [m] for points (..., 2)."""
+        grid, (nx, ny) = self.clearance, self.clearance.shape
+        x, y, fx, fy = _cell((xy - self.origin) / CELL_M, nx, ny)
+        near = grid[x, y] * (1 - fx) + grid[x + 1, y] * fx
+        far = grid[x, y + 1] * (1 - fx) + grid[x + 1, y + 1] * fx
+        return near * (1 - fy) + far * fy
+
+
+def _cell(at: Array, nx: int, ny: int) -> tuple[Array, Array, Array, Array]:
+    """Lower cell and the fractions above it, for grid coordinates (..., 2)."""
+    xp = array_namespace(at)
+    ax = xp.clip(at[..., 0], 0, nx - 1.001)
+    ay = xp.clip(at[..., 1], 0, ny - 1.001)
+    x, y = xp.astype(ax, xp.int64), xp.astype(ay, xp.int64)
+    return x, y, ax - x, ay - y
+
+
+_CACHE: OrderedDict[bytes, GeodesicField] = OrderedDict()
+_CACHE_SIZE = 64
+
+
+def field_of(bodies: Bodies, goal: np.ndarray) -> GeodesicField:
+    """The field of an observation's static bodies, first load and goal; computed once, then remembered."""
+    static = bodies.static
+    extents = np.asarray(bodies.half_extents, np.float64)
+    key = hashlib.blake2b(bodies.pose[static].tobytes())
+    for part in (extents[static], extents[:2], np.asarray(goal)):
+        key.update(part.tobytes())
+    name = key.digest()
+    if name in _CACHE:
+        _CACHE.move_to_end(name)
+        return _CACHE[name]
+    boxes = np.column_stack(
+        [bodies.pose[static, :2], yaw_of(bodies.pose[static, 3:]), extents[static, :2], bodies.kind[static]]
+    ).astype(np.float64)
+    _CACHE[name] = build_field(boxes, np.asarray(goal[:2], np.float64), extents[1], float(extents[0, 0]))
+    if len(_CACHE) > _CACHE_SIZE:
+        _CACHE.popitem(last=False)
+    return _CACHE[name]
+
+
+def build_field(boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robot_radius_m: float) -> GeodesicField:
+    """From static boxes (S, 6) x, y, yaw, half width, half depth, Kind; the hall is what the walls enclose."""
+    low, high = _hall(boxes)
+    shape = np.maximum(2, np.round((high - low) / CELL_M).astype(int))
+    origin = low + (high - low - (shape - 1) * CELL_M) / 2
+    axes = [origin[i] + CELL_M * np.arange(shape[i]) for i in range(2)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
+    clearance = clearance_of(points, boxes)
+    inner, outer = float(load_half[:2].min()), float(np.hypot(*load_half[:2]))
+    contact = robot_radius_m + float(load_half[:2].mean())
+    direction = OFFSETS / np.linalg.norm(OFFSETS, axis=1, keepdims=True)
+    room = np.stack([clearance_of(points - contact * d, boxes) for d in direction], -1) - robot_radius_m  # (X, Y, K)
+    load_free = clearance > inner
+    tight = np.maximum(0, outer + MARGIN_M - clearance)[..., None] + np.maximum(0, MARGIN_M - room)
+    graph = _Graph(load_free, room < ROBOT_SLACK_M, tight, contact)
+    near = np.linalg.norm(points - goal, axis=-1)
+    sources = np.argwhere(load_free & (near <= max(1.5 * CELL_M, near[load_free].min(initial=np.inf) + 1e-9)))
+    togo = graph.distances(sources, near, strict=False)
+    strict = np.isfinite(graph.distances(sources, near, strict=True))
+    coarse = [np.arange(origin[i] + (COARSE_M - CELL_M) / 2, high[i], COARSE_M) for i in range(2)]
+    spots = np.stack(np.meshgrid(*coarse, indexing="ij"), -1)
+    reach = driving_distances(clearance_of(spots, boxes) > robot_radius_m + ROBOT_SLACK_M)
+    return GeodesicField(
+        origin, _fill(togo, load_free).astype(np.float32), clearance.astype(np.float32), strict, np.array(contact), reach
+    )
+
+
+def start_fault(field: GeodesicField, load_xy: np.ndarray, robot_xy: np.ndarray, robot_radius_m: float = 0.3) -> str | None:
+    """Why a start cannot be solved, or None: the robot must reach a place from which it can push the load home."""
+    nx, ny = field.clearance.shape
+    cell = lambda xy: tuple(np.clip(np.round((xy - field.origin) / CELL_M).astype(int), 0, (nx - 1, ny - 1)))  # noqa: E731
+    ways = np.flatnonzero(field.reachable[cell(load_xy)])
+    if not len(ways):
+        return "no route on which the robot could push the load to the goal"
+    zones, _ = label(field.clearance > robot_radius_m + ROBOT_SLACK_M)
+    home = zones[cell(robot_xy)]
+    push = OFFSETS[ways] / np.linalg.norm(OFFSETS[ways], axis=1, keepdims=True)
+    if home == 0 or not any(zones[cell(load_xy - (float(field.contact_m) + 0.05) * d)] == home for d in push):
+        return "no route on which the robot could reach the load"
+    return None
+
+
+def clearance_of(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Signed distance [m] from points (..., 2) to the nearest of boxes (S, 5+), negative inside."""
+    best = np.full(points.shape[:-1], np.inf)
+    for x, y, yaw, half_width, half_depth in boxes[:, :5]:
+        offset = points - (x, y)
+        c, s = np.cos(yaw), np.sin(yaw)
+        dx = np.abs(c * offset[..., 0] + s * offset[..., 1]) - half_width
+        dy = np.abs(c * offset[..., 1] - s * offset[..., 0]) - half_depth
+        outside = np.hypot(np.maximum(dx, 0), np.maximum(dy, 0))
+        best = np.minimum(best, outside + np.minimum(np.maximum(dx, dy), 0))
+    return best
+
+
+def _hall(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper corner of the space that the outer walls (the first four boxes) enclose."""
+    walls = boxes[boxes[:, 5] == Kind.WALL][:4]
+    inside = walls[:, :2].mean(0)
+    faces = closest_on_box(inside, walls[:, :2], walls[:, 2], walls[:, 3:5])
+    return faces.min(0), faces.max(0)
+
+
+class _Graph:
+    """Edges between (cell, direction) states, kept as index arrays, so that costs can be set twice."""
+
+    def __init__(self, load_free: np.ndarray, blocked: np.ndarray, tight: np.ndarray, contact_m: float) -> None:
+        self.shape = blocked.shape
+        index = np.arange(blocked.size).reshape(self.shape)
+        turn = TURN_WEIGHT * contact_m * 2 * np.pi / len(OFFSETS)
+        tail, head, cost, hard = [], [], [], []
+        for k, (dx, dy) in enumerate(OFFSETS):
+            here, there = _shifted(self.shape[:2], dx, dy)
+            free = load_free[here] & load_free[there]
+            stuck = blocked[here][..., k] | blocked[there][..., k]
+            extra = 2 * (tight[here][..., k] + tight[there][..., k])
+            step = CELL_M * np.hypot(dx, dy) * (1 + extra + BLOCKED_PUSH * stuck)
+            for part, values in ((tail, index[here][..., k]), (head, index[there][..., k]), (cost, step), (hard, stuck)):
+                part.append(values[free])
+            for other in ((k + 1) % len(OFFSETS), (k - 1) % len(OFFSETS)):
+                stuck = blocked[..., k] | blocked[..., other]
+                step = turn * (1 + BLOCKED_TURN * stuck)
+                for part, values in ((tail, index[..., k]), (head, index[..., other]), (cost, step), (hard, stuck)):
+                    part.append(values[load_free])
+        self._tail, self._head = np.concatenate(tail), np.concatenate(head)
+        self._cost, self._hard = np.concatenate(cost), np.concatenate(hard)
+        self._index = index
+
+    def distances(self, sources: np.ndarray, start: np.ndarray, strict: bool) -> np.ndarray:
+        """Cost from each state to the source cells (G, 2); `strict` forbids what the robot has no room for."""
+        n = self._index.size
+        keep = ~self._hard if strict else np.ones(len(self._hard), bool)
+        ends = self._index[sources[:, 0], sources[:, 1]]  # (G, K)
+        first = np.repeat(start[sources[:, 0], sources[:, 1]] + 1e-6, len(OFFSETS))
+        tail = np.concatenate([self._tail[keep], ends.ravel()])
+        head = np.concatenate([self._head[keep], np.full(ends.size, n)])
+        cost = np.concatenate([self._cost[keep], first])
+        reverse = coo_array((cost, (head, tail)), shape=(n + 1, n + 1)).tocsr()
+        return dijkstra(reverse, indices=n)[:n].reshape(self.shape)
+
+
+def _shifted(shape: tuple[int, ...], dx: int, dy: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Slices of the cells that have a neighbour at (dx, dy), and of those neighbours."""
+    pairs = []
+    for size, d in zip(shape, (dx, dy), strict=True):
+        pairs.append((slice(max(0, -d), size - max(0, d)), slice(max(0, d), size + min(0, d))))
+    return (pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1])
+
+
+def _fill(togo: np.ndarray, load_free: np.ndarray) -> np.ndarray:
+    """Finite everywhere: cells the load cannot be in take the nearest good cell's value and more, so that costs still lead out."""
+    known = np.isfinite(togo).all(-1)
+    if not known.any():
+        return np.zeros_like(togo) + np.linalg.norm(togo.shape[:2]) * CELL_M
+    distance, nearest = distance_transform_edt(~known, return_indices=True)
+    return togo[nearest[0], nearest[1]] + 2 * CELL_M * distance[..., None]

@@ -1,0 +1,202 @@
+"""Layout: one space. Walls and racks as boxes, where robot and totes start, where the goal is; JSON in and out.
+
+The file format (all lengths in metres, angles in radians, every field but `name` and `boxes` required)::
+
+    {"format": "training-ground/layout", "version": 1, "name": "north hall",
+     "hall":  {"x": 0, "y": 0, "width": 6, "depth": 6},          # lower left corner and size of the free rectangle
+     "boxes": [{"x": 2, "y": 3, "yaw": 0, "width": 1.2, "depth": 0.6, "height": 1.6, "kind": "rack"}],
+     "robot": {"x": 1, "y": 1, "yaw": 0},
+     "loads": [{"x": 2, "y": 1.5, "yaw": 0}],                    # the first is the one to deliver
+     "goal":  {"x": 4, "y": 4.5}}
+
+`kind` is "rack" or "wall". Four outer walls are added around the hall by the simulator.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cattrs
+import numpy as np
+
+from sim.bodies import Kind, closest_on_box
+from sim.errors import BadLayout
+
+FORMAT = "training-ground/layout"
+VERSION = 1
+WALL_THICKNESS_M = 0.2
+WALL_HEIGHT_M = 1.0
+
+
+@dataclass(frozen=True)
+class Hall:
+    x: float
+    y: float
+    width: float
+    depth: float
+
+
+@dataclass(frozen=True)
+class Box:
+    x: float
+    y: float
+    width: float
+    depth: float
+    yaw: float = 0.0
+    height: float = 1.6
+    kind: str = "rack"
+
+
+@dataclass(frozen=True)
+class Pose:
+    x: float
+    y: float
+    yaw: float = 0.0
+
+
+@dataclass(frozen=True)
+class Point:
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One space and one task in it."""
+
+    hall: Hall
+    robot: Pose
+    loads: tuple[Pose, ...]
+    goal: Point
+    boxes: tuple[Box, ...] = ()
+    name: str = ""
+
+    @cached_property
+    def id(self) -> str:
+        """Hash of the content (the name left out): equal spaces have equal ids wherever they came from."""
+        content = asdict(self)
+        content.pop("name")
+        text = json.dumps(_rounded(content), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @cached_property
+    def static_boxes(self) -> np.ndarray:
+        """(S, 7) rows x, y, yaw, half width, half depth, half height, Kind; the four outer walls first."""
+        hall, t = self.hall, WALL_THICKNESS_M
+        cx, cy = hall.x + hall.width / 2, hall.y + hall.depth / 2
+        long, deep, high = hall.width / 2 + t, hall.depth / 2 + t, WALL_HEIGHT_M / 2
+        rows = [
+            (cx, hall.y - t / 2, 0, long, t / 2, high, Kind.WALL),
+            (cx, hall.y + hall.depth + t / 2, 0, long, t / 2, high, Kind.WALL),
+            (hall.x - t / 2, cy, 0, t / 2, deep, high, Kind.WALL),
+            (hall.x + hall.width + t / 2, cy, 0, t / 2, deep, high, Kind.WALL),
+        ]
+        for box in self.boxes:
+            kind = Kind.WALL if box.kind == "wall" else Kind.RACK
+            rows.append((box.x, box.y, box.yaw, box.width / 2, box.depth / 2, box.height / 2, kind))
+        return np.array(rows, dtype=np.float64)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format": FORMAT, "version": VERSION, **asdict(self)}
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(self.to_json(), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> "Layout":
+        """Read and check a file; BadLayout names every fault."""
+        try:
+            content = json.loads(path.read_text())
+        except OSError as error:
+            raise BadLayout(str(path), [f"cannot be read ({error.strerror})"]) from error
+        except ValueError as error:
+            raise BadLayout(str(path), [f"is not JSON ({error})"]) from error
+        return cls.from_json(content, str(path))
+
+    @classmethod
+    def from_json(cls, content: Any, source: str = "layout") -> "Layout":
+        if not isinstance(content, Mapping):
+            raise BadLayout(source, ["is not a JSON object"])
+        content = dict(content)
+        if content.pop("format", FORMAT) != FORMAT or content.pop("version", VERSION) != VERSION:
+            raise BadLayout(source, [f"format or version is not {FORMAT} {VERSION}"])
+        try:
+            layout = _CONVERTER.structure(content, cls)
+        except Exception as error:  # cattrs raises its own groups and whatever the fields raise
+            raise BadLayout(source, [_plain(line) for line in cattrs.transform_error(error)]) from error
+        faults = geometric_faults(layout)
+        if faults:
+            raise BadLayout(source, faults)
+        return layout
+
+
+def geometric_faults(layout: Layout, robot_radius_m: float = 0.3, load_radius_m: float = 0.2) -> list[str]:
+    """What is wrong with a layout's numbers, one line each: not finite, empty, outside the hall, overlapping."""
+    hall = layout.hall
+    named = [(f"boxes[{i}]", box) for i, box in enumerate(layout.boxes)]
+    placed = [("robot", layout.robot, robot_radius_m)]
+    placed += [(f"loads[{i}]", load, load_radius_m) for i, load in enumerate(layout.loads)]
+    placed += [("goal", layout.goal, load_radius_m)]
+    faults = []
+    for name, thing in [("hall", hall), *named, *((name, thing) for name, thing, _ in placed)]:
+        for field, value in asdict(thing).items():
+            if isinstance(value, float) and not np.isfinite(value):
+                faults.append(f"{name}.{field} is {value}, a finite number is needed")
+            elif isinstance(value, float) and abs(value) > 1e3:
+                faults.append(f"{name}.{field} is {value:g}, at most 1000 is allowed")
+            elif field in ("width", "depth", "height") and value <= 0:
+                faults.append(f"{name}.{field} is {value:g}, a positive length is needed")
+    for name, box in named:
+        if box.kind not in ("rack", "wall"):
+            faults.append(f"{name}.kind is '{box.kind}', 'rack' or 'wall' is needed")
+    if not layout.loads:
+        faults.append("loads is empty, at least one load is needed")
+    if faults:
+        return faults
+    for name, place, radius in placed:
+        xy = np.array([place.x, place.y])
+        if not (hall.x <= place.x <= hall.x + hall.width and hall.y <= place.y <= hall.y + hall.depth):
+            faults.append(f"{name} at ({place.x:g}, {place.y:g}) is outside the hall")
+            continue
+        boxes = layout.static_boxes
+        gaps = np.linalg.norm(closest_on_box(xy, boxes[:, :2], boxes[:, 2], boxes[:, 3:5]) - xy, axis=-1)
+        for index in np.flatnonzero(gaps < radius):
+            what = "an outer wall" if index < 4 else f"boxes[{index - 4}]"
+            faults.append(f"{name} at ({place.x:g}, {place.y:g}) overlaps {what} ({gaps[index]:.2f} m, {radius:g} m is needed)")
+    bodies = placed[:-1]
+    for i, (name, place, radius) in enumerate(bodies):
+        for other_name, other, other_radius in bodies[i + 1 :]:
+            gap = np.hypot(place.x - other.x, place.y - other.y)
+            if gap < radius + other_radius:
+                faults.append(f"{name} overlaps {other_name} ({gap:.2f} m between their centres, {radius + other_radius:g} m is needed)")
+    return faults
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 6) + 0.0  # -0.0 and 0.0 are one place
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return value
+
+
+def _number(value: Any, _: type) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r} is not a number")
+    return float(value)
+
+
+def _plain(line: str) -> str:
+    """cattrs' message with the path first: '$.robot.x: ...'."""
+    message, _, path = line.rpartition(" @ ")
+    return f"{path.removeprefix('$.').removeprefix('$') or 'file'}: {message}"
+
+
+_CONVERTER = cattrs.Converter(forbid_extra_keys=True)
+_CONVERTER.register_structure_hook(float, _number)

@@ -1,0 +1,57 @@
+"""Tasks: cost, success and violations as pure functions of bodies, one definition for environment, planner and report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from array_api_compat import array_namespace
+
+from sim.bodies import Array, Bodies, tilt_of
+from sim.geodesic import GeodesicField
+from sim.world import Hit
+
+ROBOT, LOAD = 0, 1  # indices into Bodies; the first load is the one to deliver
+
+
+@dataclass(frozen=True)
+class PushTask:
+    """Push the first load to the goal without hitting racks or walls."""
+
+    goal_radius_m: float = 0.15
+    hit_force_n: float = 50.0
+    clearance_m: float = 0.05  # the robot should keep this far from static boxes
+    approach_weight: float = 0.5  # a metre between robot and load, against a metre of pushing
+    clearance_weight: float = 10.0
+    tip_weight: float = 5.0
+
+    def cost(self, bodies: Bodies, action: Array, goal: Array, field: GeodesicField) -> Array:
+        """Metres to go (...): pushing cost-to-go of the load, the robot's way to it, closeness to static boxes.
+
+        action (..., 2) is not charged. Zero is ideal; the environment's reward is minus this.
+        """
+        xp = array_namespace(bodies.pose)
+        robot, load = bodies.pose[..., ROBOT, :2], bodies.pose[..., LOAD, :2]
+        apart = field.driving_distance(robot, load) - field.contact_m
+        gap = field.clearance_at(robot) - bodies.half_extents[..., ROBOT, 0]
+        tilt = 1 - tilt_of(bodies.pose[..., LOAD, 3:])
+        return (
+            field.cost_to_go(load, robot)
+            + self.approach_weight * xp.clip(apart, 0, None)
+            + self.clearance_weight * xp.clip(self.clearance_m - gap, 0, None)
+            + self.tip_weight * tilt
+        )
+
+    def success(self, bodies: Bodies, goal: Array) -> Array:
+        """(...) bool: the load's centre lies within the goal radius."""
+        xp = array_namespace(bodies.pose)
+        return xp.linalg.vector_norm(bodies.pose[..., LOAD, :2] - goal[..., :2], axis=-1) < self.goal_radius_m
+
+    def violations(self, bodies: Bodies, hits: Sequence[Hit], inside: bool) -> dict[str, bool]:
+        """What went wrong in one state: hard contact with static boxes, a tipped load, the robot outside the hall."""
+        movers = 1 + int((bodies.dynamic[1:]).sum())
+        hard = [hit for hit in hits if hit.second >= movers and hit.force_n > self.hit_force_n]
+        return {
+            "robot_hit": any(hit.first == ROBOT for hit in hard),
+            "load_hit": any(hit.first >= LOAD for hit in hard),
+            "load_tipped": bool(tilt_of(bodies.pose[LOAD, 3:]) < 0.8),
+            "robot_outside": not inside,
+        }

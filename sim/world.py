@@ -1,0 +1,155 @@
+"""World: one Bullet client with a robot, loads and the static boxes of a layout.
+
+Loads are multibodies and statics are not: only the multibody solver keeps sliding and spinning friction of a flat contact
+coupled (a tote that slides at 0.8 m/s and spins at 4 rad/s stops after 86 mm, theory says 91 mm; as a maximal-coordinates rigid
+body it stops after 66 mm). `ground bench` shows both, and that 10 solver iterations move a pushed tote as 50 do.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pybullet
+
+from sim.bodies import Kind
+from sim.robots.differential_drive import MOTOR_HZ, DifferentialDrive
+
+PHYSICS_HZ = 240
+SOLVER_ITERATIONS = 10
+FLOOR_FRICTION = 1.0  # Bullet multiplies the two bodies' coefficients, so a load's own is the pair's
+COLOURS = {Kind.LOAD: (0.85, 0.45, 0.1, 1), Kind.WALL: (0.75, 0.75, 0.75, 1), Kind.RACK: (0.35, 0.45, 0.55, 1)}
+
+
+@dataclass(frozen=True)
+class LoadBody:
+    """A box that can be pushed."""
+
+    half_extents: tuple[float, float, float]
+    mass_kg: float
+    friction: float
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A contact between a moving and a static body, or between two moving ones; indices into the bodies' order."""
+
+    first: int
+    second: int
+    force_n: float
+
+
+class World:
+    """Physics of one scene at a time; `build` starts from nothing, so equal inputs give equal bytes."""
+
+    def __init__(self, gui: bool = False) -> None:
+        self._client = pybullet.connect(pybullet.GUI if gui else pybullet.DIRECT)
+        if self._client < 0:
+            raise RuntimeError("Bullet gave no client")
+
+    def close(self) -> None:
+        if self._client >= 0 and pybullet.isConnected(self._client):
+            pybullet.disconnect(self._client)
+        self._client = -1
+
+    def build(self, robot: DifferentialDrive, loads: list[LoadBody], static_boxes: np.ndarray) -> None:
+        """A fresh world: robot, loads, static boxes (S, 7) as in Layout.static_boxes. Place the movers with `place`."""
+        client = self._client
+        pybullet.resetSimulation(physicsClientId=client)
+        pybullet.setGravity(0, 0, -9.81, physicsClientId=client)
+        pybullet.setPhysicsEngineParameter(
+            fixedTimeStep=1 / PHYSICS_HZ,
+            numSolverIterations=SOLVER_ITERATIONS,
+            deterministicOverlappingPairs=1,
+            physicsClientId=client,
+        )
+        low, high = static_boxes[:, :2].min(0), static_boxes[:, :2].max(0)
+        half = [*((high - low) / 2 + 1), 0.5]
+        floor = self._box(half, [*((high + low) / 2), -0.5], 0, (0.92, 0.92, 0.9, 1), mass=0)
+        pybullet.changeDynamics(floor, -1, lateralFriction=FLOOR_FRICTION, physicsClientId=client)
+        self._static = [
+            self._box(row[3:6], [row[0], row[1], row[5]], row[2], COLOURS[Kind(int(row[6]))], mass=0) for row in static_boxes
+        ]
+        self._loads = [self._box(load.half_extents, [0, 0, 0], 0, COLOURS[Kind.LOAD], load.mass_kg) for load in loads]
+        for body, load in zip(self._loads, loads, strict=True):
+            pybullet.changeDynamics(
+                body, -1, lateralFriction=load.friction, linearDamping=0, angularDamping=0, physicsClientId=client
+            )
+        self._robot = robot
+        robot.spawn(client)
+        movers = [robot.body, *self._loads]
+        self._index = {body: index for index, body in enumerate(movers)}
+        self._index |= {body: len(movers) + index for index, body in enumerate(self._static)}
+        self.robot_z_m = robot.height_m / 2 + 0.03
+
+    def _box(self, half: np.ndarray, position: list[float], yaw: float, colour: tuple[float, ...], mass: float) -> int:
+        half = [float(h) for h in half]
+        shape = pybullet.createCollisionShape(pybullet.GEOM_BOX, halfExtents=half, physicsClientId=self._client)
+        look = pybullet.createVisualShape(pybullet.GEOM_BOX, halfExtents=half, rgbaColor=colour, physicsClientId=self._client)
+        return pybullet.createMultiBody(
+            mass,
+            shape,
+            look,
+            [float(x) for x in position],
+            [0, 0, math.sin(yaw / 2), math.cos(yaw / 2)],
+            useMaximalCoordinates=mass == 0,
+            physicsClientId=self._client,
+        )
+
+    def place(self, pose: np.ndarray, twist: np.ndarray) -> None:
+        """Set poses (M, 7) and twists (M, 6) of the robot and the loads."""
+        self._robot.place(pose[0], twist[0])
+        for body, p, v in zip(self._loads, pose[1:].tolist(), twist[1:].tolist(), strict=True):
+            pybullet.resetBasePositionAndOrientation(body, p[:3], p[3:], physicsClientId=self._client)
+            pybullet.resetBaseVelocity(body, v[:3], v[3:], physicsClientId=self._client)
+
+    def step(self, forward: float, turn: float, duration_s: float) -> None:
+        """Drive for one control period."""
+        client, step = self._client, pybullet.stepSimulation
+        for _ in range(round(duration_s * MOTOR_HZ)):
+            self._robot.drive(forward, turn)
+            for _ in range(int(PHYSICS_HZ / MOTOR_HZ)):
+                step(client)
+
+    def movers(self) -> tuple[list[list[float]], list[list[float]]]:
+        """Poses (M × 7) and twists (M × 6) of the robot and the loads, as plain lists."""
+        (x, y, yaw), (vx, vy, turning) = self._robot.motion()
+        poses = [[x, y, self.robot_z_m, 0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2)]]
+        twists = [[vx, vy, 0.0, 0.0, 0.0, turning]]
+        for body in self._loads:
+            position, orientation = pybullet.getBasePositionAndOrientation(body, self._client)
+            linear, angular = pybullet.getBaseVelocity(body, self._client)
+            poses.append([*position, *orientation])
+            twists.append([*linear, *angular])
+        return poses, twists
+
+    def hits(self) -> list[Hit]:
+        """Contacts of the movers now, the floor left out, with the normal force of each pair [N]."""
+        forces: dict[tuple[int, int], float] = {}
+        for index, body in enumerate([self._robot.body, *self._loads]):
+            for contact in pybullet.getContactPoints(body, physicsClientId=self._client):
+                other = self._index.get(contact[2] if contact[1] == body else contact[1])
+                if other is not None and other > index:
+                    forces[index, other] = forces.get((index, other), 0.0) + contact[9]
+        return [Hit(first, second, force) for (first, second), force in forces.items()]
+
+    def save(self) -> int:
+        """Remember this state; give the number back to `restore`, then `forget` it."""
+        return int(pybullet.saveState(physicsClientId=self._client))
+
+    def restore(self, snapshot: int) -> None:
+        """Go back to a saved state. Close, not bit-exact once bodies touch: for imagining, not for reproducing."""
+        pybullet.restoreState(stateId=snapshot, physicsClientId=self._client)
+
+    def forget(self, snapshot: int) -> None:
+        pybullet.removeState(snapshot, physicsClientId=self._client)
+
+    def render(self, centre: tuple[float, float], span_m: float, width: int, height: int) -> np.ndarray:
+        """An RGB picture (height, width, 3) uint8 from above and behind."""
+        view = pybullet.computeViewMatrix(
+            [centre[0], centre[1] - 0.35 * span_m, 1.15 * span_m], [centre[0], centre[1], 0], [0, 1, 0]
+        )
+        projection = pybullet.computeProjectionMatrixFOV(50, width / height, 0.1, 6 * span_m)
+        image = pybullet.getCameraImage(
+            width, height, view, projection, renderer=pybullet.ER_TINY_RENDERER, physicsClientId=self._client
+        )
+        return np.reshape(np.asarray(image[2], np.uint8), (height, width, 4))[:, :, :3]
