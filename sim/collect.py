@@ -1,0 +1,254 @@
+"""Scene + behaviours + seed → episodes on disk, in worker processes, the same bytes for any number of workers.
+
+A shard is one job: its randomness comes from (seed, shard number) alone. A finished shard is never made again.
+"""
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sim.dataset import MANIFEST, Dataset, Episode, new_manifest, read_shard, save_manifest, write_shard
+from sim.env import GroundEnv
+from sim.errors import BadFile, GroundError, UnknownName
+from sim.files import digest, in_use
+from sim.geodesic import clearance_of
+from sim.policy import BEHAVIOURS, EpisodeStart, Policy, PolicyFactory
+from sim.scenes import scenes
+from sim.variation import Variations
+
+NEAR_START = 0.6  # share of episodes that begin with the robot beside the load, where contact is soon
+HORIZON = {"smooth-random": 60, "random": 60, "approach-and-push": 120}  # steps; others may use the whole episode
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """What to collect. Equal configs give equal bytes."""
+
+    scene: str = "logistics/tote-push"
+    steps: int = 60_000
+    seed: int = 0
+    split: str = "train"
+    behaviours: tuple[tuple[str, float], ...] = (("smooth-random", 0.2), ("approach-and-push", 0.5), ("scripted-noisy", 0.3))
+    variations: tuple[str, ...] = ()
+    shard_steps: int = 2000
+    layouts_per_shard: int = 8
+
+    def __post_init__(self) -> None:
+        if self.steps < self.shard_steps or self.shard_steps < 100:
+            raise GroundError(f"steps {self.steps} must be at least one shard of {self.shard_steps}, a shard at least 100")
+        if not self.behaviours or any(weight <= 0 for _, weight in self.behaviours):
+            raise GroundError("behaviours need positive weights")
+        if self.split != "train" and self.split != "val":
+            raise GroundError(f"data is collected in the splits train and val, not in '{self.split}': the others are for evaluation")
+
+    @property
+    def shards(self) -> int:
+        return -(-self.steps // self.shard_steps)
+
+
+Progress = Callable[[int, int], None]  # steps done, steps in all
+
+
+def collect(
+    config: CollectConfig,
+    path: Path,
+    workers: int = 2,
+    extra: Mapping[str, PolicyFactory] | None = None,
+    tags: Mapping[str, str] | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Dataset:
+    """Fill `path` with the shards that are missing; `extra` adds behaviours (a planner), `tags` says which model they use."""
+    Variations.parse(config.variations)
+    for name, _ in config.behaviours:
+        if name not in BEHAVIOURS and name not in (extra or {}):
+            raise UnknownName("behaviour", name, [*BEHAVIOURS, *(extra or {})])
+    with in_use(path):
+        manifest = _begin(config, path, dict(tags or {}))
+        _adopt(path, manifest, config)
+        missing = [k for k in range(config.shards) if _shard_name(k) not in manifest["shards"]]
+        total, done = config.shards * config.shard_steps, (config.shards - len(missing)) * config.shard_steps
+        progress(done, total)
+        jobs = [(config, path / _shard_name(k), k, dict(extra or {})) for k in missing]
+        for number in _run(jobs, min(workers, len(missing))):
+            manifest["shards"][_shard_name(number)] = _entry(path / _shard_name(number))
+            manifest["shards"] = dict(sorted(manifest["shards"].items()))
+            save_manifest(path, manifest)
+            done += config.shard_steps
+            progress(done, total)
+    return Dataset.open(path)
+
+
+def _run(jobs: list[tuple[Any, ...]], workers: int) -> Any:
+    """Numbers of finished shards as they come; one worker runs in this process."""
+    if workers <= 1:
+        for job in jobs:
+            yield make_shard(*job)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=quiet_worker) as pool:
+        futures = [pool.submit(make_shard, *job) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            for process in pool._processes.values():  # a shard in the making is not worth waiting for
+                process.terminate()
+            raise
+
+
+def quiet_worker() -> None:
+    """Ctrl-C goes to the parent alone, which stops its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _shard_name(number: int) -> str:
+    return f"shard-{number:05d}.parquet"
+
+
+def _entry(file: Path) -> dict[str, Any]:
+    episodes = read_shard(file)
+    return {
+        "sha256": digest(file),
+        "steps": sum(len(episode) for episode in episodes),
+        "episodes": len(episodes),
+        "layout_ids": sorted({episode.layout.id for episode in episodes}),
+        "behaviours": {name: sum(len(e) for e in episodes if e.behaviour == name) for name in {e.behaviour for e in episodes}},
+        "bytes": file.stat().st_size,
+    }
+
+
+def _begin(config: CollectConfig, path: Path, tags: dict[str, str]) -> dict[str, Any]:
+    wanted = new_manifest(
+        {
+            "scene": config.scene,
+            "control_dt_s": scenes[config.scene].control_dt_s,
+            "physics": "240 Hz, 10 solver iterations",
+            "seed": config.seed,
+            "split": config.split,
+            "behaviours": dict(config.behaviours),
+            "variations": list(config.variations),
+            "shard_steps": config.shard_steps,
+            "layouts_per_shard": config.layouts_per_shard,
+            "tags": tags,
+        }
+    )
+    if not (path / MANIFEST).exists():
+        save_manifest(path, wanted)
+        return wanted
+    found = Dataset.open(path).manifest
+    other = sorted(key for key in wanted if key != "shards" and found.get(key) != wanted[key])
+    if other:
+        raise GroundError(f"{path} holds a dataset with another {', '.join(other)}: choose another directory")
+    return found
+
+
+def _adopt(path: Path, manifest: dict[str, Any], config: CollectConfig) -> None:
+    """Keep whole shards that a killed run had no time to note; drop notes of shards that are gone or damaged."""
+    for name in [name for name in manifest["shards"] if not (path / name).exists()]:
+        del manifest["shards"][name]
+    for number in range(config.shards):
+        file = path / _shard_name(number)
+        if file.exists():
+            try:
+                manifest["shards"][file.name] = _entry(file)
+            except BadFile:
+                file.unlink()
+                manifest["shards"].pop(file.name, None)
+    save_manifest(path, manifest)
+
+
+def make_shard(config: CollectConfig, file: Path, number: int, extra: dict[str, PolicyFactory]) -> int:
+    """Run episodes until the shard's rows are full; the last one is cut short."""
+    rng = np.random.default_rng([config.seed, number])
+    env = _env(config)
+    names = [name for name, _ in config.behaviours]
+    weights = np.array([weight for _, weight in config.behaviours])
+    first_layout = number * config.layouts_per_shard
+    episodes: list[Episode] = []
+    left = config.shard_steps
+    while left > 1:
+        name = str(rng.choice(names, p=weights / weights.sum()))
+        layout = first_layout + int(rng.integers(config.layouts_per_shard))
+        steps = min(left, HORIZON.get(name, env.scene.episode_steps)) - 1
+        policy = _policy(name, extra.get(name) or BEHAVIOURS[name])
+        episodes.append(_episode(env, policy, name, layout, steps, rng, config.split))
+        left -= len(episodes[-1])
+    write_shard(file, episodes, first_episode=number * 10_000, movers=env.scene.movers)
+    return number
+
+
+@lru_cache(maxsize=1)
+def _env(config: CollectConfig) -> GroundEnv:
+    varied = Variations.parse(config.variations) if config.variations else None
+    return GroundEnv(config.scene, config.split, variations=varied)
+
+
+@lru_cache(maxsize=16)
+def _policy(name: str, factory: PolicyFactory) -> Policy:
+    return factory()
+
+
+def _episode(
+    env: GroundEnv, policy: Policy, name: str, index: int, steps: int, rng: np.random.Generator, split: str
+) -> Episode:
+    seed = int(rng.integers(2**31))
+    layout = env.scene.draw(split, index)
+    poses = _random_start(layout, rng) if rng.random() < NEAR_START else None
+    observation, info = env.reset(seed=seed, options={"layout": layout, "poses": poses})
+    policy.begin(EpisodeStart(seed, layout, env.variation))
+    rows = []
+    success = info["success"]
+    for _ in range(steps):
+        action, _ = policy.predict(observation, deterministic=False)
+        rows.append((*_truth(env), action, info))
+        observation, _, success, truncated, info = env.step(action)
+        if success or truncated:
+            break
+    rows.append((*_truth(env), np.zeros(2), info))
+    pose, twist, action, infos = zip(*rows, strict=True)
+    movers = len(pose[0])
+    return Episode(
+        layout=layout,
+        seed=seed,
+        behaviour=name,
+        variation=env.variation,
+        half_extents=env.bodies.half_extents[:movers].copy(),
+        pose=np.stack(pose),
+        twist=np.stack(twist),
+        action=np.stack(action),
+        cost=np.array([info["cost"] for info in infos]),
+        touching=np.array([info["touching"] for info in infos]),
+        static_force_n=np.array([info["static_force_n"] for info in infos]),
+        success=bool(success),
+    )
+
+
+def _truth(env: GroundEnv) -> tuple[np.ndarray, np.ndarray]:
+    movers = int(env.bodies.dynamic.sum())
+    return env.bodies.pose[:movers].copy(), env.bodies.twist[:movers].copy()
+
+
+def _random_start(layout: Any, rng: np.random.Generator) -> np.ndarray | None:
+    """Loads anywhere with room, the robot beside the first one; None where 200 tries find nothing."""
+    hall, boxes = layout.hall, layout.static_boxes
+    for _ in range(200):
+        loads = rng.uniform((hall.x, hall.y), (hall.x + hall.width, hall.y + hall.depth), (len(layout.loads), 2))
+        bearing = rng.uniform(-np.pi, np.pi)
+        robot = loads[0] + rng.uniform(0.65, 1.3) * np.array([np.cos(bearing), np.sin(bearing)])
+        places = np.vstack([robot, loads])
+        room = clearance_of(places, boxes) - np.array([0.31, *[0.33] * len(loads)])
+        gaps = np.linalg.norm(places[:, None] - places[None], axis=-1)[np.triu_indices(len(places), 1)]
+        if room.min() > 0 and gaps.min() > 0.64:
+            return np.column_stack([places, rng.uniform(-np.pi, np.pi, len(places))])
+    return None
+
+
