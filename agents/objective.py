@@ -1,0 +1,55 @@
+"""Model + task cost + candidate actions → cost of each candidate."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sim.bodies import Bodies
+from sim.geodesic import GeodesicField, field_of
+from sim.task import PushTask
+from worldmodels.model import WorldModel
+
+TERMINAL_WEIGHT = 1.0  # of the last step's cost, against the mean of all steps
+
+
+@dataclass(frozen=True)
+class Imagined:
+    """What candidates are expected to do."""
+
+    costs: Tensor  # (B,) one number per candidate [m]
+    running: Tensor  # (B, H) cost of each step, zero once the goal is reached [m]
+    bodies: Bodies  # (B, H, M, ...)
+
+
+class Objective:
+    """The task's cost along imagined futures: its mean, plus the last step's, which stands for all that comes later."""
+
+    def __init__(self, model: WorldModel[Any], task: PushTask) -> None:
+        self.model, self._task = model, task
+        self._field: tuple[GeodesicField, GeodesicField] | None = None
+
+    def begin(self, observation: Mapping[str, np.ndarray]) -> None:
+        """Look at the present: the model's first state, and the field of this space and goal."""
+        self._state = self.model.begin(observation)
+        field = field_of(Bodies.of(observation), observation["goal"])
+        if self._field is None or self._field[0] is not field:
+            self._field = (field, field.map(lambda values: torch.as_tensor(np.asarray(values)).to(_kind(values))))
+        self._goal = torch.as_tensor(observation["goal"])
+
+    @torch.inference_mode()
+    def evaluate(self, actions: Tensor) -> Imagined:
+        """Candidates (B, H, A) from the state given to `begin`."""
+        assert self._field is not None, "call begin first"
+        bodies = self.model.rollout(self._state, actions)
+        running = self._task.cost(bodies, actions, self._goal, self._field[1])
+        done = torch.cummax(self._task.success(bodies, self._goal).to(running.dtype), 1).values
+        running = running * (1 - done)
+        return Imagined(running.mean(1) + TERMINAL_WEIGHT * running[:, -1], running, bodies)
+
+
+def _kind(values: np.ndarray) -> torch.dtype:
+    return torch.bool if np.asarray(values).dtype == bool else torch.float32

@@ -1,0 +1,82 @@
+"""One file per search method: how to propose candidate action sequences, and how to learn from their costs."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sim.errors import GroundError
+from sim.registry import Registry
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A diagonal Gaussian over action sequences."""
+
+    mean: Tensor  # (H, A)
+    std: Tensor  # (H, A)
+
+    def shifted(self) -> "Proposal":
+        """One control step later: the first action is spent, the last one is repeated."""
+        return Proposal(torch.cat([self.mean[1:], self.mean[-1:]]), torch.cat([self.std[1:], self.std[-1:]]))
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Budget and spread of a search. One decision costs samples × horizon × iterations model steps."""
+
+    samples: int = 128
+    iterations: int = 2
+    horizon: int = 25
+    std: float = 0.6
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "iterations", "horizon"):
+            if getattr(self, name) < 1:
+                raise GroundError(f"search {name} {getattr(self, name)} must be at least 1")
+        if not 0 < self.std <= 10:
+            raise GroundError(f"search std {self.std} must be in (0, 10]")
+
+
+class SearchMethod(ABC):
+    """`propose` and `update` are all that distinguishes one method from another; the planner's loop is shared."""
+
+    def __init__(self, config: SearchConfig | None = None) -> None:
+        self.config = config or SearchConfig()
+
+    def start(self, action_size: int) -> Proposal:
+        shape = (self.config.horizon, action_size)
+        return Proposal(torch.zeros(shape), torch.full(shape, self.config.std))
+
+    @abstractmethod
+    def propose(self, proposal: Proposal, generator: torch.Generator) -> Tensor:
+        """Candidates (B, H, A) in [-1, 1]; the first one is the proposal's mean."""
+
+    @abstractmethod
+    def update(self, proposal: Proposal, candidates: Tensor, costs: Tensor) -> Proposal:
+        """The next proposal, from candidates (B, H, A) and their costs (B,)."""
+
+    def renew(self, proposal: Proposal) -> Proposal:
+        """The warm start of the next decision: the mean moved on in time, the spread as at the start."""
+        return Proposal(proposal.shifted().mean, torch.full_like(proposal.std, self.config.std))
+
+
+def spline_basis(horizon: int, knots: int) -> Tensor:
+    """(H, K) weights that interpolate K knots linearly over H steps: smooth noise from few numbers."""
+    at = torch.linspace(0, knots - 1, horizon)[:, None]
+    return (1 - (at - torch.arange(knots)).abs()).clamp(min=0)
+
+
+def gaussian(proposal: Proposal, samples: int, generator: torch.Generator, basis: Tensor | None = None) -> Tensor:
+    """The mean and samples - 1 draws around it, clipped to the action limits; smooth in time where a basis is given."""
+    horizon, actions = proposal.mean.shape
+    if basis is None:
+        noise = torch.randn(samples, horizon, actions, generator=generator)
+    else:
+        noise = basis @ torch.randn(samples, basis.shape[1], actions, generator=generator)
+    noise[0] = 0
+    return (proposal.mean + noise * proposal.std).clamp(-1, 1)
+
+
+searches: Registry[type[SearchMethod]] = Registry("search method", "agents.search")

@@ -1,0 +1,22 @@
+"""cem: refit a Gaussian to the best tenth (Rubinstein 1999, "The cross-entropy method"; as in PETS, Chua et al. 2018)."""
+
+import torch
+from torch import Tensor
+
+from agents.search import Proposal, SearchMethod, gaussian, searches
+
+ELITES = 0.1
+KEEP = 0.1  # of the old mean and spread in the new ones
+LEAST_STD = 0.05
+
+
+@searches.add("cem")
+class CrossEntropy(SearchMethod):
+    def propose(self, proposal: Proposal, generator: torch.Generator) -> Tensor:
+        return gaussian(proposal, self.config.samples, generator)
+
+    def update(self, proposal: Proposal, candidates: Tensor, costs: Tensor) -> Proposal:
+        elites = candidates[costs.topk(max(2, int(ELITES * len(costs))), largest=False).indices]
+        mean = torch.lerp(elites.mean(0), proposal.mean, KEEP)
+        std = torch.lerp(elites.std(0), proposal.std, KEEP).clamp(min=LEAST_STD)
+        return Proposal(mean, std)

@@ -1,0 +1,148 @@
+"""Bodies that stay on the floor, as complex numbers: position and velocity x + iy, heading e^(i yaw).
+
+Turning a frame is then one multiplication, which keeps models short, exactly equivariant, and cheap: on the small batches of a
+planner the number of tensor operations is the cost. Height, roll and pitch are held.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sim.bodies import Bodies, Kind, Shape, quaternion_of
+
+KINDS = 2  # robot, load
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What does not change while time goes on. Leading size E is the batch, or 1 for one scene imagined many times."""
+
+    core: Tensor  # (E, M, 2) half extents of each mover's box; zero for a cylinder [m]
+    rounding: Tensor  # (E, M) radius around the box; zero for a box [m]
+    kind: Tensor  # (E, M, KINDS) one-hot
+    present: Tensor  # (E, M) 1 or 0
+    height: Tensor  # (E, M) of the centre [m]
+    half_extents: Tensor  # (E, M, 3) [m]
+    static_centre: Tensor  # (E, S) complex [m]
+    static_heading: Tensor  # (E, S) complex
+    static_half: Tensor  # (E, S, 2) [m]
+    static_present: Tensor  # (E, S)
+    limits: Tensor  # (E, 2) speed and turning speed at action 1 [m/s, rad/s]
+
+
+@dataclass(frozen=True)
+class PlanarState:
+    """B scenes of M movers, the robot first."""
+
+    position: Tensor  # (B, M) complex [m]
+    heading: Tensor  # (B, M) complex, unit
+    velocity: Tensor  # (B, M) complex, world frame [m/s]
+    spin: Tensor  # (B, M) [rad/s]
+    around: Surroundings
+
+    def expand(self, batch: int) -> "PlanarState":
+        """One scene, `batch` times; the surroundings are shared."""
+        return replace(
+            self, **{name: getattr(self, name).expand(batch, -1) for name in ("position", "heading", "velocity", "spin")}
+        )
+
+    def moved(self, displacement: Tensor, turn: Tensor, velocity: Tensor, spin: Tensor) -> "PlanarState":
+        """The next state, from displacement and velocity (B, M) complex in each body's own frame and turn (B, M) [rad]."""
+        return PlanarState(
+            position=self.position + displacement * self.heading,
+            heading=self.heading * torch.polar(torch.ones_like(turn), turn),
+            velocity=velocity * self.heading,
+            spin=spin,
+            around=self.around,
+        )
+
+
+def surroundings_of(parts: Mapping[str, np.ndarray], movers: np.ndarray, statics: np.ndarray) -> Surroundings:
+    """From batched observation arrays (E, N, ...) and index arrays into N."""
+
+    def tensor(values: np.ndarray) -> Tensor:
+        return torch.as_tensor(np.ascontiguousarray(values, np.float32))
+
+    half = parts["half_extents"]
+    round_ = parts["shape"][:, movers] == Shape.CYLINDER
+    pose = parts["pose"][:, statics]
+    return Surroundings(
+        core=tensor(np.where(round_[..., None], 0, half[:, movers, :2])),
+        rounding=tensor(np.where(round_, half[:, movers, 0], 0)),
+        kind=tensor(np.stack([parts["kind"][:, movers] == kind for kind in (Kind.ROBOT, Kind.LOAD)], -1)),
+        present=tensor(parts["present"][:, movers]),
+        height=tensor(parts["pose"][:, movers, 2]),
+        half_extents=tensor(half[:, movers]),
+        static_centre=_complex(pose[..., :2]),
+        static_heading=heading_of(pose[..., 3:]),
+        static_half=tensor(half[:, statics, :2]),
+        static_present=tensor(parts["present"][:, statics]),
+        limits=tensor(parts["action_limits"]),
+    )
+
+
+def state_of(observation: Mapping[str, np.ndarray], reach_m: float = np.inf) -> PlanarState:
+    """The present bodies of one observation, batch 1; static boxes farther than `reach_m` from every mover are left out."""
+    bodies = Bodies.of(observation)
+    movers, statics = np.flatnonzero(bodies.dynamic), np.flatnonzero(bodies.static)
+    if np.isfinite(reach_m):
+        apart = np.linalg.norm(bodies.pose[statics, None, :2] - bodies.pose[None, movers, :2], axis=-1).min(-1)
+        radius = np.linalg.norm(bodies.half_extents[statics, :2], axis=-1)
+        statics = statics[apart - radius < reach_m]
+    parts = {name: np.asarray(values)[None] for name, values in observation.items()}
+    return PlanarState(**motion_of(parts["pose"][:, movers], parts["twist"][:, movers]),
+                       around=surroundings_of(parts, movers, statics))  # fmt: skip
+
+
+def motion_of(pose: np.ndarray, twist: np.ndarray) -> dict[str, Tensor]:
+    return {
+        "position": _complex(pose[..., :2]),
+        "heading": heading_of(pose[..., 3:]),
+        "velocity": _complex(twist[..., :2]),
+        "spin": torch.as_tensor(np.ascontiguousarray(twist[..., 5], np.float32)),
+    }
+
+
+
+
+
+def _complex(xy: np.ndarray) -> Tensor:
+    return torch.view_as_complex(torch.as_tensor(np.ascontiguousarray(xy, np.float32)))
+
+
+def heading_of(quaternion: np.ndarray) -> Tensor:
+    """(..., 4) xyzw -> (...) complex e^(i yaw)."""
+    x, y, z, w = np.moveaxis(np.asarray(quaternion, np.float64), -1, 0)
+    angle = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+    return _complex(np.stack([np.cos(angle), np.sin(angle)], -1))
+
+
+def bodies_of(states: list[PlanarState]) -> Bodies:
+    """H states of B scenes as Bodies (B, H, M, ...)."""
+    position, heading, velocity = (
+        torch.stack([getattr(state, name) for state in states], 1) for name in ("position", "heading", "velocity")
+    )
+    spin = torch.stack([state.spin for state in states], 1)
+    around = states[0].around
+    shape = position.shape
+    zero = torch.zeros(shape + (3,))
+    return Bodies(
+        pose=torch.cat(
+            [torch.view_as_real(position), around.height[:, None, :, None].expand(*shape, 1), quaternion_of(heading.angle())], -1
+        ),
+        twist=torch.cat([torch.view_as_real(velocity), zero, spin[..., None]], -1),
+        half_extents=around.half_extents[:, None].expand(*shape, 3),
+        kind=around.kind.argmax(-1)[:, None].expand(shape),
+        shape=(around.rounding > 0).long()[:, None].expand(shape),
+        present=around.present[:, None].expand(shape),
+    )
+
+
+def select(state: PlanarState, rows: Any) -> PlanarState:
+    """Some scenes of a batch, surroundings too."""
+    around = Surroundings(**{field.name: getattr(state.around, field.name)[rows] for field in fields(Surroundings)})
+    return PlanarState(state.position[rows], state.heading[rows], state.velocity[rows], state.spin[rows], around)

@@ -1,0 +1,113 @@
+"""Episodes → training windows: everything decoded once into memory, then random windows by indexing."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sim.bodies import Kind, Shape
+from sim.dataset import Episode
+from sim.env import upright
+from sim.errors import GroundError
+from worldmodels.planar import PlanarState, Surroundings, motion_of, surroundings_of
+
+CONTACT_SHARE = 0.6  # of windows contain the robot touching a load; in the data they are fewer, and they are what is hard
+
+
+@dataclass(frozen=True)
+class Batch:
+    """W windows of L steps."""
+
+    state: PlanarState  # before the first action
+    actions: Tensor  # (W, L, A)
+    targets: list[PlanarState]  # L states that followed
+
+
+class Windows:
+    """All steps of many episodes as a few arrays. `rows` index steps, `episode` maps a row to its surroundings."""
+
+    def __init__(self, episodes: Iterable[Episode]) -> None:
+        kept = [episode for episode in episodes if len(episode) > 1]
+        if not kept:
+            raise GroundError("no episodes to train on")
+        self.layout_ids = frozenset(episode.layout.id for episode in kept)
+        movers = max(episode.pose.shape[1] for episode in kept)
+        pose, twist = (
+            np.concatenate([_pad(getattr(episode, name), movers) for episode in kept]) for name in ("pose", "twist")
+        )
+        self._motion = motion_of(pose, twist)
+        self._action = torch.as_tensor(np.concatenate([episode.action for episode in kept]).astype(np.float32))
+        self._around = _surroundings(kept, movers)
+        lengths = np.array([len(episode) for episode in kept])
+        self._episode = torch.as_tensor(np.repeat(np.arange(len(kept)), lengths))
+        self._left = np.concatenate([np.arange(n)[::-1] for n in lengths])  # steps that follow in the same episode
+        self._touching = np.concatenate([episode.touching for episode in kept])
+        self.steps = int(lengths.sum())
+
+    def starts(self, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows from which `length` steps follow: all of them, and those with contact within."""
+        contact = np.concatenate([[0], np.cumsum(self._touching)])
+        rows = np.flatnonzero(self._left >= length)
+        if not len(rows):
+            raise GroundError(f"no episode has {length} steps in a row: collect longer ones or use shorter windows")
+        touched = contact[rows + length + 1] > contact[rows]
+        return rows, rows[touched]
+
+    def sample(self, rng: np.random.Generator, size: int, length: int) -> Batch:
+        """Random windows, CONTACT_SHARE of them with contact."""
+        rows, touched = self._starts_cached(length)
+        with_contact = int(size * CONTACT_SHARE) if len(touched) else 0
+        picked = [rng.choice(rows, size - with_contact)]
+        if with_contact:
+            picked.append(rng.choice(touched, with_contact))
+        return self.take(np.concatenate(picked), length)
+
+    def _starts_cached(self, length: int) -> tuple[np.ndarray, np.ndarray]:
+        cached = getattr(self, "_cached", None)
+        if cached is None or cached[0] != length:
+            cached = (length, self.starts(length))
+            self._cached = cached
+        return cached[1]
+
+    def take(self, rows: np.ndarray, length: int) -> Batch:
+        """The windows that begin at given rows."""
+        first = torch.as_tensor(rows)
+        episode = self._episode[first]
+        around = Surroundings(**{name: values[episode] for name, values in vars(self._around).items()})
+        span = first[:, None] + torch.arange(length + 1)
+        motion = {name: values[span] for name, values in self._motion.items()}
+        states = [PlanarState(**{name: values[:, t] for name, values in motion.items()}, around=around) for t in range(length + 1)]
+        return Batch(states[0], self._action[span[:, :-1]], states[1:])
+
+
+def _pad(values: np.ndarray, movers: int) -> np.ndarray:
+    return np.pad(values, [(0, 0), (0, movers - values.shape[1]), (0, 0)])
+
+
+def _surroundings(episodes: list[Episode], movers: int) -> Surroundings:
+    """(E, ...) surroundings of every episode, padded to the same numbers of movers and boxes."""
+    statics = max(len(episode.layout.static_boxes) for episode in episodes)
+    count, n = len(episodes), movers + statics
+    parts = {
+        "pose": np.tile(np.array([0, 0, 0, 0, 0, 0, 1.0]), (count, n, 1)),
+        "half_extents": np.zeros((count, n, 3)),
+        "kind": np.full((count, n), Kind.RACK),
+        "shape": np.zeros((count, n)),
+        "present": np.zeros((count, n)),
+        "action_limits": np.zeros((count, 2)),
+    }
+    for i, episode in enumerate(episodes):
+        boxes, here = episode.layout.static_boxes, episode.pose.shape[1]
+        static = slice(movers, movers + len(boxes))
+        parts["pose"][i, :here] = episode.pose[0]
+        parts["half_extents"][i, :here] = episode.half_extents
+        parts["kind"][i, :movers] = [Kind.ROBOT, *[Kind.LOAD] * (movers - 1)]
+        parts["shape"][i, 0] = Shape.CYLINDER
+        parts["present"][i, :here] = 1
+        parts["pose"][i, static] = upright(boxes[:, :3], boxes[:, 5])
+        parts["half_extents"][i, static] = boxes[:, 3:6]
+        parts["present"][i, static] = 1
+        parts["action_limits"][i] = (episode.variation.speed_limit_m_s, 1.5)
+    return surroundings_of(parts, np.arange(movers), np.arange(movers, n))
