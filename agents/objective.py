@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sim.bodies import Bodies
 from sim.geodesic import GeodesicField, field_of
-from sim.task import PushTask
+from sim.task import LOAD, PushTask
 from worldmodels.model import WorldModel
 
 TERMINAL_WEIGHT = 1.0  # of the last step's cost, against the mean of all steps
@@ -22,7 +22,14 @@ class Imagined:
 
     costs: Tensor  # (B,) one number per candidate [m]
     running: Tensor  # (B, H) cost of each step, zero once the goal is reached [m]
-    bodies: Bodies  # (B, H, M, ...)
+    bodies: Bodies  # (P, B, H, M, ...)
+
+    def disagreement(self, index: int) -> float | None:
+        """How far apart the particles see the load along one candidate, averaged over time [m]; None for a single one."""
+        if self.bodies.pose.shape[0] == 1:
+            return None
+        load = self.bodies.pose[:, index, :, LOAD, :2]
+        return float((load - load.mean(0)).square().sum(-1).mean(0).sqrt().mean())
 
 
 class Objective:
@@ -46,8 +53,8 @@ class Objective:
         assert self._field is not None, "call begin first"
         bodies = self.model.rollout(self._state, actions)
         running = self._task.cost(bodies, actions, self._goal, self._field[1])
-        done = torch.cummax(self._task.success(bodies, self._goal).to(running.dtype), 1).values
-        running = running * (1 - done)
+        done = torch.cummax(self._task.success(bodies, self._goal).to(running.dtype), 2).values
+        running = (running * (1 - done)).mean(0)
         return Imagined(running.mean(1) + TERMINAL_WEIGHT * running[:, -1], running, bodies)
 
 

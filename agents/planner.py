@@ -14,6 +14,9 @@ from sim.env import Observation
 from sim.policy import EpisodeStart
 
 
+EXPLORATION = 0.2  # standard deviation of the disturbance when data is collected
+
+
 @dataclass(frozen=True)
 class Decision:
     """What the planner thought at one step."""
@@ -45,8 +48,13 @@ class Planner:
     def predict(
         self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[np.ndarray, Any]:
+        """The first action of the plan; with `deterministic=False` (as data is collected) disturbed, so that its
+        neighbourhood is covered too."""
         self.last = self.decide(observation)
-        return self.last.plan[0].numpy(), state
+        action = self.last.plan[0]
+        if not deterministic:
+            action = action + EXPLORATION * torch.randn(action.shape, generator=self._generator)
+        return action.clamp(-1, 1).numpy(), state
 
     def decide(self, observation: Observation) -> Decision:
         """Search from this observation; the best candidate seen is the plan."""
@@ -77,5 +85,4 @@ class Planner:
         cost = float(imagined.costs[index])
         if best is not None and best[0] <= cost:
             return best
-        spread = self.objective.model.disagreement()
-        return cost, candidates[index], imagined.running[index], None if spread is None else float(spread[index].mean())
+        return cost, candidates[index], imagined.running[index], imagined.disagreement(index)

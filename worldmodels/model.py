@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from sim.bodies import Bodies
 from sim.policy import EpisodeStart
 from sim.registry import Registry
-from worldmodels.planar import PlanarState, bodies_of, state_of
+from worldmodels.planar import PlanarState, bodies_of, mean_of, repeated, state_of
+from worldmodels.windows import Windows
 
 State = TypeVar("State")
 
@@ -26,13 +27,11 @@ class WorldModel(ABC, Generic[State]):
     def begin(self, observation: Mapping[str, np.ndarray]) -> State:
         """The state of one observation."""
 
+    particles: int = 1  # members that each imagine every candidate
+
     @abstractmethod
     def rollout(self, state: State, actions: Tensor) -> Bodies:
-        """Movers after each of H actions (B, H, A) from one state: Bodies (B, H, M, ...)."""
-
-    def disagreement(self) -> Tensor | None:
-        """(B, H) spread of an ensemble's members about the load's position in the last rollout [m], or None."""
-        return None
+        """Movers after each of H actions (B, H, A) from one state: Bodies (P, B, H, M, ...), P particles of each future."""
 
     def close(self) -> None:  # noqa: B027
         """Release processes and memory."""
@@ -56,7 +55,7 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
     def config(self) -> dict[str, Any]:
         """Constructor arguments, for the checkpoint."""
 
-    def prepare(self, positions: "WindowStatistics") -> None:  # noqa: B027
+    def prepare(self, windows: Windows) -> None:  # noqa: B027
         """Take normalisation constants from the training data before the first update."""
 
     def begin(self, observation: Mapping[str, np.ndarray]) -> PlanarState:
@@ -64,7 +63,17 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
 
     @torch.inference_mode()
     def rollout(self, state: PlanarState, actions: Tensor) -> Bodies:
-        return bodies_of(self.imagine(state.expand(len(actions)), actions))
+        particles, batch = self.particles, len(actions)
+        states = self.imagine(state.expand(particles * batch), actions.repeat(particles, 1, 1))
+        return bodies_of(states).map(lambda values: values.expand(particles * batch, *values.shape[1:]).unflatten(0, (particles, batch)))
+
+    @torch.inference_mode()
+    def forecast(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
+        """The model's best guess: H states of W different scenes, averaged over its particles."""
+        if self.particles == 1:
+            return self.imagine(state, actions)
+        states = self.imagine(repeated(state, self.particles), actions.repeat(self.particles, 1, 1))
+        return [mean_of(state, self.particles) for state in states]
 
     def imagine(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
         """The H states after actions (B, H, A), differentiably."""
@@ -75,5 +84,4 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
         return states
 
 
-WindowStatistics = Mapping[str, Tensor]
 models: Registry[type[LearnedModel]] = Registry("model", "worldmodels.models")

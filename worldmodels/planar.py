@@ -6,7 +6,6 @@ planner the number of tensor operations is the cost. Height, roll and pitch are 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -142,7 +141,44 @@ def bodies_of(states: list[PlanarState]) -> Bodies:
     )
 
 
-def select(state: PlanarState, rows: Any) -> PlanarState:
-    """Some scenes of a batch, surroundings too."""
-    around = Surroundings(**{field.name: getattr(state.around, field.name)[rows] for field in fields(Surroundings)})
-    return PlanarState(state.position[rows], state.heading[rows], state.velocity[rows], state.spin[rows], around)
+def with_static(state: PlanarState) -> Bodies:
+    """Movers and static boxes of B scenes as Bodies (B, M + S, ...)."""
+    movers, around, batch = bodies_of([state]), state.around, len(state.spin)
+    count = around.static_half.shape[1]
+    zero = torch.zeros(batch, count, 6)
+    centre, heading = (torch.view_as_real(values).expand(batch, -1, -1) for values in (around.static_centre, around.static_heading))
+    pose = torch.cat([centre, zero[..., :1], quaternion_of(torch.atan2(heading[..., 1], heading[..., 0]))], -1)
+    half = torch.cat([around.static_half, torch.zeros_like(around.static_half[..., :1])], -1).expand(batch, -1, -1)
+    static = Bodies(
+        pose=pose,
+        twist=zero,
+        half_extents=half,
+        kind=torch.full((batch, count), int(Kind.RACK)),
+        shape=torch.zeros(batch, count, dtype=torch.long),
+        present=around.static_present.expand(batch, -1),
+    )
+    return Bodies(
+        **{
+            field.name: torch.cat([getattr(movers, field.name)[:, 0], getattr(static, field.name)], 1)
+            for field in fields(Bodies)
+        }
+    )
+
+
+def repeated(state: PlanarState, times: int) -> PlanarState:
+    """The whole batch `times` over, block after block, with its surroundings."""
+    around = {field.name: getattr(state.around, field.name) for field in fields(Surroundings)}
+    around = {name: values.repeat(times, *[1] * (values.ndim - 1)) for name, values in around.items()}
+    motion = {name: getattr(state, name).repeat(times, 1) for name in ("position", "heading", "velocity", "spin")}
+    return PlanarState(**motion, around=Surroundings(**around))
+
+
+def mean_of(state: PlanarState, particles: int) -> PlanarState:
+    """The average over `particles` blocks of a batch; positions and headings as complex means."""
+    motion = {
+        name: getattr(state, name).unflatten(0, (particles, -1)).mean(0) for name in ("position", "heading", "velocity", "spin")
+    }
+    motion["heading"] = motion["heading"] / motion["heading"].abs().clamp(min=1e-6)
+    batch = len(motion["spin"])
+    around = {field.name: getattr(state.around, field.name)[:batch] for field in fields(Surroundings)}
+    return PlanarState(**motion, around=Surroundings(**around))

@@ -1,0 +1,40 @@
+"""Policies from names and files: what worker processes call to get their own planner."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agents.objective import Objective
+from agents.planner import Planner
+from agents.search import SearchConfig, searches
+from sim.policy import Policy
+from sim.scenes import scenes
+from worldmodels.model import WorldModel
+from worldmodels.simulator import SimulatorModel
+from worldmodels.training import load_checkpoint
+
+
+@dataclass(frozen=True)
+class PlannerSpec:
+    """A planner as data: picklable, hashable, and a PolicyFactory when called.
+
+    model: directory of a trained model, or "simulator" for the true dynamics.
+    """
+
+    scene: str
+    model: str
+    search: str = "mppi"
+    config: SearchConfig = SearchConfig()
+    budget_s: float | None = None
+
+    def __call__(self) -> Policy:
+        torch.set_num_threads(1)  # two threads hurt at these sizes, and every worker has a core
+        method = searches[self.search](self.config)
+        return Planner(Objective(self._model(), scenes[self.scene].task), method, self.budget_s)
+
+    def _model(self) -> WorldModel[Any]:
+        if self.model == "simulator":
+            return SimulatorModel(self.scene)
+        return load_checkpoint(Path(self.model), self.scene)

@@ -1,0 +1,139 @@
+"""Spaces and episodes seen from above. Drawn with matplotlib's object API: no display and no global figure."""
+
+import hashlib
+import io
+import re
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Polygon
+
+from sim.bodies import Kind, rotate, yaw_of
+from sim.dataset import Episode
+from sim.errors import GroundError
+from sim.files import write_atomic
+from sim.layout import WALL_THICKNESS_M, Layout
+from sim.layouts.hall import LOAD_HALF_M, ROBOT_RADIUS_M
+from sim.task import PushTask
+
+FLOOR, WALL, RACK = "#f3f5f7", "#5b6572", "#a9b4c0"
+ROBOT, LOAD, OTHER_LOAD, GOAL = "#2563eb", "#d97706", "#b59b7a", "#16a34a"
+GHOSTS = 7
+PATH_POINTS = 80
+COLUMNS = 4
+PANEL_IN = 2.6
+METADATA = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}  # equal layouts, equal bytes
+
+
+def picture(layout: Layout, episode: Episode | None = None, title: str = "") -> Figure:
+    """A space as it starts or, with an episode, the paths, faint ghosts over time and the last state."""
+    figure = Figure(figsize=(5.0, 5.0 * layout.hall.depth / layout.hall.width + 0.3), layout="constrained")
+    draw(figure.add_subplot(), layout, episode, title)
+    return figure
+
+
+def save_layout(layout: Layout, path: Path) -> None:
+    """Write the picture of a space as PNG, SVG or PDF; GroundError for any other suffix."""
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in METADATA:
+        allowed = ", ".join(f".{name}" for name in sorted(METADATA))
+        raise GroundError(f"{path}: a picture cannot be written as '{path.suffix}', allowed: {allowed}")
+    figure = picture(layout, title=layout.name or layout.id)
+    with rc_context({"svg.hashsalt": layout.id}):
+        write_atomic(path, lambda to: figure.savefig(to, format=kind, dpi=150, metadata=METADATA[kind]))
+
+
+def strip(items: list[tuple[str, Episode]]) -> str:
+    """Titled episodes in rows of four as one <svg> to put into a page; the same episodes give the same text."""
+    columns = max(1, min(COLUMNS, len(items)))
+    rows = max(1, -(-len(items) // columns))
+    figure = Figure(figsize=(PANEL_IN * columns, (PANEL_IN + 0.25) * rows), layout="constrained")
+    for number, (title, episode) in enumerate(items):
+        draw(figure.add_subplot(rows, columns, number + 1), episode.layout, episode, title)
+    names = "; ".join(title for title, _ in items)
+    salt = hashlib.sha256("".join([names, *(episode.layout.id for _, episode in items)]).encode()).hexdigest()
+    text = io.StringIO()
+    with rc_context({"svg.hashsalt": salt, "svg.fonttype": "none", "font.sans-serif": ["system-ui", "DejaVu Sans"]}):
+        figure.savefig(text, format="svg", transparent=True, metadata=METADATA["svg"])
+    return _inline(text.getvalue(), names)
+
+
+def draw(axes: Axes, layout: Layout, episode: Episode | None = None, title: str = "") -> None:
+    """Put one space, and what happened in it, onto matplotlib axes [m]."""
+    _space(axes, layout)
+    if episode is None:
+        places = np.array([(pose.x, pose.y, pose.yaw) for pose in (layout.robot, *layout.loads)])
+        half = np.array([(ROBOT_RADIUS_M, ROBOT_RADIUS_M), *[LOAD_HALF_M[:2]] * len(layout.loads)])
+        _movers(axes, places, half)
+    else:
+        _history(axes, episode)
+    axes.set_title(title, fontsize=9, parse_math=False)
+
+
+def _space(axes: Axes, layout: Layout) -> None:
+    hall, edge = layout.hall, WALL_THICKNESS_M
+    axes.set_aspect("equal")
+    axes.set_axis_off()
+    axes.set_xlim(hall.x - edge, hall.x + hall.width + edge)
+    axes.set_ylim(hall.y - edge, hall.y + hall.depth + edge)
+    centre = np.array([hall.x + hall.width / 2, hall.y + hall.depth / 2])
+    floor = _corners(centre, 0.0, np.array([hall.width, hall.depth]) / 2)
+    axes.add_patch(Polygon(floor, facecolor=FLOOR))
+    for x, y, yaw, half_width, half_depth, _, kind in layout.static_boxes:
+        corners = _corners(np.array([x, y]), yaw, np.array([half_width, half_depth]))
+        axes.add_patch(Polygon(corners, facecolor=WALL if kind == Kind.WALL else RACK))
+    goal = (layout.goal.x, layout.goal.y)
+    axes.add_patch(Circle(goal, PushTask.goal_radius_m, facecolor=GOAL + "40", edgecolor=GOAL, linewidth=1.5, zorder=2))
+
+
+def _history(axes: Axes, episode: Episode) -> None:
+    pose = np.asarray(episode.pose, np.float64)
+    places = np.concatenate([pose[..., :2], yaw_of(pose[..., 3:])[..., None]], axis=-1)  # (T+1, M, 3)
+    half = np.asarray(episode.half_extents, np.float64)[:, :2]
+    for step in _spread(len(places), GHOSTS)[:-1]:
+        _movers(axes, places[step], half, ghost=True)
+    some = places[_spread(len(places), PATH_POINTS)]
+    for body, colour in enumerate(_colours(len(half))):
+        axes.plot(some[:, body, 0], some[:, body, 1], color=colour, linewidth=1.0, alpha=0.8, zorder=4)
+    _movers(axes, places[-1], half)
+
+
+def _movers(axes: Axes, places: np.ndarray, half: np.ndarray, ghost: bool = False) -> None:
+    """Robot and loads at places (M, 3) x, y, yaw with half extents (M, 2); a ghost is a faint outline."""
+    robot, *loads = zip(places, half, _colours(len(half)), strict=True)
+    look = {"linewidth": 0.7, "alpha": 0.45, "zorder": 3} if ghost else {"linewidth": 1.0, "zorder": 5}
+    for place, extent, colour in loads:
+        corners = _corners(place[:2], place[2], extent)
+        axes.add_patch(Polygon(corners, facecolor="none" if ghost else colour + "b0", edgecolor=colour, **look))
+    place, extent, colour = robot
+    axes.add_patch(Circle(place[:2], extent[0], facecolor="none" if ghost else colour + "b0", edgecolor=colour, **look))
+    nose = place[:2] + extent[0] * np.array([np.cos(place[2]), np.sin(place[2])])
+    axes.plot(*zip(place[:2], nose, strict=True), color=colour if ghost else "white", **{**look, "linewidth": 0.7 if ghost else 2})
+
+
+def _corners(centre: np.ndarray, yaw: float, half: np.ndarray) -> np.ndarray:
+    """(4, 2) corners of an oriented box."""
+    corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * half
+    return centre + rotate(corners, np.full(4, yaw))
+
+
+def _colours(movers: int) -> list[str]:
+    return [ROBOT, LOAD, *[OTHER_LOAD] * movers][:movers]
+
+
+def _spread(length: int, number: int) -> np.ndarray:
+    """At most `number` indices over a row of `length`, the first and the last among them."""
+    return np.unique(np.linspace(0, length - 1, number).round().astype(int))
+
+
+def _inline(svg: str, label: str) -> str:
+    """Only the <svg> element; its style and its counted ids, which would reach the rest of a page, taken out."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' id="[a-zA-Z0-9]+_\d+"', "", svg)
+    start = f'<svg role="img" aria-label="{escape(label)}" style="stroke-linejoin:round"'
+    return re.sub(r"\n\s*", "\n", svg.replace("<svg", start, 1)).strip()

@@ -1,0 +1,128 @@
+"""The flat egocentric vector: what is near the robot and the load, in the robot's frame, padded to a fixed size.
+
+`egocentric` serves flat world models (it knows bodies alone); `FlatObservation` adds the goal and the geodesic field, so that an SB3
+policy sees what a planner knows. Works on numpy and torch, for any batch shape.
+"""
+
+from dataclasses import dataclass
+
+import gymnasium
+import numpy as np
+from array_api_compat import array_namespace
+
+from sim.bodies import Array, Bodies, closest_on_box, rotate, yaw_of
+from sim.env import Observation
+from sim.geodesic import ANGLES, GeodesicField, field_of
+from sim.task import LOAD, ROBOT
+
+LOADS, BOXES = 2, 6  # nearest ones that fit into the vector
+FAR_M = 3.0  # distances are clipped here
+
+
+@dataclass(frozen=True)
+class FlatLayout:
+    """Named slices of the egocentric vector."""
+
+    robot: slice  # forward, sideways, turning speed
+    loads: slice  # LOADS × (offset, heading, velocity, spin, half width and depth, present)
+    boxes_of_robot: slice  # BOXES × (vector to the closest point, its length)
+    boxes_of_load: slice
+    size: int
+
+
+def _layout() -> FlatLayout:
+    ends = np.cumsum([0, 3, LOADS * 10, BOXES * 3, BOXES * 3])
+    return FlatLayout(*(slice(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True)), size=int(ends[-1]))
+
+
+FLAT = _layout()
+
+
+def egocentric(bodies: Bodies, movers: int) -> Array:
+    """(..., FLAT.size) from Bodies (..., N) whose first `movers` rows are the robot and loads, the rest static boxes."""
+    xp = array_namespace(bodies.pose)
+    yaw = yaw_of(bodies.pose[..., 3:])
+    twist = bodies.twist[..., ROBOT, :]
+    own = xp.concat([rotate(twist[..., :2], -yaw[..., ROBOT]), twist[..., 5:6]], axis=-1)
+    near = [_boxes(bodies, yaw, bodies.pose[..., body, :2], movers) for body in (ROBOT, LOAD)]
+    return xp.concat([own, _loads(bodies, yaw, movers), *near], axis=-1)
+
+
+def _loads(bodies: Bodies, yaw: Array, movers: int) -> Array:
+    """(..., LOADS * 10): the task's load, then the others as they stand."""
+    xp = array_namespace(bodies.pose)
+    loads = slice(LOAD, min(movers, LOAD + LOADS))
+    heading = yaw[..., ROBOT, None]
+    present = xp.astype(bodies.present[..., loads] > 0, yaw.dtype)[..., None]
+    turn = yaw[..., loads] - heading
+    rows = xp.concat(
+        [
+            rotate(bodies.pose[..., loads, :2] - bodies.pose[..., ROBOT : ROBOT + 1, :2], -heading),
+            xp.stack([xp.cos(turn), xp.sin(turn)], axis=-1),
+            rotate(bodies.twist[..., loads, :2], -heading),
+            bodies.twist[..., loads, 5:6],
+            bodies.half_extents[..., loads, :2] + 0 * present,
+            present,
+        ],
+        axis=-1,
+    )
+    return _padded(rows * present, LOADS)
+
+
+def _boxes(bodies: Bodies, yaw: Array, point: Array, movers: int) -> Array:
+    """(..., BOXES * 3): vectors to the closest points of the nearest boxes in the robot's frame, and their lengths."""
+    xp = array_namespace(point)
+    static = slice(movers, None)
+    reach = closest_on_box(point[..., None, :], bodies.pose[..., static, :2], yaw[..., static], bodies.half_extents[..., static, :2])
+    reach = rotate(reach - point[..., None, :], -yaw[..., ROBOT, None])
+    length = xp.linalg.vector_norm(reach, axis=-1)
+    length = xp.where(bodies.present[..., static] > 0, length, xp.full_like(length, 100.0))
+    kept = xp.clip(length, 1e-6, FAR_M)
+    rows = xp.concat([reach * (kept / xp.clip(length, 1e-6, None))[..., None], kept[..., None]], axis=-1)
+    order = xp.argsort(length, axis=-1)[..., :BOXES, None]
+    return _padded(xp.take_along_axis(rows, xp.broadcast_to(order, (*order.shape[:-1], 3)), axis=-2), BOXES)
+
+
+def _padded(rows: Array, count: int) -> Array:
+    """(..., n, D) -> (..., count * D), zeros where there are fewer."""
+    xp = array_namespace(rows)
+    missing = count - rows.shape[-2]
+    if missing > 0:
+        rows = xp.concat([rows, xp.zeros((*rows.shape[:-2], missing, rows.shape[-1]), dtype=rows.dtype)], axis=-2)
+    return xp.reshape(rows, (*rows.shape[:-2], count * rows.shape[-1]))
+
+
+class FlatObservation(gymnasium.ObservationWrapper[np.ndarray, np.ndarray, Observation]):
+    """The environment for SB3: the egocentric vector, the goal, and distance and direction of the geodesic field at both."""
+
+    def __init__(self, env: gymnasium.Env[Observation, np.ndarray]) -> None:
+        super().__init__(env)
+        self.observation_space = gymnasium.spaces.Box(-20, 20, (FLAT.size + GOAL_SIZE,), np.float32)
+
+    def observation(self, observation: Observation) -> np.ndarray:
+        return flat_vector(observation)
+
+
+GOAL_SIZE = 10
+SPOTS = np.stack([np.cos(ANGLES), np.sin(ANGLES)], -1)  # (16, 2) directions
+
+
+def flat_vector(observation: Observation) -> np.ndarray:
+    """(FLAT.size + GOAL_SIZE,) float32 from one observation."""
+    bodies = Bodies.of(observation)
+    movers = int(np.argmax(bodies.static))
+    vector = np.concatenate([egocentric(bodies, movers), _goal(bodies, observation["goal"])])
+    return np.clip(vector, -20, 20).astype(np.float32)
+
+
+def _goal(bodies: Bodies, goal: np.ndarray) -> np.ndarray:
+    """Goal from robot and load, metres to go, the best direction to push in, and where to drive to, in the robot's frame."""
+    field: GeodesicField = field_of(bodies, goal)
+    robot, load = bodies.pose[ROBOT, :2], bodies.pose[LOAD, :2]
+    yaw = yaw_of(bodies.pose[ROBOT, 3:])
+    behind = load - field.contact_m * SPOTS
+    push = SPOTS[np.argmin(field.cost_to_go(np.broadcast_to(load, behind.shape), behind))]
+    ahead = robot + 0.3 * SPOTS
+    drive = SPOTS[np.argmin(field.driving_distance(ahead, np.broadcast_to(load, ahead.shape)))]
+    vectors = rotate(np.stack([goal - robot, goal - load, push, drive]), -np.broadcast_to(yaw, (4,)))
+    return np.concatenate([vectors.ravel(), [field.cost_to_go(load, robot), field.driving_distance(robot, load)]])

@@ -1,0 +1,123 @@
+"""simulator: PyBullet itself behind the world-model contract. The oracle that learned models are measured against.
+
+Each candidate starts from the same snapshot. Restored states are close to the true ones but not bit-exact once bodies touch, and
+positions are set from the observation: an oracle of the dynamics, given what a planner can see, and the episode's true physics.
+"""
+
+import multiprocessing
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sim.bodies import Bodies
+from sim.collect import quiet_worker
+from sim.errors import GroundError
+from sim.layout import Layout
+from sim.policy import EpisodeStart
+from sim.scenes import scenes
+from sim.variation import Variation
+from sim.world import World
+from worldmodels.model import WorldModel
+
+
+@dataclass(frozen=True)
+class SimulatorState:
+    """What the imagination starts from."""
+
+    pose: np.ndarray  # (M, 7)
+    twist: np.ndarray  # (M, 6)
+    bodies: Bodies  # the movers' sizes and kinds, (M, ...)
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """Which world to build."""
+
+    scene: str
+    layout: Layout
+    variation: Variation
+
+
+class SimulatorModel(WorldModel[SimulatorState]):
+    """`workers` > 1 shares the candidates among processes; the result does not depend on how many."""
+
+    def __init__(self, scene: str, workers: int = 1) -> None:
+        self._scene, self._workers = scene, workers
+        self._pool: ProcessPoolExecutor | None = None
+        self._setting: _Setting | None = None
+
+    def start_episode(self, start: EpisodeStart) -> None:
+        self._setting = _Setting(self._scene, start.layout, start.variation)
+
+    def begin(self, observation: Mapping[str, np.ndarray]) -> SimulatorState:
+        bodies = Bodies.of(observation)
+        movers = np.flatnonzero(bodies.dynamic)
+        return SimulatorState(
+            bodies.pose[movers].astype(np.float64), bodies.twist[movers].astype(np.float64), bodies.map(lambda values: values[movers])
+        )
+
+    def rollout(self, state: SimulatorState, actions: Tensor) -> Bodies:
+        if self._setting is None:
+            raise GroundError("the simulator as a model needs start_episode before it can imagine")
+        parts = np.array_split(actions.numpy().astype(np.float64), self._workers)
+        jobs = [(self._setting, state.pose, state.twist, part) for part in parts if len(part)]
+        if self._workers == 1:
+            results = [simulate(*job) for job in jobs]
+        else:
+            if self._pool is None:
+                context = multiprocessing.get_context("spawn")
+                self._pool = ProcessPoolExecutor(self._workers, mp_context=context, initializer=quiet_worker)
+            results = [future.result() for future in [self._pool.submit(simulate, *job) for job in jobs]]
+        pose, twist = (torch.as_tensor(np.concatenate(values)[None]) for values in zip(*results, strict=True))
+        shape = pose.shape[:-1]
+        fixed = state.bodies.map(torch.as_tensor)
+        return Bodies(
+            pose=pose,
+            twist=twist,
+            half_extents=fixed.half_extents.expand(*shape, 3),
+            kind=fixed.kind.expand(shape),
+            shape=fixed.shape.expand(shape),
+            present=fixed.present.expand(shape),
+        )
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+
+_WORLDS: dict[str, tuple[_Setting, World]] = {}  # one per process
+
+
+def simulate(setting: _Setting, pose: np.ndarray, twist: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Poses (B, H, M, 7) and twists (B, H, M, 6), float32, after each of actions (B, H, 2) from one state."""
+    world, scene = _world(setting), scenes[setting.scene]
+    world.place(pose, twist)
+    snapshot = world.save()
+    batch, horizon = actions.shape[:2]
+    poses = np.empty((batch, horizon, len(pose), 7), np.float32)
+    twists = np.empty((batch, horizon, len(pose), 6), np.float32)
+    for candidate, plan in enumerate(actions.tolist()):
+        world.restore(snapshot)
+        for step, (forward, turn) in enumerate(plan):
+            world.step(forward, turn, scene.control_dt_s)
+            poses[candidate, step], twists[candidate, step] = world.movers()
+    world.restore(snapshot)
+    world.forget(snapshot)
+    return poses, twists
+
+
+def _world(setting: _Setting) -> World:
+    found = _WORLDS.get("imagined")
+    if found is not None and found[0] == setting:
+        return found[1]
+    world = found[1] if found is not None else World()
+    scene = scenes[setting.scene]
+    loads = [scene.load(setting.variation)] * len(setting.layout.loads)
+    world.build(scene.robot(setting.variation), loads, setting.layout.static_boxes)
+    _WORLDS["imagined"] = (setting, world)
+    return world

@@ -1,0 +1,214 @@
+"""The one loop that fits any model: warm-up and cosine, growing windows, checkpoints, resume, best on validation kept."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sim.errors import BadFile, GroundError
+from sim.files import in_use, read_json, write_atomic, write_json
+from worldmodels.model import LearnedModel, models
+from worldmodels.windows import Batch, Windows
+
+FORMAT = 1
+VALIDATION_WINDOWS, VALIDATION_STEPS = 1024, 20
+MOVED_M = 0.1  # a load that moved at least this far in a validation window counts as moved
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long and how fast. `lengths` are the windows' steps in equal parts of the run."""
+
+    updates: int = 6000
+    batch: int = 256
+    lengths: tuple[int, ...] = (4, 8, 8, 12)
+    learning_rate: float = 1e-3
+    seed: int = 0
+    check_every: int = 250
+    threads: int = 2
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if min(self.updates, self.batch, self.check_every, *self.lengths) < 1 or self.learning_rate <= 0:
+            raise GroundError(f"training needs positive updates, batch, lengths and learning rate, not {self}")
+
+    def length_at(self, update: int) -> int:
+        return self.lengths[min(len(self.lengths) - 1, update * len(self.lengths) // self.updates)]
+
+    def rate_at(self, update: int) -> float:
+        warm = min(1.0, (update + 1) / 200)
+        return self.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * update / self.updates)))
+
+
+@dataclass(frozen=True)
+class Check:
+    """One look at training."""
+
+    update: int
+    loss: float
+    validation_mm: float  # median error of moved loads after 2 s
+    seconds: float
+
+
+Progress = Callable[[int, int, Check | None], None]
+
+
+def train(
+    model: LearnedModel,
+    windows: Windows,
+    validation: Windows,
+    config: TrainConfig,
+    path: Path,
+    facts: dict[str, Any],
+    resume: bool = True,
+    progress: Progress = lambda update, total, check: None,
+) -> LearnedModel:
+    """Fit `model`, keep checkpoints in `path`, give back the best on validation. A finished run is not run again.
+
+    facts: what the checkpoint should say of itself: scene, dataset digest, layout ids.
+    """
+    torch.set_num_threads(config.threads)
+    with in_use(path):
+        if resume and (path / "best.json").exists() and read_json(path / "best.json").get("finished"):
+            return load_checkpoint(path)
+        run = _Run(model, windows, validation, config, path, facts)
+        if resume and (path / "last.json").exists():
+            run.restore()
+        run.fit(progress)
+    return load_checkpoint(path)
+
+
+class _Run:
+    """State of one training run."""
+
+    def __init__(
+        self, model: LearnedModel, windows: Windows, validation: Windows, config: TrainConfig, path: Path, facts: dict[str, Any]
+    ) -> None:
+        self.model, self.windows, self.config, self.path, self.facts = model, windows, config, path, facts
+        self.update, self.best, self.seconds = 0, math.inf, 0.0
+        model.prepare(windows)
+        self.optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=1e-4, fused=True)
+        rows = validation.starts(VALIDATION_STEPS)[0]
+        chosen = np.random.default_rng(1).choice(rows, min(VALIDATION_WINDOWS, len(rows)), replace=False)
+        self.validation = validation.take(np.sort(chosen), VALIDATION_STEPS)
+
+    def fit(self, progress: Progress) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        config, begun, losses = self.config, time.perf_counter() - self.seconds, []
+        with SummaryWriter(str(self.path / "tensorboard")) as board:
+            while self.update < config.updates:
+                losses.append(self._one())
+                self.update += 1
+                check = None
+                if self.update % config.check_every == 0 or self.update == config.updates:
+                    self.seconds = time.perf_counter() - begun
+                    check = Check(self.update, float(torch.stack(losses).mean()), moved_error_mm(self.model, self.validation), self.seconds)
+                    losses = []
+                    board.add_scalar("loss/train", check.loss, self.update)
+                    board.add_scalar("validation/load_mm_2s", check.validation_mm, self.update)
+                    self._keep(check)
+                progress(self.update, config.updates, check)
+
+    def _one(self) -> Tensor:
+        """One update. Its windows come from (seed, update), so a resumed run sees what an unbroken one would."""
+        config = self.config
+        rng = np.random.default_rng([config.seed, self.update])
+        torch.manual_seed(config.seed * 1_000_003 + self.update)
+        batch = self.windows.sample(rng, config.batch, config.length_at(self.update))
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.rate_at(self.update)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.model.loss(batch.state, batch.actions, batch.targets)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
+        self.optimizer.step()
+        return loss.detach()
+
+    def _keep(self, check: Check) -> None:
+        """Write the last state, and the best one where this is it. The JSON comes last: with it the checkpoint is whole."""
+        finished = self.update >= self.config.updates
+        if not math.isfinite(check.loss):
+            raise GroundError(f"training diverged at update {self.update}: a lower learning rate may help")
+        if check.validation_mm < self.best:
+            self.best = check.validation_mm
+            save_checkpoint(self.model, self.path, "best", self._about(check, finished))
+        elif finished:
+            write_json(self.path / "best.json", {**read_json(self.path / "best.json"), "finished": True, "seconds": self.seconds})
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for index, (_, state) in enumerate(sorted(self.optimizer.state_dict()["state"].items())):
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+        write_atomic(self.path / f"last-{self.update}.safetensors", lambda to: save_file(_whole(tensors), to))
+        write_json(self.path / "last.json", {**self._about(check, finished), "weights": f"last-{self.update}.safetensors"})
+        for old in self.path.glob("last-*.safetensors"):
+            if old.name != f"last-{self.update}.safetensors":
+                old.unlink()
+
+    def _about(self, check: Check, finished: bool) -> dict[str, Any]:
+        return {**self.facts, "training": asdict(self.config), "best_mm": self.best, "finished": finished, **asdict(check)}
+
+    def restore(self) -> None:
+        about = read_json(self.path / "last.json")
+        if about.get("training") != json.loads(json.dumps(asdict(self.config))) or about.get("data") != self.facts.get("data"):
+            raise GroundError(f"{self.path} was trained with other settings or data: choose another directory, or --no-resume")
+        tensors = _read(self.path / about["weights"])
+        self.model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".", 2)
+                state.setdefault(int(index), {})[key] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        self.update, self.best, self.seconds = about["update"], about["best_mm"], about["seconds"]
+
+
+def moved_error_mm(model: LearnedModel, batch: Batch) -> float:
+    """Median distance [mm] between predicted and true loads at the end of the windows in which they moved."""
+    predicted, true = model.forecast(batch.state, batch.actions)[-1], batch.targets[-1]
+    moved = ((true.position - batch.state.position).abs() > MOVED_M) & (true.around.present > 0)
+    moved[:, 0] = False
+    error = (predicted.position - true.position).abs()[moved]
+    return float(error.median()) * 1e3 if len(error) else 0.0
+
+
+def save_checkpoint(model: LearnedModel, path: Path, name: str, about: dict[str, Any]) -> None:
+    """`name`.safetensors and `name`.json in `path`."""
+    write_atomic(path / f"{name}.safetensors", lambda to: save_file(_whole(model.state_dict()), to))
+    write_json(path / f"{name}.json", {"format": FORMAT, "model": model.name, "config": model.config(), **about})
+
+
+def load_checkpoint(path: Path, scene: str | None = None, name: str = "best") -> LearnedModel:
+    """The model of a training directory; BadFile in one line where it is missing, damaged or of another scene."""
+    if not (path / f"{name}.json").exists():
+        raise BadFile(f"{path} holds no trained model ({name}.json is missing): train one first")
+    about = read_json(path / f"{name}.json")
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise BadFile(f"{path / name}.json is no checkpoint of format {FORMAT}")
+    if scene is not None and about.get("scene") != scene:
+        raise BadFile(f"{path} was trained on scene '{about.get('scene')}', not on '{scene}'")
+    model = models[about["model"]](**about["config"])
+    try:
+        model.load_state_dict(_read(path / f"{name}.safetensors"))
+    except RuntimeError as error:
+        raise BadFile(f"{path / name}.safetensors does not fit its model ({str(error).splitlines()[0]})") from error
+    return model.eval()
+
+
+def _whole(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.contiguous().clone() for name, value in tensors.items()}
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BadFile(f"{path} is damaged or missing ({error})") from error
