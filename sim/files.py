@@ -39,7 +39,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:

@@ -12,7 +12,7 @@ from array_api_compat import array_namespace
 
 from sim.bodies import Array, Bodies, closest_on_box, rotate, yaw_of
 from sim.env import Observation
-from sim.geodesic import ANGLES, GeodesicField, field_of
+from sim.geodesic import DIRECTIONS, GeodesicField, field_of
 from sim.task import LOAD, ROBOT
 
 LOADS, BOXES = 2, 6  # nearest ones that fit into the vector
@@ -104,7 +104,6 @@ class FlatObservation(gymnasium.ObservationWrapper[np.ndarray, np.ndarray, Obser
 
 
 GOAL_SIZE = 10
-SPOTS = np.stack([np.cos(ANGLES), np.sin(ANGLES)], -1)  # (16, 2) directions
 
 
 def flat_vector(observation: Observation) -> np.ndarray:
@@ -120,9 +119,9 @@ def _goal(bodies: Bodies, goal: np.ndarray) -> np.ndarray:
     field: GeodesicField = field_of(bodies, goal)
     robot, load = bodies.pose[ROBOT, :2], bodies.pose[LOAD, :2]
     yaw = yaw_of(bodies.pose[ROBOT, 3:])
-    behind = load - field.contact_m * SPOTS
-    push = SPOTS[np.argmin(field.cost_to_go(np.broadcast_to(load, behind.shape), behind))]
-    ahead = robot + 0.3 * SPOTS
-    drive = SPOTS[np.argmin(field.driving_distance(ahead, np.broadcast_to(load, ahead.shape)))]
+    behind = load - field.contact_m * DIRECTIONS
+    push = DIRECTIONS[np.argmin(field.pushing(np.broadcast_to(load, behind.shape), behind))]
+    ahead = robot + 0.3 * DIRECTIONS
+    drive = DIRECTIONS[np.argmin(field.driving_distance(ahead, np.broadcast_to(load, ahead.shape)))]
     vectors = rotate(np.stack([goal - robot, goal - load, push, drive]), -np.broadcast_to(yaw, (4,)))
     return np.concatenate([vectors.ravel(), [field.cost_to_go(load, robot), field.driving_distance(robot, load)]])

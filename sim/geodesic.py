@@ -19,13 +19,15 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
 from sim.bodies import Array, Bodies, Kind, closest_on_box, yaw_of
-from sim.reach import COARSE_M, driving_distances
+from sim.reach import COARSE_M, approach_costs, driving_distances
 
 CELL_M = 0.1
 MOVES = ((1, 0), (2, 1), (1, 1), (1, 2), (0, 1), (-1, 2), (-1, 1), (-2, 1))  # cells; the other eight are their negatives
 OFFSETS = np.array([*MOVES, *((-x, -y) for x, y in MOVES)])
-ANGLES = np.unwrap(np.arctan2(OFFSETS[:, 1], OFFSETS[:, 0]))
-TURN_WEIGHT = 2.0  # walking around the tote, against pushing it, per metre
+DIRECTIONS = OFFSETS / np.linalg.norm(OFFSETS, axis=1, keepdims=True)
+TURN_WEIGHT = 2.0  # walking around the tote, against pushing it, per metre: the robot also turns on the spot twice
+DRIVE_WEIGHT = 0.7  # driving freely, against pushing
+NEAR_M, FAR_M = 0.9, 1.4  # between these distances of robot and load the near cost gives way to the far one
 BLOCKED_PUSH = 5.0  # how much dearer a push is when the robot has no room behind the tote
 BLOCKED_TURN = 3.0
 MARGIN_M = 0.15  # closer to obstacles than this beyond the bodies' own size costs extra
@@ -40,15 +42,24 @@ class GeodesicField:
     origin: Array  # (2,) [m]
     togo: Array  # (X, Y, 16) metres to go, by the load's cell and the direction it is pushed in
     clearance: Array  # (X, Y) distance from the cell's centre to the nearest static box [m], negative inside
-    reachable: Array  # (X, Y, 16) bool: the robot can really push the load home from here
     contact_m: Array  # () distance of the two centres while pushing [m]
     reach: Array  # (X', Y', X', Y') metres to drive from a robot's to a load's coarse cell
+    approach: Array  # (X', Y', X', Y') metres to go from there, the drive around the racks included
 
     def map(self, convert: Callable[[Array], Array]) -> "GeodesicField":
         return replace(self, **{field.name: convert(getattr(self, field.name)) for field in fields(self)})
 
     def cost_to_go(self, load_xy: Array, robot_xy: Array) -> Array:
-        """Metres to go for loads and robots (..., 2) -> (...): linear between cells and between directions."""
+        """Metres to go (...) for loads and robots (..., 2). Near the load it depends on the side that the robot is on; from far, on
+        the drive around the racks to the best side."""
+        xp = array_namespace(load_xy)
+        apart = xp.linalg.vector_norm(robot_xy - load_xy, axis=-1)
+        near = self.pushing(load_xy, robot_xy) + DRIVE_WEIGHT * xp.clip(apart - self.contact_m, 0, None)
+        share = xp.clip((FAR_M - apart) / (FAR_M - NEAR_M), 0, 1)
+        return share * near + (1 - share) * self._between(self.approach, robot_xy, load_xy)
+
+    def pushing(self, load_xy: Array, robot_xy: Array) -> Array:
+        """Metres to go (...) for a robot beside the load: linear between cells and between directions."""
         xp = array_namespace(load_xy)
         nx, ny = self.clearance.shape
         x, y, fx, fy = _cell((load_xy - self.origin) / CELL_M, nx, ny)
@@ -73,17 +84,22 @@ class GeodesicField:
         """Metres (...) the robot has to drive to the load's centre; the straight line where nothing is in between."""
         xp = array_namespace(robot_xy)
         straight = xp.linalg.vector_norm(robot_xy - load_xy, axis=-1)
-        mx, my = self.reach.shape[:2]
+        return xp.maximum(straight, self._between(self.reach, robot_xy, load_xy) - GRID_SLACK_M)
+
+    def _between(self, table: Array, robot_xy: Array, load_xy: Array) -> Array:
+        """A coarse table's value, linear between the robot's cells, at the load's nearest cell."""
+        xp = array_namespace(robot_xy)
+        mx, my = table.shape[:2]
         corner = self.origin - CELL_M / 2 + COARSE_M / 2
         at = (load_xy - corner) / COARSE_M + 0.5
         lx = xp.astype(xp.clip(at[..., 0], 0, mx - 1), xp.int64)
         ly = xp.astype(xp.clip(at[..., 1], 0, my - 1), xp.int64)
         x, y, fx, fy = _cell((robot_xy - corner) / COARSE_M, mx, my)
-        flat = xp.reshape(self.reach, (-1,))
+        flat = xp.reshape(table, (-1,))
         here, n = ((x * my + y) * mx + lx) * my + ly, mx * my
         near = flat[here] * (1 - fx) + flat[here + my * n] * fx
         far = flat[here + n] * (1 - fx) + flat[here + my * n + n] * fx
-        return xp.maximum(straight, near * (1 - fy) + far * fy - GRID_SLACK_M)
+        return near * (1 - fy) + far * fy
 
     def clearance_at(self, xy: Array) -> Array:
         """Distance to the nearest static box (...) [m] for points (..., 2)."""
@@ -129,44 +145,56 @@ def field_of(bodies: Bodies, goal: np.ndarray) -> GeodesicField:
 
 def build_field(boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robot_radius_m: float) -> GeodesicField:
     """From static boxes (S, 6) x, y, yaw, half width, half depth, Kind; the hall is what the walls enclose."""
-    low, high = _hall(boxes)
-    shape = np.maximum(2, np.round((high - low) / CELL_M).astype(int))
-    origin = low + (high - low - (shape - 1) * CELL_M) / 2
-    axes = [origin[i] + CELL_M * np.arange(shape[i]) for i in range(2)]
-    points = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
-    clearance = clearance_of(points, boxes)
-    inner, outer = float(load_half[:2].min()), float(np.hypot(*load_half[:2]))
-    contact = robot_radius_m + float(load_half[:2].mean())
-    direction = OFFSETS / np.linalg.norm(OFFSETS, axis=1, keepdims=True)
-    room = np.stack([clearance_of(points - contact * d, boxes) for d in direction], -1) - robot_radius_m  # (X, Y, K)
-    load_free = clearance > inner
-    tight = np.maximum(0, outer + MARGIN_M - clearance)[..., None] + np.maximum(0, MARGIN_M - room)
-    graph = _Graph(load_free, room < ROBOT_SLACK_M, tight, contact)
-    near = np.linalg.norm(points - goal, axis=-1)
-    sources = np.argwhere(load_free & (near <= max(1.5 * CELL_M, near[load_free].min(initial=np.inf) + 1e-9)))
-    togo = graph.distances(sources, near, strict=False)
-    strict = np.isfinite(graph.distances(sources, near, strict=True))
-    coarse = [np.arange(origin[i] + (COARSE_M - CELL_M) / 2, high[i], COARSE_M) for i in range(2)]
+    space = _Space(boxes, goal, load_half, robot_radius_m)
+    togo = _fill(space.distances(strict=False), space.load_free).astype(np.float32)
+    coarse = [np.arange(space.origin[i] + (COARSE_M - CELL_M) / 2, space.high[i], COARSE_M) for i in range(2)]
     spots = np.stack(np.meshgrid(*coarse, indexing="ij"), -1)
-    reach = driving_distances(clearance_of(spots, boxes) > robot_radius_m + ROBOT_SLACK_M)
+    driving, reach = driving_distances(clearance_of(spots, boxes) > robot_radius_m + ROBOT_SLACK_M)
+    cell = np.clip(np.round((spots - space.origin) / CELL_M).astype(int), 0, np.array(togo.shape[:2]) - 1)
+    approach = approach_costs(driving, togo[cell[..., 0], cell[..., 1]], DIRECTIONS, space.contact, DRIVE_WEIGHT, TURN_WEIGHT)
     return GeodesicField(
-        origin, _fill(togo, load_free).astype(np.float32), clearance.astype(np.float32), strict, np.array(contact), reach
+        space.origin, togo, space.clearance.astype(np.float32), np.array(space.contact, np.float32), reach, approach
     )
 
 
-def start_fault(field: GeodesicField, load_xy: np.ndarray, robot_xy: np.ndarray, robot_radius_m: float = 0.3) -> str | None:
-    """Why a start cannot be solved, or None: the robot must reach a place from which it can push the load home."""
-    nx, ny = field.clearance.shape
-    cell = lambda xy: tuple(np.clip(np.round((xy - field.origin) / CELL_M).astype(int), 0, (nx - 1, ny - 1)))  # noqa: E731
-    ways = np.flatnonzero(field.reachable[cell(load_xy)])
+def start_fault(boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robot_radius_m: float, load: np.ndarray,
+                robot: np.ndarray) -> str | None:  # fmt: skip
+    """Why a start at load and robot (2,) cannot be solved, or None: the robot must reach a place from which it can push home."""
+    space = _Space(boxes, goal, load_half, robot_radius_m)
+    cell = lambda xy: tuple(np.clip(np.round((xy - space.origin) / CELL_M).astype(int), 0, np.array(space.clearance.shape) - 1))  # noqa: E731
+    ways = np.flatnonzero(np.isfinite(space.distances(strict=True)[cell(load)]))
     if not len(ways):
         return "no route on which the robot could push the load to the goal"
-    zones, _ = label(field.clearance > robot_radius_m + ROBOT_SLACK_M)
-    home = zones[cell(robot_xy)]
-    push = OFFSETS[ways] / np.linalg.norm(OFFSETS[ways], axis=1, keepdims=True)
-    if home == 0 or not any(zones[cell(load_xy - (float(field.contact_m) + 0.05) * d)] == home for d in push):
+    zones, _ = label(space.clearance > robot_radius_m + ROBOT_SLACK_M)
+    home = zones[cell(robot)]
+    if home == 0 or not any(zones[cell(load - (space.contact + 0.05) * d)] == home for d in DIRECTIONS[ways]):
         return "no route on which the robot could reach the load"
     return None
+
+
+class _Space:
+    """The grid of one space: where the load and the robot behind it fit, and the graph of pushes over it."""
+
+    def __init__(self, boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robot_radius_m: float) -> None:
+        low, self.high = _hall(boxes)
+        shape = np.maximum(2, np.round((self.high - low) / CELL_M).astype(int))
+        self.origin = low + (self.high - low - (shape - 1) * CELL_M) / 2
+        axes = [self.origin[i] + CELL_M * np.arange(shape[i]) for i in range(2)]
+        points = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
+        self.clearance = clearance_of(points, boxes)
+        inner, outer = float(load_half[:2].min()), float(np.hypot(*load_half[:2]))
+        self.contact = robot_radius_m + float(load_half[:2].mean())
+        room = np.stack([clearance_of(points - self.contact * d, boxes) for d in DIRECTIONS], -1) - robot_radius_m  # (X, Y, K)
+        self.load_free = self.clearance > inner
+        tight = np.maximum(0, outer + MARGIN_M - self.clearance)[..., None] + np.maximum(0, MARGIN_M - room)
+        self._graph = _Graph(self.load_free, room < ROBOT_SLACK_M, tight, self.contact)
+        self._near = np.linalg.norm(points - goal, axis=-1)
+
+    def distances(self, strict: bool) -> np.ndarray:
+        """(X, Y, K) cost to the goal; `strict` forbids what the robot has no room for."""
+        nearest = self._near[self.load_free].min(initial=np.inf) + 1e-9
+        sources = np.argwhere(self.load_free & (self._near <= max(0.75 * CELL_M, nearest)))
+        return self._graph.distances(sources, self._near, strict)
 
 
 def clearance_of(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:

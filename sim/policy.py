@@ -172,7 +172,7 @@ class ScriptedExpert(_Scripted):
         angles = behind + np.linspace(-np.pi, np.pi, 48, endpoint=False)
         off = np.abs(angles - behind)
         spots = view.load - view.contact * _unit(angles)
-        score = view.field.cost_to_go(np.broadcast_to(view.load, spots.shape), spots) + 0.9 * view.contact * 2 * off
+        score = view.field.pushing(np.broadcast_to(view.load, spots.shape), spots) + 0.9 * view.contact * 2 * off
         push = float(angles[int(np.argmin(score))])
         if view.field.driving_distance(view.robot, view.load) > view.contact + 0.5:
             return drive_to(view, self._route(view), 1.0)

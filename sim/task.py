@@ -19,7 +19,6 @@ class PushTask:
     goal_radius_m: float = 0.15
     hit_force_n: float = 50.0
     clearance_m: float = 0.05  # the robot should keep this far from static boxes
-    approach_weight: float = 0.5  # a metre between robot and load, against a metre of pushing
     clearance_weight: float = 10.0
     tip_weight: float = 5.0
 
@@ -30,12 +29,10 @@ class PushTask:
         """
         xp = array_namespace(bodies.pose)
         robot, load = bodies.pose[..., ROBOT, :2], bodies.pose[..., LOAD, :2]
-        apart = field.driving_distance(robot, load) - field.contact_m
         gap = field.clearance_at(robot) - bodies.half_extents[..., ROBOT, 0]
         tilt = 1 - tilt_of(bodies.pose[..., LOAD, 3:])
         return (
             field.cost_to_go(load, robot)
-            + self.approach_weight * xp.clip(apart, 0, None)
             + self.clearance_weight * xp.clip(self.clearance_m - gap, 0, None)
             + self.tip_weight * tilt
         )

@@ -1,10 +1,13 @@
 """An episode as a 3-D recording: one HTML file with a time bar that opens from disk, made with viser."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 
 import numpy as np
+import rich
 import viser
 
 from experiments.report import topdown
@@ -15,8 +18,9 @@ from sim.layout import Layout
 from sim.task import LOAD, PushTask
 
 HOLD_S = 1.0  # the last state stays this long before the recording starts over
+RACK_OPACITY = 0.6  # a load behind a rack stays visible
 CAPTION_STYLE = (
-    "position:fixed;left:12px;top:12px;z-index:5;max-width:60vw;padding:4px 10px;border-radius:6px;"
+    "position:fixed;left:12px;bottom:52px;z-index:5;max-width:60vw;padding:4px 10px;border-radius:6px;"
     "background:#ffffffd0;color:#1c2530;font:14px system-ui,sans-serif;pointer-events:none"
 )
 
@@ -27,8 +31,7 @@ def record(episode: Episode, path: Path, dt_s: float = 0.1, title: str = "") -> 
 
 
 def _recorded(episode: Episode, dt_s: float) -> str:
-    server = viser.ViserServer(host="127.0.0.1", port=0, verbose=False)
-    try:
+    with _server() as server:
         _light_and_camera(server, episode.layout)
         _space(server.scene, episode.layout)
         movers = _movers(server.scene, episode)
@@ -38,8 +41,21 @@ def _recorded(episode: Episode, dt_s: float) -> str:
             _move(movers, poses)
         serializer.insert_sleep(HOLD_S)
         return serializer.as_html()
+
+
+@contextmanager
+def _server() -> Iterator[viser.ViserServer]:
+    """A server on a free port of this machine only; its banner goes to rich's console whatever `verbose` says."""
+    console = rich.get_console()
+    quiet, console.quiet = console.quiet, True
+    try:
+        server = viser.ViserServer(host="127.0.0.1", port=0, verbose=False)
+        try:
+            yield server
+        finally:
+            server.stop()
     finally:
-        server.stop()
+        console.quiet = quiet
 
 
 def _light_and_camera(server: viser.ViserServer, layout: Layout) -> None:
@@ -62,8 +78,9 @@ def _space(scene: viser.SceneApi, layout: Layout) -> None:
         scene.add_box(
             f"/{name}s/{number}",
             color=_rgb(colour),
+            opacity=None if kind == Kind.WALL else RACK_OPACITY,
             dimensions=2 * np.array(half),
-            wxyz=_wxyz(quaternion_of(np.float64(yaw))),
+            wxyz=_wxyz(quaternion_of(np.array(yaw))),
             position=(x, y, half[2]),
         )
     scene.add_cylinder(
@@ -71,7 +88,6 @@ def _space(scene: viser.SceneApi, layout: Layout) -> None:
         radius=PushTask.goal_radius_m,
         height=0.01,
         color=_rgb(topdown.GOAL),
-        wxyz=(1.0, 0.0, 0.0, 0.0),
         position=(layout.goal.x, layout.goal.y, 0.006),
     )
 

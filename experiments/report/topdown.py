@@ -5,6 +5,7 @@ import io
 import re
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -105,20 +106,21 @@ def _history(axes: Axes, episode: Episode) -> None:
 def _movers(axes: Axes, places: np.ndarray, half: np.ndarray, ghost: bool = False) -> None:
     """Robot and loads at places (M, 3) x, y, yaw with half extents (M, 2); a ghost is a faint outline."""
     robot, *loads = zip(places, half, _colours(len(half)), strict=True)
-    look = {"linewidth": 0.7, "alpha": 0.45, "zorder": 3} if ghost else {"linewidth": 1.0, "zorder": 5}
+    look: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.45, "zorder": 3} if ghost else {"linewidth": 1.0, "zorder": 5}
     for place, extent, colour in loads:
         corners = _corners(place[:2], place[2], extent)
         axes.add_patch(Polygon(corners, facecolor="none" if ghost else colour + "b0", edgecolor=colour, **look))
     place, extent, colour = robot
     axes.add_patch(Circle(place[:2], extent[0], facecolor="none" if ghost else colour + "b0", edgecolor=colour, **look))
     nose = place[:2] + extent[0] * np.array([np.cos(place[2]), np.sin(place[2])])
-    axes.plot(*zip(place[:2], nose, strict=True), color=colour if ghost else "white", **{**look, "linewidth": 0.7 if ghost else 2})
+    needle: dict[str, Any] = {"color": colour, **look} if ghost else {"color": "white", **look, "linewidth": 2}
+    axes.plot(*zip(place[:2], nose, strict=True), **needle)
 
 
 def _corners(centre: np.ndarray, yaw: float, half: np.ndarray) -> np.ndarray:
     """(4, 2) corners of an oriented box."""
     corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * half
-    return centre + rotate(corners, np.full(4, yaw))
+    return np.asarray(centre + rotate(corners, np.full(4, yaw)))
 
 
 def _colours(movers: int) -> list[str]:
@@ -131,9 +133,10 @@ def _spread(length: int, number: int) -> np.ndarray:
 
 
 def _inline(svg: str, label: str) -> str:
-    """Only the <svg> element; its style and its counted ids, which would reach the rest of a page, taken out."""
+    """Only the <svg> element, short; its style and its counted ids, which would reach the rest of a page, taken out."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' id="[a-zA-Z0-9]+_\d+"', "", svg)
+    svg = re.sub(r"(\.\d\d)\d+", r"\1", svg)
     start = f'<svg role="img" aria-label="{escape(label)}" style="stroke-linejoin:round"'
-    return re.sub(r"\n\s*", "\n", svg.replace("<svg", start, 1)).strip()
+    return re.sub(r"\s*\n\s*", "\n", svg.replace("<svg", start, 1)).strip()

@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from sim.errors import UnknownName
-from sim.geodesic import build_field, clearance_of, start_fault
+from sim.geodesic import clearance_of, start_fault
 from sim.layout import Box, Hall, Layout, Point, Pose, geometric_faults
 from sim.variation import Span, Variations
 
@@ -66,8 +66,8 @@ def fault_of(layout: Layout) -> str | None:
     if np.linalg.norm(start - aim) < 0.15:
         return "the load starts at the goal"
     boxes = layout.static_boxes[:, [0, 1, 2, 3, 4, 6]]
-    field = build_field(boxes, aim, LOAD_HALF_M, ROBOT_RADIUS_M)
-    return start_fault(field, start, np.array([layout.robot.x, layout.robot.y]), ROBOT_RADIUS_M)
+    robot = np.array([layout.robot.x, layout.robot.y])
+    return start_fault(boxes, aim, LOAD_HALF_M, ROBOT_RADIUS_M, start, robot)
 
 
 def faults_of(layout: Layout) -> list[str]:

@@ -1,0 +1,1 @@
+"""What people run: experiments, their evaluation and comparison, reports, and the `ground` command."""

@@ -1,0 +1,124 @@
+"""Experiments as data: frozen dataclasses, read from TOML files that lie in `configs/` or anywhere else, saved with each run."""
+
+import tomllib
+from dataclasses import dataclass, field, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import cattrs
+
+from agents.baselines import ALGORITHMS
+from agents.search import SearchConfig, searches
+from sim.errors import GroundError, UnknownName
+from sim.scenes import scenes
+from worldmodels.model import models
+from worldmodels.training import TrainConfig
+
+CONVERTER = cattrs.Converter(forbid_extra_keys=True)
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of data: how much, from which behaviours. "planner" is the graph model of the round before, planning."""
+
+    steps: int
+    behaviours: dict[str, float]
+    updates: int = 0  # of the first model after this round; 0: the last round, where all models are trained in full
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """One model to train and to plan with."""
+
+    name: str = "graph"
+    train: TrainConfig = TrainConfig()
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """Everything that `ground run` does."""
+
+    name: str
+    scene: str = "logistics/tote-push"
+    seed: int = 0
+    rounds: tuple[Round, ...] = (Round(20_000, {"smooth-random": 0.2, "approach-and-push": 0.5, "scripted-noisy": 0.3}),)
+    variations: tuple[str, ...] = ()
+    held_out_steps: int = 6_000  # collected in the splits val (to choose the best update) and test (to measure fidelity)
+    models: tuple[ModelPlan, ...] = (ModelPlan(),)
+    search: str = "mppi"
+    planning: SearchConfig = SearchConfig()
+    collecting: SearchConfig = SearchConfig(samples=64, horizon=20)
+    baselines: tuple[str, ...] = ("sac", "ppo")
+    baseline_steps: int = 100_000
+    episodes: dict[str, int] = field(default_factory=lambda: {"test": 20})
+    oracle: int = 0
+    oracle_planning: SearchConfig = SearchConfig(samples=48)
+
+    def __post_init__(self) -> None:
+        scene = scenes[self.scene]
+        searches[self.search]
+        for plan in self.models:
+            models[plan.name]
+        for name in self.baselines:
+            if name not in ALGORITHMS:
+                raise UnknownName("algorithm", name, ALGORITHMS)
+        for split, count in self.episodes.items():
+            if split not in scene.splits:
+                raise UnknownName("split", split, scene.splits)
+            if split == "train" or count < 1:
+                raise GroundError(f"episodes.{split} = {count}: at least one episode, and never in the training split")
+        if not self.rounds or any(round_.steps < 2000 for round_ in self.rounds):
+            raise GroundError("rounds need at least one round of at least 2000 steps")
+
+
+def names() -> list[str]:
+    """Experiments that come with the project."""
+    return sorted(path.name.removesuffix(".toml") for path in files("experiments.configs").iterdir() if path.name.endswith(".toml"))
+
+
+def load(name: str) -> ExperimentConfig:
+    """An experiment by name, or from a TOML file."""
+    content = _content(name)
+    content.setdefault("name", Path(name).stem)
+    return structure(content, name)
+
+
+def structure(content: dict[str, Any], source: str) -> ExperimentConfig:
+    try:
+        return CONVERTER.structure(content, ExperimentConfig)
+    except GroundError:
+        raise
+    except Exception as error:  # cattrs raises groups of whatever the fields raise
+        found = _ground_error(error)
+        if found is not None:
+            raise GroundError(f"{source}: {found}") from error
+        lines = "; ".join(cattrs.transform_error(error))
+        raise GroundError(f"{source}: {lines}; known: {', '.join(f.name for f in fields(ExperimentConfig))}") from error
+
+
+def _ground_error(error: BaseException) -> GroundError | None:
+    """The first of our own errors in a tree of groups."""
+    if isinstance(error, GroundError):
+        return error
+    for inner in getattr(error, "exceptions", ()):
+        if found := _ground_error(inner):
+            return found
+    return None
+
+
+def _content(name: str) -> dict[str, Any]:
+    """A TOML file's content, laid over that of its `base`."""
+    path = Path(name)
+    if path.suffix != ".toml":
+        if name not in names():
+            raise UnknownName("experiment", name, names())
+        path = Path(str(files("experiments.configs"))) / f"{name}.toml"
+    try:
+        content = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise GroundError(f"{path} cannot be read ({error.strerror})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise GroundError(f"{path} is not TOML ({error})") from error
+    base = content.pop("base", None)
+    return {**_content(base), "name": path.stem, **content} if base else content

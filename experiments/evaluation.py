@@ -1,0 +1,274 @@
+"""Arms × spaces → one row per episode. Every arm meets the same spaces and seeds; results do not depend on the workers.
+
+An episode is one job. Its row and what happened in it are written before it counts, so an interrupted evaluation goes on.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from agents.objective import Objective
+from agents.planner import Planner
+from sim.collect import quiet_worker
+from sim.dataset import Episode, read_shard, write_shard
+from sim.env import GroundEnv
+from sim.errors import BadFile, GroundError
+from sim.files import write_atomic
+from sim.layout import Layout
+from sim.policy import EpisodeStart, Policy, PolicyFactory
+from sim.variation import Variations
+from worldmodels.simulator import SimulatorModel
+
+ROWS_VERSION = 1
+CHECK_EVERY = 10  # decisions between two looks at what the chosen plan would really do
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One contestant: a policy and what it cost to make."""
+
+    name: str
+    factory: PolicyFactory
+    model: str = ""
+    search: str = ""
+    env_steps: int = 0
+    train_cpu_s: float = 0.0
+    seen: frozenset[str] = frozenset()  # layout ids it was trained on
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One episode to be played."""
+
+    run: str
+    scene: str
+    split: str
+    index: int
+    seed: int
+    layout: Layout
+    variations: tuple[str, ...] = ()
+
+
+Progress = Callable[[int, int], None]
+
+
+def evaluate(
+    arm: Arm, trials: list[Trial], path: Path, workers: int = 2, progress: Progress = lambda done, total: None
+) -> list[dict[str, Any]]:
+    """Rows of all trials, in their order; those already in `path` are not played again."""
+    seen = [trial for trial in trials if trial.layout.id in arm.seen]
+    if seen:
+        raise GroundError(
+            f"{arm.name} was trained on layout {seen[0].layout.id} ({seen[0].split}/{seen[0].index}): it cannot be evaluated there"
+        )
+    missing = [trial for trial in trials if _row(_file(path, trial)) is None]
+    done = len(trials) - len(missing)
+    progress(done, len(trials))
+    for _ in _played(arm, missing, path, workers):
+        done += 1
+        progress(done, len(trials))
+    rows = [_row(_file(path, trial)) for trial in trials]
+    return [row for row in rows if row is not None]
+
+
+def _played(arm: Arm, trials: list[Trial], path: Path, workers: int) -> Iterator[int]:
+    if workers <= 1 or len(trials) <= 1:
+        for trial in trials:
+            yield play_and_write(arm, trial, path)
+        return
+    with ProcessPoolExecutor(min(workers, len(trials)), mp_context=get_context("spawn"), initializer=quiet_worker) as pool:
+        futures = [pool.submit(play_and_write, arm, trial, path) for trial in trials]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            for process in pool._processes.values():
+                process.terminate()
+            raise
+
+
+def _file(path: Path, trial: Trial) -> Path:
+    return path / f"{trial.split}-{trial.index:05d}.parquet"
+
+
+def _row(file: Path) -> dict[str, Any] | None:
+    """The row that lies in an episode's file, or None where there is none or it is damaged."""
+    if not file.exists():
+        return None
+    with contextlib.suppress(pa.ArrowException, OSError, KeyError, ValueError, IndexError):
+        table = pq.read_table(file.with_suffix(".row"))
+        if int((table.schema.metadata or {}).get(b"rows_version", b"0")) == ROWS_VERSION:
+            return dict(table.to_pylist()[0])
+    return None
+
+
+def episode_of(path: Path, row: dict[str, Any]) -> Episode:
+    """What happened in the episode of a row."""
+    return read_shard(path / f"{row['split']}-{row['index']:05d}.parquet")[0]
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Every row below a directory; damaged files are left out (and would be played again)."""
+    rows = [_row(file.with_suffix(".parquet")) for file in sorted(path.rglob("*.row"))]
+    return [row for row in rows if row is not None]
+
+
+def play_and_write(arm: Arm, trial: Trial, path: Path) -> int:
+    """Play one trial; the episode is written first, its row last: with it the trial is done."""
+    row, episode = play(_policy(arm.factory), arm, trial)
+    file = _file(path, trial)
+    write_shard(file, [episode], first_episode=trial.index, movers=episode.pose.shape[1])
+    table = pa.Table.from_pylist([row]).replace_schema_metadata({"rows_version": str(ROWS_VERSION)})
+    write_atomic(file.with_suffix(".row"), lambda to: pq.write_table(table, to))
+    return trial.index
+
+
+@lru_cache(maxsize=2)
+def _policy(factory: PolicyFactory) -> Policy:
+    torch.set_num_threads(1)
+    return factory()
+
+
+@lru_cache(maxsize=4)
+def _env(scene: str, split: str, variations: tuple[str, ...]) -> GroundEnv:
+    return GroundEnv(scene, split, variations=Variations.parse(variations) if variations else None)
+
+
+def play(policy: Policy, arm: Arm, trial: Trial) -> tuple[dict[str, Any], Episode]:
+    """One episode: its row and what happened."""
+    env = _env(trial.scene, trial.split, trial.variations)
+    observation, info = env.reset(seed=trial.seed, options={"layout": trial.layout})
+    policy.begin(EpisodeStart(trial.seed, trial.layout, env.variation))
+    log = _Log(env, policy)
+    finished = False
+    while not finished:
+        log.before(info)
+        begun = time.perf_counter()
+        action, _ = policy.predict(observation)
+        log.decided(time.perf_counter() - begun, action, observation, trial)
+        observation, _, success, truncated, info = env.step(action)
+        finished = success or truncated
+    log.before(info)
+    episode = log.episode(trial, arm.name, info["success"])
+    row = {
+        "run": trial.run,
+        "scene": trial.scene,
+        "layout_id": trial.layout.id,
+        "split": trial.split,
+        "index": trial.index,
+        "seed": trial.seed,
+        "agent": arm.name,
+        "model": arm.model,
+        "search": arm.search,
+        **asdict(env.variation),
+        **log.summary(info["success"]),
+        "env_steps": arm.env_steps,
+        "train_cpu_s": arm.train_cpu_s,
+    }
+    return row, episode
+
+
+class _Log:
+    """Collects one episode."""
+
+    def __init__(self, env: GroundEnv, policy: Policy) -> None:
+        self._env, self._planner = env, policy if isinstance(policy, Planner) else None
+        self._pose: list[np.ndarray] = []
+        self._twist: list[np.ndarray] = []
+        self._action: list[np.ndarray] = []
+        self._info: list[dict[str, Any]] = []
+        self._seconds: list[float] = []
+        self._predicted: list[float] = []
+        self._realised: list[float] = []
+        self._disagreement: list[float] = []
+        self._truth: Objective | None = None
+
+    def before(self, info: dict[str, Any]) -> None:
+        """The state, before each action and once at the end."""
+        movers = int(self._env.bodies.dynamic.sum())
+        self._pose.append(self._env.bodies.pose[:movers].copy())
+        self._twist.append(self._env.bodies.twist[:movers].copy())
+        self._info.append(info)
+
+    def decided(self, seconds: float, action: np.ndarray, observation: dict[str, np.ndarray], trial: Trial) -> None:
+        self._seconds.append(seconds)
+        self._action.append(np.asarray(action, np.float32))
+        decision = self._planner.last if self._planner else None
+        if decision is None:
+            return
+        if decision.disagreement is not None:
+            self._disagreement.append(decision.disagreement)
+        if (len(self._action) - 1) % CHECK_EVERY == 0:
+            self._predicted.append(float(decision.running.mean()))
+            self._realised.append(self._would_happen(decision.plan, observation, trial))
+
+    def _would_happen(self, plan: torch.Tensor, observation: dict[str, np.ndarray], trial: Trial) -> float:
+        """Mean cost of the chosen plan, had it been carried out to its end in the true simulator."""
+        if self._truth is None:
+            simulator = SimulatorModel(trial.scene)
+            simulator.start_episode(EpisodeStart(trial.seed, trial.layout, self._env.variation))
+            self._truth = Objective(simulator, self._env.scene.task)
+        self._truth.begin(observation)
+        return float(self._truth.evaluate(plan[None]).running.mean())
+
+    def summary(self, success: bool) -> dict[str, Any]:
+        violations = {kind: any(info["violations"][kind] for info in self._info) for kind in self._info[0]["violations"]}
+        milliseconds = 1e3 * np.array(self._seconds)
+        return {
+            "success": success,
+            "clean": success and not any(violations.values()),
+            "steps": len(self._action),
+            "total_cost": float(sum(info["cost"] for info in self._info[1:])),
+            **violations,
+            "peak_force_n": float(max(info["static_force_n"] for info in self._info)),
+            "decision_ms_p50": float(np.percentile(milliseconds, 50)),
+            "decision_ms_p95": float(np.percentile(milliseconds, 95)),
+            "decide_s": float(milliseconds.sum() / 1e3),
+            "predicted_cost": _mean(self._predicted),
+            "realised_cost": _mean(self._realised),
+            "disagreement": _mean(self._disagreement),
+        }
+
+    def episode(self, trial: Trial, name: str, success: bool) -> Episode:
+        movers = self._pose[0].shape[0]
+        return Episode(
+            layout=trial.layout,
+            seed=trial.seed,
+            behaviour=name,
+            variation=self._env.variation,
+            half_extents=self._env.bodies.half_extents[:movers].copy(),
+            pose=np.stack(self._pose),
+            twist=np.stack(self._twist),
+            action=np.stack([*self._action, np.zeros(2, np.float32)]),
+            cost=np.array([info["cost"] for info in self._info]),
+            touching=np.array([info["touching"] for info in self._info]),
+            static_force_n=np.array([info["static_force_n"] for info in self._info]),
+            success=success,
+        )
+
+
+def _mean(values: list[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def trials_of(run: str, scene: Any, split: str, count: int, seed: int = 0, variations: tuple[str, ...] = ()) -> list[Trial]:
+    """The first `count` spaces of a split."""
+    if split in ("train",):
+        raise GroundError("the training split is not evaluated: those spaces were seen")
+    layouts = [scene.draw(split, index) for index in range(count)]
+    if len({layout.id for layout in layouts}) < count:
+        raise BadFile(f"split {split} has equal layouts among its first {count}")
+    return [Trial(run, scene.name, split, index, seed + index, layout, variations) for index, layout in enumerate(layouts)]

@@ -1,0 +1,242 @@
+"""collect → train → plan in unseen spaces → compare → report; each step is left as it is once finished, and goes on where it broke."""
+
+import importlib.metadata
+import json
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from agents.baselines import BaselineConfig, BaselineSpec, train_baseline
+from agents.build import PlannerSpec
+from experiments.config import ExperimentConfig, ModelPlan
+from experiments.evaluation import Arm, evaluate, trials_of
+from experiments.report.build import build_report
+from sim.collect import CollectConfig, collect
+from sim.dataset import Dataset
+from sim.errors import GroundError
+from sim.files import in_use, read_json, write_json
+from sim.policy import BEHAVIOURS
+from sim.scenes import scenes
+from worldmodels.fidelity import as_rows, fidelity
+from worldmodels.model import models
+from worldmodels.training import Check, TrainConfig, load_checkpoint, train
+from worldmodels.windows import Windows
+
+PACKAGES = ("torch", "numpy", "pybullet", "gymnasium", "stable-baselines3", "pyarrow")
+
+
+def run(config: ExperimentConfig, path: Path, workers: int, console: Console) -> Path:
+    """The whole experiment in `path`; gives the report's path."""
+    with in_use(path):
+        _begin(config, path)
+        steps = Steps(config, path, workers, console)
+        steps.collect_and_train()
+        steps.train_baselines()
+        steps.evaluate()
+        steps.measure_fidelity()
+        return build_report(path)
+
+
+def _begin(config: ExperimentConfig, path: Path) -> None:
+    """Save what will be run, or check that it is what was begun here."""
+    wanted = json.loads(json.dumps(asdict(config)))
+    file = path / "config.json"
+    if file.exists():
+        found = read_json(file)
+        other = sorted(key for key in wanted if found.get(key) != wanted[key])
+        if other:
+            raise GroundError(f"{path} was begun with another {', '.join(other)}: choose another --out, or remove it")
+        return
+    write_json(file, wanted)
+    write_json(path / "versions.json", versions())
+
+
+def versions() -> dict[str, str]:
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    try:
+        revision = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        revision = "unknown"
+    return {"python": sys.version.split()[0], "machine": platform.machine(), "git": revision, **found}
+
+
+class Steps:
+    """The steps of one run, in the order in which they need each other."""
+
+    def __init__(self, config: ExperimentConfig, path: Path, workers: int, console: Console) -> None:
+        self._config, self._path, self._workers, self._console = config, path, workers, console
+
+    def collect_and_train(self) -> None:
+        config = self._config
+        for split in ("val", "test"):
+            behaviours = {name: weight for name, weight in config.rounds[0].behaviours.items() if name in BEHAVIOURS}
+            self._collect(split, CollectConfig(config.scene, config.held_out_steps, config.seed, split, tuple(behaviours.items())), None)
+        planner = None
+        for number, round_ in enumerate(config.rounds, 1):
+            seed = config.seed + 1000 * number
+            wanted = CollectConfig(
+                config.scene, round_.steps, seed, "train", tuple(round_.behaviours.items()), config.variations, first_layout=10_000 * number
+            )
+            self._collect(f"round-{number}", wanted, planner)
+            if number < len(config.rounds):
+                plan = ModelPlan("graph", TrainConfig(updates=round_.updates or 3000, lengths=(4, 8, 8), seed=config.seed))
+                planner = self._train(f"graph-round-{number}", plan, number)
+        for plan in config.models:
+            self._train(plan.name, plan, len(config.rounds))
+
+    def _collect(self, name: str, wanted: CollectConfig, planner: Path | None) -> None:
+        config = self._config
+        spec = PlannerSpec(config.scene, str(planner), config.search, config.collecting) if planner else None
+        if spec is None and "planner" in dict(wanted.behaviours):
+            raise GroundError("the first round cannot hold the planner's own behaviour: there is no model yet")
+        with self._bar(f"collect {name}") as progress, self._ledger(f"collect {name}"):
+            collect(
+                wanted,
+                self._path / "data" / name,
+                self._workers,
+                extra={"planner": spec} if spec else {},
+                tags={"planner": planner.name} if planner else {},
+                progress=progress,
+            )
+
+    def _train(self, name: str, plan: ModelPlan, rounds: int) -> Path:
+        path = self._path / "models" / name
+        data = [Dataset.open(self._path / "data" / f"round-{number}") for number in range(1, rounds + 1)]
+        with self._bar(f"train {name}") as progress, self._ledger(f"train {name}"):
+            train_on(plan, data, Dataset.open(self._path / "data" / "val"), path, progress=progress)
+        return path
+
+    def train_baselines(self) -> None:
+        for name in self._config.baselines:
+            config = BaselineConfig(name, self._config.scene, self._config.baseline_steps, self._config.seed)
+            with self._bar(f"train {name}") as progress, self._ledger(f"train {name}"):
+                train_baseline(config, self._path / "agents" / name, progress)
+
+    def evaluate(self) -> None:
+        for split, count in self._config.episodes.items():
+            trials = trials_of(self._config.name, scenes[self._config.scene], split, count, self._config.seed)
+            for arm in self.arms():
+                with self._bar(f"{split}: {arm.name}") as progress:
+                    evaluate(arm, trials, self._path / "results" / arm.name, self._workers, progress)
+            if self._config.oracle:
+                with self._bar(f"{split}: oracle") as progress:
+                    evaluate(self._oracle(), trials[: self._config.oracle], self._path / "results" / "oracle", self._workers, progress)
+
+    def arms(self) -> list[Arm]:
+        """Every contestant: random and scripted always, then planners, then SB3 agents."""
+        config, ledger = self._config, _ledger(self._path)
+        arms = [Arm("random", BEHAVIOURS["random"]), Arm("scripted", BEHAVIOURS["scripted"])]
+        rounds = [f"round-{number}" for number in range(1, len(config.rounds) + 1)]
+        data = [Dataset.open(self._path / "data" / name) for name in [*rounds, "val"]]
+        seen = frozenset(layout for dataset in data for layout in dataset.layout_ids)
+        collecting = sum(ledger.get(f"collect {name}", 0.0) for name in rounds)
+        collecting += sum(ledger.get(f"train graph-round-{number}", 0.0) for number in range(1, len(rounds)))
+        steps = sum(dataset.steps for dataset in data[:-1])
+        for plan in config.models:
+            arms.append(
+                Arm(
+                    f"{plan.name}+{config.search}",
+                    PlannerSpec(config.scene, str(self._path / "models" / plan.name), config.search, config.planning),
+                    plan.name,
+                    config.search,
+                    steps,
+                    collecting + ledger.get(f"train {plan.name}", 0.0),
+                    seen,
+                )
+            )
+        for name in config.baselines:
+            path = self._path / "agents" / name
+            steps_taken = read_json(path / "policy.json")["steps"]
+            arms.append(Arm(name, BaselineSpec(config.scene, str(path)), env_steps=steps_taken, train_cpu_s=ledger.get(f"train {name}", 0.0)))
+        return arms
+
+    def _oracle(self) -> Arm:
+        config = self._config
+        return Arm("oracle", PlannerSpec(config.scene, "simulator", config.search, config.oracle_planning), "simulator", config.search)
+
+    def measure_fidelity(self) -> None:
+        file = self._path / "fidelity.json"
+        if file.exists():
+            return
+        windows = Windows(Dataset.open(self._path / "data" / "test").episodes())
+        rows = []
+        for plan in self._config.models:
+            rows += as_rows(fidelity(load_checkpoint(self._path / "models" / plan.name), windows))
+        write_json(file, rows)
+
+    @contextmanager
+    def _bar(self, title: str) -> Iterator[Any]:
+        with bar(self._console, title) as progress:
+            yield progress
+
+    @contextmanager
+    def _ledger(self, name: str) -> Iterator[None]:
+        """Adds the CPU-seconds of this step, workers included, to ledger.json."""
+        before = _cpu_s()
+        try:
+            yield
+        finally:
+            ledger = _ledger(self._path)
+            ledger[name] = round(ledger.get(name, 0.0) + _cpu_s() - before, 2)
+            write_json(self._path / "ledger.json", ledger)
+
+
+def train_on(
+    plan: ModelPlan, data: list[Dataset], validation: Dataset, path: Path, resume: bool = True, progress: Any = lambda *_: None
+) -> None:
+    """Train one model on datasets of the training split."""
+    for dataset in data:
+        if dataset.manifest["split"] != "train":
+            raise GroundError(f"{dataset.path} was collected in the split '{dataset.manifest['split']}': models train on 'train' alone")
+        if dataset.scene != data[0].scene:
+            raise GroundError(f"{dataset.path} is of scene '{dataset.scene}', not '{data[0].scene}'")
+    torch.manual_seed(plan.train.seed)
+    facts = {"scene": data[0].scene, "data": [dataset.digest for dataset in data]}
+    windows = Windows(episode for dataset in data for episode in dataset.episodes())
+    train(models[plan.name](), windows, Windows(validation.episodes()), plan.train, path, facts, resume, progress)
+
+
+def _ledger(path: Path) -> dict[str, float]:
+    file = path / "ledger.json"
+    return dict(read_json(file)) if file.exists() else {}
+
+
+def _cpu_s() -> float:
+    return sum(
+        usage.ru_utime + usage.ru_stime for usage in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    )
+
+
+@contextmanager
+def bar(console: Console, title: str) -> Iterator[Callable[..., None]]:
+    """A progress bar; where there is no terminal, a line at the end."""
+    columns = (
+        TextColumn("{task.description:<34}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, refresh_per_second=4) as progress:
+        task = progress.add_task(title, total=None, note="")
+
+        def report(done: int, total: int, check: Check | None = None) -> None:
+            progress.update(task, completed=done, total=total)
+            if check is not None:
+                progress.update(task, note=f"loss {check.loss:.3f}, load error after 2 s {check.validation_mm:.0f} mm")
+
+        yield report
+

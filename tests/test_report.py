@@ -1,0 +1,190 @@
+import re
+import threading
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from experiments.report.html import write_report
+from experiments.report.recording import record
+from experiments.report.summary import headline, summarise, summary_markdown, summary_table
+from experiments.report.topdown import picture, save_layout, strip
+from sim.bodies import quaternion_of
+from sim.dataset import Episode
+from sim.errors import GroundError
+from sim.layout import Layout
+from sim.layouts.hall import LOAD_HALF_M, draw
+from sim.variation import Variation
+
+HOSTILE = '<script>alert("x")</script>|$y_$'
+ARMS = {"graph+mppi": 8, "scripted": 6, "random": 0, "oracle": 10, HOSTILE: 3}  # successes of 10
+
+
+def made_up(split: str = "test", index: int = 0, steps: int = 20) -> Episode:
+    """The robot and the first load glide towards the goal, turning; nothing is simulated."""
+    layout: Layout = draw(split, index)
+    start = np.array([(pose.x, pose.y, pose.yaw) for pose in (layout.robot, *layout.loads)])
+    share = np.linspace(0, 1, steps + 1)[:, None, None]
+    aim = start.copy()
+    aim[:2] = layout.goal.x, layout.goal.y, 1.0
+    places = (1 - share) * start + share * aim
+    heights = np.full((*places.shape[:2], 1), LOAD_HALF_M[2])
+    rows = steps + 1
+    return Episode(
+        layout=layout,
+        seed=0,
+        behaviour="made up",
+        variation=Variation(),
+        half_extents=np.array([(0.3, 0.3, 0.15), *[LOAD_HALF_M] * len(layout.loads)]),
+        pose=np.concatenate([places[..., :2], heights, quaternion_of(places[..., 2])], axis=-1),
+        twist=np.zeros((rows, len(start), 6)),
+        action=np.zeros((rows, 2)),
+        cost=np.zeros(rows),
+        touching=np.zeros(rows, bool),
+        static_force_n=np.zeros(rows),
+        success=True,
+    )
+
+
+def row(agent: str, split: str, index: int, success: bool) -> dict[str, Any]:
+    plans = "+" in agent
+    return {
+        "run": "demo", "scene": "logistics/tote-push", "layout_id": f"{split}-{index}", "split": split, "index": index,
+        "seed": index, "agent": agent, "model": agent.split("+")[0], "search": "mppi", "success": success,
+        "clean": success and index % 2 == 0, "steps": 100 + index, "total_cost": 12.0, "robot_hit": index % 2 == 1,
+        "load_hit": False, "load_tipped": False, "robot_outside": False, "peak_force_n": 60.0,
+        "decision_ms_p50": 40.0, "decision_ms_p95": 55.0,
+        "predicted_cost": 3.0 if plans else None, "realised_cost": 3.5 if plans else None, "disagreement": None,
+        "env_steps": 60_000 if plans else 0, "train_cpu_s": 900.0 if plans else 0.0,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def rows() -> list[dict[str, Any]]:
+    splits = ("shift-more-racks", "test")
+    return [row(arm, split, i, i < solved) for split in splits for arm, solved in ARMS.items() for i in range(10)]
+
+
+FIDELITY = [
+    {
+        "model": model, "horizon_s": horizon, "n": 50, "load_mm_median": 10.0 * horizon, "load_mm_p90": 30.0 * horizon,
+        "load_deg_median": 2.0, "robot_mm_median": 5.0, "robot_deg_median": 1.0, "moved_m_median": 0.4,
+        "load_relative_median": 0.03,
+    }
+    for model in ("graph", HOSTILE) for horizon in (0.5, 1.0, 2.0)
+]  # fmt: skip
+
+
+def test_summary_puts_test_first_and_ranks_arms_with_the_oracle_last(rows: list[dict[str, Any]]) -> None:
+    summaries = summarise(rows)
+    ranked = ["graph+mppi", "scripted", HOSTILE, "random", "oracle"]
+    assert [(s.split, s.agent) for s in summaries] == [(split, arm) for split in ("test", "shift-more-racks") for arm in ranked]
+    best = summaries[0]
+    assert (best.success.count, best.success.of, best.clean.count, best.steps) == (8, 10, 4, 103.5)
+    assert best.success.interval == pytest.approx((0.490, 0.943), abs=1e-3)
+    assert best.cells == ("graph+mppi", "10", "80 % [49–94]", "40 % [17–69]", "103.5", "40.0 / 55.0", "60,000", "900")
+    assert summaries[3].cells[2:5] == ("0 % [0–28]", "0 % [0–28]", "–")
+
+
+def test_headline_names_the_two_best_arms_and_their_paired_difference(rows: list[dict[str, Any]]) -> None:
+    sentence = headline(rows)
+    assert sentence.startswith("On split test, graph+mppi does best: 8 of 10 episodes solved (80 %, 95 % interval 49–94 %)")
+    assert "next is scripted with 6 of 10" in sentence
+    assert "paired difference of 20 points" in sentence
+    assert "oracle" not in sentence
+    assert headline([]) == "No episode was evaluated."
+    assert "no other arm" in headline([row("random", "test", 0, True)])
+
+
+def test_plain_tables_hold_every_arm(rows: list[dict[str, Any]]) -> None:
+    lines = summary_markdown(rows).splitlines()
+    assert len(lines) == 2 + 2 * len(ARMS)
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {10}
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(summary_table(rows))
+    assert all(arm in captured.get() for arm in ARMS)
+
+
+def test_report_holds_everything_escaped_and_loads_nothing(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    path = tmp_path / "report.html"
+    pictures = [("Solved <1>", strip([("test 0", made_up())]))]
+    recordings, facts = [("test 0 & 1", "recordings/a b.html")], [("torch <", "2.0")]
+    write_report(path, "demo <b>", rows, FIDELITY, pictures, recordings, facts, "ground run x<y")
+    text = path.read_text()
+    for arm in ("graph+mppi", "scripted", "random", "oracle", "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;|$y_$"):
+        assert f"<td>{arm}</td>" in text
+    assert 'href="recordings/a b.html"' in text
+    for escaped in ("demo &lt;b&gt;", "ground run x&lt;y", "Solved &lt;1&gt;", "test 0 &amp; 1", "torch &lt;"):
+        assert escaped in text
+    assert "<script>alert" not in text
+    assert not re.search(r"<(script|link|img|iframe|source|use|image)\b[^>]*\b(src|href)\s*=\s*[\"']?(https?:)?//", text)
+    assert "@import" not in text.split("<script>", 1)[0]
+    assert text.count("plotly.js v") == 1
+    for name in ("plot-success", "plot-fidelity", "plot-predicted"):
+        assert text.count(f'id="{name}"') == 1
+
+
+def test_report_leaves_out_what_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    write_report(path, "empty", [], [], [], [], [], "ground report")
+    assert "No episode was evaluated." in path.read_text()
+    assert "<section>" not in path.read_text()
+    write_report(path, "one arm", [row("random", "test", 0, False)], [], [], [], [], "ground report")
+    assert "Predicted and realised" not in path.read_text()
+
+
+def test_strip_is_one_small_svg() -> None:
+    items = [(f"test {index} {HOSTILE}", made_up("test", index)) for index in range(5)]
+    svg = strip(items)
+    root = ElementTree.fromstring(svg)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert svg.startswith("<svg") and svg.endswith("</svg>") and svg.count("<svg") == 1
+    assert "<script" not in svg and "<style" not in svg
+    assert len(svg) < 20_000 * len(items)
+    assert strip(items) == svg
+
+
+def test_strips_share_no_ids() -> None:
+    first, second = (set(re.findall(r' id="([^"]+)"', strip([("x", made_up("test", index))]))) for index in (0, 1))
+    assert first and not first & second
+
+
+@pytest.mark.parametrize(("name", "start"), [("a.png", b"\x89PNG"), ("a.SVG", b"<?xml"), ("deep/a.pdf", b"%PDF")])
+def test_a_layout_is_drawn_into_a_file(tmp_path: Path, name: str, start: bytes) -> None:
+    path = tmp_path / name
+    save_layout(draw("shift-two-totes", 0), path)
+    content = path.read_bytes()
+    assert content.startswith(start) and len(content) > 3000
+    save_layout(draw("shift-two-totes", 0), path)
+    assert path.read_bytes() == content
+
+
+def test_other_picture_formats_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(GroundError, match=r"'\.gif', allowed: \.pdf, \.png, \.svg"):
+        save_layout(draw("test", 0), tmp_path / "a.gif")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_takes_any_title_and_a_still_episode() -> None:
+    episode = made_up(steps=0)
+    figure = picture(episode.layout, episode, "50 $ and $x_")
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_title() == "50 $ and $x_"
+
+
+def test_a_recording_is_one_file_that_loads_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "recordings" / "a.html"
+    before = threading.active_count()
+    record(made_up("shift-two-totes"), path, title="test <0>")
+    text = path.read_text()
+    assert len(text) > 100_000
+    assert "__VISER_EMBED_DATA__=" in text
+    assert "<title>test &lt;0&gt;</title>" in text and ">test &lt;0&gt;</div>" in text
+    assert not re.search(r"<(script|link|img|iframe)\b[^>]*\b(src|href)\s*=\s*[\"']?(https?:)?//", text)
+    assert [file.name for file in path.parent.iterdir()] == ["a.html"]
+    assert threading.active_count() <= before
+    assert capfd.readouterr().out == ""

@@ -1,0 +1,96 @@
+"""How far a model's open-loop imagination drifts from what happened, by horizon, in metres and degrees."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sim.errors import GroundError
+from worldmodels.model import LearnedModel
+from worldmodels.planar import PlanarState
+from worldmodels.windows import Windows
+
+HORIZONS_S = (0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 2.5)
+MOVED_M = 0.1
+CHUNK = 512
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Errors at one horizon; loads are those that moved at least MOVED_M within it (or within the longest one)."""
+
+    model: str
+    horizon_s: float
+    n: int
+    load_mm_median: float
+    load_mm_p90: float
+    load_deg_median: float
+    robot_mm_median: float
+    robot_deg_median: float
+    moved_m_median: float
+    load_relative_median: float  # error over distance moved, median of the windows' ratios
+
+
+def fidelity(model: LearnedModel, windows: Windows, count: int = 2000, dt_s: float = 0.1, seed: int = 0) -> list[Fidelity]:
+    """Open-loop errors over up to `count` windows of layouts the model has not seen (the caller's choice of `windows`)."""
+    length = round(HORIZONS_S[-1] / dt_s)
+    rows = windows.starts(length)[0]
+    rows = np.sort(np.random.default_rng(seed).choice(rows, min(count, len(rows)), replace=False))
+    errors: dict[float, list[dict[str, Tensor]]] = {horizon: [] for horizon in HORIZONS_S}
+    for start in range(0, len(rows), CHUNK):
+        batch = windows.take(rows[start : start + CHUNK], length)
+        predicted = model.forecast(batch.state, batch.actions)
+        moved = _moved(batch.state, batch.targets[-1])
+        for horizon in HORIZONS_S:
+            step = round(horizon / dt_s) - 1
+            errors[horizon].append(_errors(batch.state, predicted[step], batch.targets[step], moved))
+    return [_summary(model.name, horizon, parts) for horizon, parts in errors.items()]
+
+
+def _moved(before: PlanarState, after: PlanarState) -> Tensor:
+    """(W, M) mask of loads that moved."""
+    moved = ((after.position - before.position).abs() > MOVED_M) & (after.around.present > 0)
+    moved[:, 0] = False
+    return moved
+
+
+def _errors(before: PlanarState, predicted: PlanarState, true: PlanarState, moved: Tensor) -> dict[str, Tensor]:
+    distance = (predicted.position - true.position).abs()
+    turn = (predicted.heading * true.heading.conj()).angle().abs().rad2deg()
+    way = (true.position - before.position).abs()
+    return {
+        "load": distance[moved],
+        "load_deg": turn[moved],
+        "way": way[moved],
+        "robot": distance[:, 0],
+        "robot_deg": turn[:, 0],
+    }
+
+
+def _summary(name: str, horizon: float, parts: list[dict[str, Tensor]]) -> Fidelity:
+    joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    if not len(joined["load"]):
+        raise GroundError("no load moved in these episodes: the error of moved loads is not defined")
+    ratio = joined["load"] / joined["way"].clamp(min=MOVED_M / 10)
+    return Fidelity(
+        model=name,
+        horizon_s=horizon,
+        n=len(joined["load"]),
+        load_mm_median=_at(joined["load"], 0.5) * 1e3,
+        load_mm_p90=_at(joined["load"], 0.9) * 1e3,
+        load_deg_median=_at(joined["load_deg"], 0.5),
+        robot_mm_median=_at(joined["robot"], 0.5) * 1e3,
+        robot_deg_median=_at(joined["robot_deg"], 0.5),
+        moved_m_median=_at(joined["way"], 0.5),
+        load_relative_median=_at(ratio, 0.5),
+    )
+
+
+def _at(values: Tensor, share: float) -> float:
+    return float(values.quantile(share))
+
+
+def as_rows(results: list[Fidelity]) -> list[dict[str, Any]]:
+    return [asdict(result) for result in results]
