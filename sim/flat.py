@@ -122,6 +122,6 @@ def _goal(bodies: Bodies, goal: np.ndarray) -> np.ndarray:
     behind = load - field.contact_m * DIRECTIONS
     push = DIRECTIONS[np.argmin(field.pushing(np.broadcast_to(load, behind.shape), behind))]
     ahead = robot + 0.3 * DIRECTIONS
-    drive = DIRECTIONS[np.argmin(field.driving_distance(ahead, np.broadcast_to(load, ahead.shape)))]
+    drive = DIRECTIONS[np.argmin(field.approaching(np.broadcast_to(load, ahead.shape), ahead))]
     vectors = rotate(np.stack([goal - robot, goal - load, push, drive]), -np.broadcast_to(yaw, (4,)))
-    return np.concatenate([vectors.ravel(), [field.cost_to_go(load, robot), field.driving_distance(robot, load)]])
+    return np.concatenate([vectors.ravel(), [field.cost_to_go(load, robot), np.linalg.norm(load - robot)]])

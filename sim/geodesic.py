@@ -19,20 +19,20 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
 from sim.bodies import Array, Bodies, Kind, closest_on_box, yaw_of
-from sim.reach import COARSE_M, approach_costs, driving_distances
+from sim.reach import BLOCK, approach_costs
 
 CELL_M = 0.1
 MOVES = ((1, 0), (2, 1), (1, 1), (1, 2), (0, 1), (-1, 2), (-1, 1), (-2, 1))  # cells; the other eight are their negatives
 OFFSETS = np.array([*MOVES, *((-x, -y) for x, y in MOVES)])
 DIRECTIONS = OFFSETS / np.linalg.norm(OFFSETS, axis=1, keepdims=True)
 TURN_WEIGHT = 2.0  # walking around the tote, against pushing it, per metre: the robot also turns on the spot twice
-DRIVE_WEIGHT = 0.7  # driving freely, against pushing
+DRIVE_WEIGHT = 1.0  # driving freely, against pushing
 NEAR_M, FAR_M = 0.9, 1.4  # between these distances of robot and load the near cost gives way to the far one
+COARSE_SLACK_M = 0.2  # what the coarse far cost may be wrong by beside the load; more is a way round that the near one misses
 BLOCKED_PUSH = 5.0  # how much dearer a push is when the robot has no room behind the tote
 BLOCKED_TURN = 3.0
 MARGIN_M = 0.15  # closer to obstacles than this beyond the bodies' own size costs extra
 ROBOT_SLACK_M = 0.02
-GRID_SLACK_M = 0.3  # grid paths are a little longer than straight ones
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,7 @@ class GeodesicField:
     togo: Array  # (X, Y, 16) metres to go, by the load's cell and the direction it is pushed in
     clearance: Array  # (X, Y) distance from the cell's centre to the nearest static box [m], negative inside
     contact_m: Array  # () distance of the two centres while pushing [m]
-    reach: Array  # (X', Y', X', Y') metres to drive from a robot's to a load's coarse cell
-    approach: Array  # (X', Y', X', Y') metres to go from there, the drive around the racks included
+    approach: Array  # (X', Y', X', Y') metres to go by robot's and load's coarse cell, the drive to the load included
 
     def map(self, convert: Callable[[Array], Array]) -> "GeodesicField":
         return replace(self, **{field.name: convert(getattr(self, field.name)) for field in fields(self)})
@@ -55,8 +54,9 @@ class GeodesicField:
         xp = array_namespace(load_xy)
         apart = xp.linalg.vector_norm(robot_xy - load_xy, axis=-1)
         near = self.pushing(load_xy, robot_xy) + DRIVE_WEIGHT * xp.clip(apart - self.contact_m, 0, None)
+        far = self.approaching(load_xy, robot_xy)
         share = xp.clip((FAR_M - apart) / (FAR_M - NEAR_M), 0, 1)
-        return share * near + (1 - share) * self._between(self.approach, robot_xy, load_xy)
+        return far + share * (xp.minimum(near, far + COARSE_SLACK_M) - far)
 
     def pushing(self, load_xy: Array, robot_xy: Array) -> Array:
         """Metres to go (...) for a robot beside the load: linear between cells and between directions."""
@@ -80,22 +80,15 @@ class GeodesicField:
 
         return plane(k) * (1 - fk) + plane(k1) * fk
 
-    def driving_distance(self, robot_xy: Array, load_xy: Array) -> Array:
-        """Metres (...) the robot has to drive to the load's centre; the straight line where nothing is in between."""
+    def approaching(self, load_xy: Array, robot_xy: Array) -> Array:
+        """Metres to go (...) for a robot away from the load: linear between the robot's coarse cells, at the load's own."""
         xp = array_namespace(robot_xy)
-        straight = xp.linalg.vector_norm(robot_xy - load_xy, axis=-1)
-        return xp.maximum(straight, self._between(self.reach, robot_xy, load_xy) - GRID_SLACK_M)
-
-    def _between(self, table: Array, robot_xy: Array, load_xy: Array) -> Array:
-        """A coarse table's value, linear between the robot's cells, at the load's nearest cell."""
-        xp = array_namespace(robot_xy)
-        mx, my = table.shape[:2]
-        corner = self.origin - CELL_M / 2 + COARSE_M / 2
-        at = (load_xy - corner) / COARSE_M + 0.5
+        mx, my = self.approach.shape[:2]
+        at = (load_xy - self.origin) / (BLOCK * CELL_M) + 0.5 / BLOCK
         lx = xp.astype(xp.clip(at[..., 0], 0, mx - 1), xp.int64)
         ly = xp.astype(xp.clip(at[..., 1], 0, my - 1), xp.int64)
-        x, y, fx, fy = _cell((robot_xy - corner) / COARSE_M, mx, my)
-        flat = xp.reshape(table, (-1,))
+        x, y, fx, fy = _cell((robot_xy - self.origin) / (BLOCK * CELL_M) + 0.5 / BLOCK - 0.5, mx, my)
+        flat = xp.reshape(self.approach, (-1,))
         here, n = ((x * my + y) * mx + lx) * my + ly, mx * my
         near = flat[here] * (1 - fx) + flat[here + my * n] * fx
         far = flat[here + n] * (1 - fx) + flat[here + my * n + n] * fx
@@ -147,14 +140,18 @@ def build_field(boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robo
     """From static boxes (S, 6) x, y, yaw, half width, half depth, Kind; the hall is what the walls enclose."""
     space = _Space(boxes, goal, load_half, robot_radius_m)
     togo = _fill(space.distances(strict=False), space.load_free).astype(np.float32)
-    coarse = [np.arange(space.origin[i] + (COARSE_M - CELL_M) / 2, space.high[i], COARSE_M) for i in range(2)]
-    spots = np.stack(np.meshgrid(*coarse, indexing="ij"), -1)
-    driving, reach = driving_distances(clearance_of(spots, boxes) > robot_radius_m + ROBOT_SLACK_M)
-    cell = np.clip(np.round((spots - space.origin) / CELL_M).astype(int), 0, np.array(togo.shape[:2]) - 1)
-    approach = approach_costs(driving, togo[cell[..., 0], cell[..., 1]], DIRECTIONS, space.contact, DRIVE_WEIGHT, TURN_WEIGHT)
-    return GeodesicField(
-        space.origin, togo, space.clearance.astype(np.float32), np.array(space.contact, np.float32), reach, approach
-    )
+    clearance = space.clearance.astype(np.float32)
+    free = _blocks(clearance).max(-1) > robot_radius_m + ROBOT_SLACK_M  # room somewhere in the block
+    middle = np.stack([_blocks(togo[..., k])[..., BLOCK * BLOCK // 2] for k in range(len(OFFSETS))], -1)
+    approach = approach_costs(free, middle, DIRECTIONS, BLOCK * CELL_M, space.contact, DRIVE_WEIGHT)
+    return GeodesicField(space.origin, togo, clearance, np.array(space.contact, np.float32), approach)
+
+
+def _blocks(grid: np.ndarray) -> np.ndarray:
+    """(X, Y) -> (X', Y', BLOCK²): the fine cells of each coarse one, the edge repeated where it does not come out even."""
+    nx, ny = (-(-size // BLOCK) for size in grid.shape)
+    grid = np.pad(grid, [(0, nx * BLOCK - grid.shape[0]), (0, ny * BLOCK - grid.shape[1])], mode="edge")
+    return grid.reshape(nx, BLOCK, ny, BLOCK).swapaxes(1, 2).reshape(nx, ny, -1)
 
 
 def start_fault(boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robot_radius_m: float, load: np.ndarray,

@@ -174,7 +174,7 @@ class ScriptedExpert(_Scripted):
         spots = view.load - view.contact * _unit(angles)
         score = view.field.pushing(np.broadcast_to(view.load, spots.shape), spots) + 0.9 * view.contact * 2 * off
         push = float(angles[int(np.argmin(score))])
-        if view.field.driving_distance(view.robot, view.load) > view.contact + 0.5:
+        if np.linalg.norm(view.robot - view.load) > view.contact + 0.5:
             return drive_to(view, self._route(view), 1.0)
         lead = float(wrap(np.asarray(behind - push)))
         if abs(lead) < 0.5:
@@ -183,10 +183,10 @@ class ScriptedExpert(_Scripted):
         return drive_to(view, _around(view, view.load - (view.contact + 0.2) * _unit(push)), 1.0)
 
     def _route(self, view: View) -> np.ndarray:
-        """A point half a metre on that shortens the drive to the load most, among those with room for the robot."""
+        """A point ahead from which the load is cheapest to reach, among those with room for the robot."""
         points = view.robot + 0.4 * _unit(np.linspace(-np.pi, np.pi, 24, endpoint=False))
         crowded = np.maximum(0, 0.36 - view.field.clearance_at(points))
-        length = view.field.driving_distance(points, np.broadcast_to(view.load, points.shape))
+        length = view.field.approaching(np.broadcast_to(view.load, points.shape), points)
         return points[int(np.argmin(length + 10 * crowded))]
 
 
