@@ -65,7 +65,9 @@ def train_baseline(config: BaselineConfig, path: Path, progress: Progress = lamb
         if done and done["finished"]:
             return
         torch.set_num_threads(1)
-        model = _build(config, VecNormalize(DummyVecEnv([lambda: _env(config)] * ALGORITHMS[config.algorithm][2]), norm_obs=False))
+        model = _build(
+            config, VecNormalize(DummyVecEnv([lambda: _env(config)] * ALGORITHMS[config.algorithm][2]), norm_obs=False)
+        )
         if done:
             _restore(model, path, done)
         keeper = _Keeper(config, path, progress, done["cpu_s"] if done else 0.0)

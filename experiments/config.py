@@ -74,7 +74,9 @@ class ExperimentConfig:
 
 def names() -> list[str]:
     """Experiments that come with the project."""
-    return sorted(path.name.removesuffix(".toml") for path in files("experiments.configs").iterdir() if path.name.endswith(".toml"))
+    return sorted(
+        path.name.removesuffix(".toml") for path in files("experiments.configs").iterdir() if path.name.endswith(".toml")
+    )
 
 
 def load(name: str) -> ExperimentConfig:

@@ -19,12 +19,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from agents.baselines import BaselineConfig, BaselineSpec, train_baseline
 from agents.build import PlannerSpec
 from experiments.config import ExperimentConfig, ModelPlan
-from experiments.evaluation import Arm, evaluate, trials_of
+from experiments.evaluation import Arm, Trial, evaluate, trials_of
 from experiments.report.build import build_report
 from sim.collect import CollectConfig, collect
 from sim.dataset import Dataset
 from sim.errors import GroundError
 from sim.files import in_use, read_json, write_json
+from sim.layout import Layout
 from sim.policy import BEHAVIOURS
 from sim.scenes import scenes
 from worldmodels.fidelity import as_rows, fidelity
@@ -82,12 +83,20 @@ class Steps:
         config = self._config
         for split in ("val", "test"):
             behaviours = {name: weight for name, weight in config.rounds[0].behaviours.items() if name in BEHAVIOURS}
-            self._collect(split, CollectConfig(config.scene, config.held_out_steps, config.seed, split, tuple(behaviours.items())), None)
+            self._collect(
+                split, CollectConfig(config.scene, config.held_out_steps, config.seed, split, tuple(behaviours.items())), None
+            )
         planner = None
         for number, round_ in enumerate(config.rounds, 1):
             seed = config.seed + 1000 * number
             wanted = CollectConfig(
-                config.scene, round_.steps, seed, "train", tuple(round_.behaviours.items()), config.variations, first_layout=10_000 * number
+                config.scene,
+                round_.steps,
+                seed,
+                "train",
+                tuple(round_.behaviours.items()),
+                config.variations,
+                first_layout=10_000 * number,
             )
             self._collect(f"round-{number}", wanted, planner)
             if number < len(config.rounds):
@@ -132,7 +141,19 @@ class Steps:
                     evaluate(arm, trials, self._path / "results" / arm.name, self._workers, progress)
             if self._config.oracle:
                 with self._bar(f"{split}: oracle") as progress:
-                    evaluate(self._oracle(), trials[: self._config.oracle], self._path / "results" / "oracle", self._workers, progress)
+                    evaluate(
+                        self._oracle(), trials[: self._config.oracle], self._path / "results" / "oracle", self._workers, progress
+                    )
+
+    def evaluate_layout(self, layout: Layout, oracle: bool) -> list[dict[str, Any]]:
+        """Every arm once in a space of the user's own."""
+        trial = Trial(self._config.name, self._config.scene, f"own-{layout.id}", 0, self._config.seed, layout)
+        arms = [*self.arms(), self._oracle()] if oracle else self.arms()
+        rows = []
+        for arm in arms:
+            with self._bar(f"{layout.name or layout.id}: {arm.name}") as progress:
+                rows += evaluate(arm, [trial], self._path / "results" / arm.name, self._workers, progress)
+        return rows
 
     def arms(self) -> list[Arm]:
         """Every contestant: random and scripted always, then planners, then SB3 agents."""
@@ -159,12 +180,21 @@ class Steps:
         for name in config.baselines:
             path = self._path / "agents" / name
             steps_taken = read_json(path / "policy.json")["steps"]
-            arms.append(Arm(name, BaselineSpec(config.scene, str(path)), env_steps=steps_taken, train_cpu_s=ledger.get(f"train {name}", 0.0)))
+            arms.append(
+                Arm(
+                    name,
+                    BaselineSpec(config.scene, str(path)),
+                    env_steps=steps_taken,
+                    train_cpu_s=ledger.get(f"train {name}", 0.0),
+                )
+            )
         return arms
 
     def _oracle(self) -> Arm:
         config = self._config
-        return Arm("oracle", PlannerSpec(config.scene, "simulator", config.search, config.oracle_planning), "simulator", config.search)
+        return Arm(
+            "oracle", PlannerSpec(config.scene, "simulator", config.search, config.oracle_planning), "simulator", config.search
+        )
 
     def measure_fidelity(self) -> None:
         file = self._path / "fidelity.json"
@@ -199,7 +229,9 @@ def train_on(
     """Train one model on datasets of the training split."""
     for dataset in data:
         if dataset.manifest["split"] != "train":
-            raise GroundError(f"{dataset.path} was collected in the split '{dataset.manifest['split']}': models train on 'train' alone")
+            raise GroundError(
+                f"{dataset.path} was collected in the split '{dataset.manifest['split']}': models train on 'train' alone"
+            )
         if dataset.scene != data[0].scene:
             raise GroundError(f"{dataset.path} is of scene '{dataset.scene}', not '{data[0].scene}'")
     torch.manual_seed(plan.train.seed)
@@ -215,7 +247,8 @@ def _ledger(path: Path) -> dict[str, float]:
 
 def _cpu_s() -> float:
     return sum(
-        usage.ru_utime + usage.ru_stime for usage in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+        usage.ru_utime + usage.ru_stime
+        for usage in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
     )
 
 
@@ -239,4 +272,3 @@ def bar(console: Console, title: str) -> Iterator[Callable[..., None]]:
                 progress.update(task, note=f"loss {check.loss:.3f}, load error after 2 s {check.validation_mm:.0f} mm")
 
         yield report
-

@@ -197,9 +197,7 @@ def _policy(name: str, factory: PolicyFactory) -> Policy:
     return factory()
 
 
-def _episode(
-    env: GroundEnv, policy: Policy, name: str, index: int, steps: int, rng: np.random.Generator, split: str
-) -> Episode:
+def _episode(env: GroundEnv, policy: Policy, name: str, index: int, steps: int, rng: np.random.Generator, split: str) -> Episode:
     seed = int(rng.integers(2**31))
     layout = env.scene.draw(split, index)
     poses = _random_start(layout, rng) if rng.random() < NEAR_START else None
@@ -250,5 +248,3 @@ def _random_start(layout: Any, rng: np.random.Generator) -> np.ndarray | None:
         if room.min() > 0 and gaps.min() > 0.64:
             return np.column_stack([places, rng.uniform(-np.pi, np.pi, len(places))])
     return None
-
-

@@ -82,7 +82,9 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         if loads > scene.max_loads or len(layout.static_boxes) > scene.max_static:
             raise BadLayout(
                 layout.name or layout.id,
-                [f"{loads} loads and {len(layout.boxes)} boxes; at most {scene.max_loads} and {scene.max_static - 4} are allowed"],
+                [
+                    f"{loads} loads and {len(layout.boxes)} boxes; at most {scene.max_loads} and {scene.max_static - 4} are allowed"
+                ],
             )
         if self._world is None:
             self._world = World(gui=self.render_mode == "human")

@@ -73,7 +73,9 @@ def _boxes(bodies: Bodies, yaw: Array, point: Array, movers: int) -> Array:
     """(..., BOXES * 3): vectors to the closest points of the nearest boxes in the robot's frame, and their lengths."""
     xp = array_namespace(point)
     static = slice(movers, None)
-    reach = closest_on_box(point[..., None, :], bodies.pose[..., static, :2], yaw[..., static], bodies.half_extents[..., static, :2])
+    reach = closest_on_box(
+        point[..., None, :], bodies.pose[..., static, :2], yaw[..., static], bodies.half_extents[..., static, :2]
+    )
     reach = rotate(reach - point[..., None, :], -yaw[..., ROBOT, None])
     length = xp.linalg.vector_norm(reach, axis=-1)
     length = xp.where(bodies.present[..., static] > 0, length, xp.full_like(length, 100.0))

@@ -172,7 +172,9 @@ def geometric_faults(layout: Layout, robot_radius_m: float = 0.3, load_radius_m:
         for other_name, other, other_radius in bodies[i + 1 :]:
             gap = np.hypot(place.x - other.x, place.y - other.y)
             if gap < radius + other_radius:
-                faults.append(f"{name} overlaps {other_name} ({gap:.2f} m between their centres, {radius + other_radius:g} m is needed)")
+                faults.append(
+                    f"{name} overlaps {other_name} ({gap:.2f} m between their centres, {radius + other_radius:g} m is needed)"
+                )
     return faults
 
 

@@ -74,7 +74,9 @@ def _parse(text: str) -> tuple[str, Span]:
         low, high = _ends(whole)
         hold_low, hold_high = _ends(hole) if hole else (0.0, 0.0)
     except ValueError as error:
-        raise GroundError(f"variation '{text}': write {name}=VALUE, {name}=LOW:HIGH or {name}=LOW:HIGH!HELD_LOW:HELD_HIGH") from error
+        raise GroundError(
+            f"variation '{text}': write {name}=VALUE, {name}=LOW:HIGH or {name}=LOW:HIGH!HELD_LOW:HELD_HIGH"
+        ) from error
     least, most = BOUNDS[name]
     if not least <= low <= high <= most:
         raise GroundError(f"variation '{text}': values from {least:g} to {most:g} in rising order are allowed")

@@ -65,7 +65,9 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
     def rollout(self, state: PlanarState, actions: Tensor) -> Bodies:
         particles, batch = self.particles, len(actions)
         states = self.imagine(state.expand(particles * batch), actions.repeat(particles, 1, 1))
-        return bodies_of(states).map(lambda values: values.expand(particles * batch, *values.shape[1:]).unflatten(0, (particles, batch)))
+        return bodies_of(states).map(
+            lambda values: values.expand(particles * batch, *values.shape[1:]).unflatten(0, (particles, batch))
+        )
 
     @torch.inference_mode()
     def forecast(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:

@@ -106,9 +106,6 @@ def motion_of(pose: np.ndarray, twist: np.ndarray) -> dict[str, Tensor]:
     }
 
 
-
-
-
 def _complex(xy: np.ndarray) -> Tensor:
     return torch.view_as_complex(torch.as_tensor(np.ascontiguousarray(xy, np.float32)))
 
@@ -146,7 +143,9 @@ def with_static(state: PlanarState) -> Bodies:
     movers, around, batch = bodies_of([state]), state.around, len(state.spin)
     count = around.static_half.shape[1]
     zero = torch.zeros(batch, count, 6)
-    centre, heading = (torch.view_as_real(values).expand(batch, -1, -1) for values in (around.static_centre, around.static_heading))
+    centre, heading = (
+        torch.view_as_real(values).expand(batch, -1, -1) for values in (around.static_centre, around.static_heading)
+    )
     pose = torch.cat([centre, zero[..., :1], quaternion_of(torch.atan2(heading[..., 1], heading[..., 0]))], -1)
     half = torch.cat([around.static_half, torch.zeros_like(around.static_half[..., :1])], -1).expand(batch, -1, -1)
     static = Bodies(
@@ -158,10 +157,7 @@ def with_static(state: PlanarState) -> Bodies:
         present=around.static_present.expand(batch, -1),
     )
     return Bodies(
-        **{
-            field.name: torch.cat([getattr(movers, field.name)[:, 0], getattr(static, field.name)], 1)
-            for field in fields(Bodies)
-        }
+        **{field.name: torch.cat([getattr(movers, field.name)[:, 0], getattr(static, field.name)], 1) for field in fields(Bodies)}
     )
 
 

@@ -57,7 +57,9 @@ class SimulatorModel(WorldModel[SimulatorState]):
         bodies = Bodies.of(observation)
         movers = np.flatnonzero(bodies.dynamic)
         return SimulatorState(
-            bodies.pose[movers].astype(np.float64), bodies.twist[movers].astype(np.float64), bodies.map(lambda values: values[movers])
+            bodies.pose[movers].astype(np.float64),
+            bodies.twist[movers].astype(np.float64),
+            bodies.map(lambda values: values[movers]),
         )
 
     def rollout(self, state: SimulatorState, actions: Tensor) -> Bodies:

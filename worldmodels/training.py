@@ -112,7 +112,9 @@ class _Run:
                 check = None
                 if self.update % config.check_every == 0 or self.update == config.updates:
                     self.seconds = time.perf_counter() - begun
-                    check = Check(self.update, float(torch.stack(losses).mean()), moved_error_mm(self.model, self.validation), self.seconds)
+                    check = Check(
+                        self.update, float(torch.stack(losses).mean()), moved_error_mm(self.model, self.validation), self.seconds
+                    )
                     losses = []
                     board.add_scalar("loss/train", check.loss, self.update)
                     board.add_scalar("validation/load_mm_2s", check.validation_mm, self.update)

@@ -34,9 +34,7 @@ class Windows:
             raise GroundError("no episodes to train on")
         self.layout_ids = frozenset(episode.layout.id for episode in kept)
         movers = max(episode.pose.shape[1] for episode in kept)
-        pose, twist = (
-            np.concatenate([_pad(getattr(episode, name), movers) for episode in kept]) for name in ("pose", "twist")
-        )
+        pose, twist = (np.concatenate([_pad(getattr(episode, name), movers) for episode in kept]) for name in ("pose", "twist"))
         self._motion = motion_of(pose, twist)
         self._action = torch.as_tensor(np.concatenate([episode.action for episode in kept]).astype(np.float32))
         self._around = _surroundings(kept, movers)
@@ -78,7 +76,9 @@ class Windows:
         around = Surroundings(**{name: values[episode] for name, values in vars(self._around).items()})
         span = first[:, None] + torch.arange(length + 1)
         motion = {name: values[span] for name, values in self._motion.items()}
-        states = [PlanarState(**{name: values[:, t] for name, values in motion.items()}, around=around) for t in range(length + 1)]
+        states = [
+            PlanarState(**{name: values[:, t] for name, values in motion.items()}, around=around) for t in range(length + 1)
+        ]
         return Batch(states[0], self._action[span[:, :-1]], states[1:])
 
 

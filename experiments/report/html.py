@@ -120,6 +120,15 @@ def write_report(
         _recordings(recordings),
         _facts(facts),
     ]
+    _write_page(path, title, sections)
+
+
+def write_fidelity(path: Path, fidelity: list[dict[str, Any]]) -> None:
+    """A page with the error by horizon alone."""
+    _write_page(path, "Fidelity", [_fidelity(fidelity)])
+
+
+def _write_page(path: Path, title: str, sections: list[str]) -> None:
     body = "\n".join(section for section in sections if section)
     write_text(path, PAGE.format(title=escape(title), style=STYLE, plotly=get_plotlyjs(), body=body))
 

@@ -120,5 +120,3 @@ def _changed(state: PlanarState, change: Tensor) -> PlanarState:
         velocity=state.velocity + kick * facing,
         spin=state.spin + change[..., 5],
     )
-
-

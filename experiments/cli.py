@@ -1,0 +1,394 @@
+"""`ground`: what people type. Mistakes are told in one line and exit with 2, Ctrl-C with 130; a traceback means a bug."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from experiments import config as experiment_config
+from experiments.config import ModelPlan
+from sim.errors import BadLayout, GroundError, UnknownName
+
+CONSOLE = Console()
+Words = Annotated[tuple[str, ...], tyro.conf.Positional]
+File = Annotated[Path, tyro.conf.Positional]
+SCENE = "logistics/tote-push"
+
+
+def demo(out: Path = Path("runs"), workers: int = 2) -> None:
+    """The whole flow at a small size: collect, train, plan in unseen spaces, compare, report (at most 10 minutes)."""
+    _run("demo", out, workers)
+
+
+def run(experiment: Annotated[str, tyro.conf.Positional], out: Path = Path("runs"), workers: int = 2) -> None:
+    """A named experiment, or one from a TOML file. Goes on where it was interrupted.
+
+    Examples: ground run tote-push | ground run my.toml --out /data/runs
+    """
+    _run(experiment, out, workers)
+
+
+def _run(experiment: str, out: Path, workers: int) -> None:
+    from experiments.pipeline import run as run_pipeline
+    from experiments.report.build import rows_of
+    from experiments.report.summary import summary_table
+
+    config = experiment_config.load(experiment)
+    path = out / config.name
+    page = run_pipeline(config, path, workers, CONSOLE)
+    CONSOLE.print(summary_table(rows_of(path)))
+    CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
+
+
+def collect(
+    out: File,
+    scene: str = SCENE,
+    steps: int = 20_000,
+    seed: int = 0,
+    split: str = "train",
+    behaviours: tuple[str, ...] = ("smooth-random=0.2", "approach-and-push=0.5", "scripted-noisy=0.3"),
+    vary: tuple[str, ...] = (),
+    planner: Path | None = None,
+    workers: int = 2,
+) -> None:
+    """Collect episodes into a dataset; a killed collection goes on with the same command.
+
+    Examples: ground collect data/a --steps 60000 | ground collect data/b --behaviours planner=1 --planner runs/demo/models/graph |
+    ground collect data/c --vary load_mass_kg=3:12!5:7 load_friction=0.3
+
+    Args:
+        behaviours: name=weight pairs.
+        vary: physics to fix, sample or hold out: name=VALUE, name=LOW:HIGH, name=LOW:HIGH!HELD_LOW:HELD_HIGH.
+        planner: a trained model's directory, for the behaviour "planner".
+    """
+    from agents.build import PlannerSpec
+    from agents.search import SearchConfig
+    from experiments.pipeline import bar
+    from sim.collect import CollectConfig
+    from sim.collect import collect as collect_episodes
+
+    weights = tuple(_weight(text) for text in behaviours)
+    config = CollectConfig(scene, steps, seed, split, weights, vary, shard_steps=min(2000, steps))
+    spec = PlannerSpec(scene, str(planner), "mppi", SearchConfig(samples=64, horizon=20)) if planner else None
+    with bar(CONSOLE, "collect") as progress:
+        extra = {"planner": spec} if spec else {}
+        dataset = collect_episodes(config, out, workers, extra, {"planner": str(planner)} if planner else {}, progress)
+    CONSOLE.print(f"{dataset.steps} steps in {out}")
+
+
+def _weight(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value or 1)
+    except ValueError as error:
+        raise GroundError(f"behaviour '{text}': write NAME or NAME=WEIGHT") from error
+
+
+def data_info(path: File) -> None:
+    """Describe and verify a dataset: damaged shards are named, the rest is still usable."""
+    from sim.dataset import Dataset
+
+    dataset = Dataset.open(path)
+    damaged: list[str] = []
+    episodes = list(dataset.episodes(damaged))
+    faults = dict.fromkeys([*dataset.faults(), *damaged])
+    steps: dict[str, list[int]] = {}
+    for episode in episodes:
+        steps.setdefault(episode.behaviour, []).append(len(episode))
+    table = Table("behaviour", "episodes", "steps", title=f"{path}: {dataset.scene}, split {dataset.manifest['split']}")
+    for name, lengths in sorted(steps.items()):
+        table.add_row(name, str(len(lengths)), str(sum(lengths)))
+    CONSOLE.print(table)
+    touching = sum(int(episode.touching.sum()) for episode in episodes)
+    total = max(1, sum(len(episode) for episode in episodes))
+    CONSOLE.print(
+        f"{total} readable steps in {len(dataset.manifest['shards'])} shards, {len(dataset.layout_ids)} layouts, "
+        f"{touching / total:.0%} with contact, {sum(episode.success for episode in episodes)} episodes solved"
+    )
+    for fault in faults:
+        CONSOLE.print(f"[red]{escape(fault)}[/]", soft_wrap=True)
+    if faults:
+        raise GroundError(f"{len(faults)} damaged: the other shards are usable; collect again to replace them")
+
+
+def train(
+    data: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    out: Path,
+    validation: Path,
+    model: str = "graph",
+    updates: int = 6000,
+    seed: int = 0,
+    resume: bool = True,
+) -> None:
+    """Train a world model on datasets; goes on from its last checkpoint.
+
+    Example: ground train data/a data/b --validation data/val --out models/mine --model graph
+    """
+    from experiments.pipeline import bar, train_on
+    from sim.dataset import Dataset
+    from worldmodels.training import TrainConfig
+
+    plan = ModelPlan(model, TrainConfig(updates=updates, seed=seed))
+    with bar(CONSOLE, f"train {model}") as progress:
+        train_on(plan, [Dataset.open(path) for path in data], Dataset.open(validation), out, resume, progress)
+    CONSOLE.print(f"trained model in {out}")
+
+
+def fidelity(
+    models: Annotated[tuple[Path, ...], tyro.conf.Positional], data: Path, windows: int = 2000, plot: Path = Path("fidelity.html")
+) -> None:
+    """Open-loop error of models by horizon on a dataset of unseen layouts, in metres and degrees, with a plot.
+
+    Example: ground fidelity runs/demo/models/graph --data runs/demo/data/test
+    """
+    from experiments.report.html import write_fidelity
+    from sim.dataset import Dataset
+    from worldmodels.fidelity import as_rows
+    from worldmodels.fidelity import fidelity as measure
+    from worldmodels.training import load_checkpoint
+    from worldmodels.windows import Windows
+
+    dataset = Dataset.open(data)
+    if dataset.manifest["split"] == "train":
+        raise GroundError(
+            f"{data} was collected in training spaces: fidelity is measured on unseen ones (ground collect --split test)"
+        )
+    seen = Windows(dataset.episodes())
+    rows = [row for path in models for row in as_rows(measure(load_checkpoint(path, dataset.scene), seen, windows))]
+    table = Table(
+        "model", "horizon", "load mm (median)", "load mm (p90)", "load °", "of way moved", "robot mm", "robot °", title=str(data)
+    )
+    for row in rows:
+        table.add_row(
+            row["model"],
+            f"{row['horizon_s']:g} s",
+            f"{row['load_mm_median']:.1f}",
+            f"{row['load_mm_p90']:.1f}",
+            f"{row['load_deg_median']:.1f}",
+            f"{row['load_relative_median']:.1%}",
+            f"{row['robot_mm_median']:.1f}",
+            f"{row['robot_deg_median']:.1f}",
+        )
+    CONSOLE.print(table)
+    write_fidelity(plot, rows)
+    CONSOLE.print(f"plot: {plot.resolve()}", soft_wrap=True)
+
+
+def evaluate(
+    run: File,
+    split: str = "test",
+    episodes: int = 20,
+    oracle: int = 0,
+    layout: Path | None = None,
+    workers: int = 2,
+) -> None:
+    """Play every arm of a finished run on spaces of a split, or on a space of your own (--layout FILE.json).
+
+    Examples: ground evaluate runs/demo --split shift-two-totes | ground evaluate runs/demo --layout my-hall.json
+    """
+    from experiments.pipeline import Steps, bar
+    from experiments.report.build import rows_of
+    from experiments.report.summary import summary_table
+    from sim.layout import Layout
+    from sim.scenes import scenes
+
+    config = _config_of(run)
+    if layout is not None:
+        own = Layout.load(layout)
+        faults = scenes[config.scene].faults(own)
+        if faults:
+            raise BadLayout(str(layout), faults)
+        rows = Steps(config, run, workers, CONSOLE).evaluate_layout(own, oracle > 0)
+    else:
+        if split not in scenes[config.scene].splits:
+            raise UnknownName("split", split, scenes[config.scene].splits)
+        Steps(replace(config, episodes={split: episodes}, oracle=oracle), run, workers, CONSOLE).evaluate()
+        rows = [row for row in rows_of(run) if row["split"] == split]
+    CONSOLE.print(summary_table(rows))
+
+
+def _config_of(run: Path) -> experiment_config.ExperimentConfig:
+    from sim.errors import BadFile
+    from sim.files import read_json
+
+    if not (run / "config.json").exists():
+        raise BadFile(f"{run} is no run directory (config.json is missing)")
+    return experiment_config.structure(read_json(run / "config.json"), str(run / "config.json"))
+
+
+def compare(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Path = Path("comparison"), format: str = "table"
+) -> None:
+    """Compare the arms of one or several runs: a table here, and a report.
+
+    Args:
+        format: table, or md for Markdown.
+    """
+    from experiments.report.build import compare as compare_runs
+    from experiments.report.build import rows_of
+    from experiments.report.summary import summary_markdown, summary_table
+
+    page = compare_runs(list(runs), out)
+    rows = [row for path in runs for row in rows_of(path)]
+    if format == "md":
+        print(summary_markdown(rows))
+        return
+    CONSOLE.print(summary_table(rows))
+    CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
+
+
+def report(run: File) -> None:
+    """Write the HTML report of a run from its rows."""
+    from experiments.report.build import build_report
+
+    CONSOLE.print(f"report: {build_report(run).resolve()}", soft_wrap=True)
+
+
+def layout_check(file: File, scene: str = SCENE) -> None:
+    """Check a floor plan of your own; says what is wrong in one line per fault.
+
+    The format is described in sim/layout.py; `ground layout new` writes one to begin with.
+    """
+    from sim.layout import Layout
+    from sim.scenes import scenes
+
+    try:
+        layout = Layout.load(file)
+        faults = scenes[scene].faults(layout)
+    except BadLayout as error:
+        faults = error.faults
+    for fault in faults:
+        print(f"{file}: {fault}")
+    if faults:
+        raise SystemExit(2)
+    print(f"{file}: good, layout {layout.id}")
+
+
+def layout_draw(file: File, out: Path | None = None) -> None:
+    """Draw a floor plan from above, as PNG, SVG or PDF."""
+    from experiments.report.topdown import save_layout
+    from sim.layout import Layout
+
+    target = out or file.with_suffix(".png")
+    save_layout(Layout.load(file), target)
+    print(target)
+
+
+def layout_new(out: File, split: str = "test", index: int = 0, scene: str = SCENE) -> None:
+    """Write a space of a split as a JSON file: something to edit."""
+    from sim.scenes import scenes
+
+    if split not in scenes[scene].splits:
+        raise UnknownName("split", split, scenes[scene].splits)
+    scenes[scene].draw(split, index).save(out)
+    print(out)
+
+
+def bench(out: Path = Path("bench.json")) -> None:
+    """Measure the ratios that matter, each in one run: step, workers, decision, physics; prints them and writes JSON."""
+    from experiments.bench import bench as measure
+
+    measure(out, CONSOLE)
+
+
+def show() -> None:
+    """List scenes, splits, models, search methods, behaviours and experiments."""
+    from agents.search import searches
+    from sim.policy import BEHAVIOURS
+    from sim.scenes import scenes
+    from worldmodels.model import models
+
+    for title, names in (
+        ("scenes", list(scenes)),
+        ("splits", [split for name in scenes for split in scenes[name].splits]),
+        ("models", [*models, "simulator"]),
+        ("search methods", list(searches)),
+        ("behaviours", list(BEHAVIOURS)),
+        ("experiments", experiment_config.names()),
+    ):
+        CONSOLE.print(f"[bold]{title}[/]: {', '.join(names)}", soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Command:
+    """One thing that `ground` does."""
+
+    act: Callable[..., Any]
+
+    @property
+    def line(self) -> str:
+        return (self.act.__doc__ or "").strip().splitlines()[0]
+
+
+COMMANDS = {
+    "demo": Command(demo),
+    "run": Command(run),
+    "collect": Command(collect),
+    "data info": Command(data_info),
+    "train": Command(train),
+    "fidelity": Command(fidelity),
+    "evaluate": Command(evaluate),
+    "compare": Command(compare),
+    "report": Command(report),
+    "layout check": Command(layout_check),
+    "layout draw": Command(layout_draw),
+    "layout new": Command(layout_new),
+    "bench": Command(bench),
+    "list": Command(show),
+}
+
+
+def _find(words: list[str]) -> tuple[str, list[str]]:
+    """The command's name, of one word or two, and its arguments."""
+    for length in (2, 1):
+        name = " ".join(words[:length])
+        if name in COMMANDS:
+            return name, words[length:]
+    group = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]
+    if group:
+        raise GroundError(f"'ground {words[0]}' needs one of: {', '.join(name.split()[1] for name in group)}")
+    close = get_close_matches(words[0], COMMANDS, n=1)
+    raise (
+        UnknownName("command", words[0], COMMANDS)
+        if not close
+        else GroundError(f"unknown command '{words[0]}': did you mean 'ground {close[0]}'? see ground --help")
+    )
+
+
+def _usage() -> None:
+    CONSOLE.print("[bold]ground[/]: can a robot that imagines before it acts be trusted in a space it has never seen?\n")
+    table = Table(box=None, show_header=False)
+    for name, command in COMMANDS.items():
+        table.add_row(f"ground {name}", command.line)
+    CONSOLE.print(table)
+    CONSOLE.print("\n`ground COMMAND --help` explains one. Begin with: ground demo")
+
+
+def main() -> None:
+    """Entry point."""
+    words = sys.argv[1:]
+    if not words or words[0] in ("-h", "--help"):
+        _usage()
+        return
+    try:
+        name, rest = _find(words)
+        tyro.cli(COMMANDS[name].act, args=rest, prog=f"ground {name}")
+    except GroundError as error:
+        Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        raise SystemExit(2) from error
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; what was finished is kept, the same command goes on")
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        raise SystemExit(0) from None
+
+
+if __name__ == "__main__":
+    main()

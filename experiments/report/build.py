@@ -1,0 +1,95 @@
+"""From a run directory to its report: rows, fidelity, pictures of episodes, 3-D recordings of one success and one failure."""
+
+from pathlib import Path
+from typing import Any
+
+from experiments.evaluation import episode_of, read_rows
+from experiments.report.html import write_report
+from experiments.report.recording import record
+from experiments.report.summary import is_oracle
+from experiments.report.topdown import strip
+from sim.dataset import Episode
+from sim.errors import BadFile, GroundError
+from sim.files import read_json
+
+STRIP = 8  # episodes in a strip
+
+
+def build_report(path: Path, out: Path | None = None) -> Path:
+    """Write `report/index.html` and its recordings from what a run directory holds; gives the page's path."""
+    return compare([path], out or path / "report")
+
+
+def compare(paths: list[Path], out: Path) -> Path:
+    """One report over several runs of the same scene."""
+    rows, places, fidelity, facts = [], {}, [], []
+    for path in paths:
+        if not (path / "config.json").exists():
+            raise BadFile(f"{path} is no run directory (config.json is missing)")
+        found = rows_of(path)
+        rows += found
+        places |= {id(row): path / "results" / row["agent"] for row in found}
+        fidelity += read_json(path / "fidelity.json") if (path / "fidelity.json").exists() else []
+        facts += _facts(path)
+    if not rows:
+        raise GroundError(f"{', '.join(map(str, paths))}: no evaluated episodes yet: evaluate first")
+    scenes = sorted({row["scene"] for row in rows})
+    if len(scenes) > 1:
+        raise GroundError(f"runs of different scenes cannot be compared: {', '.join(scenes)}")
+    planner = _planner(rows)
+    shown = [row for row in rows if row["agent"] == planner]
+    strips = []
+    for title, chosen in (
+        ("failed", [row for row in shown if not row["success"]]),
+        ("solved", [row for row in shown if row["success"]]),
+    ):
+        items = [(_name(row), _episode(places, row)) for row in chosen[:STRIP]]
+        if items:
+            strips.append((f"{planner}, {title}: {len(chosen)} of {len(shown)} episodes, the first {len(items)}", strip(items)))
+    title = f"{scenes[0]}: {', '.join(dict.fromkeys(row['run'] for row in rows))}"
+    command = "ground report " + " ".join(map(str, paths)) if len(paths) == 1 else "ground compare " + " ".join(map(str, paths))
+    page = out / "index.html"
+    write_report(page, title, rows, fidelity, strips, _recordings(shown, places, out), facts, command)
+    return page
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """All rows of a run."""
+    return read_rows(path / "results")
+
+
+def _planner(rows: list[dict[str, Any]]) -> str:
+    """The arm whose episodes are shown: the best planner on a learned model, or the best arm."""
+    arms = dict.fromkeys(row["agent"] for row in rows if row["model"] and not is_oracle(row["agent"])) or dict.fromkeys(
+        row["agent"] for row in rows
+    )
+    return max(arms, key=lambda arm: sum(row["success"] for row in rows if row["agent"] == arm))
+
+
+def _recordings(rows: list[dict[str, Any]], places: dict[int, Path], out: Path) -> list[tuple[str, str]]:
+    """One success and one failure as 3-D pages beside the report."""
+    links = []
+    for outcome in (True, False):
+        row = next((row for row in rows if row["success"] == outcome), None)
+        if row is not None:
+            name = f"{'solved' if outcome else 'failed'}-{row['split']}-{row['index']}.html"
+            record(_episode(places, row), out / "recordings" / name, title=_name(row))
+            links.append((f"{row['agent']}, {_name(row)}", f"recordings/{name}"))
+    return links
+
+
+def _episode(places: dict[int, Path], row: dict[str, Any]) -> Episode:
+    return episode_of(places[id(row)], row)
+
+
+def _name(row: dict[str, Any]) -> str:
+    return f"{row['split']}/{row['index']} {'solved' if row['success'] else 'failed'} in {row['steps']} steps"
+
+
+def _facts(path: Path) -> list[tuple[str, str]]:
+    config = read_json(path / "config.json")
+    versions = read_json(path / "versions.json") if (path / "versions.json").exists() else {}
+    ledger = read_json(path / "ledger.json") if (path / "ledger.json").exists() else {}
+    facts = [("run", str(config.get("name"))), ("seed", str(config.get("seed")))]
+    facts += [(name, str(value)) for name, value in versions.items()]
+    return facts + [(f"{name}, CPU-seconds", f"{value:.0f}") for name, value in ledger.items()]
