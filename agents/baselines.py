@@ -17,9 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sim.env import GroundEnv, Observation
@@ -65,15 +66,14 @@ def train_baseline(config: BaselineConfig, path: Path, progress: Progress = lamb
         if done and done["finished"]:
             return
         torch.set_num_threads(1)
-        model = _build(
-            config, VecNormalize(DummyVecEnv([lambda: _env(config)] * ALGORITHMS[config.algorithm][2]), norm_obs=False)
-        )
+        env = VecNormalize(DummyVecEnv([lambda: _env(config)] * ALGORITHMS[config.algorithm][2]), norm_obs=False)
+        model = _build(config, env)
         if done:
             _restore(model, path, done)
         keeper = _Keeper(config, path, progress, done["cpu_s"] if done else 0.0)
         model.learn(config.steps - model.num_timesteps, callback=keeper, reset_num_timesteps=done is None)
         keeper.save(finished=True)
-        model.get_env().close()
+        env.close()
 
 
 def _env(config: BaselineConfig) -> gymnasium.Env[Any, Any]:
@@ -116,10 +116,11 @@ class _Keeper(BaseCallback):
         weights = f"policy-{steps}.safetensors"
         write_atomic(path / weights, lambda to: save_file({k: v.contiguous().clone() for k, v in tensors.items()}, to))
         replay = None
-        if isinstance(self.model, OffPolicyAlgorithm) and not finished:
+        buffer = getattr(self.model, "replay_buffer", None)
+        if buffer is not None and not finished:
             replay = f"replay-{steps}.npz"
-            write_atomic(path / replay, lambda to: _save_replay(self.model, to))
-        spread = self.model.get_vec_normalize_env().ret_rms
+            write_atomic(path / replay, lambda to: _save_replay(buffer, to))
+        spread = _rewards(self.model)
         write_json(
             path / "policy.json",
             {
@@ -152,8 +153,14 @@ def _optimizer(model: BaseAlgorithm, name: str) -> torch.optim.Optimizer:
     return found
 
 
-def _save_replay(model: OffPolicyAlgorithm, to: Path) -> None:
-    buffer = model.replay_buffer
+def _rewards(model: BaseAlgorithm) -> RunningMeanStd:
+    """The running spread of returns that rewards are scaled by."""
+    env = model.get_vec_normalize_env()
+    assert env is not None, "agents train on a VecNormalize environment"
+    return env.ret_rms
+
+
+def _save_replay(buffer: ReplayBuffer, to: Path) -> None:
     count = buffer.buffer_size if buffer.full else buffer.pos
     names = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
     with open(to, "wb") as file:
@@ -172,15 +179,17 @@ def _restore(model: BaseAlgorithm, path: Path, about: dict[str, Any]) -> None:
         optimizer = _optimizer(model, name)
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     if "log_ent_coef" in tensors:
-        model.log_ent_coef.data.copy_(tensors["log_ent_coef"])
-    if about["replay"] and isinstance(model, OffPolicyAlgorithm):
+        model.log_ent_coef.data.copy_(tensors["log_ent_coef"])  # type: ignore[attr-defined]  # SAC has it
+    buffer = getattr(model, "replay_buffer", None)
+    if about["replay"] and buffer is not None:
         saved = np.load(path / about["replay"], allow_pickle=False)
         count = len(saved["rewards"])
         for name in saved.files:
-            getattr(model.replay_buffer, name)[:count] = saved[name]
-        model.replay_buffer.pos = count
-    spread = model.get_vec_normalize_env().ret_rms
-    spread.mean, spread.var, spread.count = (np.float64(value) for value in about["reward_rms"])
+            getattr(buffer, name)[:count] = saved[name]
+        buffer.pos = count
+    spread = _rewards(model)
+    mean, var, spread.count = about["reward_rms"]
+    spread.mean, spread.var = np.array(mean), np.array(var)
     model.num_timesteps = about["steps"]
 
 

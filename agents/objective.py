@@ -13,6 +13,7 @@ from sim.geodesic import GeodesicField, field_of
 from sim.task import LOAD, PushTask
 from worldmodels.model import WorldModel
 
+GOAL_MARGIN_M = 0.03  # a plan has to reach the goal by this much: at its rim a small error of the model looks like success
 TERMINAL_WEIGHT = 1.0  # of the last step's cost, against the mean of all steps
 
 
@@ -53,7 +54,7 @@ class Objective:
         assert self._field is not None, "call begin first"
         bodies = self.model.rollout(self._state, actions)
         running = self._task.cost(bodies, actions, self._goal, self._field[1])
-        done = torch.cummax(self._task.success(bodies, self._goal).to(running.dtype), 2).values
+        done = torch.cummax(self._task.success(bodies, self._goal, GOAL_MARGIN_M).to(running.dtype), 2).values
         running = (running * (1 - done)).mean(0)
         return Imagined(running.mean(1) + TERMINAL_WEIGHT * running[:, -1], running, bodies)
 

@@ -13,7 +13,6 @@ from agents.search import Proposal, SearchMethod
 from sim.env import Observation
 from sim.policy import EpisodeStart
 
-
 EXPLORATION = 0.2  # standard deviation of the disturbance when data is collected
 
 

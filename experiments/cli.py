@@ -16,7 +16,7 @@ from experiments import config as experiment_config
 from experiments.config import ModelPlan
 from sim.errors import BadLayout, GroundError, UnknownName
 
-CONSOLE = Console()
+CONSOLE = Console(width=None if sys.stdout.isatty() else 150)
 Words = Annotated[tuple[str, ...], tyro.conf.Positional]
 File = Annotated[Path, tyro.conf.Positional]
 SCENE = "logistics/tote-push"
@@ -60,8 +60,8 @@ def collect(
 ) -> None:
     """Collect episodes into a dataset; a killed collection goes on with the same command.
 
-    Examples: ground collect data/a --steps 60000 | ground collect data/b --behaviours planner=1 --planner runs/demo/models/graph |
-    ground collect data/c --vary load_mass_kg=3:12!5:7 load_friction=0.3
+    Examples: ground collect data/a --steps 60000 | ground collect data/b --vary load_mass_kg=3:12!5:7 load_friction=0.3 |
+    ground collect data/c --behaviours planner=1 --planner runs/demo/models/graph
 
     Args:
         behaviours: name=weight pairs.
@@ -193,7 +193,8 @@ def evaluate(
 
     Examples: ground evaluate runs/demo --split shift-two-totes | ground evaluate runs/demo --layout my-hall.json
     """
-    from experiments.pipeline import Steps, bar
+    from experiments.pipeline import Steps
+    from experiments.report.build import compare as compare_runs
     from experiments.report.build import rows_of
     from experiments.report.summary import summary_table
     from sim.layout import Layout
@@ -206,6 +207,8 @@ def evaluate(
         if faults:
             raise BadLayout(str(layout), faults)
         rows = Steps(config, run, workers, CONSOLE).evaluate_layout(own, oracle > 0)
+        page = compare_runs([run], run / "own" / own.id, rows[0]["split"])
+        CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
     else:
         if split not in scenes[config.scene].splits:
             raise UnknownName("split", split, scenes[config.scene].splits)

@@ -33,6 +33,7 @@ class ModelPlan:
 
     name: str = "graph"
     train: TrainConfig = TrainConfig()
+    episodes: int | None = None  # at most this many per split, for a model that plans slowly; tables say how many there were
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class ExperimentConfig:
     search: str = "mppi"
     planning: SearchConfig = SearchConfig()
     collecting: SearchConfig = SearchConfig(samples=64, horizon=20)
+    budget_s: float | None = None  # of a decision; None: all iterations, so that results do not depend on the machine
     baselines: tuple[str, ...] = ("sac", "ppo")
     baseline_steps: int = 100_000
     episodes: dict[str, int] = field(default_factory=lambda: {"test": 20})
@@ -68,6 +70,8 @@ class ExperimentConfig:
                 raise UnknownName("split", split, scene.splits)
             if split == "train" or count < 1:
                 raise GroundError(f"episodes.{split} = {count}: at least one episode, and never in the training split")
+        if self.budget_s is not None and self.budget_s <= 0:
+            raise GroundError(f"budget_s = {self.budget_s}: a decision needs some time")
         if not self.rounds or any(round_.steps < 2000 for round_ in self.rounds):
             raise GroundError("rounds need at least one round of at least 2000 steps")
 

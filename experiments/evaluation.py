@@ -45,6 +45,7 @@ class Arm:
     env_steps: int = 0
     train_cpu_s: float = 0.0
     seen: frozenset[str] = frozenset()  # layout ids it was trained on
+    episodes: int | None = None  # at most this many per split
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,8 @@ def evaluate(
     """Rows of all trials, in their order; those already in `path` are not played again."""
     seen = [trial for trial in trials if trial.layout.id in arm.seen]
     if seen:
-        raise GroundError(
-            f"{arm.name} was trained on layout {seen[0].layout.id} ({seen[0].split}/{seen[0].index}): it cannot be evaluated there"
-        )
+        where = f"{seen[0].layout.id} ({seen[0].split}/{seen[0].index})"
+        raise GroundError(f"{arm.name} was trained on layout {where}: it cannot be evaluated there")
     missing = [trial for trial in trials if _row(_file(path, trial)) is None]
     done = len(trials) - len(missing)
     progress(done, len(trials))

@@ -1,4 +1,4 @@
-"""collect → train → plan in unseen spaces → compare → report; each step is left as it is once finished, and goes on where it broke."""
+"""collect → train → plan in unseen spaces → compare → report; a finished step is left as it is, a broken one goes on."""
 
 import importlib.metadata
 import json
@@ -138,7 +138,7 @@ class Steps:
             trials = trials_of(self._config.name, scenes[self._config.scene], split, count, self._config.seed)
             for arm in self.arms():
                 with self._bar(f"{split}: {arm.name}") as progress:
-                    evaluate(arm, trials, self._path / "results" / arm.name, self._workers, progress)
+                    evaluate(arm, trials[: arm.episodes], self._path / "results" / arm.name, self._workers, progress)
             if self._config.oracle:
                 with self._bar(f"{split}: oracle") as progress:
                     evaluate(
@@ -169,12 +169,13 @@ class Steps:
             arms.append(
                 Arm(
                     f"{plan.name}+{config.search}",
-                    PlannerSpec(config.scene, str(self._path / "models" / plan.name), config.search, config.planning),
+                    PlannerSpec(config.scene, str(self._path / "models" / plan.name), config.search, config.planning, config.budget_s),
                     plan.name,
                     config.search,
                     steps,
                     collecting + ledger.get(f"train {plan.name}", 0.0),
                     seen,
+                    plan.episodes,
                 )
             )
         for name in config.baselines:

@@ -108,8 +108,9 @@ def read_shard(path: Path) -> list[Episode]:
             raise BadFile(f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}")
         metas = json.loads(metadata[b"episodes"])
         return list(_episodes(table, metas))
-    except (pa.ArrowException, OSError, KeyError, ValueError, BadLayout) as error:
-        raise BadFile(f"{path} is damaged ({str(error).splitlines()[0]})") from error
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, RecursionError, BadLayout) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise BadFile(f"{path} is damaged ({reason})") from error
 
 
 def _episodes(table: pa.Table, metas: list[dict[str, Any]]) -> Iterator[Episode]:
@@ -159,6 +160,9 @@ class Dataset:
         version = manifest.get("schema_version") if isinstance(manifest, dict) else None
         if version != SCHEMA_VERSION:
             raise BadFile(f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}: collect it again")
+        shards = manifest.get("shards")
+        if not {"scene", "split"} <= manifest.keys() or not isinstance(shards, dict) or not all(map(_is_entry, shards.values())):
+            raise BadFile(f"{path / MANIFEST} is damaged: it does not say what the shards hold")
         return cls(path, manifest)
 
     @property
@@ -198,6 +202,10 @@ class Dataset:
                 if damaged is None:
                     raise
                 damaged.append(str(error))
+
+
+def _is_entry(shard: Any) -> bool:
+    return isinstance(shard, dict) and {"sha256", "steps", "layout_ids"} <= shard.keys()
 
 
 def new_manifest(config: dict[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
     Layout), "index" (its number in the split), "variation" (a Variation) and "poses" ((M, 3) x, y, yaw of robot and loads).
     """
 
-    metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 10}
+    metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 10}  # noqa: RUF012, as Gymnasium declares it
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         def box(low: float, high: float, *shape: int) -> gymnasium.spaces.Box:
             return gymnasium.spaces.Box(low, high, shape, np.float32)
 
-        self.observation_space = gymnasium.spaces.Dict(
+        self.observation_space = gymnasium.spaces.Dict(  # type: ignore[assignment]  # a Space of Spaces, by its type
             {
                 "pose": box(-FAR, FAR, n, 7),
                 "twist": box(-FAR, FAR, n, 6),
@@ -80,12 +80,8 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         scene, layout = self.scene, self.layout
         loads = len(layout.loads)
         if loads > scene.max_loads or len(layout.static_boxes) > scene.max_static:
-            raise BadLayout(
-                layout.name or layout.id,
-                [
-                    f"{loads} loads and {len(layout.boxes)} boxes; at most {scene.max_loads} and {scene.max_static - 4} are allowed"
-                ],
-            )
+            most = f"at most {scene.max_loads} and {scene.max_static - 4} are allowed"
+            raise BadLayout(layout.name or layout.id, [f"{loads} loads and {len(layout.boxes)} boxes; {most}"])
         if self._world is None:
             self._world = World(gui=self.render_mode == "human")
         robot, load = scene.robot(self.variation), scene.load(self.variation)

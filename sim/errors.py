@@ -8,7 +8,7 @@ class GroundError(Exception):
     """A mistake in what came in (a name, a file, a value); the command line prints it and exits with 2."""
 
 
-class UnknownName(GroundError):
+class UnknownName(GroundError):  # noqa: N818, its base says that it is an error
     """A name that no registry knows."""
 
     def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
@@ -18,7 +18,7 @@ class UnknownName(GroundError):
         super().__init__(f"unknown {what} '{name}': {hint}known: {', '.join(names)}")
 
 
-class BadLayout(GroundError):
+class BadLayout(GroundError):  # noqa: N818
     """A layout that cannot be simulated; `faults` has one line for each thing that is wrong."""
 
     def __init__(self, source: str, faults: list[str]) -> None:
@@ -26,5 +26,5 @@ class BadLayout(GroundError):
         super().__init__(f"{source}: " + "; ".join(faults))
 
 
-class BadFile(GroundError):
+class BadFile(GroundError):  # noqa: N818
     """A file that is damaged, of another version, or not what it should be."""

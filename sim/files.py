@@ -45,10 +45,10 @@ def _write(path: Path, text: str) -> None:
 def read_json(path: Path) -> Any:
     """The content, or BadFile in one line."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadFile(f"{path} cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadFile(f"{path} is damaged: not JSON ({error})") from error
 
 

@@ -1,10 +1,11 @@
 """The flat egocentric vector: what is near the robot and the load, in the robot's frame, padded to a fixed size.
 
-`egocentric` serves flat world models (it knows bodies alone); `FlatObservation` adds the goal and the geodesic field, so that an SB3
-policy sees what a planner knows. Works on numpy and torch, for any batch shape.
+`egocentric` serves flat world models (it knows bodies alone); `FlatObservation` adds the goal and the geodesic field, so that an
+SB3 policy sees what a planner knows. Works on numpy and torch, for any batch shape.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import gymnasium
 import numpy as np
@@ -31,8 +32,9 @@ class FlatLayout:
 
 
 def _layout() -> FlatLayout:
-    ends = np.cumsum([0, 3, LOADS * 10, BOXES * 3, BOXES * 3])
-    return FlatLayout(*(slice(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True)), size=int(ends[-1]))
+    ends = np.cumsum([0, 3, LOADS * 10, BOXES * 3, BOXES * 3]).tolist()
+    robot, loads, of_robot, of_load = (slice(low, high) for low, high in pairwise(ends))
+    return FlatLayout(robot, loads, of_robot, of_load, size=ends[-1])
 
 
 FLAT = _layout()

@@ -2,8 +2,8 @@
 
 A tote moves where the robot pushes it from, so the distance that matters is not the shortest path of the tote but the shortest
 *pushing* path. States are (tote cell, direction of pushing); the robot stands behind the tote, opposite to the direction. Edges
-push the tote one cell on, or walk the robot around it to the next direction. Where the robot's place is taken by a wall both are dear,
-so a tote flush against a wall is far from everything behind it, as it really is. Dijkstra from the goal gives metres to go.
+push the tote one cell on, or walk the robot around it to the next direction. Where the robot's place is taken by a wall both are
+dear, so a tote flush against a wall is far from everything behind it, as it really is. Dijkstra from the goal gives metres to go.
 The same idea serves lattice planners for non-prehensile pushing (e.g. Lynch & Mason 1996, "Stable pushing").
 """
 
@@ -43,20 +43,25 @@ class GeodesicField:
     togo: Array  # (X, Y, 16) metres to go, by the load's cell and the direction it is pushed in
     clearance: Array  # (X, Y) distance from the cell's centre to the nearest static box [m], negative inside
     contact_m: Array  # () distance of the two centres while pushing [m]
-    approach: Array  # (X', Y', X', Y') metres to go by robot's and load's coarse cell, the drive to the load included
+    best: Array  # (X, Y) least of togo over the directions
+    approach: Array  # (X', Y', X', Y') what getting into position adds to it, by robot's and load's coarse cell [m]
+    goal: Array  # (2,) [m]
 
     def map(self, convert: Callable[[Array], Array]) -> "GeodesicField":
         return replace(self, **{field.name: convert(getattr(self, field.name)) for field in fields(self)})
 
     def cost_to_go(self, load_xy: Array, robot_xy: Array) -> Array:
-        """Metres to go (...) for loads and robots (..., 2). Near the load it depends on the side that the robot is on; from far, on
-        the drive around the racks to the best side."""
+        """Metres to go (...) for loads and robots (..., 2). Near the load it depends on the side that the robot is on; from far,
+        on the drive around the racks to the best side."""
         xp = array_namespace(load_xy)
         apart = xp.linalg.vector_norm(robot_xy - load_xy, axis=-1)
         near = self.pushing(load_xy, robot_xy) + DRIVE_WEIGHT * xp.clip(apart - self.contact_m, 0, None)
-        far = self.approaching(load_xy, robot_xy)
+        far = _bilinear(self.best, (load_xy - self.origin) / CELL_M) + self.approaching(load_xy, robot_xy)
         share = xp.clip((FAR_M - apart) / (FAR_M - NEAR_M), 0, 1)
-        return far + share * (xp.minimum(near, far + COARSE_SLACK_M) - far)
+        blend = far + share * (xp.minimum(near, far + COARSE_SLACK_M) - far)
+        # beside the goal a coarse cell cannot tell on which side of it the load is
+        away = xp.clip((xp.linalg.vector_norm(load_xy - self.goal, axis=-1) - 0.3) / 0.2, 0, 1)
+        return near + away * (blend - near)
 
     def pushing(self, load_xy: Array, robot_xy: Array) -> Array:
         """Metres to go (...) for a robot beside the load: linear between cells and between directions."""
@@ -81,7 +86,7 @@ class GeodesicField:
         return plane(k) * (1 - fk) + plane(k1) * fk
 
     def approaching(self, load_xy: Array, robot_xy: Array) -> Array:
-        """Metres to go (...) for a robot away from the load: linear between the robot's coarse cells, at the load's own."""
+        """Metres (...) that a robot away from the load adds to go: linear between its coarse cells, at the load's own."""
         xp = array_namespace(robot_xy)
         mx, my = self.approach.shape[:2]
         at = (load_xy - self.origin) / (BLOCK * CELL_M) + 0.5 / BLOCK
@@ -96,11 +101,15 @@ class GeodesicField:
 
     def clearance_at(self, xy: Array) -> Array:
         """Distance to the nearest static box (...) [m] for points (..., 2)."""
-        grid, (nx, ny) = self.clearance, self.clearance.shape
-        x, y, fx, fy = _cell((xy - self.origin) / CELL_M, nx, ny)
-        near = grid[x, y] * (1 - fx) + grid[x + 1, y] * fx
-        far = grid[x, y + 1] * (1 - fx) + grid[x + 1, y + 1] * fx
-        return near * (1 - fy) + far * fy
+        return _bilinear(self.clearance, (xy - self.origin) / CELL_M)
+
+
+def _bilinear(grid: Array, at: Array) -> Array:
+    """A grid's value (...) at grid coordinates (..., 2)."""
+    x, y, fx, fy = _cell(at, *grid.shape)
+    near = grid[x, y] * (1 - fx) + grid[x + 1, y] * fx
+    far = grid[x, y + 1] * (1 - fx) + grid[x + 1, y + 1] * fx
+    return near * (1 - fy) + far * fy
 
 
 def _cell(at: Array, nx: int, ny: int) -> tuple[Array, Array, Array, Array]:
@@ -136,6 +145,11 @@ def field_of(bodies: Bodies, goal: np.ndarray) -> GeodesicField:
     return _CACHE[name]
 
 
+def forget_fields() -> None:
+    """Compute fields anew, as a fresh process would."""
+    _CACHE.clear()
+
+
 def build_field(boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robot_radius_m: float) -> GeodesicField:
     """From static boxes (S, 6) x, y, yaw, half width, half depth, Kind; the hall is what the walls enclose."""
     space = _Space(boxes, goal, load_half, robot_radius_m)
@@ -144,7 +158,9 @@ def build_field(boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robo
     free = _blocks(clearance).max(-1) > robot_radius_m + ROBOT_SLACK_M  # room somewhere in the block
     middle = np.stack([_blocks(togo[..., k])[..., BLOCK * BLOCK // 2] for k in range(len(OFFSETS))], -1)
     approach = approach_costs(free, middle, DIRECTIONS, BLOCK * CELL_M, space.contact, DRIVE_WEIGHT)
-    return GeodesicField(space.origin, togo, clearance, np.array(space.contact, np.float32), approach)
+    approach -= middle.min(-1)
+    contact, best = np.array(space.contact, np.float32), togo.min(-1)
+    return GeodesicField(space.origin, togo, clearance, contact, best, approach, goal.astype(np.float32))
 
 
 def _blocks(grid: np.ndarray) -> np.ndarray:
@@ -222,7 +238,7 @@ class _Graph:
         self.shape = blocked.shape
         index = np.arange(blocked.size).reshape(self.shape)
         turn = TURN_WEIGHT * contact_m * 2 * np.pi / len(OFFSETS)
-        tail, head, cost, hard = [], [], [], []
+        tail, head, cost, hard = (list[np.ndarray]() for _ in range(4))
         for k, (dx, dy) in enumerate(OFFSETS):
             here, there = _shifted(self.shape[:2], dx, dy)
             free = load_free[here] & load_free[there]
@@ -262,7 +278,7 @@ def _shifted(shape: tuple[int, ...], dx: int, dy: int) -> tuple[tuple[slice, sli
 
 
 def _fill(togo: np.ndarray, load_free: np.ndarray) -> np.ndarray:
-    """Finite everywhere: cells the load cannot be in take the nearest good cell's value and more, so that costs still lead out."""
+    """Finite everywhere: cells the load cannot be in take the nearest good cell's value and more, so that costs lead out."""
     known = np.isfinite(togo).all(-1)
     if not known.any():
         return np.zeros_like(togo) + np.linalg.norm(togo.shape[:2]) * CELL_M

@@ -25,11 +25,13 @@ import numpy as np
 
 from sim.bodies import Kind, closest_on_box
 from sim.errors import BadLayout
+from sim.files import write_json
 
 FORMAT = "training-ground/layout"
 VERSION = 1
 WALL_THICKNESS_M = 0.2
 WALL_HEIGHT_M = 1.0
+MOST_HALL_M2 = 400  # the field of a larger one takes gigabytes
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Layout:
         hall, t = self.hall, WALL_THICKNESS_M
         cx, cy = hall.x + hall.width / 2, hall.y + hall.depth / 2
         long, deep, high = hall.width / 2 + t, hall.depth / 2 + t, WALL_HEIGHT_M / 2
-        rows = [
+        rows: list[tuple[float, ...]] = [
             (cx, hall.y - t / 2, 0, long, t / 2, high, Kind.WALL),
             (cx, hall.y + hall.depth + t / 2, 0, long, t / 2, high, Kind.WALL),
             (hall.x - t / 2, cy, 0, t / 2, deep, high, Kind.WALL),
@@ -104,16 +106,16 @@ class Layout:
         return {"format": FORMAT, "version": VERSION, **asdict(self)}
 
     def save(self, path: Path) -> None:
-        path.write_text(json.dumps(self.to_json(), indent=1) + "\n")
+        write_json(path, self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> "Layout":
         """Read and check a file; BadLayout names every fault."""
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise BadLayout(str(path), [f"cannot be read ({error.strerror})"]) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadLayout(str(path), [f"is not JSON ({error})"]) from error
         return cls.from_json(content, str(path))
 
@@ -138,11 +140,12 @@ def geometric_faults(layout: Layout, robot_radius_m: float = 0.3, load_radius_m:
     """What is wrong with a layout's numbers, one line each: not finite, empty, outside the hall, overlapping."""
     hall = layout.hall
     named = [(f"boxes[{i}]", box) for i, box in enumerate(layout.boxes)]
-    placed = [("robot", layout.robot, robot_radius_m)]
+    placed: list[tuple[str, Pose | Point, float]] = [("robot", layout.robot, robot_radius_m)]
     placed += [(f"loads[{i}]", load, load_radius_m) for i, load in enumerate(layout.loads)]
     placed += [("goal", layout.goal, load_radius_m)]
     faults = []
-    for name, thing in [("hall", hall), *named, *((name, thing) for name, thing, _ in placed)]:
+    things: list[tuple[str, Any]] = [("hall", hall), *named, *((name, thing) for name, thing, _ in placed)]
+    for name, thing in things:
         for field, value in asdict(thing).items():
             if isinstance(value, float) and not np.isfinite(value):
                 faults.append(f"{name}.{field} is {value}, a finite number is needed")
@@ -155,6 +158,8 @@ def geometric_faults(layout: Layout, robot_radius_m: float = 0.3, load_radius_m:
             faults.append(f"{name}.kind is '{box.kind}', 'rack' or 'wall' is needed")
     if not layout.loads:
         faults.append("loads is empty, at least one load is needed")
+    if not faults and hall.width * hall.depth > MOST_HALL_M2:
+        faults.append(f"hall is {hall.width:g} m × {hall.depth:g} m, at most {MOST_HALL_M2} m² are allowed")
     if faults:
         return faults
     for name, place, radius in placed:
@@ -179,8 +184,8 @@ def geometric_faults(layout: Layout, robot_radius_m: float = 0.3, load_radius_m:
 
 
 def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return round(value, 6) + 0.0  # -0.0 and 0.0 are one place
+    if isinstance(value, float | int):
+        return round(float(value), 6) + 0.0  # 1 and 1.0 are one place, and so are -0.0 and 0.0
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,7 +1,7 @@
 """What it costs from afar: the robot's drive around racks and load to a place behind the load, then the push home.
 
-For each coarse cell of the load one Dijkstra search over the robot's cells, backwards from the places behind the load, each of which
-starts with the pushing cost-to-go from there. The load blocks the robot's way, as it does in the hall.
+For each coarse cell of the load one Dijkstra search over the robot's cells, backwards from the places behind the load, each of
+which starts with the pushing cost-to-go from there. The load blocks the robot's way, as it does in the hall.
 """
 
 import numpy as np
@@ -44,10 +44,10 @@ def approach_costs(
         taken = np.zeros((nx, ny), bool)
         x, y = cells[load]
         taken[max(0, x - reach) : x + reach + 1, max(0, y - reach) : y + reach + 1] = True
-        taken = taken.ravel()
+        shut = taken.ravel()
         data = weights.copy()
-        data[: len(tails)][taken[tails] | taken[heads[: len(tails)]]] = np.inf
-        ways = usable[load] & ~taken[places[load]]
+        data[: len(tails)][shut[tails] | shut[heads[: len(tails)]]] = np.inf
+        ways = usable[load] & ~shut[places[load]]
         heads[len(tails) :] = places[load]
         data[len(tails) :] = np.where(ways, pushing[load] + 1e-6, np.inf)
         graph = csr_array((data, heads, starts), shape=(n + 1, n + 1))
@@ -78,8 +78,7 @@ def _edges(free: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _finite(table: np.ndarray, cell_m: float) -> np.ndarray:
-    """Fill what no route reaches: per load cell, from the nearest robot cell that has one, dearer with distance; then load cells."""
-    nx, ny = table.shape[:2]
+    """Fill what no route reaches: per load cell, from the nearest robot cell with one, dearer with distance; then load cells."""
     known = np.isfinite(table)
     highest = float(table[known].max(initial=1.0))
     for x, y in np.argwhere(known.any((0, 1)) & ~known.all((0, 1))):

@@ -37,10 +37,10 @@ class PushTask:
             + self.tip_weight * tilt
         )
 
-    def success(self, bodies: Bodies, goal: Array) -> Array:
-        """(...) bool: the load's centre lies within the goal radius."""
+    def success(self, bodies: Bodies, goal: Array, margin_m: float = 0.0) -> Array:
+        """(...) bool: the load's centre lies within the goal radius, by at least `margin_m`."""
         xp = array_namespace(bodies.pose)
-        return xp.linalg.vector_norm(bodies.pose[..., LOAD, :2] - goal[..., :2], axis=-1) < self.goal_radius_m
+        return xp.linalg.vector_norm(bodies.pose[..., LOAD, :2] - goal[..., :2], axis=-1) < self.goal_radius_m - margin_m
 
     def violations(self, bodies: Bodies, hits: Sequence[Hit], inside: bool) -> dict[str, bool]:
         """What went wrong in one state: hard contact with static boxes, a tipped load, the robot outside the hall."""

@@ -40,7 +40,7 @@ class Span:
 
     def sample(self, rng: np.random.Generator) -> float:
         hole = max(0.0, self.hold_high - self.hold_low)
-        value = rng.uniform(self.low, self.high - hole)
+        value = rng.uniform(self.low, max(self.low, self.high - hole))  # the difference is rounded
         return float(value if hole == 0 or value <= self.hold_low else value + hole)
 
 
@@ -69,10 +69,10 @@ def _parse(text: str) -> tuple[str, Span]:
     known = [field.name for field in fields(Variation)]
     if name not in known:
         raise UnknownName("variation", name, known)
-    whole, _, hole = value.partition("!")
+    whole, mark, hole = value.partition("!")
     try:
         low, high = _ends(whole)
-        hold_low, hold_high = _ends(hole) if hole else (0.0, 0.0)
+        hold_low, hold_high = _ends(hole) if mark else (0.0, 0.0)
     except ValueError as error:
         raise GroundError(
             f"variation '{text}': write {name}=VALUE, {name}=LOW:HIGH or {name}=LOW:HIGH!HELD_LOW:HELD_HIGH"
@@ -80,8 +80,10 @@ def _parse(text: str) -> tuple[str, Span]:
     least, most = BOUNDS[name]
     if not least <= low <= high <= most:
         raise GroundError(f"variation '{text}': values from {least:g} to {most:g} in rising order are allowed")
-    if hole and not low <= hold_low < hold_high <= high:
-        raise GroundError(f"variation '{text}': the held-out part must lie inside {low:g}:{high:g}")
+    if name == "latency_steps" and not all(end.is_integer() for end in (low, high, hold_low, hold_high)):
+        raise GroundError(f"variation '{text}': whole numbers of steps are needed")
+    if mark and not (low <= hold_low < hold_high <= high and (low, high) != (hold_low, hold_high)):
+        raise GroundError(f"variation '{text}': the held-out part must lie inside {low:g}:{high:g} and leave something")
     return name, Span(low, high, hold_low, hold_high)
 
 

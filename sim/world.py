@@ -6,6 +6,7 @@ body it stops after 66 mm). `ground bench` shows both, and that 10 solver iterat
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +42,8 @@ class Hit:
 class World:
     """Physics of one scene at a time; `build` starts from nothing, so equal inputs give equal bytes."""
 
-    def __init__(self, gui: bool = False) -> None:
+    def __init__(self, gui: bool = False, physics_hz: int = PHYSICS_HZ, solver_iterations: int = SOLVER_ITERATIONS) -> None:
+        self._physics_hz, self._solver_iterations = physics_hz, solver_iterations
         self._client = pybullet.connect(pybullet.GUI if gui else pybullet.DIRECT)
         if self._client < 0:
             raise RuntimeError("Bullet gave no client")
@@ -57,8 +59,8 @@ class World:
         pybullet.resetSimulation(physicsClientId=client)
         pybullet.setGravity(0, 0, -9.81, physicsClientId=client)
         pybullet.setPhysicsEngineParameter(
-            fixedTimeStep=1 / PHYSICS_HZ,
-            numSolverIterations=SOLVER_ITERATIONS,
+            fixedTimeStep=1 / self._physics_hz,
+            numSolverIterations=self._solver_iterations,
             deterministicOverlappingPairs=1,
             physicsClientId=client,
         )
@@ -81,8 +83,10 @@ class World:
         self._index |= {body: len(movers) + index for index, body in enumerate(self._static)}
         self.robot_z_m = robot.height_m / 2 + 0.03
 
-    def _box(self, half: np.ndarray, position: list[float], yaw: float, colour: tuple[float, ...], mass: float) -> int:
-        half = [float(h) for h in half]
+    def _box(
+        self, size: Sequence[float] | np.ndarray, position: list[float], yaw: float, colour: tuple[float, ...], mass: float
+    ) -> int:
+        half = [float(h) for h in size]
         shape = pybullet.createCollisionShape(pybullet.GEOM_BOX, halfExtents=half, physicsClientId=self._client)
         look = pybullet.createVisualShape(pybullet.GEOM_BOX, halfExtents=half, rgbaColor=colour, physicsClientId=self._client)
         return pybullet.createMultiBody(
@@ -107,7 +111,7 @@ class World:
         client, step = self._client, pybullet.stepSimulation
         for _ in range(round(duration_s * MOTOR_HZ)):
             self._robot.drive(forward, turn)
-            for _ in range(int(PHYSICS_HZ / MOTOR_HZ)):
+            for _ in range(int(self._physics_hz / MOTOR_HZ)):
                 step(client)
 
     def movers(self) -> tuple[list[list[float]], list[list[float]]]:

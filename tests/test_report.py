@@ -142,15 +142,19 @@ def test_strip_is_one_small_svg() -> None:
     svg = strip(items)
     root = ElementTree.fromstring(svg)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    assert svg.startswith("<svg") and svg.endswith("</svg>") and svg.count("<svg") == 1
-    assert "<script" not in svg and "<style" not in svg
+    assert svg.startswith("<svg")
+    assert svg.endswith("</svg>")
+    assert svg.count("<svg") == 1
+    assert "<script" not in svg
+    assert "<style" not in svg
     assert len(svg) < 20_000 * len(items)
     assert strip(items) == svg
 
 
 def test_strips_share_no_ids() -> None:
     first, second = (set(re.findall(r' id="([^"]+)"', strip([("x", made_up("test", index))]))) for index in (0, 1))
-    assert first and not first & second
+    assert first
+    assert not first & second
 
 
 @pytest.mark.parametrize(("name", "start"), [("a.png", b"\x89PNG"), ("a.SVG", b"<?xml"), ("deep/a.pdf", b"%PDF")])
@@ -158,7 +162,8 @@ def test_a_layout_is_drawn_into_a_file(tmp_path: Path, name: str, start: bytes) 
     path = tmp_path / name
     save_layout(draw("shift-two-totes", 0), path)
     content = path.read_bytes()
-    assert content.startswith(start) and len(content) > 3000
+    assert content.startswith(start)
+    assert len(content) > 3000
     save_layout(draw("shift-two-totes", 0), path)
     assert path.read_bytes() == content
 
@@ -183,7 +188,8 @@ def test_a_recording_is_one_file_that_loads_nothing(tmp_path: Path, capfd: pytes
     text = path.read_text()
     assert len(text) > 100_000
     assert "__VISER_EMBED_DATA__=" in text
-    assert "<title>test &lt;0&gt;</title>" in text and ">test &lt;0&gt;</div>" in text
+    assert "<title>test &lt;0&gt;</title>" in text
+    assert ">test &lt;0&gt;</div>" in text
     assert not re.search(r"<(script|link|img|iframe)\b[^>]*\b(src|href)\s*=\s*[\"']?(https?:)?//", text)
     assert [file.name for file in path.parent.iterdir()] == ["a.html"]
     assert threading.active_count() <= before

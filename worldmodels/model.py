@@ -20,7 +20,7 @@ State = TypeVar("State")
 class WorldModel(ABC, Generic[State]):
     """Imagines: `begin` at an observation, then `rollout` or `step` with candidate actions, batched over candidates."""
 
-    def start_episode(self, start: EpisodeStart) -> None:  # noqa: B027
+    def start_episode(self, start: EpisodeStart) -> None:
         """Told before each episode. Learned models ignore it; the simulator takes the true physics from it."""
 
     @abstractmethod
@@ -33,7 +33,7 @@ class WorldModel(ABC, Generic[State]):
     def rollout(self, state: State, actions: Tensor) -> Bodies:
         """Movers after each of H actions (B, H, A) from one state: Bodies (P, B, H, M, ...), P particles of each future."""
 
-    def close(self) -> None:  # noqa: B027
+    def close(self) -> None:
         """Release processes and memory."""
 
 
@@ -55,7 +55,7 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
     def config(self) -> dict[str, Any]:
         """Constructor arguments, for the checkpoint."""
 
-    def prepare(self, windows: Windows) -> None:  # noqa: B027
+    def prepare(self, windows: Windows) -> None:
         """Take normalisation constants from the training data before the first update."""
 
     def begin(self, observation: Mapping[str, np.ndarray]) -> PlanarState:

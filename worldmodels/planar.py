@@ -125,7 +125,7 @@ def bodies_of(states: list[PlanarState]) -> Bodies:
     spin = torch.stack([state.spin for state in states], 1)
     around = states[0].around
     shape = position.shape
-    zero = torch.zeros(shape + (3,))
+    zero = torch.zeros((*shape, 3))
     return Bodies(
         pose=torch.cat(
             [torch.view_as_real(position), around.height[:, None, :, None].expand(*shape, 1), quaternion_of(heading.angle())], -1

@@ -1,7 +1,7 @@
 """Episodes → training windows: everything decoded once into memory, then random windows by indexing."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ class Windows:
         picked = [rng.choice(rows, size - with_contact)]
         if with_contact:
             picked.append(rng.choice(touched, with_contact))
-        return self.take(np.concatenate(picked), length)
+        return mirrored(self.take(np.concatenate(picked), length), rng)
 
     def _starts_cached(self, length: int) -> tuple[np.ndarray, np.ndarray]:
         cached = getattr(self, "_cached", None)
@@ -80,6 +80,31 @@ class Windows:
             PlanarState(**{name: values[:, t] for name, values in motion.items()}, around=around) for t in range(length + 1)
         ]
         return Batch(states[0], self._action[span[:, :-1]], states[1:])
+
+
+def mirrored(batch: Batch, rng: np.random.Generator) -> Batch:
+    """Physics knows no left and right, and a box turned by half a turn is the same box: each window is mirrored, and each load
+    turned about, by the toss of a coin. Four times the data for nothing."""
+    size, movers = batch.state.spin.shape
+    mirror = torch.as_tensor(rng.random(size) < 0.5)
+    turned = torch.as_tensor(rng.random((size, movers)) < 0.5)
+    turned[:, 0] = False
+    facing = 1 - 2 * turned.to(batch.state.spin.dtype)
+    side = 1 - 2 * mirror.to(batch.state.spin.dtype)
+
+    def flip(values: Tensor) -> Tensor:
+        return torch.where(mirror[:, None], values.conj(), values)
+
+    around = batch.state.around
+    around = replace(around, static_centre=flip(around.static_centre), static_heading=flip(around.static_heading))
+
+    def reflect(state: PlanarState) -> PlanarState:
+        return PlanarState(
+            flip(state.position), flip(state.heading) * facing, flip(state.velocity), state.spin * side[:, None], around
+        )
+
+    actions = batch.actions * torch.stack([torch.ones_like(side), side], -1)[:, None]
+    return Batch(reflect(batch.state), actions, [reflect(state) for state in batch.targets])
 
 
 def _pad(values: np.ndarray, movers: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """mppi: average candidates by the exponential of their cost (Williams et al. 2017, "Information theoretic MPC").
 
-Noise is a spline through few knots, so that a sample is a manoeuvre and not a tremble. A share of the samples starts from standing
-still instead of from the last plan, so that a new idea can win. The temperature is relative to the spread of the costs.
+Noise is a spline through few knots, so that a sample is a manoeuvre and not a tremble. A share of the samples starts from
+standing still instead of from the last plan, so that a new idea can win. The temperature is relative to the spread of the costs.
 """
 
 import torch

@@ -20,13 +20,16 @@ def build_report(path: Path, out: Path | None = None) -> Path:
     return compare([path], out or path / "report")
 
 
-def compare(paths: list[Path], out: Path) -> Path:
-    """One report over several runs of the same scene."""
-    rows, places, fidelity, facts = [], {}, [], []
+def compare(paths: list[Path], out: Path, split: str | None = None) -> Path:
+    """One report over several runs of the same scene, or over one split of them."""
+    rows: list[dict[str, Any]] = []
+    places: dict[int, Path] = {}
+    fidelity: list[dict[str, Any]] = []
+    facts: list[tuple[str, str]] = []
     for path in paths:
         if not (path / "config.json").exists():
             raise BadFile(f"{path} is no run directory (config.json is missing)")
-        found = rows_of(path)
+        found = [row for row in rows_of(path) if split in (None, row["split"])]
         rows += found
         places |= {id(row): path / "results" / row["agent"] for row in found}
         fidelity += read_json(path / "fidelity.json") if (path / "fidelity.json").exists() else []

@@ -123,8 +123,8 @@ def _racks(tier: Tier, rng: np.random.Generator, hall: Hall) -> tuple[Box, ...] 
         if (gaps and min(gaps) < low) or nearest > high:
             continue
         spans.append(span)
-        x, y = corner + size / 2
-        boxes.append(Box(*(round(float(v), 3) for v in (x, y, *size)), yaw=0.0))
+        x, y, width, depth = (round(float(v), 3) for v in (*(corner + size / 2), *size))
+        boxes.append(Box(x, y, width, depth))
     return None
 
 

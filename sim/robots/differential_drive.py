@@ -97,6 +97,10 @@ class DifferentialDrive:
 
     def drive(self, forward: float, turn: float) -> None:
         """One tick of the drive's controller towards a forward and a turning speed, both in [-1, 1]."""
+        self.command(self.wanted(forward, turn))
+
+    def wanted(self, forward: float, turn: float) -> tuple[float, float, float]:
+        """The velocity (vx, vy, yaw rate), world frame, that the motors are asked for in this tick."""
         (_, _, yaw), (vx, vy, turning) = self.motion()
         limits, tick = self.limits, 1 / MOTOR_HZ
         c, s = math.cos(yaw), math.sin(yaw)
@@ -105,11 +109,15 @@ class DifferentialDrive:
         speed = now + min(step, max(-step, forward * limits.speed_m_s - now))
         step = limits.turn_acceleration_rad_s2 * tick
         turning += min(step, max(-step, turn * limits.turn_rad_s - turning))
+        return speed * c, speed * s, turning
+
+    def command(self, velocity: tuple[float, float, float]) -> None:
+        """Set the motors, until the next command."""
         pybullet.setJointMotorControlArray(
             self.body,
             (0, 1, 2),
             pybullet.VELOCITY_CONTROL,
-            targetVelocities=(speed * c, speed * s, turning),
-            forces=(limits.force_n, limits.force_n, limits.torque_nm),
+            targetVelocities=velocity,
+            forces=(self.limits.force_n, self.limits.force_n, self.limits.torque_nm),
             physicsClientId=self._client,
         )

@@ -1,7 +1,7 @@
 """graph: message passing over bodies, everything in each body's own frame.
 
-Object-centric after Battaglia et al. 2016 ("Interaction networks") and Sanchez-Gonzalez et al. 2020 ("Learning to simulate"). Each
-mover hears static boxes through the closest point on them and other movers through closest points on both, within a cut-off;
+Object-centric after Battaglia et al. 2016 ("Interaction networks") and Sanchez-Gonzalez et al. 2020 ("Learning to simulate").
+Each mover hears static boxes through the closest point on them and other movers through closest points on both, within a cut-off;
 messages are summed, so the number of bodies does not matter, and nothing sees where the origin is. Trained over several steps.
 """
 
@@ -23,8 +23,8 @@ ERROR_SCALES = (0.02, 0.05, 0.1, 0.3)  # position [m], heading [rad], velocity [
 
 @dataclass(frozen=True)
 class GraphConfig:
-    hidden: int = 96
-    edge: int = 48
+    hidden: int = 128
+    edge: int = 64
     cutoff_m: float = 0.5
 
     def __post_init__(self) -> None:
@@ -54,7 +54,7 @@ class GraphModel(LearnedModel):
         self.body = nn.Linear(body + 2, hidden)  # with the action
         self.motion = nn.Linear(3, hidden, bias=False)
         self.ends = nn.Linear(hidden, 3 * edge)  # static receiver, pair receiver, pair sender
-        self.static_edge = nn.Linear(3, edge, bias=False)  # on many rows, where a bias would cost a copy
+        self.static_edge = nn.Linear(5, edge, bias=False)  # on many rows, where a bias would cost a copy
         self.pair_bodies = nn.Linear(2 * body, 2 * edge)
         self.pair_edge = nn.Linear(12, 2 * edge, bias=False)  # both rounds
         self.first = nn.Linear(2 * edge, hidden)
@@ -122,7 +122,8 @@ class GraphModel(LearnedModel):
         nearest = nearest * around.static_heading[:, None] * inverse[..., None]  # from the mover to the box, own frame
         gap, normal = _gap(nearest, around.core[:, :, None], around.rounding[..., None])
         near = self._nearness(gap) * around.static_present[:, None]
-        edges = self.static_edge(torch.cat([normal, _scaled(gap)], -1))
+        to_me = torch.view_as_real(_outside(nearest, around.core[:, :, None])) / GAP  # where a corner of theirs would touch
+        edges = self.static_edge(torch.cat([normal, _scaled(gap), to_me.clamp(-5, 5)], -1))
         return (near[..., None, :] @ edges.add_(receive[:, :, None]).relu_()).squeeze(-2)
 
     def _pairs(self, state: PlanarState, constant: _Constant, inverse: Tensor) -> tuple[Tensor, Tensor]:

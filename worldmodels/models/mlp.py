@@ -1,10 +1,11 @@
 """mlp: an ensemble of probabilistic MLPs on the flat egocentric vector (PETS, Chua et al. 2018), the field's usual baseline.
 
 Each member predicts mean and variance of every mover's change of pose and motion in the robot's frame, and is trained on the
-next step by likelihood. In a rollout each candidate is imagined once by each member (trajectory sampling, TS-infinity, with the means).
+next step by likelihood. In a rollout each member imagines each candidate once, by its means (trajectory sampling, TS-infinity).
 """
 
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -37,13 +38,16 @@ class MlpConfig:
 @models.add("mlp")
 class MlpEnsemble(LearnedModel):
     name = "mlp"
+    input_mean: Tensor
+    input_std: Tensor
+    output_std: Tensor
 
     def __init__(self, config: MlpConfig | None = None, **sizes: Any) -> None:
         super().__init__()
         self.sizes = config or MlpConfig(**sizes)
         self.particles = self.sizes.members
         widths = [FLAT.size + 2, *[self.sizes.hidden] * self.sizes.layers, 2 * BODIES * OUTPUTS]
-        shapes = list(zip(widths[:-1], widths[1:], strict=True))
+        shapes = list(pairwise(widths))
         self.weights = nn.ParameterList(torch.randn(self.particles, i, o) / i**0.5 for i, o in shapes)
         self.biases = nn.ParameterList(torch.zeros(self.particles, 1, o) for _, o in shapes)
         self.register_buffer("input_mean", torch.zeros(widths[0]))
@@ -85,7 +89,7 @@ class MlpEnsemble(LearnedModel):
         states = [state, *targets]
         with torch.no_grad():
             inputs = torch.cat([self._inputs(before, actions[:, t]) for t, before in enumerate(states[:-1])])
-            goal = torch.cat([_changes(before, after) for before, after in zip(states[:-1], states[1:], strict=True)])
+            goal = torch.cat([_changes(before, after) for before, after in pairwise(states)])
             goal = goal / self.output_std.view(BODIES, OUTPUTS)
             share = torch.rand(self.particles, len(inputs)) < 0.8  # each member sees its own part of the batch
         mean, spread = self._members(inputs.expand(self.particles, -1, -1))

@@ -1,0 +1,259 @@
+"""What things cost, as ratios: each measured within one run, its sides in turns, medians of the repetitions.
+
+A ratio holds on another machine where a time does not; and where other work runs beside it, both sides are slowed alike.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from agents.objective import Objective
+from agents.planner import Planner
+from agents.search import SearchConfig, searches
+from experiments.pipeline import versions
+from sim.collect import CollectConfig, collect, make_shard, quiet_worker
+from sim.env import GroundEnv, Observation
+from sim.files import write_json
+from sim.geodesic import forget_fields
+from sim.layouts import hall
+from sim.physics_check import Replay, deviation, push, slide, slide_in_theory
+from sim.policy import BEHAVIOURS, EpisodeStart
+from sim.scenes import Scene, scenes
+from worldmodels.model import LearnedModel, models
+from worldmodels.simulator import SimulatorModel
+from worldmodels.windows import Windows
+
+SCENE = "logistics/tote-push"
+BUDGET = SearchConfig(samples=128, iterations=2, horizon=25)
+SHARD = CollectConfig(SCENE, steps=1500, shard_steps=1500, seed=99)
+SIMULATED = 16  # candidates that the simulator imagines, where models imagine 128
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One line of the table."""
+
+    part: str
+    what: str
+    value: float
+    unit: str
+    how: str = ""
+
+    @property
+    def cell(self) -> str:
+        return f"{self.value:.1%}" if self.unit == "%" else f"{self.value:.3g} {self.unit}"
+
+
+def bench(out: Path, console: Console) -> None:
+    """Measure, print a table, write JSON."""
+    torch.set_num_threads(1)
+    scene, found = scenes[SCENE], list[Measurement]()
+    with console.status("measuring") as status:
+        for title, part in (("step", _step), ("workers", _workers), ("decision", _decision), ("training", _training),
+                            ("physics", _physics)):  # fmt: skip
+            status.update(f"measuring: {title}")
+            found += [Measurement(title, *line) for line in part(scene)]
+    table = Table("part", "what", "value", "how", title="Medians of runs in turns, one thread")
+    for last, line in zip([None, *found[:-1]], found, strict=True):
+        table.add_row("" if last and last.part == line.part else line.part, line.what, line.cell, line.how)
+    console.print(table)
+    write_json(out, {"versions": versions(), "measurements": [asdict(line) for line in found]})
+    console.print(f"written: {out.resolve()}", soft_wrap=True)
+
+
+Lines = list[tuple[Any, ...]]
+
+
+def _step(scene: Scene, repetitions: int = 5) -> Lines:
+    """The environment's step against what Bullet must do for it anyway."""
+    ratios: dict[str, list[float]] = {"bare": [], "simulation": []}
+    step_ms = []
+    for index in range(3):
+        env = GroundEnv(scene, "test")
+        actions = np.stack([action for _, action in _episode(env, index)])
+        env.reset(seed=0, options={"index": index})
+        replay = Replay.record(env, actions)
+        for _ in range(repetitions):
+            env.reset(seed=0, options={"index": index})
+            begun = time.perf_counter()
+            for action in actions:
+                env.step(action)
+            stepping = time.perf_counter() - begun
+            bare, simulation = replay.seconds()
+            ratios["bare"].append(stepping / bare)
+            ratios["simulation"].append(stepping / simulation)
+            step_ms.append(1e3 * stepping / len(actions))
+        env.close()
+    how = f"scripted episodes in 3 test spaces, {repetitions} times each"
+    return [
+        ("env.step", statistics.median(step_ms), "ms", how),
+        ("env.step / bare Bullet", statistics.median(ratios["bare"]), "×", "bare: the same motor commands and physics steps"),
+        ("env.step / stepSimulation alone", statistics.median(ratios["simulation"]), "×", "24 physics steps of 1/240 s each"),
+    ]
+
+
+def _episode(env: GroundEnv, index: int) -> list[tuple[Observation, np.ndarray]]:
+    """Observations of a scripted episode and the actions taken on them."""
+    policy = BEHAVIOURS["scripted"]()
+    observation, _ = env.reset(seed=0, options={"index": index})
+    policy.begin(EpisodeStart(0, env.layout, env.variation))
+    steps, finished = [], False
+    while not finished:
+        action, _ = policy.predict(observation)
+        steps.append((observation, action))
+        observation, _, success, truncated, _ = env.step(action)
+        finished = success or truncated
+    return steps
+
+
+def _workers(scene: Scene, repetitions: int = 3) -> Lines:
+    """Two workers against one: pairs of shards one after the other by one worker, then at the same time by two."""
+    rates: list[tuple[float, float]] = []
+    context = get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(2, mp_context=context, initializer=quiet_worker) as pool,
+    ):
+        file = Path(folder)
+        for future in [pool.submit(_shard_seconds, number, file / str(number)) for number in range(2)]:
+            future.result()  # both workers have started and imported
+        for pair in range(1, repetitions + 1):
+            numbers = (2 * pair, 2 * pair + 1)
+            alone = [pool.submit(_shard_seconds, number, file / str(number)).result() for number in numbers]
+            together = [pool.submit(_shard_seconds, number, file / str(number)) for number in numbers]
+            rates.append((2 * SHARD.steps / sum(alone), sum(SHARD.steps / future.result() for future in together)))
+    how = f"shards of {SHARD.steps} steps, timed inside workers that are already running, caches emptied before each"
+    return [
+        ("collecting, one worker", statistics.median(one for one, _ in rates), "steps/s", how),
+        ("two workers / one worker", statistics.median(two / one for one, two in rates), "×", "the same shards"),
+    ]
+
+
+def _shard_seconds(number: int, file: Path) -> float:
+    forget_fields()
+    hall.draw.cache_clear()
+    begun = time.perf_counter()
+    make_shard(SHARD, file, number, {})
+    return time.perf_counter() - begun
+
+
+class _Stopwatch:
+    """Adds up the time spent in a function."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function, self.seconds = function, 0.0
+
+    def __call__(self, *arguments: Any) -> Any:
+        begun = time.perf_counter()
+        result = self._function(*arguments)
+        self.seconds += time.perf_counter() - begun
+        return result
+
+
+def _decision(scene: Scene, decisions: int = 60) -> Lines:
+    """A planner's decision, and what of it is the model, the cost and the search."""
+    env = GroundEnv(scene, "test")
+    observations = [observation for observation, _ in _episode(env, 0)][:decisions]
+    start = EpisodeStart(0, env.layout, env.variation)
+    model = _random_weights("graph")
+    rollout = _Stopwatch(model.rollout)
+    model.rollout = rollout  # type: ignore[method-assign, assignment]  # of this one model
+    planner = Planner(Objective(model, scene.task), searches["mppi"](BUDGET))
+    planner.begin(start)
+    planner.decide(observations[0])  # the field is computed once per space, not per decision
+    parts = []
+    for observation in observations:
+        rollout.seconds = 0.0
+        decision = planner.decide(observation)
+        cost = decision.model_seconds - rollout.seconds
+        parts.append((decision.seconds, rollout.seconds, cost, decision.seconds - decision.model_seconds))
+    total, imagining, costing, rest = (1e3 * np.array(values) for values in zip(*parts, strict=True))
+    size = f"{BUDGET.samples} × {BUDGET.horizon} × {BUDGET.iterations}"
+    return [
+        (f"decision at {size}, p50", np.median(total), "ms", "graph model, random weights, mppi"),
+        (f"decision at {size}, p95", np.percentile(total, 95), "ms", f"{len(total)} decisions along one episode"),
+        ("model's rollouts in it, p50", np.median(imagining), "ms"),
+        ("planner logic / model", np.median((total - imagining) / imagining), "%", "all but the rollouts"),
+        ("of it the task's cost", np.median(costing / imagining), "%", "the objective on imagined states"),
+        ("of it search and first state", np.median(rest / imagining), "%"),
+        *_model_steps(scene, observations[len(observations) // 2], start),
+    ]
+
+
+def _model_steps(scene: Scene, observation: Observation, start: EpisodeStart, repetitions: int = 7) -> Lines:
+    """One step of all candidates, by each model."""
+    actions = 2 * torch.rand(BUDGET.samples, BUDGET.horizon, 2, generator=torch.Generator().manual_seed(0)) - 1
+    seconds: dict[str, list[float]] = {name: [] for name in [*models, "simulator"]}
+    simulator = SimulatorModel(scene.name)
+    simulator.start_episode(start)
+    imagined: list[tuple[str, Any, torch.Tensor]] = [(name, _random_weights(name), actions) for name in models]
+    imagined.append(("simulator", simulator, actions[:SIMULATED]))
+    for repetition in range(repetitions + 1):
+        for name, model, plans in imagined:
+            state = model.begin(observation)
+            begun = time.perf_counter()
+            model.rollout(state, plans)
+            if repetition:  # the first one warms up
+                seconds[name].append((time.perf_counter() - begun) * BUDGET.samples / len(plans) / BUDGET.horizon)
+    true = statistics.median(seconds["simulator"])
+    lines: Lines = [("one step of 128 candidates, simulator", 1e3 * true, "ms", f"measured with {SIMULATED} candidates")]
+    for name in models:
+        median = statistics.median(seconds[name])
+        lines.append((f"one step of 128 candidates, {name}", 1e3 * median, "ms", f"{true / median:.0f} times faster"))
+    return lines
+
+
+def _random_weights(name: str) -> LearnedModel:
+    torch.manual_seed(0)
+    return models[name]().eval()
+
+
+def _training(scene: Scene, repetitions: int = 15) -> Lines:
+    """What the data side of an update costs."""
+    with tempfile.TemporaryDirectory() as folder:
+        windows = Windows(collect(SHARD, Path(folder), workers=1).episodes())
+    model, rng = _random_weights("graph").train(), np.random.default_rng(0)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    sampling, updating = [], []
+    for _ in range(repetitions + 1):
+        begun = time.perf_counter()
+        batch = windows.sample(rng, 256, 8)
+        sampled = time.perf_counter()
+        optimizer.zero_grad(set_to_none=True)
+        model.loss(batch.state, batch.actions, batch.targets).backward()
+        optimizer.step()
+        sampling.append(sampled - begun)
+        updating.append(time.perf_counter() - sampled)
+    update, sample = statistics.median(updating[1:]), statistics.median(sampling[1:])
+    return [
+        ("one update, 256 windows of 8 steps", 1e3 * update, "ms", "graph model"),
+        ("sampling its windows / the update", sample / update, "%"),
+    ]
+
+
+def _physics(scene: Scene) -> Lines:
+    """Bullet against theory and against itself with more effort."""
+    load = scene.load(scene.variations_of("test").base)
+    theory, multibody, maximal = (way[0] for way in (slide_in_theory(load, 0.8, 4.0), slide(load, 0.8, 4.0),
+                                                     slide(load, 0.8, 4.0, maximal=True)))  # fmt: skip
+    usual = push(scene)
+    more, finer = deviation(usual, push(scene, solver_iterations=50)), deviation(usual, push(scene, physics_hz=480))
+    apart = [f"the farthest of {len(usual)} pushes over 1.2 m, {np.rad2deg(turn):.1f}° turned" for _, turn in (more, finer)]
+    return [
+        ("way of a sliding, spinning tote, theory", 1e3 * theory, "mm", "0.8 m/s, 4 rad/s, Coulomb on four corners"),
+        ("way as a multibody", 1e3 * multibody, "mm", f"{multibody / theory - 1:+.1%}; what World uses"),
+        ("way as a maximal-coordinate body", 1e3 * maximal, "mm", f"{maximal / theory - 1:+.1%}"),
+        ("pushed tote, 10 or 50 solver iterations", 1e3 * more[0], "mm apart", apart[0]),
+        ("pushed tote, 24 or 48 physics steps", 1e3 * finer[0], "mm apart", apart[1]),
+    ]

@@ -1,0 +1,84 @@
+"""Small data that several files share. Everything is deterministic: hypothesis draws the same examples every time."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from sim.collect import CollectConfig, collect
+from sim.dataset import Dataset
+from worldmodels.windows import Windows
+
+torch.set_num_threads(1)
+settings.register_profile(
+    "ground", deadline=None, derandomize=True, max_examples=40, database=None, suppress_health_check=list(HealthCheck)
+)
+settings.load_profile("ground")
+
+SCENE = "logistics/tote-push"
+TINY = CollectConfig(SCENE, steps=1200, shard_steps=400, seed=7, layouts_per_shard=3)
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Three shards of training spaces. Copy it before changing anything."""
+    return collect(TINY, tmp_path_factory.mktemp("data") / "train", workers=1)
+
+
+@pytest.fixture(scope="session")
+def validation(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """One shard of the split val, with enough steps in a row for validation windows."""
+    config = CollectConfig(SCENE, steps=600, shard_steps=600, seed=8, split="val", layouts_per_shard=3)
+    return collect(config, tmp_path_factory.mktemp("data") / "val", workers=1)
+
+
+@pytest.fixture(scope="session")
+def windows(dataset: Dataset) -> Windows:
+    return Windows(dataset.episodes())
+
+
+class Ground:
+    """The `ground` command as a process of its own, as a user starts it."""
+
+    def __init__(self, *words: object, group: bool = False) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "experiments.cli", *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            start_new_session=group,
+        )
+
+    def wait_for(self, happened: Callable[[], bool]) -> None:
+        """Until something is there, or the process is over."""
+        while not happened() and self.process.poll() is None:
+            time.sleep(0.01)
+        assert happened(), self.process.communicate()[1]
+
+    def kill(self) -> None:
+        """SIGKILL; the process must still have had something to do."""
+        assert self.process.poll() is None
+        self.process.kill()
+        self.process.communicate()
+
+    def finish(self) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr."""
+        out, err = self.process.communicate()
+        return self.process.returncode, out, err
+
+
+@pytest.fixture
+def ground() -> type[Ground]:
+    return Ground
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Every file of a directory."""
+    return {file.name: file.read_bytes() for file in sorted(path.iterdir()) if file.is_file() and file.name != ".lock"}

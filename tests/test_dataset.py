@@ -1,0 +1,166 @@
+import json
+import shutil
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.cli import main
+from sim.dataset import MANIFEST, Dataset, Episode, read_shard, write_shard
+from sim.errors import BadFile, GroundError
+from sim.scenes import scenes
+from sim.variation import Variation
+
+MOVERS = 4
+
+
+@st.composite
+def episodes(draw: st.DrawFn) -> Episode:
+    """Anything that fits the schema, of one to 30 rows and one to three loads."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    rows, movers = draw(st.integers(1, 30)), draw(st.integers(2, MOVERS))
+
+    def numbers(*shape: int) -> np.ndarray:
+        return rng.normal(0, 10 ** rng.uniform(-3, 3), shape).astype(np.float32)
+
+    return Episode(
+        layout=scenes["logistics/tote-push"].draw("test", draw(st.integers(0, 5))),
+        seed=draw(st.integers(0, 2**31)),
+        behaviour=draw(st.text(st.characters(codec="utf-8"), max_size=12)),
+        variation=Variation(draw(st.floats(0.1, 100)), latency_steps=draw(st.integers(0, 10))),
+        half_extents=np.abs(numbers(movers, 3)).astype(np.float64),
+        pose=numbers(rows, movers, 7),
+        twist=numbers(rows, movers, 6),
+        action=numbers(rows, 2),
+        cost=numbers(rows),
+        touching=rng.random(rows) < 0.5,
+        static_force_n=np.abs(numbers(rows)),
+        success=draw(st.booleans()),
+    )
+
+
+def same(first: Episode, second: Episode) -> bool:
+    pairs = [(getattr(first, field.name), getattr(second, field.name)) for field in fields(Episode)]
+    return all(np.array_equal(a, b) and a.dtype == b.dtype if isinstance(a, np.ndarray) else a == b for a, b in pairs)
+
+
+@given(st.lists(episodes(), min_size=1, max_size=4), st.integers(0, 10**6))
+def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, written: list[Episode], first: int) -> None:
+    file = tmp_path_factory.mktemp("shard") / "shard.parquet"
+    write_shard(file, written, first, MOVERS)
+    found = read_shard(file)
+    assert len(found) == len(written)
+    assert all(map(same, written, found))
+    columns = pq.read_table(file, columns=["episode", "step", "last"]).to_pydict()
+    assert sorted(set(columns["episode"])) == list(range(first, first + len(written)))
+    assert sum(columns["last"]) == len(written)
+    content = file.read_bytes()
+    write_shard(file, written, first, MOVERS)
+    assert file.read_bytes() == content
+
+
+@pytest.fixture
+def copy(dataset: Dataset, tmp_path: Path) -> Dataset:
+    """A dataset that may be damaged."""
+    return Dataset.open(Path(shutil.copytree(dataset.path, tmp_path / "copy")))
+
+
+def test_a_dataset_says_what_it_holds(dataset: Dataset) -> None:
+    episodes = list(dataset.episodes())
+    assert dataset.steps == sum(map(len, episodes)) == 1200
+    assert dataset.layout_ids == {episode.layout.id for episode in episodes}
+    assert dataset.faults() == []
+    assert dataset.scene == "logistics/tote-push"
+    assert all(len(part) == 8 for part in dataset.digest.split("-"))
+
+
+@pytest.mark.parametrize("keep", [0, 4, 1000, -1])
+def test_a_truncated_shard_is_named_and_the_rest_is_read(copy: Dataset, keep: int, capsys: pytest.CaptureFixture[str],
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    whole = list(copy.episodes())
+    shard = copy.path / "shard-00001.parquet"
+    lost = read_shard(shard)
+    shard.write_bytes(shard.read_bytes()[:keep])
+    damaged: list[str] = []
+    rest = list(copy.episodes(damaged))
+    assert len(rest) == len(whole) - len(lost)
+    assert len(damaged) == 1
+    assert str(shard) in damaged[0]
+    assert copy.faults() == ["shard-00001.parquet: damaged (its content is not what was written)"]
+    with pytest.raises(BadFile, match=r"shard-00001\.parquet"):
+        list(copy.episodes())
+    monkeypatch.setattr("sys.argv", ["ground", "data", "info", str(copy.path)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    out, err = capsys.readouterr()
+    assert caught.value.code == 2
+    assert "shard-00001.parquet" in out
+    assert f"{sum(map(len, rest))} readable steps" in out.replace("\n", " ")
+    assert err.count("\n") == 1
+
+
+def test_a_missing_shard_and_changed_bytes_are_named(copy: Dataset) -> None:
+    (copy.path / "shard-00000.parquet").unlink()
+    content = bytearray((copy.path / "shard-00002.parquet").read_bytes())
+    content[200] ^= 255
+    (copy.path / "shard-00002.parquet").write_bytes(content)
+    assert [fault.split(" (")[0] for fault in copy.faults()] == [
+        "shard-00000.parquet: missing",
+        "shard-00002.parquet: damaged",
+    ]
+
+
+def test_a_shard_whose_rows_and_episodes_disagree_is_damaged(copy: Dataset) -> None:
+    shard = copy.path / "shard-00000.parquet"
+    table = pq.read_table(shard)
+    pq.write_table(table.slice(0, 300), shard)
+    with pytest.raises(BadFile, match="disagree"):
+        read_shard(shard)
+    pq.write_table(table.drop_columns(["cost"]), shard)
+    with pytest.raises(BadFile, match="cost"):
+        read_shard(shard)
+    metadata = {**table.schema.metadata, b"schema_version": b"2"}
+    pq.write_table(table.replace_schema_metadata(metadata), shard)
+    with pytest.raises(BadFile, match="schema version 2"):
+        read_shard(shard)
+    for broken in (b"nonsense", b"[]", b"{}", b'[{"rows": 400}]', b"[1]"):
+        pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"episodes": broken}), shard)
+        with pytest.raises(BadFile, match="shard-00000"):
+            read_shard(shard)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_another_schema_version_is_refused(copy: Dataset, version: object) -> None:
+    manifest = json.loads((copy.path / MANIFEST).read_text())
+    (copy.path / MANIFEST).write_text(json.dumps({**manifest, "schema_version": version}))
+    with pytest.raises(BadFile, match=f"schema version {version}"):
+        Dataset.open(copy.path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "3", '"x"', "[" * 100_000, '{"schema_version": 1}', '{"schema_version": 1, "scene": "a", "split": "b"}',
+     '{"schema_version": 1, "scene": "a", "split": "b", "shards": {"shard-00000.parquet": {}}}'],
+)  # fmt: skip
+def test_a_damaged_manifest_is_refused(copy: Dataset, text: str) -> None:
+    (copy.path / MANIFEST).write_text(text)
+    with pytest.raises(GroundError) as caught:
+        Dataset.open(copy.path)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_dataset_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadFile, match="no dataset"):
+        Dataset.open(tmp_path / "nothing")
+
+
+def test_the_digest_is_of_the_content(dataset: Dataset) -> None:
+    shards = dict(dataset.manifest["shards"])
+    first, *others = sorted(shards)
+    changed = {**shards, first: {**shards[first], "sha256": "0" * 64}}
+    assert replace(dataset, manifest={**dataset.manifest, "shards": changed}).digest != dataset.digest
+    assert replace(dataset, manifest={**dataset.manifest, "shards": {k: shards[k] for k in others}}).digest != dataset.digest

@@ -1,0 +1,317 @@
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3.common.env_checker import check_env as check_env_sb3
+
+from sim.bodies import Bodies, yaw_of
+from sim.env import GroundEnv, register_all
+from sim.errors import BadLayout, UnknownName
+from sim.flat import FlatObservation
+from sim.layout import Box, Hall, Layout, Point, Pose
+from sim.scenes import scenes
+from sim.task import LOAD, ROBOT
+from sim.variation import Variation, Variations
+
+SCENE = "logistics/tote-push"
+EMPTY = Layout(Hall(0, 0, 8, 8), Pose(2, 4), (Pose(4, 4),), Point(6.5, 4))
+SPLITS = [
+    (scene, split) for scene in scenes for split in ("test", "shift-two-totes", "shift-physics") if split in scenes[scene].splits
+]
+
+
+def played(scene: str, split: str, actions: np.ndarray, **settings: Any) -> list[tuple[Any, ...]]:
+    """Everything that a fresh environment answers."""
+    env = GroundEnv(scene, split, **settings)
+    answers: list[tuple[Any, ...]] = [env.reset(seed=3)]
+    answers += [env.step(action) for action in actions]
+    env.close()
+    return answers
+
+
+def as_bytes(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tobytes()
+    if isinstance(value, dict):
+        return {key: as_bytes(item) for key, item in value.items()}
+    return [as_bytes(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def some_actions(count: int) -> np.ndarray:
+    return np.random.default_rng(1).uniform(-1, 1, (count, 2)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("scene", "split"), SPLITS)
+def test_same_seed_and_actions_give_the_same_bytes(scene: str, split: str) -> None:
+    varied = Variations.parse(("observation_noise=0.01:0.05", "latency_steps=0:2", "load_mass_kg=3:12"))
+    for settings in ({}, {"variations": varied}):
+        first, second = (played(scene, split, some_actions(40), **settings) for _ in range(2))
+        assert as_bytes(first) == as_bytes(second)
+
+
+@pytest.mark.parametrize("scene", scenes)
+def test_a_reset_leaves_nothing_of_the_episode_before(scene: str) -> None:
+    env = GroundEnv(scene, "test")
+    env.reset(seed=9)
+    for action in some_actions(30):
+        env.step(action)
+    again = [env.reset(seed=3), *(env.step(action) for action in some_actions(30))]
+    env.close()
+    assert as_bytes(again) == as_bytes(played(scene, "test", some_actions(30)))
+
+
+@pytest.mark.parametrize("scene", scenes)
+def test_other_seeds_give_other_spaces(scene: str) -> None:
+    env = GroundEnv(scene, "test")
+    ids = set()
+    for seed in range(6):
+        env.reset(seed=seed)
+        ids.add(env.layout.id)
+    env.close()
+    assert len(ids) >= 5
+
+
+@pytest.mark.parametrize("scene", scenes)
+def test_gymnasium_accepts_the_environment(scene: str) -> None:
+    env = GroundEnv(scene)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*(unwrapped|spec|render|shape).*")
+        check_env(env, skip_render_check=True)
+    env.close()
+
+
+@pytest.mark.parametrize("scene", scenes)
+def test_stable_baselines_accepts_the_flat_environment(scene: str) -> None:
+    env = FlatObservation(GroundEnv(scene))
+    check_env_sb3(env, warn=True)
+    env.close()
+
+
+@pytest.mark.parametrize("scene", scenes)
+def test_every_scene_has_its_gymnasium_id(scene: str) -> None:
+    register_all()
+    register_all()
+    env = gymnasium.make(scenes[scene].gym_id)
+    observation, _ = env.reset(seed=0)
+    assert env.observation_space.contains(observation)
+    env.close()
+
+
+@pytest.mark.parametrize(("scene", "split"), SPLITS)
+def test_observations_lie_in_the_space_and_reward_is_minus_cost(scene: str, split: str) -> None:
+    env = GroundEnv(scene, split, variations=Variations.parse(("observation_noise=0.1",)))
+    observation, info = env.reset(seed=0)
+    assert env.observation_space.contains(observation)
+    assert info["success"] is False
+    for action in some_actions(30):
+        observation, reward, success, truncated, info = env.step(action)
+        assert env.observation_space.contains(observation)
+        assert reward == -info["cost"]
+        assert info["cost"] > 0
+        assert (success, truncated) == (info["success"], False)
+        assert env.action_space.contains(action)
+        assert env.scene.task.cost(env.bodies, action, observation["goal"], env.field) == pytest.approx(info["cost"])
+    env.close()
+
+
+@pytest.mark.parametrize("scene", scenes)
+def test_bodies_are_what_the_layout_says(scene: str) -> None:
+    env = GroundEnv(scene, "shift-two-totes")
+    observation, _ = env.reset(seed=0, options={"index": 4})
+    layout, bodies = env.layout, Bodies.of(observation)
+    places = [(pose.x, pose.y, pose.yaw) for pose in (layout.robot, *layout.loads)]
+    assert layout.id == env.scene.draw("shift-two-totes", 4).id
+    movers = np.flatnonzero(bodies.dynamic)
+    np.testing.assert_allclose(bodies.pose[movers, :2], np.array(places)[:, :2], atol=1e-4)
+    np.testing.assert_allclose(yaw_of(bodies.pose[movers, 3:]), np.array(places)[:, 2], atol=1e-4)
+    static = np.flatnonzero(bodies.static)
+    boxes = layout.static_boxes
+    np.testing.assert_allclose(bodies.pose[static, :2], boxes[:, :2], atol=1e-5)
+    np.testing.assert_allclose(bodies.half_extents[static], boxes[:, 3:6], atol=1e-6)
+    np.testing.assert_allclose(yaw_of(bodies.pose[static, 3:]), boxes[:, 2], atol=1e-6)
+    absent = bodies.present == 0
+    assert absent.any()
+    assert not bodies.twist[absent].any()
+    env.close()
+
+
+@pytest.mark.parametrize("scene", scenes)
+def test_an_episode_ends_when_its_steps_are_over(scene: str) -> None:
+    env = GroundEnv(replace(scenes[scene], episode_steps=5), "test")
+    env.reset(seed=0)
+    ends = [env.step(np.zeros(2))[3] for _ in range(5)]
+    env.close()
+    assert ends == [False] * 4 + [True]
+
+
+def test_success_is_the_load_at_the_goal() -> None:
+    env = GroundEnv(SCENE, layout=EMPTY)
+    for offset, success in ((0.1, True), (0.14, True), (0.16, False)):
+        poses = np.array([(2, 2, 0), (EMPTY.goal.x + offset, EMPTY.goal.y, 0)])
+        _, info = env.reset(seed=0, options={"poses": poses})
+        assert info["success"] is success
+        assert env.step(np.zeros(2))[2] is success
+    env.close()
+
+
+def test_pushing_straight_on_solves_an_empty_hall() -> None:
+    env = GroundEnv(SCENE, layout=EMPTY)
+    _, info = env.reset(seed=0)
+    first = info["cost"]
+    success, steps = False, 0
+    while not success and steps < 100:
+        _, _, success, _, info = env.step(np.array([1.0, 0.0]))
+        steps += 1
+    env.close()
+    assert success
+    assert info["cost"] < 0.2 < first
+    assert not any(info["violations"].values())
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_latency_acts_that_many_steps_later(steps: int) -> None:
+    actions = np.array([(1.0, 0.3)] * 12)
+
+    def path(latency: int) -> np.ndarray:
+        env = GroundEnv(SCENE, layout=EMPTY)
+        env.reset(seed=0, options={"variation": Variation(latency_steps=latency)})
+        poses = []
+        for action in actions:
+            env.step(action)
+            poses.append(env.bodies.pose[ROBOT, :2].copy())
+        env.close()
+        return np.array(poses)
+
+    at_once, late = path(0), path(steps)
+    np.testing.assert_allclose(late[:steps], [(2, 4)] * steps, atol=1e-4)
+    np.testing.assert_allclose(late[steps:], at_once[:-steps], atol=1e-4)
+    assert np.linalg.norm(at_once[0] - (2, 4)) > 0.005
+
+
+def test_noise_disturbs_what_is_seen_and_not_what_is() -> None:
+    seen, true = [], []
+    for noise in (0.0, 0.05):
+        env = GroundEnv(SCENE, layout=EMPTY)
+        env.reset(seed=0, options={"variation": Variation(observation_noise=noise)})
+        observations = [env.step(action)[0] for action in some_actions(100)]
+        movers = int(env.bodies.dynamic.sum())
+        seen.append(observations)
+        true.append(env.bodies.pose.tobytes())
+        env.close()
+    assert true[0] == true[1]
+    clean, noisy = ({key: np.stack([observation[key] for observation in part]) for key in part[0]} for part in seen)
+    error = (noisy["pose"] - clean["pose"])[:, :movers, :2]
+    assert np.std(error) == pytest.approx(0.05, rel=0.15)
+    assert abs(np.mean(error)) < 0.01
+    turn = yaw_of(noisy["pose"][:, :movers, 3:]) - yaw_of(clean["pose"][:, :movers, 3:])
+    assert np.std(np.sin(turn)) == pytest.approx(0.05, rel=0.2)
+    np.testing.assert_allclose(np.linalg.norm(noisy["pose"][:, :movers, 3:], axis=-1), 1, atol=1e-5)
+    assert np.std((noisy["twist"] - clean["twist"])[:, :movers]) == pytest.approx(0.05, rel=0.15)
+    for name in clean:
+        assert np.array_equal(noisy[name][:, movers:] if name in ("pose", "twist") else noisy[name],
+                              clean[name][:, movers:] if name in ("pose", "twist") else clean[name])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("variation", "farther"),
+    [(Variation(load_friction=0.05), True), (Variation(speed_limit_m_s=0.4), False), (Variation(load_mass_kg=60.0), False)],
+)
+def test_variations_change_what_happens(variation: Variation, farther: bool) -> None:
+    ends = []
+    for varied in (Variation(), variation):
+        env = GroundEnv(SCENE, layout=EMPTY)
+        env.reset(seed=0, options={"variation": varied})
+        for step in range(40):
+            env.step(np.array([1.0 if step < 25 else 0.0, 0.0]))
+        ends.append(float(env.bodies.pose[LOAD, 0]))
+        env.close()
+    assert (ends[1] > ends[0] + 0.02) if farther else (ends[1] < ends[0] - 0.005)
+
+
+def test_a_scaled_load_is_larger_and_as_heavy() -> None:
+    env = GroundEnv(SCENE, layout=EMPTY)
+    env.reset(seed=0, options={"variation": Variation(load_scale=1.5)})
+    np.testing.assert_allclose(env.bodies.half_extents[LOAD], (0.375, 0.3, 0.15), atol=1e-6)
+    env.close()
+
+
+def test_driving_into_a_wall_is_a_violation() -> None:
+    env = GroundEnv(SCENE, layout=replace(EMPTY, robot=Pose(1.5, 2, np.pi)))
+    _, info = env.reset(seed=0)
+    assert not any(info["violations"].values())
+    assert info["static_force_n"] == 0
+    hit, forces = False, []
+    for _ in range(30):
+        _, _, _, _, info = env.step(np.array([1.0, 0.0]))
+        hit |= info["violations"]["robot_hit"]
+        forces.append(info["static_force_n"])
+        assert not info["violations"]["load_hit"]
+    assert hit
+    assert max(forces) > 50
+    assert info["cost"] > env.field.cost_to_go(env.bodies.pose[LOAD, :2], env.bodies.pose[ROBOT, :2]) + 0.3
+    env.close()
+
+
+def test_pushing_the_load_into_a_rack_is_a_violation() -> None:
+    layout = replace(EMPTY, robot=Pose(3, 4), boxes=(Box(5.5, 4, 0.6, 2),))
+    env = GroundEnv(SCENE, layout=layout)
+    env.reset(seed=0)
+    infos = [env.step(np.array([1.0, 0.0]))[4] for _ in range(40)]
+    env.close()
+    assert any(info["violations"]["load_hit"] for info in infos)
+    assert not any(info["violations"]["robot_hit"] for info in infos)
+    assert any(info["touching"] for info in infos)
+
+
+def test_a_tipped_load_and_a_robot_outside_are_violations() -> None:
+    env = GroundEnv(SCENE, layout=EMPTY)
+    env.reset(seed=0)
+    pose = env.bodies.pose.copy()
+    pose[LOAD, 3:] = (np.sin(0.5), 0, 0, np.cos(0.5))  # 57 degrees
+    violations = env.scene.task.violations(replace(env.bodies, pose=pose), [], inside=False)
+    env.close()
+    assert violations == {"robot_hit": False, "load_hit": False, "load_tipped": True, "robot_outside": True}
+
+
+@pytest.mark.parametrize("scene", scenes)
+def test_pictures_show_something(scene: str) -> None:
+    env = GroundEnv(scene, "test", render_mode="rgb_array", render_size=(96, 72))
+    assert env.render() is None
+    env.reset(seed=0)
+    before = env.render()
+    assert before is not None
+    assert before.shape == (72, 96, 3)
+    assert before.dtype == np.uint8
+    assert len(np.unique(before.reshape(-1, 3), axis=0)) > 20
+    for _ in range(15):
+        env.step(np.array([1.0, 0.5]))
+    assert not np.array_equal(env.render(), before)
+    env.close()
+    assert GroundEnv(scene).render() is None
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    many = tuple(Pose(1 + i, 7) for i in range(5))
+    with pytest.raises(BadLayout, match="at most 3"):
+        GroundEnv(SCENE, layout=replace(EMPTY, loads=many)).reset(seed=0)
+    with pytest.raises(UnknownName, match="did you mean 'logistics/tote-push'"):
+        GroundEnv("logistics/tote-pull")
+    with pytest.raises(UnknownName, match="split"):
+        GroundEnv(SCENE, "tests").reset(seed=0)
+
+
+def test_actions_beyond_the_limits_are_clipped() -> None:
+    ends = []
+    for size in (1.0, 50.0):
+        env = GroundEnv(SCENE, layout=EMPTY)
+        env.reset(seed=0)
+        for _ in range(10):
+            env.step(np.array([size, -size]))
+        ends.append(env.bodies.pose.tobytes())
+        env.close()
+    assert ends[0] == ends[1]

@@ -1,0 +1,175 @@
+import math
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from sim.bodies import Bodies, closest_on_box
+from sim.env import GroundEnv
+from sim.geodesic import GeodesicField, build_field, clearance_of, field_of
+from sim.layout import Box, Hall, Layout, Point, Pose
+from sim.layouts.hall import LOAD_HALF_M, ROBOT_RADIUS_M
+from sim.scenes import scenes
+
+SIZE = 6.0
+EMPTY = Layout(Hall(0, 0, SIZE, SIZE), Pose(1, 1), (Pose(3, 3),), Point(4, 3))
+# uneven numbers, so that no cell lies exactly on a limit, where rounding would decide
+RACKS = replace(
+    EMPTY, boxes=(Box(2.013, 3.021, 0.517, 1.532), Box(4.407, 1.519, 1.223, 0.611), Box(4.03, 4.51, 1.07, 0.43, yaw=0.7))
+)
+LOOKUPS = ("cost_to_go", "pushing", "approaching")
+inside = st.floats(0.8, SIZE - 0.8)
+angles = st.floats(-math.pi, math.pi)
+
+
+@lru_cache
+def field(layout: Layout) -> GeodesicField:
+    boxes = layout.static_boxes[:, [0, 1, 2, 3, 4, 6]]
+    return build_field(boxes, np.array([layout.goal.x, layout.goal.y]), LOAD_HALF_M, ROBOT_RADIUS_M)
+
+
+def points(low: float, high: float, count: int = 500) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.uniform(low, high, (count, 2)), rng.uniform(low, high, (count, 2))
+
+
+@given(inside, inside)
+def test_behind_the_load_is_better_than_beside_and_beside_better_than_in_front(x: float, y: float) -> None:
+    load, goal = np.array([x, y]), np.array([EMPTY.goal.x, EMPTY.goal.y])
+    way = goal - load
+    assume(np.linalg.norm(way) > 0.5)
+    way /= np.linalg.norm(way)
+    here = field(EMPTY)
+    behind, beside, front = (
+        here.cost_to_go(load, load + float(here.contact_m) * side) for side in (-way, way[::-1] * (-1, 1), way)
+    )
+    assert behind < beside < front
+    assert np.linalg.norm(goal - load) - 0.2 < behind
+
+
+@given(st.floats(1.0, 2.0), st.floats(0.2, 0.8), st.floats(2, 4))
+def test_pushing_on_costs_less_and_less(start: float, step: float, y: float) -> None:
+    here = field(replace(EMPTY, goal=Point(5, 3)))
+    behind = np.array([float(here.contact_m), 0])
+    costs = [here.cost_to_go(load, load - behind) for load in (np.array([start + i * step, y]) for i in range(3))]
+    assert costs[0] > costs[1] > costs[2]
+
+
+@pytest.mark.parametrize("shift", [(100.0, -40.0), (-3.7, 0.13), (0.05, 0.05)])
+@pytest.mark.parametrize("layout", [EMPTY, RACKS])
+def test_a_shifted_hall_has_the_same_field(layout: Layout, shift: tuple[float, float]) -> None:
+    x, y = shift
+    moved = Layout(
+        Hall(x, y, SIZE, SIZE), Pose(1 + x, 1 + y), (Pose(3 + x, 3 + y),), Point(layout.goal.x + x, layout.goal.y + y),
+        tuple(replace(box, x=box.x + x, y=box.y + y) for box in layout.boxes),
+    )  # fmt: skip
+    loads, robots = points(0.3, SIZE - 0.3)
+    for lookup in LOOKUPS:
+        before, after = (
+            getattr(field(layout), lookup)(loads, robots),
+            getattr(field(moved), lookup)(loads + shift, robots + shift),
+        )
+        np.testing.assert_allclose(after, before, atol=2e-3)
+    np.testing.assert_allclose(field(moved).clearance_at(loads + shift), field(layout).clearance_at(loads), atol=1e-4)
+
+
+def test_a_mirrored_hall_has_the_mirrored_field() -> None:
+    mirrored = replace(
+        RACKS, goal=Point(SIZE - 4, 3), boxes=tuple(replace(box, x=SIZE - box.x, yaw=-box.yaw) for box in RACKS.boxes)
+    )
+    loads, robots = points(0.3, SIZE - 0.3)
+    flip = lambda xy: np.stack([SIZE - xy[:, 0], xy[:, 1]], -1)  # noqa: E731
+    free = field(RACKS).clearance_at(loads) > 0.35  # inside a rack the nearest free cell may lie on two sides
+    before, after = field(RACKS).pushing(loads, robots), field(mirrored).pushing(flip(loads), flip(robots))
+    np.testing.assert_allclose(after[free], before[free], rtol=1e-4, atol=1e-4)
+    assert free.mean() > 0.3
+
+
+@pytest.mark.parametrize("lookup", LOOKUPS)
+def test_numpy_and_torch_agree(lookup: str) -> None:
+    loads, robots = points(-1, SIZE + 1)
+    here = field(RACKS)
+    there = here.map(lambda values: torch.as_tensor(np.asarray(values)).to(torch.float32))
+    expected = getattr(here, lookup)(loads.astype(np.float32), robots.astype(np.float32))
+    found = getattr(there, lookup)(torch.as_tensor(loads, dtype=torch.float32), torch.as_tensor(robots, dtype=torch.float32))
+    assert found.shape == (500,)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_batches_of_any_shape_give_the_values_of_single_points() -> None:
+    loads, robots = points(0.3, SIZE - 0.3, 24)
+    here = field(RACKS)
+    batch = here.cost_to_go(loads.reshape(2, 3, 4, 2), robots.reshape(2, 3, 4, 2))
+    assert batch.shape == (2, 3, 4)
+    single = [here.cost_to_go(load, robot) for load, robot in zip(loads, robots, strict=True)]
+    np.testing.assert_allclose(batch.ravel(), single)
+
+
+@pytest.mark.parametrize(("flush", "robot"), [((5.75, 3.0), (-1, 0)), ((0.25, 3.0), (1, 0)), ((3.0, 5.75), (0, -1))])
+def test_a_load_flush_against_a_wall_is_far_from_everything_behind_it(flush: tuple[float, float], robot: tuple[int, int]) -> None:
+    here = field(replace(EMPTY, goal=Point(3, 3)))
+    load, way = np.array(flush), np.array([3.0, 3.0]) - flush
+    contact = float(here.contact_m)
+    at_wall = here.cost_to_go(load, load + contact * np.array(robot))
+    open_load = np.array([3.0, 3.0]) - 0.55 * way  # the same side, and room behind
+    in_open = here.cost_to_go(open_load, open_load + contact * np.array(robot))
+    assert at_wall > 2 * (in_open + 0.45 * np.linalg.norm(way))
+
+
+def test_a_rack_between_makes_the_way_longer() -> None:
+    load, robot = np.array([2.0, 3.0]), np.array([1.45, 3.0])
+    wall = field(replace(EMPTY, boxes=(Box(3, 3, 0.3, 3),)))
+    assert wall.cost_to_go(load, robot) > field(EMPTY).cost_to_go(load, robot) + 1
+    far = np.array([4.5, 3.0])  # a robot beyond the rack must first drive around it
+    assert wall.approaching(load, far) > wall.approaching(load, np.array([1.0, 4.5]))
+
+
+@given(st.floats(-50, 50), st.floats(-50, 50), st.floats(-50, 50), st.floats(-50, 50))
+def test_finite_everywhere(x: float, y: float, robot_x: float, robot_y: float) -> None:
+    for layout in (EMPTY, RACKS):
+        for lookup in LOOKUPS:
+            assert np.isfinite(getattr(field(layout), lookup)(np.array([x, y]), np.array([robot_x, robot_y])))
+        assert np.isfinite(field(layout).clearance_at(np.array([x, y])))
+
+
+@pytest.mark.parametrize("scene", scenes)
+def test_fields_of_drawn_spaces_are_finite_and_lowest_at_the_goal(scene: str) -> None:
+    for split in scenes[scene].splits:
+        layout = scenes[scene].draw(split, 0)
+        here, hall = field(layout), layout.hall
+        assert all(np.isfinite(values).all() for values in vars(here).values())
+        rng = np.random.default_rng(0)
+        low, high = np.array([hall.x, hall.y]), np.array([hall.x + hall.width, hall.y + hall.depth])
+        loads, robots = rng.uniform(low, high, (2, 500, 2))
+        goal = np.array([layout.goal.x, layout.goal.y])
+        at_goal = here.togo[tuple(np.round((goal - here.origin) / 0.1).astype(int))].min()
+        assert at_goal < 0.2
+        assert at_goal <= here.pushing(loads, robots).min() + 0.1
+
+
+@given(st.floats(-2, 2), st.floats(-2, 2), st.floats(0.1, 1), st.floats(0.1, 1), angles, st.floats(-4, 4), st.floats(-4, 4))
+def test_clearance_is_the_distance_to_the_closest_point(
+    x: float, y: float, half_width: float, half_depth: float, yaw: float, point_x: float, point_y: float
+) -> None:
+    point = np.array([point_x, point_y])
+    closest = closest_on_box(point, np.array([x, y]), np.array(yaw), np.array([half_width, half_depth]))
+    distance = np.linalg.norm(point - closest)
+    clearance = clearance_of(point, np.array([[x, y, yaw, half_width, half_depth]]))
+    assert clearance == pytest.approx(distance, abs=1e-9) if distance > 1e-9 else clearance <= 1e-9
+
+
+@pytest.mark.parametrize("scene", scenes)
+def test_a_field_is_computed_once_per_space_and_goal(scene: str) -> None:
+    env = GroundEnv(scene, "test")
+    first, _ = env.reset(seed=0, options={"index": 0})
+    again, _ = env.reset(seed=1, options={"index": 0})
+    other, _ = env.reset(seed=1, options={"index": 1})
+    env.close()
+    fields = [field_of(Bodies.of(observation), observation["goal"]) for observation in (first, again, other)]
+    assert fields[0] is fields[1]
+    assert fields[0] is not fields[2]
+    assert field_of(Bodies.of(first), first["goal"] + 0.5) is not fields[0]

@@ -1,0 +1,224 @@
+import json
+import math
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim.errors import BadLayout, UnknownName
+from sim.layout import Box, Hall, Layout, Point, Pose, geometric_faults
+from sim.scenes import scenes
+
+SPLITS = [(scene, split) for scene in scenes for split in scenes[scene].splits]
+EMPTY = Layout(Hall(0, 0, 6, 6), Pose(1, 1, 0.5), (Pose(3, 3, 0.1),), Point(4.5, 4.5), name="empty")
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> Layout:
+    """Good layouts anywhere on the floor: robot, load and goal below, boxes along the upper wall."""
+
+    def number(low: float, high: float) -> float:
+        return draw(st.floats(low, high))
+
+    x, y, jitter = number(-200, 200), number(-200, 200), st.floats(-0.3, 0.3)
+    places = [(x + at + draw(jitter), y + 2 + draw(jitter)) for at in (2, 4, 6)]
+    kind = st.sampled_from(["rack", "wall"])
+    boxes = [
+        Box(x + number(0, 8), y + 7, number(0.1, 2), number(0.1, 2), number(-4, 4), number(0.1, 3), draw(kind))
+        for _ in range(draw(st.integers(0, 4)))
+    ]
+    robot, load = (Pose(*place, number(-4, 4)) for place in places[:2])
+    return Layout(Hall(x, y, 8, 8), robot, (load,), Point(*places[2]), tuple(boxes), draw(st.text(max_size=10)))
+
+
+@given(layouts())
+def test_json_round_trip_is_equal(layout: Layout) -> None:
+    again = Layout.from_json(json.loads(json.dumps(layout.to_json())))
+    assert again == layout
+    assert again.id == layout.id
+
+
+@given(layouts(), st.text(max_size=20))
+def test_id_comes_from_the_content_and_not_from_the_name(layout: Layout, name: str) -> None:
+    assert replace(layout, name=name).id == layout.id
+    moved = [
+        replace(layout, robot=replace(layout.robot, yaw=layout.robot.yaw + 0.01)),
+        replace(layout, goal=replace(layout.goal, x=layout.goal.x + 0.01)),
+        replace(layout, hall=replace(layout.hall, width=layout.hall.width + 0.01)),
+        replace(layout, loads=(*layout.loads, layout.loads[0])),
+        replace(layout, boxes=(*layout.boxes, Box(layout.hall.x, layout.hall.y, 0.1, 0.1))),
+    ]
+    assert len({layout.id, *(other.id for other in moved)}) == 1 + len(moved)
+
+
+def test_file_round_trip_is_equal(tmp_path: Path) -> None:
+    layout = scenes["logistics/tote-push"].draw("test", 0)
+    layout.save(tmp_path / "new" / "hall.json")
+    assert Layout.load(tmp_path / "new" / "hall.json") == layout
+
+
+def paths(tree: Any) -> list[tuple[Any, ...]]:
+    """Every place in a JSON tree."""
+    items = list(tree.items()) if isinstance(tree, dict) else list(enumerate(tree)) if isinstance(tree, list) else []
+    return [(), *((key, *rest) for key, value in items for rest in paths(value))]
+
+
+GOOD = json.loads(json.dumps(replace(EMPTY, boxes=(Box(2, 5, 1, 0.5),)).to_json()))
+PLACES = [path for path in paths(GOOD) if path]
+OPTIONAL = ("name", "boxes", "yaw", "height", "kind", "format", "version")
+REQUIRED = [path for path in PLACES if path[-1] not in OPTIONAL and path[0] != "boxes"]
+GARBAGE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just(10**400) | st.floats(-10, 10),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["x", "y", "yaw", "width", "z"]), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+def changed(path: tuple[Any, ...], change: Any) -> dict[str, Any]:
+    """The good file with `change(parent, key)` done at one place."""
+    content = deepcopy(GOOD)
+    parent = content
+    for key in path[:-1]:
+        parent = parent[key]
+    change(parent, path[-1])
+    return content
+
+
+def good_or_bad(content: Any) -> None:
+    """A layout without faults, or BadLayout; any other exception is a bug."""
+    faults: list[str] = []
+    try:
+        layout = Layout.from_json(content)
+    except BadLayout as error:
+        faults = [*error.faults, str(error)]
+    else:
+        assert geometric_faults(layout) == []
+        faults = scenes["logistics/tote-push"].faults(layout)
+    assert all(fault and "\n" not in fault for fault in faults)
+
+
+@given(GARBAGE)
+def test_any_json_is_read_or_refused(content: Any) -> None:
+    good_or_bad(content)
+
+
+@given(st.sampled_from(PLACES), GARBAGE)
+def test_garbage_anywhere_is_read_or_refused(path: tuple[Any, ...], value: Any) -> None:
+    good_or_bad(changed(path, lambda parent, key: parent.__setitem__(key, value)))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "1", None, True, [], {}, 10**400, 1e300])
+@pytest.mark.parametrize("path", [("hall", "width"), ("robot", "x"), ("loads", 0, "yaw"), ("goal", "y"), ("boxes", 0, "height")])
+def test_a_number_that_is_none_is_named(path: tuple[Any, ...], value: Any) -> None:
+    with pytest.raises(BadLayout) as caught:
+        Layout.from_json(changed(path, lambda parent, key: parent.__setitem__(key, value)))
+    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+    assert len(caught.value.faults) == 1
+    assert caught.value.faults[0].startswith(name)
+
+
+@pytest.mark.parametrize("path", REQUIRED)
+def test_a_missing_field_is_named(path: tuple[Any, ...]) -> None:
+    with pytest.raises(BadLayout, match=r"missing|empty") as caught:
+        Layout.from_json(changed(path, lambda parent, key: parent.pop(key)))
+    named = path[-1] if isinstance(path[-1], str) else path[0]
+    assert named in str(caught.value)
+
+
+@pytest.mark.parametrize("path", [(), ("hall",), ("loads", 0), ("boxes", 0)])
+def test_an_unknown_field_is_named(path: tuple[Any, ...]) -> None:
+    with pytest.raises(BadLayout, match="colour"):
+        Layout.from_json(changed((*path, "colour"), lambda parent, key: parent.__setitem__(key, "red")))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "nonsense", '{"hall": 1}', "\x00", "9" * 5000, "\ud800"])
+def test_a_file_that_is_no_layout_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "bad.json"
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(BadLayout, match=r"bad\.json"):
+        Layout.load(file)
+
+
+def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadLayout, match="cannot be read"):
+        Layout.load(tmp_path / "missing.json")
+    with pytest.raises(BadLayout, match="cannot be read"):
+        Layout.load(tmp_path)
+    with pytest.raises(BadLayout, match="version"):
+        Layout.from_json({**GOOD, "version": 2})
+
+
+@pytest.mark.parametrize(
+    ("layout", "faults"),
+    [
+        (EMPTY, []),
+        (replace(EMPTY, robot=Pose(-1, 1)), ["robot at (-1, 1) is outside the hall"]),
+        (replace(EMPTY, goal=Point(3, 7)), ["goal at (3, 7) is outside the hall"]),
+        (replace(EMPTY, robot=Pose(0.2, 3)), ["robot at (0.2, 3) overlaps an outer wall (0.20 m, 0.3 m is needed)"]),
+        (replace(EMPTY, robot=Pose(3, 2.6)), ["robot overlaps loads[0] (0.40 m between their centres, 0.5 m is needed)"]),
+        (
+            replace(EMPTY, boxes=(Box(1, 5, 1, 1), Box(4.5, 4.5, 1, 1))),
+            ["goal at (4.5, 4.5) overlaps boxes[1] (0.00 m, 0.2 m is needed)"],
+        ),
+        (
+            replace(EMPTY, boxes=(Box(3, 3, 0, 1, kind="shelf"),)),
+            ["boxes[0].width is 0, a positive length is needed", "boxes[0].kind is 'shelf', 'rack' or 'wall' is needed"],
+        ),
+        (replace(EMPTY, loads=()), ["loads is empty, at least one load is needed"]),
+        (replace(EMPTY, loads=(Pose(4.5, 4.45),)), ["the load starts at the goal"]),
+        (replace(EMPTY, boxes=(Box(3.75, 3.75, 9, 0.2, 0.75 * math.pi),)),
+         ["no route on which the robot could push the load to the goal"]),
+        (replace(EMPTY, loads=(Pose(4, 4),), boxes=(Box(2.4, 2.4, 9, 0.2, 0.75 * math.pi),)),
+         ["no route on which the robot could reach the load"]),
+        (replace(EMPTY, loads=(Pose(5.75, 3),), goal=Point(3, 3)),
+         ["no route on which the robot could push the load to the goal"]),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_in_one_line_each(layout: Layout, faults: list[str]) -> None:
+    assert scenes["logistics/tote-push"].faults(layout) == faults
+
+
+def test_a_hall_too_large_for_its_field_is_refused() -> None:
+    assert "m²" in geometric_faults(replace(EMPTY, hall=Hall(0, 0, 500, 500)))[0]
+
+
+@pytest.mark.parametrize(("scene", "split"), SPLITS)
+def test_drawn_spaces_are_good(scene: str, split: str) -> None:
+    for index in range(20):
+        layout = scenes[scene].draw(split, index)
+        assert scenes[scene].faults(layout) == []
+        assert Layout.from_json(layout.to_json()) == layout
+        assert (
+            math.dist((layout.loads[0].x, layout.loads[0].y), (layout.goal.x, layout.goal.y)) > scenes[scene].task.goal_radius_m
+        )
+        assert len(layout.loads) <= scenes[scene].max_loads
+        assert len(layout.static_boxes) <= scenes[scene].max_static
+
+
+@pytest.mark.parametrize("scene", scenes)
+def test_splits_share_no_space(scene: str) -> None:
+    splits = scenes[scene].splits
+    ids = [scenes[scene].draw(split, index).id for split in splits for index in range(20)]
+    assert len(set(ids)) == len(ids) == 20 * len(splits)
+    assert {"train", "val", "test"} <= set(splits)
+
+
+@pytest.mark.parametrize("scene", scenes)
+def test_an_unknown_split_is_told_with_the_nearest(scene: str) -> None:
+    with pytest.raises(UnknownName, match="did you mean 'test'"):
+        scenes[scene].draw("tset", 0)
+
+
+def test_harder_splits_are_harder() -> None:
+    def mean(split: str, measure: Any) -> float:
+        return sum(measure(scenes["logistics/tote-push"].draw(split, index)) for index in range(20)) / 20
+
+    assert mean("shift-more-racks", lambda layout: len(layout.boxes)) > mean("test", lambda layout: len(layout.boxes)) + 2
+    assert mean("shift-large-hall", lambda layout: layout.hall.width) > mean("test", lambda layout: layout.hall.width)
+    assert mean("shift-two-totes", lambda layout: len(layout.loads)) == 2

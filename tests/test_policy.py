@@ -1,0 +1,110 @@
+import math
+
+import numpy as np
+import pytest
+
+from sim.env import GroundEnv
+from sim.layout import Hall, Layout, Point, Pose
+from sim.policy import BEHAVIOURS, EpisodeStart, View, drive_to
+from sim.scenes import scenes
+
+CASES = [(scene, name) for scene in scenes for name in BEHAVIOURS]
+
+
+def actions_of(scene: str, name: str, seed: int, steps: int = 60) -> np.ndarray:
+    """What a behaviour does in an environment of its own."""
+    env, policy = GroundEnv(scene, "test"), BEHAVIOURS[name]()
+    observation, _ = env.reset(seed=seed, options={"index": 1})
+    policy.begin(EpisodeStart(seed, env.layout, env.variation))
+    actions = []
+    for _ in range(steps):
+        action, _ = policy.predict(observation)
+        actions.append(action)
+        observation, _, success, _, _ = env.step(action)
+        assert env.action_space.contains(action)
+        if success:
+            break
+    env.close()
+    return np.array(actions)
+
+
+@pytest.mark.parametrize(("scene", "name"), CASES)
+def test_behaviours_act_within_limits_and_the_same_for_the_same_seed(scene: str, name: str) -> None:
+    first, second, other = (actions_of(scene, name, seed) for seed in (1, 1, 2))
+    assert np.abs(first).max() <= 1
+    assert np.array_equal(first, second)
+    assert len(np.unique(first, axis=0)) > 5
+    if name != "scripted":  # which has no noise to draw
+        assert not np.array_equal(first[:10], other[:10])
+
+
+@pytest.mark.parametrize(("scene", "name"), CASES)
+def test_a_behaviour_begins_anew_with_each_episode(scene: str, name: str) -> None:
+    policy, env = BEHAVIOURS[name](), GroundEnv(scene, "test")
+    runs = []
+    for _ in range(2):
+        observation, _ = env.reset(seed=1, options={"index": 1})
+        policy.begin(EpisodeStart(1, env.layout, env.variation))
+        actions = []
+        for _ in range(20):
+            actions.append(policy.predict(observation)[0])
+            observation = env.step(actions[-1])[0]
+        runs.append(np.array(actions))
+    env.close()
+    assert np.array_equal(*runs)
+
+
+@pytest.mark.parametrize("name", BEHAVIOURS)
+def test_predict_hands_its_state_back(name: str) -> None:
+    env, policy = GroundEnv("logistics/tote-push"), BEHAVIOURS[name]()
+    observation, _ = env.reset(seed=0)
+    policy.begin(EpisodeStart(0, env.layout, env.variation))
+    action, state = policy.predict(observation, state="kept", episode_start=True, deterministic=False)
+    assert (action.shape, state) == ((2,), "kept")
+    env.close()
+
+
+@pytest.mark.parametrize("scene", scenes)
+def test_the_scripted_expert_solves_most_test_spaces(scene: str) -> None:
+    env, policy, solved = GroundEnv(scene, "test"), BEHAVIOURS["scripted"](), 0
+    for index in range(10):
+        observation, _ = env.reset(seed=index, options={"index": index})
+        policy.begin(EpisodeStart(index, env.layout, env.variation))
+        success = truncated = False
+        while not success and not truncated:
+            observation, _, success, truncated, _ = env.step(policy.predict(observation)[0])
+        solved += success
+    env.close()
+    assert solved >= 7
+
+
+def test_approaching_and_pushing_finds_contact_from_both_ends() -> None:
+    env, policy = GroundEnv("logistics/tote-push", "train"), BEHAVIOURS["approach-and-push"]()
+    touching = forwards = backwards = 0
+    for seed in range(6):
+        observation, _ = env.reset(seed=seed, options={"index": seed})
+        policy.begin(EpisodeStart(seed, env.layout, env.variation))
+        for _ in range(120):
+            action, _ = policy.predict(observation)
+            observation, _, success, _, info = env.step(action)
+            touching += info["touching"]
+            forwards += info["touching"] and action[0] > 0.2
+            backwards += info["touching"] and action[0] < -0.2
+            if success:
+                break
+    env.close()
+    assert touching > 60
+    assert min(forwards, backwards) > 5
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("bearing", np.linspace(-math.pi, math.pi, 5)[:-1])
+def test_drive_to_arrives(bearing: float, backwards: bool) -> None:
+    env = GroundEnv("logistics/tote-push", layout=Layout(Hall(0, 0, 8, 8), Pose(4, 4), (Pose(1, 1),), Point(7, 1)))
+    observation, _ = env.reset(seed=0)
+    target = np.array([4 + 1.5 * math.cos(bearing), 4 + 1.5 * math.sin(bearing)])
+    for _ in range(60):
+        action = np.clip(drive_to(View.of(observation), target, 1.0, backwards), -1, 1)
+        observation, *_ = env.step(action)
+    env.close()
+    assert np.linalg.norm(View.of(observation).robot - target) < 0.1

@@ -1,0 +1,178 @@
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from sim.bodies import yaw_of
+from sim.env import upright
+from sim.layout import Box, Hall, Layout, Point, Pose
+from sim.physics_check import deviation, push, slide, slide_in_theory
+from sim.robots.differential_drive import DifferentialDrive, DriveLimits
+from sim.scenes import scenes
+from sim.world import LoadBody, World
+
+GRAVITY = 9.81
+DT = 0.1
+HALL = Layout(Hall(0, 0, 12, 12), Pose(2, 2), (Pose(6, 6),), Point(9, 9))
+ROBOT, LOAD = 0, 1
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.close()
+
+
+def build(
+    world: World, places: list[tuple[float, float, float]], load: LoadBody, layout: Layout = HALL, speed: float = 0.8
+) -> None:
+    """The robot and loads at x, y, yaw."""
+    world.build(DifferentialDrive(DriveLimits(speed_m_s=speed)), [load] * (len(places) - 1), layout.static_boxes)
+    heights = [world.robot_z_m, *[load.half_extents[2]] * (len(places) - 1)]
+    world.place(upright(np.array(places), np.array(heights)), np.zeros((len(places), 6)))
+
+
+def load_of(friction: float = 0.5, mass_kg: float = 6.0) -> LoadBody:
+    return LoadBody((0.25, 0.2, 0.15), mass_kg, friction)
+
+
+@pytest.mark.parametrize("mass_kg", [2.0, 20.0])
+@pytest.mark.parametrize("friction", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("speed", [1.0, 1.5])  # at less, half a physics step of way counts
+def test_a_sliding_tote_stops_where_coulomb_says(world: World, speed: float, friction: float, mass_kg: float) -> None:
+    build(world, [(2, 2, 0), (6, 6, 0.3)], load_of(friction, mass_kg))
+    pose, _ = world.movers()
+    twist = np.zeros((2, 6))
+    twist[LOAD, 0] = speed
+    world.place(np.array(pose), twist)
+    for _ in range(30):
+        world.step(0, 0, DT)
+    end, velocity = world.movers()
+    assert end[LOAD][0] - pose[LOAD][0] == pytest.approx(speed**2 / (2 * friction * GRAVITY), rel=0.05)
+    assert np.linalg.norm(velocity[LOAD]) < 1e-3
+    assert end[LOAD][1] == pytest.approx(6, abs=2e-3)
+
+
+def test_a_spinning_tote_slides_farther_as_theory_says() -> None:
+    load = load_of()
+    way, turn = slide_in_theory(load, 0.8, 4.0)
+    assert slide_in_theory(load, 0.8, 0.0)[0] == pytest.approx(0.8**2 / (2 * 0.5 * GRAVITY), rel=1e-3)
+    assert slide(load, 0.8, 4.0) == pytest.approx((way, turn), rel=0.1)
+    assert slide(load, 0.8, 4.0)[0] > 1.2 * slide(load, 0.8, 0.0)[0]
+    assert abs(slide(load, 0.8, 4.0, maximal=True)[0] - way) > abs(slide(load, 0.8, 4.0)[0] - way)
+
+
+@pytest.mark.parametrize("scene", scenes)
+def test_more_effort_of_the_solver_changes_little(scene: str) -> None:
+    usual = push(scenes[scene])
+    for other in (push(scenes[scene], solver_iterations=50), push(scenes[scene], physics_hz=480)):
+        way, turn = deviation(usual, other)
+        assert way < 0.03  # of 1.2 m
+        assert turn < 0.06
+
+
+@pytest.mark.parametrize("direction", [1.0, -1.0])
+@pytest.mark.parametrize("limit", [0.3, 0.8])
+def test_the_robot_reaches_its_speed_and_not_more(world: World, limit: float, direction: float) -> None:
+    build(world, [(6, 6, 0.7), (1, 1, 0)], load_of(), speed=limit)
+    speeds = []
+    for _ in range(20):
+        world.step(direction, 0, DT)
+        (pose, *_), (twist, *_) = world.movers()
+        speeds.append(direction * (twist[0] * np.cos(0.7) + twist[1] * np.sin(0.7)))
+        assert yaw_of(np.array(pose[3:])) == pytest.approx(0.7, abs=1e-3)
+    speeds = [0.0, *speeds]
+    assert max(speeds) <= limit * 1.001
+    assert speeds[-1] == pytest.approx(limit, rel=0.01)
+    assert max(np.diff(speeds)) <= DriveLimits().acceleration_m_s2 * DT * 1.001
+    assert speeds[1] > 0.9 * min(limit, DriveLimits().acceleration_m_s2 * DT)
+
+
+def test_the_robot_turns_on_the_spot_within_its_limits(world: World) -> None:
+    build(world, [(6, 6, 0), (1, 1, 0)], load_of())
+    rates = [0.0]
+    for _ in range(10):
+        world.step(0, 1, DT)
+        poses, twists = world.movers()
+        rates.append(twists[ROBOT][5])
+    assert max(rates) <= DriveLimits().turn_rad_s * 1.001
+    assert rates[-1] == pytest.approx(DriveLimits().turn_rad_s, rel=0.01)
+    assert max(np.diff(rates)) <= DriveLimits().turn_acceleration_rad_s2 * DT * 1.001
+    assert poses[ROBOT][:2] == pytest.approx((6, 6), abs=1e-3)
+
+
+def test_the_robot_does_not_slide_sideways(world: World) -> None:
+    build(world, [(4, 6, 0), (1, 1, 0)], load_of())
+    for step in range(30):
+        world.step(1, 0.6 * np.sin(step / 5), DT)
+        poses, twists = world.movers()
+        yaw = yaw_of(np.array(poses[ROBOT][3:]))
+        assert abs(twists[ROBOT][1] * np.cos(yaw) - twists[ROBOT][0] * np.sin(yaw)) < 0.05
+
+
+def test_a_tote_is_not_pushed_through_a_rack(world: World) -> None:
+    rack = Box(7.5, 6, 0.6, 2)
+    layout = Layout(HALL.hall, HALL.robot, HALL.loads, HALL.goal, (rack,))
+    build(world, [(6, 6, 0), (6.7, 6, 0)], load_of(), layout)
+    touched = False
+    for _ in range(50):
+        world.step(1, 0, DT)
+        poses, _ = world.movers()
+        assert poses[LOAD][0] + 0.25 < 7.2 + 0.01
+        assert poses[ROBOT][0] < poses[LOAD][0]
+        touched |= any(hit.first == LOAD and hit.second >= 2 for hit in world.hits())
+    assert touched
+    assert poses[LOAD][0] + 0.25 > 7.2 - 0.01
+
+
+def test_the_robot_does_not_pass_the_outer_wall(world: World) -> None:
+    build(world, [(10.5, 6, 0), (1, 1, 0)], load_of())
+    for _ in range(40):
+        world.step(1, 0, DT)
+        assert world.movers()[0][ROBOT][0] + 0.3 < 12.01
+    forces = [hit.force_n for hit in world.hits() if hit.first == ROBOT]
+    assert forces
+    assert max(forces) < 2 * DriveLimits().force_n
+
+
+def test_a_place_is_kept_by_who_stands_still(world: World) -> None:
+    build(world, [(3, 3, 0.4), (6, 6, 1.0)], load_of())
+    before = np.array(world.movers()[0])
+    for _ in range(20):
+        world.step(0, 0, DT)
+    np.testing.assert_allclose(np.array(world.movers()[0]), before, atol=2e-3)
+
+
+def test_a_saved_state_comes_back(world: World) -> None:
+    build(world, [(5.2, 6, 0), (6, 6, 0)], load_of())
+    for _ in range(5):
+        world.step(1, 0.2, DT)
+    snapshot, (pose, twist) = world.save(), world.movers()
+    ends = []
+    for _ in range(2):
+        for _ in range(10):
+            world.step(1, -0.3, DT)
+        ends.append(np.array(world.movers()[0]))
+        world.restore(snapshot)
+        np.testing.assert_allclose(np.array(world.movers()[0]), pose, atol=1e-6)
+        np.testing.assert_allclose(np.array(world.movers()[1]), twist, atol=1e-6)
+    world.forget(snapshot)
+    np.testing.assert_allclose(ends[0], ends[1], atol=5e-3)
+    assert np.linalg.norm(ends[0][LOAD, :2] - np.array(pose)[LOAD, :2]) > 0.3
+
+
+def test_a_world_built_again_gives_the_same_bytes(world: World) -> None:
+    results = []
+    for _ in range(2):
+        build(world, [(5.2, 6, 0), (6, 6, 0), (7, 6.2, 0.5)], load_of())
+        for step in range(20):
+            world.step(1, 0.3 * np.sin(step), DT)
+        results.append(np.array(world.movers()[0]).tobytes())
+    assert results[0] == results[1]
+
+
+def test_a_closed_world_can_be_closed_again() -> None:
+    made = World()
+    made.close()
+    made.close()
