@@ -65,6 +65,8 @@ def collect(
 ) -> Dataset:
     """Fill `path` with the shards that are missing; `extra` adds behaviours (a planner), `tags` says which model they use."""
     Variations.parse(config.variations)
+    if config.split not in scenes[config.scene].splits:
+        raise UnknownName("split", config.split, scenes[config.scene].splits)
     for name, _ in config.behaviours:
         if name not in BEHAVIOURS and name not in (extra or {}):
             raise UnknownName("behaviour", name, [*BEHAVIOURS, *(extra or {})])
