@@ -19,6 +19,7 @@ from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -70,6 +71,7 @@ def train_baseline(config: BaselineConfig, path: Path, progress: Progress = lamb
         model = _build(config, env)
         if done:
             _restore(model, path, done)
+        model.set_logger(Logger(None, []))  # SB3 would leave a folder in /tmp
         keeper = _Keeper(config, path, progress, done["cpu_s"] if done else 0.0)
         model.learn(config.steps - model.num_timesteps, callback=keeper, reset_num_timesteps=done is None)
         keeper.save(finished=True)

@@ -125,17 +125,22 @@ def train(
     model: str = "graph",
     updates: int = 6000,
     seed: int = 0,
+    check_every: int = 250,
+    threads: int = 2,
     resume: bool = True,
 ) -> None:
     """Train a world model on datasets; goes on from its last checkpoint.
 
     Example: ground train data/a data/b --validation data/val --out models/mine --model graph
+
+    Args:
+        check_every: updates between two looks at the validation data, each with a checkpoint.
     """
     from experiments.pipeline import bar, train_on
     from sim.dataset import Dataset
     from worldmodels.training import TrainConfig
 
-    plan = ModelPlan(model, TrainConfig(updates=updates, seed=seed))
+    plan = ModelPlan(model, TrainConfig(updates=updates, seed=seed, check_every=check_every, threads=threads))
     with bar(CONSOLE, f"train {model}") as progress:
         train_on(plan, [Dataset.open(path) for path in data], Dataset.open(validation), out, resume, progress)
     CONSOLE.print(f"trained model in {out}")

@@ -169,7 +169,9 @@ class Steps:
             arms.append(
                 Arm(
                     f"{plan.name}+{config.search}",
-                    PlannerSpec(config.scene, str(self._path / "models" / plan.name), config.search, config.planning, config.budget_s),
+                    PlannerSpec(
+                        config.scene, str(self._path / "models" / plan.name), config.search, config.planning, config.budget_s
+                    ),
                     plan.name,
                     config.search,
                     steps,

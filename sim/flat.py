@@ -17,7 +17,7 @@ from sim.geodesic import DIRECTIONS, GeodesicField, field_of
 from sim.task import LOAD, ROBOT
 
 LOADS, BOXES = 2, 6  # nearest ones that fit into the vector
-FAR_M = 3.0  # distances are clipped here
+FAR_M, ABSENT_M = 3.0, 100.0  # distances are clipped at the first; what is not there lies at the second
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _loads(bodies: Bodies, yaw: Array, movers: int) -> Array:
         ],
         axis=-1,
     )
-    return _padded(rows * present, LOADS)
+    return _padded(rows * present, LOADS, (0.0,) * 10)
 
 
 def _boxes(bodies: Bodies, yaw: Array, point: Array, movers: int) -> Array:
@@ -80,19 +80,23 @@ def _boxes(bodies: Bodies, yaw: Array, point: Array, movers: int) -> Array:
     )
     reach = rotate(reach - point[..., None, :], -yaw[..., ROBOT, None])
     length = xp.linalg.vector_norm(reach, axis=-1)
-    length = xp.where(bodies.present[..., static] > 0, length, xp.full_like(length, 100.0))
+    there = bodies.present[..., static] > 0
+    length = xp.where(there, length, xp.full_like(length, ABSENT_M))
     kept = xp.clip(length, 1e-6, FAR_M)
-    rows = xp.concat([reach * (kept / xp.clip(length, 1e-6, None))[..., None], kept[..., None]], axis=-1)
+    vectors = reach * xp.where(there, kept / xp.clip(length, 1e-6, None), xp.zeros_like(length))[..., None]
+    rows = xp.concat([vectors, kept[..., None]], axis=-1)
     order = xp.argsort(length, axis=-1)[..., :BOXES, None]
-    return _padded(xp.take_along_axis(rows, xp.broadcast_to(order, (*order.shape[:-1], 3)), axis=-2), BOXES)
+    nearest = xp.take_along_axis(rows, xp.broadcast_to(order, (*order.shape[:-1], 3)), axis=-2)
+    return _padded(nearest, BOXES, (0.0, 0.0, FAR_M))
 
 
-def _padded(rows: Array, count: int) -> Array:
-    """(..., n, D) -> (..., count * D), zeros where there are fewer."""
+def _padded(rows: Array, count: int, blank: tuple[float, ...]) -> Array:
+    """(..., n, D) -> (..., count * D), with `blank` rows (D,) where there are fewer."""
     xp = array_namespace(rows)
     missing = count - rows.shape[-2]
     if missing > 0:
-        rows = xp.concat([rows, xp.zeros((*rows.shape[:-2], missing, rows.shape[-1]), dtype=rows.dtype)], axis=-2)
+        padding = xp.broadcast_to(xp.asarray(blank, dtype=rows.dtype), (*rows.shape[:-2], missing, len(blank)))
+        rows = xp.concat([rows, padding], axis=-2)
     return xp.reshape(rows, (*rows.shape[:-2], count * rows.shape[-1]))
 
 

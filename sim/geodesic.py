@@ -155,7 +155,8 @@ def build_field(boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robo
     space = _Space(boxes, goal, load_half, robot_radius_m)
     togo = _fill(space.distances(strict=False), space.load_free).astype(np.float32)
     clearance = space.clearance.astype(np.float32)
-    free = _blocks(clearance).max(-1) > robot_radius_m + ROBOT_SLACK_M  # room somewhere in the block
+    beyond = [(0, -size % BLOCK) for size in clearance.shape]
+    free = np.pad(clearance, beyond, constant_values=-1) > robot_radius_m + ROBOT_SLACK_M
     middle = np.stack([_blocks(togo[..., k])[..., BLOCK * BLOCK // 2] for k in range(len(OFFSETS))], -1)
     approach = approach_costs(free, middle, DIRECTIONS, BLOCK * CELL_M, space.contact, DRIVE_WEIGHT)
     approach -= middle.min(-1)

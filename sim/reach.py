@@ -10,18 +10,20 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
 BLOCK = 3  # fine cells along a coarse one
-LOAD_RADIUS_M = 0.45  # coarse cells nearer to the load than this are taken
+LOAD_RADIUS_M = 0.5  # places of the robot nearer to the load than this are taken
+WINDOW = 2  # coarse cells around the load in which it can be in the way
 MOVES = np.array([(1, 0), (0, 1), (1, 1), (-1, 1), (2, 1), (1, 2), (-1, 2), (-2, 1)])
 
 
 def approach_costs(
-    free: np.ndarray, togo: np.ndarray, directions: np.ndarray, cell_m: float, contact_m: float, drive_weight: float
+    fine: np.ndarray, togo: np.ndarray, directions: np.ndarray, cell_m: float, contact_m: float, drive_weight: float
 ) -> np.ndarray:
     """Cost (X, Y, X, Y) from the robot's and the load's coarse cell, finite everywhere.
 
-    free: (X, Y) where the robot fits; togo: (X, Y, K) by load cell and push direction; directions: (K, 2) unit vectors.
+    fine: (BLOCK X, BLOCK Y) where the robot fits; togo: (X, Y, K) by load cell and push direction; directions: (K, 2), unit.
     """
     nx, ny, count = togo.shape
+    free = _any(fine)
     cells = np.stack(np.meshgrid(np.arange(nx), np.arange(ny), indexing="ij"), -1).reshape(-1, 2)
     tail, head, length = _edges(free)
     order = np.argsort(tail, kind="stable")
@@ -30,7 +32,7 @@ def approach_costs(
     heads = np.concatenate([head[order], np.zeros(count, int)])  # the last row leads from home to the places behind the load
     weights = np.concatenate([length[order] * (drive_weight * cell_m), np.zeros(count)])
     tails = tail[order]
-    reach = int(LOAD_RADIUS_M / cell_m)
+    beside = _beside(cell_m / BLOCK)
     table = np.full((n, n), np.inf, np.float32)
     spots = cells[:, None] - np.round(contact_m * 1.15 * directions / cell_m).astype(int)  # (n, K, 2)
     inside = ((spots >= 0) & (spots < (nx, ny))).all(-1)
@@ -41,18 +43,38 @@ def approach_costs(
     places = (nearest[0] * ny + nearest[1])[spots[..., 0], spots[..., 1]]
     pushing = togo.reshape(n, count) + 2 * drive_weight * cell_m * off
     for load in np.flatnonzero(usable.any(1)):
-        taken = np.zeros((nx, ny), bool)
-        x, y = cells[load]
-        taken[max(0, x - reach) : x + reach + 1, max(0, y - reach) : y + reach + 1] = True
-        shut = taken.ravel()
+        taken = _taken(fine, free, beside, *cells[load])
         data = weights.copy()
-        data[: len(tails)][shut[tails] | shut[heads[: len(tails)]]] = np.inf
-        ways = usable[load] & ~shut[places[load]]
+        data[: len(tails)][taken[tails] | taken[heads[: len(tails)]]] = np.inf
+        ways = usable[load] & ~taken[places[load]]
         heads[len(tails) :] = places[load]
         data[len(tails) :] = np.where(ways, pushing[load] + 1e-6, np.inf)
         graph = csr_array((data, heads, starts), shape=(n + 1, n + 1))
         table[:, load] = dijkstra(graph, indices=n)[:n]
     return _finite(table.reshape(nx, ny, nx, ny), cell_m)
+
+
+def _any(fine: np.ndarray) -> np.ndarray:
+    """(X, Y) coarse cells with room somewhere in them."""
+    nx, ny = (size // BLOCK for size in fine.shape)
+    return np.asarray(fine.reshape(nx, BLOCK, ny, BLOCK).any((1, 3)))
+
+
+def _beside(fine_m: float) -> np.ndarray:
+    """Mask of the fine cells in the window around a load that lie far enough from its centre."""
+    size = BLOCK * (2 * WINDOW + 1)
+    at = (np.arange(size) - size // 2) * fine_m
+    return np.hypot(at[:, None], at) >= LOAD_RADIUS_M
+
+
+def _taken(fine: np.ndarray, free: np.ndarray, beside: np.ndarray, x: int, y: int) -> np.ndarray:
+    """(X * Y) mask of the free coarse cells in which a load at cell (x, y) leaves the robot no room."""
+    nx, ny = free.shape
+    x0, x1, y0, y1 = max(0, x - WINDOW), min(nx, x + WINDOW + 1), max(0, y - WINDOW), min(ny, y + WINDOW + 1)
+    here = beside[BLOCK * (x0 - x + WINDOW) : BLOCK * (x1 - x + WINDOW), BLOCK * (y0 - y + WINDOW) : BLOCK * (y1 - y + WINDOW)]
+    taken = np.zeros((nx, ny), bool)
+    taken[x0:x1, y0:y1] = free[x0:x1, y0:y1] & ~_any(fine[BLOCK * x0 : BLOCK * x1, BLOCK * y0 : BLOCK * y1] & here)
+    return taken.ravel()
 
 
 def _edges(free: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

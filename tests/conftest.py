@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -82,3 +83,37 @@ def ground() -> type[Ground]:
 def contents(path: Path) -> dict[str, bytes]:
     """Every file of a directory."""
     return {file.name: file.read_bytes() for file in sorted(path.iterdir()) if file.is_file() and file.name != ".lock"}
+
+
+class LinearQuadratic:
+    """Two masses on a line each, pushed by two actions; quadratic cost. Its best actions are a least-squares solution."""
+
+    TRANSITION = np.array([[1, 0, 0.2, 0], [0, 1, 0, 0.2], [0, 0, 0.9, 0], [0, 0, 0, 0.9]])
+    INPUT = np.array([[0, 0], [0, 0], [0.3, 0], [0, 0.3]])
+    WEIGHTS, EFFORT = np.array([1, 1, 0.1, 0.1]), 0.05
+
+    def __init__(self, start: tuple[float, ...], horizon: int) -> None:
+        self._start, self._horizon = np.array(start), horizon
+        offset = self._residuals(np.zeros((1, horizon, 2)))[0]
+        basis = np.eye(2 * horizon).reshape(-1, horizon, 2)
+        self._linear, self._offset = (self._residuals(basis) - offset).T, offset
+
+    @classmethod
+    def step(cls, state: np.ndarray, action: np.ndarray) -> np.ndarray:
+        return state @ cls.TRANSITION.T + action @ cls.INPUT.T
+
+    def _residuals(self, actions: np.ndarray) -> np.ndarray:
+        """What is squared and summed (B, R), for actions (B, H, 2)."""
+        state, parts = np.broadcast_to(self._start, (len(actions), 4)), []
+        for t in range(self._horizon):
+            state = self.step(state, actions[:, t])
+            parts += [state * np.sqrt(self.WEIGHTS), np.sqrt(self.EFFORT) * actions[:, t]]
+        return np.concatenate(parts, -1)
+
+    def costs(self, actions: torch.Tensor) -> torch.Tensor:
+        return torch.as_tensor(np.square(self._residuals(actions.double().numpy())).sum(-1), dtype=torch.float32)
+
+    def solution(self) -> torch.Tensor:
+        """The best actions (H, 2) there are, limits aside."""
+        best, *_ = np.linalg.lstsq(self._linear, -self._offset, rcond=None)
+        return torch.as_tensor(best.reshape(-1, 2), dtype=torch.float32)

@@ -1,13 +1,15 @@
 """simulator: PyBullet itself behind the world-model contract. The oracle that learned models are measured against.
 
-Each candidate starts from the same snapshot. Restored states are close to the true ones but not bit-exact once bodies touch, and
-positions are set from the observation: an oracle of the dynamics, given what a planner can see, and the episode's true physics.
+Candidates start from the same snapshot, in small groups with a world of their own, whichever process computes them. Restored
+states are close to the true ones but not bit-exact once bodies touch, and positions are set from the observation: an oracle of
+the dynamics, given what a planner can see, and the episode's true physics.
 """
 
 import multiprocessing
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -22,6 +24,8 @@ from sim.scenes import scenes
 from sim.variation import Variation
 from sim.world import World
 from worldmodels.model import WorldModel
+
+GROUP = 8  # candidates that share a world; the same for any number of workers
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,9 @@ class SimulatorModel(WorldModel[SimulatorState]):
     def rollout(self, state: SimulatorState, actions: Tensor) -> Bodies:
         if self._setting is None:
             raise GroundError("the simulator as a model needs start_episode before it can imagine")
-        parts = np.array_split(actions.numpy().astype(np.float64), self._workers)
-        jobs = [(self._setting, state.pose, state.twist, part) for part in parts if len(part)]
+        plans = actions.numpy().astype(np.float64)
+        groups = [plans[start : start + GROUP] for start in range(0, len(plans), GROUP)]
+        jobs = [(self._setting, state.pose, state.twist, group) for group in groups]
         if self._workers == 1:
             results = [simulate(*job) for job in jobs]
         else:
@@ -92,9 +97,6 @@ class SimulatorModel(WorldModel[SimulatorState]):
             self._pool = None
 
 
-_WORLDS: dict[str, tuple[_Setting, World]] = {}  # one per process
-
-
 def simulate(setting: _Setting, pose: np.ndarray, twist: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Poses (B, H, M, 7) and twists (B, H, M, 6), float32, after each of actions (B, H, 2) from one state."""
     world, scene = _world(setting), scenes[setting.scene]
@@ -108,18 +110,18 @@ def simulate(setting: _Setting, pose: np.ndarray, twist: np.ndarray, actions: np
         for step, (forward, turn) in enumerate(plan):
             world.step(forward, turn, scene.control_dt_s)
             poses[candidate, step], twists[candidate, step] = world.movers()
-    world.restore(snapshot)
     world.forget(snapshot)
     return poses, twists
 
 
 def _world(setting: _Setting) -> World:
-    found = _WORLDS.get("imagined")
-    if found is not None and found[0] == setting:
-        return found[1]
-    world = found[1] if found is not None else World()
-    scene = scenes[setting.scene]
+    """Built anew: the order in which bodies met before would show in how they meet again."""
+    world, scene = _client(), scenes[setting.scene]
     loads = [scene.load(setting.variation)] * len(setting.layout.loads)
     world.build(scene.robot(setting.variation), loads, setting.layout.static_boxes)
-    _WORLDS["imagined"] = (setting, world)
     return world
+
+
+@lru_cache(maxsize=1)
+def _client() -> World:
+    return World()

@@ -197,7 +197,10 @@ def load_checkpoint(path: Path, scene: str | None = None, name: str = "best") ->
         raise BadFile(f"{path / name}.json is no checkpoint of format {FORMAT}")
     if scene is not None and about.get("scene") != scene:
         raise BadFile(f"{path} was trained on scene '{about.get('scene')}', not on '{scene}'")
-    model = models[about["model"]](**about["config"])
+    try:
+        model = models[str(about.get("model"))](**about.get("config", {}))
+    except TypeError as error:
+        raise BadFile(f"{path / name}.json does not describe a model ({error})") from error
     try:
         model.load_state_dict(_read(path / f"{name}.safetensors"))
     except RuntimeError as error:

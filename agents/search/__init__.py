@@ -32,9 +32,9 @@ class SearchConfig:
     std: float = 0.6
 
     def __post_init__(self) -> None:
-        for name in ("samples", "iterations", "horizon"):
-            if getattr(self, name) < 1:
-                raise GroundError(f"search {name} {getattr(self, name)} must be at least 1")
+        for name, least in (("samples", 2), ("iterations", 1), ("horizon", 1)):
+            if getattr(self, name) < least:
+                raise GroundError(f"search {name} {getattr(self, name)} must be at least {least}")
         if not 0 < self.std <= 10:
             raise GroundError(f"search std {self.std} must be in (0, 10]")
 

@@ -4,6 +4,7 @@ Each member predicts mean and variance of every mover's change of pose and motio
 next step by likelihood. In a rollout each member imagines each candidate once, by its means (trajectory sampling, TS-infinity).
 """
 
+import math
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -38,6 +39,7 @@ class MlpConfig:
 @models.add("mlp")
 class MlpEnsemble(LearnedModel):
     name = "mlp"
+    reach_m = math.inf  # it was trained on the nearest boxes, however far
     input_mean: Tensor
     input_std: Tensor
     output_std: Tensor

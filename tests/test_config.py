@@ -1,0 +1,109 @@
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments import config
+from experiments.config import ExperimentConfig, load, names, structure
+from sim.errors import GroundError, UnknownName
+from sim.scenes import scenes
+from worldmodels.model import models
+
+SMALL = 'name = "small"\n'
+
+
+def written(path: Path, text: str) -> str:
+    file = path / "own.toml"
+    file.write_text(text)
+    return str(file)
+
+
+@pytest.mark.parametrize("name", names())
+def test_experiments_that_come_along_are_good_and_survive_json(name: str) -> None:
+    found = load(name)
+    assert found.name == name
+    assert structure(json.loads(json.dumps(asdict(found))), "again") == found
+    assert found.scene in list(scenes)
+    assert all(plan.name in list(models) for plan in found.models)
+
+
+def test_a_file_may_build_on_a_named_experiment(tmp_path: Path) -> None:
+    base = load("tote-push")
+    found = load(written(tmp_path, 'base = "tote-push"\nseed = 5\n'))
+    assert (found.name, found.seed, found.rounds) == ("own", 5, base.rounds)
+    assert load(written(tmp_path, SMALL)).name == "small"
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("sed = 1", "sed"),
+        ("[planning]\nsample = 3", "sample"),
+        ("[[models]]\nname = 'graph'\nepochs = 3", "epochs"),
+        ("[[rounds]]\nsteps = 4000", "behaviours"),
+        ("[[models]]\nname = 'grap'", "did you mean 'graph'"),
+        ("search = 'mpi'", "did you mean 'mppi'"),
+        ("scene = 'logistics/tote-pus'", "did you mean 'logistics/tote-push'"),
+        ("baselines = ['sacc']", "did you mean 'sac'"),
+        ("[episodes]\ntets = 3", "did you mean 'test'"),
+        ("[episodes]\ntrain = 3", "never in the training split"),
+        ("[episodes]\ntest = 0", "at least one episode"),
+        ("rounds = []", "at least one round"),
+        ("[planning]\nsamples = 0", "search samples 0"),
+        ("seed = 'one'", "seed"),
+        ("seed = [", "not TOML"),
+        ("base = 'tote-pus'", "did you mean 'tote-push'"),
+        ("[[rounds]]\nsteps = 'many'\nbehaviours = {random = 1}", "steps"),
+        ("[[models]]\nname = 'graph'\ntrain = {updates = 0}", "positive updates"),
+    ],
+)
+def test_mistakes_are_named_in_one_line(tmp_path: Path, text: str, match: str) -> None:
+    with pytest.raises(GroundError, match=match) as caught:
+        load(written(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([field.name for field in fields(ExperimentConfig)] + ["other"]),
+        st.recursive(
+            st.none() | st.integers(-5, 5) | st.floats() | st.text(max_size=5) | st.booleans(),
+            lambda inner: (
+                st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["name", "steps", "test"]), inner, max_size=2)
+            ),
+            max_leaves=4,
+        ),
+        max_size=3,
+    )
+)
+def test_anything_is_a_config_or_a_mistake(content: dict[str, Any]) -> None:
+    try:
+        found = structure({"name": "x", **content}, "made up")
+    except GroundError as error:
+        message = str(error)
+    else:
+        message = ""
+        assert structure(json.loads(json.dumps(asdict(found))), "again") == found or found != found  # noqa: PLR0124, nan
+    assert len(message.splitlines()) <= 1
+
+
+def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(GroundError, match="cannot be read"):
+        load(str(tmp_path / "missing.toml"))
+    with pytest.raises(UnknownName, match="did you mean 'tote-push'"):
+        load("tote-psh")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(GroundError, match="not TOML"):
+        load(str(tmp_path / "binary.toml"))
+
+
+def test_a_base_that_leads_back_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(f'base = "{file}"\n')
+    with pytest.raises(GroundError, match="base"):
+        load(str(file))
+    assert config.names() == sorted(config.names())

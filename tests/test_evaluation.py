@@ -1,0 +1,192 @@
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from agents.build import PlannerSpec
+from agents.search import SearchConfig
+from experiments import evaluation as module
+from experiments.evaluation import Arm, Trial, episode_of, evaluate, read_rows, trials_of
+from sim.env import GroundEnv
+from sim.errors import GroundError, UnknownName
+from sim.policy import BEHAVIOURS
+from sim.scenes import scenes
+from worldmodels.model import models
+from worldmodels.training import save_checkpoint
+
+SCENE = scenes["logistics/tote-push"]
+TIMING = ("decision_ms_p50", "decision_ms_p95", "decide_s")
+SCRIPTED = Arm("scripted", BEHAVIOURS["scripted"])
+
+
+@pytest.fixture(scope="module")
+def trials() -> list[Trial]:
+    return trials_of("a run", SCENE, "test", 3, seed=10)
+
+
+@pytest.fixture(scope="module")
+def played(trials: list[Trial], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """What the scripted expert did. Copy before changing."""
+    path = tmp_path_factory.mktemp("results")
+    return path, evaluate(SCRIPTED, trials, path, workers=1)
+
+
+@pytest.fixture(scope="module")
+def planner(tmp_path_factory: pytest.TempPathFactory) -> Arm:
+    """A small search on a graph model that was never trained."""
+    path = tmp_path_factory.mktemp("model")
+    save_checkpoint(models["graph"](), path, "best", {"scene": SCENE.name})
+    spec = PlannerSpec(SCENE.name, str(path), "mppi", SearchConfig(samples=8, iterations=1, horizon=4))
+    return Arm("graph+mppi", spec, "graph", "mppi", env_steps=1000, train_cpu_s=12.5)
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A planner that was never trained does not get to use up 250 steps (in this process)."""
+    make = partial(GroundEnv, replace(SCENE, episode_steps=30))
+    module._env.cache_clear()
+    monkeypatch.setattr(module, "GroundEnv", lambda scene, *args, **more: make(*args, **more))
+    yield
+    module._env.cache_clear()
+
+
+def untimed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name not in TIMING} for row in rows]
+
+
+def test_rows_say_what_happened(played: tuple[Path, list[dict[str, Any]]], trials: list[Trial]) -> None:
+    path, rows = played
+    assert [(row["index"], row["seed"], row["layout_id"]) for row in rows] == [(t.index, t.seed, t.layout.id) for t in trials]
+    for row in rows:
+        episode = episode_of(path, row)
+        assert row["agent"] == episode.behaviour == "scripted"
+        assert row["steps"] == len(episode) - 1
+        assert row["total_cost"] == pytest.approx(float(episode.cost[1:].sum()), rel=1e-4)
+        assert row["success"] is episode.success
+        assert row["clean"] == (
+            row["success"] and not any(row[kind] for kind in ("robot_hit", "load_hit", "load_tipped", "robot_outside"))
+        )
+        assert row["peak_force_n"] == pytest.approx(float(episode.static_force_n.max()))
+        assert 0 < row["decision_ms_p50"] <= row["decision_ms_p95"]
+        assert row["predicted_cost"] is row["realised_cost"] is row["disagreement"] is None
+        assert episode.layout.id == row["layout_id"]
+    assert any(row["success"] for row in rows)
+    assert sorted(map(str, rows)) == sorted(map(str, read_rows(path)))
+
+
+@pytest.mark.usefixtures("short")
+def test_a_planner_tells_what_it_expected(planner: Arm, trials: list[Trial], tmp_path: Path) -> None:
+    (row,) = evaluate(planner, trials[:1], tmp_path, workers=1)
+    assert (row["model"], row["search"], row["env_steps"], row["train_cpu_s"]) == ("graph", "mppi", 1000, 12.5)
+    assert row["predicted_cost"] > 0
+    assert row["realised_cost"] > 0
+    assert row["disagreement"] is None
+
+
+def test_results_do_not_depend_on_the_workers(trials: list[Trial], planner: Arm, tmp_path: Path) -> None:
+    for arm in (SCRIPTED, planner):
+        one, two = (evaluate(arm, trials[:2], tmp_path / arm.name / str(workers), workers) for workers in (1, 2))
+        assert untimed(one) == untimed(two)
+        for row in one:
+            episodes = [episode_of(tmp_path / arm.name / str(workers), row) for workers in (1, 2)]
+            assert np.array_equal(episodes[0].pose, episodes[1].pose)
+
+
+def test_only_what_is_missing_is_played(trials: list[Trial], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    indices: list[int] = []
+    play = module.play_and_write
+
+    def counted(arm: Arm, trial: Trial, path: Path) -> int:
+        indices.append(trial.index)
+        return play(arm, trial, path)
+
+    monkeypatch.setattr(module, "play_and_write", counted)
+    evaluate(SCRIPTED, trials[1:2], tmp_path, workers=1)
+    progress: list[tuple[int, int]] = []
+    first = evaluate(SCRIPTED, trials, tmp_path, workers=1, progress=lambda *args: progress.append(args))
+    assert indices == [1, 0, 2]
+    assert progress == [(1, 3), (2, 3), (3, 3)]
+    assert evaluate(SCRIPTED, trials, tmp_path, workers=1) == first
+    assert indices == [1, 0, 2]
+
+
+@pytest.mark.parametrize("damage", ["truncated row", "empty row", "no row", "no episode", "another version"])
+def test_what_is_damaged_is_played_again(
+    damage: str, played: tuple[Path, list[dict[str, Any]]], trials: list[Trial], tmp_path: Path
+) -> None:
+    source, expected = played
+    for file in source.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    row, episode = (tmp_path / f"test-00001.{ending}" for ending in ("row", "parquet"))
+    if damage == "no row":
+        row.unlink()
+    elif damage == "no episode":
+        episode.unlink()
+    elif damage == "another version":
+        pq.write_table(pq.read_table(row).replace_schema_metadata({"rows_version": "0"}), row)
+    else:
+        row.write_bytes(b"" if damage == "empty row" else row.read_bytes()[:200])
+    kept = (tmp_path / "test-00000.row").stat().st_mtime_ns
+    assert untimed(evaluate(SCRIPTED, trials, tmp_path, workers=1)) == untimed(expected)
+    assert (tmp_path / "test-00000.row").stat().st_mtime_ns == kept
+    assert episode_of(tmp_path, expected[1]).layout.id == expected[1]["layout_id"]
+    assert len(read_rows(tmp_path)) == 3
+
+
+def test_a_space_that_was_seen_is_refused(trials: list[Trial], tmp_path: Path) -> None:
+    arm = replace(SCRIPTED, seen=frozenset({trials[2].layout.id, "another"}))
+    with pytest.raises(GroundError, match=f"{trials[2].layout.id} \\(test/2\\)"):
+        evaluate(arm, trials, tmp_path, workers=1)
+    assert not list(tmp_path.iterdir())
+    assert len(evaluate(arm, trials[:2], tmp_path, workers=1)) == 2
+
+
+def test_variations_reach_the_episodes(trials: list[Trial], tmp_path: Path) -> None:
+    varied = [replace(trial, variations=("load_friction=0.8", "observation_noise=0.02")) for trial in trials[:1]]
+    (row,) = evaluate(SCRIPTED, varied, tmp_path, workers=1)
+    assert (row["load_friction"], row["observation_noise"], row["load_mass_kg"]) == (0.8, 0.02, 6.0)
+
+
+def test_trials_are_the_same_for_every_arm_and_never_training_spaces() -> None:
+    assert trials_of("r", SCENE, "test", 5) == trials_of("r", SCENE, "test", 5)
+    assert trials_of("r", SCENE, "test", 5)[:3] == trials_of("r", SCENE, "test", 3)
+    with pytest.raises(GroundError, match="were seen"):
+        trials_of("r", SCENE, "train", 3)
+    with pytest.raises(UnknownName, match="did you mean 'test'"):
+        trials_of("r", SCENE, "tests", 3)
+
+
+SCRIPT = """
+from pathlib import Path
+import sys
+from experiments.evaluation import Arm, evaluate, trials_of
+from sim.policy import BEHAVIOURS
+from sim.scenes import scenes
+if __name__ == "__main__":
+    trials = trials_of("killed", scenes["logistics/tote-push"], "test", 8)
+    evaluate(Arm("scripted", BEHAVIOURS["scripted"]), trials, Path(sys.argv[1]), workers=1)
+"""
+
+
+def test_a_killed_evaluation_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(path)], stderr=subprocess.PIPE, text=True)
+    while not list(path.glob("*.row")) and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    _, err = process.communicate()
+    kept = {file.name: file.read_bytes() for file in path.glob("*.row")}
+    assert 0 < len(kept) < 8, err
+    trials = trials_of("killed", SCENE, "test", 8)
+    rows = evaluate(SCRIPTED, trials, path, workers=1)
+    assert {name: (path / name).read_bytes() for name in kept} == kept
+    assert [row["index"] for row in rows] == list(range(8))
+    assert untimed(rows) == untimed(evaluate(SCRIPTED, trials, tmp_path / "unbroken", workers=2))

@@ -1,0 +1,86 @@
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+from sim.dataset import Dataset
+from sim.errors import GroundError
+from worldmodels.fidelity import HORIZONS_S, Fidelity, as_rows, fidelity
+from worldmodels.model import models
+from worldmodels.planar import PlanarState
+from worldmodels.windows import Batch, Windows
+
+ERRORS = ("load_mm_median", "load_mm_p90", "load_deg_median", "robot_mm_median", "robot_deg_median", "load_relative_median")
+
+
+class Watched(Windows):
+    """Remembers the windows taken last."""
+
+    def take(self, rows: np.ndarray, length: int) -> Batch:
+        self.last = super().take(rows, length)
+        return self.last
+
+
+@pytest.fixture(scope="module")
+def watched(validation: Dataset) -> Watched:
+    return Watched(validation.episodes())
+
+
+def measured(watched: Watched, forecast: Callable[[PlanarState, Tensor], list[PlanarState]]) -> list[Fidelity]:
+    """The fidelity of whatever `forecast` says."""
+    model = models["graph"]()
+    model.forecast = forecast  # type: ignore[method-assign]
+    return fidelity(model, watched)
+
+
+def test_a_perfect_model_has_no_error(watched: Watched) -> None:
+    found = measured(watched, lambda state, actions: watched.last.targets)
+    assert [line.horizon_s for line in found] == list(HORIZONS_S)
+    for line in found:
+        assert line.n > 20
+        assert [getattr(line, name) for name in ERRORS] == pytest.approx([0] * len(ERRORS), abs=1e-3)
+    ways = [line.moved_m_median for line in found]
+    assert ways == sorted(ways)
+    assert ways[-1] > 0.1
+
+
+def test_a_model_that_stands_still_is_wrong_by_the_way_moved(watched: Watched) -> None:
+    for line in measured(watched, lambda state, actions: [state] * actions.shape[1]):
+        assert line.load_mm_median == pytest.approx(1e3 * line.moved_m_median, rel=1e-5)
+        assert line.load_mm_p90 >= line.load_mm_median
+        assert line.load_relative_median <= 1 + 1e-6
+    assert line.load_relative_median == pytest.approx(1)
+
+
+def test_an_error_of_one_step_shows_at_the_horizon_where_it_is(watched: Watched) -> None:
+    def off(state: PlanarState, actions: Tensor) -> list[PlanarState]:
+        states = list(watched.last.targets)
+        states[4] = replace(states[4], position=states[4].position + 0.03j, heading=states[4].heading * 1j)
+        return states
+
+    by_horizon = {line.horizon_s: line for line in measured(watched, off)}
+    assert by_horizon[0.5].load_mm_median == pytest.approx(30, rel=1e-3)
+    assert by_horizon[0.5].robot_mm_median == pytest.approx(30, rel=1e-3)
+    assert by_horizon[0.5].load_deg_median == pytest.approx(90, rel=1e-3)
+    assert by_horizon[0.2].load_mm_median == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", models)
+def test_every_model_is_measured_the_same_way_twice(name: str, watched: Watched) -> None:
+    model = models[name]()
+    first, second = (fidelity(model, watched, count=100) for _ in range(2))
+    assert first == second
+    assert as_rows(first) == [asdict(line) for line in first]
+    assert all(line.model == name for line in first)
+    assert all(np.isfinite([value for value in asdict(line).values() if isinstance(value, float)]).all() for line in first)
+
+
+def test_without_a_moved_load_there_is_nothing_to_say(dataset: Dataset) -> None:
+    still = [
+        episode for episode in dataset.episodes() if np.ptp(episode.pose[:, 1, :2], axis=0).max() < 0.05 and len(episode) > 25
+    ]
+    assert still
+    with pytest.raises(GroundError, match="no load moved"):
+        fidelity(models["graph"](), Windows(still))

@@ -1,0 +1,222 @@
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import LinearQuadratic
+
+from agents.build import PlannerSpec
+from agents.objective import TERMINAL_WEIGHT, Imagined, Objective
+from agents.planner import Planner
+from agents.search import SearchConfig, searches
+from sim.bodies import Bodies
+from sim.env import GroundEnv
+from sim.errors import BadFile
+from sim.layout import Hall, Layout, Point, Pose
+from sim.policy import EpisodeStart
+from sim.scenes import scenes
+from sim.variation import Variation
+from worldmodels.model import models
+from worldmodels.simulator import SimulatorModel
+from worldmodels.training import save_checkpoint
+
+SCENE = "logistics/tote-push"
+HALL = Layout(Hall(0, 0, 6, 6), Pose(2, 3), (Pose(2.8, 3),), Point(4, 3))
+START = EpisodeStart(5, HALL, Variation())
+CONFIG = SearchConfig(samples=64, iterations=3, horizon=12)
+
+
+class Known:
+    """An objective that is a linear-quadratic problem; the observation is its state."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.model, self.calls, self._seconds = self, list[torch.Tensor](), seconds
+
+    def start_episode(self, start: EpisodeStart) -> None:
+        self.calls.clear()
+
+    def begin(self, observation: dict[str, np.ndarray]) -> None:
+        self._problem = LinearQuadratic(tuple(observation["state"]), CONFIG.horizon)
+
+    def evaluate(self, actions: torch.Tensor) -> Imagined:
+        self.calls.append(actions)
+        time.sleep(self._seconds)
+        costs = self._problem.costs(actions)
+        blank = torch.zeros(1, *actions.shape[:2], 2, 7)
+        return Imagined(costs, costs[:, None].expand(-1, actions.shape[1]), Bodies(*[blank] * 6))
+
+
+def planner_on(
+    name: str, budget_s: float | None = None, config: SearchConfig = CONFIG, seconds: float = 0.0
+) -> tuple[Planner, Any]:
+    objective: Any = Known(seconds)
+    planner = Planner(objective, searches[name](config), budget_s)
+    planner.begin(START)
+    return planner, objective
+
+
+def state(*values: float) -> dict[str, np.ndarray]:
+    return {"state": np.array(values)}
+
+
+@pytest.mark.parametrize("name", searches)
+def test_the_model_is_asked_once_per_iteration_and_begins_with_the_last_plan(name: str) -> None:
+    planner, objective = planner_on(name)
+    first = planner.decide(state(0.2, -0.1, 0, 0))
+    assert (len(objective.calls), first.iterations) == (3, 3)
+    assert {tuple(call.shape) for call in objective.calls} == {(64, 12, 2)}
+    assert not objective.calls[0][0].any()
+    second = planner.decide(state(0.1, 0, 0, 0))
+    assert len(objective.calls) == 6
+    assert torch.equal(objective.calls[3][0], torch.cat([first.plan[1:], first.plan[-1:]]))
+    assert second.plan.shape == (12, 2)
+
+
+@pytest.mark.parametrize("name", searches)
+def test_the_plan_is_the_best_candidate_seen(name: str) -> None:
+    planner, objective = planner_on(name)
+    decision = planner.decide(state(0.2, -0.1, 0, 0))
+    seen = torch.cat(objective.calls)
+    costs = LinearQuadratic((0.2, -0.1, 0, 0), 12).costs(seen)
+    assert decision.cost == float(costs.min())
+    assert torch.equal(decision.plan, seen[costs.argmin()])
+    assert decision.disagreement is None
+    assert decision.seconds >= decision.model_seconds > 0
+
+
+@pytest.mark.parametrize("name", searches)
+def test_the_same_seed_gives_the_same_actions(name: str) -> None:
+    runs = []
+    for seed in (5, 5, 6):
+        planner, _ = planner_on(name)
+        planner.begin(replace(START, seed=seed))
+        runs.append(np.array([planner.predict(state(0.2, -0.1, 0.1 * step, 0), deterministic=False)[0] for step in range(4)]))
+    assert np.array_equal(runs[0], runs[1])
+    assert not np.array_equal(runs[0], runs[2])
+    assert np.abs(runs[0]).max() <= 1
+
+
+@pytest.mark.parametrize("name", searches)
+def test_begin_forgets_the_episode_before(name: str) -> None:
+    planner, _ = planner_on(name)
+    first = planner.decide(state(0.2, -0.1, 0, 0)).plan
+    planner.decide(state(0.1, 0, 0, 0))
+    planner.begin(START)
+    assert planner.last is None
+    assert torch.equal(planner.decide(state(0.2, -0.1, 0, 0)).plan, first)
+
+
+@pytest.mark.parametrize("name", searches)
+def test_acting_step_by_step_brings_the_system_home(name: str) -> None:
+    planner, _ = planner_on(name, config=replace(CONFIG, samples=128))
+    position = np.array([0.3, -0.25, 0.0, 0.0])
+    before = np.linalg.norm(position)
+    for _ in range(25):
+        action, _ = planner.predict(state(*position))
+        position = LinearQuadratic.step(position, action)
+    assert np.linalg.norm(position) < (0.8 if name == "random" else 0.3) * before
+
+
+@pytest.mark.parametrize("name", searches)
+def test_a_time_budget_stops_early_and_still_acts(name: str) -> None:
+    planner, objective = planner_on(name, budget_s=1e-9)
+    action, _ = planner.predict(state(0.2, -0.1, 0, 0))
+    assert len(objective.calls) == 1
+    assert planner.last is not None
+    assert planner.last.iterations == 1
+    assert action.shape == (2,)
+    assert np.abs(action).max() <= 1
+    slow, calls = planner_on(name, budget_s=0.35, config=replace(CONFIG, iterations=50), seconds=0.1)
+    decision = slow.decide(state(0.2, -0.1, 0, 0))
+    assert 1 <= decision.iterations <= 3  # sleeping takes at least as long as it says
+    assert len(calls.calls) == decision.iterations
+    free, calls = planner_on(name, budget_s=1e9)
+    assert free.decide(state(0.2, -0.1, 0, 0)).iterations == 3
+
+
+def observed(layout: Layout = HALL) -> dict[str, np.ndarray]:
+    env = GroundEnv(SCENE, layout=layout)
+    observation, _ = env.reset(seed=0)
+    env.close()
+    return observation
+
+
+def objective_of(model: Any, observation: dict[str, np.ndarray]) -> Objective:
+    model.start_episode(START)
+    objective = Objective(model, scenes[SCENE].task)
+    objective.begin(observation)
+    return objective
+
+
+def test_the_objective_is_the_cost_the_environment_charges() -> None:
+    """With the simulator as model, a candidate's running costs are those that the environment gives for its actions."""
+    actions = torch.rand(3, 8, 2, generator=torch.Generator().manual_seed(0))
+    imagined = objective_of(SimulatorModel(SCENE), observed()).evaluate(actions)
+    env = GroundEnv(SCENE, layout=HALL)
+    for candidate in range(3):
+        env.reset(seed=0)
+        costs = [env.step(action)[4]["cost"] for action in actions[candidate].numpy()]
+        np.testing.assert_allclose(imagined.running[candidate], costs, atol=0.03)
+    env.close()
+    total = imagined.running.mean(1) + TERMINAL_WEIGHT * imagined.running[:, -1]
+    torch.testing.assert_close(imagined.costs, total)
+
+
+def test_what_comes_after_the_goal_costs_nothing() -> None:
+    at_goal = replace(HALL, loads=(Pose(3.99, 3),))
+    imagined = objective_of(SimulatorModel(SCENE), observed(at_goal)).evaluate(torch.zeros(2, 5, 2))
+    assert not imagined.running.any()
+    assert not imagined.costs.any()
+    on_the_way = objective_of(SimulatorModel(SCENE), observed(replace(HALL, robot=Pose(2.24, 3))))
+    running = on_the_way.evaluate(torch.tensor([1.0, 0.0]).expand(1, 20, 2)).running[0]
+    reached = int((running == 0).float().argmax())
+    assert 5 < reached < 20
+    assert not running[reached:].any()
+    assert running[:reached].min() > 0
+
+
+@pytest.mark.parametrize("name", models)
+def test_particles_are_averaged_and_their_disagreement_is_told(name: str) -> None:
+    torch.manual_seed(0)
+    model = models[name]().eval()
+    imagined = objective_of(model, observed()).evaluate(torch.rand(4, 6, 2))
+    assert imagined.costs.shape == (4,)
+    assert imagined.running.shape == (4, 6)
+    disagreement = imagined.disagreement(0)
+    assert (disagreement is None) == (model.particles == 1)
+    if disagreement is not None:
+        assert disagreement > 0
+        same = replace(imagined, bodies=imagined.bodies.map(lambda values: values[:1].expand(3, *values.shape[1:])))
+        assert same.disagreement(0) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("search", searches)
+def test_planning_on_the_true_simulator_pushes_the_load_home(search: str) -> None:
+    """A short way straight ahead, which every search method must find."""
+    layout = replace(HALL, robot=Pose(2.4, 3), loads=(Pose(3, 3),), goal=Point(3.6, 3))
+    planner = PlannerSpec(SCENE, "simulator", search, SearchConfig(samples=24, iterations=2, horizon=12))()
+    env = GroundEnv(SCENE, layout=layout)
+    observation, _ = env.reset(seed=0)
+    planner.begin(EpisodeStart(0, layout, env.variation))
+    success, steps = False, 0
+    while not success and steps < 40:
+        observation, _, success, _, _ = env.step(planner.predict(observation)[0])
+        steps += 1
+    env.close()
+    assert success
+
+
+def test_a_spec_is_a_planner_when_called(tmp_path: Path) -> None:
+    save_checkpoint(models["graph"](), tmp_path / "model", "best", {"scene": SCENE})
+    spec = PlannerSpec(SCENE, str(tmp_path / "model"), "cem", SearchConfig(samples=8, iterations=1, horizon=3))
+    assert hash(spec) == hash(replace(spec))
+    first, second = spec(), spec()
+    for planner in (first, second):
+        planner.begin(START)
+    actions = [planner.predict(observed())[0] for planner in (first, second)]
+    assert np.array_equal(*actions)
+    with pytest.raises(BadFile, match="train one first"):
+        replace(spec, model=str(tmp_path / "nothing"))()

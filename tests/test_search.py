@@ -1,0 +1,130 @@
+"""Search methods on a problem whose answer is known: a linear system with a quadratic cost."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import LinearQuadratic
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from agents.search import Proposal, SearchConfig, SearchMethod, searches, spline_basis
+from sim.errors import GroundError, UnknownName
+
+HORIZON = 12
+CONFIG = SearchConfig(samples=256, iterations=20, horizon=HORIZON)
+FACTORS = {"random": 3.5}  # of the optimal cost; the floor is allowed more than the 1.3 that every other method must reach
+
+
+def searched(name: str, problem: LinearQuadratic, seed: int = 0, config: SearchConfig = CONFIG) -> tuple[Tensor, float]:
+    """The best sequence seen and its cost."""
+    method, generator = searches[name](config), torch.Generator().manual_seed(seed)
+    proposal, best = method.start(2), (torch.zeros(0), np.inf)
+    for _ in range(config.iterations):
+        candidates = method.propose(proposal, generator)
+        costs = problem.costs(candidates)
+        index = int(costs.argmin())
+        if costs[index] < best[1]:
+            best = candidates[index], float(costs[index])
+        proposal = method.update(proposal, candidates, costs)
+    return best
+
+
+@pytest.mark.parametrize("start", [(0.25, -0.2, 0.0, 0.1), (-0.3, 0.1, 0.1, 0.0)])
+@pytest.mark.parametrize("name", searches)
+def test_the_plan_is_nearly_optimal(name: str, start: tuple[float, ...]) -> None:
+    problem = LinearQuadratic(start, HORIZON)
+    optimal, still = float(problem.costs(problem.solution()[None])), float(problem.costs(torch.zeros(1, HORIZON, 2)))
+    assert problem.solution().abs().max() < 1  # the limits do not bind
+    for seed in range(3):
+        _, cost = searched(name, problem, seed)
+        assert optimal * (1 - 1e-5) <= cost <= FACTORS.get(name, 1.3) * optimal
+        assert cost <= still
+        assert cost < 0.6 * still or name in FACTORS
+
+
+@pytest.mark.parametrize("name", searches)
+def test_the_same_generator_gives_the_same_plan(name: str) -> None:
+    problem = LinearQuadratic((0.25, -0.2, 0, 0), HORIZON)
+    config = SearchConfig(samples=32, iterations=3, horizon=HORIZON)
+    (first, _), (second, _), (other, _) = (searched(name, problem, seed, config) for seed in (1, 1, 2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+@given(
+    st.sampled_from(sorted(searches)), st.integers(2, 40), st.integers(1, 15), st.floats(0.01, 10), st.floats(-1, 1),
+    st.integers(0, 99),
+)  # fmt: skip
+def test_candidates_keep_to_the_limits_and_begin_with_the_mean(
+    name: str, samples: int, horizon: int, std: float, mean: float, seed: int
+) -> None:
+    method = searches[name](SearchConfig(samples=samples, horizon=horizon, std=std))
+    proposal, generator = method.start(2), torch.Generator().manual_seed(seed)
+    assert torch.equal(proposal.mean, torch.zeros(horizon, 2))
+    assert torch.equal(proposal.std, torch.full((horizon, 2), std))
+    proposal = Proposal(torch.full((horizon, 2), mean), proposal.std)
+    for _ in range(3):
+        candidates = method.propose(proposal, generator)
+        assert candidates.shape == (samples, horizon, 2)
+        assert candidates.abs().max() <= 1
+        assert torch.equal(candidates[0], proposal.mean)
+        costs = torch.rand(samples, generator=generator)
+        proposal = method.update(proposal, candidates, costs)
+        assert torch.isfinite(proposal.mean).all()
+        assert torch.isfinite(proposal.std).all()
+        assert (proposal.std > 0).all()
+        assert proposal.mean.abs().max() <= 1
+        assert torch.equal(method.renew(proposal).mean, proposal.shifted().mean)
+
+
+@pytest.mark.parametrize("cost", [0.0, 3.5, 1e6])
+@pytest.mark.parametrize("name", searches)
+def test_equal_costs_are_survived(name: str, cost: float) -> None:
+    method: SearchMethod = searches[name](SearchConfig(samples=16, horizon=4))
+    candidates = method.propose(method.start(2), torch.Generator().manual_seed(0))
+    proposal = method.update(method.start(2), candidates, torch.full((16,), cost))
+    assert torch.isfinite(proposal.mean).all()
+    assert torch.isfinite(proposal.std).all()
+
+
+@pytest.mark.parametrize("name", searches)
+def test_a_constant_added_to_all_costs_changes_nothing(name: str) -> None:
+    method = searches[name](SearchConfig(samples=64, horizon=6))
+    candidates = method.propose(method.start(2), torch.Generator().manual_seed(0))
+    costs = torch.rand(64, generator=torch.Generator().manual_seed(1))
+    first, second = (method.update(method.start(2), candidates, costs + shift) for shift in (0, 100))
+    torch.testing.assert_close(first.mean, second.mean, atol=1e-3, rtol=1e-3)
+
+
+def test_a_shifted_plan_is_one_step_on() -> None:
+    plan = torch.arange(8.0).reshape(4, 2)
+    shifted = Proposal(plan, 2 * plan).shifted()
+    assert shifted.mean.tolist() == [[2, 3], [4, 5], [6, 7], [6, 7]]
+    assert torch.equal(shifted.std, 2 * shifted.mean)
+
+
+@given(st.integers(1, 40), st.integers(1, 8))
+def test_a_spline_basis_interpolates(horizon: int, knots: int) -> None:
+    basis = spline_basis(horizon, knots)
+    assert basis.shape == (horizon, knots)
+    assert basis.min() >= 0
+    if horizon >= knots > 1:
+        torch.testing.assert_close(basis.sum(1), torch.ones(horizon))
+        line = basis @ torch.linspace(0, 1, knots)
+        torch.testing.assert_close(line, torch.linspace(0, 1, horizon), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change", [{"samples": 1}, {"iterations": 0}, {"horizon": -1}, {"std": 0.0}, {"std": 11.0}, {"std": float("nan")}]
+)
+def test_impossible_settings_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(GroundError, match=next(iter(change))):
+        SearchConfig(**change)
+
+
+def test_an_unknown_method_is_told_with_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'mppi'"):
+        searches["mpi"]

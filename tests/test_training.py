@@ -1,0 +1,190 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from experiments.config import ModelPlan
+from experiments.pipeline import train_on
+from sim.dataset import Dataset
+from sim.errors import BadFile, GroundError
+from worldmodels.model import LearnedModel, models
+from worldmodels.training import Check, TrainConfig, load_checkpoint, moved_error_mm, train
+from worldmodels.windows import Windows
+
+TINY = TrainConfig(updates=20, batch=16, lengths=(2, 4), check_every=5, threads=1)
+FACTS = {"scene": "logistics/tote-push", "data": ["some digest"]}
+COMMAND = TrainConfig(updates=20, check_every=5, threads=1)
+
+
+@pytest.fixture(scope="module")
+def held_out(validation: Dataset) -> Windows:
+    return Windows(validation.episodes())
+
+
+def fit(name: str, path: Path, data: Windows, held_out: Windows, config: TrainConfig = TINY, **settings: Any) -> LearnedModel:
+    torch.manual_seed(config.seed)
+    return train(models[name](), data, held_out, config, path, FACTS, **settings)
+
+
+def interrupt_at(update: int) -> Callable[[int, int, Check | None], None]:
+    def progress(done: int, total: int, check: Check | None) -> None:
+        if done == update:
+            raise InterruptedError
+
+    return progress
+
+
+def weights(path: Path, name: str = "last-20") -> dict[str, torch.Tensor]:
+    return load_file(path / f"{name}.safetensors")
+
+
+def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == second.keys()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def about(path: Path, name: str) -> dict[str, Any]:
+    return {key: value for key, value in json.loads((path / name).read_text()).items() if key != "seconds"}
+
+
+@pytest.mark.parametrize("name", models)
+def test_a_resumed_run_ends_as_an_unbroken_one(name: str, tmp_path: Path, windows: Windows, held_out: Windows) -> None:
+    fit(name, tmp_path / "unbroken", windows, held_out)
+    for update in (3, 12, 18):  # before the first checkpoint too
+        with pytest.raises(InterruptedError):
+            fit(name, tmp_path / "broken", windows, held_out, progress=interrupt_at(update))
+    reached: list[int] = []
+    fit(name, tmp_path / "broken", windows, held_out, progress=lambda done, total, check: reached.append(done))
+    assert reached == [16, 17, 18, 19, 20]
+    assert_same(weights(tmp_path / "broken"), weights(tmp_path / "unbroken"))
+    assert_same(weights(tmp_path / "broken", "best"), weights(tmp_path / "unbroken", "best"))
+    for file in ("best.json", "last.json"):
+        assert about(tmp_path / "broken", file) == about(tmp_path / "unbroken", file)
+    assert [file.name for file in (tmp_path / "broken").glob("last-*")] == ["last-20.safetensors"]
+
+
+@pytest.mark.parametrize("name", models)
+def test_training_moves_the_weights_and_the_seed_decides_where(
+    name: str, tmp_path: Path, windows: Windows, held_out: Windows
+) -> None:
+    torch.manual_seed(TINY.seed)
+    fresh = models[name]().state_dict()
+    for path, config in (("a", TINY), ("b", TINY), ("c", replace(TINY, seed=1))):
+        fit(name, tmp_path / path, windows, held_out, config)
+    assert_same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    first, other = weights(tmp_path / "a"), weights(tmp_path / "c")
+    assert any(not torch.equal(value, other[key]) for key, value in first.items())
+    assert any(not torch.equal(value, fresh[key.removeprefix("model.")]) for key, value in first.items() if key[:6] == "model.")
+
+
+def test_a_finished_run_is_not_run_again(tmp_path: Path, windows: Windows, held_out: Windows) -> None:
+    model = fit("graph", tmp_path, windows, held_out)
+    before = (tmp_path / "best.safetensors").stat().st_mtime_ns
+    again = fit("graph", tmp_path, windows, held_out, progress=interrupt_at(1))
+    assert_same(model.state_dict(), again.state_dict())
+    assert (tmp_path / "best.safetensors").stat().st_mtime_ns == before
+
+
+def test_the_best_on_validation_is_kept(tmp_path: Path, windows: Windows, held_out: Windows) -> None:
+    checks: list[Check] = []
+    model = fit("graph", tmp_path, windows, held_out, progress=lambda done, total, check: checks.append(check) if check else None)
+    assert [check.update for check in checks] == [5, 10, 15, 20]
+    best = min(checks, key=lambda check: check.validation_mm)
+    found = about(tmp_path, "best.json")
+    assert (found["update"], found["validation_mm"], found["finished"]) == (best.update, best.validation_mm, True)
+    assert not model.training
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_without_resume_it_starts_over(tmp_path: Path, windows: Windows, held_out: Windows) -> None:
+    fit("graph", tmp_path, windows, held_out)
+    reached: list[int] = []
+    fit("graph", tmp_path, windows, held_out, resume=False, progress=lambda done, total, check: reached.append(done))
+    assert reached == list(range(1, 21))
+
+
+@pytest.mark.parametrize("change", [{"updates": 40}, {"seed": 3}, {"learning_rate": 1e-4}, {"lengths": (2,)}])
+def test_a_run_does_not_go_on_with_other_settings(
+    change: dict[str, Any], tmp_path: Path, windows: Windows, held_out: Windows
+) -> None:
+    with pytest.raises(InterruptedError):
+        fit("graph", tmp_path, windows, held_out, progress=interrupt_at(6))
+    with pytest.raises(GroundError, match="other settings or data"):
+        fit("graph", tmp_path, windows, held_out, replace(TINY, **change))
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, windows: Windows, held_out: Windows) -> None:
+    with pytest.raises(InterruptedError):
+        fit("graph", tmp_path, windows, held_out, progress=interrupt_at(6))
+    file = tmp_path / "last-5.safetensors"
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(BadFile, match=r"last-5\.safetensors"):
+        fit("graph", tmp_path, windows, held_out)
+
+
+def test_diverging_is_told(tmp_path: Path, windows: Windows, held_out: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models["mlp"], "loss", lambda self, *_: sum(p.sum() for p in self.parameters()) * float("nan"))
+    with pytest.raises(GroundError, match="diverged at update 5"):
+        fit("mlp", tmp_path, windows, held_out)
+    assert not (tmp_path / "best.json").exists()
+
+
+@pytest.mark.parametrize("change", [{"updates": 0}, {"batch": 0}, {"lengths": (0,)}, {"check_every": 0}, {"learning_rate": 0.0}])
+def test_impossible_settings_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(GroundError):
+        replace(TINY, **change)
+
+
+def test_lengths_and_rates_follow_the_plan() -> None:
+    config = TrainConfig(updates=4000, lengths=(4, 8, 8, 12))
+    assert [config.length_at(update) for update in (0, 999, 1000, 2999, 3000, 3999)] == [4, 4, 8, 8, 12, 12]
+    rates = [config.rate_at(update) for update in range(4000)]
+    assert max(rates) <= config.learning_rate
+    assert rates[0] < 0.01 * config.learning_rate
+    assert rates[-1] < 0.03 * config.learning_rate
+    assert rates[200:] == sorted(rates[200:], reverse=True)
+
+
+def test_the_moved_error_is_zero_for_a_perfect_model(windows: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, model = windows.take(windows.starts(10)[0], 10), models["graph"]()
+    still = moved_error_mm(model, batch)
+    monkeypatch.setattr(model, "forecast", lambda state, actions: batch.targets)
+    assert moved_error_mm(model, batch) == 0
+    monkeypatch.setattr(model, "forecast", lambda state, actions: [batch.state] * 10)
+    assert moved_error_mm(model, batch) > 100  # a load that moved 0.1 m, said to stand still
+    assert still > 0
+
+
+@pytest.mark.parametrize(
+    ("data", "match"), [("validation", "models train on 'train' alone"), ("other", "is of scene 'logistics/other'")]
+)
+def test_data_that_must_not_be_trained_on_is_refused(
+    data: str, match: str, dataset: Dataset, validation: Dataset, tmp_path: Path
+) -> None:
+    other = replace(dataset, manifest={**dataset.manifest, "scene": "logistics/other"})
+    wrong = validation if data == "validation" else other
+    with pytest.raises(GroundError, match=match):
+        train_on(ModelPlan("graph", TINY), [dataset, wrong], validation, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_killed_command_goes_on(tmp_path: Path, dataset: Dataset, validation: Dataset, ground: Callable[..., Any]) -> None:
+    path = tmp_path / "killed"
+    words = ("train", dataset.path, "--validation", validation.path, "--out", path)
+    words += ("--updates", 20, "--check-every", 5, "--threads", 1)
+    command = ground(*words)
+    command.wait_for((path / "last.json").exists)
+    command.kill()
+    assert 5 <= about(path, "last.json")["update"] < 20
+    code, out, err = ground(*words).finish()
+    assert code == 0, err
+    assert f"trained model in {path}" in out.replace("\n", " ")
+    assert about(path, "last.json")["finished"] is True
+    train_on(ModelPlan("graph", COMMAND), [dataset], validation, tmp_path / "unbroken")
+    assert_same(weights(path, "last-20"), weights(tmp_path / "unbroken", "last-20"))
+    assert_same(load_checkpoint(path).state_dict(), load_checkpoint(tmp_path / "unbroken").state_dict())
