@@ -77,6 +77,8 @@ def collect(
     weights = tuple(_weight(text) for text in behaviours)
     config = CollectConfig(scene, steps, seed, split, weights, vary, shard_steps=min(2000, steps))
     spec = PlannerSpec(scene, str(planner), "mppi", SearchConfig(samples=64, horizon=20)) if planner else None
+    if spec:
+        spec()  # a model that cannot be loaded is told before anything is written
     with bar(CONSOLE, "collect") as progress:
         extra = {"planner": spec} if spec else {}
         dataset = collect_episodes(config, out, workers, extra, {"planner": str(planner)} if planner else {}, progress)
@@ -396,6 +398,12 @@ def main() -> None:
         raise SystemExit(130) from None
     except BrokenPipeError:
         raise SystemExit(0) from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        message = f"{error.filename}: {error.strerror}"  # a file that cannot be read or written is no bug
+        Console(stderr=True).print(f"[red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
+        raise SystemExit(2) from error
 
 
 if __name__ == "__main__":

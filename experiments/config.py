@@ -70,7 +70,9 @@ class ExperimentConfig:
                 raise UnknownName("split", split, scene.splits)
             if split == "train" or count < 1:
                 raise GroundError(f"episodes.{split} = {count}: at least one episode, and never in the training split")
-        if self.budget_s is not None and self.budget_s <= 0:
+        if self.seed < 0:
+            raise GroundError(f"seed {self.seed} must not be negative")
+        if self.budget_s is not None and not self.budget_s > 0:
             raise GroundError(f"budget_s = {self.budget_s}: a decision needs some time")
         if not self.rounds or any(round_.steps < 2000 for round_ in self.rounds):
             raise GroundError("rounds need at least one round of at least 2000 steps")
@@ -113,18 +115,22 @@ def _ground_error(error: BaseException) -> GroundError | None:
     return None
 
 
-def _content(name: str) -> dict[str, Any]:
-    """A TOML file's content, laid over that of its `base`."""
+def _content(name: str, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A TOML file's content, laid over that of its `base`; `above` are the files that build on it."""
     path = Path(name)
     if path.suffix != ".toml":
         if name not in names():
             raise UnknownName("experiment", name, names())
         path = Path(str(files("experiments.configs"))) / f"{name}.toml"
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise GroundError(f"{path} cannot be read ({error.strerror})") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise GroundError(f"{path} is not TOML ({error})") from error
-    base = content.pop("base", None)
-    return {**_content(base), "name": path.stem, **content} if base else content
+    if "base" not in content:
+        return content
+    base = str(content.pop("base"))
+    if path.resolve() in above:
+        raise GroundError(f"{path}: its base '{base}' builds on itself")
+    return {**_content(base, (*above, path.resolve())), "name": path.stem, **content}

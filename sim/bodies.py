@@ -9,9 +9,20 @@ from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import Any
 
+import numpy as np
 from array_api_compat import array_namespace
 
 Array = Any  # numpy array or torch tensor; sim does not import torch
+
+
+def namespace(array: Array) -> Any:
+    """The functions for an array's library; found faster for numpy, where the environment has one state at a time."""
+    return np if isinstance(array, np.ndarray | np.generic) else array_namespace(array)
+
+
+def clamp(values: Array, low: float = -np.inf, high: float = np.inf) -> Array:
+    """Values within [low, high]; many times faster than numpy's own clip on small arrays."""
+    return np.minimum(np.maximum(values, low), high) if namespace(values) is np else values.clamp(low, high)
 
 
 class Kind(IntEnum):
@@ -61,14 +72,14 @@ class Bodies:
 
 def yaw_of(quaternion: Array) -> Array:
     """Heading [rad] of quaternions (..., 4) xyzw -> (...)."""
-    xp = array_namespace(quaternion)
+    xp = namespace(quaternion)
     x, y, z, w = (quaternion[..., i] for i in range(4))
     return xp.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
 
 
 def quaternion_of(yaw: Array) -> Array:
     """Quaternions (..., 4) xyzw of upright bodies with heading yaw (...) [rad]."""
-    xp = array_namespace(yaw)
+    xp = namespace(yaw)
     zero = xp.zeros_like(yaw)
     return xp.stack([zero, zero, xp.sin(yaw / 2), xp.cos(yaw / 2)], axis=-1)
 
@@ -81,19 +92,19 @@ def tilt_of(quaternion: Array) -> Array:
 
 def rotate(xy: Array, yaw: Array) -> Array:
     """Turn plane vectors (..., 2) by yaw (...) [rad]."""
-    xp = array_namespace(xy)
+    xp = namespace(xy)
     c, s = xp.cos(yaw), xp.sin(yaw)
     return xp.stack([c * xy[..., 0] - s * xy[..., 1], s * xy[..., 0] + c * xy[..., 1]], axis=-1)
 
 
 def closest_on_box(point: Array, centre: Array, yaw: Array, half: Array) -> Array:
     """The point of each box nearest to each plane point; broadcasts (..., 2), (..., 2), (...), (..., 2) -> (..., 2) [m]."""
-    xp = array_namespace(point)
+    xp = namespace(point)
     local = rotate(point - centre, -yaw)
     return centre + rotate(xp.minimum(xp.maximum(local, -half), half), yaw)
 
 
 def wrap(angle: Array) -> Array:
     """An angle [rad] in (-pi, pi]."""
-    xp = array_namespace(angle)
+    xp = namespace(angle)
     return xp.atan2(xp.sin(angle), xp.cos(angle))

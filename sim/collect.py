@@ -44,8 +44,10 @@ class CollectConfig:
     def __post_init__(self) -> None:
         if self.steps < self.shard_steps or self.shard_steps < 100:
             raise GroundError(f"steps {self.steps} must be at least one shard of {self.shard_steps}, a shard at least 100")
-        if not self.behaviours or any(weight <= 0 for _, weight in self.behaviours):
+        if not self.behaviours or not all(0 < weight < float("inf") for _, weight in self.behaviours):
             raise GroundError("behaviours need positive weights")
+        if self.seed < 0 or self.first_layout < 0:
+            raise GroundError(f"seed {self.seed} and first layout {self.first_layout} must not be negative")
 
     @property
     def shards(self) -> int:

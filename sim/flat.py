@@ -9,9 +9,8 @@ from itertools import pairwise
 
 import gymnasium
 import numpy as np
-from array_api_compat import array_namespace
 
-from sim.bodies import Array, Bodies, closest_on_box, rotate, yaw_of
+from sim.bodies import Array, Bodies, clamp, closest_on_box, namespace, rotate, yaw_of
 from sim.env import Observation
 from sim.geodesic import DIRECTIONS, GeodesicField, field_of
 from sim.task import LOAD, ROBOT
@@ -42,7 +41,7 @@ FLAT = _layout()
 
 def egocentric(bodies: Bodies, movers: int) -> Array:
     """(..., FLAT.size) from Bodies (..., N) whose first `movers` rows are the robot and loads, the rest static boxes."""
-    xp = array_namespace(bodies.pose)
+    xp = namespace(bodies.pose)
     yaw = yaw_of(bodies.pose[..., 3:])
     twist = bodies.twist[..., ROBOT, :]
     own = xp.concat([rotate(twist[..., :2], -yaw[..., ROBOT]), twist[..., 5:6]], axis=-1)
@@ -52,7 +51,7 @@ def egocentric(bodies: Bodies, movers: int) -> Array:
 
 def _loads(bodies: Bodies, yaw: Array, movers: int) -> Array:
     """(..., LOADS * 10): the task's load, then the others as they stand."""
-    xp = array_namespace(bodies.pose)
+    xp = namespace(bodies.pose)
     loads = slice(LOAD, min(movers, LOAD + LOADS))
     heading = yaw[..., ROBOT, None]
     present = xp.astype(bodies.present[..., loads] > 0, yaw.dtype)[..., None]
@@ -73,7 +72,7 @@ def _loads(bodies: Bodies, yaw: Array, movers: int) -> Array:
 
 def _boxes(bodies: Bodies, yaw: Array, point: Array, movers: int) -> Array:
     """(..., BOXES * 3): vectors to the closest points of the nearest boxes in the robot's frame, and their lengths."""
-    xp = array_namespace(point)
+    xp = namespace(point)
     static = slice(movers, None)
     reach = closest_on_box(
         point[..., None, :], bodies.pose[..., static, :2], yaw[..., static], bodies.half_extents[..., static, :2]
@@ -82,8 +81,8 @@ def _boxes(bodies: Bodies, yaw: Array, point: Array, movers: int) -> Array:
     length = xp.linalg.vector_norm(reach, axis=-1)
     there = bodies.present[..., static] > 0
     length = xp.where(there, length, xp.full_like(length, ABSENT_M))
-    kept = xp.clip(length, 1e-6, FAR_M)
-    vectors = reach * xp.where(there, kept / xp.clip(length, 1e-6, None), xp.zeros_like(length))[..., None]
+    kept = clamp(length, 1e-6, FAR_M)
+    vectors = reach * xp.where(there, kept / clamp(length, 1e-6), xp.zeros_like(length))[..., None]
     rows = xp.concat([vectors, kept[..., None]], axis=-1)
     order = xp.argsort(length, axis=-1)[..., :BOXES, None]
     nearest = xp.take_along_axis(rows, xp.broadcast_to(order, (*order.shape[:-1], 3)), axis=-2)
@@ -92,7 +91,7 @@ def _boxes(bodies: Bodies, yaw: Array, point: Array, movers: int) -> Array:
 
 def _padded(rows: Array, count: int, blank: tuple[float, ...]) -> Array:
     """(..., n, D) -> (..., count * D), with `blank` rows (D,) where there are fewer."""
-    xp = array_namespace(rows)
+    xp = namespace(rows)
     missing = count - rows.shape[-2]
     if missing > 0:
         padding = xp.broadcast_to(xp.asarray(blank, dtype=rows.dtype), (*rows.shape[:-2], missing, len(blank)))

@@ -13,12 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
-from array_api_compat import array_namespace
 from scipy.ndimage import distance_transform_edt, label
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
-from sim.bodies import Array, Bodies, Kind, closest_on_box, yaw_of
+from sim.bodies import Array, Bodies, Kind, clamp, closest_on_box, namespace, yaw_of
 from sim.reach import BLOCK, approach_costs
 
 CELL_M = 0.1
@@ -53,19 +52,19 @@ class GeodesicField:
     def cost_to_go(self, load_xy: Array, robot_xy: Array) -> Array:
         """Metres to go (...) for loads and robots (..., 2). Near the load it depends on the side that the robot is on; from far,
         on the drive around the racks to the best side."""
-        xp = array_namespace(load_xy)
+        xp = namespace(load_xy)
         apart = xp.linalg.vector_norm(robot_xy - load_xy, axis=-1)
-        near = self.pushing(load_xy, robot_xy) + DRIVE_WEIGHT * xp.clip(apart - self.contact_m, 0, None)
+        near = self.pushing(load_xy, robot_xy) + DRIVE_WEIGHT * clamp(apart - self.contact_m, 0)
         far = _bilinear(self.best, (load_xy - self.origin) / CELL_M) + self.approaching(load_xy, robot_xy)
-        share = xp.clip((FAR_M - apart) / (FAR_M - NEAR_M), 0, 1)
+        share = clamp((FAR_M - apart) / (FAR_M - NEAR_M), 0, 1)
         blend = far + share * (xp.minimum(near, far + COARSE_SLACK_M) - far)
         # beside the goal a coarse cell cannot tell on which side of it the load is
-        away = xp.clip((xp.linalg.vector_norm(load_xy - self.goal, axis=-1) - 0.3) / 0.2, 0, 1)
+        away = clamp((xp.linalg.vector_norm(load_xy - self.goal, axis=-1) - 0.3) / 0.2, 0, 1)
         return near + away * (blend - near)
 
     def pushing(self, load_xy: Array, robot_xy: Array) -> Array:
         """Metres to go (...) for a robot beside the load: linear between cells and between directions."""
-        xp = array_namespace(load_xy)
+        xp = namespace(load_xy)
         nx, ny = self.clearance.shape
         x, y, fx, fy = _cell((load_xy - self.origin) / CELL_M, nx, ny)
         push = load_xy - robot_xy
@@ -87,11 +86,11 @@ class GeodesicField:
 
     def approaching(self, load_xy: Array, robot_xy: Array) -> Array:
         """Metres (...) that a robot away from the load adds to go: linear between its coarse cells, at the load's own."""
-        xp = array_namespace(robot_xy)
+        xp = namespace(robot_xy)
         mx, my = self.approach.shape[:2]
         at = (load_xy - self.origin) / (BLOCK * CELL_M) + 0.5 / BLOCK
-        lx = xp.astype(xp.clip(at[..., 0], 0, mx - 1), xp.int64)
-        ly = xp.astype(xp.clip(at[..., 1], 0, my - 1), xp.int64)
+        lx = xp.astype(clamp(at[..., 0], 0, mx - 1), xp.int64)
+        ly = xp.astype(clamp(at[..., 1], 0, my - 1), xp.int64)
         x, y, fx, fy = _cell((robot_xy - self.origin) / (BLOCK * CELL_M) + 0.5 / BLOCK - 0.5, mx, my)
         flat = xp.reshape(self.approach, (-1,))
         here, n = ((x * my + y) * mx + lx) * my + ly, mx * my
@@ -114,9 +113,9 @@ def _bilinear(grid: Array, at: Array) -> Array:
 
 def _cell(at: Array, nx: int, ny: int) -> tuple[Array, Array, Array, Array]:
     """Lower cell and the fractions above it, for grid coordinates (..., 2)."""
-    xp = array_namespace(at)
-    ax = xp.clip(at[..., 0], 0, nx - 1.001)
-    ay = xp.clip(at[..., 1], 0, ny - 1.001)
+    xp = namespace(at)
+    ax = clamp(at[..., 0], 0, nx - 1.001)
+    ay = clamp(at[..., 1], 0, ny - 1.001)
     x, y = xp.astype(ax, xp.int64), xp.astype(ay, xp.int64)
     return x, y, ax - x, ay - y
 
@@ -159,7 +158,7 @@ def build_field(boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robo
     free = np.pad(clearance, beyond, constant_values=-1) > robot_radius_m + ROBOT_SLACK_M
     middle = np.stack([_blocks(togo[..., k])[..., BLOCK * BLOCK // 2] for k in range(len(OFFSETS))], -1)
     approach = approach_costs(free, middle, DIRECTIONS, BLOCK * CELL_M, space.contact, DRIVE_WEIGHT)
-    approach -= middle.min(-1)
+    approach = np.ascontiguousarray(approach - middle.min(-1))  # lookups flatten it without a copy
     contact, best = np.array(space.contact, np.float32), togo.min(-1)
     return GeodesicField(space.origin, togo, clearance, contact, best, approach, goal.astype(np.float32))
 

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from array_api_compat import array_namespace
-
-from sim.bodies import Array, Bodies, tilt_of
+from sim.bodies import Array, Bodies, clamp, namespace, tilt_of
 from sim.geodesic import GeodesicField
 from sim.world import Hit
 
@@ -27,19 +25,14 @@ class PushTask:
 
         action (..., 2) is not charged. Zero is ideal; the environment's reward is minus this.
         """
-        xp = array_namespace(bodies.pose)
         robot, load = bodies.pose[..., ROBOT, :2], bodies.pose[..., LOAD, :2]
         gap = field.clearance_at(robot) - bodies.half_extents[..., ROBOT, 0]
         tilt = 1 - tilt_of(bodies.pose[..., LOAD, 3:])
-        return (
-            field.cost_to_go(load, robot)
-            + self.clearance_weight * xp.clip(self.clearance_m - gap, 0, None)
-            + self.tip_weight * tilt
-        )
+        return field.cost_to_go(load, robot) + self.clearance_weight * clamp(self.clearance_m - gap, 0) + self.tip_weight * tilt
 
     def success(self, bodies: Bodies, goal: Array, margin_m: float = 0.0) -> Array:
         """(...) bool: the load's centre lies within the goal radius, by at least `margin_m`."""
-        xp = array_namespace(bodies.pose)
+        xp = namespace(bodies.pose)
         return xp.linalg.vector_norm(bodies.pose[..., LOAD, :2] - goal[..., :2], axis=-1) < self.goal_radius_m - margin_m
 
     def violations(self, bodies: Bodies, hits: Sequence[Hit], inside: bool) -> dict[str, bool]:

@@ -89,7 +89,13 @@ def test_a_digest_is_of_the_bytes(tmp_path: Path) -> None:
     assert digest(tmp_path / "a") == digest(tmp_path / "b") != digest(tmp_path / "c")
 
 
-HOLD = "import sys, pathlib\nfrom sim.files import in_use\nwith in_use(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()"
+HOLD = """
+import pathlib, sys
+from sim.files import in_use
+with in_use(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_a_directory_belongs_to_one_process_and_its_lock_dies_with_it(tmp_path: Path) -> None:

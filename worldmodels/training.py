@@ -40,6 +40,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if min(self.updates, self.batch, self.check_every, *self.lengths) < 1 or self.learning_rate <= 0:
             raise GroundError(f"training needs positive updates, batch, lengths and learning rate, not {self}")
+        if self.seed < 0:
+            raise GroundError(f"seed {self.seed} must not be negative")
 
     def length_at(self, update: int) -> int:
         return self.lengths[min(len(self.lengths) - 1, update * len(self.lengths) // self.updates)]

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from sim.errors import UnknownName
+from sim.errors import GroundError, UnknownName
 from sim.geodesic import clearance_of, start_fault
 from sim.layout import Box, Hall, Layout, Point, Pose, geometric_faults
 from sim.variation import Span, Variations
@@ -51,6 +51,8 @@ def tier_of(split: str) -> Tier:
 def draw(split: str, index: int) -> Layout:
     """Layout number `index` of a split; the same on every machine. Starts that are solved or unsolvable are drawn again."""
     tier = tier_of(split)
+    if index < 0:
+        raise GroundError(f"layout number {index} must not be negative")
     rng = np.random.default_rng([tier.seed, index])
     for _ in range(2000):
         layout = _attempt(tier, rng, f"{split}/{index}")

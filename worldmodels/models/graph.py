@@ -23,8 +23,8 @@ ERROR_SCALES = (0.02, 0.05, 0.1, 0.3)  # position [m], heading [rad], velocity [
 
 @dataclass(frozen=True)
 class GraphConfig:
-    hidden: int = 128
-    edge: int = 64
+    hidden: int = 96
+    edge: int = 48
     cutoff_m: float = 0.5
 
     def __post_init__(self) -> None:
