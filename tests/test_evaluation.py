@@ -190,3 +190,10 @@ def test_a_killed_evaluation_goes_on(tmp_path: Path) -> None:
     assert {name: (path / name).read_bytes() for name in kept} == kept
     assert [row["index"] for row in rows] == list(range(8))
     assert untimed(rows) == untimed(evaluate(SCRIPTED, trials, tmp_path / "unbroken", workers=2))
+
+
+def test_a_space_of_the_users_own_can_be_played(trials: list[Trial], tmp_path: Path) -> None:
+    own = replace(trials[0], split="own-hall")
+    (row,) = evaluate(SCRIPTED, [own], tmp_path, workers=1)
+    assert (row["split"], row["layout_id"]) == ("own-hall", own.layout.id)
+    assert episode_of(tmp_path, row).layout == own.layout
