@@ -3,7 +3,6 @@
 The reward is minus the task's cost, scaled by its running spread while training; the policy sees raw observations.
 """
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -209,10 +208,13 @@ class BaselinePolicy:
         if not (path / "policy.json").exists():
             raise BadFile(f"{path} holds no trained agent (policy.json is missing): train one first")
         about = read_json(path / "policy.json")
-        if about.get("format") != FORMAT or about.get("scene") != scene:
+        if not isinstance(about, dict) or about.get("format") != FORMAT or about.get("scene") != scene:
             raise BadFile(f"{path} holds no agent of format {FORMAT} for scene '{scene}'")
         torch.set_num_threads(1)
-        config = BaselineConfig(**json.loads(json.dumps(about["config"])))
+        try:
+            config = BaselineConfig(**about["config"])
+        except (TypeError, KeyError) as error:
+            raise BadFile(f"{path / 'policy.json'} does not describe an agent ({error})") from error
         space = FlatObservation(GroundEnv(scene))
         stub = DummyVecEnv([lambda: space])
         self._policy = _build(config, stub).policy

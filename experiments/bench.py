@@ -7,9 +7,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from agents.objective import Objective
 from agents.planner import Planner
 from agents.search import SearchConfig, searches
 from experiments.pipeline import versions
-from sim.collect import CollectConfig, collect, make_shard, quiet_worker
+from sim.collect import CollectConfig, collect, make_shard
 from sim.env import GroundEnv, Observation
 from sim.files import write_json
 from sim.geodesic import forget_fields
@@ -30,6 +28,7 @@ from sim.layouts import hall
 from sim.physics_check import Replay, deviation, push, slide, slide_in_theory
 from sim.policy import BEHAVIOURS, EpisodeStart
 from sim.scenes import Scene, scenes
+from sim.workers import worker_pool
 from worldmodels.model import LearnedModel, models
 from worldmodels.simulator import SimulatorModel
 from worldmodels.windows import Windows
@@ -120,10 +119,9 @@ def _episode(env: GroundEnv, index: int) -> list[tuple[Observation, np.ndarray]]
 def _workers(scene: Scene, repetitions: int = 3) -> Lines:
     """Two workers against one: pairs of shards one after the other by one worker, then at the same time by two."""
     rates: list[tuple[float, float]] = []
-    context = get_context("spawn")
     with (
         tempfile.TemporaryDirectory() as folder,
-        ProcessPoolExecutor(2, mp_context=context, initializer=quiet_worker) as pool,
+        worker_pool(2) as pool,
     ):
         file = Path(folder)
         for future in [pool.submit(_shard_seconds, number, file / str(number)) for number in range(2)]:

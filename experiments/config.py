@@ -11,7 +11,9 @@ import cattrs
 from agents.baselines import ALGORITHMS
 from agents.search import SearchConfig, searches
 from sim.errors import GroundError, UnknownName
+from sim.policy import BEHAVIOURS
 from sim.scenes import scenes
+from sim.variation import Variations
 from worldmodels.model import models
 from worldmodels.training import TrainConfig
 
@@ -74,8 +76,24 @@ class ExperimentConfig:
             raise GroundError(f"seed {self.seed} must not be negative")
         if self.budget_s is not None and not self.budget_s > 0:
             raise GroundError(f"budget_s = {self.budget_s}: a decision needs some time")
-        if not self.rounds or any(round_.steps < 2000 for round_ in self.rounds):
-            raise GroundError("rounds need at least one round of at least 2000 steps")
+        if not self.rounds or min(self.held_out_steps, *(round_.steps for round_ in self.rounds)) < 2000:
+            raise GroundError("at least one round is needed, and at least 2000 steps in each round and in held_out_steps")
+        if len({plan.name for plan in self.models}) < len(self.models):
+            raise GroundError("models: each name may stand once")
+        Variations.parse(self.variations)
+        for number, round_ in enumerate(self.rounds, 1):
+            self._check_behaviours(number, round_)
+
+    def _check_behaviours(self, number: int, round_: Round) -> None:
+        for name, weight in round_.behaviours.items():
+            if name not in (*BEHAVIOURS, "planner"):
+                raise UnknownName("behaviour", name, [*BEHAVIOURS, "planner"])
+            if not 0 < weight < float("inf"):
+                raise GroundError(f"round {number}: behaviour {name} = {weight:g}: a positive weight is needed")
+        if not round_.behaviours:
+            raise GroundError(f"round {number} has no behaviours")
+        if number == 1 and "planner" in round_.behaviours:
+            raise GroundError("the first round cannot hold the planner's own behaviour: there is no model yet")
 
 
 def names() -> list[str]:

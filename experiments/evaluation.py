@@ -5,11 +5,9 @@ An episode is one job. Its row and what happened in it are written before it cou
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,6 @@ import torch
 
 from agents.objective import Objective
 from agents.planner import Planner
-from sim.collect import quiet_worker
 from sim.dataset import Episode, read_shard, write_shard
 from sim.env import GroundEnv
 from sim.errors import BadFile, GroundError
@@ -29,6 +26,7 @@ from sim.layout import Layout
 from sim.policy import EpisodeStart, Policy, PolicyFactory
 from sim.scenes import scenes
 from sim.variation import Variations
+from sim.workers import finished
 from worldmodels.simulator import SimulatorModel
 
 ROWS_VERSION = 1
@@ -76,29 +74,11 @@ def evaluate(
     missing = [trial for trial in trials if _row(_file(path, trial)) is None]
     done = len(trials) - len(missing)
     progress(done, len(trials))
-    for _ in _played(arm, missing, path, workers):
+    for _ in finished(play_and_write, [(arm, trial, path) for trial in missing], workers):
         done += 1
         progress(done, len(trials))
     rows = [_row(_file(path, trial)) for trial in trials]
     return [row for row in rows if row is not None]
-
-
-def _played(arm: Arm, trials: list[Trial], path: Path, workers: int) -> Iterator[int]:
-    if workers <= 1 or len(trials) <= 1:
-        for trial in trials:
-            yield play_and_write(arm, trial, path)
-        return
-    with ProcessPoolExecutor(min(workers, len(trials)), mp_context=get_context("spawn"), initializer=quiet_worker) as pool:
-        futures = [pool.submit(play_and_write, arm, trial, path) for trial in trials]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            for process in pool._processes.values():
-                process.terminate()
-            raise
 
 
 def _file(path: Path, trial: Trial) -> Path:

@@ -3,10 +3,7 @@
 A shard is one job: its randomness comes from (seed, shard number) alone. A finished shard is never made again.
 """
 
-import multiprocessing
-import signal
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +19,7 @@ from sim.geodesic import clearance_of
 from sim.policy import BEHAVIOURS, EpisodeStart, Policy, PolicyFactory
 from sim.scenes import scenes
 from sim.variation import Variations
+from sim.workers import finished
 
 NEAR_START = 0.6  # share of episodes that begin with the robot beside the load, where contact is soon
 HORIZON = {"smooth-random": 60, "random": 60, "approach-and-push": 120}  # steps; others may use the whole episode
@@ -79,38 +77,13 @@ def collect(
         total, done = config.shards * config.shard_steps, (config.shards - len(missing)) * config.shard_steps
         progress(done, total)
         jobs = [(config, path / _shard_name(k), k, dict(extra or {})) for k in missing]
-        for number in _run(jobs, min(workers, len(missing))):
+        for number in finished(make_shard, jobs, workers):
             manifest["shards"][_shard_name(number)] = _entry(path / _shard_name(number))
             manifest["shards"] = dict(sorted(manifest["shards"].items()))
             save_manifest(path, manifest)
             done += config.shard_steps
             progress(done, total)
     return Dataset.open(path)
-
-
-def _run(jobs: list[tuple[Any, ...]], workers: int) -> Any:
-    """Numbers of finished shards as they come; one worker runs in this process."""
-    if workers <= 1:
-        for job in jobs:
-            yield make_shard(*job)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=quiet_worker) as pool:
-        futures = [pool.submit(make_shard, *job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            for process in pool._processes.values():  # a shard in the making is not worth waiting for
-                process.terminate()
-            raise
-
-
-def quiet_worker() -> None:
-    """Ctrl-C goes to the parent alone, which stops its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _shard_name(number: int) -> str:

@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-import pybullet
 
 from sim.bodies import wrap, yaw_of
+from sim.bullet import pybullet
 from sim.env import GroundEnv, upright
 from sim.layout import Hall, Layout, Point, Pose
 from sim.robots.differential_drive import MOTOR_HZ, DifferentialDrive

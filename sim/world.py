@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pybullet
 
 from sim.bodies import Kind
+from sim.bullet import pybullet
 from sim.robots.differential_drive import MOTOR_HZ, DifferentialDrive
 
 PHYSICS_HZ = 240

@@ -7,8 +7,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LEVELS = ("sim", "worldmodels", "agents", "experiments")
 ONLY = {  # library: where it may be imported
-    "pybullet": ("sim/",),
-    "pybullet_data": ("sim/",),
+    "pybullet": ("sim/bullet.py",),
+    "pybullet_data": (),
     "stable_baselines3": ("agents/",),
     "tyro": ("experiments/",),
     "cattrs": ("experiments/", "sim/layout.py"),

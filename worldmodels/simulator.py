@@ -5,7 +5,6 @@ states are close to the true ones but not bit-exact once bodies touch, and posit
 the dynamics, given what a planner can see, and the episode's true physics.
 """
 
-import multiprocessing
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -16,12 +15,12 @@ import torch
 from torch import Tensor
 
 from sim.bodies import Bodies
-from sim.collect import quiet_worker
 from sim.errors import GroundError
 from sim.layout import Layout
 from sim.policy import EpisodeStart
 from sim.scenes import scenes
 from sim.variation import Variation
+from sim.workers import worker_pool
 from sim.world import World
 from worldmodels.model import WorldModel
 
@@ -76,8 +75,7 @@ class SimulatorModel(WorldModel[SimulatorState]):
             results = [simulate(*job) for job in jobs]
         else:
             if self._pool is None:
-                context = multiprocessing.get_context("spawn")
-                self._pool = ProcessPoolExecutor(self._workers, mp_context=context, initializer=quiet_worker)
+                self._pool = worker_pool(self._workers)
             results = [future.result() for future in [self._pool.submit(simulate, *job) for job in jobs]]
         pose, twist = (torch.as_tensor(np.concatenate(values)[None]) for values in zip(*results, strict=True))
         shape = pose.shape[:-1]

@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
-import pybullet
+
+from sim.bullet import pybullet
 
 MOTOR_HZ = 40.0  # how often the drive's controller looks at its speed
 

@@ -1,0 +1,191 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from agents import baselines as module
+from agents.baselines import ALGORITHMS, BaselineConfig, BaselinePolicy, BaselineSpec, train_baseline
+from sim.env import GroundEnv
+from sim.errors import BadFile, GroundError, UnknownName
+from sim.flat import flat_vector
+from sim.policy import EpisodeStart
+from sim.scenes import scenes
+from sim.variation import Variation
+
+SCENE = "logistics/tote-push"
+SMALL: dict[str, Any] = {
+    "ppo": {"n_steps": 64, "batch_size": 64, "n_epochs": 2},
+    "sac": {"batch_size": 32, "learning_starts": 100, "train_freq": 8, "gradient_steps": 1},
+    "td3": {"batch_size": 32, "learning_starts": 100, "train_freq": 8, "gradient_steps": 1},
+}
+
+
+@pytest.fixture(autouse=True)
+def made(monkeypatch: pytest.MonkeyPatch) -> list[BaseAlgorithm]:
+    """Every algorithm at a size for tests; the list holds those that were built."""
+    for name, (kind, settings, _) in ALGORITHMS.items():
+        monkeypatch.setitem(ALGORITHMS, name, (kind, {**settings, **SMALL[name]}, 2 if name == "ppo" else 1))
+    built: list[BaseAlgorithm] = []
+    build = module._build
+
+    def remembered(config: BaselineConfig, env: Any) -> BaseAlgorithm:
+        built.append(build(config, env))
+        return built[-1]
+
+    monkeypatch.setattr(module, "_build", remembered)
+    return built
+
+
+def observations(count: int = 12) -> list[dict[str, np.ndarray]]:
+    env = GroundEnv(SCENE, "test")
+    seen = [env.reset(seed=0)[0]]
+    rng = np.random.default_rng(0)
+    seen += [env.step(rng.uniform(-1, 1, 2))[0] for _ in range(count - 1)]
+    env.close()
+    return seen
+
+
+def acts(policy: BaselinePolicy) -> np.ndarray:
+    return np.array([policy.predict(observation)[0] for observation in observations()])
+
+
+def about(path: Path) -> dict[str, Any]:
+    return dict(json.loads((path / "policy.json").read_text()))
+
+
+def stop_at(steps: int) -> Callable[[int, int], None]:
+    def progress(done: int, total: int) -> None:
+        if done >= steps:
+            raise InterruptedError
+
+    return progress
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_trained_agent_acts_after_loading_as_before(name: str, tmp_path: Path, made: list[BaseAlgorithm]) -> None:
+    config = BaselineConfig(name, SCENE, steps=500, save_every=10_000)
+    reported: list[tuple[int, int]] = []
+    train_baseline(config, tmp_path / name, progress=lambda *args: reported.append(args))
+    trained = made[0]
+    assert reported[-1] == (500, 500)
+    assert [done for done, _ in reported] == sorted(done for done, _ in reported)
+    policy = BaselineSpec(SCENE, str(tmp_path / name))()
+    policy.begin(EpisodeStart(0, scenes[SCENE].draw("test", 0), Variation()))
+    before = np.array([np.clip(trained.predict(flat_vector(seen), deterministic=True)[0], -1, 1) for seen in observations()])
+    assert isinstance(policy, BaselinePolicy)
+    found = acts(policy)
+    assert np.array_equal(found, before)
+    assert len(np.unique(found, axis=0)) > 1
+    facts = about(tmp_path / name)
+    assert (facts["finished"], facts["algorithm"]) == (True, name)
+    assert facts["steps"] >= 500
+    assert sorted(file.suffix for file in (tmp_path / name).iterdir() if file.name != ".lock") == [".json", ".safetensors"]
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_an_interrupted_training_goes_on_from_what_was_saved(name: str, tmp_path: Path, made: list[BaseAlgorithm]) -> None:
+    config = BaselineConfig(name, SCENE, steps=600, save_every=200)
+    with pytest.raises(InterruptedError):
+        train_baseline(config, tmp_path, stop_at(500))
+    saved = about(tmp_path)
+    assert 200 <= saved["steps"] < 500
+    assert saved["finished"] is False
+    assert (saved["replay"] is None) == (name == "ppo")
+    weights = {key: value.clone() for key, value in made[0].policy.state_dict().items()}
+    reported: list[int] = []
+    train_baseline(config, tmp_path, lambda done, total: reported.append(done))
+    assert saved["steps"] < reported[0] <= saved["steps"] + 100
+    assert 600 <= about(tmp_path)["steps"] <= 600 + 2 * 64
+    assert about(tmp_path)["finished"] is True
+    assert about(tmp_path)["cpu_s"] > saved["cpu_s"]
+    assert weights.keys() == made[1].policy.state_dict().keys()
+    assert not list(tmp_path.glob("replay-*"))
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_what_is_restored_is_what_was_saved(
+    name: str, tmp_path: Path, made: list[BaseAlgorithm], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights, optimisers, replay and the spread of rewards, just before training goes on."""
+    config = BaselineConfig(name, SCENE, steps=600, save_every=200)
+
+    def saved_then_stop(self: Any, finished: bool) -> None:
+        save(self, finished)
+        raise InterruptedError
+
+    save = module._Keeper.save
+    monkeypatch.setattr(module._Keeper, "save", saved_then_stop)
+    with pytest.raises(InterruptedError):
+        train_baseline(config, tmp_path)
+    monkeypatch.setattr(type(made[0]), "learn", lambda self, *_, **__: (_ for _ in ()).throw(InterruptedError))
+    with pytest.raises(InterruptedError):
+        train_baseline(config, tmp_path)
+    first, second = made
+    assert second.num_timesteps == first.num_timesteps > 0
+    for key, value in first.policy.state_dict().items():
+        assert np.array_equal(value, second.policy.state_dict()[key])
+    for optimizer in module._optimizers(first):
+        states = [module._optimizer(model, optimizer).state_dict()["state"] for model in made]
+        assert states[0].keys() == states[1].keys()
+        for index, state in states[0].items():
+            assert all(np.array_equal(value, states[1][index][key]) for key, value in state.items())
+    spreads = [module._rewards(model) for model in made]
+    assert float(spreads[0].var) == float(spreads[1].var) != 1
+    if name != "ppo":
+        buffers: list[Any] = [getattr(model, "replay_buffer", None) for model in made]
+        count = buffers[0].pos
+        assert buffers[1].pos == count > 0
+        for part in ("observations", "next_observations", "actions", "rewards", "dones"):
+            assert np.array_equal(getattr(buffers[0], part)[:count], getattr(buffers[1], part)[:count])
+
+
+def test_a_finished_training_is_left_as_it_is_and_another_refused(tmp_path: Path, made: list[BaseAlgorithm]) -> None:
+    config = BaselineConfig("ppo", SCENE, steps=130)
+    train_baseline(config, tmp_path)
+    before = (tmp_path / "policy.json").read_bytes()
+    train_baseline(config, tmp_path, stop_at(0))
+    assert (tmp_path / "policy.json").read_bytes() == before
+    assert len(made) == 1
+    with pytest.raises(GroundError, match="another configuration"):
+        train_baseline(BaselineConfig("ppo", SCENE, steps=260), tmp_path)
+
+
+def test_damaged_and_foreign_agents_are_refused(tmp_path: Path) -> None:
+    train_baseline(BaselineConfig("ppo", SCENE, steps=130), tmp_path)
+    facts = about(tmp_path)
+    weights = tmp_path / facts["weights"]
+    content = weights.read_bytes()
+    for keep in (0, 100, len(content) - 1):
+        weights.write_bytes(content[:keep])
+        with pytest.raises(BadFile, match=weights.name):
+            BaselinePolicy(tmp_path, SCENE)
+    weights.write_bytes(content)
+    for change in (
+        {"format": 2},
+        {"scene": "logistics/other"},
+        {"weights": "missing.safetensors"},
+        {"config": {}},
+        {"config": None},
+    ):
+        (tmp_path / "policy.json").write_text(json.dumps({**facts, **change}))
+        with pytest.raises(GroundError) as caught:
+            BaselinePolicy(tmp_path, SCENE)
+        assert "\n" not in str(caught.value)
+    for text in ("", "[]", "{"):
+        (tmp_path / "policy.json").write_text(text)
+        with pytest.raises(BadFile):
+            BaselinePolicy(tmp_path, SCENE)
+    with pytest.raises(BadFile, match="train one first"):
+        BaselinePolicy(tmp_path / "nothing", SCENE)
+
+
+def test_impossible_settings_are_refused() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'sac'"):
+        BaselineConfig("sacc", SCENE)
+    for change in ({"steps": 0}, {"save_every": 0}):
+        with pytest.raises(GroundError, match="positive"):
+            BaselineConfig("sac", SCENE, **change)

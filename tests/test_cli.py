@@ -1,0 +1,224 @@
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from experiments import cli
+from sim.dataset import Dataset
+from sim.files import in_use
+from sim.layout import Layout
+from sim.scenes import scenes
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """`ground WORDS` in this process: exit code, stdout, stderr. The working directory is empty."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "CONSOLE", Console(width=200))
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["ground", *map(str, words)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return call
+
+
+def test_alone_it_lists_its_commands(run: Run) -> None:
+    for words in ((), ("--help",), ("-h",)):
+        code, out, err = run(*words)
+        assert (code, err) == (0, "")
+        assert all(f"ground {name}" in out for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_explains_itself(name: str, run: Run) -> None:
+    code, out, err = run(*name.split(), "--help")
+    assert (code, err) == (0, "")
+    assert f"ground {name}" in out
+    assert cli.COMMANDS[name].line.split(";")[0][:40] in " ".join(out.split())
+
+
+def test_list_names_everything(run: Run) -> None:
+    code, out, _ = run("list")
+    assert code == 0
+    for name in ("logistics/tote-push", "shift-two-totes", "graph", "mlp", "simulator", "mppi", "cem", "scripted", "demo"):
+        assert name in out
+
+
+MISTAKES = [
+    (("trian",), "did you mean 'ground train'"),
+    (("xyzzy",), "unknown command 'xyzzy'"),
+    (("layout",), "'ground layout' needs one of: check, draw, new"),
+    (("layout", "nwe", "a.json"), "'ground layout' needs one of"),
+    (("run", "tote-psh"), "did you mean 'tote-push'"),
+    (("run", "missing.toml"), "missing.toml cannot be read"),
+    (("layout", "new", "a.json", "--split", "tets"), "did you mean 'test'"),
+    (("layout", "new", "a.json", "--scene", "logistics/tote-pus"), "did you mean 'logistics/tote-push'"),
+    (("layout", "new", "a.json", "--index", "-1"), "layout number -1"),
+    (("layout", "new", "a-file/own.json"), "a-file: File exists"),
+    (("layout", "draw", "missing.json"), "missing.json: cannot be read"),
+    (("collect", "out", "--behaviours", "scriptd=1"), "did you mean 'scripted'"),
+    (("collect", "out", "--behaviours", "random=much"), "write NAME or NAME=WEIGHT"),
+    (("collect", "out", "--behaviours", "random=nan"), "positive weights"),
+    (("collect", "out", "--vary", "load_mas=3"), "did you mean 'load_mass_kg'"),
+    (("collect", "out", "--vary", "load_mass_kg=3:1"), "rising order"),
+    (("collect", "out", "--split", "tets"), "did you mean 'test'"),
+    (("collect", "out", "--steps", "-5"), "steps -5"),
+    (("collect", "out", "--seed", "-1"), "seed -1"),
+    (("collect", "out", "--scene", "logistics/tote-pus"), "did you mean 'logistics/tote-push'"),
+    (("collect", "out", "--behaviours", "planner=1", "--planner", "no-model"), "no-model holds no trained model"),
+    (("collect", "a-file"), "a-file: File exists"),
+    (("data", "info", "no-data"), "no-data is no dataset"),
+    (("train", "no-data", "--validation", "no-data", "--out", "out"), "no-data is no dataset"),
+    (("fidelity", "no-model", "--data", "no-data"), "no-data is no dataset"),
+    (("evaluate", "no-run"), "no-run is no run directory"),
+    (("report", "no-run"), "no-run is no run directory"),
+    (("compare", "no-run"), "no-run is no run directory"),
+    (("run", "demo", "--out", "a-file"), "a-file/demo: Not a directory"),
+]
+
+
+@pytest.mark.parametrize(("words", "says"), MISTAKES, ids=[" ".join(words) for words, _ in MISTAKES])
+def test_a_mistake_is_told_in_one_line_and_leaves_nothing(words: tuple[str, ...], says: str, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a-file").write_text("mine")
+    code, _, err = run(*words)
+    assert code == 2
+    assert says in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()} - {".lock"}
+    assert left == {"a-file"}
+
+
+@pytest.mark.parametrize(
+    "words", [("layout", "new"), ("collect", "out", "--stepps", "5"), ("train", "a", "--updates", "many"), ("bench", "x")]
+)
+def test_wrong_arguments_exit_with_2_and_no_traceback(words: tuple[str, ...], run: Run) -> None:
+    code, out, err = run(*words)
+    assert code == 2
+    assert "Traceback" not in out + err
+    assert "--help" in err
+
+
+def test_mistakes_about_data_and_models_are_told(run: Run, dataset: Dataset, validation: Dataset) -> None:
+    for words, says in (
+        (("train", dataset.path, "--validation", validation.path, "--out", "m", "--model", "grph"), "did you mean 'graph'"),
+        (("train", dataset.path, "--validation", validation.path, "--out", "m", "--updates", 0), "positive updates"),
+        (("train", validation.path, "--validation", validation.path, "--out", "m"), "models train on 'train' alone"),
+        (("fidelity", "no-model", "--data", dataset.path), "collected in training spaces"),
+        (("fidelity", "no-model", "--data", validation.path), "no-model holds no trained model"),
+        (("collect", dataset.path, "--seed", 3), "holds a dataset with another"),
+    ):
+        code, _, err = run(*words)
+        assert (code, err.count("\n")) == (2, 1), err
+        assert says in err
+    assert not Path("m").exists()
+
+
+def test_an_own_space_from_new_to_picture(run: Run, tmp_path: Path) -> None:
+    code, out, _ = run("layout", "new", "own.json", "--split", "shift-two-totes", "--index", 3)
+    assert (code, out.strip()) == (0, "own.json")
+    expected = scenes["logistics/tote-push"].draw("shift-two-totes", 3)
+    assert Layout.load(tmp_path / "own.json") == expected
+    code, out, err = run("layout", "check", "own.json")
+    assert (code, out.strip(), err) == (0, f"own.json: good, layout {expected.id}", "")
+    for name in ("own.png", "other.svg"):
+        code, out, _ = run("layout", "draw", "own.json", *(("--out", name) if name != "own.png" else ()))
+        assert (code, out.strip()) == (0, name)
+        assert (tmp_path / name).stat().st_size > 3000
+
+
+def test_every_fault_of_an_own_space_has_its_line(run: Run, tmp_path: Path) -> None:
+    run("layout", "new", "own.json")
+    content = json.loads((tmp_path / "own.json").read_text())
+    content["robot"]["x"] = -3.0
+    content["goal"]["y"] = 40.0
+    (tmp_path / "own.json").write_text(json.dumps(content))
+    code, out, _ = run("layout", "check", "own.json")
+    assert code == 2
+    lines = out.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("own.json: robot at (-3")
+    assert lines[1].startswith("own.json: goal at (")
+    code, _, err = run("layout", "draw", "own.json")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "; " in err
+
+
+def test_a_dataset_is_described(run: Run, dataset: Dataset) -> None:
+    code, out, err = run("data", "info", dataset.path)
+    assert (code, err) == (0, "")
+    assert "1200 readable steps in 3 shards" in out
+    for name, _ in (("approach-and-push", 0), ("scripted-noisy", 0)):
+        assert name in out
+
+
+@pytest.mark.parametrize("command", ["run", "collect", "train"])
+def test_a_directory_in_use_is_refused(command: str, run: Run, dataset: Dataset, validation: Dataset, tmp_path: Path) -> None:
+    words: dict[str, tuple[Any, ...]] = {
+        "run": ("run", "demo", "--out", "."),
+        "collect": ("collect", "demo"),
+        "train": ("train", dataset.path, "--validation", validation.path, "--out", "demo"),
+    }
+    with in_use(tmp_path / "demo"):
+        code, _, err = run(*words[command])
+    assert code == 2
+    assert "demo is in use by another process" in err
+    assert err.count("\n") == 1
+    assert [path.name for path in (tmp_path / "demo").iterdir()] == [".lock"]
+
+
+def test_a_run_is_not_gone_on_with_as_another(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "config.json").write_text('{"name": "demo", "seed": 7}')
+    code, _, err = run("run", "demo", "--out", ".")
+    assert code == 2
+    assert "was begun with another" in err
+
+
+@pytest.mark.parametrize("words", [("layout", "new", "own.json"), ("collect", "out", "--steps", "100", "--workers", "1")])
+def test_no_space_left_is_told_in_one_line(
+    words: tuple[str, ...], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    code, _, err = run(*words)
+    assert code == 2
+    assert "no space left to write" in err
+    assert err.count("\n") == 1
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"]
+
+
+def test_damage_is_told_with_exit_code_2(run: Run, dataset: Dataset, tmp_path: Path) -> None:
+    shutil.copytree(dataset.path, tmp_path / "copy")
+    (tmp_path / "copy" / "shard-00001.parquet").write_bytes(b"PAR1")
+    code, out, err = run("data", "info", "copy")
+    assert code == 2
+    assert "shard-00001.parquet" in out
+    assert err.count("\n") == 1
+
+
+def test_control_c_is_no_crash(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.experiment_config, "load", interrupted)
+    code, _, err = run("run", "demo")
+    assert code == 130
+    assert err == "stopped; what was finished is kept, the same command goes on\n"

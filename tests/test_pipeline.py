@@ -1,0 +1,108 @@
+"""The whole flow at the smallest size that has all its parts."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from agents.search import SearchConfig
+from experiments import pipeline
+from experiments.config import ExperimentConfig, ModelPlan, Round
+from experiments.evaluation import read_rows
+from experiments.pipeline import Steps, run
+from experiments.report.build import rows_of
+from sim.dataset import Dataset
+from sim.errors import GroundError
+from sim.layout import Layout
+from worldmodels.training import TrainConfig
+
+BEHAVIOURS = {"approach-and-push": 1.0}
+TINY = ExperimentConfig(
+    name="tiny",
+    rounds=(Round(2000, BEHAVIOURS, updates=4), Round(2000, {"planner": 0.5, "approach-and-push": 0.5})),
+    held_out_steps=2000,
+    models=(ModelPlan("graph", TrainConfig(updates=4, batch=16, lengths=(2,), check_every=2, threads=1)),),
+    planning=SearchConfig(samples=4, iterations=1, horizon=3),
+    collecting=SearchConfig(samples=4, iterations=1, horizon=3),
+    baselines=(),
+    episodes={"test": 2, "shift-two-totes": 1},
+)
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was stopped before its evaluation and then gone on with."""
+    path = tmp_path_factory.mktemp("runs") / "tiny"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Steps, "evaluate", lambda self: (_ for _ in ()).throw(InterruptedError))
+        with pytest.raises(InterruptedError):
+            run(TINY, path, 2, QUIET)
+    made = stamps(path / "data") | stamps(path / "models")
+    assert len(made) > 10
+    run(TINY, path, 2, QUIET)
+    torch.set_num_threads(1)
+    assert {file: stamp for file, stamp in stamps(path).items() if file in made} == made
+    return path
+
+
+def stamps(path: Path) -> dict[Path, int]:
+    """When each file was written, locks and manifests aside, which a finished step may write again."""
+    files = (file for file in path.rglob("*") if file.is_file() and file.name not in (".lock", "manifest.json"))
+    return {file: file.stat().st_mtime_ns for file in files}
+
+
+def test_a_run_has_data_models_rows_and_a_report(finished: Path) -> None:
+    rows = rows_of(finished)
+    arms = {"random", "scripted", "graph+mppi"}
+    played = {(arm, split, index) for arm in arms for split, index in (("test", 0), ("test", 1), ("shift-two-totes", 0))}
+    assert {(row["agent"], row["split"], row["index"]) for row in rows} == played
+    assert len(rows) == len(played)
+    by_arm = {arm: [(row["layout_id"], row["seed"]) for row in rows if row["agent"] == arm] for arm in arms}
+    assert by_arm["random"] == by_arm["scripted"] == by_arm["graph+mppi"]
+    planned = [row for row in rows if row["agent"] == "graph+mppi"]
+    assert {row["env_steps"] for row in planned} == {4000}
+    assert min(row["train_cpu_s"] for row in planned) > 0
+    page = (finished / "report" / "index.html").read_text()
+    assert "tiny" in page
+    assert list((finished / "report" / "recordings").glob("*.html"))
+    assert {line["model"] for line in json.loads((finished / "fidelity.json").read_text())} == {"graph"}
+    assert "torch" in json.loads((finished / "versions.json").read_text())
+
+
+def test_no_space_is_in_two_roles(finished: Path) -> None:
+    ids = {name: Dataset.open(finished / "data" / name).layout_ids for name in ("round-1", "round-2", "val", "test")}
+    assert not ids["round-1"] & ids["round-2"]
+    evaluated = {row["layout_id"] for row in rows_of(finished)}
+    assert not evaluated & (ids["round-1"] | ids["round-2"] | ids["val"])
+    second = Dataset.open(finished / "data" / "round-2")
+    assert second.manifest["tags"] == {"planner": "graph-round-1"}
+    assert any(episode.behaviour == "planner" for episode in second.episodes())
+
+
+def test_a_finished_run_only_writes_its_report_again(finished: Path) -> None:
+    before = stamps(finished / "results") | stamps(finished / "models") | stamps(finished / "data")
+    run(TINY, finished, 2, QUIET)
+    assert stamps(finished / "results") | stamps(finished / "models") | stamps(finished / "data") == before
+
+
+def test_another_configuration_is_refused(finished: Path) -> None:
+    with pytest.raises(GroundError, match="begun with another seed"):
+        run(replace(TINY, seed=1), finished, 1, QUIET)
+
+
+def test_an_own_space_is_played_by_every_arm(finished: Path) -> None:
+    own = pipeline.scenes[TINY.scene].draw("val", 777)
+    rows = Steps(TINY, finished, 1, QUIET).evaluate_layout(replace(own, name="mine"), oracle=False)
+    assert [row["agent"] for row in rows] == ["random", "scripted", "graph+mppi"]
+    assert {row["layout_id"] for row in rows} == {own.id}
+    assert all(row in read_rows(finished / "results") for row in rows)
+
+
+def test_an_own_space_that_a_model_has_seen_is_refused(finished: Path) -> None:
+    seen: Layout = next(Dataset.open(finished / "data" / "round-1").episodes()).layout
+    with pytest.raises(GroundError, match=f"trained on layout {seen.id}"):
+        Steps(TINY, finished, 1, QUIET).evaluate_layout(replace(seen, name="disguised"), oracle=False)
