@@ -28,6 +28,7 @@ class PlannerSpec:
     search: str = "mppi"
     config: SearchConfig = SearchConfig()
     budget_s: float | None = None
+    compiled: bool = False
 
     def __call__(self) -> Policy:
         torch.set_num_threads(1)  # two threads hurt at these sizes, and every worker has a core
@@ -37,4 +38,6 @@ class PlannerSpec:
     def _model(self) -> WorldModel[Any]:
         if self.model == "simulator":
             return SimulatorModel(self.scene)
-        return load_checkpoint(Path(self.model), self.scene)
+        model = load_checkpoint(Path(self.model), self.scene)
+        model.compiled = self.compiled
+        return model

@@ -45,7 +45,7 @@ class Objective:
         self._state = self.model.begin(observation)
         field = field_of(Bodies.of(observation), observation["goal"])
         if self._field is None or self._field[0] is not field:
-            self._field = (field, field.map(lambda values: torch.as_tensor(np.asarray(values)).to(_kind(values))))
+            self._field = (field, field.map(torch.as_tensor))
         self._goal = torch.as_tensor(observation["goal"])
 
     @torch.inference_mode()
@@ -57,7 +57,3 @@ class Objective:
         done = torch.cummax(self._task.success(bodies, self._goal, GOAL_MARGIN_M).to(running.dtype), 2).values
         running = (running * (1 - done)).mean(0)
         return Imagined(running.mean(1) + TERMINAL_WEIGHT * running[:, -1], running, bodies)
-
-
-def _kind(values: np.ndarray) -> torch.dtype:
-    return torch.bool if np.asarray(values).dtype == bool else torch.float32

@@ -30,6 +30,7 @@ from sim.policy import BEHAVIOURS, EpisodeStart
 from sim.scenes import Scene, scenes
 from sim.workers import worker_pool
 from worldmodels.model import LearnedModel, models
+from worldmodels.muon import Muon
 from worldmodels.simulator import SimulatorModel
 from worldmodels.windows import Windows
 
@@ -164,29 +165,30 @@ def _decision(scene: Scene, decisions: int = 60) -> Lines:
     env = GroundEnv(scene, "test")
     observations = [observation for observation, _ in _episode(env, 0)][:decisions]
     start = EpisodeStart(0, env.layout, env.variation)
-    model = _random_weights("graph")
-    rollout = _Stopwatch(model.rollout)
-    model.rollout = rollout  # type: ignore[method-assign, assignment]  # of this one model
-    planner = Planner(Objective(model, scene.task), searches["mppi"](BUDGET))
-    planner.begin(start)
-    planner.decide(observations[0])  # the field is computed once per space, not per decision
-    parts = []
-    for observation in observations:
-        rollout.seconds = 0.0
-        decision = planner.decide(observation)
-        cost = decision.model_seconds - rollout.seconds
-        parts.append((decision.seconds, rollout.seconds, cost, decision.seconds - decision.model_seconds))
-    total, imagining, costing, rest = (1e3 * np.array(values) for values in zip(*parts, strict=True))
-    size = f"{BUDGET.samples} × {BUDGET.horizon} × {BUDGET.iterations}"
-    return [
-        (f"decision at {size}, p50", np.median(total), "ms", "graph model, random weights, mppi"),
-        (f"decision at {size}, p95", np.percentile(total, 95), "ms", f"{len(total)} decisions along one episode"),
-        ("model's rollouts in it, p50", np.median(imagining), "ms"),
-        ("planner logic / model", np.median((total - imagining) / imagining), "%", "all but the rollouts"),
-        ("of it the task's cost", np.median(costing / imagining), "%", "the objective on imagined states"),
-        ("of it search and first state", np.median(rest / imagining), "%"),
-        *_model_steps(scene, observations[len(observations) // 2], start),
-    ]
+    size, lines = f"{BUDGET.samples} × {BUDGET.horizon} × {BUDGET.iterations}", list[tuple[Any, ...]]()
+    for compiled in (False, True):
+        model = _random_weights("graph")
+        model.compiled = compiled
+        planner = Planner(Objective(model, scene.task), searches["mppi"](BUDGET))
+        planner.begin(start)
+        rollout = _Stopwatch(model.rollout)
+        model.rollout = rollout  # type: ignore[method-assign, assignment]  # of this one model
+        planner.decide(observations[0])  # the field is computed once per space, not per decision
+        parts = []
+        for observation in observations:
+            rollout.seconds = 0.0
+            decision = planner.decide(observation)
+            parts.append((decision.seconds, rollout.seconds, decision.model_seconds - rollout.seconds))
+        total, imagining, costing = (1e3 * np.array(values) for values in zip(*parts, strict=True))
+        how = "compiled" if compiled else "not compiled"
+        lines += [
+            (f"decision at {size}, {how}, p50", np.median(total), "ms", "graph model, random weights, mppi"),
+            (f"decision at {size}, {how}, p95", np.percentile(total, 95), "ms", f"{len(total)} decisions along one episode"),
+            ("model's rollouts in it, p50", np.median(imagining), "ms"),
+            ("planner logic / model", np.median((total - imagining) / imagining), "%", "all but the rollouts"),
+            ("of it the task's cost", np.median(costing / imagining), "%", "the objective on imagined states"),
+        ]
+    return lines + _model_steps(scene, observations[len(observations) // 2], start)
 
 
 def _model_steps(scene: Scene, observation: Observation, start: EpisodeStart, repetitions: int = 7) -> Lines:
@@ -196,6 +198,9 @@ def _model_steps(scene: Scene, observation: Observation, start: EpisodeStart, re
     simulator = SimulatorModel(scene.name)
     simulator.start_episode(start)
     imagined: list[tuple[str, Any, torch.Tensor]] = [(name, _random_weights(name), actions) for name in models]
+    for _, model, _ in imagined:
+        model.compiled = True
+        model.start_episode(start)
     imagined.append(("simulator", simulator, actions[:SIMULATED]))
     for repetition in range(repetitions + 1):
         for name, model, plans in imagined:
@@ -222,7 +227,7 @@ def _training(scene: Scene, repetitions: int = 15) -> Lines:
     with tempfile.TemporaryDirectory() as folder:
         windows = Windows(collect(SHARD, Path(folder), workers=1).episodes())
     model, rng = _random_weights("graph").train(), np.random.default_rng(0)
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    optimizer = Muon(model.parameters(), lr=1e-3)
     sampling, updating = [], []
     for _ in range(repetitions + 1):
         begun = time.perf_counter()

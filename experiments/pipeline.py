@@ -6,21 +6,19 @@ import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from agents.baselines import BaselineConfig, BaselineSpec, train_baseline
+from agents.baselines import BaselineConfig, BaselineSpec
 from agents.build import PlannerSpec
+from agents.search import SearchConfig
 from experiments.config import ExperimentConfig, ModelPlan
 from experiments.evaluation import Arm, Trial, evaluate, trials_of
 from experiments.report.build import build_report
+from experiments.trainings import AgentTraining, ModelTraining, Training, bar, cost, costs, train_all
 from sim.collect import CollectConfig, collect
 from sim.dataset import Dataset
 from sim.errors import GroundError
@@ -29,10 +27,10 @@ from sim.layout import Layout
 from sim.policy import BEHAVIOURS
 from sim.scenes import scenes
 from worldmodels.fidelity import as_rows, fidelity
-from worldmodels.model import models
-from worldmodels.training import Check, TrainConfig, load_checkpoint, train
+from worldmodels.training import TrainConfig, load_checkpoint
 from worldmodels.windows import Windows
 
+LEDGER = "ledger"  # what each step has cost
 PACKAGES = ("torch", "numpy", "pybullet", "gymnasium", "stable-baselines3", "pyarrow")
 
 
@@ -41,8 +39,8 @@ def run(config: ExperimentConfig, path: Path, workers: int, console: Console) ->
     with in_use(path):
         _begin(config, path)
         steps = Steps(config, path, workers, console)
-        steps.collect_and_train()
-        steps.train_baselines()
+        steps.collect()
+        steps.train()
         steps.evaluate()
         steps.measure_fidelity()
         return build_report(path)
@@ -79,7 +77,8 @@ class Steps:
     def __init__(self, config: ExperimentConfig, path: Path, workers: int, console: Console) -> None:
         self._config, self._path, self._workers, self._console = config, path, workers, console
 
-    def collect_and_train(self) -> None:
+    def collect(self) -> None:
+        """All data, with the models in between that some of it is collected with."""
         config = self._config
         for split in ("val", "test"):
             behaviours = {name: weight for name, weight in config.rounds[0].behaviours.items() if name in BEHAVIOURS}
@@ -101,16 +100,31 @@ class Steps:
             self._collect(f"round-{number}", wanted, planner)
             if number < len(config.rounds):
                 plan = ModelPlan("graph", TrainConfig(updates=round_.updates or 3000, lengths=(4, 8, 8), seed=config.seed))
-                planner = self._train(f"graph-round-{number}", plan, number)
-        for plan in config.models:
-            self._train(plan.name, plan, len(config.rounds))
+                training = self._model_training(f"graph-round-{number}", plan, number)
+                train_all([training], self._path / LEDGER, 1, self._console)
+                planner = training.path
+
+    def train(self) -> None:
+        """The models and agents that are compared."""
+        config = self._config
+        models = [self._model_training(plan.name, plan, len(config.rounds)) for plan in config.models]
+        agents = [
+            AgentTraining(BaselineConfig(name, config.scene, config.baseline_steps, config.seed), self._path / "agents" / name)
+            for name in config.baselines
+        ]
+        longest_first: list[Training] = [*models[:1], *agents, *models[1:]]
+        train_all(longest_first, self._path / LEDGER, self._workers, self._console)
+
+    def _model_training(self, name: str, plan: ModelPlan, rounds: int) -> ModelTraining:
+        data = tuple(self._path / "data" / f"round-{number}" for number in range(1, rounds + 1))
+        return ModelTraining(plan, data, self._path / "data" / "val", self._path / "models" / name)
 
     def _collect(self, name: str, wanted: CollectConfig, planner: Path | None) -> None:
         config = self._config
-        spec = PlannerSpec(config.scene, str(planner), config.search, config.collecting) if planner else None
+        spec = self._planner(planner, config.collecting) if planner else None
         if spec is None and "planner" in dict(wanted.behaviours):
             raise GroundError("the first round cannot hold the planner's own behaviour: there is no model yet")
-        with self._bar(f"collect {name}") as progress, self._ledger(f"collect {name}"):
+        with bar(self._console, f"collect {name}") as progress, cost(self._path / LEDGER / f"collect {name}.json", _cpu_s):
             collect(
                 wanted,
                 self._path / "data" / name,
@@ -120,27 +134,14 @@ class Steps:
                 progress=progress,
             )
 
-    def _train(self, name: str, plan: ModelPlan, rounds: int) -> Path:
-        path = self._path / "models" / name
-        data = [Dataset.open(self._path / "data" / f"round-{number}") for number in range(1, rounds + 1)]
-        with self._bar(f"train {name}") as progress, self._ledger(f"train {name}"):
-            train_on(plan, data, Dataset.open(self._path / "data" / "val"), path, progress=progress)
-        return path
-
-    def train_baselines(self) -> None:
-        for name in self._config.baselines:
-            config = BaselineConfig(name, self._config.scene, self._config.baseline_steps, self._config.seed)
-            with self._bar(f"train {name}") as progress, self._ledger(f"train {name}"):
-                train_baseline(config, self._path / "agents" / name, progress)
-
     def evaluate(self) -> None:
         for split, count in self._config.episodes.items():
             trials = trials_of(self._config.name, scenes[self._config.scene], split, count, self._config.seed)
             for arm in self.arms():
-                with self._bar(f"{split}: {arm.name}") as progress:
+                with bar(self._console, f"{split}: {arm.name}") as progress:
                     evaluate(arm, trials[: arm.episodes], self._path / "results" / arm.name, self._workers, progress)
             if self._config.oracle:
-                with self._bar(f"{split}: oracle") as progress:
+                with bar(self._console, f"{split}: oracle") as progress:
                     evaluate(
                         self._oracle(), trials[: self._config.oracle], self._path / "results" / "oracle", self._workers, progress
                     )
@@ -151,13 +152,13 @@ class Steps:
         arms = [*self.arms(), self._oracle()] if oracle else self.arms()
         rows = []
         for arm in arms:
-            with self._bar(f"{layout.name or layout.id}: {arm.name}") as progress:
+            with bar(self._console, f"{layout.name or layout.id}: {arm.name}") as progress:
                 rows += evaluate(arm, [trial], self._path / "results" / arm.name, self._workers, progress)
         return rows
 
     def arms(self) -> list[Arm]:
         """Every contestant: random and scripted always, then planners, then SB3 agents."""
-        config, ledger = self._config, _ledger(self._path)
+        config, ledger = self._config, costs(self._path / LEDGER)
         arms = [Arm("random", BEHAVIOURS["random"]), Arm("scripted", BEHAVIOURS["scripted"])]
         rounds = [f"round-{number}" for number in range(1, len(config.rounds) + 1)]
         data = [Dataset.open(self._path / "data" / name) for name in [*rounds, "val"]]
@@ -169,9 +170,7 @@ class Steps:
             arms.append(
                 Arm(
                     f"{plan.name}+{config.search}",
-                    PlannerSpec(
-                        config.scene, str(self._path / "models" / plan.name), config.search, config.planning, config.budget_s
-                    ),
+                    self._planner(self._path / "models" / plan.name, config.planning, config.budget_s),
                     plan.name,
                     config.search,
                     steps,
@@ -193,6 +192,10 @@ class Steps:
             )
         return arms
 
+    def _planner(self, model: Path, search: SearchConfig, budget_s: float | None = None) -> PlannerSpec:
+        config = self._config
+        return PlannerSpec(config.scene, str(model), config.search, search, budget_s, config.compiled)
+
     def _oracle(self) -> Arm:
         config = self._config
         return Arm(
@@ -209,69 +212,9 @@ class Steps:
             rows += as_rows(fidelity(load_checkpoint(self._path / "models" / plan.name), windows))
         write_json(file, rows)
 
-    @contextmanager
-    def _bar(self, title: str) -> Iterator[Any]:
-        with bar(self._console, title) as progress:
-            yield progress
-
-    @contextmanager
-    def _ledger(self, name: str) -> Iterator[None]:
-        """Adds the CPU-seconds of this step, workers included, to ledger.json."""
-        before = _cpu_s()
-        try:
-            yield
-        finally:
-            ledger = _ledger(self._path)
-            ledger[name] = round(ledger.get(name, 0.0) + _cpu_s() - before, 2)
-            write_json(self._path / "ledger.json", ledger)
-
-
-def train_on(
-    plan: ModelPlan, data: list[Dataset], validation: Dataset, path: Path, resume: bool = True, progress: Any = lambda *_: None
-) -> None:
-    """Train one model on datasets of the training split."""
-    for dataset in data:
-        if dataset.manifest["split"] != "train":
-            raise GroundError(
-                f"{dataset.path} was collected in the split '{dataset.manifest['split']}': models train on 'train' alone"
-            )
-        if dataset.scene != data[0].scene:
-            raise GroundError(f"{dataset.path} is of scene '{dataset.scene}', not '{data[0].scene}'")
-    torch.manual_seed(plan.train.seed)
-    facts = {"scene": data[0].scene, "data": [dataset.digest for dataset in data]}
-    windows = Windows(episode for dataset in data for episode in dataset.episodes())
-    train(models[plan.name](), windows, Windows(validation.episodes()), plan.train, path, facts, resume, progress)
-
-
-def _ledger(path: Path) -> dict[str, float]:
-    file = path / "ledger.json"
-    return dict(read_json(file)) if file.exists() else {}
-
 
 def _cpu_s() -> float:
     return sum(
         usage.ru_utime + usage.ru_stime
         for usage in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
     )
-
-
-@contextmanager
-def bar(console: Console, title: str) -> Iterator[Callable[..., None]]:
-    """A progress bar; where there is no terminal, a line at the end."""
-    columns = (
-        TextColumn("{task.description:<34}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console, refresh_per_second=4) as progress:
-        task = progress.add_task(title, total=None, note="")
-
-        def report(done: int, total: int, check: Check | None = None) -> None:
-            progress.update(task, completed=done, total=total)
-            if check is not None:
-                progress.update(task, note=f"loss {check.loss:.3f}, load error after 2 s {check.validation_mm:.0f} mm")
-
-        yield report

@@ -4,6 +4,7 @@ Everything here takes numpy arrays and torch tensors alike (through the array AP
 computed on both: one state at a time in the environment, thousands at a time in a planner.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import IntEnum
@@ -15,13 +16,38 @@ from array_api_compat import array_namespace
 Array = Any  # numpy array or torch tensor; sim does not import torch
 
 
+class _Numbers:
+    """What `namespace` gives for Python's own numbers, which for a single state are many times faster than arrays."""
+
+    int64 = int
+    atan2, hypot, floor = math.atan2, math.hypot, math.floor
+    minimum, maximum = min, max
+
+    @staticmethod
+    def astype(value: float, kind: type[int]) -> int:
+        return kind(value)
+
+
 def namespace(array: Array) -> Any:
-    """The functions for an array's library; found faster for numpy, where the environment has one state at a time."""
+    """The functions for an array's library, or for a plain number."""
+    if isinstance(array, float | int):
+        return _Numbers
     return np if isinstance(array, np.ndarray | np.generic) else array_namespace(array)
+
+
+def coordinates(vectors: Array) -> tuple[Array, ...]:
+    """The components of vectors (..., D): D arrays (...), of a single numpy vector plain numbers. Components stay as they are."""
+    if isinstance(vectors, tuple):
+        return vectors
+    if isinstance(vectors, np.ndarray) and vectors.ndim == 1:
+        return tuple(vectors.tolist())
+    return tuple(vectors[..., i] for i in range(vectors.shape[-1]))
 
 
 def clamp(values: Array, low: float = -np.inf, high: float = np.inf) -> Array:
     """Values within [low, high]; many times faster than numpy's own clip on small arrays."""
+    if isinstance(values, float | int):
+        return min(max(values, low), high)
     return np.minimum(np.maximum(values, low), high) if namespace(values) is np else values.clamp(low, high)
 
 
@@ -86,7 +112,7 @@ def quaternion_of(yaw: Array) -> Array:
 
 def tilt_of(quaternion: Array) -> Array:
     """Cosine of the angle between a body's up axis and the world's, (..., 4) -> (...)."""
-    x, y = quaternion[..., 0], quaternion[..., 1]
+    x, y, *_ = coordinates(quaternion)
     return 1 - 2 * (x * x + y * y)
 
 

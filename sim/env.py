@@ -72,9 +72,9 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         self.layout: Layout = given.get("layout") or self._layout or self.scene.draw(self._split, index)
         self._build(given.get("poses"))
         self.steps = 0
-        self._queue = deque([np.zeros(2)] * self.variation.latency_steps)
+        self._queue = deque([(0.0, 0.0)] * self.variation.latency_steps)
         self.field = field_of(self.bodies, self._fixed["goal"])
-        return self._observe(), self._judge(np.zeros(2))[1]
+        return self._observe(), self._judge((0.0, 0.0))[1]
 
     def _build(self, poses: np.ndarray | None) -> None:
         scene, layout = self.scene, self.layout
@@ -87,6 +87,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         robot, load = scene.robot(self.variation), scene.load(self.variation)
         self._world.build(robot, [load] * loads, layout.static_boxes)
         self._fixed, self._count = _empty_observation(scene), 1 + loads
+        self.bodies = Bodies.of(self._fixed)  # the same arrays
         fixed, static = self._fixed, slice(scene.movers, scene.movers + len(layout.static_boxes))
         fixed["half_extents"][ROBOT] = (robot.radius_m, robot.radius_m, robot.height_m / 2)
         fixed["half_extents"][1 : self._count] = load.half_extents
@@ -112,32 +113,31 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         poses, twists = self._world.movers()
         self._fixed["pose"][: self._count] = poses
         self._fixed["twist"][: self._count] = twists
-        self.bodies = Bodies.of(self._fixed)
 
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         assert self._world is not None, "call reset first"
-        self._queue.append(np.clip(np.asarray(action, np.float64), -1, 1))
+        forward, turn = np.asarray(action, np.float64).tolist()
+        self._queue.append((min(1.0, max(-1.0, forward)), min(1.0, max(-1.0, turn))))
         applied = self._queue.popleft()
-        self._world.step(float(applied[0]), float(applied[1]), self.scene.control_dt_s)
+        self._world.step(*applied, self.scene.control_dt_s)
         self.steps += 1
         self._read()
         cost, info = self._judge(applied)
         return self._observe(), -cost, info["success"], self.steps >= self.scene.episode_steps, info
 
-    def _judge(self, action: np.ndarray) -> tuple[float, dict[str, Any]]:
+    def _judge(self, action: tuple[float, float]) -> tuple[float, dict[str, Any]]:
         assert self._world is not None
         task, goal, hits = self.scene.task, self._fixed["goal"], self._world.hits()
         cost = float(task.cost(self.bodies, action, goal, self.field))
-        x, y = self.bodies.pose[ROBOT, :2]
+        x, y = self.bodies.pose[ROBOT, :2].tolist()
         hall = self.layout.hall
-        inside = bool(hall.x < x < hall.x + hall.width and hall.y < y < hall.y + hall.depth)
-        static = [hit.force_n for hit in hits if hit.second >= self._count]
+        inside = hall.x < x < hall.x + hall.width and hall.y < y < hall.y + hall.depth
         return cost, {
             "cost": cost,
             "success": bool(task.success(self.bodies, goal)),
             "violations": task.violations(self.bodies, hits, inside),
-            "static_force_n": max(static, default=0.0),
-            "touching": any(hit.first == ROBOT and hit.second < self._count for hit in hits),
+            "static_force_n": max((hit.force_n for hit in hits if hit.static), default=0.0),
+            "touching": any(hit.first == ROBOT and not hit.static for hit in hits),
         }
 
     def _observe(self) -> Observation:

@@ -10,14 +10,15 @@ The same idea serves lattice planners for non-prehensile pushing (e.g. Lynch & M
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt, label
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
-from sim.bodies import Array, Bodies, Kind, clamp, closest_on_box, namespace, yaw_of
+from sim.bodies import Array, Bodies, Kind, clamp, closest_on_box, coordinates, namespace, yaw_of
 from sim.reach import BLOCK, approach_costs
 
 CELL_M = 0.1
@@ -32,92 +33,102 @@ BLOCKED_PUSH = 5.0  # how much dearer a push is when the robot has no room behin
 BLOCKED_TURN = 3.0
 MARGIN_M = 0.15  # closer to obstacles than this beyond the bodies' own size costs extra
 ROBOT_SLACK_M = 0.02
+Coordinates = tuple[Array, ...]  # x, y
 
 
 @dataclass(frozen=True)
 class GeodesicField:
-    """Lookup tables over a grid; `origin` is the centre of cell (0, 0). Arrays are numpy or torch, all of one kind."""
+    """Lookup tables over a grid; `origin` is the centre of cell (0, 0). Tables are numpy or torch, all of one kind.
 
-    origin: Array  # (2,) [m]
+    Lookups take points (..., 2), or their coordinates as a pair, and give (...); on a single point they use plain numbers.
+    """
+
+    origin: tuple[float, float]  # [m]
+    goal: tuple[float, float]  # [m]
+    contact_m: float  # distance of the two centres while pushing
     togo: Array  # (X, Y, 16) metres to go, by the load's cell and the direction it is pushed in
     clearance: Array  # (X, Y) distance from the cell's centre to the nearest static box [m], negative inside
-    contact_m: Array  # () distance of the two centres while pushing [m]
     best: Array  # (X, Y) least of togo over the directions
     approach: Array  # (X', Y', X', Y') what getting into position adds to it, by robot's and load's coarse cell [m]
-    goal: Array  # (2,) [m]
 
     def map(self, convert: Callable[[Array], Array]) -> "GeodesicField":
-        return replace(self, **{field.name: convert(getattr(self, field.name)) for field in fields(self)})
+        """The same field with converted tables."""
+        return replace(self, **{name: convert(getattr(self, name)) for name in ("togo", "clearance", "best", "approach")})
 
     def cost_to_go(self, load_xy: Array, robot_xy: Array) -> Array:
-        """Metres to go (...) for loads and robots (..., 2). Near the load it depends on the side that the robot is on; from far,
-        on the drive around the racks to the best side."""
-        xp = namespace(load_xy)
-        apart = xp.linalg.vector_norm(robot_xy - load_xy, axis=-1)
-        near = self.pushing(load_xy, robot_xy) + DRIVE_WEIGHT * clamp(apart - self.contact_m, 0)
-        far = _bilinear(self.best, (load_xy - self.origin) / CELL_M) + self.approaching(load_xy, robot_xy)
+        """Metres to go. Near the load it depends on the side that the robot is on; from far, on the drive around the racks
+        to the best side."""
+        load, robot = coordinates(load_xy), coordinates(robot_xy)
+        cell = self._cell(load, CELL_M, self.best.shape)
+        apart = _distance(load, robot)
+        near = self._pushing(cell, load, robot) + DRIVE_WEIGHT * clamp(apart - self.contact_m, 0)
+        far = _between(self.best, cell) + self.approaching(load, robot)
         share = clamp((FAR_M - apart) / (FAR_M - NEAR_M), 0, 1)
-        blend = far + share * (xp.minimum(near, far + COARSE_SLACK_M) - far)
+        blend = far + share * (namespace(near).minimum(near, far + COARSE_SLACK_M) - far)
         # beside the goal a coarse cell cannot tell on which side of it the load is
-        away = clamp((xp.linalg.vector_norm(load_xy - self.goal, axis=-1) - 0.3) / 0.2, 0, 1)
+        away = clamp((_distance(load, self.goal) - 0.3) / 0.2, 0, 1)
         return near + away * (blend - near)
 
     def pushing(self, load_xy: Array, robot_xy: Array) -> Array:
-        """Metres to go (...) for a robot beside the load: linear between cells and between directions."""
-        xp = namespace(load_xy)
-        nx, ny = self.clearance.shape
-        x, y, fx, fy = _cell((load_xy - self.origin) / CELL_M, nx, ny)
-        push = load_xy - robot_xy
-        turn = xp.atan2(push[..., 1], push[..., 0]) * (len(OFFSETS) / (2 * np.pi))
+        """Metres to go for a robot beside the load: linear between cells and between directions."""
+        load, robot = coordinates(load_xy), coordinates(robot_xy)
+        return self._pushing(self._cell(load, CELL_M, self.best.shape), load, robot)
+
+    def _pushing(self, cell: "_Cell", load: Coordinates, robot: Coordinates) -> Array:
+        n, xp = len(OFFSETS), namespace(cell.fx)
+        turn = xp.atan2(load[1] - robot[1], load[0] - robot[0]) * (n / (2 * np.pi))
         k = xp.floor(turn)
         fk = turn - k
-        k = xp.astype(k, x.dtype) % len(OFFSETS)
-        k1 = (k + 1) % len(OFFSETS)
-        n = len(OFFSETS)
-        flat = xp.reshape(self.togo, (-1,))
-        at = (x * ny + y) * n
-
-        def plane(direction: Array) -> Array:
-            near = flat[at + direction] * (1 - fx) + flat[at + ny * n + direction] * fx
-            far = flat[at + n + direction] * (1 - fx) + flat[at + ny * n + n + direction] * fx
-            return near * (1 - fy) + far * fy
-
-        return plane(k) * (1 - fk) + plane(k1) * fk
+        k = xp.astype(k, xp.int64) % n
+        one, other = (_between(self.togo, cell, direction, n) for direction in (k, (k + 1) % n))
+        return one + fk * (other - one)
 
     def approaching(self, load_xy: Array, robot_xy: Array) -> Array:
-        """Metres (...) that a robot away from the load adds to go: linear between its coarse cells, at the load's own."""
-        xp = namespace(robot_xy)
+        """Metres that a robot away from the load adds to go: linear between its coarse cells, at the load's own."""
         mx, my = self.approach.shape[:2]
-        at = (load_xy - self.origin) / (BLOCK * CELL_M) + 0.5 / BLOCK
-        lx = xp.astype(clamp(at[..., 0], 0, mx - 1), xp.int64)
-        ly = xp.astype(clamp(at[..., 1], 0, my - 1), xp.int64)
-        x, y, fx, fy = _cell((robot_xy - self.origin) / (BLOCK * CELL_M) + 0.5 / BLOCK - 0.5, mx, my)
-        flat = xp.reshape(self.approach, (-1,))
-        here, n = ((x * my + y) * mx + lx) * my + ly, mx * my
-        near = flat[here] * (1 - fx) + flat[here + my * n] * fx
-        far = flat[here + n] * (1 - fx) + flat[here + my * n + n] * fx
-        return near * (1 - fy) + far * fy
+        load = self._cell(coordinates(load_xy), BLOCK * CELL_M, (mx + 1, my + 1), 0.5 / BLOCK)
+        robot = self._cell(coordinates(robot_xy), BLOCK * CELL_M, (mx, my), 0.5 / BLOCK - 0.5)
+        return _between(self.approach, robot, load.x * my + load.y, mx * my)
 
     def clearance_at(self, xy: Array) -> Array:
-        """Distance to the nearest static box (...) [m] for points (..., 2)."""
-        return _bilinear(self.clearance, (xy - self.origin) / CELL_M)
+        """Distance to the nearest static box [m]."""
+        return _between(self.clearance, self._cell(coordinates(xy), CELL_M, self.clearance.shape))
+
+    def _cell(self, point: Coordinates, cell_m: float, shape: tuple[int, int], shift: float = 0.0) -> "_Cell":
+        """The cell of a grid (X, Y) that a point lies in; `shift` moves the point, in cells."""
+        ax = clamp((point[0] - self.origin[0]) / cell_m + shift, 0, shape[0] - 1.001)
+        ay = clamp((point[1] - self.origin[1]) / cell_m + shift, 0, shape[1] - 1.001)
+        xp = namespace(ax)
+        x, y = xp.astype(ax, xp.int64), xp.astype(ay, xp.int64)
+        return _Cell(x, y, ax - x, ay - y, shape[1])
 
 
-def _bilinear(grid: Array, at: Array) -> Array:
-    """A grid's value (...) at grid coordinates (..., 2)."""
-    x, y, fx, fy = _cell(at, *grid.shape)
-    near = grid[x, y] * (1 - fx) + grid[x + 1, y] * fx
-    far = grid[x, y + 1] * (1 - fx) + grid[x + 1, y + 1] * fx
-    return near * (1 - fy) + far * fy
+class _Cell(NamedTuple):
+    """Lower corner and the fractions beyond it, in a grid of `ny` columns."""
+
+    x: Array
+    y: Array
+    fx: Array
+    fy: Array
+    ny: int
 
 
-def _cell(at: Array, nx: int, ny: int) -> tuple[Array, Array, Array, Array]:
-    """Lower cell and the fractions above it, for grid coordinates (..., 2)."""
-    xp = namespace(at)
-    ax = clamp(at[..., 0], 0, nx - 1.001)
-    ay = clamp(at[..., 1], 0, ny - 1.001)
-    x, y = xp.astype(ax, xp.int64), xp.astype(ay, xp.int64)
-    return x, y, ax - x, ay - y
+def _between(table: Array, cell: _Cell, entry: Array = 0, entries: int = 1) -> Array:
+    """Linear between the four cells around: number `entry` of the `entries` that each cell of the table has."""
+    at, right = (cell.x * cell.ny + cell.y) * entries + entry, cell.ny * entries
+    if isinstance(at, int):
+        low, low_right, high, high_right = map(table.item, (at, at + right, at + entries, at + right + entries))
+    else:
+        flat = table.reshape(-1)
+        low, low_right, high, high_right = flat[at], flat[at + right], flat[at + entries], flat[at + right + entries]
+    low += cell.fx * (low_right - low)
+    high += cell.fx * (high_right - high)
+    return low + cell.fy * (high - low)
+
+
+def _distance(a: Coordinates, b: Coordinates) -> Array:
+    dx, dy = a[0] - b[0], a[1] - b[1]
+    return namespace(dx).hypot(dx, dy)
 
 
 _CACHE: OrderedDict[bytes, GeodesicField] = OrderedDict()
@@ -159,8 +170,9 @@ def build_field(boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robo
     middle = np.stack([_blocks(togo[..., k])[..., BLOCK * BLOCK // 2] for k in range(len(OFFSETS))], -1)
     approach = approach_costs(free, middle, DIRECTIONS, BLOCK * CELL_M, space.contact, DRIVE_WEIGHT)
     approach = np.ascontiguousarray(approach - middle.min(-1))  # lookups flatten it without a copy
-    contact, best = np.array(space.contact, np.float32), togo.min(-1)
-    return GeodesicField(space.origin, togo, clearance, contact, best, approach, goal.astype(np.float32))
+    x, y = space.origin.tolist()
+    goal_x, goal_y = goal.tolist()
+    return GeodesicField((x, y), (goal_x, goal_y), float(space.contact), togo, clearance, togo.min(-1), approach)
 
 
 def _blocks(grid: np.ndarray) -> np.ndarray:

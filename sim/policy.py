@@ -66,7 +66,7 @@ class View:
 
     @property
     def contact(self) -> float:
-        return float(self.field.contact_m)
+        return self.field.contact_m
 
 
 class _Scripted:

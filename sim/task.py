@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sim.bodies import Array, Bodies, clamp, namespace, tilt_of
+from sim.bodies import Array, Bodies, clamp, coordinates, namespace, tilt_of
 from sim.geodesic import GeodesicField
 from sim.world import Hit
 
@@ -25,20 +25,20 @@ class PushTask:
 
         action (..., 2) is not charged. Zero is ideal; the environment's reward is minus this.
         """
-        robot, load = bodies.pose[..., ROBOT, :2], bodies.pose[..., LOAD, :2]
-        gap = field.clearance_at(robot) - bodies.half_extents[..., ROBOT, 0]
+        robot, load = coordinates(bodies.pose[..., ROBOT, :2]), coordinates(bodies.pose[..., LOAD, :2])
+        (radius,) = coordinates(bodies.half_extents[..., ROBOT, :1])
+        gap = field.clearance_at(robot) - radius
         tilt = 1 - tilt_of(bodies.pose[..., LOAD, 3:])
         return field.cost_to_go(load, robot) + self.clearance_weight * clamp(self.clearance_m - gap, 0) + self.tip_weight * tilt
 
     def success(self, bodies: Bodies, goal: Array, margin_m: float = 0.0) -> Array:
         """(...) bool: the load's centre lies within the goal radius, by at least `margin_m`."""
-        xp = namespace(bodies.pose)
-        return xp.linalg.vector_norm(bodies.pose[..., LOAD, :2] - goal[..., :2], axis=-1) < self.goal_radius_m - margin_m
+        (x, y), (goal_x, goal_y) = coordinates(bodies.pose[..., LOAD, :2]), coordinates(goal)
+        return namespace(x).hypot(x - goal_x, y - goal_y) < self.goal_radius_m - margin_m
 
     def violations(self, bodies: Bodies, hits: Sequence[Hit], inside: bool) -> dict[str, bool]:
         """What went wrong in one state: hard contact with static boxes, a tipped load, the robot outside the hall."""
-        movers = 1 + int((bodies.dynamic[1:]).sum())
-        hard = [hit for hit in hits if hit.second >= movers and hit.force_n > self.hit_force_n]
+        hard = [hit for hit in hits if hit.static and hit.force_n > self.hit_force_n]
         return {
             "robot_hit": any(hit.first == ROBOT for hit in hard),
             "load_hit": any(hit.first >= LOAD for hit in hard),

@@ -36,6 +36,7 @@ class Hit:
 
     first: int
     second: int
+    static: bool  # whether the second one is
     force_n: float
 
 
@@ -129,12 +130,13 @@ class World:
     def hits(self) -> list[Hit]:
         """Contacts of the movers now, the floor left out, with the normal force of each pair [N]."""
         forces: dict[tuple[int, int], float] = {}
-        for index, body in enumerate([self._robot.body, *self._loads]):
-            for contact in pybullet.getContactPoints(body, physicsClientId=self._client):
-                other = self._index.get(contact[2] if contact[1] == body else contact[1])
-                if other is not None and other > index:
-                    forces[index, other] = forces.get((index, other), 0.0) + contact[9]
-        return [Hit(first, second, force) for (first, second), force in forces.items()]
+        for contact in pybullet.getContactPoints(physicsClientId=self._client):
+            one, other = self._index.get(contact[1]), self._index.get(contact[2])
+            if one is not None and other is not None:
+                pair = (one, other) if one < other else (other, one)
+                forces[pair] = forces.get(pair, 0.0) + contact[9]
+        movers = 1 + len(self._loads)
+        return [Hit(first, second, second >= movers, force) for (first, second), force in forces.items()]
 
     def save(self) -> int:
         """Remember this state; give the number back to `restore`, then `forget` it."""

@@ -44,9 +44,7 @@ def test_behind_the_load_is_better_than_beside_and_beside_better_than_in_front(x
     assume(np.linalg.norm(way) > 0.5)
     way /= np.linalg.norm(way)
     here = field(EMPTY)
-    behind, beside, front = (
-        here.cost_to_go(load, load + float(here.contact_m) * side) for side in (-way, way[::-1] * (-1, 1), way)
-    )
+    behind, beside, front = (here.cost_to_go(load, load + here.contact_m * side) for side in (-way, way[::-1] * (-1, 1), way))
     assert behind < beside < front
     assert np.linalg.norm(goal - load) - 0.2 < behind
 
@@ -54,7 +52,7 @@ def test_behind_the_load_is_better_than_beside_and_beside_better_than_in_front(x
 @given(st.floats(1.0, 2.0), st.floats(0.2, 0.8), st.floats(2, 4))
 def test_pushing_on_costs_less_and_less(start: float, step: float, y: float) -> None:
     here = field(replace(EMPTY, goal=Point(5, 3)))
-    behind = np.array([float(here.contact_m), 0])
+    behind = np.array([here.contact_m, 0])
     costs = [here.cost_to_go(load, load - behind) for load in (np.array([start + i * step, y]) for i in range(3))]
     assert costs[0] > costs[1] > costs[2]
 
@@ -113,7 +111,7 @@ def test_batches_of_any_shape_give_the_values_of_single_points() -> None:
 def test_a_load_flush_against_a_wall_is_far_from_everything_behind_it(flush: tuple[float, float], robot: tuple[int, int]) -> None:
     here = field(replace(EMPTY, goal=Point(3, 3)))
     load, way = np.array(flush), np.array([3.0, 3.0]) - flush
-    contact = float(here.contact_m)
+    contact = here.contact_m
     at_wall = here.cost_to_go(load, load + contact * np.array(robot))
     open_load = np.array([3.0, 3.0]) - 0.55 * way  # the same side, and room behind
     in_open = here.cost_to_go(open_load, open_load + contact * np.array(robot))

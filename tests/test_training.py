@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from experiments.config import ModelPlan
-from experiments.pipeline import train_on
+from experiments.trainings import train_on
 from sim.dataset import Dataset
 from sim.errors import BadFile, GroundError
 from worldmodels.model import LearnedModel, models

@@ -42,6 +42,7 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
 
     name: str
     reach_m: float = 2.6  # static boxes farther than this from every mover do not matter within a plan
+    compiled: bool = False  # whether rollouts may run compiled, where the model can
 
     @abstractmethod
     def step(self, state: PlanarState, action: Tensor) -> PlanarState:

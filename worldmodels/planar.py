@@ -60,6 +60,25 @@ class PlanarState:
         )
 
 
+def still(movers: int, boxes: int) -> PlanarState:
+    """Some state of one scene, where only its sizes matter."""
+    zero, one = torch.zeros(1, movers), torch.ones(1, movers, dtype=torch.complex64)
+    around = Surroundings(
+        core=torch.zeros(1, movers, 2),
+        rounding=zero,
+        kind=torch.zeros(1, movers, KINDS),
+        present=torch.ones(1, movers),
+        height=zero,
+        half_extents=torch.zeros(1, movers, 3),
+        static_centre=torch.zeros(1, boxes, dtype=torch.complex64),
+        static_heading=torch.ones(1, boxes, dtype=torch.complex64),
+        static_half=torch.zeros(1, boxes, 2),
+        static_present=torch.ones(1, boxes),
+        limits=torch.ones(1, 2),
+    )
+    return PlanarState(0 * one, one, 0 * one, zero, around)
+
+
 def surroundings_of(parts: Mapping[str, np.ndarray], movers: np.ndarray, statics: np.ndarray) -> Surroundings:
     """From batched observation arrays (E, N, ...) and index arrays into N."""
 

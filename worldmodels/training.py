@@ -17,6 +17,7 @@ from torch import Tensor
 from sim.errors import BadFile, GroundError
 from sim.files import in_use, read_json, write_atomic, write_json
 from worldmodels.model import LearnedModel, models
+from worldmodels.muon import Muon
 from worldmodels.windows import Batch, Windows
 
 FORMAT = 1
@@ -31,10 +32,10 @@ class TrainConfig:
     updates: int = 6000
     batch: int = 256
     lengths: tuple[int, ...] = (4, 8, 8, 12)
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     seed: int = 0
     check_every: int = 250
-    threads: int = 2
+    threads: int = 1
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -98,7 +99,7 @@ class _Run:
         self.model, self.windows, self.config, self.path, self.facts = model, windows, config, path, facts
         self.update, self.best, self.seconds = 0, math.inf, 0.0
         model.prepare(windows)
-        self.optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=1e-4, fused=True)
+        self.optimizer = Muon(model.parameters(), config.learning_rate)
         rows = validation.starts(VALIDATION_STEPS)[0]
         chosen = np.random.default_rng(1).choice(rows, min(VALIDATION_WINDOWS, len(rows)), replace=False)
         self.validation = validation.take(np.sort(chosen), VALIDATION_STEPS)

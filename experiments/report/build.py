@@ -92,7 +92,7 @@ def _name(row: dict[str, Any]) -> str:
 def _facts(path: Path) -> list[tuple[str, str]]:
     config = read_json(path / "config.json")
     versions = read_json(path / "versions.json") if (path / "versions.json").exists() else {}
-    ledger = read_json(path / "ledger.json") if (path / "ledger.json").exists() else {}
+    ledger = {file.stem: float(read_json(file)) for file in sorted((path / "ledger").glob("*.json"))}
     facts = [("run", str(config.get("name"))), ("seed", str(config.get("seed")))]
     facts += [(name, str(value)) for name, value in versions.items()]
     return facts + [(f"{name}, CPU-seconds", f"{value:.0f}") for name, value in ledger.items()]

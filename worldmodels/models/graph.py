@@ -5,18 +5,23 @@ Each mover hears static boxes through the closest point on them and other movers
 messages are summed, so the number of bodies does not matter, and nothing sees where the origin is. Trained over several steps.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sim.errors import GroundError
+from sim.policy import EpisodeStart
+from worldmodels.compiled import Compiled
 from worldmodels.model import LearnedModel, models
-from worldmodels.planar import KINDS, PlanarState
+from worldmodels.planar import KINDS, PlanarState, still
+from worldmodels.vectors import gap, heading_of_angle, inverse, outside, turned
 
 DT_S = 0.1
+FRESH = torch.contiguous_format
 SPEED, GAP = 0.5, 0.1  # typical speed [m/s] and gap [m] where contact matters
 ERROR_SCALES = (0.02, 0.05, 0.1, 0.3)  # position [m], heading [rad], velocity [m/s], spin [rad/s] that count alike
 
@@ -32,14 +37,26 @@ class GraphConfig:
             raise GroundError(f"graph sizes must be positive, not {self}")
 
 
-@dataclass(frozen=True)
-class _Constant:
-    """What the network makes of the surroundings and of the actions, computed once for all steps of a rollout."""
+class _Scene(NamedTuple):
+    """What stays as it is through all steps of a rollout. E is the batch, or 1 for one scene imagined many times."""
 
-    node: Tensor  # (B, H, M, hidden)
-    pair: Tensor  # (E, M, M, 2 * edge)
+    core: Tensor  # (E, M, 2) half extents of each mover's box [m]
+    rounding: Tensor  # (E, M) radius around the box [m]
+    pair: Tensor  # (E, M, M, 2 * edge) what each mover's shape means to each other
     pair_present: Tensor  # (E, M, M), zero on the diagonal
-    to_static: Tensor  # (E, 1, S) complex, conjugate headings of the boxes
+    static_centre: Tensor  # (E, S, 2) [m]
+    static_heading: Tensor  # (E, S, 2)
+    static_half: Tensor  # (E, S, 2) [m]
+    static_present: Tensor  # (E, S)
+
+
+class _Motion(NamedTuple):
+    """B scenes of M movers, as real pairs in the world frame."""
+
+    position: Tensor  # (B, M, 2) [m]
+    heading: Tensor  # (B, M, 2)
+    velocity: Tensor  # (B, M, 2) [m/s]
+    spin: Tensor  # (B, M) [rad/s]
 
 
 @models.add("graph")
@@ -62,87 +79,113 @@ class GraphModel(LearnedModel):
         self.second = nn.Linear(hidden + edge, hidden)
         self.head = nn.Linear(hidden, hidden)
         self.out = nn.Linear(hidden, 6)
+        self._advance_compiled = Compiled(self._advance)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
     def config(self) -> dict[str, Any]:
         return asdict(self.sizes)
 
+    def start_episode(self, start: EpisodeStart) -> None:
+        """Compile now for as many bodies as there are, not within the first decision."""
+        if self.compiled:
+            self.rollout(still(1 + len(start.layout.loads), 4), torch.zeros(2, 2, 2))
+
     def imagine(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
-        constant = self._constant(state, actions)
+        scene, nodes = self._scene(state), self._nodes(state, actions).unbind(1)
+        position, heading, velocity = (torch.view_as_real(part) for part in (state.position, state.heading, state.velocity))
+        motion = _Motion(position, heading, velocity, state.spin)
+        advance: Callable[..., _Motion] = self._advance
+        if self.compiled and len(scene.core) == 1:
+            advance, (motion, scene) = self._advance_compiled, _of_any_size(motion, scene, nodes[0])
         states = []
-        for t in range(actions.shape[1]):
-            state = self._advance(state, constant, constant.node[:, t])
-            states.append(state)
+        for node in nodes:
+            motion = advance(motion, scene, node)
+            position, heading, velocity = (torch.view_as_complex(part) for part in motion[:3])
+            states.append(PlanarState(position, heading, velocity, motion.spin, state.around))
         return states
 
     def step(self, state: PlanarState, action: Tensor) -> PlanarState:
         return self.imagine(state, action[:, None])[0]
 
-    def _constant(self, state: PlanarState, actions: Tensor) -> _Constant:
-        around, movers = state.around, state.spin.shape[1]
-        bodies = torch.cat([around.core, around.rounding[..., None], around.kind], -1)  # (E, M, body)
-        command = F.pad((actions * around.limits[:, None])[:, :, None], (0, 0, 0, movers - 1))  # (B, H, M, 2), the robot's row
-        told = torch.cat([bodies[:, None].expand(*command.shape[:2], -1, -1), command], -1)
+    def _bodies(self, state: PlanarState) -> Tensor:
+        """(E, M, 3 + KINDS): what each mover is."""
+        around = state.around
+        return torch.cat([around.core, around.rounding[..., None], around.kind], -1)
+
+    def _nodes(self, state: PlanarState, actions: Tensor) -> Tensor:
+        """(B, H, M, hidden): what each mover is and, the robot, is told to do."""
+        movers, bodies = state.spin.shape[1], self._bodies(state)
+        command = F.pad((actions * state.around.limits[:, None])[:, :, None], (0, 0, 0, movers - 1))  # the robot's row
+        return self.body(torch.cat([bodies[:, None].expand(*command.shape[:2], -1, -1), command], -1))
+
+    def _scene(self, state: PlanarState) -> _Scene:
+        around, movers, bodies = state.around, state.spin.shape[1], self._bodies(state)
         mine, theirs = bodies[:, :, None].expand(-1, -1, movers, -1), bodies[:, None].expand(-1, movers, -1, -1)
-        present = around.present[:, :, None] * around.present[:, None] * (1 - torch.eye(movers))
-        return _Constant(
-            node=self.body(told),
+        return _Scene(
+            core=around.core,
+            rounding=around.rounding,
             pair=self.pair_bodies(torch.cat([mine, theirs], -1)),
-            pair_present=present,
-            to_static=around.static_heading[:, None].conj().resolve_conj(),
+            pair_present=around.present[:, :, None] * around.present[:, None] * (1 - torch.eye(movers)),
+            static_centre=torch.view_as_real(around.static_centre),
+            static_heading=torch.view_as_real(around.static_heading),
+            static_half=around.static_half,
+            static_present=around.static_present,
         )
 
-    def _advance(self, state: PlanarState, constant: _Constant, node: Tensor) -> PlanarState:
+    def _advance(self, state: _Motion, scene: _Scene, node: Tensor) -> _Motion:
         """One step: two rounds of messages, then each body's change of motion in its own frame."""
-        inverse = state.heading.conj().resolve_conj()
-        own = state.velocity * inverse
-        moving = torch.cat([torch.view_as_real(own), state.spin[..., None]], -1)
-        node = node + self.motion(moving)
+        back = inverse(state.heading)
+        own = turned(state.velocity, back)
+        node = node + self.motion(torch.cat([own, state.spin[..., None]], -1))
         receive_static, receive, send = self.ends(F.relu(node)).chunk(3, -1)
-        pairs, near = self._pairs(state, constant, inverse)
+        pairs, near = self._pairs(state, scene, back)
         pair_first, pair_second = pairs.chunk(2, -1)
-        static = self._from_static(state, constant, inverse, receive_static)
+        static = self._from_static(state, scene, back, receive_static)
         heard = _messages(pair_first, receive, send, near)
         hidden = self.first(torch.cat([static, heard], -1)).add_(node).relu_()
         receive, send = self.second_ends(hidden).chunk(2, -1)
         heard = _messages(pair_second, receive, send, near)
         hidden = self.second(torch.cat([hidden, heard], -1)).relu_() + hidden
         out = self.out(self.head(hidden).relu_())
-        shift, kick = torch.view_as_complex(out[..., :4].unflatten(-1, (2, 2))).unbind(-1)
-        turn, twist = out[..., 4], out[..., 5]
-        return state.moved(DT_S * (own + SPEED * shift), DT_S * (state.spin + turn), own + SPEED * kick, state.spin + twist)
+        shift, kick, turn, twist = out[..., :2], out[..., 2:4], out[..., 4], out[..., 5]
+        moved = turned(torch.stack([DT_S * (own + SPEED * shift), own + SPEED * kick], -2), state.heading[..., None, :])
+        return _Motion(
+            position=state.position + moved[..., 0, :],
+            heading=turned(state.heading, heading_of_angle(DT_S * (state.spin + turn))),
+            velocity=moved[..., 1, :].contiguous(),
+            spin=state.spin + twist,
+        )
 
-    def _from_static(self, state: PlanarState, constant: _Constant, inverse: Tensor, receive: Tensor) -> Tensor:
+    def _from_static(self, state: _Motion, scene: _Scene, back: Tensor, receive: Tensor) -> Tensor:
         """(B, M, edge): what static boxes near each mover tell it, by the closest point on each."""
-        around = state.around
-        local = torch.view_as_real((state.position[..., None] - around.static_centre[:, None]) * constant.to_static)
-        half = around.static_half[:, None]
-        nearest = torch.view_as_complex(torch.clamp(local, -half, half) - local)
-        nearest = nearest * around.static_heading[:, None] * inverse[..., None]  # from the mover to the box, own frame
-        gap, normal = _gap(nearest, around.core[:, :, None], around.rounding[..., None])
-        near = self._nearness(gap) * around.static_present[:, None]
-        to_me = torch.view_as_real(_outside(nearest, around.core[:, :, None])) / GAP  # where a corner of theirs would touch
-        edges = self.static_edge(torch.cat([normal, _scaled(gap), to_me.clamp(-5, 5)], -1))
-        return (near[..., None, :] @ edges.add_(receive[:, :, None]).relu_()).squeeze(-2)
+        heading, half, core = scene.static_heading[:, None], scene.static_half[:, None], scene.core[:, :, None]
+        local = turned(state.position[:, :, None] - scene.static_centre[:, None], inverse(heading))
+        nearest = torch.clamp(local, -half, half) - local
+        nearest = turned(nearest, turned(heading, back[:, :, None]))  # from the mover to the box, own frame
+        length, normal = gap(nearest, core, scene.rounding[..., None])
+        near = self._nearness(length) * scene.static_present[:, None]
+        to_me = outside(nearest, core) / GAP  # where a corner of theirs would touch
+        edges = self.static_edge(torch.cat([normal, _scaled(length), to_me.clamp(-5, 5)], -1))
+        return (edges.add_(receive[:, :, None]).relu_() * near[..., None]).sum(2)
 
-    def _pairs(self, state: PlanarState, constant: _Constant, inverse: Tensor) -> tuple[Tensor, Tensor]:
+    def _pairs(self, state: _Motion, scene: _Scene, back: Tensor) -> tuple[Tensor, Tensor]:
         """Edges (B, M, M, 2 * edge) from every mover (dim 2) to every other (dim 1), and their weights (B, M, M)."""
-        around, inverse = state.around, inverse[..., None]
-        offset = (state.position[:, None] - state.position[..., None]) * inverse
-        turned = state.heading[:, None] * inverse
-        speed = (state.velocity[:, None] - state.velocity[..., None]) * inverse
-        core, rounding = around.core, around.rounding
-        back = turned.conj().resolve_conj()
-        to_them = -_outside(-offset * back, core[:, None]) * turned  # from my centre to their box
-        to_me = _outside(offset, core[:, :, None])  # from my box to their centre
-        ahead, _ = _gap(to_them, core[:, :, None], rounding[..., None])
-        behind, _ = _gap(to_me * back, core[:, None], rounding[:, None])
-        gap = torch.maximum(ahead - rounding[:, None], behind - rounding[..., None])
-        near = self._nearness(gap) * constant.pair_present
-        vectors = torch.view_as_real(torch.stack([offset, turned, speed, to_them, to_me], -1)).flatten(-2)
-        spin = state.spin[:, None, :, None].expand(-1, gap.shape[1], -1, -1)
-        return self.pair_edge(torch.cat([vectors, _scaled(gap), spin], -1)) + constant.pair, near
+        offset, speed = (values[:, None] - values[:, :, None] for values in (state.position, state.velocity))
+        back = back[:, :, None]
+        facing = turned(state.heading[:, None], back)
+        offset, speed = turned(offset, back), turned(speed, back)
+        core, rounding = scene.core, scene.rounding
+        away = inverse(facing)
+        to_them = -turned(outside(-turned(offset, away), core[:, None]), facing)  # from my centre to their box
+        to_me = outside(offset, core[:, :, None])  # from my box to their centre
+        ahead, _ = gap(to_them, core[:, :, None], rounding[..., None])
+        behind, _ = gap(turned(to_me, away), core[:, None], rounding[:, None])
+        length = torch.maximum(ahead - rounding[:, None], behind - rounding[..., None])
+        near = self._nearness(length) * scene.pair_present
+        spin = state.spin[:, None, :, None].expand(-1, length.shape[1], -1, -1)
+        features = torch.cat([offset, facing, speed, to_them, to_me, _scaled(length), spin], -1)
+        return self.pair_edge(features) + scene.pair, near
 
     def _nearness(self, gap: Tensor) -> Tensor:
         return (1 - gap / self.sizes.cutoff_m).clamp(0, 1)
@@ -152,6 +195,19 @@ class GraphModel(LearnedModel):
         for predicted, true in zip(self.imagine(state, actions), targets, strict=True):
             total = total + step_error(predicted, true)
         return total / len(targets)
+
+
+def _of_any_size(motion: _Motion, scene: _Scene, node: Tensor) -> tuple[_Motion, _Scene]:
+    """Tell the compiler that the numbers of candidates and boxes change. What would be compiled anew is avoided: fewer than two
+    boxes, and a first state whose memory differs from that of later ones."""
+    missing = max(0, 2 - scene.static_present.shape[1])
+    boxes = [F.pad(values, (0,) * (2 * values.ndim - 3) + (missing,)).clone(memory_format=FRESH) for values in scene[-4:]]
+    motion, scene = _Motion(*(values.clone() for values in motion)), _Scene(*scene[:-4], *boxes)
+    for values in (*motion, node):
+        torch._dynamo.maybe_mark_dynamic(values, 0)
+    for values in boxes:
+        torch._dynamo.maybe_mark_dynamic(values, 1)
+    return motion, scene
 
 
 def step_error(predicted: PlanarState, true: PlanarState) -> Tensor:
@@ -170,19 +226,6 @@ def step_error(predicted: PlanarState, true: PlanarState) -> Tensor:
     )
     present = true.around.present
     return (error * present).sum() / present.expand_as(error).sum()
-
-
-def _outside(point: Tensor, half: Tensor) -> Tensor:
-    """From a box about the origin to a point, complex; zero inside."""
-    xy = torch.view_as_real(point)
-    return torch.view_as_complex(xy - torch.clamp(xy, -half, half))
-
-
-def _gap(reach: Tensor, core: Tensor, rounding: Tensor) -> tuple[Tensor, Tensor]:
-    """Length of a vector beyond a rounded box's own extent along it [m], and its direction (..., 2)."""
-    distance = reach.abs()
-    normal = torch.view_as_real(reach) / distance.clamp(min=1e-4)[..., None]
-    return distance - (normal.abs() * core).sum(-1) - rounding, normal
 
 
 def _scaled(gap: Tensor) -> Tensor:

@@ -1,0 +1,154 @@
+"""Everything that is trained: world models and SB3 agents, side by side in worker processes, each on one thread."""
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from agents.baselines import BaselineConfig, train_baseline
+from experiments.config import ModelPlan
+from sim.dataset import Dataset
+from sim.errors import GroundError
+from sim.files import read_json, write_json
+from sim.workers import finished
+from worldmodels.model import models
+from worldmodels.training import Check, train
+from worldmodels.windows import Windows
+
+Report = Callable[..., None]  # done, total, and maybe a Check
+
+
+@dataclass(frozen=True)
+class ModelTraining:
+    plan: ModelPlan
+    data: tuple[Path, ...]
+    validation: Path
+    path: Path
+
+    def __call__(self, report: Report) -> None:
+        data = [Dataset.open(path) for path in self.data]
+        train_on(self.plan, data, Dataset.open(self.validation), self.path, progress=report)
+
+
+@dataclass(frozen=True)
+class AgentTraining:
+    config: BaselineConfig
+    path: Path
+
+    def __call__(self, report: Report) -> None:
+        train_baseline(self.config, self.path, report)
+
+
+Training = ModelTraining | AgentTraining  # as data that a worker process can be given
+
+
+def train_on(
+    plan: ModelPlan, data: list[Dataset], validation: Dataset, path: Path, resume: bool = True, progress: Report = lambda *_: None
+) -> None:
+    """Train one model on datasets of the training split."""
+    for dataset in data:
+        if dataset.manifest["split"] != "train":
+            raise GroundError(
+                f"{dataset.path} was collected in the split '{dataset.manifest['split']}': models train on 'train' alone"
+            )
+        if dataset.scene != data[0].scene:
+            raise GroundError(f"{dataset.path} is of scene '{dataset.scene}', not '{data[0].scene}'")
+    torch.manual_seed(plan.train.seed)
+    facts = {"scene": data[0].scene, "data": [dataset.digest for dataset in data]}
+    windows = Windows(episode for dataset in data for episode in dataset.episodes())
+    train(models[plan.name](), windows, Windows(validation.episodes()), plan.train, path, facts, resume, progress)
+
+
+def train_all(trainings: Sequence[Training], ledger: Path, workers: int, console: Console) -> None:
+    """Each training in a worker of its own, with a progress bar; what one costs is added to its file in `ledger`."""
+    with bars(console) as add, multiprocessing.get_context("spawn").Manager() as manager:
+        reports = [add(f"train {training.path.name}") for training in trainings]
+        queue = manager.Queue()
+        listener = threading.Thread(target=_listen, args=(queue, reports), daemon=True)
+        listener.start()
+        jobs = [
+            (training, ledger / f"train {training.path.name}.json", queue, number) for number, training in enumerate(trainings)
+        ]
+        for _ in finished(_train, jobs, workers):
+            pass
+        queue.put(None)
+        listener.join()
+
+
+def _listen(queue: Any, reports: list[Report]) -> None:
+    while (message := queue.get()) is not None:
+        number, arguments = message
+        reports[number](*arguments)
+
+
+def _train(training: Training, ledger: Path, queue: Any, number: int) -> None:
+    told = 0.0
+
+    def report(done: int, total: int, check: Check | None = None) -> None:
+        nonlocal told
+        if check is not None or done >= total or time.monotonic() - told > 0.25:
+            told = time.monotonic()
+            queue.put((number, (done, total, check)))
+
+    with cost(ledger, time.process_time):
+        training(report)
+
+
+@contextmanager
+def cost(file: Path, cpu_s: Callable[[], float]) -> Iterator[None]:
+    """Adds the CPU-seconds that pass within to what the file holds."""
+    before = cpu_s()
+    try:
+        yield
+    finally:
+        write_json(file, round(spent(file) + cpu_s() - before, 2))
+
+
+def spent(file: Path) -> float:
+    return float(read_json(file)) if file.exists() else 0.0
+
+
+def costs(ledger: Path) -> dict[str, float]:
+    """CPU-seconds of each step so far."""
+    return {file.stem: spent(file) for file in sorted(ledger.glob("*.json"))}
+
+
+@contextmanager
+def bars(console: Console) -> Iterator[Callable[[str], Report]]:
+    """Progress bars, added by title; where there is no terminal, lines at the end."""
+    columns = (
+        TextColumn("{task.description:<34}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, refresh_per_second=4) as progress:
+
+        def add(title: str) -> Report:
+            task = progress.add_task(title, total=None, note="")
+
+            def report(done: int, total: int, check: Check | None = None) -> None:
+                progress.update(task, completed=done, total=total)
+                if check is not None:
+                    progress.update(task, note=f"loss {check.loss:.3f}, load error after 2 s {check.validation_mm:.0f} mm")
+
+            return report
+
+        yield add
+
+
+@contextmanager
+def bar(console: Console, title: str) -> Iterator[Report]:
+    """One progress bar."""
+    with bars(console) as add:
+        yield add(title)

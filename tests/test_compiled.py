@@ -1,0 +1,50 @@
+"""Compilation changes how fast a model imagines, and nothing else."""
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+
+from sim.policy import EpisodeStart
+from sim.scenes import scenes
+from tests.test_models import SCENE, made, observation_of
+from worldmodels.compiled import Compiled
+from worldmodels.planar import still
+
+
+def test_compiled_rollouts_are_those_of_the_model_for_any_number_of_candidates_and_boxes() -> None:
+    model = made("graph")
+    layout = scenes[SCENE].draw("test", 0)
+    variation = scenes[SCENE].variations_of("test").base
+    torch._dynamo.reset()
+    compiled = torch._dynamo.utils.counters["stats"]
+    before = compiled["unique_graphs"]
+    model.compiled = True
+    model.start_episode(EpisodeStart(0, layout, variation))
+    assert compiled["unique_graphs"] == before + 1
+    for boxes, candidates in ((6, 5), (3, 12), (1, 2), (0, 7)):
+        state = model.begin(observation_of(1)) if boxes == 6 else still(2, boxes)
+        actions = 2 * torch.rand(candidates, 4, 2, generator=torch.Generator().manual_seed(boxes)) - 1
+        model.compiled = True
+        fast = model.rollout(state, actions)
+        model.compiled = False
+        slow = model.rollout(state, actions)
+        torch.testing.assert_close(fast.pose, slow.pose, atol=1e-5, rtol=0)
+        torch.testing.assert_close(fast.twist, slow.twist, atol=1e-4, rtol=0)
+    assert compiled["unique_graphs"] == before + 1, "another size was compiled anew"
+
+
+def test_where_compilation_fails_the_function_itself_runs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*arguments: Any, **options: Any) -> Any:
+        raise RuntimeError("no C++ compiler found\nand a long story")
+
+    monkeypatch.setattr(torch, "compile", lambda function: broken)
+    double = Compiled(lambda values: 2 * values)
+    with caplog.at_level(logging.WARNING):
+        assert [double(torch.tensor(number)).item() for number in (1.0, 2.0)] == [2.0, 4.0]
+    assert [record.getMessage() for record in caplog.records] == [
+        "the model's step was not compiled and runs as it is (no C++ compiler found)"
+    ]
