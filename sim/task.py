@@ -18,6 +18,8 @@ class PushTask:
     hit_force_n: float = 50.0
     clearance_m: float = 0.05  # the robot should keep this far from static boxes
     clearance_weight: float = 10.0
+    touch_m: float = 0.02  # nearer than this it is about to hit them: as bad as being `touch_weight` metres farther from done
+    touch_weight: float = 2.0
     tip_weight: float = 5.0
 
     def cost(self, bodies: Bodies, action: Array, goal: Array, field: GeodesicField) -> Array:
@@ -29,7 +31,8 @@ class PushTask:
         (radius,) = coordinates(bodies.half_extents[..., ROBOT, :1])
         gap = field.clearance_at(robot) - radius
         tilt = 1 - tilt_of(bodies.pose[..., LOAD, 3:])
-        return field.cost_to_go(load, robot) + self.clearance_weight * clamp(self.clearance_m - gap, 0) + self.tip_weight * tilt
+        close = self.clearance_weight * clamp(self.clearance_m - gap, 0) + self.touch_weight * clamp(1 - gap / self.touch_m, 0, 1)
+        return field.cost_to_go(load, robot) + close + self.tip_weight * tilt
 
     def success(self, bodies: Bodies, goal: Array, margin_m: float = 0.0) -> Array:
         """(...) bool: the load's centre lies within the goal radius, by at least `margin_m`."""

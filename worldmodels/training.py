@@ -32,7 +32,7 @@ class TrainConfig:
     updates: int = 6000
     batch: int = 256
     lengths: tuple[int, ...] = (4, 8, 8, 12)
-    learning_rate: float = 3e-3
+    learning_rate: float = 8e-3
     seed: int = 0
     check_every: int = 250
     threads: int = 1

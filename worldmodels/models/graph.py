@@ -23,7 +23,7 @@ from worldmodels.vectors import gap, heading_of_angle, inverse, outside, turned
 DT_S = 0.1
 FRESH = torch.contiguous_format
 SPEED, GAP = 0.5, 0.1  # typical speed [m/s] and gap [m] where contact matters
-ERROR_SCALES = (0.02, 0.05, 0.1, 0.3)  # position [m], heading [rad], velocity [m/s], spin [rad/s] that count alike
+ERROR_SCALES = (0.01, 0.025, 0.05, 0.15)  # position [m], heading [rad], velocity [m/s], spin [rad/s] that count alike
 
 
 @dataclass(frozen=True)
