@@ -1,13 +1,10 @@
 """Everything that is trained: world models and SB3 agents, side by side in worker processes, each on one thread."""
 
-import multiprocessing
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -18,7 +15,7 @@ from experiments.config import ModelPlan
 from sim.dataset import Dataset
 from sim.errors import GroundError
 from sim.files import read_json, write_json
-from sim.workers import finished
+from sim.workers import finished, tell
 from worldmodels.model import models
 from worldmodels.training import Check, train
 from worldmodels.windows import Windows
@@ -69,34 +66,21 @@ def train_on(
 
 def train_all(trainings: Sequence[Training], ledger: Path, workers: int, console: Console) -> None:
     """Each training in a worker of its own, with a progress bar; what one costs is added to its file in `ledger`."""
-    with bars(console) as add, multiprocessing.get_context("spawn").Manager() as manager:
+    with bars(console) as add:
         reports = [add(f"train {training.path.name}") for training in trainings]
-        queue = manager.Queue()
-        listener = threading.Thread(target=_listen, args=(queue, reports), daemon=True)
-        listener.start()
-        jobs = [
-            (training, ledger / f"train {training.path.name}.json", queue, number) for number, training in enumerate(trainings)
-        ]
-        for _ in finished(_train, jobs, workers):
+        jobs = [(training, ledger / f"train {training.path.name}.json", number) for number, training in enumerate(trainings)]
+        for _ in finished(_train, jobs, workers, lambda message: reports[message[0]](*message[1:])):
             pass
-        queue.put(None)
-        listener.join()
 
 
-def _listen(queue: Any, reports: list[Report]) -> None:
-    while (message := queue.get()) is not None:
-        number, arguments = message
-        reports[number](*arguments)
-
-
-def _train(training: Training, ledger: Path, queue: Any, number: int) -> None:
+def _train(training: Training, ledger: Path, number: int) -> None:
     told = 0.0
 
     def report(done: int, total: int, check: Check | None = None) -> None:
         nonlocal told
         if check is not None or done >= total or time.monotonic() - told > 0.25:
             told = time.monotonic()
-            queue.put((number, (done, total, check)))
+            tell((number, done, total, check))
 
     with cost(ledger, time.process_time):
         training(report)

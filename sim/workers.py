@@ -2,23 +2,43 @@
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-def finished(function: Callable[..., T], jobs: Sequence[tuple[Any, ...]], workers: int) -> Iterator[T]:
-    """What `function(*job)` gives, as the jobs finish; a single job, or a single worker, runs in this process."""
+Hear = Callable[[Any], None]
+_hear: Hear = lambda message: None  # noqa: E731
+
+
+def tell(message: Any) -> None:
+    """Said by a job to the `hear` of whoever runs it."""
+    _hear(message)
+
+
+def finished(
+    function: Callable[..., T], jobs: Sequence[tuple[Any, ...]], workers: int, hear: Hear = lambda message: None
+) -> Iterator[T]:
+    """What `function(*job)` gives, as the jobs finish; a single job, or a single worker, runs in this process.
+
+    hear: called with what jobs `tell`, in another thread where there are workers.
+    """
     workers = min(workers, len(jobs))
     if workers <= 1:
-        for job in jobs:
-            yield function(*job)
+        with _hearing(hear):
+            for job in jobs:
+                yield function(*job)
         return
-    with worker_pool(workers) as pool:
+    queue = multiprocessing.get_context("spawn").Queue()
+    listener = threading.Thread(target=_listen, args=(queue, hear), daemon=True)
+    listener.start()
+    with worker_pool(workers, queue) as pool:
         futures: list[Future[T]] = []
         try:
             with _uninterrupted():  # half-started workers could not be stopped
@@ -31,15 +51,46 @@ def finished(function: Callable[..., T], jobs: Sequence[tuple[Any, ...]], worker
             for process in pool._processes.values():  # a job half done is not worth waiting for
                 process.terminate()
             raise
+    queue.put(None)
+    listener.join()
 
 
-def worker_pool(workers: int) -> ProcessPoolExecutor:
-    """Fresh processes: nothing of this one's state is in them."""
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_quiet)
+def worker_pool(workers: int, queue: Any = None) -> ProcessPoolExecutor:
+    """Fresh processes: nothing of this one's state is in them, and they end when it does."""
+    return ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker, initargs=(queue,)
+    )
 
 
-def _quiet() -> None:
+def _begin_worker(queue: Any) -> None:
+    global _hear
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if queue is not None:
+        _hear = queue.put
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot stop its workers; one that trains on alone would hold its directory for long."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _listen(queue: Any, hear: Hear) -> None:
+    while (message := queue.get()) is not None:
+        hear(message)
+
+
+@contextlib.contextmanager
+def _hearing(hear: Hear) -> Iterator[None]:
+    global _hear
+    before, _hear = _hear, hear
+    try:
+        yield
+    finally:
+        _hear = before
 
 
 @contextlib.contextmanager

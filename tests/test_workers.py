@@ -1,0 +1,60 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sim.workers import finished, tell
+
+ORPHANS = """
+import os, time
+from sim.workers import finished
+
+def work(number):
+    open(f"{number}", "w").write(str(os.getpid()))
+    time.sleep(600)
+
+if __name__ == "__main__":
+    list(finished(work, [(0,), (1,)], 2))
+"""
+
+
+def half(number: int) -> int:
+    tell(("halving", number))
+    return number // 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_back_and_what_jobs_tell_is_heard(workers: int) -> None:
+    heard: list[tuple[str, int]] = []
+    assert sorted(finished(half, [(number,) for number in range(6)], workers, heard.append)) == [0, 0, 1, 1, 2, 2]
+    assert sorted(heard) == [("halving", number) for number in range(6)]
+
+
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    script = tmp_path / "work.py"
+    script.write_text(ORPHANS)
+    parent = subprocess.Popen([sys.executable, str(script)], cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    files = [tmp_path / "0", tmp_path / "1"]
+    until(lambda: all(file.exists() and file.read_text() for file in files))
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    until(lambda: not any(alive(int(file.read_text())) for file in files))
+
+
+def until(happened: object, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not happened():  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    """A zombie that nobody has waited for is dead."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
