@@ -132,12 +132,16 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         x, y = self.bodies.pose[ROBOT, :2].tolist()
         hall = self.layout.hall
         inside = hall.x < x < hall.x + hall.width and hall.y < y < hall.y + hall.depth
+        touching, force_n = False, 0.0
+        for hit in hits:
+            touching |= hit.first == ROBOT and not hit.static
+            force_n = max(force_n, hit.force_n if hit.static else 0.0)
         return cost, {
             "cost": cost,
             "success": bool(task.success(self.bodies, goal)),
             "violations": task.violations(self.bodies, hits, inside),
-            "static_force_n": max((hit.force_n for hit in hits if hit.static), default=0.0),
-            "touching": any(hit.first == ROBOT and not hit.static for hit in hits),
+            "static_force_n": force_n,
+            "touching": touching,
         }
 
     def _observe(self) -> Observation:

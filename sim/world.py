@@ -145,6 +145,7 @@ class World:
     def restore(self, snapshot: int) -> None:
         """Go back to a saved state. Close, not bit-exact once bodies touch: for imagining, not for reproducing."""
         pybullet.restoreState(stateId=snapshot, physicsClientId=self._client)
+        self._robot.forget()
 
     def forget(self, snapshot: int) -> None:
         pybullet.removeState(snapshot, physicsClientId=self._client)

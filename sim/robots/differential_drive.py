@@ -7,6 +7,7 @@ import numpy as np
 
 from sim.bullet import pybullet
 
+Motion = tuple[tuple[float, float, float], tuple[float, float, float]]
 MOTOR_HZ = 40.0  # how often the drive's controller looks at its speed
 
 
@@ -57,6 +58,7 @@ class DifferentialDrive:
             physicsClientId=client,
         )
         none, origin, upright = [-1] * 4, [[0, 0, 0]] * 4, [[0, 0, 0, 1]] * 4
+        self._motion: Motion | None = None
         kinds = [pybullet.JOINT_PRISMATIC, pybullet.JOINT_PRISMATIC, pybullet.JOINT_REVOLUTE, pybullet.JOINT_FIXED]
         self._client = client
         self.body = pybullet.createMultiBody(
@@ -90,11 +92,18 @@ class DifferentialDrive:
         yaw = 2 * math.atan2(pose[5], pose[6])
         for joint, (position, speed) in enumerate([(pose[0], twist[0]), (pose[1], twist[1]), (yaw, twist[5])]):
             pybullet.resetJointState(self.body, joint, float(position), float(speed), physicsClientId=self._client)
+        self.forget()
 
-    def motion(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-        """((x, y, yaw), (vx, vy, yaw rate)), world frame."""
-        x, y, yaw = pybullet.getJointStates(self.body, (0, 1, 2), physicsClientId=self._client)
-        return (x[0], y[0], yaw[0]), (x[1], y[1], yaw[1])
+    def motion(self) -> Motion:
+        """((x, y, yaw), (vx, vy, yaw rate)), world frame; read once between two commands."""
+        if self._motion is None:
+            x, y, yaw = pybullet.getJointStates(self.body, (0, 1, 2), self._client)
+            self._motion = (x[0], y[0], yaw[0]), (x[1], y[1], yaw[1])
+        return self._motion
+
+    def forget(self) -> None:
+        """The base was moved by other means than its motors."""
+        self._motion = None
 
     def drive(self, forward: float, turn: float) -> None:
         """One tick of the drive's controller towards a forward and a turning speed, both in [-1, 1]."""
@@ -114,6 +123,7 @@ class DifferentialDrive:
 
     def command(self, velocity: tuple[float, float, float]) -> None:
         """Set the motors, until the next command."""
+        self._motion = None
         pybullet.setJointMotorControlArray(
             self.body,
             (0, 1, 2),
