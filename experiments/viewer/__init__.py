@@ -1,0 +1,1 @@
+"""Scenes in 3-D in the browser: how things look, and what a page shows of an episode."""

@@ -1,0 +1,139 @@
+"""How bodies look: meshes that a person from a warehouse recognises, and the floor's picture.
+
+Meshes are in the frame of the body, z up, no larger than its box (the robot's wheels aside, which reach the floor). Each vertex
+has a colour, so that one body is one node of the page.
+"""
+
+import numpy as np
+import trimesh
+from trimesh.creation import box as _box
+from trimesh.creation import cylinder as _cylinder
+from trimesh.transformations import rotation_matrix
+
+from sim.layout import Layout
+from sim.task import PushTask
+
+Colour = tuple[int, int, int]
+CHASSIS, DECK, RUBBER, LIDAR, SIGNAL = (38, 46, 58), (24, 78, 190), (24, 24, 27), (15, 15, 18), (250, 204, 21)
+POST, BEAM, BOARD, STOP = (42, 77, 135), (226, 104, 24), (202, 190, 168), (250, 204, 21)
+CARTONS: tuple[Colour, ...] = ((193, 154, 107), (181, 140, 92), (205, 170, 125), (168, 128, 84))
+TOTE, OTHER_TOTE, TOTE_RIM = (217, 119, 6), (110, 133, 158), 0.85
+WALL, WALL_FOOT = (226, 229, 233), (120, 128, 138)
+FLOOR, JOINT, LANE, BAY = (212, 216, 219), (198, 202, 206), (234, 179, 8), (22, 163, 74)
+PIXELS_PER_M = 60
+
+
+def robot(half_extents: np.ndarray) -> trimesh.Trimesh:
+    """An AMR: dark chassis on two wheels and castors, blue deck, lidar in front, an arrow that shows where it heads."""
+    radius, height = float(half_extents[0]), 2 * float(half_extents[2])
+    low = -height / 2
+    parts = [
+        _at(_cylinder(radius, 0.55 * height), CHASSIS, z=low + 0.425 * height),
+        _at(_cylinder(0.97 * radius, 0.12 * height), SIGNAL, z=low + 0.6 * height),
+        _at(_cylinder(0.93 * radius, 0.28 * height), DECK, z=low + 0.8 * height),
+        _at(_cylinder(0.16 * radius, 0.2 * height), LIDAR, x=0.72 * radius, z=height / 2 - 0.1 * radius),
+        _at(_box((0.7 * radius, 0.14 * radius, 0.02)), (245, 245, 245), x=0.1 * radius, z=low + 0.95 * height),
+    ]
+    for side in (-1, 1):
+        wheel = _cylinder(0.28 * height, 0.16 * radius, transform=rotation_matrix(np.pi / 2, (1, 0, 0)))
+        parts.append(_at(wheel, RUBBER, y=side * 0.88 * radius, z=low + 0.16 * height))  # on the floor, below the chassis
+        head = _box((0.34 * radius, 0.12 * radius, 0.02), transform=rotation_matrix(side * -0.7, (0, 0, 1)))
+        parts.append(_at(head, (245, 245, 245), x=0.36 * radius, y=side * 0.1 * radius, z=low + 0.95 * height))
+    return _joined(parts)
+
+
+def tote(half_extents: np.ndarray, first: bool = True) -> trimesh.Trimesh:
+    """An open container with a rim, ribs and handles; the one to deliver is orange."""
+    width, depth, height = 2 * np.asarray(half_extents, float)
+    colour = TOTE if first else OTHER_TOTE
+    wall, low = 0.03, -height / 2
+    inner = tuple(int(0.72 * part) for part in colour)
+    parts = [_at(_box((width - 0.02, depth - 0.02, 0.02)), inner, z=low + 0.02)]
+    for side in (-1, 1):
+        parts += [
+            _at(_box((width - 0.03, wall, height - 0.04)), colour, y=side * (depth / 2 - wall), z=-0.01),
+            _at(_box((wall, depth - 0.03, height - 0.04)), colour, x=side * (width / 2 - wall), z=-0.01),
+            _at(_box((width, wall, 0.05)), inner, y=side * (depth / 2 - wall / 2), z=height / 2 - 0.025),
+            _at(_box((wall, depth, 0.05)), inner, x=side * (width / 2 - wall / 2), z=height / 2 - 0.025),
+            _at(_box((0.012, 0.35 * depth, 0.04)), RUBBER, x=side * (width / 2 - wall / 2 + 0.01), z=0.2 * height),
+        ]
+    parts.append(_at(_box((0.6 * width, 0.5 * depth, 0.5 * height)), CARTONS[0], z=-0.15 * height))
+    return _joined(parts)
+
+
+def rack(half_extents: np.ndarray, seed: int = 0) -> trimesh.Trimesh:
+    """A pallet rack: posts, two levels of beams and boards, cartons on them, a yellow guard at the foot."""
+    width, depth, height = 2 * np.asarray(half_extents, float)
+    rng, low = np.random.default_rng(seed), -height / 2
+    parts = []
+    for x in (-1, 1):
+        for y in (-1, 1):
+            post = (x * (width / 2 - 0.03), y * (depth / 2 - 0.03))
+            parts.append(_at(_box((0.06, 0.06, height)), POST, *post))
+            parts.append(_at(_box((0.062, 0.062, 0.12)), STOP, *post, z=low + 0.06))
+    levels = np.array([0.08, 0.48, 0.88]) * height
+    for level in levels:
+        for y in (-1, 1):
+            parts.append(_at(_box((width, 0.03, 0.07)), BEAM, y=y * (depth / 2 - 0.015), z=low + level))
+        parts.append(_at(_box((width - 0.04, depth - 0.06, 0.03)), BOARD, z=low + level + 0.03))
+    for level, room in zip(levels[:-1], np.diff(levels), strict=True):
+        along, across = max(1, int(width / 0.35)), max(1, int(depth / 0.4))
+        for column in range(along):
+            for row in range(across):
+                if rng.random() < 0.15:
+                    continue
+                size = np.array([0.8 * width / along, 0.8 * depth / across, rng.uniform(0.45, 0.85) * (room - 0.1)])
+                at = ((column + 0.5) * width / along - width / 2, (row + 0.5) * depth / across - depth / 2)
+                parts.append(_at(_box(size), CARTONS[rng.integers(len(CARTONS))], *at, z=low + level + 0.045 + size[2] / 2))
+    return _joined(parts)
+
+
+def wall(half_extents: np.ndarray) -> trimesh.Trimesh:
+    """Plain panels with a dark foot."""
+    size = 2 * np.asarray(half_extents, float)
+    foot = min(0.12, 0.2 * size[2])
+    return _joined(
+        [
+            _at(_box((size[0], size[1], size[2] - foot)), WALL, z=foot / 2),
+            _at(_box((size[0], size[1], foot)), WALL_FOOT, z=foot / 2 - size[2] / 2),
+        ]
+    )
+
+
+def floor(layout: Layout) -> np.ndarray:
+    """Picture (rows, columns, 3) uint8 of the hall's floor: slabs, a lane along the walls, the hatched bay and its circle.
+
+    The first row is at the largest y.
+    """
+    hall = layout.hall
+    x = hall.x + (np.arange(round(hall.width * PIXELS_PER_M)) + 0.5) / PIXELS_PER_M
+    y = hall.y + hall.depth - (np.arange(round(hall.depth * PIXELS_PER_M)) + 0.5) / PIXELS_PER_M
+    x, y = np.meshgrid(x, y)
+    picture = np.empty((*x.shape, 3), np.uint8)
+    picture[:] = FLOOR
+    picture[(np.mod(x - hall.x, 2) < 0.02) | (np.mod(y - hall.y, 2) < 0.02)] = JOINT
+    edge = np.minimum.reduce([x - hall.x, hall.x + hall.width - x, y - hall.y, hall.y + hall.depth - y])
+    picture[(edge > 0.12) & (edge < 0.17)] = LANE
+    dx, dy = x - layout.goal.x, y - layout.goal.y
+    square = np.maximum(np.abs(dx), np.abs(dy))
+    bay = (square < 0.42) & (square > 0.36)
+    picture[bay & (np.mod(dx + dy, 0.16) < 0.08)] = LANE
+    picture[bay & (np.mod(dx + dy, 0.16) >= 0.08)] = (40, 40, 40)
+    distance, radius = np.hypot(dx, dy), PushTask.goal_radius_m
+    picture[distance < radius] = BAY
+    picture[(distance < 0.8 * radius) & (distance > 0.7 * radius)] = (240, 253, 244)
+    return picture
+
+
+def _at(mesh: trimesh.Trimesh, colour: Colour | tuple[int, ...], x: float = 0, y: float = 0, z: float = 0) -> trimesh.Trimesh:
+    """A part in its place, painted. Vertices are not shared between faces, so that edges stay sharp."""
+    mesh.apply_translation((x, y, z))
+    mesh.unmerge_vertices()
+    mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=np.array([*colour, 255], np.uint8))
+    return mesh
+
+
+def _joined(parts: list[trimesh.Trimesh]) -> trimesh.Trimesh:
+    whole = trimesh.util.concatenate(parts)
+    assert isinstance(whole, trimesh.Trimesh)
+    return whole
