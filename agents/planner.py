@@ -1,6 +1,7 @@
 """The one receding-horizon loop: warm start, propose, imagine, update, act; within a time budget."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,7 @@ class Planner:
     def __init__(self, objective: Objective, search: SearchMethod, budget_s: float | None = None) -> None:
         self.objective, self.search, self.budget_s = objective, search, budget_s
         self.last: Decision | None = None
+        self.watch: Callable[[Tensor, Imagined], None] | None = None  # is shown all candidates, and what they would do
         self._proposal: Proposal | None = None
         self._generator = torch.Generator()
 
@@ -68,6 +70,8 @@ class Planner:
             before = time.perf_counter()
             imagined = self.objective.evaluate(candidates)
             imagining += time.perf_counter() - before
+            if self.watch is not None:
+                self.watch(candidates, imagined)
             best = self._better(best, candidates, imagined)
             proposal = self.search.update(proposal, candidates, imagined.costs)
             done += 1

@@ -261,6 +261,41 @@ def report(run: File) -> None:
     CONSOLE.print(f"report: {build_report(run).resolve()}", soft_wrap=True)
 
 
+def view(
+    run: Annotated[Path | None, tyro.conf.Positional] = None,
+    scene: str = SCENE,
+    split: str = "test",
+    index: int = 0,
+    arm: str = "scripted",
+    layout: Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+) -> None:
+    """Watch a scene in the browser: live with any arm, or the recorded episodes of a run with what its planner thought.
+
+    Examples: ground view | ground view runs/demo | ground view runs/demo --arm graph+mppi --split shift-two-totes --index 3
+
+    Args:
+        run: a run directory; its arms and its episodes can be chosen on the page.
+        index: number of the space in its split.
+        layout: a space of your own instead.
+        host: listens on this machine alone unless told otherwise.
+        port: the first free one from here on.
+    """
+    from experiments.viewer.serve import serve
+    from sim.layout import Layout
+    from sim.scenes import scenes
+
+    config = _config_of(run) if run else None
+    name = config.scene if config else scene
+    if split not in scenes[name].splits:
+        raise UnknownName("split", split, scenes[name].splits)
+    own = Layout.load(layout) if layout else None
+    if own is not None and (faults := scenes[name].faults(own)):
+        raise BadLayout(str(layout), faults)
+    serve(name, config, run, own or scenes[name].draw(split, index), split, index, arm, host, port, CONSOLE)
+
+
 def layout_check(file: File, scene: str = SCENE) -> None:
     """Check a floor plan of your own; says what is wrong in one line per fault.
 
@@ -347,6 +382,7 @@ COMMANDS = {
     "evaluate": Command(evaluate),
     "compare": Command(compare),
     "report": Command(report),
+    "view": Command(view),
     "layout check": Command(layout_check),
     "layout draw": Command(layout_draw),
     "layout new": Command(layout_new),

@@ -143,13 +143,13 @@ class Steps:
             if self._config.oracle:
                 with bar(self._console, f"{split}: oracle") as progress:
                     evaluate(
-                        self._oracle(), trials[: self._config.oracle], self._path / "results" / "oracle", self._workers, progress
+                        self.oracle(), trials[: self._config.oracle], self._path / "results" / "oracle", self._workers, progress
                     )
 
     def evaluate_layout(self, layout: Layout, oracle: bool) -> list[dict[str, Any]]:
         """Every arm once in a space of the user's own."""
         trial = Trial(self._config.name, self._config.scene, f"own-{layout.id}", 0, self._config.seed, layout)
-        arms = [*self.arms(), self._oracle()] if oracle else self.arms()
+        arms = [*self.arms(), self.oracle()] if oracle else self.arms()
         rows = []
         for arm in arms:
             with bar(self._console, f"{layout.name or layout.id}: {arm.name}") as progress:
@@ -196,7 +196,7 @@ class Steps:
         config = self._config
         return PlannerSpec(config.scene, str(model), config.search, search, budget_s, config.compiled)
 
-    def _oracle(self) -> Arm:
+    def oracle(self) -> Arm:
         config = self._config
         return Arm(
             "oracle", PlannerSpec(config.scene, "simulator", config.search, config.oracle_planning), "simulator", config.search

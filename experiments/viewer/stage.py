@@ -17,7 +17,7 @@ class Stage:
     """One space under `root`. Several stages can stand side by side on a page, each at its `offset`."""
 
     def __init__(self, scene: viser.SceneApi, root: str = "/stage", offset: tuple[float, float] = (0.0, 0.0)) -> None:
-        self._scene, self._root = scene, root
+        self._scene, self.root = scene, root
         self._frame = scene.add_frame(root, show_axes=False, position=(*offset, 0.0))
         self.movers: list[viser.SceneNodeHandle] = []
 
@@ -30,7 +30,7 @@ class Stage:
                 ("walls", looks.wall(np.array(half))) if kind == Kind.WALL else ("racks", looks.rack(np.array(half), number))
             )
             self._scene.add_mesh_trimesh(
-                f"{self._root}/space/{name}/{number}",
+                f"{self.root}/space/{name}/{number}",
                 mesh,
                 position=(x, y, half[2]),
                 wxyz=wxyz(quaternion_of(np.array(yaw))),
@@ -44,7 +44,7 @@ class Stage:
         handles: list[viser.SceneNodeHandle] = []
         for body, half in enumerate(np.asarray(half_extents, float)):
             mesh = looks.robot(half) if body < LOAD else looks.tote(half, first=body == LOAD)
-            handles.append(self._scene.add_mesh_trimesh(f"{self._root}/{name}/{body}", mesh, cast_shadow=False))
+            handles.append(self._scene.add_mesh_trimesh(f"{self.root}/{name}/{body}", mesh, cast_shadow=False))
         return handles
 
     def move(self, poses: np.ndarray) -> None:
@@ -53,16 +53,20 @@ class Stage:
             handle.position = pose[:3]
             handle.wxyz = wxyz(pose[3:])
 
+    def remove(self) -> None:
+        """Everything under the stage's root."""
+        self._frame.remove()
+
     def clear(self) -> None:
         for name in ("space", "movers"):
-            self._scene.remove_by_name(f"{self._root}/{name}")
+            self._scene.remove_by_name(f"{self.root}/{name}")
         self.movers = []
 
     def _ground(self, layout: Layout) -> None:
         hall = layout.hall
-        self._scene.add_frame(f"{self._root}/space", show_axes=False)
+        self._scene.add_frame(f"{self.root}/space", show_axes=False)
         self._scene.add_image(
-            f"{self._root}/space/floor",
+            f"{self.root}/space/floor",
             looks.floor(layout),
             hall.width,
             hall.depth,

@@ -1,0 +1,124 @@
+"""Time: which frame of some takes is shown, who moves it on, and what is worth a mark. Knows nothing of the page."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from experiments.viewer.take import Take
+from sim.dataset import Episode
+from sim.policy import Policy
+from sim.scenes import scenes
+from sim.task import LOAD
+
+SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+WRONG_M = 0.02  # a load that ends a step this far from where the plan had it
+
+
+class Player:
+    """Takes shown in step with each other. `changed` is called, from its own thread too, when something new is to be shown."""
+
+    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
+        self.changed = changed
+        self.takes: list[Take] = []
+        self.index, self.speed, self.playing = 0, 1.0, False
+        self._lock = threading.RLock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._play, daemon=True)
+        self._thread.start()
+
+    def show(self, takes: list[Take], play: bool = False) -> None:
+        """Other takes, from the start."""
+        with self._lock:
+            for take in self.takes:
+                take.close()
+            self.takes, self.index, self.playing = takes, 0, play
+        self.changed()
+
+    @property
+    def length(self) -> int:
+        """Frames there are so far, of the longest take."""
+        return max((len(take.frames) for take in self.takes), default=1)
+
+    def seek(self, index: int) -> None:
+        with self._lock:
+            self.index = min(max(0, index), self.length - 1)
+        self.changed()
+
+    def step(self) -> bool:
+        """One frame on: shown where it is there already, else made. False at the end of all takes."""
+        with self._lock:
+            at_end = [take for take in self.takes if len(take.frames) - 1 <= self.index and not take.over]
+            for take in at_end:
+                take.advance()
+            moved = self.index < self.length - 1
+            self.index += moved
+        self.changed()
+        return moved
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        with self._lock:
+            for take in self.takes:
+                take.close()
+
+    def _play(self) -> None:
+        due = time.monotonic()
+        while not self._ended.is_set():
+            if not self.playing or not self.takes:
+                self._ended.wait(0.05)
+                due = time.monotonic()
+                continue
+            self.playing &= self.step()
+            due = max(due + scenes[self.takes[0].setting.scene].control_dt_s / self.speed, time.monotonic())
+            self._ended.wait(max(0.0, due - time.monotonic()))
+
+
+def whole(scene: str, episode: Episode) -> Take:
+    """A recorded episode with all its frames and no thoughts."""
+    take = Take.recorded(scene, episode, None)
+    while len(take.frames) < len(episode):
+        take.advance()
+    return take
+
+
+def think(take: Take, policy: Policy, stopped: Callable[[], bool] = lambda: False) -> float:
+    """Let a policy think again along a take, frame by frame, and keep its thoughts there. Gives the largest difference between
+    the actions taken and those that it would take now."""
+    again = Take(take.name, take.setting, policy, np.array([frame.action for frame in take.frames[:-1]], np.float32))
+    for index in range(len(take.frames) - 1):
+        if stopped():
+            break
+        again.advance()
+        take.frames[index] = replace(take.frames[index], thought=again.frames[index].thought)
+    again.close()
+    return again.own_actions_differ_by
+
+
+def one_step_errors(take: Take) -> np.ndarray:
+    """(T,) how far the load came to lie from where the plan before had it [m]; nan where there was no plan."""
+    errors = np.full(len(take.frames), np.nan)
+    for index, (frame, after) in enumerate(zip(take.frames, take.frames[1:], strict=False)):
+        if frame.thought is not None:
+            errors[index + 1] = np.linalg.norm(frame.thought.plan[0, LOAD, :2] - after.pose[LOAD, :2])
+    return errors
+
+
+def marks(take: Take) -> list[tuple[int, str]]:
+    """Frames worth finding: where contact began, where a prediction was wrong, where something was hit, how it ended."""
+    frames, found = take.frames, list[tuple[int, str]]()
+    contact = next((index for index, frame in enumerate(frames) if frame.touching), None)
+    if contact is not None:
+        found.append((contact, "contact"))
+    wrong = np.flatnonzero(np.nan_to_num(one_step_errors(take)) > WRONG_M)
+    if len(wrong):
+        found.append((int(wrong[0]), "wrong"))
+    hit = next((index for index, frame in enumerate(frames) if frame.violations), None)
+    if hit is not None:
+        found.append((hit, frames[hit].violations[0].replace("_", " ")))
+    if take.over:
+        found.append((len(frames) - 1, "solved" if frames[-1].success else "out of time"))
+    return found

@@ -1,0 +1,202 @@
+"""One arm in one space, step by step: live, along the actions of a recorded episode, or from any moment of it on its own.
+
+The state is always rebuilt by replaying actions from the start, which is exact; `deviation_m` says by how much it was not.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.objective import Imagined
+from agents.planner import Planner
+from sim.dataset import Episode
+from sim.env import GroundEnv, Observation
+from sim.layout import Layout
+from sim.policy import EpisodeStart, Policy
+from sim.scenes import scenes
+from sim.variation import Variation
+
+SHOWN_CANDIDATES = 48
+
+
+@dataclass(frozen=True)
+class Thought:
+    """What a planner imagined at one step. Paths and poses are of one particle."""
+
+    plan: np.ndarray  # (H, M, 7) poses along the chosen plan
+    candidates: np.ndarray  # (B, H, M, 2) some candidates' paths, the cheapest first [m]
+    costs: np.ndarray  # (B,) of those
+    running: np.ndarray  # (H,) predicted cost of each step of the plan [m]
+    seconds: float
+    disagreement: float | None  # [m]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The state before an action, and what came with it."""
+
+    pose: np.ndarray  # (M, 7)
+    twist: np.ndarray  # (M, 6)
+    cost: float
+    touching: bool
+    static_force_n: float
+    violations: tuple[str, ...]
+    success: bool
+    action: np.ndarray | None = None  # (2,) taken here; None at the end
+    thought: Thought | None = None
+
+
+@dataclass
+class Setting:
+    """Where, and under which physics."""
+
+    scene: str
+    layout: Layout
+    seed: int = 0
+    variation: Variation = field(default_factory=Variation)
+
+    @classmethod
+    def of(cls, scene: str, episode: Episode) -> "Setting":
+        return cls(scene, episode.layout, episode.seed, episode.variation)
+
+
+class Take:
+    """Frames of one arm in one setting. `script` (T, 2) are actions to follow before the policy decides by itself."""
+
+    def __init__(self, name: str, setting: Setting, policy: Policy | None, script: np.ndarray | None = None) -> None:
+        self.name, self.setting, self.policy = name, setting, policy
+        self.script = np.zeros((0, 2), np.float32) if script is None else script
+        self.own_actions_differ_by = 0.0  # of the policy, where it thinks along a script
+        self._env = GroundEnv(setting.scene, "test")
+        self.restart()
+
+    @classmethod
+    def recorded(cls, scene: str, episode: Episode, policy: Policy | None) -> "Take":
+        """A recorded episode; with its policy, what it thought is thought again."""
+        return cls(episode.behaviour, Setting.of(scene, episode), policy, episode.action[:-1])
+
+    def branch(self, step: int, name: str, policy: Policy) -> "Take":
+        """The same until `step`, from where another arm goes on."""
+        taken = [frame.action for frame in self.frames[:step] if frame.action is not None]
+        other = Take(name, self.setting, policy, np.reshape(np.array(taken, np.float32), (-1, 2)))
+        while len(other.frames) <= step and not other.over:
+            other.advance()
+        return other
+
+    @property
+    def over(self) -> bool:
+        """Solved, or out of time."""
+        return self.frames[-1].success or len(self.frames) > scenes[self.setting.scene].episode_steps
+
+    def restart(self) -> None:
+        setting = self.setting
+        options = {"layout": setting.layout, "variation": setting.variation}
+        self._observation, info = self._env.reset(seed=setting.seed, options=options)
+        self._info: dict[str, Any] = info
+        if self.policy is not None:
+            self.policy.begin(EpisodeStart(setting.seed, setting.layout, setting.variation))
+        self.frames = [self._frame()]
+
+    def advance(self, action: np.ndarray | None = None) -> None:
+        """One step: by `action` where a person drives, else by the script, else by the policy."""
+        step = len(self.frames) - 1
+        thought, own = self._think(self._observation)
+        if action is None and step < len(self.script):
+            action = self.script[step]
+            if own is not None:
+                self.own_actions_differ_by = max(self.own_actions_differ_by, float(np.abs(own - action).max()))
+        chosen = action if action is not None else own
+        chosen = np.zeros(2, np.float32) if chosen is None else np.asarray(chosen, np.float32)
+        last = self.frames[-1]
+        self.frames[-1] = Frame(**{**vars(last), "action": chosen, "thought": thought})
+        self._observation, _, _, _, self._info = self._env.step(chosen)
+        self.frames.append(self._frame())
+
+    def deviation_m(self, episode: Episode) -> float:
+        """Largest distance of a body from where the recording has it, over the steps that both have."""
+        count = min(len(self.frames), len(episode))
+        ours = np.stack([frame.pose[:, :3] for frame in self.frames[:count]])
+        return float(np.abs(ours - episode.pose[:count, :, :3]).max())
+
+    def episode(self) -> Episode:
+        """What happened, to keep."""
+        frames = self.frames
+        movers = len(frames[0].pose)
+        return Episode(
+            layout=self.setting.layout,
+            seed=self.setting.seed,
+            behaviour=self.name,
+            variation=self.setting.variation,
+            half_extents=self._env.bodies.half_extents[:movers].copy(),
+            pose=np.stack([frame.pose for frame in frames]),
+            twist=np.stack([frame.twist for frame in frames]),
+            action=np.stack([np.zeros(2, np.float32) if frame.action is None else frame.action for frame in frames]),
+            cost=np.array([frame.cost for frame in frames]),
+            touching=np.array([frame.touching for frame in frames]),
+            static_force_n=np.array([frame.static_force_n for frame in frames]),
+            success=frames[-1].success,
+        )
+
+    @property
+    def half_extents(self) -> np.ndarray:
+        return np.asarray(self._env.bodies.half_extents[: len(self.frames[0].pose)])
+
+    @property
+    def field(self) -> Any:
+        """The geodesic field of this space."""
+        return self._env.field
+
+    def close(self) -> None:
+        self._env.close()
+
+    def _frame(self) -> Frame:
+        movers, info = int(self._env.bodies.dynamic.sum()), self._info
+        return Frame(
+            pose=self._env.bodies.pose[:movers].copy(),
+            twist=self._env.bodies.twist[:movers].copy(),
+            cost=info["cost"],
+            touching=info["touching"],
+            static_force_n=info["static_force_n"],
+            violations=tuple(kind for kind, happened in info["violations"].items() if happened),
+            success=info["success"],
+        )
+
+    def _think(self, observation: Observation) -> tuple[Thought | None, np.ndarray | None]:
+        """What the policy thinks and would do here."""
+        if self.policy is None:
+            return None, None
+        watching = _Watching(self.policy)
+        own, _ = self.policy.predict(observation)
+        return watching.thought(), np.asarray(own)
+
+
+class _Watching:
+    """Looks over a planner's shoulder during one decision."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._planner = policy if isinstance(policy, Planner) else None
+        self._seen: list[tuple[torch.Tensor, Imagined]] = []
+        if self._planner is not None:
+            self._planner.watch = self._see
+
+    def _see(self, candidates: torch.Tensor, imagined: Imagined) -> None:
+        self._seen.append((candidates, imagined))
+
+    def thought(self) -> Thought | None:
+        planner = self._planner
+        if planner is None or planner.last is None:
+            return None
+        planner.watch = None
+        costs = torch.cat([imagined.costs for _, imagined in self._seen])
+        poses = torch.cat([imagined.bodies.pose[0] for _, imagined in self._seen])
+        order = costs.argsort()[:: max(1, len(costs) // SHOWN_CANDIDATES)]
+        return Thought(
+            plan=poses[int(costs.argmin())].numpy(),
+            candidates=poses[order, :, :, :2].numpy(),
+            costs=costs[order].numpy(),
+            running=planner.last.running.numpy(),
+            seconds=planner.last.seconds,
+            disagreement=planner.last.disagreement,
+        )
