@@ -1,6 +1,6 @@
 """Policies from names and files: what worker processes call to get their own planner."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,9 @@ class PlannerSpec:
 
     def __call__(self) -> Policy:
         torch.set_num_threads(1)  # two threads hurt at these sizes, and every worker has a core
-        method = searches[self.search](self.config)
-        return Planner(Objective(self._model(), scenes[self.scene].task), method, self.budget_s)
+        search, usual = searches[self.search], self.config
+        far = replace(usual, samples=max(2, usual.samples // 2), horizon=2 * usual.horizon)  # as many model steps
+        return Planner(Objective(self._model(), scenes[self.scene].task), search(usual), self.budget_s, search(far))
 
     def _model(self) -> WorldModel[Any]:
         if self.model == "simulator":

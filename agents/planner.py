@@ -15,6 +15,8 @@ from sim.env import Observation
 from sim.policy import EpisodeStart
 
 EXPLORATION = 0.2  # standard deviation of the disturbance when data is collected
+PROGRESS_M = 0.05  # a plan that ends less than this below where it begins leads nowhere
+PATIENCE = 5  # decisions in a row without progress before the planner looks further ahead
 
 
 @dataclass(frozen=True)
@@ -31,19 +33,27 @@ class Decision:
 
 
 class Planner:
-    """A policy that imagines. Same generator, same plan; `budget_s` None means all iterations, whatever they take."""
+    """A policy that imagines. Same generator, same plan; `budget_s` None means all iterations, whatever they take.
 
-    def __init__(self, objective: Objective, search: SearchMethod, budget_s: float | None = None) -> None:
-        self.objective, self.search, self.budget_s = objective, search, budget_s
+    far: searches instead where plans of the usual horizon lead nowhere, until the cost is below what it was then. A detour costs
+    before it pays: a load can have to be pushed aside to get behind it.
+    """
+
+    def __init__(
+        self, objective: Objective, search: SearchMethod, budget_s: float | None = None, far: SearchMethod | None = None
+    ) -> None:
+        self.objective, self.search, self.budget_s, self.far = objective, search, budget_s, far
         self.last: Decision | None = None
         self.watch: Callable[[Tensor, Imagined], None] | None = None  # is shown all candidates, and what they would do
         self._proposal: Proposal | None = None
         self._generator = torch.Generator()
+        self._idle, self._looking_far, self._aim = 0, 0, 0.0  # decisions without progress, decisions left to look far, cost then
 
     def begin(self, start: EpisodeStart) -> None:
         self._generator.manual_seed(start.seed)
         self._proposal = None
         self.last = None
+        self._idle, self._looking_far, self._aim = 0, 0, 0.0
         self.objective.model.start_episode(start)
 
     def predict(
@@ -52,6 +62,7 @@ class Planner:
         """The first action of the plan; with `deterministic=False` (as data is collected) disturbed, so that its
         neighbourhood is covered too."""
         self.last = self.decide(observation)
+        self._look_further(self.last)
         action = self.last.plan[0]
         if not deterministic:
             action = action + EXPLORATION * torch.randn(action.shape, generator=self._generator)
@@ -62,18 +73,19 @@ class Planner:
         begun = time.perf_counter()
         imagining = 0.0
         self.objective.begin(observation)
-        proposal = self.search.start(2) if self._proposal is None else self.search.renew(self._proposal)
+        search = self.far if self._looking_far and self.far is not None else self.search
+        proposal = search.start(2) if self._proposal is None else search.renew(self._proposal)
         best: tuple[float, Tensor, Tensor, float | None] | None = None
         done = 0
-        for _ in range(self.search.config.iterations):
-            candidates = self.search.propose(proposal, self._generator)
+        for _ in range(search.config.iterations):
+            candidates = search.propose(proposal, self._generator)
             before = time.perf_counter()
             imagined = self.objective.evaluate(candidates)
             imagining += time.perf_counter() - before
             if self.watch is not None:
                 self.watch(candidates, imagined)
             best = self._better(best, candidates, imagined)
-            proposal = self.search.update(proposal, candidates, imagined.costs)
+            proposal = search.update(proposal, candidates, imagined.costs)
             done += 1
             spent = time.perf_counter() - begun
             if self.budget_s is not None and spent * (1 + 1 / done) > self.budget_s:
@@ -82,6 +94,22 @@ class Planner:
         cost, plan, running, disagreement = best
         self._proposal = Proposal(plan, proposal.std)
         return Decision(plan, cost, running, time.perf_counter() - begun, imagining, done, disagreement)
+
+    def _look_further(self, decision: Decision) -> None:
+        """Change between the usual horizon and the far one, and forget far plans that lead nowhere."""
+        now, end = float(decision.running[0]), float(decision.running[-1])
+        nowhere = now - end < PROGRESS_M and end > 0
+        if self._looking_far:
+            self._looking_far -= 1
+            if nowhere or now < self._aim or not self._looking_far:
+                self._proposal = None
+            if now < self._aim:
+                self._idle = self._looking_far = 0
+            return
+        self._idle = self._idle + 1 if nowhere else 0
+        if self._idle >= PATIENCE and self.far is not None:
+            self._idle, self._looking_far = 0, 4 * self.far.config.horizon
+            self._aim, self._proposal = now - PROGRESS_M, None
 
     def _better(self, best: Any, candidates: Tensor, imagined: Imagined) -> Any:
         index = int(imagined.costs.argmin())
