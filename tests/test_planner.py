@@ -220,3 +220,36 @@ def test_a_spec_is_a_planner_when_called(tmp_path: Path) -> None:
     assert np.array_equal(*actions)
     with pytest.raises(BadFile, match="train one first"):
         replace(spec, model=str(tmp_path / "nothing"))()
+
+
+class Hill:
+    """On a line, from 0 to home at 3 or beyond, with a hill between: within the usual horizon every way only leads up."""
+
+    model = property(lambda self: self)
+
+    def start_episode(self, start: EpisodeStart) -> None: ...
+
+    def begin(self, observation: dict[str, np.ndarray]) -> None:
+        self._place = float(observation["state"][0])
+
+    @staticmethod
+    def cost(place: torch.Tensor) -> torch.Tensor:
+        return torch.where(place < 3, 1 + 0.5 * torch.exp(-4 * (place - 1).square()) + 0.02 * place.clamp(max=0).square(), 0)
+
+    def evaluate(self, actions: torch.Tensor) -> Imagined:
+        running = self.cost(self._place + 0.2 * actions[..., 0].cumsum(-1))
+        blank = torch.zeros(1, *actions.shape[:2], 2, 7)
+        return Imagined(running.mean(1) + running[:, -1], running, Bodies(*[blank] * 6))
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_a_planner_that_looks_further_gets_over_a_hill_that_others_stay_behind(far: bool) -> None:
+    usual, double = SearchConfig(samples=64, horizon=12), SearchConfig(samples=32, horizon=24)
+    objective: Any = Hill()
+    planner = Planner(objective, searches["mppi"](usual), far=searches["mppi"](double) if far else None)
+    planner.begin(START)
+    place, steps = 0.0, 0
+    while place < 3 and steps < 250:
+        action, _ = planner.predict(state(place))
+        place, steps = place + 0.2 * float(action[0]), steps + 1
+    assert (place >= 3) == far
