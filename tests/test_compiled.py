@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from test_models import SCENE, made, observation_of
 
 from sim.policy import EpisodeStart
 from sim.scenes import scenes
-from tests.test_models import SCENE, made, observation_of
 from worldmodels.compiled import Compiled
 from worldmodels.planar import still
 
