@@ -43,18 +43,19 @@ class Planner:
         self, objective: Objective, search: SearchMethod, budget_s: float | None = None, far: SearchMethod | None = None
     ) -> None:
         self.objective, self.search, self.budget_s, self.far = objective, search, budget_s, far
-        self.last: Decision | None = None
         self.watch: Callable[[Tensor, Imagined], None] | None = None  # is shown all candidates, and what they would do
-        self._proposal: Proposal | None = None
         self._generator = torch.Generator()
-        self._idle, self._looking_far, self._aim = 0, 0, 0.0  # decisions without progress, decisions left to look far, cost then
+        self._restart()
 
     def begin(self, start: EpisodeStart) -> None:
         self._generator.manual_seed(start.seed)
-        self._proposal = None
-        self.last = None
-        self._idle, self._looking_far, self._aim = 0, 0, 0.0
+        self._restart()
         self.objective.model.start_episode(start)
+
+    def _restart(self) -> None:
+        self.last: Decision | None = None
+        self._proposal: Proposal | None = None
+        self._idle, self._looking_far, self._aim = 0, 0, 0.0  # decisions without progress, decisions left to look far, cost then
 
     def predict(
         self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = True

@@ -70,7 +70,7 @@ def collect(
     """
     from agents.build import PlannerSpec
     from agents.search import SearchConfig
-    from experiments.trainings import bar
+    from experiments.progress import bar
     from sim.collect import CollectConfig
     from sim.collect import collect as collect_episodes
 
@@ -138,7 +138,8 @@ def train(
     Args:
         check_every: updates between two looks at the validation data, each with a checkpoint.
     """
-    from experiments.trainings import bar, train_on
+    from experiments.progress import bar
+    from experiments.trainings import train_on
     from sim.dataset import Dataset
     from worldmodels.training import TrainConfig
 

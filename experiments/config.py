@@ -53,7 +53,7 @@ class ExperimentConfig:
     planning: SearchConfig = SearchConfig()
     collecting: SearchConfig = SearchConfig(samples=64, horizon=20)
     budget_s: float | None = None  # of a decision; None: all iterations, so that results do not depend on the machine
-    compiled: bool = False  # planners' models: twice as fast, after half a minute of compilation on a machine's first run
+    compiled: bool = False  # planners' models: steps take half as long, after half a minute's compilation at the first run
     baselines: tuple[str, ...] = ("sac", "ppo")
     baseline_steps: int = 100_000
     episodes: dict[str, int] = field(default_factory=lambda: {"test": 20})

@@ -17,8 +17,10 @@ from agents.build import PlannerSpec
 from agents.search import SearchConfig
 from experiments.config import ExperimentConfig, ModelPlan
 from experiments.evaluation import Arm, Trial, evaluate, trials_of
+from experiments.ledger import LEDGER, cost, costs
+from experiments.progress import bar
 from experiments.report.build import build_report
-from experiments.trainings import AgentTraining, ModelTraining, Training, bar, cost, costs, train_all
+from experiments.trainings import AgentTraining, ModelTraining, Training, train_all
 from sim.collect import CollectConfig, collect
 from sim.dataset import Dataset
 from sim.errors import GroundError
@@ -30,7 +32,6 @@ from worldmodels.fidelity import as_rows, fidelity
 from worldmodels.training import TrainConfig, load_checkpoint
 from worldmodels.windows import Windows
 
-LEDGER = "ledger"  # what each step has cost
 PACKAGES = ("torch", "numpy", "pybullet", "gymnasium", "stable-baselines3", "pyarrow")
 
 
@@ -122,8 +123,6 @@ class Steps:
     def _collect(self, name: str, wanted: CollectConfig, planner: Path | None) -> None:
         config = self._config
         spec = self._planner(planner, config.collecting) if planner else None
-        if spec is None and "planner" in dict(wanted.behaviours):
-            raise GroundError("the first round cannot hold the planner's own behaviour: there is no model yet")
         with bar(self._console, f"collect {name}") as progress, cost(self._path / LEDGER / f"collect {name}.json", _cpu_s):
             collect(
                 wanted,
@@ -158,7 +157,7 @@ class Steps:
 
     def arms(self) -> list[Arm]:
         """Every contestant: random and scripted always, then planners, then SB3 agents."""
-        config, ledger = self._config, costs(self._path / LEDGER)
+        config, ledger = self._config, costs(self._path)
         arms = [Arm("random", BEHAVIOURS["random"]), Arm("scripted", BEHAVIOURS["scripted"])]
         rounds = [f"round-{number}" for number in range(1, len(config.rounds) + 1)]
         data = [Dataset.open(self._path / "data" / name) for name in [*rounds, "val"]]

@@ -1,26 +1,23 @@
 """Everything that is trained: world models and SB3 agents, side by side in worker processes, each on one thread."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from agents.baselines import BaselineConfig, train_baseline
 from experiments.config import ModelPlan
+from experiments.ledger import cost
+from experiments.progress import Report, bars
 from sim.dataset import Dataset
 from sim.errors import GroundError
-from sim.files import read_json, write_json
 from sim.workers import finished, tell
 from worldmodels.model import models
 from worldmodels.training import Check, train
 from worldmodels.windows import Windows
-
-Report = Callable[..., None]  # done, total, and maybe a Check
 
 
 @dataclass(frozen=True)
@@ -84,55 +81,3 @@ def _train(training: Training, ledger: Path, number: int) -> None:
 
     with cost(ledger, time.process_time):
         training(report)
-
-
-@contextmanager
-def cost(file: Path, cpu_s: Callable[[], float]) -> Iterator[None]:
-    """Adds the CPU-seconds that pass within to what the file holds."""
-    before = cpu_s()
-    try:
-        yield
-    finally:
-        write_json(file, round(spent(file) + cpu_s() - before, 2))
-
-
-def spent(file: Path) -> float:
-    return float(read_json(file)) if file.exists() else 0.0
-
-
-def costs(ledger: Path) -> dict[str, float]:
-    """CPU-seconds of each step so far."""
-    return {file.stem: spent(file) for file in sorted(ledger.glob("*.json"))}
-
-
-@contextmanager
-def bars(console: Console) -> Iterator[Callable[[str], Report]]:
-    """Progress bars, added by title; where there is no terminal, lines at the end."""
-    columns = (
-        TextColumn("{task.description:<34}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console, refresh_per_second=4) as progress:
-
-        def add(title: str) -> Report:
-            task = progress.add_task(title, total=None, note="")
-
-            def report(done: int, total: int, check: Check | None = None) -> None:
-                progress.update(task, completed=done, total=total)
-                if check is not None:
-                    progress.update(task, note=f"loss {check.loss:.3f}, load error after 2 s {check.validation_mm:.0f} mm")
-
-            return report
-
-        yield add
-
-
-@contextmanager
-def bar(console: Console, title: str) -> Iterator[Report]:
-    """One progress bar."""
-    with bars(console) as add:
-        yield add(title)

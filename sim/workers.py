@@ -38,6 +38,14 @@ def finished(
     queue = multiprocessing.get_context("spawn").Queue()
     listener = threading.Thread(target=_listen, args=(queue, hear), daemon=True)
     listener.start()
+    try:
+        yield from _from_pool(function, jobs, workers, queue)
+    finally:
+        queue.put(None)
+        listener.join(timeout=5)  # what was told just before a failure may be lost, nothing else
+
+
+def _from_pool(function: Callable[..., T], jobs: Sequence[tuple[Any, ...]], workers: int, queue: Any) -> Iterator[T]:
     with worker_pool(workers, queue) as pool:
         futures: list[Future[T]] = []
         try:
@@ -51,8 +59,6 @@ def finished(
             for process in pool._processes.values():  # a job half done is not worth waiting for
                 process.terminate()
             raise
-    queue.put(None)
-    listener.join()
 
 
 def worker_pool(workers: int, queue: Any = None) -> ProcessPoolExecutor:

@@ -1,8 +1,9 @@
 """Muon: momentum made orthogonal for the weights between hidden layers, AdamW for all others.
 
 Jordan et al. 2024, "Muon: an optimizer for hidden layers"; steps are scaled to AdamW's size after Liu et al. 2025, "Muon is
-scalable for LLM training", so that one learning rate serves both. On the graph model it needs half of AdamW's updates for the
-same error. torch.optim.Muon computes in bfloat16, which on a CPU costs as much as the rest of an update.
+scalable for LLM training", so that one learning rate serves both. On the graph model, after 3,000 updates, a load's error
+after 2 s is 17.7 mm instead of Adam's 21.6 mm, each at its best learning rate. torch.optim.Muon computes in bfloat16, which on a
+CPU costs as much as the rest of an update.
 """
 
 from collections.abc import Callable, Iterable

@@ -49,16 +49,6 @@ class PlanarState:
             self, **{name: getattr(self, name).expand(batch, -1) for name in ("position", "heading", "velocity", "spin")}
         )
 
-    def moved(self, displacement: Tensor, turn: Tensor, velocity: Tensor, spin: Tensor) -> "PlanarState":
-        """The next state, from displacement and velocity (B, M) complex in each body's own frame and turn (B, M) [rad]."""
-        return PlanarState(
-            position=self.position + displacement * self.heading,
-            heading=self.heading * torch.polar(torch.ones_like(turn), turn),
-            velocity=velocity * self.heading,
-            spin=spin,
-            around=self.around,
-        )
-
 
 def still(movers: int, boxes: int) -> PlanarState:
     """Some state of one scene, where only its sizes matter."""

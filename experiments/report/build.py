@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.evaluation import episode_of, read_rows
+from experiments.ledger import costs
 from experiments.report.html import write_report
 from experiments.report.recording import record
 from experiments.report.summary import is_oracle
@@ -92,7 +93,6 @@ def _name(row: dict[str, Any]) -> str:
 def _facts(path: Path) -> list[tuple[str, str]]:
     config = read_json(path / "config.json")
     versions = read_json(path / "versions.json") if (path / "versions.json").exists() else {}
-    ledger = {file.stem: float(read_json(file)) for file in sorted((path / "ledger").glob("*.json"))}
     facts = [("run", str(config.get("name"))), ("seed", str(config.get("seed")))]
     facts += [(name, str(value)) for name, value in versions.items()]
-    return facts + [(f"{name}, CPU-seconds", f"{value:.0f}") for name, value in ledger.items()]
+    return facts + [(f"{name}, CPU-seconds", f"{value:.0f}") for name, value in costs(path).items()]

@@ -3,7 +3,7 @@
 The state is always rebuilt by replaying actions from the start, which is exact; `deviation_m` says by how much it was not.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class Frame:
     thought: Thought | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Setting:
     """Where, and under which physics."""
 
@@ -109,8 +109,7 @@ class Take:
                 self.own_actions_differ_by = max(self.own_actions_differ_by, float(np.abs(own - action).max()))
         chosen = action if action is not None else own
         chosen = np.zeros(2, np.float32) if chosen is None else np.asarray(chosen, np.float32)
-        last = self.frames[-1]
-        self.frames[-1] = Frame(**{**vars(last), "action": chosen, "thought": thought})
+        self.frames[-1] = replace(self.frames[-1], action=chosen, thought=thought)
         self._observation, _, _, _, self._info = self._env.step(chosen)
         self.frames.append(self._frame())
 
