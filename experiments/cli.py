@@ -271,6 +271,7 @@ def view(
     layout: Path | None = None,
     host: str = "127.0.0.1",
     port: int = 8080,
+    stay: bool = False,
 ) -> None:
     """Watch a scene in the browser: live with any arm, or the recorded episodes of a run with what its planner thought.
 
@@ -282,6 +283,7 @@ def view(
         layout: a space of your own instead.
         host: listens on this machine alone unless told otherwise.
         port: the first free one from here on.
+        stay: go on serving after the page was closed.
     """
     from experiments.viewer.serve import serve
     from sim.layout import Layout
@@ -294,7 +296,39 @@ def view(
     own = Layout.load(layout) if layout else None
     if own is not None and (faults := scenes[name].faults(own)):
         raise BadLayout(str(layout), faults)
-    serve(name, config, run, own or scenes[name].draw(split, index), split, index, arm, host, port, CONSOLE)
+    serve(name, config, run, own or scenes[name].draw(split, index), split, index, arm, host, port, stay, CONSOLE)
+
+
+def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tuple[str, ...] = (), thoughts: bool = True) -> None:
+    """Write a recorded episode, or several arms' on the same space, as one HTML file or as a film.
+
+    Examples: ground record runs/demo --out talk.mp4 --arms graph+mppi scripted --index 3 | ground record runs/demo --out one.html
+
+    Args:
+        out: an .html file, which opens from disk, or an .mp4, which needs a Chromium on this machine to draw it.
+        arms: side by side; without any, the run's best planner.
+        thoughts: let planners think again, and show what they imagined.
+    """
+    from experiments.pipeline import Steps
+    from experiments.progress import bar
+    from experiments.report.build import best_planner
+    from experiments.viewer.export import save
+    from experiments.viewer.library import Library, title
+    from experiments.viewer.player import think
+
+    library = Library(run)
+    first, *others = arms or (best_planner(library.rows),)
+    row = library.find(split, index, first)
+    for other in others:
+        library.find(split, index, other)
+    takes = library.takes(row, others)
+    factories = {arm.name: arm.factory for arm in Steps(_config_of(run), run, 1, CONSOLE).arms()} if thoughts else {}
+    for take in takes:
+        if take.name in factories:
+            think(take, factories[take.name]())
+    with bar(CONSOLE, f"record {out.name}") as progress:
+        save(takes, out, title(row) if not others else f"{split} {index}: {', '.join(arms)}", progress)
+    CONSOLE.print(f"recording: {out.resolve()}", soft_wrap=True)
 
 
 def layout_check(file: File, scene: str = SCENE) -> None:
@@ -384,6 +418,7 @@ COMMANDS = {
     "compare": Command(compare),
     "report": Command(report),
     "view": Command(view),
+    "record": Command(record),
     "layout check": Command(layout_check),
     "layout draw": Command(layout_draw),
     "layout new": Command(layout_new),

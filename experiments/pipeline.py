@@ -44,7 +44,7 @@ def run(config: ExperimentConfig, path: Path, workers: int, console: Console) ->
         steps.train()
         steps.evaluate()
         steps.measure_fidelity()
-        return build_report(path)
+        return build_report(path, {arm.name: arm.factory for arm in steps.arms()})
 
 
 def _begin(config: ExperimentConfig, path: Path) -> None:

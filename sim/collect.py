@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from sim.dataset import MANIFEST, Dataset, Episode, new_manifest, read_shard, save_manifest, write_shard
+from sim.dataset import MANIFEST, Dataset, Episode, entry_of, new_manifest, save_manifest, shard_name, write_shard
 from sim.env import GroundEnv
 from sim.errors import BadFile, GroundError, UnknownName
-from sim.files import digest, in_use
+from sim.files import in_use
 from sim.geodesic import clearance_of
 from sim.policy import BEHAVIOURS, EpisodeStart, Policy, PolicyFactory
 from sim.scenes import scenes
@@ -73,33 +73,17 @@ def collect(
     with in_use(path):
         manifest = _begin(config, path, dict(tags or {}))
         _adopt(path, manifest, config)
-        missing = [k for k in range(config.shards) if _shard_name(k) not in manifest["shards"]]
+        missing = [k for k in range(config.shards) if shard_name(k) not in manifest["shards"]]
         total, done = config.shards * config.shard_steps, (config.shards - len(missing)) * config.shard_steps
         progress(done, total)
-        jobs = [(config, path / _shard_name(k), k, dict(extra or {})) for k in missing]
+        jobs = [(config, path / shard_name(k), k, dict(extra or {})) for k in missing]
         for number in finished(make_shard, jobs, workers):
-            manifest["shards"][_shard_name(number)] = _entry(path / _shard_name(number))
+            manifest["shards"][shard_name(number)] = entry_of(path / shard_name(number))
             manifest["shards"] = dict(sorted(manifest["shards"].items()))
             save_manifest(path, manifest)
             done += config.shard_steps
             progress(done, total)
     return Dataset.open(path)
-
-
-def _shard_name(number: int) -> str:
-    return f"shard-{number:05d}.parquet"
-
-
-def _entry(file: Path) -> dict[str, Any]:
-    episodes = read_shard(file)
-    return {
-        "sha256": digest(file),
-        "steps": sum(len(episode) for episode in episodes),
-        "episodes": len(episodes),
-        "layout_ids": sorted({episode.layout.id for episode in episodes}),
-        "behaviours": {name: sum(len(e) for e in episodes if e.behaviour == name) for name in {e.behaviour for e in episodes}},
-        "bytes": file.stat().st_size,
-    }
 
 
 def _begin(config: CollectConfig, path: Path, tags: dict[str, str]) -> dict[str, Any]:
@@ -133,10 +117,10 @@ def _adopt(path: Path, manifest: dict[str, Any], config: CollectConfig) -> None:
     for name in [name for name in manifest["shards"] if not (path / name).exists()]:
         del manifest["shards"][name]
     for number in range(config.shards):
-        file = path / _shard_name(number)
+        file = path / shard_name(number)
         if file.exists():
             try:
-                manifest["shards"][file.name] = _entry(file)
+                manifest["shards"][file.name] = entry_of(file)
             except BadFile:
                 file.unlink()
                 manifest["shards"].pop(file.name, None)

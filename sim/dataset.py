@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sim.errors import BadFile, BadLayout
-from sim.files import digest, read_json, write_atomic, write_json
+from sim.errors import BadFile, BadLayout, GroundError
+from sim.files import digest, in_use, read_json, write_atomic, write_json
 from sim.layout import Layout
 from sim.variation import Variation
 
@@ -214,3 +214,40 @@ def new_manifest(config: dict[str, Any]) -> dict[str, Any]:
 
 def save_manifest(path: Path, manifest: dict[str, Any]) -> None:
     write_json(path / MANIFEST, manifest)
+
+
+def shard_name(number: int) -> str:
+    return f"shard-{number:05d}.parquet"
+
+
+def entry_of(file: Path) -> dict[str, Any]:
+    """What the manifest says of a shard."""
+    episodes = read_shard(file)
+    return {
+        "sha256": digest(file),
+        "steps": sum(len(episode) for episode in episodes),
+        "episodes": len(episodes),
+        "layout_ids": sorted({episode.layout.id for episode in episodes}),
+        "behaviours": {name: sum(len(e) for e in episodes if e.behaviour == name) for name in {e.behaviour for e in episodes}},
+        "bytes": file.stat().st_size,
+    }
+
+
+def keep(path: Path, scene: str, split: str, episode: Episode) -> Dataset:
+    """Add one episode, from wherever it came, to the dataset at `path`, which is begun where there is none."""
+    with in_use(path):
+        if (path / MANIFEST).exists():
+            dataset = Dataset.open(path)
+            manifest = dataset.manifest
+            if (dataset.scene, manifest["split"]) != (scene, split):
+                raise GroundError(
+                    f"{path} holds episodes of {dataset.scene}, split {manifest['split']}: choose another directory"
+                )
+        else:
+            manifest = new_manifest({"scene": scene, "split": split})
+        number = 1 + max((int(Path(name).stem.rpartition("-")[2]) for name in manifest["shards"]), default=-1)
+        file = path / shard_name(number)
+        write_shard(file, [episode], first_episode=number * 10_000, movers=episode.pose.shape[1])
+        manifest["shards"][file.name] = entry_of(file)
+        save_manifest(path, manifest)
+    return Dataset.open(path)

@@ -14,7 +14,7 @@ from sim.layout import Layout
 from sim.scenes import Scene, scenes
 from sim.task import ROBOT
 from sim.variation import Variation, Variations
-from sim.world import World
+from sim.world import Hit, World
 
 FAR = 1e4  # bound of every length and speed in an observation [m, m/s]
 Observation = dict[str, np.ndarray]
@@ -156,6 +156,11 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
             observation["pose"][:count, 6] = w * np.cos(turn) - z * np.sin(turn)
             observation["twist"][:count] += self.np_random.normal(0, noise, (count, 6))
         return observation
+
+    def hits(self) -> list[Hit]:
+        """What touches what now."""
+        assert self._world is not None, "call reset first"
+        return self._world.hits()
 
     def render(self) -> np.ndarray | None:
         if self.render_mode is None or self._world is None:

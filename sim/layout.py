@@ -112,12 +112,18 @@ class Layout:
     def load(cls, path: Path) -> "Layout":
         """Read and check a file; BadLayout names every fault."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = path.read_bytes()
         except OSError as error:
             raise BadLayout(str(path), [f"cannot be read ({error.strerror})"]) from error
+        return cls.parse(content, str(path))
+
+    @classmethod
+    def parse(cls, content: bytes, source: str = "layout") -> "Layout":
+        """Read and check a file's content; BadLayout names every fault."""
+        try:
+            return cls.from_json(json.loads(content.decode("utf-8")), source)
         except (ValueError, RecursionError) as error:
-            raise BadLayout(str(path), [f"is not JSON ({error})"]) from error
-        return cls.from_json(content, str(path))
+            raise BadLayout(source, [f"is not JSON ({error})"]) from error
 
     @classmethod
     def from_json(cls, content: Any, source: str = "layout") -> "Layout":

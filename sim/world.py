@@ -8,6 +8,7 @@ body it stops after 66 mm). `ground bench` shows both, and that 10 solver iterat
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,8 @@ class Hit:
     second: int
     static: bool  # whether the second one is
     force_n: float
+    point: tuple[float, float, float]  # where they touch, world frame [m]; of several contacts, one
+    normal: tuple[float, float, float]  # unit, out of the second one
 
 
 class World:
@@ -130,13 +133,15 @@ class World:
     def hits(self) -> list[Hit]:
         """Contacts of the movers now, the floor left out, with the normal force of each pair [N]."""
         forces: dict[tuple[int, int], float] = {}
+        places: dict[tuple[int, int], tuple[Any, Any]] = {}
         for contact in pybullet.getContactPoints(physicsClientId=self._client):
             one, other = self._index.get(contact[1]), self._index.get(contact[2])
             if one is not None and other is not None:
                 pair = (one, other) if one < other else (other, one)
                 forces[pair] = forces.get(pair, 0.0) + contact[9]
+                places[pair] = contact[6], contact[7] if pair[0] == one else tuple(-part for part in contact[7])
         movers = 1 + len(self._loads)
-        return [Hit(first, second, second >= movers, force) for (first, second), force in forces.items()]
+        return [Hit(*pair, pair[1] >= movers, force, *places[pair]) for pair, force in forces.items()]
 
     def save(self) -> int:
         """Remember this state; give the number back to `restore`, then `forget` it."""

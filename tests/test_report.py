@@ -9,9 +9,10 @@ import pytest
 from rich.console import Console
 
 from experiments.report.html import write_report
-from experiments.report.recording import record
 from experiments.report.summary import headline, summarise, summary_markdown, summary_table
 from experiments.report.topdown import picture, save_layout, strip
+from experiments.viewer.export import save
+from experiments.viewer.player import whole
 from sim.bodies import quaternion_of
 from sim.dataset import Episode
 from sim.errors import GroundError
@@ -184,7 +185,9 @@ def test_a_picture_takes_any_title_and_a_still_episode() -> None:
 def test_a_recording_is_one_file_that_loads_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "recordings" / "a.html"
     before = threading.active_count()
-    record(made_up("shift-two-totes"), path, title="test <0>")
+    take = whole("logistics/tote-push", made_up("shift-two-totes"))
+    save([take], path, title="test <0>")
+    take.close()
     text = path.read_text()
     assert len(text) > 100_000
     assert "__VISER_EMBED_DATA__=" in text

@@ -1,5 +1,7 @@
 import socket
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,12 +11,20 @@ from hypothesis import strategies as st
 from agents.build import PlannerSpec
 from agents.search import SearchConfig
 from experiments.viewer import looks
-from experiments.viewer.player import Player, marks, one_step_errors, think, whole
+from experiments.viewer.overlays import MEANINGS
+from experiments.viewer.page import YOU, Page
+from experiments.viewer.player import Player, marks, think, whole
+from experiments.viewer.plots import COST, PLOTS, series
+from experiments.viewer.scenery import Scenery
 from experiments.viewer.serve import free_port
+from experiments.viewer.stage import serving
 from experiments.viewer.take import Setting, Take
+from sim.dataset import Dataset, keep
+from sim.errors import GroundError
 from sim.layout import Layout
 from sim.layouts.hall import draw
 from sim.policy import BEHAVIOURS
+from sim.scenes import scenes
 from sim.task import PushTask
 
 SCENE = "logistics/tote-push"
@@ -88,7 +98,7 @@ def test_what_a_planner_thought_is_found_again() -> None:
         assert frame.thought.plan.shape == (3, 2, 7)
         assert (np.diff(frame.thought.costs) >= 0).all()
         np.testing.assert_array_equal(frame.thought.plan, before.thought.plan)
-    assert np.nanmax(one_step_errors(live)) < 0.01, "the true simulator knows the next state"
+    assert np.nanmax([frame.error_m for frame in live.frames]) < 0.01, "the true simulator knows the next state"
     live.close()
     recorded.close()
 
@@ -123,3 +133,104 @@ def test_a_second_viewer_takes_another_port() -> None:
         first.listen()
         taken = first.getsockname()[1]
         assert free_port("127.0.0.1", taken) > taken
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    with serving() as server:
+        page = Page(server, {name: dict(BEHAVIOURS) for name in scenes}, SCENE)
+        yield page
+        page.close()
+
+
+def test_another_arm_goes_on_beside_what_happened_and_both_can_be_kept(page: Page, tmp_path: Path) -> None:
+    page.live(SCENE, draw("test", 0), "test", 3, "scripted", play=False)
+    for _ in range(6):
+        page.player.step()
+    page.player.seek(4)
+    page.branch("random")
+    page.player.playing = False
+    live, other = page.player.takes
+    assert page.player.index >= 4
+    assert "rebuilt to within 0 mm" in page.note
+    assert len(live.frames) >= 7
+    while page.player.step() and len(other.frames) < 12:
+        pass
+    np.testing.assert_array_equal(live.frames[4].pose, other.frames[4].pose)
+    assert not np.array_equal(live.frames[8].pose, other.frames[8].pose)
+    assert len(live.frames) == len(other.frames), "what was not over goes on from where it was"
+    assert np.abs(live.frames[-1].pose[0, :2] - live.frames[-2].pose[0, :2]).max() < 0.2, "and not from somewhere else"
+    for expected in (1, 2):
+        path = page.keep(tmp_path)
+        dataset = Dataset.open(path)
+        kept = list(dataset.episodes())
+        assert (len(kept), dataset.faults()) == (expected, [])
+    assert kept[0].behaviour == "random from step 4"
+    np.testing.assert_array_equal(kept[0].pose, np.stack([frame.pose for frame in other.frames]).astype(np.float32))
+    assert path == tmp_path / "test"
+    page.live(SCENE, draw("train", 0), "train", 0, "random", play=False)
+    page.player.step()
+    with pytest.raises(GroundError, match="choose another directory"):
+        keep(path, SCENE, "train", page.take.episode())
+
+
+def test_a_person_drives(page: Page) -> None:
+    page.live(SCENE, draw("test", 0), "test", 0, YOU, play=False)
+    page.driver.press("faster")
+    for _ in range(8):
+        page.player.step()
+    page.driver.press("faster")
+    page.driver.press("left")
+    for _ in range(8):
+        page.player.step()
+    way = np.linalg.norm(np.diff([frame.pose[0, :2] for frame in page.take.frames], axis=0), axis=-1)
+    assert way[7] == pytest.approx(0.04, abs=0.01)
+    assert way[-1] == pytest.approx(0.08, abs=0.01)
+    assert page.take.frames[-1].twist[0, 5] == pytest.approx(0.75, abs=0.1)
+    page.driver.press("stop")
+    assert not page.driver.command.any()
+    for key in ("faster", "faster", "faster"):
+        page.driver.press(key)
+    assert page.driver.command[0] == 1
+
+
+def test_physics_of_ones_own_and_mistakes_are_told(page: Page) -> None:
+    page.live(SCENE, draw("test", 0), "test", 0, "random", physics="load_mass_kg=9 load_friction=0.3:0.4", play=False)
+    assert page.take.setting.variation.load_mass_kg == 9
+    assert 0.3 <= page.take.setting.variation.load_friction <= 0.4
+    page.panels.tried(None, lambda: page.live(SCENE, draw("test", 0), "test", 0, "random", physics="mass=9"))
+    assert "mass" in page.note
+    with pytest.raises(GroundError, match="graph"):
+        page.live(SCENE, draw("test", 0), "test", 0, "graph+mppi")
+
+
+@pytest.mark.parametrize("scene", list(scenes))
+@pytest.mark.parametrize("name", list(MEANINGS))
+def test_every_overlay_draws_what_there_is_and_hides_what_there_is_not(scene: str, name: str) -> None:
+    spec = PlannerSpec(scene, "simulator", config=SearchConfig(samples=4, iterations=1, horizon=3))
+    take = Take("oracle", Setting(scene, scenes[scene].draw("test", 1), seed=1), spec())
+    while not take.frames[-1].hits and len(take.frames) < 4:
+        take.advance()
+    with serving() as server:
+        shown = {name}
+        scenery = Scenery(server, [take], shown)
+        overlays = scenery._overlays[0]
+        for index in range(len(take.frames)):
+            scenery.draw(index)
+        drawn = {key.partition("/")[0] for key in overlays._handles}
+        assert drawn <= {name}
+        assert drawn == {name} or name in ("doubt", "forces")
+        shown.clear()
+        scenery.draw(0)
+        assert not any(handle.visible for handle in overlays._handles.values())
+    take.close()
+
+
+def test_plots_show_what_was_known(page: Page) -> None:
+    page.live(SCENE, draw("test", 0), "test", 0, "scripted", play=False)
+    page.player.step()
+    for title, names in PLOTS.items():
+        data, visible = series(title, page.take, 1)
+        assert visible == (title == COST)
+        assert [len(column) for column in data] == [2] * (1 + len(names))
+        assert np.isfinite(data).all()

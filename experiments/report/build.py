@@ -1,28 +1,32 @@
 """From a run directory to its report: rows, fidelity, pictures of episodes, 3-D recordings of one success and one failure."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from experiments.evaluation import episode_of, read_rows
 from experiments.ledger import costs
 from experiments.report.html import write_report
-from experiments.report.recording import record
 from experiments.report.summary import is_oracle
 from experiments.report.topdown import strip
+from experiments.viewer.export import save
+from experiments.viewer.player import think, whole
 from sim.dataset import Episode
 from sim.errors import BadFile, GroundError
 from sim.files import read_json
+from sim.policy import PolicyFactory
 
 STRIP = 8  # episodes in a strip
+Arms = Mapping[str, PolicyFactory]
 
 
-def build_report(path: Path, out: Path | None = None) -> Path:
+def build_report(path: Path, arms: Arms | None = None) -> Path:
     """Write `report/index.html` and its recordings from what a run directory holds; gives the page's path."""
-    return compare([path], out or path / "report")
+    return compare([path], path / "report", arms=arms)
 
 
-def compare(paths: list[Path], out: Path, split: str | None = None) -> Path:
-    """One report over several runs of the same scene, or over one split of them."""
+def compare(paths: list[Path], out: Path, split: str | None = None, arms: Arms | None = None) -> Path:
+    """One report over several runs of the same scene, or over one split of them. Recordings show what `arms` imagined."""
     rows: list[dict[str, Any]] = []
     places: dict[int, Path] = {}
     fidelity: list[dict[str, Any]] = []
@@ -40,7 +44,7 @@ def compare(paths: list[Path], out: Path, split: str | None = None) -> Path:
     scenes = sorted({row["scene"] for row in rows})
     if len(scenes) > 1:
         raise GroundError(f"runs of different scenes cannot be compared: {', '.join(scenes)}")
-    planner = _planner(rows)
+    planner = best_planner(rows)
     shown = [row for row in rows if row["agent"] == planner]
     strips = []
     for title, chosen in (
@@ -53,7 +57,7 @@ def compare(paths: list[Path], out: Path, split: str | None = None) -> Path:
     title = f"{scenes[0]}: {', '.join(dict.fromkeys(row['run'] for row in rows))}"
     command = "ground report " + " ".join(map(str, paths)) if len(paths) == 1 else "ground compare " + " ".join(map(str, paths))
     page = out / "index.html"
-    write_report(page, title, rows, fidelity, strips, _recordings(shown, places, out), facts, command)
+    write_report(page, title, rows, fidelity, strips, _recordings(shown, places, out, arms or {}), facts, command)
     return page
 
 
@@ -62,22 +66,28 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return read_rows(path / "results")
 
 
-def _planner(rows: list[dict[str, Any]]) -> str:
+def best_planner(rows: list[dict[str, Any]]) -> str:
     """The arm whose episodes are shown: the best planner on a learned model, or the best arm."""
+    if not rows:
+        raise GroundError("there are no episodes yet: evaluate first")
     arms = dict.fromkeys(row["agent"] for row in rows if row["model"] and not is_oracle(row["agent"])) or dict.fromkeys(
         row["agent"] for row in rows
     )
     return max(arms, key=lambda arm: sum(row["success"] for row in rows if row["agent"] == arm))
 
 
-def _recordings(rows: list[dict[str, Any]], places: dict[int, Path], out: Path) -> list[tuple[str, str]]:
+def _recordings(rows: list[dict[str, Any]], places: dict[int, Path], out: Path, arms: Arms) -> list[tuple[str, str]]:
     """One success and one failure as 3-D pages beside the report."""
     links = []
     for outcome in (True, False):
         row = next((row for row in rows if row["success"] == outcome), None)
         if row is not None:
             name = f"{'solved' if outcome else 'failed'}-{row['split']}-{row['index']}.html"
-            record(_episode(places, row), out / "recordings" / name, title=_name(row))
+            take = whole(row["scene"], _episode(places, row))
+            if row["agent"] in arms:
+                think(take, arms[row["agent"]]())
+            save([take], out / "recordings" / name, title=f"{row['agent']}, {_name(row)}")
+            take.close()
             links.append((f"{row['agent']}, {_name(row)}", f"recordings/{name}"))
     return links
 

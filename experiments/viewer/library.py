@@ -1,78 +1,129 @@
 """The recorded episodes of a run: found, filtered, sorted, and watched, several arms on the same space beside each other."""
 
+from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
-
-import viser
 
 from experiments.evaluation import episode_of, read_rows
 from experiments.viewer.page import Page
 from experiments.viewer.player import whole
+from experiments.viewer.take import Take
+from sim.errors import GroundError
 
 ANY = "any"
 OUTCOMES = {ANY: lambda row: True, "failed": lambda row: not row["success"], "solved": lambda row: row["success"],
             "solved with a violation": lambda row: row["success"] and not row["clean"]}  # fmt: skip
 ORDERS = {
-    "space": lambda row: (row["split"], row["index"]),
+    "space": lambda row: (row["split"], row["index"], row["agent"]),
     "longest first": lambda row: -row["steps"],
     "highest cost first": lambda row: -row["total_cost"],
     "most overrated plan first": lambda row: -_overrated(row),
 }
+LISTED = 100  # rows of the table; filters narrow it down
+TABLE_STYLE = "max-height:16em;overflow:auto;font-size:0.75em;margin:0 0.5em"
 
 
 class Library:
-    """Rows of a run directory, and the page's controls for them. Damaged or unfinished rows are left out."""
+    """Rows of a run directory. Damaged or unfinished ones are left out; `look` again finds what has come since."""
 
-    def __init__(self, run: Path, page: Page) -> None:
-        self._run, self._page = run, page
-        self.rows = read_rows(run / "results")
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.look()
+
+    def look(self) -> None:
+        self.rows = read_rows(self.run / "results")
+        self.lost = len(list((self.run / "results").rglob("*.row"))) - len(self.rows)
 
     def choose(self, split: str = ANY, arm: str = ANY, outcome: str = ANY, order: str = "space") -> list[dict[str, Any]]:
         """Rows that fit, in order."""
         fitting = [row for row in self.rows if split in (ANY, row["split"]) and arm in (ANY, row["agent"])]
         return sorted(filter(OUTCOMES[outcome], fitting), key=ORDERS[order])
 
-    def watch(self, row: dict[str, Any], beside: str | None = None, play: bool = False) -> None:
-        """Show a recorded episode, and another arm's on the same space beside it."""
-        others = [other for other in self.rows if _same_space(row, other) and other["agent"] == beside and other is not row]
-        takes = [whole(self._page.scene, episode_of(self._run / "results" / one["agent"], one)) for one in [row, *others[:1]]]
-        self._page.show(takes, play)
-        if row["model"] and row["agent"] in self._page.arms:
+    def find(self, split: str, index: int, arm: str) -> dict[str, Any]:
+        """One row, or a GroundError that says what there is."""
+        for row in self.rows:
+            if (row["split"], row["index"], row["agent"]) == (split, index, arm):
+                return row
+        there = ", ".join(sorted({row["agent"] for row in self.rows if (row["split"], row["index"]) == (split, index)}))
+        raise GroundError(f"{self.run} has no episode of {arm} on {split} {index}: there are {there or 'none on this space'}")
+
+    def takes(self, row: dict[str, Any], beside: Sequence[str] = ()) -> list[Take]:
+        """A recorded episode, and other arms' on the same space."""
+        others = [other for other in self.rows if _same_space(row, other) and other["agent"] in beside and other is not row]
+        return [whole(one["scene"], episode_of(self.run / "results" / one["agent"], one)) for one in [row, *others]]
+
+
+class Shelf:
+    """The page's tab for a library."""
+
+    def __init__(self, library: Library, page: Page) -> None:
+        self._library, self._page = library, page
+        self._found: dict[str, dict[str, Any]] = {}
+        gui = page.server.gui
+        with page.panels.tabs.add_tab("Recorded"):
+            splits, arms = self._names("split"), self._names("agent")
+            self._split = gui.add_dropdown("split", (ANY, *splits))
+            self._arm = gui.add_dropdown("arm", (ANY, *arms))
+            self._outcome = gui.add_dropdown("outcome", tuple(OUTCOMES))
+            self._order = gui.add_dropdown("order", tuple(ORDERS))
+            self._table = gui.add_html("")
+            self._episode = gui.add_dropdown("episode", ("",))
+            with gui.add_folder("beside it", expand_by_default=False):
+                self._beside = {arm: gui.add_checkbox(arm, False) for arm in arms}
+            watch = gui.add_button("Watch", color="blue")
+            again = gui.add_button("Look for new episodes")
+        for filter_ in (self._split, self._arm, self._outcome, self._order):
+            filter_.on_update(lambda _: self.fill())
+        watch.on_click(lambda event: page.panels.tried(event.client, self.watch))
+        again.on_click(lambda _: self._again())
+        self.fill()
+
+    def fill(self) -> None:
+        """List what fits the filters."""
+        rows = self._library.choose(self._split.value, self._arm.value, self._outcome.value, self._order.value)
+        self._found = {title(row): row for row in rows}
+        self._episode.options = tuple(self._found) or ("no such episode",)
+        self._table.content = table(rows, len(self._library.rows), self._library.lost)
+
+    def watch(self) -> None:
+        """Show the chosen episode, others beside it, and find out what its planner thought."""
+        row = self._found.get(self._episode.value)
+        if row is None:
+            raise GroundError("no episode fits the filters")
+        takes = self._library.takes(row, [arm for arm, box in self._beside.items() if box.value])
+        self._page.scene, self._page.split = row["scene"], row["split"]
+        self._page.show(takes, play=True)
+        if row["model"] and row["agent"] in self._page.arms[row["scene"]]:
             self._page.think(takes[0], row["agent"])
 
-    def add_controls(self, gui: viser.GuiApi) -> None:
-        """Filters, the list of episodes that fit, and what to show beside the chosen one."""
-        arms = tuple(dict.fromkeys(row["agent"] for row in self.rows))
-        splits = tuple(dict.fromkeys(row["split"] for row in self.rows))
-        with gui.add_folder(f"Recorded episodes of {self._run.name}", order=0):
-            split = gui.add_dropdown("split", (ANY, *splits))
-            arm = gui.add_dropdown("arm", (ANY, *arms))
-            outcome = gui.add_dropdown("outcome", tuple(OUTCOMES))
-            order = gui.add_dropdown("order", tuple(ORDERS))
-            episode = gui.add_dropdown("episode", (ANY,))
-            beside = gui.add_dropdown("beside it", ("nothing", *arms))
-            button = gui.add_button("Watch")
-        found: dict[str, dict[str, Any]] = {}
+    def _again(self) -> None:
+        self._library.look()
+        self.fill()
 
-        def fill(_: Any = None) -> None:
-            found.clear()
-            found.update({title(row): row for row in self.choose(split.value, arm.value, outcome.value, order.value)})
-            episode.options = tuple(found) or ("no such episode",)
+    def _names(self, column: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(row[column] for row in self._library.rows))
 
-        def start(_: Any) -> None:
-            if episode.value in found:
-                self.watch(found[episode.value], beside.value, play=True)
 
-        for filter_ in (split, arm, outcome, order):
-            filter_.on_update(fill)
-        button.on_click(start)
-        fill()
+def table(rows: list[dict[str, Any]], of: int, lost: int) -> str:
+    """An HTML table of some rows."""
+    lines = "".join(
+        f"<tr><td>{escape(row['split'])} {row['index']}</td><td>{escape(row['agent'])}</td><td>{_end(row)}</td>"
+        f"<td align=right>{row['steps']}</td><td align=right>{row['total_cost']:.0f}</td><td>{row['layout_id'][:8]}</td></tr>"
+        for row in rows[:LISTED]
+    )
+    head = "<tr align=left><th>space</th><th>arm</th><th>outcome</th><th>steps</th><th>cost</th><th>layout</th></tr>"
+    left = f", {lost} damaged or unfinished left out" if lost else ""
+    return f'<div style="{TABLE_STYLE}">{len(rows)} of {of} episodes{left}<table width="100%">{head}{lines}</table></div>'
 
 
 def title(row: dict[str, Any]) -> str:
     """A line of the list."""
-    end = "solved" if row["success"] else "failed"
-    return f"{row['split']} {row['index']} · {row['agent']} · {end} in {row['steps']}"
+    return f"{row['split']} {row['index']} · {row['agent']} · {_end(row)} in {row['steps']}"
+
+
+def _end(row: dict[str, Any]) -> str:
+    return ("solved" if row["clean"] else "solved, touched") if row["success"] else "failed"
 
 
 def _same_space(row: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -1,4 +1,7 @@
-"""What a planner thinks, drawn into the scene: ghosts of its plan, candidates as a fan, the field on the floor, forces, doubt."""
+"""What a planner thinks and a robot feels, drawn into the scene. Handles are made once and then only changed."""
+
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import viser
@@ -6,118 +9,128 @@ from matplotlib import colormaps
 
 from experiments.viewer.stage import Stage, wxyz
 from experiments.viewer.take import Frame, Take, Thought
+from sim.bodies import yaw_of
 from sim.geodesic import CELL_M
 from sim.layout import Layout
+from sim.sensors import bearings, lidar
 from sim.task import LOAD, ROBOT
 
 GHOSTS = 4  # along the horizon
 LIFT_M = 0.02  # lines above the floor
 FORCE_M_PER_N = 0.004
-NAMES = ("plan", "candidates", "field", "forces", "doubt", "way")
+RAYS, REACH_M = 72, 4.0
+ROBOT_COLOUR, LOAD_COLOUR, FORCE_COLOUR, DOUBT_COLOUR = (37, 99, 235), (217, 119, 6), (220, 38, 38), (147, 51, 234)
+MEANINGS = {
+    "plan": "ghosts of the robot and the loads along the chosen plan",
+    "candidates": "where the robot would go in each candidate, from cheap (green) to dear (red)",
+    "field": "what it costs to bring a load from each place to the bay, dark: much",
+    "forces": "arrows where the robot or a load touches something, as long as the force is large",
+    "doubt": "a halo around the load, wide where the model's members disagree",
+    "rays": "what a lidar on the robot would read",
+    "way": "where the robot and the load have been",
+}
+USUAL = frozenset({"plan", "candidates", "forces", "way"})
 
 
 class Overlays:
-    """Each of NAMES can be switched; `update` shows one frame's."""
+    """Each of MEANINGS can be switched by `shown`; `update` shows one frame's."""
 
     def __init__(self, scene: viser.SceneApi, stage: Stage, take: Take, shown: set[str]) -> None:
-        self._scene, self._stage, self._take, self.shown = scene, stage, take, shown
+        self._scene, self._take, self.shown = scene, take, shown
         self._root = f"{stage.root}/overlays"
-        self._field_drawn = False
+        self._handles: dict[str, viser.SceneNodeHandle] = {}
+        self._sizes: dict[str, tuple[int, ...]] = {}
         scene.add_frame(self._root, show_axes=False)
 
     def update(self, index: int) -> None:
         """Draw what belongs to frame `index`; what is switched off, or not known, disappears."""
         frame = self._take.frames[index]
-        thought = frame.thought
-        self._way(index)
-        self._plan(thought if "plan" in self.shown else None)
-        self._candidates(thought if "candidates" in self.shown else None)
-        self._doubt(frame, thought if "doubt" in self.shown else None)
-        self._forces(frame)
-        self._field()
+        self._show("way", index > 0, lambda: self._way(index))
+        self._show("plan", frame.thought is not None, lambda: self._plan(frame.thought))
+        self._show("candidates", frame.thought is not None, lambda: self._candidates(frame.thought))
+        doubt = None if frame.thought is None else frame.thought.disagreement
+        self._show("doubt", doubt is not None, lambda: self._doubt(frame, doubt))
+        self._show("forces", bool(frame.hits), lambda: self._forces(frame))
+        self._show("rays", True, lambda: self._rays(frame))
+        self._show("field", True, lambda: self._field(self._take.setting.layout))
+
+    def _show(self, name: str, known: bool, draw: Callable[[], None]) -> None:
+        visible = known and name in self.shown
+        if visible:
+            draw()
+        for key, handle in self._handles.items():
+            if key.partition("/")[0] == name and handle.visible != visible:
+                handle.visible = visible
 
     def _way(self, index: int) -> None:
-        """Where robot and load have been."""
         poses = np.stack([frame.pose[: LOAD + 1, :2] for frame in self._take.frames[: index + 1]])
-        if "way" not in self.shown or len(poses) < 2:
-            self._remove("way")
-            return
-        paths = poses.swapaxes(0, 1)  # (2, T, 2)
-        colours = np.array([(37, 99, 235), (217, 119, 6)], np.uint8)
-        self._lines("way", paths, np.repeat(colours[:, None], len(poses) - 1, 1), LIFT_M)
+        colours = np.array([ROBOT_COLOUR, LOAD_COLOUR], np.uint8)
+        self._lines("way", poses.swapaxes(0, 1), np.repeat(colours[:, None], index, 1), LIFT_M)
 
     def _plan(self, thought: Thought | None) -> None:
-        if thought is None:
-            self._remove("plan")
-            return
+        assert thought is not None
         steps = np.linspace(0, len(thought.plan) - 1, GHOSTS + 1).round().astype(int)[1:]
         for number, step in enumerate(steps):
-            for body, half in enumerate(self._take.half_extents):
-                name, pose = f"{self._root}/plan/{number}/{body}", thought.plan[step, body]
-                size, fade = 2 * np.asarray(half, float), 0.4 - 0.25 * number / GHOSTS
-                position, turn = pose[:3].astype(float), wxyz(pose[3:])
-                if body == ROBOT:
-                    self._scene.add_cylinder(
-                        name,
-                        size[0] / 2,
-                        size[2],
-                        color=(37, 99, 235),
-                        opacity=fade,
-                        position=position,
-                        wxyz=turn,
-                        cast_shadow=False,
-                    )
-                else:
-                    self._scene.add_box(
-                        name, color=(217, 119, 6), dimensions=size, opacity=fade, position=position, wxyz=turn, cast_shadow=False
-                    )
+            for body, pose in enumerate(thought.plan[step].astype(float)):
+                name = f"plan/{number}/{body}"
+                if name not in self._handles:
+                    self._handles[name] = self._ghost(name, body, fade=0.4 - 0.25 * number / GHOSTS)
+                self._handles[name].position = pose[:3]
+                self._handles[name].wxyz = wxyz(pose[3:])
+
+    def _ghost(self, name: str, body: int, fade: float) -> viser.SceneNodeHandle:
+        size, path = 2 * np.asarray(self._take.half_extents[body], float), f"{self._root}/{name}"
+        if body == ROBOT:
+            return self._scene.add_cylinder(path, size[0] / 2, size[2], color=ROBOT_COLOUR, opacity=fade, cast_shadow=False)
+        return self._scene.add_box(path, color=LOAD_COLOUR, dimensions=size, opacity=fade, cast_shadow=False)
 
     def _candidates(self, thought: Thought | None) -> None:
-        """Paths of the robot in each candidate, from cheap (green) to dear (red)."""
-        if thought is None:
-            self._remove("candidates")
-            return
+        assert thought is not None
         rank = thought.costs.argsort().argsort() / max(1, len(thought.costs) - 1)
         colours = (colormaps["RdYlGn_r"](rank)[:, :3] * 255).astype(np.uint8)
         paths = thought.candidates[:, :, ROBOT]
         self._lines("candidates", paths, np.repeat(colours[:, None], paths.shape[1] - 1, 1), 2 * LIFT_M)
 
-    def _doubt(self, frame: Frame, thought: Thought | None) -> None:
-        """A halo around the load, as wide as the model's members disagree."""
-        if thought is None or thought.disagreement is None:
-            self._remove("doubt")
-            return
-        radius = 0.3 + 5 * thought.disagreement
-        place = (*frame.pose[LOAD, :2].astype(float), LIFT_M)
-        self._scene.add_cylinder(f"{self._root}/doubt", radius, 0.01, color=(147, 51, 234), opacity=0.35, position=place)
+    def _doubt(self, frame: Frame, disagreement: float | None) -> None:
+        assert disagreement is not None
+        radius, place = 0.3 + 5 * disagreement, (*frame.pose[LOAD, :2].astype(float), LIFT_M)
+        if "doubt" not in self._handles:
+            path = f"{self._root}/doubt"
+            self._handles["doubt"] = self._scene.add_cylinder(
+                path, 1.0, 0.01, color=DOUBT_COLOUR, opacity=0.35, cast_shadow=False
+            )
+        self._handles["doubt"].position = np.array(place)
+        self._handles["doubt"].scale = (radius, radius, 1.0)  # type: ignore[attr-defined]
 
     def _forces(self, frame: Frame) -> None:
-        """How hard something presses on a static box: a red post on the robot."""
-        if "forces" not in self.shown or frame.static_force_n <= 1:
-            self._remove("forces")
-            return
-        height = FORCE_M_PER_N * frame.static_force_n
-        x, y, z = frame.pose[ROBOT, :3].astype(float)
-        self._scene.add_cylinder(
-            f"{self._root}/forces", 0.03, height, color=(220, 38, 38), position=(x, y, z + 0.15 + height / 2)
+        points = np.array([hit.point for hit in frame.hits])
+        tips = points + FORCE_M_PER_N * np.array([[hit.force_n] for hit in frame.hits]) * np.array(
+            [hit.normal for hit in frame.hits]
         )
+        arrows = np.stack([points, tips], 1).astype(np.float32)
+        self._set("forces", arrows.shape, points=arrows, colors=np.array(FORCE_COLOUR, np.uint8))
 
-    def _field(self) -> None:
-        if "field" not in self.shown:
-            self._remove("field")
-            self._field_drawn = False
-        elif not self._field_drawn:
-            self._field_drawn = True
-            self._draw_field(self._take.setting.layout)
+    def _rays(self, frame: Frame) -> None:
+        bodies, movers = self._take.bodies, len(frame.pose)
+        bodies = replace(bodies, pose=np.concatenate([frame.pose, bodies.pose[movers:]]))
+        ranges = lidar(bodies, RAYS, REACH_M)
+        angles = float(yaw_of(frame.pose[ROBOT, 3:])) + bearings(RAYS)
+        start = np.broadcast_to(frame.pose[ROBOT, :2], (RAYS, 2))
+        ends = start + ranges[:, None] * np.stack([np.cos(angles), np.sin(angles)], -1)
+        near = np.clip(1 - ranges / REACH_M, 0, 1)
+        colours = (colormaps["plasma"](near)[:, :3] * 255).astype(np.uint8)
+        self._lines("rays", np.stack([start, ends], 1), colours[:, None], 0.2)
 
-    def _draw_field(self, layout: Layout) -> None:
+    def _field(self, layout: Layout) -> None:
+        if "field" in self._handles:
+            return
         field = self._take.field
         values = np.asarray(field.best, float)  # (X, Y), from low x and low y
         reach = np.quantile(values, 0.95)
         picture = (colormaps["viridis_r"](np.clip(values / reach, 0, 1))[..., :3] * 255).astype(np.uint8)
         size = np.array(values.shape) * CELL_M
         centre = np.array(field.origin) + (np.array(values.shape) - 1) * CELL_M / 2
-        self._scene.add_image(
+        self._handles["field"] = self._scene.add_image(
             f"{self._root}/field",
             np.ascontiguousarray(picture.swapaxes(0, 1)[::-1]),
             float(size[0]),
@@ -133,7 +146,17 @@ class Overlays:
         points = np.concatenate([paths, np.full((*paths.shape[:2], 1), height)], -1)
         pieces = np.stack([points[:, :-1], points[:, 1:]], 2).reshape(-1, 2, 3)
         both = np.repeat(colours.reshape(-1, 1, 3), 2, 1)
-        self._scene.add_line_segments(f"{self._root}/{name}", pieces.astype(np.float32), both)
+        self._set(name, pieces.shape, points=pieces.astype(np.float32), colors=both)
 
-    def _remove(self, name: str) -> None:
-        self._scene.remove_by_name(f"{self._root}/{name}")
+    def _set(self, name: str, shape: tuple[int, ...], points: np.ndarray, colors: np.ndarray) -> None:
+        """Lines or arrows with these points. They are made anew where their number changes, else only moved."""
+        handle = self._handles.get(name)
+        if handle is None or self._sizes[name] != shape:
+            path = f"{self._root}/{name}"
+            if name == "forces":
+                self._handles[name] = self._scene.add_arrows(path, points, colors)
+            else:
+                self._handles[name] = self._scene.add_line_segments(path, points, colors)
+            self._sizes[name] = shape
+            return
+        handle.points, handle.colors = points, colors  # type: ignore[attr-defined]

@@ -1,60 +1,76 @@
-"""The page: what is shown beside the scene, and what its buttons do."""
+"""The page: a player's takes on a server's scene, and everything that can be done with them. Its buttons are in panels.py."""
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import viser
-from viser import uplot
 
-from experiments.viewer.overlays import NAMES, Overlays
-from experiments.viewer.player import SPEEDS, Player, marks, one_step_errors, think
-from experiments.viewer.stage import Stage, light_and_camera
+from experiments.viewer import export
+from experiments.viewer.driving import Driver
+from experiments.viewer.overlays import USUAL
+from experiments.viewer.panels import Panels
+from experiments.viewer.player import Player, marks, think
+from experiments.viewer.plots import series
+from experiments.viewer.scenery import Scenery
 from experiments.viewer.take import Setting, Take
+from sim.dataset import keep
+from sim.errors import GroundError
 from sim.layout import Layout
 from sim.policy import PolicyFactory
 from sim.scenes import scenes
+from sim.variation import Variations
 
-APART_M = 1.5  # between stages that stand side by side
-PLOTTED = 120  # frames that a plot shows at once
+YOU = "you"  # the arm that a person drives
 
 
 class Page:
-    """Stages, overlays and controls of one player on one server."""
+    """arms: of each scene, what can be chosen live."""
 
-    def __init__(self, server: viser.ViserServer, scene: str, arms: Mapping[str, PolicyFactory]) -> None:
-        self.server, self.scene, self.arms = server, scene, dict(arms)
-        self.player = Player(self._changed)
-        self._stages: list[tuple[Stage, Overlays]] = []
-        self._shown = {"plan", "candidates", "forces", "way"}
+    def __init__(self, server: viser.ViserServer, arms: Mapping[str, Mapping[str, PolicyFactory]], scene: str) -> None:
+        self.server, self.scene = server, scene
+        self.driver = Driver()
+        self.arms = {name: {**of, YOU: lambda: self.driver} for name, of in arms.items()}
+        self.player = Player(self.redraw)
+        self.shown = set(USUAL)
+        self.note = ""
+        self.split = "test"  # of the space that is shown
+        self.follow = False
+        self._scenery: Scenery | None = None
         self._drawing = threading.RLock()
         self._thinking = 0  # a newer number stops the older thinker
-        self._note = ""
-        server.gui.configure_theme(control_layout="collapsible", control_width="medium", show_logo=False, dark_mode=False)
-        self._build_controls()
+        server.gui.configure_theme(
+            control_layout="collapsible", control_width="large", show_logo=False, show_share_button=False, dark_mode=False
+        )
+        self.panels = Panels(self)
 
-    def live(self, layout: Layout, split: str, seed: int, arm: str, play: bool = True) -> None:
-        """An arm in a space, from the start, under physics that the split may have."""
-        variation = scenes[self.scene].variations_of(split).sample(np.random.default_rng(seed))
-        self.show([Take(arm, Setting(self.scene, layout, seed, variation), self.arms[arm]())], play)
+    @property
+    def take(self) -> Take:
+        """The one that plots and marks are of."""
+        return self.player.takes[0]
 
-    def show(self, takes: list[Take], play: bool = False) -> None:
+    def live(self, scene: str, layout: Layout, split: str, seed: int, arm: str, physics: str = "", play: bool = True) -> None:
+        """An arm in a space, from the start. physics: as `ground collect --vary` takes it, over what the split varies."""
+        usual = scenes[scene].variations_of(split if split in scenes[scene].splits else "test")
+        varied = Variations.parse(tuple(physics.split()), usual.base) if physics.strip() else usual
+        setting = Setting(scene, layout, seed, varied.sample(np.random.default_rng(seed)))
+        if arm not in self.arms[scene]:
+            raise GroundError(f"arm {arm} is not there for {scene}: {', '.join(self.arms[scene])} are")
+        self.say(f"getting {arm} ready …")
+        take = Take(arm, setting, self.arms[scene][arm]())
+        self.scene, self.split = scene, split
+        self.show([take], play)
+
+    def show(self, takes: list[Take], play: bool = False, note: str = "") -> None:
         """Takes side by side, from the start."""
         with self._drawing:
             self._thinking += 1
-            self._note = ""
-            for stage, _ in self._stages:
-                stage.remove()
-            self._stages = []
-            x = 0.0
-            for number, take in enumerate(takes):
-                stage = Stage(self.server.scene, f"/take{number}", (x, 0.0))
-                stage.build(take.setting.layout, take.half_extents, take.frames[0].pose)
-                self._stages.append((stage, Overlays(self.server.scene, stage, take, self._shown)))
-                x += take.setting.layout.hall.width + APART_M
-            light_and_camera(self.server, takes[0].setting.layout)
-        self.player.show(takes, play)
+            self.note = note
+            if self._scenery is not None:
+                self._scenery.remove()
+            self._scenery = Scenery(self.server, takes, self.shown)
+            self.player.show(takes, play)
 
     def think(self, take: Take, arm: str) -> None:
         """Find out in the background what an arm thought along a recorded take."""
@@ -62,116 +78,67 @@ class Page:
         mine = self._thinking
 
         def work() -> None:
-            policy = self.arms[arm]()
-            differs = think(take, policy, lambda: self._thinking != mine)
+            differs = think(take, self.arms[take.setting.scene][arm](), lambda: self._thinking != mine, self.redraw)
             if self._thinking == mine:
-                self._note = f"thought again: actions differ by at most {differs:.2g}"
-                self._changed()
+                self.say(f"{arm}'s thoughts are its own again: actions differ by at most {differs:.2g}")
 
         threading.Thread(target=work, daemon=True).start()
+
+    def branch(self, arm: str) -> None:
+        """Show what another arm does from the frame that is shown, beside what happened."""
+        take, at = self.take, min(self.player.index, len(self.take.frames) - 1)
+        self.say(f"getting {arm} ready …")
+        other = take.branch(at, f"{arm} from step {at}", self.arms[take.setting.scene][arm]())
+        apart = max(
+            float(np.abs(a.pose[:, :3] - b.pose[:, :3]).max())
+            for a, b in zip(take.frames[: at + 1], other.frames[: at + 1], strict=False)
+        )
+        self.show([take, other], note=f"the state at step {at} was rebuilt to within {1e3 * apart:.3g} mm")
+        self.player.seek(at)
+        self.player.playing = True
+
+    def keep(self, directory: Path) -> Path:
+        """Add the last take shown to a dataset in `directory`; one directory per split."""
+        take = self.player.takes[-1]
+        if len(take.frames) < 2:
+            raise GroundError("nothing has happened yet: there is no episode to keep")
+        dataset = keep(directory / self.split, take.setting.scene, self.split, take.episode())
+        self.say(f"kept: {dataset.path} now holds {dataset.steps} steps")
+        return dataset.path
+
+    def export_html(self) -> str:
+        """What is shown, as one page that opens from disk."""
+        return export.as_html(self.player.takes, " beside ".join(take.name for take in self.player.takes), set(self.shown))
+
+    def export_mp4(self, client: viser.ClientHandle, told: Callable[[int, int], None] = lambda done, total: None) -> bytes:
+        """What is shown, as a film from where the client's camera stands."""
+        self.player.playing = False
+        return export.as_mp4(client, self.player.length, self.player.seek, self.take.setting.scene, told)
+
+    def say(self, note: str) -> None:
+        """A line under the title."""
+        self.note = note
+        self.redraw()
+
+    def redraw(self) -> None:
+        """Draw the frame that the player is at."""
+        with self._drawing, self.server.atomic():
+            takes, index = self.player.takes, self.player.index
+            if self._scenery is None or self._scenery.takes != takes:
+                self.panels.describe(self.note)
+                return
+            self._scenery.draw(index)
+            self.panels.update(index, self.player.length, marks(takes[0]), f"{describe(takes, index)}{self._noted()}")
+            self.panels.plot(lambda title: series(title, takes[0], min(index, len(takes[0].frames) - 1)))
+            if self.follow:
+                self._look_at(takes[0].frames[min(index, len(takes[0].frames) - 1)].pose[0, :3])
 
     def close(self) -> None:
         self._thinking += 1
         self.player.close()
 
-    def _build_controls(self) -> None:
-        gui = self.server.gui
-        self._status = gui.add_markdown("")
-        with gui.add_folder("Time"):
-            self._timeline = gui.add_slider("frame", 0, 1, 1, 0)
-            self._buttons = gui.add_button_group("play", ("play / pause", "step", "restart"))
-            self._speed = gui.add_dropdown("speed", tuple(f"{speed:g} ×" for speed in SPEEDS), initial_value="1 ×")
-            self._marks = gui.add_dropdown("jump to", ("start",))
-            self._follow = gui.add_checkbox("follow the robot", False)
-        with gui.add_folder("What it thinks"):
-            boxes = {name: gui.add_checkbox(name, name in self._shown) for name in NAMES}
-        with gui.add_folder("Plots"):
-            self._plots = {title: self._plot(title, names) for title, names in PLOTS.items()}
-        with gui.add_folder("Another space"):
-            split = gui.add_dropdown("split", scenes[self.scene].splits, initial_value="test")
-            number = gui.add_number("number", 0, min=0, step=1)
-            arm = gui.add_dropdown("arm", tuple(self.arms))
-            start = gui.add_button("Start")
-        with gui.add_folder("From here on"):
-            other = gui.add_dropdown("let", tuple(self.arms))
-            branch = gui.add_button("go on from this frame, beside it")
-        for name, box in boxes.items():
-            box.on_update(self._switch(name))
-        self._timeline.on_update(self._scrubbed)
-        self._marks.on_update(self._jumped)
-        self._buttons.on_click(lambda _: self._pressed(str(self._buttons.value)))
-        self._speed.on_update(lambda _: setattr(self.player, "speed", float(str(self._speed.value).split()[0])))
-        start.on_click(
-            lambda _: self.live(
-                scenes[self.scene].draw(split.value, int(number.value)), split.value, int(number.value), arm.value
-            )
-        )
-        branch.on_click(lambda _: self.branch(other.value))
-        gui.add_command("Play or pause", hotkey="P").on_trigger(lambda _: self._pressed("play / pause"))
-        gui.add_command("One step", hotkey="S").on_trigger(lambda _: self._pressed("step"))
-
-    def branch(self, arm: str) -> None:
-        """Show what another arm does from the frame that is shown, beside what happened."""
-        take, at = self.player.takes[0], self.player.index
-        other = take.branch(min(at, len(take.frames) - 1), f"{arm} from step {at}", self.arms[arm]())
-        apart = max(
-            float(np.abs(a.pose[:, :3] - b.pose[:, :3]).max())
-            for a, b in zip(take.frames[: at + 1], other.frames[: at + 1], strict=False)
-        )
-        same = Take(
-            take.name, take.setting, None, np.array([frame.action for frame in take.frames[:-1]], np.float32).reshape(-1, 2)
-        )
-        same.frames = list(take.frames)
-        self.show([same, other])
-        self._note = f"the state was rebuilt to within {1e3 * apart:.3g} mm"
-        self.player.seek(at)
-
-    def _pressed(self, button: str) -> None:
-        if button == "play / pause":
-            self.player.playing = not self.player.playing
-        elif button == "step":
-            self.player.playing = False
-            self.player.step()
-        else:
-            self.player.seek(0)
-
-    def _switch(self, name: str) -> Callable[[Any], None]:
-        def switched(event: Any) -> None:
-            (self._shown.add if event.target.value else self._shown.discard)(name)
-            self._changed()
-
-        return switched
-
-    def _jumped(self, event: Any) -> None:
-        if event.client is not None:
-            self.player.playing = False
-            self.player.seek(int(event.target.value.rpartition("(")[2].rstrip(")") or 0) if "(" in event.target.value else 0)
-
-    def _scrubbed(self, event: Any) -> None:
-        if event.client is not None and int(event.target.value) != self.player.index:  # by a person
-            self.player.playing = False
-            self.player.seek(int(event.target.value))
-
-    def _changed(self) -> None:
-        """Draw the frame that the player is at."""
-        with self._drawing, self.server.atomic():
-            takes, index = self.player.takes, self.player.index
-            if not takes or len(self._stages) != len(takes):
-                return
-            for (stage, overlays), take in zip(self._stages, takes, strict=True):
-                at = min(index, len(take.frames) - 1)
-                stage.move(take.frames[at].pose)
-                overlays.update(at)
-            self._timeline.max = max(1, self.player.length - 1)
-            self._timeline.value = index  # type: ignore[misc]  # viser types it as read-only
-            places = ("start", *(f"{name} ({number})" for number, name in marks(takes[0])))
-            if self._marks.options != places:
-                self._marks.options = places
-            self._status.content = self._describe(takes, index)
-            for title, plot in self._plots.items():
-                plot.data, plot.visible = series(title, takes[0], index)
-            if self._follow.value:
-                self._look_at(takes[0].frames[min(index, len(takes[0].frames) - 1)].pose[0, :3])
+    def _noted(self) -> str:
+        return f"\n\n{self.note}" if self.note else ""
 
     def _look_at(self, target: np.ndarray) -> None:
         for client in self.server.get_clients().values():
@@ -179,53 +146,21 @@ class Page:
             client.camera.look_at = target.astype(float)
             client.camera.position = target.astype(float) + offset
 
-    def _describe(self, takes: list[Take], index: int) -> str:
-        lines = []
-        for take in takes:
-            frame = take.frames[min(index, len(take.frames) - 1)]
-            wrong = ", ".join(kind.replace("_", " ") for kind in frame.violations)
-            end = " · **solved**" if frame.success else ""
-            lines.append(f"**{take.name}** · step {min(index, len(take.frames) - 1)} · cost {frame.cost:.2f} m{end}")
-            if wrong:
-                lines.append(f"violation: {wrong} ({frame.static_force_n:.0f} N)")
-        return "  \n".join([*lines, self._note])
 
-    def _plot(self, title: str, names: tuple[str, ...]) -> viser.GuiUplotHandle:
-        colours = ("#2563eb", "#d97706")
-        series = [uplot.Series(label=name, stroke=colour, width=2) for name, colour in zip(names, colours, strict=False)]
-        empty = tuple(np.zeros(1) for _ in range(1 + len(names)))
-        return self.server.gui.add_uplot(
-            empty, (uplot.Series(label="step"), *series), title=title, aspect=2.2, scales={"x": uplot.Scale(time=False)}
+def describe(takes: list[Take], index: int) -> str:
+    """A line per take: who, where, and how it stands."""
+    lines = []
+    for take in takes:
+        at = min(index, len(take.frames) - 1)
+        frame = take.frames[at]
+        layout = take.setting.layout
+        state = (
+            "solved"
+            if frame.success
+            else "out of time"
+            if at == len(take.frames) - 1 and take.over
+            else f"cost {frame.cost:.2f} m"
         )
-
-
-PLOTS = {
-    "cost [m]": ("now", "predicted for the plan's end"),
-    "one-step error of the load [mm]": ("error",),
-    "decision [ms]": ("taken",),
-}
-
-
-def series(title: str, take: Take, index: int) -> tuple[tuple[np.ndarray, ...], bool]:
-    """What a plot shows up to a frame, and whether there is anything to show. Values that are not known yet repeat the last
-    known one: the page's plots take no gaps."""
-    low = max(0, index + 1 - PLOTTED)
-    frames = take.frames[low : index + 1]
-    thoughts = [frame.thought for frame in frames]
-    steps = np.arange(low, low + len(frames), dtype=float)
-    if title == "cost [m]":
-        end = np.array([np.nan if thought is None else thought.running[-1] for thought in thoughts])
-        now = np.array([frame.cost for frame in frames])
-        return (steps, now, _filled(np.where(np.isnan(end).all(), now, end))), True
-    values = 1e3 * one_step_errors(take)[low : index + 1]
-    if title == "decision [ms]":
-        values = np.array([np.nan if thought is None else 1e3 * thought.seconds for thought in thoughts])
-    return (steps, _filled(values)), bool(np.isfinite(values).any())
-
-
-def _filled(values: np.ndarray) -> np.ndarray:
-    known = np.flatnonzero(np.isfinite(values))
-    if not len(known):
-        return np.zeros(len(values))
-    at = np.searchsorted(known, np.arange(len(values)), side="right") - 1
-    return np.asarray(values[known[np.maximum(at, 0)]])
+        hit = f", {', '.join(kind.replace('_', ' ') for kind in frame.violations)}" if frame.violations else ""
+        lines.append(f"**{take.name}** in {layout.name or layout.id}, step {at}: {state}{hit}")
+    return "\n\n".join(lines)

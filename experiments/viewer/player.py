@@ -11,7 +11,6 @@ from experiments.viewer.take import Take
 from sim.dataset import Episode
 from sim.policy import Policy
 from sim.scenes import scenes
-from sim.task import LOAD
 
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 WRONG_M = 0.02  # a load that ends a step this far from where the plan had it
@@ -33,7 +32,8 @@ class Player:
         """Other takes, from the start."""
         with self._lock:
             for take in self.takes:
-                take.close()
+                if take not in takes:
+                    take.close()
             self.takes, self.index, self.playing = takes, 0, play
         self.changed()
 
@@ -85,7 +85,9 @@ def whole(scene: str, episode: Episode) -> Take:
     return take
 
 
-def think(take: Take, policy: Policy, stopped: Callable[[], bool] = lambda: False) -> float:
+def think(
+    take: Take, policy: Policy, stopped: Callable[[], bool] = lambda: False, changed: Callable[[], None] = lambda: None
+) -> float:
     """Let a policy think again along a take, frame by frame, and keep its thoughts there. Gives the largest difference between
     the actions taken and those that it would take now."""
     again = Take(take.name, take.setting, policy, np.array([frame.action for frame in take.frames[:-1]], np.float32))
@@ -93,18 +95,12 @@ def think(take: Take, policy: Policy, stopped: Callable[[], bool] = lambda: Fals
         if stopped():
             break
         again.advance()
-        take.frames[index] = replace(take.frames[index], thought=again.frames[index].thought)
+        thought, after = again.frames[index].thought, take.frames[index + 1]
+        take.frames[index] = replace(take.frames[index], thought=thought)
+        take.frames[index + 1] = replace(after, error_m=after.error_of(thought))
+        changed()
     again.close()
     return again.own_actions_differ_by
-
-
-def one_step_errors(take: Take) -> np.ndarray:
-    """(T,) how far the load came to lie from where the plan before had it [m]; nan where there was no plan."""
-    errors = np.full(len(take.frames), np.nan)
-    for index, (frame, after) in enumerate(zip(take.frames, take.frames[1:], strict=False)):
-        if frame.thought is not None:
-            errors[index + 1] = np.linalg.norm(frame.thought.plan[0, LOAD, :2] - after.pose[LOAD, :2])
-    return errors
 
 
 def marks(take: Take) -> list[tuple[int, str]]:
@@ -113,9 +109,9 @@ def marks(take: Take) -> list[tuple[int, str]]:
     contact = next((index for index, frame in enumerate(frames) if frame.touching), None)
     if contact is not None:
         found.append((contact, "contact"))
-    wrong = np.flatnonzero(np.nan_to_num(one_step_errors(take)) > WRONG_M)
-    if len(wrong):
-        found.append((int(wrong[0]), "wrong"))
+    wrong = next((index for index, frame in enumerate(frames) if frame.error_m > WRONG_M), None)
+    if wrong is not None:
+        found.append((wrong, "wrong"))
     hit = next((index for index, frame in enumerate(frames) if frame.violations), None)
     if hit is not None:
         found.append((hit, frames[hit].violations[0].replace("_", " ")))

@@ -4,18 +4,21 @@ import socket
 import time
 from pathlib import Path
 
+import viser
 from rich.console import Console
 
 from experiments.config import ExperimentConfig
 from experiments.pipeline import Steps
-from experiments.viewer.library import Library
+from experiments.viewer.library import Library, Shelf
 from experiments.viewer.page import Page
 from experiments.viewer.stage import serving
 from sim.errors import GroundError, UnknownName
 from sim.layout import Layout
 from sim.policy import BEHAVIOURS, PolicyFactory
+from sim.scenes import scenes
 
 TRIED_PORTS = 50
+CLOSED_S = 20.0  # without anyone who looks, after someone did; reloading a page takes less
 
 
 def serve(
@@ -28,26 +31,35 @@ def serve(
     arm: str,
     host: str,
     port: int,
+    stay: bool,
     console: Console,
 ) -> None:
-    """Show a page until Ctrl-C: `arm` live in `layout`, and the episodes of a run."""
-    arms = arms_of(config, run, console)
-    if arm not in arms:
-        raise UnknownName("arm", arm, arms)
+    """Show a page until it is closed (unless `stay`), or Ctrl-C: `arm` live in `layout`, and the episodes of a run."""
+    arms = {name: dict(BEHAVIOURS) for name in scenes} | {scene: arms_of(config, run, console)}
+    if arm not in arms[scene]:
+        raise UnknownName("arm", arm, arms[scene])
     free = free_port(host, port)
     with serving(host, free) as server:
-        page = Page(server, scene, arms)
+        page = Page(server, arms, scene)
         try:
-            library = Library(run, page) if run else None
-            if library is not None:
-                library.add_controls(server.gui)
-            page.live(layout, split, seed, arm, play=library is None)
+            if run is not None:
+                Shelf(Library(run), page)
+            page.live(scene, layout, split, seed, arm, play=run is None)
             busy = f" (port {port} is taken)" if free != port else ""
-            console.print(f"open http://{host}:{free}{busy}; Ctrl-C ends it", soft_wrap=True)
-            while True:
-                time.sleep(3600)
+            ends = "Ctrl-C ends it" if stay else "closing the page ends it, and Ctrl-C"
+            console.print(f"open http://{host}:{free}{busy}; {ends}", soft_wrap=True)
+            _wait(server, stay)
         finally:
             page.close()
+
+
+def _wait(server: viser.ViserServer, stay: bool) -> None:
+    """Until nobody has looked for CLOSED_S, after somebody did."""
+    looked: float | None = None
+    while stay or looked is None or time.monotonic() - looked < CLOSED_S:
+        time.sleep(0.5)
+        if server.get_clients():
+            looked = time.monotonic()
 
 
 def arms_of(config: ExperimentConfig | None, run: Path | None, console: Console) -> dict[str, PolicyFactory]:

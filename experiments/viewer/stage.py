@@ -12,6 +12,8 @@ from sim.bodies import Kind, quaternion_of
 from sim.layout import Layout
 from sim.task import LOAD
 
+SIGN_M = 1.2  # above the floor
+
 
 class Stage:
     """One space under `root`. Several stages can stand side by side on a page, each at its `offset`."""
@@ -53,6 +55,12 @@ class Stage:
             handle.position = pose[:3]
             handle.wxyz = wxyz(pose[3:])
 
+    def name(self, text: str, layout: Layout) -> None:
+        """A sign behind the hall."""
+        hall = layout.hall
+        position = (hall.x + hall.width / 2, hall.y + hall.depth, SIGN_M)
+        self._scene.add_label(f"{self.root}/sign", text, position=position)
+
     def remove(self) -> None:
         """Everything under the stage's root."""
         self._frame.remove()
@@ -77,11 +85,12 @@ class Stage:
         )
 
 
-def light_and_camera(server: viser.ViserServer, layout: Layout) -> None:
-    """A clear view of the whole hall from above its near side."""
+def light_and_camera(server: viser.ViserServer, layout: Layout, width: float | None = None) -> None:
+    """A clear view from above the near side of a hall, or of several in a row that is `width` wide [m]."""
     hall = layout.hall
-    size = max(hall.width, hall.depth)
-    centre = np.array([hall.x + hall.width / 2, hall.y + hall.depth / 2, 0.0])
+    width = width or hall.width
+    size = max(0.8 * width, hall.depth)
+    centre = np.array([hall.x + width / 2, hall.y + hall.depth / 2, 0.0])
     server.scene.set_up_direction("+z")
     server.scene.configure_default_lights(cast_shadow=False)
     server.initial_camera.look_at = centre

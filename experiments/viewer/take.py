@@ -11,12 +11,15 @@ import torch
 
 from agents.objective import Imagined
 from agents.planner import Planner
+from sim.bodies import Bodies
 from sim.dataset import Episode
 from sim.env import GroundEnv, Observation
 from sim.layout import Layout
 from sim.policy import EpisodeStart, Policy
 from sim.scenes import scenes
+from sim.task import LOAD
 from sim.variation import Variation
+from sim.world import Hit
 
 SHOWN_CANDIDATES = 48
 
@@ -44,8 +47,14 @@ class Frame:
     static_force_n: float
     violations: tuple[str, ...]
     success: bool
+    hits: tuple[Hit, ...] = ()
+    error_m: float = np.nan  # how far the load lies from where the plan before had it
     action: np.ndarray | None = None  # (2,) taken here; None at the end
     thought: Thought | None = None
+
+    def error_of(self, thought: Thought | None) -> float:
+        """How far the load lies from where a plan, made the step before, had it [m]."""
+        return np.nan if thought is None else float(np.linalg.norm(thought.plan[0, LOAD, :2] - self.pose[LOAD, :2]))
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,8 @@ class Take:
         chosen = np.zeros(2, np.float32) if chosen is None else np.asarray(chosen, np.float32)
         self.frames[-1] = replace(self.frames[-1], action=chosen, thought=thought)
         self._observation, _, _, _, self._info = self._env.step(chosen)
-        self.frames.append(self._frame())
+        frame = self._frame()
+        self.frames.append(replace(frame, error_m=frame.error_of(thought)))
 
     def deviation_m(self, episode: Episode) -> float:
         """Largest distance of a body from where the recording has it, over the steps that both have."""
@@ -143,6 +153,11 @@ class Take:
         return np.asarray(self._env.bodies.half_extents[: len(self.frames[0].pose)])
 
     @property
+    def bodies(self) -> Bodies:
+        """Of the last frame: the space's own boxes are there in every frame."""
+        return self._env.bodies
+
+    @property
     def field(self) -> Any:
         """The geodesic field of this space."""
         return self._env.field
@@ -160,6 +175,7 @@ class Take:
             static_force_n=info["static_force_n"],
             violations=tuple(kind for kind, happened in info["violations"].items() if happened),
             success=info["success"],
+            hits=tuple(self._env.hits()),
         )
 
     def _think(self, observation: Observation) -> tuple[Thought | None, np.ndarray | None]:

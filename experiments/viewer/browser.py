@@ -1,0 +1,41 @@
+"""A headless Chromium, for films and pictures without a person's browser."""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sim.errors import GroundError
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+DRAWING = ("--headless=new", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+QUIET = (
+    "--hide-scrollbars",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+)
+
+
+def found() -> str | None:
+    """Where a Chromium is on this machine."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+@contextmanager
+def headless(url: str, size: tuple[int, int]) -> Iterator[None]:
+    """A Chromium without a window that has `url` open, until the end of the block."""
+    program = found()
+    if program is None:
+        raise GroundError("a film is drawn by Chromium, and there is none on this machine: install it, or save as .html instead")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        command = [program, *DRAWING, *QUIET, f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}", url]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(timeout=20)

@@ -1,0 +1,37 @@
+"""A person as a policy: keys or the page's pad set the speeds, and the robot keeps them until they are changed."""
+
+from typing import Any
+
+import numpy as np
+
+from sim.env import Observation
+from sim.policy import EpisodeStart
+
+NOTCH = 0.5  # by which a key changes forward or turning speed, of their limits
+KEYS = {
+    "faster": ("arrowup", (NOTCH, 0.0)),
+    "slower": ("arrowdown", (-NOTCH, 0.0)),
+    "left": ("arrowleft", (0.0, NOTCH)),
+    "right": ("arrowright", (0.0, -NOTCH)),
+    "stop": ("space", None),
+}
+
+
+class Driver:
+    """Does what was last pressed. One person drives, so one driver serves every take."""
+
+    def __init__(self) -> None:
+        self.command = np.zeros(2, np.float32)
+
+    def press(self, key: str) -> None:
+        """One of KEYS."""
+        change = KEYS[key][1]
+        self.command = np.zeros(2, np.float32) if change is None else np.clip(self.command + np.array(change, np.float32), -1, 1)
+
+    def begin(self, start: EpisodeStart) -> None:
+        self.press("stop")
+
+    def predict(
+        self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[np.ndarray, Any]:
+        return self.command.copy(), state

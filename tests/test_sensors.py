@@ -1,0 +1,42 @@
+import numpy as np
+import pybullet
+import pytest
+
+from sim.bodies import Bodies
+from sim.env import GroundEnv
+from sim.scenes import scenes
+from sim.sensors import LIDAR_HEIGHT_M, bearings, lidar
+
+REACH_M = 6.0
+
+
+@pytest.mark.parametrize("scene", list(scenes))
+@pytest.mark.parametrize("index", range(3))
+def test_the_lidar_reads_what_bullets_own_rays_hit(scene: str, index: int) -> None:
+    env = GroundEnv(scene, "test")
+    env.reset(seed=index, options={"index": index})
+    ranges = lidar(env.bodies, rays=90, reach_m=REACH_M)
+    x, y = env.bodies.pose[0, :2]
+    yaw = 2 * np.arctan2(env.bodies.pose[0, 5], env.bodies.pose[0, 6])
+    angles = yaw + bearings(90)
+    inner = float(env.bodies.half_extents[0, 0]) + 0.01  # rays begin outside the robot's own hull
+    ends = [[[x + r * np.cos(a), y + r * np.sin(a), LIDAR_HEIGHT_M] for a in angles] for r in (inner, REACH_M)]
+    assert env._world is not None
+    hits = pybullet.rayTestBatch(*ends, physicsClientId=env._world._client)
+    expected = [inner + hit[2] * (REACH_M - inner) if hit[0] >= 0 else REACH_M for hit in hits]
+    env.close()
+    np.testing.assert_allclose(np.maximum(ranges, inner), expected, atol=0.012)  # Bullet's boxes have a margin
+    assert (ranges < REACH_M).mean() > 0
+
+
+def test_circles_boxes_and_empty_space() -> None:
+    half = np.array([[0.3, 0.3, 0.2], [0.5, 0.5, 0.5], [0.5, 0.5, 0.5], [1, 1, 0.05], [1, 1, 1]])
+    pose = np.zeros((5, 7))
+    pose[:, 6] = 1
+    pose[:, :3] = [(0, 0, 0.2), (2, 0, 0.5), (0, -3, 0.5), (-2, 0, 0.05), (0, 2, 1)]
+    bodies = Bodies(pose, np.zeros((5, 6)), half, np.zeros(5), np.array([1, 1, 0, 0, 0]), np.array([1, 1, 1, 1, 0]))
+    np.testing.assert_allclose(lidar(bodies, rays=4), (1.5, 10.0, 10.0, 2.5), err_msg="low and absent bodies are not seen")
+    turned = pose.copy()
+    turned[0, 5:] = np.sin(np.pi / 4), np.cos(np.pi / 4)
+    bodies = Bodies(turned, bodies.twist, half, bodies.kind, bodies.shape, bodies.present)
+    np.testing.assert_allclose(lidar(bodies, rays=4), (10.0, 10.0, 2.5, 1.5), atol=1e-9)
