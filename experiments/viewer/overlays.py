@@ -19,6 +19,7 @@ GHOSTS = 4  # along the horizon
 LIFT_M = 0.02  # lines above the floor
 FORCE_M_PER_N = 0.004
 RAYS, REACH_M = 72, 4.0
+LINE_M = 0.018  # thickness
 ROBOT_COLOUR, LOAD_COLOUR, FORCE_COLOUR, DOUBT_COLOUR = (37, 99, 235), (217, 119, 6), (220, 38, 38), (147, 51, 234)
 MEANINGS = {
     "plan": "ghosts of the robot and the loads along the chosen plan",
@@ -44,11 +45,11 @@ class Overlays:
 
     def update(self, index: int) -> None:
         """Draw what belongs to frame `index`; what is switched off, or not known, disappears."""
-        frame = self._take.frames[index]
+        frame, thought = self._take.frames[index], self._take.thought(index)
         self._show("way", index > 0, lambda: self._way(index))
-        self._show("plan", frame.thought is not None, lambda: self._plan(frame.thought))
-        self._show("candidates", frame.thought is not None, lambda: self._candidates(frame.thought))
-        doubt = None if frame.thought is None else frame.thought.disagreement
+        self._show("plan", thought is not None, lambda: self._plan(thought))
+        self._show("candidates", thought is not None, lambda: self._candidates(thought))
+        doubt = None if thought is None else thought.disagreement
         self._show("doubt", doubt is not None, lambda: self._doubt(frame, doubt))
         self._show("forces", bool(frame.hits), lambda: self._forces(frame))
         self._show("rays", True, lambda: self._rays(frame))
@@ -156,7 +157,7 @@ class Overlays:
             if name == "forces":
                 self._handles[name] = self._scene.add_arrows(path, points, colors)
             else:
-                self._handles[name] = self._scene.add_line_segments(path, points, colors)
+                self._handles[name] = self._scene.add_line_segments(path, points, colors, thickness=LINE_M)
             self._sizes[name] = shape
             return
         handle.points, handle.colors = points, colors  # type: ignore[attr-defined]

@@ -72,7 +72,8 @@ class Player:
                 self._ended.wait(0.05)
                 due = time.monotonic()
                 continue
-            self.playing &= self.step()
+            if not self.step():
+                self.playing = False  # who pauses during a long step is not overruled
             due = max(due + scenes[self.takes[0].setting.scene].control_dt_s / self.speed, time.monotonic())
             self._ended.wait(max(0.0, due - time.monotonic()))
 

@@ -30,8 +30,8 @@ def add_plots(gui: viser.GuiApi) -> dict[str, viser.GuiUplotHandle]:
 
 
 def series(title: str, take: Take, index: int) -> tuple[tuple[np.ndarray, ...], bool]:
-    """Steps and values that a plot shows up to frame `index`, and whether there is anything to show. Values that are not known
-    yet repeat the last known one: the page's plots take no gaps."""
+    """Steps and values that a plot shows up to frame `index`, and whether there is anything to show. The page's plots take no
+    gaps: an unknown prediction of the cost is the cost itself, other unknown values repeat the last known one."""
     low = max(0, index + 1 - SHOWN)
     frames = take.frames[low : index + 1]
     steps = np.arange(low, low + len(frames), dtype=float)
@@ -39,7 +39,7 @@ def series(title: str, take: Take, index: int) -> tuple[tuple[np.ndarray, ...], 
         now = np.array([frame.cost for frame in frames])
         before = [take.frames[step - AHEAD].thought if step >= AHEAD else None for step in range(low, index + 1)]
         predicted = np.array([np.nan if thought is None else _at(thought.running, AHEAD - 1) for thought in before])
-        return (steps, now, now if np.isnan(predicted).all() else _filled(predicted)), True
+        return (steps, now, np.where(np.isnan(predicted), now, predicted)), True
     if title == ERROR:
         values = 1e3 * np.array([frame.error_m for frame in frames])
         return (steps, _filled(values)), bool(np.isfinite(values).any())

@@ -94,7 +94,7 @@ def light_and_camera(server: viser.ViserServer, layout: Layout, width: float | N
     server.scene.set_up_direction("+z")
     server.scene.configure_default_lights(cast_shadow=False)
     server.initial_camera.look_at = centre
-    server.initial_camera.position = centre + size * np.array([0.0, -0.75, 1.05])
+    server.initial_camera.position = centre + size * np.array([0.0, -0.75, 1.25])
     server.initial_camera.fov = np.deg2rad(50)
 
 

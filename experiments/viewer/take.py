@@ -99,6 +99,11 @@ class Take:
         """Solved, or out of time."""
         return self.frames[-1].success or len(self.frames) > scenes[self.setting.scene].episode_steps
 
+    def thought(self, index: int) -> Thought | None:
+        """What was imagined at a frame; at the last one, where nothing was decided yet, at the one before."""
+        at = index - 1 if index == len(self.frames) - 1 and index > 0 else index
+        return self.frames[at].thought
+
     def restart(self) -> None:
         setting = self.setting
         options = {"layout": setting.layout, "variation": setting.variation}

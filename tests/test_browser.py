@@ -1,0 +1,174 @@
+"""The viewer in a real browser: what a person would see and press. Skipped where there is no Chromium."""
+
+import io
+import json
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from conftest import Ground
+from PIL import Image
+
+from experiments.config import ExperimentConfig
+from experiments.evaluation import Arm, evaluate, trials_of
+from experiments.viewer import browser
+from experiments.viewer.export import save
+from experiments.viewer.take import Setting, Take
+from sim.policy import BEHAVIOURS
+from sim.scenes import scenes
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e .[dev]")
+pytestmark = pytest.mark.skipif(
+    browser.found() is None, reason=f"no Chromium: {browser.NAMES} were looked for")
+)
+
+SCENE = "logistics/tote-push"
+PATIENCE_MS = 90_000  # software WebGL on a shared core
+SCENE_WIDTH = 800  # pixels left of the panel
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    with playwright.sync_playwright() as tools:
+        yield tools.chromium.launch(executable_path=browser.found(), args=[*browser.DRAWING[1:], *browser.QUIET])
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that is still being made: two arms have played, there is no model yet, and one row is damaged."""
+    path = tmp_path_factory.mktemp("runs") / "unfinished"
+    for name in ("scripted", "random"):
+        trials = trials_of("unfinished", scenes[SCENE], "test", 2)
+        evaluate(Arm(name, BEHAVIOURS[name]), trials, path / "results" / name)
+    (path / "results" / "random" / "test-00001.row").write_bytes(b"PAR1 half of a file")
+    (path / "config.json").write_text(json.dumps(asdict(ExperimentConfig("unfinished"))))
+    return path
+
+
+class Viewer:
+    """`ground view` in a process of its own, and its page."""
+
+    def __init__(self, chromium: object, shots: Path, *words: object) -> None:
+        self._shots, self._ground = shots, Ground("view", *words, "--port", 8200)
+        begun = time.monotonic()
+        line = self._ground.process.stdout.readline()
+        while line and "http://" not in line:
+            line = self._ground.process.stdout.readline()
+        self.page = chromium.new_page(viewport={"width": 1200, "height": 760})  # type: ignore[attr-defined]
+        self.page.set_default_timeout(PATIENCE_MS)
+        self.page.goto(re.search(r"http://\S+:\d+", line)[0], wait_until="domcontentloaded")  # type: ignore[index]
+        self.page.get_by_text("play / pause").wait_for()
+        self.until(lambda: self.shot("first").std() > 20)
+        self.first_frame_s = time.monotonic() - begun
+
+    def shot(self, name: str) -> np.ndarray:
+        """The scene's part of the page (rows, columns, 3)."""
+        png = self.page.screenshot(path=self._shots / f"{name}.png", timeout=PATIENCE_MS)
+        return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), float)[:, :SCENE_WIDTH]
+
+    def press(self, name: str) -> None:
+        self.page.get_by_role("button", name=name, exact=True).click()
+
+    def choose(self, label: str, value: str) -> None:
+        """An option of a list in the tab that is open."""
+        self.page.get_by_label(label, exact=True).locator("visible=true").first.click()
+        self.page.get_by_role("option", name=value, exact=True).locator("visible=true").first.click()
+
+    def tab(self, name: str) -> None:
+        self.page.get_by_role("tab", name=name).click()
+
+    @property
+    def frame(self) -> int:
+        return int(re.search(r"step (\d+)", self.text)[1])  # type: ignore[index]
+
+    @property
+    def text(self) -> str:
+        """The lines about each take."""
+        return "\n".join(self.page.locator("p", has_text="step").all_inner_texts())
+
+    def until(self, happened: object) -> None:
+        deadline = time.monotonic() + PATIENCE_MS / 1e3
+        while not happened():  # type: ignore[operator]
+            assert time.monotonic() < deadline, self.text
+            time.sleep(0.3)
+
+    def end(self) -> None:
+        """Close the page; the server ends by itself."""
+        self.page.close()
+        assert self._ground.process.wait(timeout=60) == 0
+
+
+def moved(before: np.ndarray, after: np.ndarray) -> float:
+    """Share of pixels that are clearly different."""
+    return float((np.abs(before - after).max(-1) > 40).mean())
+
+
+@pytest.mark.parametrize("scene", list(scenes))
+def test_a_live_scene_plays_pauses_scrubs_and_changes_its_arm(chromium: object, tmp_path: Path, scene: str) -> None:
+    viewer = Viewer(chromium, tmp_path, "--scene", scene)
+    viewer.until(lambda: viewer.frame > 15)
+    viewer.press("play / pause")
+    time.sleep(1)
+    at, late = viewer.frame, viewer.shot("paused")
+    time.sleep(1)
+    assert viewer.frame == at
+    viewer.press("restart")
+    viewer.until(lambda: viewer.frame == 0)
+    viewer.until(lambda: moved(viewer.shot("scrubbed"), late) > 0.005)
+    assert moved(viewer.shot("scrubbed"), late) < 0.5, "more than what moves has changed"
+    viewer.press("step")
+    viewer.until(lambda: viewer.frame == 1)
+    viewer.tab("Live")
+    viewer.choose("arm", "random")
+    viewer.press("Start")
+    viewer.until(lambda: "random" in viewer.text and viewer.frame > 3)
+    viewer.tab("Live")
+    viewer.choose("arm", "you")
+    viewer.press("Start")
+    viewer.until(lambda: "you" in viewer.text)
+    still = viewer.shot("before driving")
+    viewer.page.keyboard.press("ArrowUp")
+    viewer.page.keyboard.press("ArrowUp")
+    viewer.until(lambda: moved(still, viewer.shot("driven")) > 0.003)
+    viewer.end()
+
+
+def test_recorded_episodes_are_listed_watched_beside_each_other_and_gone_on_with(
+    chromium: object, watched: Path, tmp_path: Path
+) -> None:
+    viewer = Viewer(chromium, tmp_path, watched)
+    viewer.tab("Recorded")
+    viewer.page.get_by_text("1 damaged or unfinished left out").wait_for()
+    viewer.choose("arm", "scripted")
+    viewer.page.get_by_text("beside it", exact=True).click()
+    viewer.page.get_by_label("random", exact=True).check()
+    viewer.press("Watch")
+    viewer.until(lambda: "scripted" in viewer.text and "random" in viewer.text)
+    viewer.until(lambda: viewer.frame > 10)
+    viewer.press("play / pause")
+    viewer.shot("side by side")
+    viewer.tab("Watch")
+    viewer.press("go on from this frame, beside it")
+    viewer.page.get_by_text("rebuilt to within 0 mm").wait_for()
+    viewer.shot("branched")
+    viewer.end()
+
+
+def test_a_film_is_as_long_as_its_episode(tmp_path: Path) -> None:
+    take = Take("scripted", Setting(SCENE, scenes[SCENE].draw("test", 0)), BEHAVIOURS["scripted"]())
+    for _ in range(9):
+        take.advance()
+    save([take], tmp_path / "film.mp4")
+    take.close()
+    frames, seconds = imageio_ffmpeg.count_frames_and_secs(tmp_path / "film.mp4")
+    assert (frames, seconds) == (10, pytest.approx(1.0, abs=0.1))
+    film = imageio_ffmpeg.read_frames(tmp_path / "film.mp4")
+    width, height = next(film)["size"]
+    pictures = [np.frombuffer(picture, np.uint8).reshape(height, width, 3).astype(float) for picture in film]
+    assert pictures[0].std() > 20
+    assert moved(pictures[0], pictures[-1]) > 0.001
