@@ -23,9 +23,7 @@ from sim.policy import BEHAVIOURS
 from sim.scenes import scenes
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e .[dev]")
-pytestmark = pytest.mark.skipif(
-    browser.found() is None, reason=f"no Chromium: {browser.NAMES} were looked for")
-)
+pytestmark = pytest.mark.skipif(browser.found() is None, reason=f"no Chromium: {browser.NAMES} were looked for")
 
 SCENE = "logistics/tote-push"
 PATIENCE_MS = 90_000  # software WebGL on a shared core
