@@ -20,6 +20,7 @@ from agents.objective import Objective
 from agents.planner import Planner
 from agents.search import SearchConfig, searches
 from experiments.pipeline import versions
+from experiments.viewer.measure import BODIES, cost_of_pushing
 from sim.collect import CollectConfig, collect, make_shard
 from sim.env import GroundEnv, Observation
 from sim.files import write_json
@@ -60,8 +61,7 @@ def bench(out: Path, console: Console) -> None:
     torch.set_num_threads(1)
     scene, found = scenes[SCENE], list[Measurement]()
     with console.status("measuring") as status:
-        for title, part in (("step", _step), ("workers", _workers), ("decision", _decision), ("training", _training),
-                            ("physics", _physics)):  # fmt: skip
+        for title, part in PARTS.items():
             status.update(f"measuring: {title}")
             found += [Measurement(title, *line) for line in part(scene)]
     table = Table("part", "what", "value", "how", title="Medians of runs in turns, one thread")
@@ -225,6 +225,17 @@ def _model_steps(scene: Scene, observation: Observation, start: EpisodeStart, re
     return lines
 
 
+def _viewer(scene: Scene) -> Lines:
+    """What a page costs the server, of a control period."""
+    model = _random_weights("graph")
+    bodies, whole = cost_of_pushing(scene, Planner(Objective(model, scene.task), searches["mppi"](BUDGET)))
+    how = "CPU time of a frame, server's thread included, of a control period; a client reads everything"
+    return [
+        (f"pushing {BODIES} bodies that all move", bodies / scene.control_dt_s, "%", how),
+        ("pushing a page with all overlays and plots", whole / scene.control_dt_s, "%", "the same"),
+    ]
+
+
 def _random_weights(name: str) -> LearnedModel:
     torch.manual_seed(0)
     return models[name]().eval()
@@ -268,3 +279,13 @@ def _physics(scene: Scene) -> Lines:
         ("pushed tote, 10 or 50 solver iterations", 1e3 * more[0], "mm apart", apart[0]),
         ("pushed tote, 24 or 48 physics steps", 1e3 * finer[0], "mm apart", apart[1]),
     ]
+
+
+PARTS = {
+    "step": _step,
+    "workers": _workers,
+    "decision": _decision,
+    "training": _training,
+    "viewer": _viewer,
+    "physics": _physics,
+}

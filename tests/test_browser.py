@@ -130,8 +130,8 @@ def test_a_live_scene_plays_pauses_scrubs_and_changes_its_arm(chromium: object, 
     viewer.press("Start")
     viewer.until(lambda: "you" in viewer.text)
     still = viewer.shot("before driving")
-    viewer.page.keyboard.press("ArrowUp")
-    viewer.page.keyboard.press("ArrowUp")
+    viewer.page.keyboard.press("i")
+    viewer.page.keyboard.press("i")
     viewer.until(lambda: moved(still, viewer.shot("driven")) > 0.003)
     viewer.end()
 

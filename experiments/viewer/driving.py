@@ -8,11 +8,12 @@ from sim.env import Observation
 from sim.policy import EpisodeStart
 
 NOTCH = 0.5  # by which a key changes forward or turning speed, of their limits
+# Arrows and WASD move viser's camera.
 KEYS = {
-    "faster": ("arrowup", (NOTCH, 0.0)),
-    "slower": ("arrowdown", (-NOTCH, 0.0)),
-    "left": ("arrowleft", (0.0, NOTCH)),
-    "right": ("arrowright", (0.0, -NOTCH)),
+    "faster": ("I", (NOTCH, 0.0)),
+    "slower": ("K", (-NOTCH, 0.0)),
+    "left": ("J", (0.0, NOTCH)),
+    "right": ("L", (0.0, -NOTCH)),
     "stop": ("space", None),
 }
 

@@ -77,7 +77,7 @@ class Panels:
         speed.on_update(lambda _: setattr(player, "speed", float(str(speed.value).split()[0])))
         follow.on_update(lambda _: setattr(page, "follow", follow.value))
         gui.add_command("Play or pause", hotkey="P").on_trigger(lambda _: self._pressed(PLAY))
-        gui.add_command("One step", hotkey="S").on_trigger(lambda _: self._pressed(STEP))
+        gui.add_command("One step", hotkey="N").on_trigger(lambda _: self._pressed(STEP))
 
     def _add_watch(self) -> None:
         page = self._page
@@ -115,7 +115,8 @@ class Panels:
     def _add_drive(self) -> None:
         page = self._page
         self._gui.add_markdown(
-            "Choose the arm **you** under *Live*, or let **you** go on from a frame. Arrow keys drive, space stops."
+            "Choose the arm **you** under *Live*, or let **you** go on from a frame. "
+            "Keys: I faster, K slower, J left, L right, space stops."
         )
         pad = self._gui.add_button_group("", tuple(KEYS))
         pad.on_click(lambda _: page.driver.press(str(pad.value)))

@@ -21,7 +21,7 @@ class Stage:
     def __init__(self, scene: viser.SceneApi, root: str = "/stage", offset: tuple[float, float] = (0.0, 0.0)) -> None:
         self._scene, self.root = scene, root
         self._frame = scene.add_frame(root, show_axes=False, position=(*offset, 0.0))
-        self.movers: list[viser.SceneNodeHandle] = []
+        self._nodes: list[tuple[np.ndarray, viser.BatchedGlbHandle]] = []  # with the numbers of the bodies in each
 
     def build(self, layout: Layout, half_extents: np.ndarray, poses: np.ndarray) -> None:
         """Draw a space, and the robot and loads (M, 3) at poses (M, 7)."""
@@ -38,22 +38,35 @@ class Stage:
                 wxyz=wxyz(quaternion_of(np.array(yaw))),
                 cast_shadow=False,
             )
-        self.movers = self.bodies("movers", half_extents)
+        self._draw(half_extents)
         self.move(poses)
 
-    def bodies(self, name: str, half_extents: np.ndarray) -> list[viser.SceneNodeHandle]:
-        """Handles of a robot and loads (M, 3), in the order of an episode's bodies."""
-        handles: list[viser.SceneNodeHandle] = []
+    def _draw(self, half_extents: np.ndarray) -> None:
+        """Bodies that look alike are one node of the page: sixty that move cost little more than one."""
+        alike: dict[tuple[int, tuple[float, ...]], list[int]] = {}
         for body, half in enumerate(np.asarray(half_extents, float)):
-            mesh = looks.robot(half) if body < LOAD else looks.tote(half, first=body == LOAD)
-            handles.append(self._scene.add_mesh_trimesh(f"{self.root}/{name}/{body}", mesh, cast_shadow=False))
-        return handles
+            look = min(body, LOAD + 1)  # the robot and the first load look like no others
+            alike.setdefault((look, tuple(half)), []).append(body)
+        for (body, half), members in alike.items():
+            size = np.array(half)
+            mesh = looks.robot(size) if body < LOAD else looks.tote(size, first=body == LOAD)
+            count = len(members)
+            node = self._scene.add_batched_meshes_trimesh(
+                f"{self.root}/movers/{members[0]}",
+                mesh,
+                np.tile((1.0, 0, 0, 0), (count, 1)),
+                np.zeros((count, 3)),
+                lod="off",
+                cast_shadow=False,
+            )
+            self._nodes.append((np.array(members), node))
 
     def move(self, poses: np.ndarray) -> None:
-        """Robot and loads to poses (M, 7); viser sends only what changed."""
-        for handle, pose in zip(self.movers, np.asarray(poses, float), strict=True):
-            handle.position = pose[:3]
-            handle.wxyz = wxyz(pose[3:])
+        """Robot and loads to poses (M, 7)."""
+        poses = np.asarray(poses, np.float32)
+        for members, node in self._nodes:
+            node.batched_positions = poses[members, :3]
+            node.batched_wxyzs = wxyz(poses[members, 3:])
 
     def name(self, text: str, layout: Layout) -> None:
         """A sign behind the hall."""
@@ -68,7 +81,7 @@ class Stage:
     def clear(self) -> None:
         for name in ("space", "movers"):
             self._scene.remove_by_name(f"{self.root}/{name}")
-        self.movers = []
+        self._nodes = []
 
     def _ground(self, layout: Layout) -> None:
         hall = layout.hall
@@ -122,5 +135,5 @@ def _silent() -> Iterator[None]:
 
 
 def wxyz(quaternion: np.ndarray) -> np.ndarray:
-    """viser's order of a quaternion xyzw."""
-    return np.roll(quaternion, 1)
+    """viser's order of quaternions xyzw (..., 4)."""
+    return quaternion[..., [3, 0, 1, 2]]
