@@ -8,7 +8,8 @@ import pytest
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents import baselines as module
-from agents.baselines import ALGORITHMS, BaselineConfig, BaselinePolicy, BaselineSpec, train_baseline
+from agents.baselines import ALGORITHMS, BaselineConfig, BaselineSpec, train_baseline
+from agents.sb3 import BaselinePolicy
 from sim.env import GroundEnv
 from sim.errors import BadFile, GroundError, UnknownName
 from sim.flat import flat_vector
