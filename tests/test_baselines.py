@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from agents import baselines as module
+from agents import sb3 as module
 from agents.baselines import ALGORITHMS, BaselineConfig, BaselineSpec, train_baseline
 from agents.sb3 import BaselinePolicy
 from sim.env import GroundEnv
