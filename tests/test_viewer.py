@@ -1,3 +1,5 @@
+import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -5,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Ground
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -234,3 +237,18 @@ def test_plots_show_what_was_known(page: Page) -> None:
         assert visible == (title == COST)
         assert [len(column) for column in data] == [2] * (1 + len(names))
         assert np.isfinite(data).all()
+
+
+def test_two_viewers_run_beside_each_other_and_end_with_their_terminal() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    viewers = [Ground("view", "--port", port, group=True)]
+    first = viewers[0].process.stdout.readline()
+    viewers.append(Ground("view", "--port", port, group=True))
+    second = viewers[1].process.stdout.readline()
+    assert f"http://127.0.0.1:{port}" in first
+    assert f"http://127.0.0.1:{port + 1} (port {port} is taken)" in second
+    for viewer in viewers:
+        os.killpg(viewer.process.pid, signal.SIGHUP)
+        assert viewer.process.wait(timeout=30) == -signal.SIGHUP
