@@ -20,7 +20,7 @@ from agents.objective import Objective
 from agents.planner import Planner
 from agents.search import SearchConfig, searches
 from experiments.pipeline import versions
-from experiments.viewer.measure import BODIES, cost_of_pushing
+from experiments.viewer.measure import BODIES, SIZES, cost_of_pushing
 from sim.collect import CollectConfig, collect, make_shard
 from sim.env import GroundEnv, Observation
 from sim.files import write_json
@@ -231,7 +231,7 @@ def _viewer(scene: Scene) -> Lines:
     bodies, whole = cost_of_pushing(scene, Planner(Objective(model, scene.task), searches["mppi"](BUDGET)))
     how = "CPU time of a frame, server's thread included, of a control period; a client reads everything"
     return [
-        (f"pushing {BODIES} bodies that all move", bodies / scene.control_dt_s, "%", how),
+        (f"pushing {BODIES} bodies of {SIZES} sizes that all move", bodies / scene.control_dt_s, "%", how),
         ("pushing a page with all overlays and plots", whole / scene.control_dt_s, "%", "the same"),
     ]
 

@@ -259,7 +259,14 @@ def report(run: File) -> None:
     """Write the HTML report of a run from its rows."""
     from experiments.report.build import build_report
 
-    CONSOLE.print(f"report: {build_report(run).resolve()}", soft_wrap=True)
+    CONSOLE.print(f"report: {build_report(run, _factories(run)).resolve()}", soft_wrap=True)
+
+
+def _factories(run: Path) -> dict[str, Any]:
+    """The arms of a run that are there, by name."""
+    from experiments.pipeline import Steps
+
+    return {arm.name: arm.factory for arm in Steps(_config_of(run), run, 1, CONSOLE).arms_there()[0]}
 
 
 def view(
@@ -289,7 +296,12 @@ def view(
     from sim.layout import Layout
     from sim.scenes import scenes
 
-    config = _config_of(run) if run else None
+    config = None
+    if run:
+        try:
+            config = _config_of(run)
+        except GroundError as error:
+            CONSOLE.print(f"[yellow]only recorded episodes of this run can be shown: {escape(str(error))}[/]", soft_wrap=True)
     name = config.scene if config else scene
     if split not in scenes[name].splits:
         raise UnknownName("split", split, scenes[name].splits)
@@ -309,23 +321,27 @@ def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tupl
         arms: side by side; without any, the run's best planner.
         thoughts: let planners think again, and show what they imagined.
     """
-    from experiments.pipeline import Steps
     from experiments.progress import bar
     from experiments.report.build import best_planner
-    from experiments.viewer.export import save
+    from experiments.viewer.export import check, save
     from experiments.viewer.library import Library, title
     from experiments.viewer.player import think
+    from experiments.viewer.take import SAME_ACTION
 
+    check(out)
     library = Library(run)
     first, *others = arms or (best_planner(library.rows),)
     row = library.find(split, index, first)
     for other in others:
         library.find(split, index, other)
     takes = library.takes(row, others)
-    factories = {arm.name: arm.factory for arm in Steps(_config_of(run), run, 1, CONSOLE).arms()} if thoughts else {}
+    factories = _factories(run) if thoughts else {}
     for take in takes:
         if take.name in factories:
-            think(take, factories[take.name]())
+            with bar(CONSOLE, f"{take.name} thinks again") as progress:
+                differs = think(take, factories[take.name](), told=progress)
+            if differs > SAME_ACTION:
+                CONSOLE.print(f"[yellow]{take.name} would act differently now, by at most {differs:.2g}[/]")
     with bar(CONSOLE, f"record {out.name}") as progress:
         save(takes, out, title(row) if not others else f"{split} {index}: {', '.join(arms)}", progress)
     CONSOLE.print(f"recording: {out.resolve()}", soft_wrap=True)

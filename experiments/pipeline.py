@@ -6,7 +6,9 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from experiments.report.build import build_report
 from experiments.trainings import AgentTraining, ModelTraining, Training, train_all
 from sim.collect import CollectConfig, collect
 from sim.dataset import Dataset
-from sim.errors import GroundError
+from sim.errors import BadFile, GroundError
 from sim.files import in_use, read_json, write_json
 from sim.layout import Layout
 from sim.policy import BEHAVIOURS
@@ -157,39 +159,52 @@ class Steps:
 
     def arms(self) -> list[Arm]:
         """Every contestant: random and scripted always, then planners, then SB3 agents."""
+        return [make() for make in self._makers().values()]
+
+    def arms_there(self) -> tuple[list[Arm], dict[str, str]]:
+        """The contestants, and the oracle, of a run that may be unfinished or damaged; and why which are missing."""
+        found, missing = [], dict[str, str]()
+        for name, make in {**self._makers(), "oracle": self.oracle}.items():
+            try:
+                found.append(make())
+            except (GroundError, OSError, KeyError, TypeError) as error:
+                missing[name] = str(error)
+        return found, missing
+
+    def _makers(self) -> dict[str, Callable[[], Arm]]:
+        config = self._config
+        scripted = {name: partial(Arm, name, BEHAVIOURS[name]) for name in ("random", "scripted")}
+        planners = {f"{plan.name}+{config.search}": partial(self._planning, plan) for plan in config.models}
+        agents = {name: partial(self._agent, name) for name in config.baselines}
+        return {**scripted, **planners, **agents}
+
+    def _planning(self, plan: ModelPlan) -> Arm:
         config, ledger = self._config, costs(self._path)
-        arms = [Arm("random", BEHAVIOURS["random"]), Arm("scripted", BEHAVIOURS["scripted"])]
+        if not (self._path / "models" / plan.name / "best.json").exists():
+            raise BadFile(f"{self._path / 'models' / plan.name} holds no trained model yet")
         rounds = [f"round-{number}" for number in range(1, len(config.rounds) + 1)]
         data = [Dataset.open(self._path / "data" / name) for name in [*rounds, "val"]]
-        seen = frozenset(layout for dataset in data for layout in dataset.layout_ids)
         collecting = sum(ledger.get(f"collect {name}", 0.0) for name in rounds)
         collecting += sum(ledger.get(f"train graph-round-{number}", 0.0) for number in range(1, len(rounds)))
-        steps = sum(dataset.steps for dataset in data[:-1])
-        for plan in config.models:
-            arms.append(
-                Arm(
-                    f"{plan.name}+{config.search}",
-                    self._planner(self._path / "models" / plan.name, config.planning, config.budget_s),
-                    plan.name,
-                    config.search,
-                    steps,
-                    collecting + ledger.get(f"train {plan.name}", 0.0),
-                    seen,
-                    plan.episodes,
-                )
-            )
-        for name in config.baselines:
-            path = self._path / "agents" / name
-            steps_taken = read_json(path / "policy.json")["steps"]
-            arms.append(
-                Arm(
-                    name,
-                    BaselineSpec(config.scene, str(path)),
-                    env_steps=steps_taken,
-                    train_cpu_s=ledger.get(f"train {name}", 0.0),
-                )
-            )
-        return arms
+        return Arm(
+            f"{plan.name}+{config.search}",
+            self._planner(self._path / "models" / plan.name, config.planning, config.budget_s),
+            plan.name,
+            config.search,
+            sum(dataset.steps for dataset in data[:-1]),
+            collecting + ledger.get(f"train {plan.name}", 0.0),
+            frozenset(layout for dataset in data for layout in dataset.layout_ids),
+            plan.episodes,
+        )
+
+    def _agent(self, name: str) -> Arm:
+        path = self._path / "agents" / name
+        return Arm(
+            name,
+            BaselineSpec(self._config.scene, str(path)),
+            env_steps=read_json(path / "policy.json")["steps"],
+            train_cpu_s=costs(self._path).get(f"train {name}", 0.0),
+        )
 
     def _planner(self, model: Path, search: SearchConfig, budget_s: float | None = None) -> PlannerSpec:
         config = self._config

@@ -42,7 +42,8 @@ def finished(
         yield from _from_pool(function, jobs, workers, queue)
     finally:
         queue.put(None)
-        listener.join(timeout=5)  # what was told just before a failure may be lost, nothing else
+        listener.join(timeout=5)  # a worker that was stopped while it told something may hold the queue
+        queue.cancel_join_thread()
 
 
 def _from_pool(function: Callable[..., T], jobs: Sequence[tuple[Any, ...]], workers: int, queue: Any) -> Iterator[T]:

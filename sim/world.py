@@ -6,6 +6,7 @@ body it stops after 66 mm). `ground bench` shows both, and that 10 solver iterat
 """
 
 import math
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,11 @@ class Hit:
     normal: tuple[float, float, float]  # unit, out of the second one
 
 
+def _disconnect(client: int) -> None:
+    if pybullet.isConnected(client):
+        pybullet.disconnect(client)
+
+
 class World:
     """Physics of one scene at a time; `build` starts from nothing, so equal inputs give equal bytes."""
 
@@ -51,11 +57,7 @@ class World:
         self._client = pybullet.connect(pybullet.GUI if gui else pybullet.DIRECT)
         if self._client < 0:
             raise RuntimeError("Bullet gave no client")
-
-    def close(self) -> None:
-        if self._client >= 0 and pybullet.isConnected(self._client):
-            pybullet.disconnect(self._client)
-        self._client = -1
+        self.close = weakref.finalize(self, _disconnect, self._client)  # by hand, or when nobody has the world any more
 
     def build(self, robot: DifferentialDrive, loads: list[LoadBody], static_boxes: np.ndarray) -> None:
         """A fresh world: robot, loads, static boxes (S, 7) as in Layout.static_boxes. Place the movers with `place`."""

@@ -12,7 +12,7 @@ from experiments.report.html import write_report
 from experiments.report.summary import headline, summarise, summary_markdown, summary_table
 from experiments.report.topdown import picture, save_layout, strip
 from experiments.viewer.export import save
-from experiments.viewer.player import whole
+from experiments.viewer.take import Take
 from sim.bodies import quaternion_of
 from sim.dataset import Episode
 from sim.errors import GroundError
@@ -185,7 +185,7 @@ def test_a_picture_takes_any_title_and_a_still_episode() -> None:
 def test_a_recording_is_one_file_that_loads_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "recordings" / "a.html"
     before = threading.active_count()
-    take = whole("logistics/tote-push", made_up("shift-two-totes"))
+    take = Take.recorded("logistics/tote-push", made_up("shift-two-totes"))
     save([take], path, title="test <0>")
     take.close()
     text = path.read_text()

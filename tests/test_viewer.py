@@ -1,8 +1,10 @@
+import json
 import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +12,24 @@ import pytest
 from conftest import Ground
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from agents.build import PlannerSpec
 from agents.search import SearchConfig
-from experiments.viewer import looks
+from experiments.cli import _config_of as load_config
+from experiments.config import ExperimentConfig
+from experiments.evaluation import Arm, evaluate, trials_of
+from experiments.viewer import browser, looks
+from experiments.viewer.export import check
+from experiments.viewer.library import ORDERS, Library, Shelf, table
 from experiments.viewer.overlays import MEANINGS
 from experiments.viewer.page import YOU, Page
-from experiments.viewer.player import Player, marks, think, whole
-from experiments.viewer.plots import COST, PLOTS, series
+from experiments.viewer.player import Player, marks, think
+from experiments.viewer.plots import COST, DECISION, FORESEEN, PLOTS, series
 from experiments.viewer.scenery import Scenery
-from experiments.viewer.serve import free_port
+from experiments.viewer.serve import arms_of, free_port
 from experiments.viewer.stage import serving
-from experiments.viewer.take import Setting, Take
+from experiments.viewer.take import Setting, Take, Thought
 from sim.dataset import Dataset, keep
 from sim.errors import GroundError
 from sim.layout import Layout
@@ -33,6 +41,15 @@ from sim.task import PushTask
 SCENE = "logistics/tote-push"
 
 SIZES = st.tuples(st.floats(0.1, 3), st.floats(0.1, 3), st.floats(0.1, 1.5))
+
+
+def until(happened: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 WHEELS_M = 0.03  # of an AMR of the usual height reach this far below its chassis
 
 
@@ -71,11 +88,12 @@ def test_a_take_follows_its_script_and_can_go_on_otherwise_from_any_step() -> No
     for _ in range(12):
         live.advance()
     episode = live.episode()
-    again = Take.recorded(SCENE, episode, BEHAVIOURS["scripted"]())
-    while len(again.frames) < len(episode):
-        again.advance()
-    assert again.deviation_m(episode) == 0
-    assert again.own_actions_differ_by < 1e-6
+    again = Take.recorded(SCENE, episode)
+    assert (again.over, len(again.frames)) == (True, len(episode))
+    assert again.deviation_m == 0
+    assert think(again, BEHAVIOURS["scripted"]()) < 1e-6
+    elsewhere = replace(episode, pose=episode.pose + np.float32(0.01))
+    assert Take.recorded(SCENE, elsewhere).deviation_m == pytest.approx(0.01, rel=1e-3)
     other = live.branch(5, "random", BEHAVIOURS["random"]())
     assert all((a.pose == b.pose).all() for a, b in zip(live.frames[:6], other.frames[:6], strict=True))
     for _ in range(7):
@@ -92,7 +110,7 @@ def test_what_a_planner_thought_is_found_again() -> None:
     live = Take("oracle", setting, spec())
     for _ in range(4):
         live.advance()
-    recorded = whole(SCENE, live.episode())
+    recorded = Take.recorded(SCENE, live.episode())
     assert all(frame.thought is None for frame in recorded.frames)
     assert think(recorded, spec()) < 1e-6
     for frame, before in zip(recorded.frames[:-1], live.frames[:-1], strict=True):
@@ -102,6 +120,12 @@ def test_what_a_planner_thought_is_found_again() -> None:
         assert (np.diff(frame.thought.costs) >= 0).all()
         np.testing.assert_array_equal(frame.thought.plan, before.thought.plan)
     assert np.nanmax([frame.error_m for frame in live.frames]) < 0.01, "the true simulator knows the next state"
+    assert np.isnan(recorded.frames[0].error_m)
+    assert [frame.error_m for frame in recorded.frames[1:]] == [frame.error_m for frame in live.frames[1:]]
+    acted = replace(live.episode(), action=-live.episode().action)
+    other = Take.recorded(SCENE, acted)
+    assert think(other, spec()) > 1e-3
+    assert np.isnan([frame.error_m for frame in other.frames]).all(), "what others did is no error of the plan"
     live.close()
     recorded.close()
 
@@ -155,7 +179,7 @@ def test_another_arm_goes_on_beside_what_happened_and_both_can_be_kept(page: Pag
     page.player.playing = False
     live, other = page.player.takes
     assert page.player.index >= 4
-    assert "rebuilt to within 0 mm" in page.note
+    assert "rebuilt to within 0 mm" in page._note
     assert len(live.frames) >= 7
     while page.player.step() and len(other.frames) < 12:
         pass
@@ -163,13 +187,15 @@ def test_another_arm_goes_on_beside_what_happened_and_both_can_be_kept(page: Pag
     assert not np.array_equal(live.frames[8].pose, other.frames[8].pose)
     assert len(live.frames) == len(other.frames), "what was not over goes on from where it was"
     assert np.abs(live.frames[-1].pose[0, :2] - live.frames[-2].pose[0, :2]).max() < 0.2, "and not from somewhere else"
-    for expected in (1, 2):
+    assert all(frame.thought is None for frame in other.frames[:4])
+    for number in (0, 1):
+        page.chosen = number
         path = page.keep(tmp_path)
         dataset = Dataset.open(path)
         kept = list(dataset.episodes())
-        assert (len(kept), dataset.faults()) == (expected, [])
-    assert kept[0].behaviour == "random from step 4"
-    np.testing.assert_array_equal(kept[0].pose, np.stack([frame.pose for frame in other.frames]).astype(np.float32))
+        assert (len(kept), dataset.faults()) == (number + 1, [])
+    assert [episode.behaviour for episode in kept] == ["scripted", "random from step 4"]
+    np.testing.assert_array_equal(kept[1].pose, np.stack([frame.pose for frame in other.frames]).astype(np.float32))
     assert path == tmp_path / "test"
     page.live(SCENE, draw("train", 0), "train", 0, "random", play=False)
     page.player.step()
@@ -202,7 +228,7 @@ def test_physics_of_ones_own_and_mistakes_are_told(page: Page) -> None:
     assert page.take.setting.variation.load_mass_kg == 9
     assert 0.3 <= page.take.setting.variation.load_friction <= 0.4
     page.panels.tried(None, lambda: page.live(SCENE, draw("test", 0), "test", 0, "random", physics="mass=9"))
-    assert "mass" in page.note
+    assert "mass" in page._note
     with pytest.raises(GroundError, match="graph"):
         page.live(SCENE, draw("test", 0), "test", 0, "graph+mppi")
 
@@ -233,10 +259,115 @@ def test_plots_show_what_was_known(page: Page) -> None:
     page.live(SCENE, draw("test", 0), "test", 0, "scripted", play=False)
     page.player.step()
     for title, names in PLOTS.items():
-        data, visible = series(title, page.take, 1)
-        assert visible == (title == COST)
-        assert [len(column) for column in data] == [2] * (1 + len(names))
-        assert np.isfinite(data).all()
+        data = series(title, page.take, 1)
+        assert [len(column) for column in data] == [2 if title == COST else 0] * (1 + len(names))
+    thought = Thought(np.zeros((12, 2, 7)), np.zeros((1, 12, 2, 2)), np.zeros(1), np.arange(12.0), 0.05, 0.08, None)
+    for _ in range(20):
+        page.player.step()
+    page.take.frames[5] = replace(page.take.frames[5], thought=thought)
+    steps, came, predicted = series(FORESEEN, page.take, 20)
+    assert (steps.tolist(), predicted.tolist()) == ([15.0], [9.0]), "nothing is shown that was not predicted"
+    assert came[0] == page.take.frames[15].cost
+    assert [column.tolist() for column in series(DECISION, page.take, 20)] == [[5.0], [50.0], [80.0]]
+
+
+def test_a_bug_while_playing_is_told_and_the_next_episode_plays(page: Page) -> None:
+    page.live(SCENE, draw("test", 0), "test", 0, "scripted", play=False)
+    page.take.policy.predict = None  # type: ignore[union-attr, method-assign, assignment]
+    page.player.toggle()
+    until(lambda: not page.player.playing)
+    assert "a bug" in page._note
+    page.live(SCENE, draw("test", 0), "test", 0, "scripted")
+    until(lambda: len(page.take.frames) > 3)
+
+
+def test_what_takes_long_is_done_one_at_a_time(page: Page) -> None:
+    with page.acting():
+        page.panels.tried(None, lambda: page.live(SCENE, draw("test", 0), "test", 0, "scripted"))
+    assert "busy" in page._note
+    assert not page.player.takes
+
+
+def test_reset_begins_anew_and_play_at_the_end_shows_it_again(page: Page) -> None:
+    page.live(SCENE, draw("test", 0), "test", 0, YOU, play=False)
+    for _ in range(3):
+        page.player.step()
+    page.player.reset()
+    assert (page.player.index, len(page.take.frames)) == (0, 1)
+    page.player.step()
+    recorded = Take.recorded(SCENE, page.take.episode())
+    page.show([recorded])
+    page.player.reset()
+    assert len(recorded.frames) == 2
+    assert page.player.step()
+    assert not page.player.step()
+    page.player.toggle()
+    assert page.player.index == 0
+    until(lambda: page.player.index == 1 and not page.player.playing)
+
+
+def test_live_arms_run_side_by_side(page: Page) -> None:
+    page.live(SCENE, draw("test", 0), "test", 0, "scripted", play=False)
+    page.live(SCENE, draw("test", 0), "test", 0, "random", play=False, beside=True)
+    for _ in range(5):
+        page.player.step()
+    assert [(take.name, len(take.frames)) for take in page.player.takes] == [("scripted", 6), ("random", 6)]
+    text = page.export_html()
+    assert "__VISER_EMBED_DATA__=" in text
+    assert "scripted beside random" in text
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three arms in two spaces; one row is damaged, and there are no models."""
+    path = tmp_path_factory.mktemp("runs") / "unfinished"
+    trials = trials_of("unfinished", scenes[SCENE], "test", 2)
+    for name in ("scripted", "random", "smooth-random"):
+        evaluate(Arm(name, BEHAVIOURS[name]), trials, path / "results" / name, workers=1)
+    (path / "results" / "random" / "test-00001.row").write_bytes(b"PAR1 half of a file")
+    (path / "config.json").write_text(json.dumps(asdict(ExperimentConfig("unfinished"))))
+    return path
+
+
+def test_a_library_filters_sorts_and_shows_arms_beside_each_other_in_the_order_asked_for(run: Path) -> None:
+    library = Library(run)
+    assert (len(library.rows), library.lost) == (5, 1)
+    assert {row["agent"] for row in library.choose(arm="scripted")} == {"scripted"}
+    assert all(row["success"] for row in library.choose(outcome="solved"))
+    assert not any(row["success"] for row in library.choose(outcome="failed"))
+    costs = [row["total_cost"] for row in library.choose(order="highest cost first")]
+    assert costs == sorted(costs, reverse=True)
+    for order in ORDERS:
+        assert len(library.choose(order=order)) == 5
+    row = library.find("test", 0, "scripted")
+    takes = library.takes(row, ["smooth-random", "random"])
+    assert [take.name for take in takes] == ["scripted", "smooth-random", "random"]
+    assert max(take.deviation_m or 0 for take in takes) < 1e-6
+    assert len(takes[0].frames) - 1 == row["steps"]
+    with pytest.raises(GroundError, match="there are scripted, smooth-random"):
+        library.find("test", 1, "random")
+    html = table(library.rows, 5, 1)
+    assert html.count("<tr>") == 5
+    assert "1 damaged" in html
+
+
+def test_the_page_of_an_unfinished_run_shows_what_there_is(run: Path, page: Page, capsys: pytest.CaptureFixture[str]) -> None:
+    arms = arms_of(load_config(run), run, Console(width=200))
+    assert "oracle" in arms
+    assert "graph+mppi" not in arms
+    assert "holds no trained model yet" in capsys.readouterr().out
+    shelf = Shelf(Library(run), page)
+    shelf.watch()
+    assert page.take.name == "random"
+    until(lambda: page.player.index > 2)
+
+
+def test_a_recording_is_checked_before_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(GroundError, match=r"an \.html or an \.mp4 file"):
+        check(tmp_path / "a.gif")
+    monkeypatch.setattr(browser, "found", lambda: None)
+    with pytest.raises(GroundError, match="drawn by Chromium"):
+        check(tmp_path / "a.mp4")
 
 
 def test_two_viewers_run_beside_each_other_and_end_with_their_terminal() -> None:

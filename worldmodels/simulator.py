@@ -5,6 +5,7 @@ states are close to the true ones but not bit-exact once bodies touch, and posit
 the dynamics, given what a planner can see, and the episode's true physics.
 """
 
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from sim.workers import worker_pool
 from sim.world import World
 from worldmodels.model import WorldModel
 
+_one_at_a_time = threading.Lock()  # a process has one world to imagine in, whatever thread asks
 GROUP = 8  # candidates that share a world; the same for any number of workers
 
 
@@ -97,6 +99,11 @@ class SimulatorModel(WorldModel[SimulatorState]):
 
 def simulate(setting: _Setting, pose: np.ndarray, twist: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Poses (B, H, M, 7) and twists (B, H, M, 6), float32, after each of actions (B, H, 2) from one state."""
+    with _one_at_a_time:
+        return _simulate(setting, pose, twist, actions)
+
+
+def _simulate(setting: _Setting, pose: np.ndarray, twist: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     world, scene = _world(setting), scenes[setting.scene]
     world.place(pose, twist)
     snapshot = world.save()

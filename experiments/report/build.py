@@ -10,7 +10,8 @@ from experiments.report.html import write_report
 from experiments.report.summary import is_oracle
 from experiments.report.topdown import strip
 from experiments.viewer.export import save
-from experiments.viewer.player import think, whole
+from experiments.viewer.player import think
+from experiments.viewer.take import Take
 from sim.dataset import Episode
 from sim.errors import BadFile, GroundError
 from sim.files import read_json
@@ -83,11 +84,10 @@ def _recordings(rows: list[dict[str, Any]], places: dict[int, Path], out: Path, 
         row = next((row for row in rows if row["success"] == outcome), None)
         if row is not None:
             name = f"{'solved' if outcome else 'failed'}-{row['split']}-{row['index']}.html"
-            take = whole(row["scene"], _episode(places, row))
+            take = Take.recorded(row["scene"], _episode(places, row))
             if row["agent"] in arms:
                 think(take, arms[row["agent"]]())
             save([take], out / "recordings" / name, title=f"{row['agent']}, {_name(row)}")
-            take.close()
             links.append((f"{row['agent']}, {_name(row)}", f"recordings/{name}"))
     return links
 

@@ -26,16 +26,19 @@ def found() -> str | None:
 
 
 @contextmanager
-def headless(url: str, size: tuple[int, int]) -> Iterator[None]:
+def headless(url: str, size: tuple[int, int]) -> Iterator[subprocess.Popen[bytes]]:
     """A Chromium without a window that has `url` open, until the end of the block."""
     program = found()
     if program is None:
-        raise GroundError("a film is drawn by Chromium, and there is none on this machine: install it, or save as .html instead")
+        raise GroundError("there is no Chromium on this machine")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [program, *DRAWING, *QUIET, f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}", url]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            yield
+            yield process
         finally:
             process.terminate()
-            process.wait(timeout=20)
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()

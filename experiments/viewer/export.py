@@ -11,7 +11,7 @@ import numpy as np
 import viser
 from imageio_ffmpeg import write_frames
 
-from experiments.viewer.browser import headless
+from experiments.viewer import browser
 from experiments.viewer.overlays import USUAL
 from experiments.viewer.scenery import Scenery
 from experiments.viewer.stage import serving
@@ -22,7 +22,8 @@ from sim.scenes import scenes
 
 HOLD_S = 1.0  # the last state stays this long before a recording starts over
 FILM_SIZE = (1280, 720)
-CONNECT_S = 60.0
+CONNECT_S, PICTURE_S = 60.0, 60.0
+SETTLE = 20  # pictures at most, before the first of a film
 CAPTION_STYLE = (
     "position:fixed;left:12px;bottom:52px;z-index:5;max-width:60vw;padding:4px 10px;border-radius:6px;"
     "background:#ffffffd0;color:#1c2530;font:14px system-ui,sans-serif;pointer-events:none"
@@ -32,13 +33,20 @@ Told = Callable[[int, int], None]
 
 def save(takes: Sequence[Take], path: Path, title: str = "", told: Told = lambda done, total: None) -> None:
     """Write takes side by side to `path`, an .html or an .mp4 file."""
+    check(path)
     if path.suffix == ".html":
         write_text(path, as_html(takes, title))
-    elif path.suffix == ".mp4":
+    else:
         film = _filmed(takes, told)
         write_atomic(path, lambda to: _write(to, film))
-    else:
+
+
+def check(path: Path) -> None:
+    """Whether a recording can be written there, before it is made."""
+    if path.suffix not in (".html", ".mp4"):
         raise GroundError(f"{path}: a recording is an .html or an .mp4 file")
+    if path.suffix == ".mp4" and not browser.found():
+        raise GroundError(f"{path}: a film is drawn by Chromium, and there is none on this machine: save as .html instead")
 
 
 def as_html(takes: Sequence[Take], title: str = "", shown: set[str] | frozenset[str] = USUAL) -> str:
@@ -55,34 +63,67 @@ def as_html(takes: Sequence[Take], title: str = "", shown: set[str] | frozenset[
         return _captioned(serializer.as_html(), title)
 
 
-def as_mp4(client: viser.ClientHandle, length: int, seek: Callable[[int], None], scene: str, told: Told) -> bytes:
+def as_mp4(
+    client: viser.ClientHandle,
+    length: int,
+    seek: Callable[[int], None],
+    scene: str,
+    undisturbed: Callable[[int], bool] = lambda index: True,
+) -> bytes:
     """Frames 0 to `length` - 1, each after `seek`, as a client's browser draws them, in real time."""
-    width, height = FILM_SIZE
     rate = round(1 / scenes[scene].control_dt_s)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "film.mp4"
         film = write_frames(path, FILM_SIZE, fps=rate, quality=8, macro_block_size=8)
         film.send(None)
+        seek(0)
+        _settled(client)
         for index in range(length):
             seek(index)
-            film.send(np.ascontiguousarray(client.get_render(height, width)[..., :3]))
-            told(index + 1, length)
+            picture = _picture(client)
+            if not undisturbed(index):
+                raise GroundError("the page was used while its film was made: there is no film")
+            film.send(picture)
         film.close()
         return path.read_bytes()
+
+
+def _settled(client: viser.ClientHandle) -> None:
+    """Until two pictures agree: meshes and floors come after the page."""
+    before = _picture(client)
+    for _ in range(SETTLE):
+        now = _picture(client)
+        if np.abs(now.astype(float) - before).mean() < 0.1:
+            return
+        before = now
+
+
+def _picture(client: viser.ClientHandle) -> np.ndarray:
+    width, height = FILM_SIZE
+    try:
+        return np.ascontiguousarray(client.get_render(height, width, timeout=PICTURE_S)[..., :3])
+    except (TimeoutError, RuntimeError) as error:
+        raise GroundError(f"the browser draws no pictures ({error}): keep its tab in front, or save as .html") from error
 
 
 def _filmed(takes: Sequence[Take], told: Told) -> bytes:
     """Without a person's browser, a headless one draws."""
     with serving() as server:
         scenery = Scenery(server, takes, set(USUAL))
-        with headless(f"http://127.0.0.1:{server.get_port()}", FILM_SIZE):
+        with browser.headless(f"http://127.0.0.1:{server.get_port()}", FILM_SIZE) as process:
             begun = time.monotonic()
             while not server.get_clients():
-                if time.monotonic() - begun > CONNECT_S:
+                if time.monotonic() - begun > CONNECT_S or process.poll() is not None:
                     raise GroundError("the headless browser did not open the page: save it as .html instead")
                 time.sleep(0.2)
             client = next(iter(server.get_clients().values()))
-            return as_mp4(client, _length(takes), scenery.draw, takes[0].setting.scene, told)
+            length = _length(takes)
+
+            def seek(index: int) -> None:
+                scenery.draw(index)
+                told(index + 1, length)
+
+            return as_mp4(client, length, seek, takes[0].setting.scene)
 
 
 def _length(takes: Sequence[Take]) -> int:

@@ -5,9 +5,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import viser
+
 from experiments.evaluation import episode_of, read_rows
 from experiments.viewer.page import Page
-from experiments.viewer.player import whole
 from experiments.viewer.take import Take
 from sim.errors import GroundError
 
@@ -18,6 +19,9 @@ ORDERS = {
     "space": lambda row: (row["split"], row["index"], row["agent"]),
     "longest first": lambda row: -row["steps"],
     "highest cost first": lambda row: -row["total_cost"],
+    "arm": lambda row: (row["agent"], row["split"], row["index"]),
+    "outcome": lambda row: (row["success"], row["clean"], row["split"], row["index"]),
+    "layout": lambda row: (row["layout_id"], row["agent"]),
     "most overrated plan first": lambda row: -_overrated(row),
 }
 LISTED = 100  # rows of the table; filters narrow it down
@@ -50,8 +54,9 @@ class Library:
 
     def takes(self, row: dict[str, Any], beside: Sequence[str] = ()) -> list[Take]:
         """A recorded episode, and other arms' on the same space."""
-        others = [other for other in self.rows if _same_space(row, other) and other["agent"] in beside and other is not row]
-        return [whole(one["scene"], episode_of(self.run / "results" / one["agent"], one)) for one in [row, *others]]
+        same = {other["agent"]: other for other in self.rows if _same_space(row, other) and other is not row}
+        rows = [row, *(same[arm] for arm in beside if arm in same)]
+        return [Take.recorded(one["scene"], episode_of(self.run / "results" / one["agent"], one)) for one in rows]
 
 
 class Shelf:
@@ -62,27 +67,25 @@ class Shelf:
         self._found: dict[str, dict[str, Any]] = {}
         gui = page.server.gui
         with page.panels.tabs.add_tab("Recorded"):
-            splits, arms = self._names("split"), self._names("agent")
-            self._split = gui.add_dropdown("split", (ANY, *splits))
-            self._arm = gui.add_dropdown("arm", (ANY, *arms))
+            self._split, self._arm = gui.add_dropdown("split", (ANY,)), gui.add_dropdown("arm", (ANY,))
             self._outcome = gui.add_dropdown("outcome", tuple(OUTCOMES))
             self._order = gui.add_dropdown("order", tuple(ORDERS))
             self._table = gui.add_html("")
             self._episode = gui.add_dropdown("episode", ("",))
-            with gui.add_folder("beside it", expand_by_default=False):
-                self._beside = {arm: gui.add_checkbox(arm, False) for arm in arms}
+            self._folder = gui.add_folder("beside it", expand_by_default=False)
+            self._beside: dict[str, viser.GuiCheckboxHandle] = {}
             watch = gui.add_button("Watch", color="blue")
             again = gui.add_button("Look for new episodes")
         for filter_ in (self._split, self._arm, self._outcome, self._order):
             filter_.on_update(lambda _: self.fill())
         watch.on_click(lambda event: page.panels.tried(event.client, self.watch))
-        again.on_click(lambda _: self._again())
-        self.fill()
+        again.on_click(lambda event: page.panels.tried(event.client, self.look))
+        self.name()
 
     def fill(self) -> None:
         """List what fits the filters."""
         rows = self._library.choose(self._split.value, self._arm.value, self._outcome.value, self._order.value)
-        self._found = {title(row): row for row in rows}
+        self._found = {title(row): row for row in rows[:LISTED]}
         self._episode.options = tuple(self._found) or ("no such episode",)
         self._table.content = table(rows, len(self._library.rows), self._library.lost)
 
@@ -94,11 +97,22 @@ class Shelf:
         takes = self._library.takes(row, [arm for arm, box in self._beside.items() if box.value])
         self._page.scene, self._page.split = row["scene"], row["split"]
         self._page.show(takes, play=True)
-        if row["model"] and row["agent"] in self._page.arms[row["scene"]]:
-            self._page.think(takes[0], row["agent"])
+        planners = {one["agent"] for one in self._library.rows if one["model"]}
+        self._page.think([take for take in takes if take.name in planners])
 
-    def _again(self) -> None:
+    def look(self) -> None:
+        """Find what has come since."""
         self._library.look()
+        self.name()
+
+    def name(self) -> None:
+        """Splits and arms that there are."""
+        arms = self._names("agent")
+        for handle, options in ((self._split, (ANY, *self._names("split"))), (self._arm, (ANY, *arms))):
+            if handle.options != options:
+                handle.options = options
+        with self._folder:
+            self._beside |= {arm: self._page.server.gui.add_checkbox(arm, False) for arm in arms if arm not in self._beside}
         self.fill()
 
     def _names(self, column: str) -> tuple[str, ...]:

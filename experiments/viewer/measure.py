@@ -14,29 +14,33 @@ from experiments.viewer.page import Page
 from experiments.viewer.stage import Stage, serving
 from experiments.viewer.take import Setting, Take
 from sim.env import upright
+from sim.errors import GroundError
 from sim.policy import Policy
 from sim.scenes import Scene
 
-BODIES, FRAMES, CONNECT_S = 60, 60, 60.0
+BODIES, SIZES, FRAMES = 60, 6, 60
 READER = """
 import sys
 from websockets.sync.client import connect
-for message in connect(sys.argv[1], subprotocols=[f"viser-v{sys.argv[2]}"], max_size=None):
-    pass
+for number, message in enumerate(connect(sys.argv[1], subprotocols=[f"viser-v{sys.argv[2]}"], max_size=None)):
+    if number == 0:
+        print("reading", flush=True)
 """
 
 
 def cost_of_pushing(scene: Scene, policy: Policy) -> tuple[float, float]:
-    """CPU-seconds of this process per frame, its server's thread included: of BODIES bodies that all move, and of a page with
-    every overlay and plot."""
+    """CPU-seconds of this process per frame, its server's thread included: of BODIES bodies of SIZES sizes that all move, and of
+    a page with every overlay and plot, late in an episode."""
     layout = scene.draw("test", 0)
     take = Take("planner", Setting(scene.name, layout), policy)
     for _ in range(12):
         take.advance()
+    late = scene.episode_steps // len(take.frames)
+    take.frames = take.frames[:-1] * late  # where it has been, and marks, are as long as at an episode's end
     rng = np.random.default_rng(0)
     with serving() as server, _read(server):
         stage = Stage(server.scene)
-        half = np.full((BODIES, 3), 0.15)
+        half = np.repeat(np.linspace(0.1, 0.3, SIZES), BODIES // SIZES)[:, None].repeat(3, 1)
         places = rng.uniform(0, 6, (FRAMES, BODIES, 3))
         poses = np.stack([upright(place, half[:, 2]) for place in places])
         stage.build(layout, half, poses[0])
@@ -50,7 +54,7 @@ def cost_of_pushing(scene: Scene, policy: Policy) -> tuple[float, float]:
         page = Page(server, {scene.name: {}}, scene.name)
         page.shown |= set(MEANINGS)
         page.show([take])
-        whole = _cpu_s(lambda frame: page.player.seek(frame % len(take.frames)), scene.control_dt_s)
+        whole = _cpu_s(lambda frame: page.player.seek(len(take.frames) - 1 - frame), scene.control_dt_s)
         page.close()
     return bodies, whole
 
@@ -69,11 +73,11 @@ def _cpu_s(draw: Callable[[int], None], pause_s: float) -> float:
 @contextmanager
 def _read(server: viser.ViserServer) -> Iterator[None]:
     url = f"ws://127.0.0.1:{server.get_port()}"
-    reader = subprocess.Popen([sys.executable, "-c", READER, url, viser.__version__], stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-c", READER, url, viser.__version__]
+    reader = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
-        begun = time.monotonic()
-        while not server.get_clients() and time.monotonic() - begun < CONNECT_S:
-            time.sleep(0.05)
+        if reader.stdout is None or not reader.stdout.readline():
+            raise GroundError("the page's server sends nothing to a client")
         yield
     finally:
         reader.kill()

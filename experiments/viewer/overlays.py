@@ -19,6 +19,7 @@ GHOSTS = 4  # along the horizon
 LIFT_M = 0.02  # lines above the floor
 FORCE_M_PER_N = 0.004
 RAYS, REACH_M = 72, 4.0
+DEAR = 0.8  # of the candidates' costs, from where on all are red
 LINE_M = 0.018  # thickness
 ROBOT_COLOUR, LOAD_COLOUR, FORCE_COLOUR, DOUBT_COLOUR = (37, 99, 235), (217, 119, 6), (220, 38, 38), (147, 51, 234)
 MEANINGS = {
@@ -87,8 +88,9 @@ class Overlays:
 
     def _candidates(self, thought: Thought | None) -> None:
         assert thought is not None
-        rank = thought.costs.argsort().argsort() / max(1, len(thought.costs) - 1)
-        colours = (colormaps["RdYlGn_r"](rank)[:, :3] * 255).astype(np.uint8)
+        least, dear = thought.costs.min(), np.quantile(thought.costs, DEAR)
+        share = (thought.costs - least) / max(float(dear - least), 1e-6)
+        colours = (colormaps["RdYlGn_r"](np.clip(share, 0, 1))[:, :3] * 255).astype(np.uint8)
         paths = thought.candidates[:, :, ROBOT]
         self._lines("candidates", paths, np.repeat(colours[:, None], paths.shape[1] - 1, 1), 2 * LIFT_M)
 

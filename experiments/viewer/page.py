@@ -1,8 +1,11 @@
 """The page: a player's takes on a server's scene, and everything that can be done with them. Its buttons are in panels.py."""
 
+import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import viser
@@ -23,6 +26,7 @@ from sim.scenes import scenes
 from sim.variation import Variations
 
 YOU = "you"  # the arm that a person drives
+SAME_M = 1e-5  # a replay this close to its recording is not worth a word: recordings are in single precision
 
 
 class Page:
@@ -32,14 +36,15 @@ class Page:
         self.server, self.scene = server, scene
         self.driver = Driver()
         self.arms = {name: {**of, YOU: lambda: self.driver} for name, of in arms.items()}
-        self.player = Player(self.redraw)
+        self.player = Player(self.redraw, lambda error: self.tell(None, error))
         self.shown = set(USUAL)
-        self.note = ""
         self.split = "test"  # of the space that is shown
         self.follow = False
+        self.chosen = 0  # of the takes side by side, the one that plots, marks and buttons are about
+        self._note = ""
         self._scenery: Scenery | None = None
         self._drawing = threading.RLock()
-        self._thinking = 0  # a newer number stops the older thinker
+        self._acting = threading.Lock()
         server.gui.configure_theme(
             control_layout="collapsible", control_width="large", show_logo=False, show_share_button=False, dark_mode=False
         )
@@ -47,48 +52,71 @@ class Page:
 
     @property
     def take(self) -> Take:
-        """The one that plots and marks are of."""
-        return self.player.takes[0]
+        """The chosen one."""
+        takes = self.player.takes
+        return takes[min(self.chosen, len(takes) - 1)]
 
-    def live(self, scene: str, layout: Layout, split: str, seed: int, arm: str, physics: str = "", play: bool = True) -> None:
-        """An arm in a space, from the start. physics: as `ground collect --vary` takes it, over what the split varies."""
+    def live(
+        self,
+        scene: str,
+        layout: Layout,
+        split: str,
+        seed: int,
+        arm: str,
+        physics: str = "",
+        play: bool = True,
+        beside: bool = False,
+    ) -> None:
+        """An arm in a space, from the start; beside what is shown, or instead. physics: as `ground collect --vary` takes it, over
+        what the split varies."""
         usual = scenes[scene].variations_of(split if split in scenes[scene].splits else "test")
         varied = Variations.parse(tuple(physics.split()), usual.base) if physics.strip() else usual
         setting = Setting(scene, layout, seed, varied.sample(np.random.default_rng(seed)))
-        if arm not in self.arms[scene]:
-            raise GroundError(f"arm {arm} is not there for {scene}: {', '.join(self.arms[scene])} are")
-        self.say(f"getting {arm} ready …")
-        take = Take(arm, setting, self.arms[scene][arm]())
+        take = Take(arm, setting, self._policy(scene, arm))
         self.scene, self.split = scene, split
-        self.show([take], play)
+        self.show([*(self.player.takes if beside else ()), take], play)
 
-    def show(self, takes: list[Take], play: bool = False, note: str = "") -> None:
+    def show(self, takes: Sequence[Take], play: bool = False, note: str = "") -> None:
         """Takes side by side, from the start."""
         with self._drawing:
-            self._thinking += 1
-            self.note = note
+            self._note = note
             if self._scenery is not None:
                 self._scenery.remove()
             self._scenery = Scenery(self.server, takes, self.shown)
-            self.player.show(takes, play)
+            self.chosen = 0
+            self.panels.name([take.name for take in takes], tuple(self.arms[takes[0].setting.scene]))
+            self.player.show(list(takes), play)
 
-    def think(self, take: Take, arm: str) -> None:
-        """Find out in the background what an arm thought along a recorded take."""
-        self._thinking += 1
-        mine = self._thinking
+    def think(self, takes: Sequence[Take]) -> None:
+        """Find out in the background what planners thought along recorded takes."""
 
         def work() -> None:
-            differs = think(take, self.arms[take.setting.scene][arm](), lambda: self._thinking != mine, self.redraw)
-            if self._thinking == mine:
-                self.say(f"{arm}'s thoughts are its own again: actions differ by at most {differs:.2g}")
+            for take in takes:
+                arms = self.arms[take.setting.scene]
+                if take.name not in arms:
+                    self.say(f"what {take.name} thought is not known: its model is not here")
+                    continue
+                try:
+                    differs = think(
+                        take,
+                        arms[take.name](),
+                        lambda take=take: take not in self.player.takes,  # type: ignore[misc]
+                        lambda done, total, take=take: self.say(f"{take.name} thinks again: {done} of {total}"),  # type: ignore[misc]
+                    )
+                except Exception as error:  # the page has to outlive it
+                    self.tell(None, error)
+                    return
+                if take not in self.player.takes:
+                    return
+                same = "takes the same actions" if differs < 1e-3 else f"would act differently now, by at most {differs:.2g}"
+                self.say(f"{take.name} thought again: it {same}")
 
         threading.Thread(target=work, daemon=True).start()
 
     def branch(self, arm: str) -> None:
         """Show what another arm does from the frame that is shown, beside what happened."""
         take, at = self.take, min(self.player.index, len(self.take.frames) - 1)
-        self.say(f"getting {arm} ready …")
-        other = take.branch(at, f"{arm} from step {at}", self.arms[take.setting.scene][arm]())
+        other = take.branch(at, f"{arm} from step {at}", self._policy(take.setting.scene, arm))
         apart = max(
             float(np.abs(a.pose[:, :3] - b.pose[:, :3]).max())
             for a, b in zip(take.frames[: at + 1], other.frames[: at + 1], strict=False)
@@ -98,8 +126,8 @@ class Page:
         self.player.playing = True
 
     def keep(self, directory: Path) -> Path:
-        """Add the last take shown to a dataset in `directory`; one directory per split."""
-        take = self.player.takes[-1]
+        """Add the chosen take to a dataset in `directory`; one directory per split."""
+        take = self.take
         if len(take.frames) < 2:
             raise GroundError("nothing has happened yet: there is no episode to keep")
         dataset = keep(directory / self.split, take.setting.scene, self.split, take.episode())
@@ -108,59 +136,90 @@ class Page:
 
     def export_html(self) -> str:
         """What is shown, as one page that opens from disk."""
-        return export.as_html(self.player.takes, " beside ".join(take.name for take in self.player.takes), set(self.shown))
+        return export.as_html(self.player.takes, " beside ".join(take.name for take in self.player.takes), self.shown)
 
-    def export_mp4(self, client: viser.ClientHandle, told: Callable[[int, int], None] = lambda done, total: None) -> bytes:
+    def export_mp4(self, client: viser.ClientHandle) -> bytes:
         """What is shown, as a film from where the client's camera stands."""
-        self.player.playing = False
-        return export.as_mp4(client, self.player.length, self.player.seek, self.take.setting.scene, told)
+        takes, player = self.player.takes, self.player
+        player.playing = False
+
+        def seek(index: int) -> None:
+            player.seek(index)
+            self.say(f"frame {index + 1} of {player.length}")
+
+        def undisturbed(index: int) -> bool:
+            return player.takes is takes and player.index == index
+
+        return export.as_mp4(client, player.length, seek, self.take.setting.scene, undisturbed)
 
     def say(self, note: str) -> None:
         """A line under the title."""
-        self.note = note
+        self._note = note
         self.redraw()
+
+    def tell(self, client: viser.ClientHandle | None, error: Exception) -> None:
+        """A mistake or a bug, where a person sees it."""
+        expected = isinstance(error, GroundError | OSError)
+        if not expected:
+            logging.getLogger(__name__).error("the viewer met a bug", exc_info=error)
+        text = str(error) if expected else f"{type(error).__name__}: {error} (a bug; the terminal shows where)"
+        self._note = f"**{text}**"
+        self.panels.describe(self._note)
+        if client is not None:
+            client.add_notification("That did not work", text, color="red", auto_close_seconds=10)
+
+    @contextmanager
+    def acting(self) -> Iterator[None]:
+        """For what takes long and changes what is shown: one at a time."""
+        if not self._acting.acquire(blocking=False):
+            raise GroundError("the page is still busy with what was asked before")
+        try:
+            yield
+        finally:
+            self._acting.release()
 
     def redraw(self) -> None:
         """Draw the frame that the player is at."""
         with self._drawing, self.server.atomic():
             takes, index = self.player.takes, self.player.index
             if self._scenery is None or self._scenery.takes != takes:
-                self.panels.describe(self.note)
+                self.panels.describe(self._note)
                 return
             self._scenery.draw(index)
-            self.panels.update(index, self.player.length, marks(takes[0]), f"{describe(takes, index)}{self._noted()}")
-            self.panels.plot(lambda title: series(title, takes[0], min(index, len(takes[0].frames) - 1)))
+            at = min(index, len(self.take.frames) - 1)
+            text = "\n\n".join([*(describe(take, index) for take in takes), *([self._note] if self._note else [])])
+            self.panels.update(index, self.player.length, marks(self.take), text)
+            self.panels.plot(lambda title: series(title, self.take, at))
             if self.follow:
-                self._look_at(takes[0].frames[min(index, len(takes[0].frames) - 1)].pose[0, :3])
+                self._look_at(self.take.frames[at].pose[0, :3])
 
     def close(self) -> None:
-        self._thinking += 1
         self.player.close()
 
-    def _noted(self) -> str:
-        return f"\n\n{self.note}" if self.note else ""
+    def _policy(self, scene: str, arm: str) -> Any:
+        if arm not in self.arms[scene]:
+            raise GroundError(f"arm {arm} is not there for {scene}: {', '.join(self.arms[scene])} are")
+        self.say(f"getting {arm} ready …")
+        return self.arms[scene][arm]()
 
     def _look_at(self, target: np.ndarray) -> None:
         for client in self.server.get_clients().values():
-            offset = client.camera.position - client.camera.look_at
+            offset = np.asarray(client.camera.position) - client.camera.look_at
+            client.camera.position = target.astype(float) + offset  # viser moves look_at with it
             client.camera.look_at = target.astype(float)
-            client.camera.position = target.astype(float) + offset
 
 
-def describe(takes: list[Take], index: int) -> str:
-    """A line per take: who, where, and how it stands."""
-    lines = []
-    for take in takes:
-        at = min(index, len(take.frames) - 1)
-        frame = take.frames[at]
-        layout = take.setting.layout
-        state = (
-            "solved"
-            if frame.success
-            else "out of time"
-            if at == len(take.frames) - 1 and take.over
-            else f"cost {frame.cost:.2f} m"
-        )
-        hit = f", {', '.join(kind.replace('_', ' ') for kind in frame.violations)}" if frame.violations else ""
-        lines.append(f"**{take.name}** in {layout.name or layout.id}, step {at}: {state}{hit}")
-    return "\n\n".join(lines)
+def describe(take: Take, index: int) -> str:
+    """A line: who, where, and how it stands."""
+    at = min(index, len(take.frames) - 1)
+    frame, layout = take.frames[at], take.setting.layout
+    if frame.success:
+        state = "solved"
+    elif at == len(take.frames) - 1 and take.over:
+        state = "out of time" if at >= scenes[take.setting.scene].episode_steps else "the recording ends"
+    else:
+        state = f"cost {frame.cost:.2f} m"
+    hit = f", {', '.join(kind.replace('_', ' ') for kind in frame.violations)}" if frame.violations else ""
+    apart = take.deviation_m or 0.0
+    replay = f" (replayed to within {1e3 * apart:.3g} mm of the recording)" if apart > SAME_M else ""
+    return f"**{take.name}** in {layout.name or layout.id}, step {at}: {state}{hit}{replay}"

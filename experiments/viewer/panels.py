@@ -5,20 +5,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import viser
 
 from experiments.viewer.driving import KEYS
 from experiments.viewer.overlays import MEANINGS
 from experiments.viewer.player import SPEEDS
-from experiments.viewer.plots import add_plots
-from sim.errors import BadLayout, GroundError
+from experiments.viewer.plots import COST, FORESEEN, add_plots
+from sim.errors import BadLayout
 from sim.layout import Layout
 from sim.scenes import scenes
 
 if TYPE_CHECKING:
     from experiments.viewer.page import Page
 
-PLAY, STEP, RESTART = "play / pause", "step", "restart"
+PLAY, STEP, START, RESET = "play / pause", "step", "to the start", "reset"
+NOWHERE = "…"
 
 
 class Panels:
@@ -27,7 +29,6 @@ class Panels:
     def __init__(self, page: "Page") -> None:
         self._page, self._gui = page, page.server.gui
         self._status = self._gui.add_markdown("", order=0)
-        self._marked: tuple[str, ...] = ()
         self.tabs = self._gui.add_tab_group(order=2)
         with self._gui.add_folder("Time", order=1):
             self._add_time()
@@ -41,7 +42,21 @@ class Panels:
             self._add_save()
 
     def describe(self, text: str) -> None:
-        self._status.content = text
+        if self._status.content != text:
+            self._status.content = text
+
+    def name(self, takes: list[str], arms: tuple[str, ...]) -> None:
+        """What can be chosen of the takes that are shown now."""
+        self._takes = tuple(f"{number} {name}" for number, name in enumerate(takes, 1))
+        self._chosen.options, self._chosen.visible = self._takes, len(takes) > 1
+        if self._other.options != arms:
+            self._other.options = arms
+
+    def set_live(self, scene: str, split: str, number: int, arm: str) -> None:
+        """What the Live tab begins with."""
+        handles: tuple[Any, ...] = (self._scene, self._split, self._number, self._seed, self._arm)
+        for handle, value in zip(handles, (scene, split, number, number, arm), strict=True):
+            handle.value = value
 
     def update(self, index: int, length: int, marks: list[tuple[int, str]], text: str) -> None:
         """A frame of `length`, frames worth finding, and the title."""
@@ -49,28 +64,42 @@ class Panels:
             self._timeline.max = max(1, length - 1)
         if self._timeline.value != index:
             self._timeline.value = index  # type: ignore[misc]  # viser types it as read-only
-        places = ("start", *(f"{name} ({number})" for number, name in marks))
-        if self._marked != places:
-            self._marked = self._marks.options = places
-        if self._status.content != text:
-            self._status.content = text
+        places = (NOWHERE, *(f"{name} ({number})" for number, name in marks))
+        if self._marks.options != places:
+            self._marks.options = places
+        self.describe(text)
 
-    def plot(self, values: Callable[[str], Any]) -> None:
-        """`values` of each plot's title: data, and whether there is any."""
+    def plot(self, values: Callable[[str], tuple[np.ndarray, ...]]) -> None:
+        """`values` of each plot's title; what nothing is known of is hidden, the bare cost where there is a prediction."""
+        data = {title: values(title) for title in self._plots}
         for title, plot in self._plots.items():
-            data, visible = values(title)
+            visible = len(data[title][0]) > 0 and not (title == COST and len(data[FORESEEN][0]))
             if plot.visible != visible:
                 plot.visible = visible
             if visible:
-                plot.data = data
+                plot.data = data[title]
+
+    def tried(self, client: viser.ClientHandle | None, act: Callable[[], Any]) -> None:
+        """Do it, one thing at a time, and tell what goes wrong on the page instead of nowhere."""
+        try:
+            with self._page.acting():
+                act()
+        except Exception as error:
+            self._page.tell(client, error)
+
+    def _on(self, handle: Any, act: Callable[[], Any]) -> None:
+        """Do it when a button is pressed."""
+        handle.on_click(lambda event: self.tried(event.client, act))
 
     def _add_time(self) -> None:
         gui, page, player = self._gui, self._page, self._page.player
+        self._chosen = gui.add_dropdown("take", ("1",), visible=False, hint="that plots, marks and buttons are about")
         self._timeline = gui.add_slider("frame", 0, 1, 1, 0)
-        buttons = gui.add_button_group("", (PLAY, STEP, RESTART))
+        buttons = gui.add_button_group("", (PLAY, STEP, START, RESET))
         speed = gui.add_dropdown("speed", tuple(f"{speed:g} ×" for speed in SPEEDS), initial_value="1 ×")
-        self._marks = gui.add_dropdown("jump to", ("start",))
+        self._marks = gui.add_dropdown("jump to", (NOWHERE,))
         follow = gui.add_checkbox("follow the robot", False)
+        self._chosen.on_update(lambda _: self._choose())
         self._timeline.on_update(self._scrubbed)
         self._marks.on_update(self._jumped)
         buttons.on_click(lambda _: self._pressed(str(buttons.value)))
@@ -85,32 +114,33 @@ class Panels:
             box = self._gui.add_checkbox(name, name in page.shown, hint=meaning)
             box.on_update(partial(self._switched, name))
         self._plots = add_plots(self._gui)
-        arms = tuple(page.arms[page.scene])
-        other = self._gui.add_dropdown("let", arms, hint="another arm, or yourself")
-        button = self._gui.add_button("go on from this frame, beside it")
-        button.on_click(lambda event: self.tried(event.client, lambda: page.branch(other.value)))
+        self._other = self._gui.add_dropdown("let", tuple(page.arms[page.scene]), hint="another arm, or yourself")
+        self._on(self._gui.add_button("go on from this frame, beside it"), lambda: page.branch(self._other.value))
 
     def _add_live(self) -> None:
         gui, page = self._gui, self._page
-        scene = gui.add_dropdown("scene", tuple(page.arms), initial_value=page.scene)
-        split = gui.add_dropdown("split", scenes[page.scene].splits, initial_value="test")
-        number = gui.add_number("number", 0, min=0, step=1, hint="of the space in its split, and seed of the episode")
-        arm = gui.add_dropdown("arm", tuple(page.arms[page.scene]))
+        self._scene = gui.add_dropdown("scene", tuple(page.arms), initial_value=page.scene)
+        self._split = gui.add_dropdown("split", scenes[page.scene].splits, initial_value="test")
+        self._number = gui.add_number("number", 0, min=0, step=1, hint="of the space in its split")
+        self._seed = gui.add_number("seed", 0, min=0, step=1, hint="of the episode: noise, and physics that vary")
+        self._arm = gui.add_dropdown("arm", tuple(page.arms[page.scene]))
         physics = gui.add_text("physics", "", hint="what differs, as load_mass_kg=9 load_friction=0.3:0.7")
+        beside = gui.add_checkbox("beside what is shown", False)
         start = gui.add_button("Start", color="blue")
         own = gui.add_upload_button("Start in a layout of your own (JSON)", mime_type="application/json")
 
         def begin(layout: Layout | None) -> None:
-            space = layout or scenes[scene.value].draw(split.value, int(number.value))
-            name = f"own-{space.id}" if layout else split.value
-            page.live(scene.value, space, name, int(number.value), arm.value, physics.value)
+            scene, seed = self._scene.value, int(self._seed.value)
+            space = layout or scenes[scene].draw(self._split.value, int(self._number.value))
+            split = f"own-{space.id}" if layout else self._split.value
+            page.live(scene, space, split, seed, self._arm.value, physics.value, beside=beside.value)
 
-        def chosen(_: Any) -> None:
-            split.options, arm.options = scenes[scene.value].splits, tuple(page.arms[scene.value])
+        def other_scene(_: Any) -> None:
+            self._split.options, self._arm.options = scenes[self._scene.value].splits, tuple(page.arms[self._scene.value])
 
-        scene.on_update(chosen)
-        start.on_click(lambda event: self.tried(event.client, lambda: begin(None)))
-        own.on_upload(lambda event: self.tried(event.client, lambda: begin(_layout_of(own.value, scene.value))))
+        self._scene.on_update(other_scene)
+        self._on(start, lambda: begin(None))
+        own.on_upload(lambda event: self.tried(event.client, lambda: begin(_layout_of(own.value, self._scene.value))))
 
     def _add_drive(self) -> None:
         page = self._page
@@ -128,61 +158,54 @@ class Panels:
     def _add_save(self) -> None:
         gui, page = self._gui, self._page
         where = gui.add_text("dataset", "kept", hint="a directory; episodes are kept by split below it")
-        keep = gui.add_button("Keep as an episode", hint="of two takes the second")
+        self._on(gui.add_button("Keep as an episode"), lambda: page.keep(Path(where.value)))
         html, mp4 = gui.add_button("Save as one HTML file"), gui.add_button("Save as mp4")
-        keep.on_click(lambda event: self.tried(event.client, lambda: page.keep(Path(where.value))))
         html.on_click(lambda event: self.tried(event.client, lambda: self._save_html(event.client)))
         mp4.on_click(lambda event: self.tried(event.client, lambda: self._save_mp4(event.client)))
 
     def _save_html(self, client: viser.ClientHandle | None) -> None:
         self._page.say("writing …")
-        _send(client, "training-ground.html", self._page.export_html().encode())
+        content = self._page.export_html().encode()
+        if client is not None:
+            client.send_file_download("training-ground.html", content, save_immediately=True)
         self._page.say("")
 
     def _save_mp4(self, client: viser.ClientHandle | None) -> None:
         if client is not None:
-            film = self._page.export_mp4(client, lambda done, total: self._page.say(f"frame {done} of {total}"))
-            _send(client, "training-ground.mp4", film)
+            client.send_file_download("training-ground.mp4", self._page.export_mp4(client), save_immediately=True)
             self._page.say("")
 
-    def tried(self, client: viser.ClientHandle | None, act: Callable[[], Any]) -> None:
-        """Do it, and tell a mistake on the page instead of nowhere."""
-        try:
-            act()
-        except (GroundError, OSError) as error:
-            self._page.say(f"**{error}**")
-            if client is not None:
-                client.add_notification("That did not work", str(error), color="red", auto_close_seconds=10)
+    def _choose(self) -> None:
+        if self._chosen.value in self._takes:
+            self._page.chosen = self._takes.index(self._chosen.value)
+            self._page.redraw()
 
     def _pressed(self, button: str) -> None:
         player = self._page.player
-        if button == PLAY:
-            player.playing = not player.playing
-        elif button == STEP:
+        try:
+            if button == PLAY:
+                player.toggle()
+                return
             player.playing = False
-            player.step()
-        else:
-            player.seek(0)
+            {STEP: player.step, START: lambda: player.seek(0), RESET: player.reset}[button]()
+        except Exception as error:
+            self._page.tell(None, error)
 
     def _switched(self, name: str, event: Any) -> None:
         (self._page.shown.add if event.target.value else self._page.shown.discard)(name)
         self._page.redraw()
 
     def _jumped(self, event: Any) -> None:
-        if event.client is not None:
+        if event.client is not None and "(" in event.target.value:
+            number = int(event.target.value.rpartition("(")[2].rstrip(")"))
+            event.target.value = NOWHERE  # the same mark can be chosen again
             self._page.player.playing = False
-            number = event.target.value.rpartition("(")[2].rstrip(")") if "(" in event.target.value else "0"
-            self._page.player.seek(int(number))
+            self._page.player.seek(number)
 
     def _scrubbed(self, event: Any) -> None:
         if event.client is not None and int(event.target.value) != self._page.player.index:  # by a person
             self._page.player.playing = False
             self._page.player.seek(int(event.target.value))
-
-
-def _send(client: viser.ClientHandle | None, name: str, content: bytes) -> None:
-    if client is not None:
-        client.send_file_download(name, content, save_immediately=True)
 
 
 def _layout_of(file: viser.UploadedFile, scene: str) -> Layout:

@@ -5,10 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
-
 from experiments.viewer.take import Take
-from sim.dataset import Episode
 from sim.policy import Policy
 from sim.scenes import scenes
 
@@ -17,10 +14,13 @@ WRONG_M = 0.02  # a load that ends a step this far from where the plan had it
 
 
 class Player:
-    """Takes shown in step with each other. `changed` is called, from its own thread too, when something new is to be shown."""
+    """Takes shown in step with each other. `changed` is called, from its own thread too, when something new is to be shown;
+    `failed` with what went wrong while it played."""
 
-    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
-        self.changed = changed
+    def __init__(
+        self, changed: Callable[[], None] = lambda: None, failed: Callable[[Exception], None] = lambda error: None
+    ) -> None:
+        self.changed, self._failed = changed, failed
         self.takes: list[Take] = []
         self.index, self.speed, self.playing = 0, 1.0, False
         self._lock = threading.RLock()
@@ -58,6 +58,21 @@ class Player:
         self.changed()
         return moved
 
+    def toggle(self) -> None:
+        """Play or pause; at the end, from the start."""
+        if not self.playing and self.index >= self.length - 1 and all(take.over for take in self.takes):
+            self.seek(0)
+        self.playing = not self.playing
+
+    def reset(self) -> None:
+        """Live takes begin anew; recorded ones are shown from the start."""
+        with self._lock:
+            self.index, self.playing = 0, False
+            for take in self.takes:
+                if not len(take.script):
+                    take.restart()
+        self.changed()
+
     def close(self) -> None:
         self._ended.set()
         self._thread.join()
@@ -72,35 +87,36 @@ class Player:
                 self._ended.wait(0.05)
                 due = time.monotonic()
                 continue
-            if not self.step():
-                self.playing = False  # who pauses during a long step is not overruled
+            try:
+                if not self.step():
+                    self.playing = False  # who pauses during a long step is not overruled
+            except Exception as error:  # the thread has to outlive it
+                self.playing = False
+                self._failed(error)
             due = max(due + scenes[self.takes[0].setting.scene].control_dt_s / self.speed, time.monotonic())
             self._ended.wait(max(0.0, due - time.monotonic()))
 
 
-def whole(scene: str, episode: Episode) -> Take:
-    """A recorded episode with all its frames and no thoughts."""
-    take = Take.recorded(scene, episode, None)
-    while len(take.frames) < len(episode):
-        take.advance()
-    return take
-
-
 def think(
-    take: Take, policy: Policy, stopped: Callable[[], bool] = lambda: False, changed: Callable[[], None] = lambda: None
+    take: Take,
+    policy: Policy,
+    stopped: Callable[[], bool] = lambda: False,
+    told: Callable[[int, int], None] = lambda done, total: None,
 ) -> float:
     """Let a policy think again along a take, frame by frame, and keep its thoughts there. Gives the largest difference between
     the actions taken and those that it would take now."""
-    again = Take(take.name, take.setting, policy, np.array([frame.action for frame in take.frames[:-1]], np.float32))
-    for index in range(len(take.frames) - 1):
-        if stopped():
-            break
-        again.advance()
-        thought, after = again.frames[index].thought, take.frames[index + 1]
-        take.frames[index] = replace(take.frames[index], thought=thought)
-        take.frames[index + 1] = replace(after, error_m=after.error_of(thought))
-        changed()
-    again.close()
+    again = Take(take.name, take.setting, policy, take.actions)
+    try:
+        for index in range(len(again.script)):
+            if stopped():
+                break
+            again.advance()
+            thought, error_m = again.frames[index].thought, again.frames[index + 1].error_m
+            take.frames[index] = replace(take.frames[index], thought=thought)
+            take.frames[index + 1] = replace(take.frames[index + 1], error_m=error_m)
+            told(index + 1, len(again.script))
+    finally:
+        again.close()
     return again.own_actions_differ_by
 
 

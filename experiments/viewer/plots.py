@@ -4,14 +4,16 @@ import numpy as np
 import viser
 from viser import uplot
 
-from experiments.viewer.take import Take
+from experiments.viewer.take import Frame, Take, Thought
 from sim.scenes import scenes
 
 SHOWN = 120  # frames that a plot shows at once
 AHEAD = 10  # steps that a prediction of the cost looks ahead
-COST, ERROR, DECISION = "cost [m]", "one-step error of the load [mm]", "decision [ms]"
+COST, FORESEEN = "cost [m]", f"cost against its prediction {AHEAD} steps before [m]"
+ERROR, DECISION = "one-step error of the load [mm]", "decision, on this machine now [ms]"
 PLOTS = {
-    COST: ("now", "predicted 1 s before"),
+    COST: ("now",),
+    FORESEEN: ("came", "predicted"),
     ERROR: ("error",),
     DECISION: ("taken", "there is"),
 }
@@ -29,32 +31,23 @@ def add_plots(gui: viser.GuiApi) -> dict[str, viser.GuiUplotHandle]:
     return handles
 
 
-def series(title: str, take: Take, index: int) -> tuple[tuple[np.ndarray, ...], bool]:
-    """Steps and values that a plot shows up to frame `index`, and whether there is anything to show. The page's plots take no
-    gaps: an unknown prediction of the cost is the cost itself, other unknown values repeat the last known one."""
-    low = max(0, index + 1 - SHOWN)
-    frames = take.frames[low : index + 1]
-    steps = np.arange(low, low + len(frames), dtype=float)
+def series(title: str, take: Take, index: int) -> tuple[np.ndarray, ...]:
+    """Steps up to frame `index` at which everything that the plot shows is known, and the values there; a row per series."""
+    steps = range(max(0, index + 1 - SHOWN), index + 1)
+    known = [(step, *values) for step in steps if (values := _values(title, take, step)) is not None]
+    return tuple(np.array(known, float).reshape(-1, 1 + len(PLOTS[title])).T)
+
+
+def _values(title: str, take: Take, step: int) -> tuple[float, ...] | None:
+    frame: Frame = take.frames[step]
+    thought: Thought | None = frame.thought
     if title == COST:
-        now = np.array([frame.cost for frame in frames])
-        before = [take.frames[step - AHEAD].thought if step >= AHEAD else None for step in range(low, index + 1)]
-        predicted = np.array([np.nan if thought is None else _at(thought.running, AHEAD - 1) for thought in before])
-        return (steps, now, np.where(np.isnan(predicted), now, predicted)), True
+        return (frame.cost,)
+    if title == FORESEEN:
+        before = take.frames[step - AHEAD].thought if step >= AHEAD else None
+        return (frame.cost, float(before.running[AHEAD - 1])) if before is not None and len(before.running) >= AHEAD else None
     if title == ERROR:
-        values = 1e3 * np.array([frame.error_m for frame in frames])
-        return (steps, _filled(values)), bool(np.isfinite(values).any())
-    values = np.array([np.nan if frame.thought is None else 1e3 * frame.thought.seconds for frame in frames])
-    budget = np.full(len(frames), 1e3 * scenes[take.setting.scene].control_dt_s)
-    return (steps, _filled(values), budget), bool(np.isfinite(values).any())
-
-
-def _at(values: np.ndarray, index: int) -> float:
-    return float(values[min(index, len(values) - 1)])
-
-
-def _filled(values: np.ndarray) -> np.ndarray:
-    known = np.flatnonzero(np.isfinite(values))
-    if not len(known):
-        return np.zeros(len(values))
-    at = np.searchsorted(known, np.arange(len(values)), side="right") - 1
-    return np.asarray(values[known[np.maximum(at, 0)]])
+        return (1e3 * frame.error_m,) if np.isfinite(frame.error_m) else None
+    if thought is None:
+        return None
+    return 1e3 * thought.seconds, 1e3 * (thought.budget_s or scenes[take.setting.scene].control_dt_s)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import viser
 from rich.console import Console
+from rich.markup import escape
 
 from experiments.config import ExperimentConfig
 from experiments.pipeline import Steps
@@ -40,10 +41,12 @@ def serve(
         raise UnknownName("arm", arm, arms[scene])
     free = free_port(host, port)
     with serving(host, free) as server:
+        free = server.get_port()  # another program may have taken the one that was free
         page = Page(server, arms, scene)
         try:
             if run is not None:
                 Shelf(Library(run), page)
+            page.panels.set_live(scene, split, seed, arm)
             page.live(scene, layout, split, seed, arm, play=run is None)
             busy = f" (port {port} is taken)" if free != port else ""
             ends = "Ctrl-C ends it" if stay else "closing the page ends it, and Ctrl-C"
@@ -63,14 +66,13 @@ def _wait(server: viser.ViserServer, stay: bool) -> None:
 
 
 def arms_of(config: ExperimentConfig | None, run: Path | None, console: Console) -> dict[str, PolicyFactory]:
-    """Scripted behaviour, and whatever of a run is there already."""
+    """Scripted behaviour, and whatever of a run is there already; what is not is told."""
     arms: dict[str, PolicyFactory] = dict(BEHAVIOURS)
     if config is not None and run is not None:
-        steps = Steps(config, run, 1, console)
-        try:
-            arms |= {arm.name: arm.factory for arm in [*steps.arms(), steps.oracle()]}
-        except (GroundError, OSError) as error:
-            console.print(f"[yellow]only scripted arms can be played live: {error}[/]", soft_wrap=True)
+        found, missing = Steps(config, run, 1, console).arms_there()
+        arms |= {arm.name: arm.factory for arm in found}
+        for name, why in missing.items():
+            console.print(f"[yellow]{name} cannot be played live: {escape(why)}[/]", soft_wrap=True)
     return arms
 
 

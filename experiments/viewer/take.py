@@ -22,6 +22,7 @@ from sim.variation import Variation
 from sim.world import Hit
 
 SHOWN_CANDIDATES = 48
+SAME_ACTION = 1e-3
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Thought:
     costs: np.ndarray  # (B,) of those
     running: np.ndarray  # (H,) predicted cost of each step of the plan [m]
     seconds: float
+    budget_s: float | None  # for the decision; None: a control period
     disagreement: float | None  # [m]
 
 
@@ -52,9 +54,9 @@ class Frame:
     action: np.ndarray | None = None  # (2,) taken here; None at the end
     thought: Thought | None = None
 
-    def error_of(self, thought: Thought | None) -> float:
-        """How far the load lies from where a plan, made the step before, had it [m]."""
-        return np.nan if thought is None else float(np.linalg.norm(thought.plan[0, LOAD, :2] - self.pose[LOAD, :2]))
+    def error_of(self, thought: Thought) -> float:
+        """How far the load lies from where a plan, made the step before and followed, had it [m]."""
+        return float(np.linalg.norm(thought.plan[0, LOAD, :2] - self.pose[LOAD, :2]))
 
 
 @dataclass(frozen=True)
@@ -78,26 +80,40 @@ class Take:
         self.name, self.setting, self.policy = name, setting, policy
         self.script = np.zeros((0, 2), np.float32) if script is None else script
         self.own_actions_differ_by = 0.0  # of the policy, where it thinks along a script
+        self.deviation_m: float | None = None  # of a recorded take, replayed, from what was recorded
         self._env = GroundEnv(setting.scene, "test")
         self.restart()
 
     @classmethod
-    def recorded(cls, scene: str, episode: Episode, policy: Policy | None) -> "Take":
-        """A recorded episode; with its policy, what it thought is thought again."""
-        return cls(episode.behaviour, Setting.of(scene, episode), policy, episode.action[:-1])
+    def recorded(cls, scene: str, episode: Episode) -> "Take":
+        """A recorded episode with all its frames, replayed from its actions, and without thoughts."""
+        take = cls(episode.behaviour, Setting.of(scene, episode), None, episode.action[:-1])
+        while not take.over:
+            take.advance()
+        count = min(len(take.frames), len(episode))
+        ours = np.stack([frame.pose[:, :3] for frame in take.frames[:count]])
+        take.deviation_m = float(np.abs(ours - episode.pose[:count, :, :3]).max())
+        return take
 
     def branch(self, step: int, name: str, policy: Policy) -> "Take":
-        """The same until `step`, from where another arm goes on."""
-        taken = [frame.action for frame in self.frames[:step] if frame.action is not None]
-        other = Take(name, self.setting, policy, np.reshape(np.array(taken, np.float32), (-1, 2)))
+        """The same until `step`, from where another arm goes on; before, it has thought nothing."""
+        other = Take(name, self.setting, None, self.actions[:step])
         while len(other.frames) <= step and not other.over:
             other.advance()
+        other.take_over(policy)
         return other
 
     @property
+    def actions(self) -> np.ndarray:
+        """(T, 2) taken so far."""
+        return np.array([frame.action for frame in list(self.frames) if frame.action is not None], np.float32).reshape(-1, 2)
+
+    @property
     def over(self) -> bool:
-        """Solved, or out of time."""
-        return self.frames[-1].success or len(self.frames) > scenes[self.setting.scene].episode_steps
+        """Solved, out of time, or a recording at its end."""
+        steps = len(self.frames) - 1
+        recorded = self.policy is None and steps >= len(self.script)
+        return self.frames[-1].success or steps >= scenes[self.setting.scene].episode_steps or recorded
 
     def thought(self, index: int) -> Thought | None:
         """What was imagined at a frame; at the last one, where nothing was decided yet, at the one before."""
@@ -109,9 +125,14 @@ class Take:
         options = {"layout": setting.layout, "variation": setting.variation}
         self._observation, info = self._env.reset(seed=setting.seed, options=options)
         self._info: dict[str, Any] = info
-        if self.policy is not None:
-            self.policy.begin(EpisodeStart(setting.seed, setting.layout, setting.variation))
         self.frames = [self._frame()]
+        self.take_over(self.policy)
+
+    def take_over(self, policy: Policy | None) -> None:
+        """From here on, after the script, this policy decides."""
+        self.policy, setting = policy, self.setting
+        if policy is not None:
+            policy.begin(EpisodeStart(setting.seed, setting.layout, setting.variation))
 
     def advance(self, action: np.ndarray | None = None) -> None:
         """One step: by `action` where a person drives, else by the script, else by the policy."""
@@ -126,17 +147,12 @@ class Take:
         self.frames[-1] = replace(self.frames[-1], action=chosen, thought=thought)
         self._observation, _, _, _, self._info = self._env.step(chosen)
         frame = self._frame()
-        self.frames.append(replace(frame, error_m=frame.error_of(thought)))
-
-    def deviation_m(self, episode: Episode) -> float:
-        """Largest distance of a body from where the recording has it, over the steps that both have."""
-        count = min(len(self.frames), len(episode))
-        ours = np.stack([frame.pose[:, :3] for frame in self.frames[:count]])
-        return float(np.abs(ours - episode.pose[:count, :, :3]).max())
+        followed = own is not None and np.abs(own - chosen).max() < SAME_ACTION  # else an error would not be the plan's
+        self.frames.append(replace(frame, error_m=frame.error_of(thought)) if thought and followed else frame)
 
     def episode(self) -> Episode:
-        """What happened, to keep."""
-        frames = self.frames
+        """What happened so far, to keep."""
+        frames, actions = list(self.frames), self.actions
         movers = len(frames[0].pose)
         return Episode(
             layout=self.setting.layout,
@@ -146,7 +162,7 @@ class Take:
             half_extents=self._env.bodies.half_extents[:movers].copy(),
             pose=np.stack([frame.pose for frame in frames]),
             twist=np.stack([frame.twist for frame in frames]),
-            action=np.stack([np.zeros(2, np.float32) if frame.action is None else frame.action for frame in frames]),
+            action=np.concatenate([actions[: len(frames) - 1], np.zeros((1, 2), np.float32)]),
             cost=np.array([frame.cost for frame in frames]),
             touching=np.array([frame.touching for frame in frames]),
             static_force_n=np.array([frame.static_force_n for frame in frames]),
@@ -218,5 +234,6 @@ class _Watching:
             costs=costs[order].numpy(),
             running=planner.last.running.numpy(),
             seconds=planner.last.seconds,
+            budget_s=planner.budget_s,
             disagreement=planner.last.disagreement,
         )
