@@ -20,7 +20,7 @@ from agents.objective import Objective
 from agents.planner import Planner
 from agents.search import SearchConfig, searches
 from experiments.pipeline import versions
-from experiments.viewer.measure import BODIES, SIZES, cost_of_pushing
+from experiments.viewer.measure import BODIES, SIZES, cost_of_pushing, first_frame_s
 from sim.collect import CollectConfig, collect, make_shard
 from sim.env import GroundEnv, Observation
 from sim.files import write_json
@@ -233,6 +233,7 @@ def _viewer(scene: Scene) -> Lines:
     return [
         (f"pushing {BODIES} bodies of {SIZES} sizes that all move", bodies / scene.control_dt_s, "%", how),
         ("pushing a page with all overlays and plots", whole / scene.control_dt_s, "%", "the same"),
+        ("from the command to the first scene", first_frame_s(), "s", "ground view, until a client has what it draws"),
     ]
 
 

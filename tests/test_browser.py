@@ -4,7 +4,7 @@ import io
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -51,9 +51,11 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Viewer:
     """`ground view` in a process of its own, and its page."""
 
-    def __init__(self, chromium: object, shots: Path, *words: object) -> None:
-        self._shots, self._ground = shots, Ground("view", *words, "--port", 8200)
-        begun = time.monotonic()
+    def __init__(self, shots: Path) -> None:
+        self._shots = shots
+
+    def open(self, chromium: object, *words: object) -> None:
+        self._ground = Ground("view", *words, "--port", 8200)
         line = self._ground.process.stdout.readline()
         while line and "http://" not in line:
             line = self._ground.process.stdout.readline()
@@ -62,12 +64,21 @@ class Viewer:
         self.page.goto(re.search(r"http://\S+:\d+", line)[0], wait_until="domcontentloaded")  # type: ignore[index]
         self.page.get_by_text("play / pause").wait_for()
         self.until(lambda: self.shot("first").std() > 20)
-        self.first_frame_s = time.monotonic() - begun
 
     def shot(self, name: str) -> np.ndarray:
         """The scene's part of the page (rows, columns, 3)."""
         png = self.page.screenshot(path=self._shots / f"{name}.png", timeout=PATIENCE_MS)
         return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), float)[:, :SCENE_WIDTH]
+
+    @property
+    def cost(self) -> float:
+        return float(re.search(r"cost ([\d.]+) m", self.text)[1])  # type: ignore[index]
+
+    def scrub(self, frame: int) -> None:
+        """The timeline's own number."""
+        box = self.page.get_by_role("textbox").first
+        box.fill(str(frame))
+        box.press("Enter")
 
     def press(self, name: str) -> None:
         self.page.get_by_role("button", name=name, exact=True).click()
@@ -100,6 +111,25 @@ class Viewer:
         self.page.close()
         assert self._ground.process.wait(timeout=60) == 0
 
+    def kill(self) -> None:
+        self._ground.process.kill()
+        self._ground.process.wait()
+
+
+@pytest.fixture
+def view(chromium: object, tmp_path: Path) -> Iterator[Callable[..., Viewer]]:
+    """Opens viewers, and leaves none behind."""
+    opened: list[Viewer] = []
+
+    def open_(*words: object) -> Viewer:
+        opened.append(Viewer(tmp_path))
+        opened[-1].open(chromium, *words)
+        return opened[-1]
+
+    yield open_
+    for viewer in opened:
+        viewer.kill()
+
 
 def moved(before: np.ndarray, after: np.ndarray) -> float:
     """Share of pixels that are clearly different."""
@@ -107,20 +137,22 @@ def moved(before: np.ndarray, after: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("scene", list(scenes))
-def test_a_live_scene_plays_pauses_scrubs_and_changes_its_arm(chromium: object, tmp_path: Path, scene: str) -> None:
-    viewer = Viewer(chromium, tmp_path, "--scene", scene)
+def test_a_live_scene_plays_pauses_scrubs_and_changes_its_arm(view: Callable[..., Viewer], scene: str) -> None:
+    viewer = view("--scene", scene)
     viewer.until(lambda: viewer.frame > 15)
     viewer.press("play / pause")
     time.sleep(1)
     at, late = viewer.frame, viewer.shot("paused")
     time.sleep(1)
     assert viewer.frame == at
-    viewer.press("restart")
+    viewer.scrub(5)
+    viewer.until(lambda: viewer.frame == 5)
+    viewer.press("step")
+    viewer.until(lambda: viewer.frame == 6)
+    viewer.press("to the start")
     viewer.until(lambda: viewer.frame == 0)
     viewer.until(lambda: moved(viewer.shot("scrubbed"), late) > 0.005)
     assert moved(viewer.shot("scrubbed"), late) < 0.5, "more than what moves has changed"
-    viewer.press("step")
-    viewer.until(lambda: viewer.frame == 1)
     viewer.tab("Live")
     viewer.choose("arm", "random")
     viewer.press("Start")
@@ -128,18 +160,20 @@ def test_a_live_scene_plays_pauses_scrubs_and_changes_its_arm(chromium: object, 
     viewer.tab("Live")
     viewer.choose("arm", "you")
     viewer.press("Start")
-    viewer.until(lambda: "you" in viewer.text)
-    still = viewer.shot("before driving")
+    viewer.until(lambda: "you" in viewer.text and viewer.frame > 2)
+    still, cost = viewer.shot("before driving"), viewer.cost
+    assert moved(viewer.shot("still"), still) < 0.001, "nobody drives yet"
     viewer.page.keyboard.press("i")
     viewer.page.keyboard.press("i")
     viewer.until(lambda: moved(still, viewer.shot("driven")) > 0.003)
+    assert viewer.cost != cost
     viewer.end()
 
 
 def test_recorded_episodes_are_listed_watched_beside_each_other_and_gone_on_with(
-    chromium: object, watched: Path, tmp_path: Path
+    view: Callable[..., Viewer], watched: Path
 ) -> None:
-    viewer = Viewer(chromium, tmp_path, watched)
+    viewer = view(watched)
     viewer.tab("Recorded")
     viewer.page.get_by_text("1 damaged or unfinished left out").wait_for()
     viewer.choose("arm", "scripted")

@@ -1,5 +1,6 @@
 """What pushing a scene to the page costs the server, with a client connected that reads everything."""
 
+import re
 import subprocess
 import sys
 import time
@@ -38,7 +39,7 @@ def cost_of_pushing(scene: Scene, policy: Policy) -> tuple[float, float]:
     late = scene.episode_steps // len(take.frames)
     take.frames = take.frames[:-1] * late  # where it has been, and marks, are as long as at an episode's end
     rng = np.random.default_rng(0)
-    with serving() as server, _read(server):
+    with serving() as server, _read(_url(server)):
         stage = Stage(server.scene)
         half = np.repeat(np.linspace(0.1, 0.3, SIZES), BODIES // SIZES)[:, None].repeat(3, 1)
         places = rng.uniform(0, 6, (FRAMES, BODIES, 3))
@@ -50,13 +51,17 @@ def cost_of_pushing(scene: Scene, policy: Policy) -> tuple[float, float]:
                 stage.move(poses[frame])
 
         bodies = _cpu_s(move, scene.control_dt_s)
-    with serving() as server, _read(server):
+    with serving() as server, _read(_url(server)):
         page = Page(server, {scene.name: {}}, scene.name)
         page.shown |= set(MEANINGS)
         page.show([take])
         whole = _cpu_s(lambda frame: page.player.seek(len(take.frames) - 1 - frame), scene.control_dt_s)
         page.close()
     return bodies, whole
+
+
+def _url(server: viser.ViserServer) -> str:
+    return f"ws://127.0.0.1:{server.get_port()}"
 
 
 def _cpu_s(draw: Callable[[int], None], pause_s: float) -> float:
@@ -70,9 +75,25 @@ def _cpu_s(draw: Callable[[int], None], pause_s: float) -> float:
     return (time.process_time() - before) / FRAMES
 
 
+def first_frame_s() -> float:
+    """Wall-clock seconds from the command `ground view` until a client that was waiting has a scene."""
+    begun = time.monotonic()
+    command = [sys.executable, "-m", "experiments.cli", "view", "--port", "8400", "--stay"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as viewer:
+        try:
+            assert viewer.stdout is not None
+            found = re.search(r"http://(\S+:\d+)", viewer.stdout.readline())
+            if found is None:
+                raise GroundError("ground view did not say where it listens")
+            with _read(f"ws://{found[1]}"):
+                return time.monotonic() - begun
+        finally:
+            viewer.kill()
+
+
 @contextmanager
-def _read(server: viser.ViserServer) -> Iterator[None]:
-    url = f"ws://127.0.0.1:{server.get_port()}"
+def _read(url: str) -> Iterator[None]:
+    """A client in a process of its own, from its first message on."""
     command = [sys.executable, "-c", READER, url, viser.__version__]
     reader = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
