@@ -12,8 +12,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from experiments import config as experiment_config
-from experiments.config import ModelPlan
 from sim.errors import BadLayout, GroundError, UnknownName
 
 CONSOLE = Console(width=None if sys.stdout.isatty() else 150)
@@ -36,11 +34,12 @@ def run(experiment: Annotated[str, tyro.conf.Positional], out: Path = Path("runs
 
 
 def _run(experiment: str, out: Path, workers: int) -> None:
+    from experiments.config import load
     from experiments.pipeline import run as run_pipeline
     from experiments.report.build import rows_of
     from experiments.report.summary import summary_table
 
-    config = experiment_config.load(experiment)
+    config = load(experiment)
     path = out / config.name
     page = run_pipeline(config, path, workers, CONSOLE)
     CONSOLE.print(summary_table(rows_of(path)))
@@ -138,6 +137,7 @@ def train(
     Args:
         check_every: updates between two looks at the validation data, each with a checkpoint.
     """
+    from experiments.config import ModelPlan
     from experiments.progress import bar
     from experiments.trainings import train_on
     from sim.dataset import Dataset
@@ -201,6 +201,7 @@ def evaluate(
 
     Examples: ground evaluate runs/demo --split shift-two-totes | ground evaluate runs/demo --layout my-hall.json
     """
+    from experiments.config import config_of
     from experiments.pipeline import Steps
     from experiments.report.build import compare as compare_runs
     from experiments.report.build import rows_of
@@ -208,7 +209,7 @@ def evaluate(
     from sim.layout import Layout
     from sim.scenes import scenes
 
-    config = _config_of(run)
+    config = config_of(run)
     if layout is not None:
         own = Layout.load(layout)
         faults = scenes[config.scene].faults(own)
@@ -223,15 +224,6 @@ def evaluate(
         Steps(replace(config, episodes={split: episodes}, oracle=oracle), run, workers, CONSOLE).evaluate()
         rows = [row for row in rows_of(run) if row["split"] == split]
     CONSOLE.print(summary_table(rows))
-
-
-def _config_of(run: Path) -> experiment_config.ExperimentConfig:
-    from sim.errors import BadFile
-    from sim.files import read_json
-
-    if not (run / "config.json").exists():
-        raise BadFile(f"{run} is no run directory (config.json is missing)")
-    return experiment_config.structure(read_json(run / "config.json"), str(run / "config.json"))
 
 
 def compare(
@@ -264,9 +256,10 @@ def report(run: File) -> None:
 
 def _factories(run: Path) -> dict[str, Any]:
     """The arms of a run that are there, by name."""
+    from experiments.config import config_of
     from experiments.pipeline import Steps
 
-    return {arm.name: arm.factory for arm in Steps(_config_of(run), run, 1, CONSOLE).arms_there()[0]}
+    return {arm.name: arm.factory for arm in Steps(config_of(run), run, 1, CONSOLE).arms_there()[0]}
 
 
 def view(
@@ -292,23 +285,17 @@ def view(
         port: the first free one from here on.
         stay: go on serving after the page was closed.
     """
-    from experiments.viewer.serve import serve
+    from experiments.viewer.serve import scene_of, serve
     from sim.layout import Layout
     from sim.scenes import scenes
 
-    config = None
-    if run:
-        try:
-            config = _config_of(run)
-        except GroundError as error:
-            CONSOLE.print(f"[yellow]only recorded episodes of this run can be shown: {escape(str(error))}[/]", soft_wrap=True)
-    name = config.scene if config else scene
+    name = scene_of(run) or scene if run else scene
     if split not in scenes[name].splits:
         raise UnknownName("split", split, scenes[name].splits)
     own = Layout.load(layout) if layout else None
     if own is not None and (faults := scenes[name].faults(own)):
         raise BadLayout(str(layout), faults)
-    serve(name, config, run, own or scenes[name].draw(split, index), split, index, arm, host, port, stay, CONSOLE)
+    serve(name, run, own or scenes[name].draw(split, index), split, index, arm, host, port, stay, CONSOLE)
 
 
 def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tuple[str, ...] = (), thoughts: bool = True) -> None:
@@ -397,6 +384,7 @@ def bench(out: Path = Path("bench.json")) -> None:
 def show() -> None:
     """List scenes, splits, models, search methods, behaviours and experiments."""
     from agents.search import searches
+    from experiments.config import names as experiments
     from sim.policy import BEHAVIOURS
     from sim.scenes import scenes
     from worldmodels.model import models
@@ -407,7 +395,7 @@ def show() -> None:
         ("models", [*models, "simulator"]),
         ("search methods", list(searches)),
         ("behaviours", list(BEHAVIOURS)),
-        ("experiments", experiment_config.names()),
+        ("experiments", experiments()),
     ):
         CONSOLE.print(f"[bold]{title}[/]: {', '.join(names)}", soft_wrap=True)
 

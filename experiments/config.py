@@ -10,7 +10,8 @@ import cattrs
 
 from agents.baselines import ALGORITHMS
 from agents.search import SearchConfig, searches
-from sim.errors import GroundError, UnknownName
+from sim.errors import BadFile, GroundError, UnknownName
+from sim.files import read_json
 from sim.policy import BEHAVIOURS
 from sim.scenes import scenes
 from sim.variation import Variations
@@ -122,6 +123,14 @@ def structure(content: dict[str, Any], source: str) -> ExperimentConfig:
             raise GroundError(f"{source}: {found}") from error
         lines = "; ".join(cattrs.transform_error(error))
         raise GroundError(f"{source}: {lines}; known: {', '.join(f.name for f in fields(ExperimentConfig))}") from error
+
+
+def config_of(run: Path) -> ExperimentConfig:
+    """The experiment that a run directory holds."""
+    file = run / "config.json"
+    if not file.exists():
+        raise BadFile(f"{run} is no run directory (config.json is missing)")
+    return structure(read_json(file), str(file))
 
 
 def _ground_error(error: BaseException) -> GroundError | None:

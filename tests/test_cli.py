@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from experiments import cli
+from experiments import config as experiment_config
 from sim.dataset import Dataset
 from sim.files import in_use
 from sim.layout import Layout
@@ -218,7 +219,7 @@ def test_control_c_is_no_crash(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.experiment_config, "load", interrupted)
+    monkeypatch.setattr(experiment_config, "load", interrupted)
     code, _, err = run("run", "demo")
     assert code == 130
     assert err == "stopped; what was finished is kept, the same command goes on\n"

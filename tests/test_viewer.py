@@ -16,7 +16,6 @@ from rich.console import Console
 
 from agents.build import PlannerSpec
 from agents.search import SearchConfig
-from experiments.cli import _config_of as load_config
 from experiments.config import ExperimentConfig
 from experiments.evaluation import Arm, evaluate, trials_of
 from experiments.viewer import browser, looks
@@ -352,10 +351,11 @@ def test_a_library_filters_sorts_and_shows_arms_beside_each_other_in_the_order_a
 
 
 def test_the_page_of_an_unfinished_run_shows_what_there_is(run: Path, page: Page, capsys: pytest.CaptureFixture[str]) -> None:
-    arms = arms_of(load_config(run), run, Console(width=200))
+    arms = arms_of(run, Console(width=200))
     assert "oracle" in arms
     assert "graph+mppi" not in arms
     assert "holds no trained model yet" in capsys.readouterr().out
+    page.offer(SCENE, arms)
     shelf = Shelf(Library(run), page)
     shelf.watch()
     assert page.take.name == "random"

@@ -19,7 +19,7 @@ from experiments.viewer.plots import series
 from experiments.viewer.scenery import Scenery
 from experiments.viewer.take import Setting, Take
 from sim.dataset import keep
-from sim.errors import GroundError
+from sim.errors import GroundError, UnknownName
 from sim.layout import Layout
 from sim.policy import PolicyFactory
 from sim.scenes import scenes
@@ -75,6 +75,11 @@ class Page:
         take = Take(arm, setting, self._policy(scene, arm))
         self.scene, self.split = scene, split
         self.show([*(self.player.takes if beside else ()), take], play)
+
+    def offer(self, scene: str, arms: Mapping[str, PolicyFactory]) -> None:
+        """More arms that can be chosen."""
+        self.arms[scene] = {**arms, **self.arms[scene]}
+        self.panels.offer(scene, tuple(self.arms[scene]))
 
     def show(self, takes: Sequence[Take], play: bool = False, note: str = "") -> None:
         """Takes side by side, from the start."""
@@ -198,7 +203,7 @@ class Page:
 
     def _policy(self, scene: str, arm: str) -> Any:
         if arm not in self.arms[scene]:
-            raise GroundError(f"arm {arm} is not there for {scene}: {', '.join(self.arms[scene])} are")
+            raise UnknownName("arm", arm, self.arms[scene])
         self.say(f"getting {arm} ready …")
         return self.arms[scene][arm]()
 

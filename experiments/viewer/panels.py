@@ -52,6 +52,11 @@ class Panels:
         if self._other.options != arms:
             self._other.options = arms
 
+    def offer(self, scene: str, arms: tuple[str, ...]) -> None:
+        """What can be chosen in a scene."""
+        if self._scene.value == scene:
+            self._arm.options = self._other.options = arms
+
     def set_live(self, scene: str, split: str, number: int, arm: str) -> None:
         """What the Live tab begins with."""
         handles: tuple[Any, ...] = (self._scene, self._split, self._number, self._seed, self._arm)

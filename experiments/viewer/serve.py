@@ -8,12 +8,10 @@ import viser
 from rich.console import Console
 from rich.markup import escape
 
-from experiments.config import ExperimentConfig
-from experiments.pipeline import Steps
-from experiments.viewer.library import Library, Shelf
 from experiments.viewer.page import Page
 from experiments.viewer.stage import serving
-from sim.errors import GroundError, UnknownName
+from sim.errors import BadFile, GroundError
+from sim.files import read_json
 from sim.layout import Layout
 from sim.policy import BEHAVIOURS, PolicyFactory
 from sim.scenes import scenes
@@ -24,7 +22,6 @@ CLOSED_S = 20.0  # without anyone who looks, after someone did; reloading a page
 
 def serve(
     scene: str,
-    config: ExperimentConfig | None,
     run: Path | None,
     layout: Layout,
     split: str,
@@ -36,24 +33,44 @@ def serve(
     console: Console,
 ) -> None:
     """Show a page until it is closed (unless `stay`), or Ctrl-C: `arm` live in `layout`, and the episodes of a run."""
-    arms = {name: dict(BEHAVIOURS) for name in scenes} | {scene: arms_of(config, run, console)}
-    if arm not in arms[scene]:
-        raise UnknownName("arm", arm, arms[scene])
     free = free_port(host, port)
     with serving(host, free) as server:
         free = server.get_port()  # another program may have taken the one that was free
-        page = Page(server, arms, scene)
+        page = Page(server, {name: dict(BEHAVIOURS) for name in scenes}, scene)
         try:
-            if run is not None:
-                Shelf(Library(run), page)
-            page.panels.set_live(scene, split, seed, arm)
-            page.live(scene, layout, split, seed, arm, play=run is None)
             busy = f" (port {port} is taken)" if free != port else ""
             ends = "Ctrl-C ends it" if stay else "closing the page ends it, and Ctrl-C"
+            if run is None or arm in BEHAVIOURS:
+                page.live(scene, layout, split, seed, arm, play=run is None)
             console.print(f"open http://{host}:{free}{busy}; {ends}", soft_wrap=True)
+            if run is not None:
+                _add_run(page, scene, run, console)  # takes seconds; the page is there meanwhile
+            page.panels.set_live(scene, split, seed, arm)
+            if arm not in BEHAVIOURS:
+                page.live(scene, layout, split, seed, arm, play=False)
             _wait(server, stay)
         finally:
             page.close()
+
+
+def _add_run(page: Page, scene: str, run: Path, console: Console) -> None:
+    from experiments.viewer.library import Library, Shelf
+
+    page.say(f"reading {run} …")
+    page.offer(scene, arms_of(run, console))
+    Shelf(Library(run), page)
+    page.say("")
+
+
+def scene_of(run: Path) -> str | None:
+    """The scene that a run is of, if it can still tell."""
+    try:
+        name = read_json(run / "config.json")["scene"]
+    except (GroundError, KeyError, TypeError) as error:
+        if not (run / "results").is_dir():
+            raise BadFile(f"{run} is no run directory (config.json is missing)") from error
+        return None
+    return name if name in scenes else None
 
 
 def _wait(server: viser.ViserServer, stay: bool) -> None:
@@ -65,15 +82,18 @@ def _wait(server: viser.ViserServer, stay: bool) -> None:
             looked = time.monotonic()
 
 
-def arms_of(config: ExperimentConfig | None, run: Path | None, console: Console) -> dict[str, PolicyFactory]:
-    """Scripted behaviour, and whatever of a run is there already; what is not is told."""
-    arms: dict[str, PolicyFactory] = dict(BEHAVIOURS)
-    if config is not None and run is not None:
-        found, missing = Steps(config, run, 1, console).arms_there()
-        arms |= {arm.name: arm.factory for arm in found}
-        for name, why in missing.items():
-            console.print(f"[yellow]{name} cannot be played live: {escape(why)}[/]", soft_wrap=True)
-    return arms
+def arms_of(run: Path, console: Console) -> dict[str, PolicyFactory]:
+    """What of a run's arms is there already; what is not is told."""
+    from experiments.config import config_of
+    from experiments.pipeline import Steps
+
+    try:
+        found, missing = Steps(config_of(run), run, 1, console).arms_there()
+    except GroundError as error:
+        found, missing = [], {"what this run trained": str(error)}
+    for name, why in missing.items():
+        console.print(f"[yellow]{name} cannot be played live: {escape(why)}[/]", soft_wrap=True)
+    return {arm.name: arm.factory for arm in found}
 
 
 def free_port(host: str, first: int) -> int:

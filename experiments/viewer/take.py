@@ -4,13 +4,10 @@ The state is always rebuilt by replaying actions from the start, which is exact;
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from agents.objective import Imagined
-from agents.planner import Planner
 from sim.bodies import Bodies
 from sim.dataset import Episode
 from sim.env import GroundEnv, Observation
@@ -20,6 +17,12 @@ from sim.scenes import scenes
 from sim.task import LOAD
 from sim.variation import Variation
 from sim.world import Hit
+
+if TYPE_CHECKING:
+    import torch
+
+    from agents.objective import Imagined
+    from agents.planner import Planner
 
 SHOWN_CANDIDATES = 48
 SAME_ACTION = 1e-3
@@ -212,18 +215,20 @@ class _Watching:
     """Looks over a planner's shoulder during one decision."""
 
     def __init__(self, policy: Policy) -> None:
-        self._planner = policy if isinstance(policy, Planner) else None
+        self._planner: Planner | None = policy if hasattr(policy, "watch") else None  # type: ignore[assignment]
         self._seen: list[tuple[torch.Tensor, Imagined]] = []
         if self._planner is not None:
             self._planner.watch = self._see
 
-    def _see(self, candidates: torch.Tensor, imagined: Imagined) -> None:
+    def _see(self, candidates: "torch.Tensor", imagined: "Imagined") -> None:
         self._seen.append((candidates, imagined))
 
     def thought(self) -> Thought | None:
         planner = self._planner
         if planner is None or planner.last is None:
             return None
+        import torch  # who only watches scripted arms need not wait for it
+
         planner.watch = None
         costs = torch.cat([imagined.costs for _, imagined in self._seen])
         poses = torch.cat([imagined.bodies.pose[0] for _, imagined in self._seen])
