@@ -1,6 +1,7 @@
 """Small data that several files share. Everything is deterministic: hypothesis draws the same examples every time."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -44,6 +45,12 @@ def windows(dataset: Dataset) -> Windows:
     return Windows(dataset.episodes())
 
 
+def _hear_signals() -> None:
+    """As in a terminal, whatever started the tests: in the background, signals are ignored and children inherit that."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Ground:
     """The `ground` command as a process of its own, as a user starts it."""
 
@@ -55,6 +62,7 @@ class Ground:
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             start_new_session=group,
+            preexec_fn=_hear_signals,
         )
 
     def wait_for(self, happened: Callable[[], bool]) -> None:
