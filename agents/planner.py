@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -93,7 +93,7 @@ class Planner:
                 break  # one more iteration would not fit
         assert best is not None
         cost, plan, running, disagreement = best
-        self._proposal = Proposal(plan, proposal.std)
+        self._proposal = replace(proposal, mean=plan)
         return Decision(plan, cost, running, time.perf_counter() - begun, imagining, done, disagreement)
 
     def _look_further(self, decision: Decision) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from agents.search import Proposal, SearchConfig, SearchMethod, searches, spline_basis
+from agents.search.icem import colouring
 from sim.errors import GroundError, UnknownName
 
 HORIZON = 12
@@ -128,3 +129,25 @@ def test_impossible_settings_are_refused(change: dict[str, Any]) -> None:
 def test_an_unknown_method_is_told_with_the_nearest() -> None:
     with pytest.raises(UnknownName, match="did you mean 'mppi'"):
         searches["mpi"]
+
+
+@given(st.integers(2, 60), st.floats(0, 3))
+def test_coloured_noise_has_unit_variance_and_is_the_smoother_the_redder(horizon: int, exponent: float) -> None:
+    matrix = colouring(horizon, exponent)
+    torch.testing.assert_close(matrix.square().sum(1), torch.ones(horizon))
+    steps = (matrix[1:] - matrix[:-1]).square().sum(1).mean()
+    redder = colouring(horizon, exponent + 1)
+    assert (redder[1:] - redder[:-1]).square().sum(1).mean() <= steps + 1e-5
+
+
+def test_what_was_good_is_tried_again_one_step_later() -> None:
+    method = searches["icem"](SearchConfig(samples=40, horizon=5))
+    generator = torch.Generator().manual_seed(0)
+    candidates = method.propose(method.start(2), generator)
+    costs = torch.rand(40, generator=generator)
+    proposal = method.update(method.start(2), candidates, costs)
+    assert torch.equal(proposal.elites[0], candidates[costs.argmin()])
+    again = method.propose(proposal, generator)
+    assert torch.equal(again[1], candidates[costs.argmin()])
+    later = method.propose(method.renew(proposal), generator)
+    assert torch.equal(later[1, :-1], candidates[costs.argmin()][1:])

@@ -1,7 +1,7 @@
 """One file per search method: how to propose candidate action sequences, and how to learn from their costs."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -12,14 +12,16 @@ from sim.registry import Registry
 
 @dataclass(frozen=True)
 class Proposal:
-    """A diagonal Gaussian over action sequences."""
+    """A diagonal Gaussian over action sequences, and sequences that were good, for methods that try them again."""
 
     mean: Tensor  # (H, A)
     std: Tensor  # (H, A)
+    elites: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1))  # (E, H, A), the best first
 
     def shifted(self) -> "Proposal":
         """One control step later: the first action is spent, the last one is repeated."""
-        return Proposal(torch.cat([self.mean[1:], self.mean[-1:]]), torch.cat([self.std[1:], self.std[-1:]]))
+        elites = torch.cat([self.elites[:, 1:], self.elites[:, -1:]], 1) if len(self.elites) else self.elites
+        return Proposal(torch.cat([self.mean[1:], self.mean[-1:]]), torch.cat([self.std[1:], self.std[-1:]]), elites)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class SearchMethod(ABC):
 
     def renew(self, proposal: Proposal) -> Proposal:
         """The warm start of the next decision: the mean moved on in time, the spread as at the start."""
-        return Proposal(proposal.shifted().mean, torch.full_like(proposal.std, self.config.std))
+        return replace(proposal.shifted(), std=torch.full_like(proposal.std, self.config.std))
 
 
 def spline_basis(horizon: int, knots: int) -> Tensor:
