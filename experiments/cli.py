@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -14,9 +14,14 @@ from rich.table import Table
 
 from sim.errors import BadLayout, GroundError, UnknownName
 
+if TYPE_CHECKING:
+    from sim.layout import Layout
+
 CONSOLE = Console(width=None if sys.stdout.isatty() else 150)
 Words = Annotated[tuple[str, ...], tyro.conf.Positional]
 File = Annotated[Path, tyro.conf.Positional]
+Pose2 = tuple[float, float, float]
+Place2 = tuple[float, float]
 SCENE = "logistics/tote-push"
 
 
@@ -195,26 +200,32 @@ def evaluate(
     episodes: int = 20,
     oracle: int = 0,
     layout: Path | None = None,
+    start: Pose2 | None = None,
+    load: Pose2 | None = None,
+    goal: Place2 | None = None,
     workers: int = 2,
 ) -> None:
-    """Play every arm of a finished run on spaces of a split, or on a space of your own (--layout FILE.json).
+    """Play every arm of a finished run on spaces of a split, or on a space of your own (--layout FILE.json, or a ROS map).
 
-    Examples: ground evaluate runs/demo --split shift-two-totes | ground evaluate runs/demo --layout my-hall.json
+    Examples: ground evaluate runs/demo --split shift-two-totes | ground evaluate runs/demo --layout my-hall.json |
+    ground evaluate runs/demo --layout warehouse.yaml --start 1 1 0 --goal 4 4
+
+    Args:
+        layout: a layout file, or the YAML of a map_server map, in which what is not given is drawn.
+        start: x, y and yaw of the robot, for a map.
+        load: x, y and yaw of the load, for a map.
+        goal: x and y of the goal, for a map.
     """
     from experiments.config import config_of
     from experiments.pipeline import Steps
     from experiments.report.build import compare as compare_runs
     from experiments.report.build import rows_of
     from experiments.report.summary import summary_table
-    from sim.layout import Layout
     from sim.scenes import scenes
 
     config = config_of(run)
     if layout is not None:
-        own = Layout.load(layout)
-        faults = scenes[config.scene].faults(own)
-        if faults:
-            raise BadLayout(str(layout), faults)
+        own = own_layout(layout, config.scene, 0, start, load, goal)
         rows = Steps(config, run, workers, CONSOLE).evaluate_layout(own, oracle > 0)
         page = compare_runs([run], run / "own" / own.id, rows[0]["split"])
         CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
@@ -269,6 +280,9 @@ def view(
     index: int = 0,
     arm: str = "scripted",
     layout: Path | None = None,
+    start: Pose2 | None = None,
+    load: Pose2 | None = None,
+    goal: Place2 | None = None,
     host: str = "127.0.0.1",
     port: int = 8080,
     stay: bool = False,
@@ -280,21 +294,21 @@ def view(
     Args:
         run: a run directory; its arms and its episodes can be chosen on the page.
         index: number of the space in its split.
-        layout: a space of your own instead.
+        layout: a space of your own instead: a layout file, or the YAML of a map_server map, in which what is not given is drawn.
+        start: x, y and yaw of the robot, for a map.
+        load: x, y and yaw of the load, for a map.
+        goal: x and y of the goal, for a map.
         host: listens on this machine alone unless told otherwise.
         port: the first free one from here on.
         stay: go on serving after the page was closed.
     """
     from experiments.viewer.serve import scene_of, serve
-    from sim.layout import Layout
     from sim.scenes import scenes
 
     name = scene_of(run) or scene if run else scene
     if split not in scenes[name].splits:
         raise UnknownName("split", split, scenes[name].splits)
-    own = Layout.load(layout) if layout else None
-    if own is not None and (faults := scenes[name].faults(own)):
-        raise BadLayout(str(layout), faults)
+    own = own_layout(layout, name, index, start, load, goal) if layout else None
     serve(name, run, own or scenes[name].draw(split, index), split, index, arm, host, port, stay, CONSOLE)
 
 
@@ -352,6 +366,64 @@ def layout_check(file: File, scene: str = SCENE) -> None:
     if faults:
         raise SystemExit(2)
     print(f"{file}: good, layout {layout.id}")
+
+
+def layout_import(
+    file: File,
+    out: Path,
+    start: Pose2 | None = None,
+    load: Pose2 | None = None,
+    goal: Place2 | None = None,
+    seed: int = 0,
+    scene: str = SCENE,
+) -> None:
+    """Make a layout of a map as ROS's map_server keeps it (YAML and PGM or PNG); what is not given is drawn from the seed.
+
+    Example: ground layout import warehouse.yaml --out warehouse.json --start 1 1 0 --goal 4 4
+
+    Args:
+        start: x, y and yaw of the robot [m, rad].
+        load: x, y and yaw of the load.
+        goal: x and y of the goal.
+    """
+    layout = own_layout(file, scene, seed, start, load, goal)
+    layout.save(out)
+    print(f"{out}: layout {layout.id} with {len(layout.boxes)} boxes")
+
+
+def layout_export(file: File, out: Path, resolution_m: float = 0.05) -> None:
+    """Write a layout's free space as a map that ROS's map_server reads: OUT.yaml, and a PGM picture beside it."""
+    from sim.layout import Layout
+    from sim.layouts.ros_map import OccupancyMap
+
+    if not 0.005 <= resolution_m <= 1:
+        raise GroundError(f"resolution {resolution_m} m: between 0.005 and 1 is possible")
+    OccupancyMap.of(Layout.load(file), resolution_m).save(out)
+    print(out)
+
+
+def own_layout(file: Path, scene: str, seed: int, start: Any = None, load: Any = None, goal: Any = None) -> "Layout":
+    """A space of the user's own: a layout file, or a map with a task in it; BadLayout where it cannot be used."""
+    from sim.layout import Layout, Point, Pose
+    from sim.layouts.hall import task_in
+    from sim.layouts.ros_map import OccupancyMap
+    from sim.scenes import scenes
+
+    if file.suffix not in (".yaml", ".yml"):
+        if start or load or goal:
+            raise GroundError(f"{file} says itself where things are: --start, --load and --goal are for maps")
+        layout = Layout.load(file)
+    else:
+        hall, boxes = OccupancyMap.load(file).space(str(file))
+        most = scenes[scene].max_static - 4
+        if len(boxes) > most:
+            fault = f"needs {len(boxes)} or more boxes, at most {most} are allowed: cut a part out, or straighten its walls"
+            raise BadLayout(str(file), [fault])
+        places = (start and Pose(*start), load and Pose(*load), goal and Point(*goal))
+        layout = task_in(hall, boxes, str(file), seed, *places)
+    if faults := scenes[scene].faults(layout):
+        raise BadLayout(str(file), faults)
+    return layout
 
 
 def layout_draw(file: File, out: Path | None = None) -> None:
@@ -425,6 +497,8 @@ COMMANDS = {
     "record": Command(record),
     "layout check": Command(layout_check),
     "layout draw": Command(layout_draw),
+    "layout import": Command(layout_import),
+    "layout export": Command(layout_export),
     "layout new": Command(layout_new),
     "bench": Command(bench),
     "list": Command(show),

@@ -1,17 +1,18 @@
 """A rectangular hall with racks: the space of one seed, and the shift tiers that are harder on purpose."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
-from sim.errors import GroundError, UnknownName
+from sim.errors import BadLayout, GroundError, UnknownName
 from sim.geodesic import clearance_of, start_fault
 from sim.layout import Box, Hall, Layout, Point, Pose, geometric_faults
 from sim.variation import Span, Variations
 
 LOAD_HALF_M = np.array([0.25, 0.2, 0.15])
 ROBOT_RADIUS_M = 0.3
+TRIES = 300  # of a task in a given space
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,34 @@ def faults_of(layout: Layout) -> list[str]:
 def _attempt(tier: Tier, rng: np.random.Generator, name: str) -> Layout | None:
     hall = Hall(0.0, 0.0, *tier.size_m)
     boxes = _racks(tier, rng, hall)
-    if boxes is None:
-        return None
+    return None if boxes is None else _task_in(hall, boxes, tier, rng, name)
+
+
+def task_in(
+    hall: Hall,
+    boxes: tuple[Box, ...],
+    name: str = "",
+    seed: int = 0,
+    robot: Pose | None = None,
+    load: Pose | None = None,
+    goal: Point | None = None,
+) -> Layout:
+    """A task in a space that came from elsewhere: what is not given is drawn; solvable, or BadLayout."""
+    tier, rng = TIERS["test"], np.random.default_rng([seed, 99])
+    fault = "has no room for a task: no free start, load and goal with a route between them were found"
+    for _ in range(TRIES):
+        drawn = _task_in(hall, boxes, tier, rng, name)
+        if drawn is None:
+            continue
+        layout = replace(drawn, robot=robot or drawn.robot, loads=(load or drawn.loads[0],), goal=goal or drawn.goal)
+        faults = faults_of(layout)
+        if not faults:
+            return layout
+        fault = faults[0]
+    raise BadLayout(name or "map", [fault])
+
+
+def _task_in(hall: Hall, boxes: tuple[Box, ...], tier: Tier, rng: np.random.Generator, name: str) -> Layout | None:
     probe = Layout(hall, Pose(0, 0), (), Point(0, 0), boxes)
     load = _free(rng, probe, 0.5)
     robot = _free(rng, probe, 0.4)
