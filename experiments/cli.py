@@ -266,11 +266,11 @@ def report(run: File) -> None:
 
 
 def _factories(run: Path) -> dict[str, Any]:
-    """The arms of a run that are there, by name."""
+    """The planners of a run that are there, by name."""
     from experiments.config import config_of
     from experiments.pipeline import Steps
 
-    return {arm.name: arm.factory for arm in Steps(config_of(run), run, 1, CONSOLE).arms_there()[0]}
+    return {arm.name: arm.factory for arm in Steps(config_of(run), run, 1, CONSOLE).arms_there()[0] if arm.model}
 
 
 def view(

@@ -46,7 +46,7 @@ def run(config: ExperimentConfig, path: Path, workers: int, console: Console) ->
         steps.train()
         steps.evaluate()
         steps.measure_fidelity()
-        return build_report(path, {arm.name: arm.factory for arm in steps.arms()})
+        return build_report(path, {arm.name: arm.factory for arm in steps.arms() if arm.model})
 
 
 def _begin(config: ExperimentConfig, path: Path) -> None:

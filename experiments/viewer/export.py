@@ -36,6 +36,7 @@ def save(takes: Sequence[Take], path: Path, title: str = "", told: Told = lambda
     check(path)
     if path.suffix == ".html":
         write_text(path, as_html(takes, title))
+        told(1, 1)
     else:
         film = _filmed(takes, told)
         write_atomic(path, lambda to: _write(to, film))
