@@ -2,13 +2,15 @@
 
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from sim.bodies import Bodies, Kind, Shape
-from sim.errors import BadLayout
+from sim.bodies import Bodies, Kind, Shape, yaw_of
+from sim.cameras import CAMERAS, Picture
+from sim.errors import BadLayout, GroundError, UnknownName
 from sim.geodesic import field_of
 from sim.layout import Layout
 from sim.scenes import Scene, scenes
@@ -17,6 +19,7 @@ from sim.variation import Variation, Variations
 from sim.world import Hit, World
 
 FAR = 1e4  # bound of every length and speed in an observation [m, m/s]
+MOST_PIXELS = 4096  # of a picture, a side
 Observation = dict[str, np.ndarray]
 
 
@@ -165,10 +168,21 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
     def render(self) -> np.ndarray | None:
         if self.render_mode is None or self._world is None:
             return None
-        hall = self.layout.hall
-        centre = (hall.x + hall.width / 2, hall.y + hall.depth / 2)
-        image = self._world.render(centre, max(hall.width, hall.depth), *self._render_size)
-        return image if self.render_mode == "rgb_array" else None
+        return self.picture("side", *self._render_size).rgb if self.render_mode == "rgb_array" else None
+
+    def picture(self, camera: str, width: int, height: int) -> Picture:
+        """What one of CAMERAS sees now; `body` gives rows of the observation's bodies."""
+        assert self._world is not None, "call reset first"
+        if camera not in CAMERAS:
+            raise UnknownName("camera", camera, CAMERAS)
+        if not (0 < width <= MOST_PIXELS and 0 < height <= MOST_PIXELS):
+            raise GroundError(f"a picture of {width} × {height}: 1 to {MOST_PIXELS} pixels a side are possible")
+        x, y = self.bodies.pose[ROBOT, :2].tolist()
+        place = (x, y, float(yaw_of(self.bodies.pose[ROBOT, 3:])))
+        height_m = 2 * float(self.bodies.half_extents[ROBOT, 2])
+        picture = self._world.picture(CAMERAS[camera](self.layout.hall, place, height_m), width, height)
+        static = picture.body >= self._count  # loads that are not there have rows in an observation
+        return replace(picture, body=np.where(static, picture.body + self.scene.movers - self._count, picture.body))
 
     def close(self) -> None:
         if self._world is not None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from sim.bodies import Kind
 from sim.bullet import pybullet
+from sim.cameras import FLOOR, NOTHING, Picture, View
 from sim.robots.differential_drive import MOTOR_HZ, DifferentialDrive
 
 PHYSICS_HZ = 240
@@ -157,13 +158,18 @@ class World:
     def forget(self, snapshot: int) -> None:
         pybullet.removeState(snapshot, physicsClientId=self._client)
 
-    def render(self, centre: tuple[float, float], span_m: float, width: int, height: int) -> np.ndarray:
-        """An RGB picture (height, width, 3) uint8 from above and behind."""
-        view = pybullet.computeViewMatrix(
-            [centre[0], centre[1] - 0.35 * span_m, 1.15 * span_m], [centre[0], centre[1], 0], [0, 1, 0]
+    def picture(self, view: View, width: int, height: int) -> Picture:
+        """What a camera sees; `body` counts the robot, the loads that are there and the static boxes."""
+        matrices = (
+            pybullet.computeViewMatrix(view.eye, view.target, view.up),
+            pybullet.computeProjectionMatrixFOV(view.fov_deg, width / height, view.near_m, view.far_m),
         )
-        projection = pybullet.computeProjectionMatrixFOV(50, width / height, 0.1, 6 * span_m)
-        image = pybullet.getCameraImage(
-            width, height, view, projection, renderer=pybullet.ER_TINY_RENDERER, physicsClientId=self._client
+        _, _, rgba, buffer, seen = pybullet.getCameraImage(
+            width, height, *matrices, renderer=pybullet.ER_TINY_RENDERER, physicsClientId=self._client
         )
-        return np.reshape(np.asarray(image[2], np.uint8), (height, width, 4))[:, :, :3]
+        depth = view.far_m * view.near_m / (view.far_m - (view.far_m - view.near_m) * np.reshape(buffer, (height, width)))
+        numbers = np.full(2 + max(self._index), FLOOR, np.int16)  # by Bullet's own number of a body; the last is no body, -1
+        numbers[-1] = NOTHING
+        numbers[list(self._index)] = list(self._index.values())
+        rgb = np.reshape(np.asarray(rgba, np.uint8), (height, width, 4))[:, :, :3]
+        return Picture(rgb, depth.astype(np.float32), numbers[np.reshape(seen, (height, width))])

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+from sim.bodies import Kind
+from sim.cameras import CAMERAS, FLOOR, NOTHING, overhead
+from sim.env import GroundEnv
+from sim.errors import GroundError, UnknownName
+from sim.scenes import scenes
+from sim.task import LOAD, ROBOT
+
+SIZE = (96, 72)
+
+
+@pytest.fixture(params=list(scenes))
+def env(request: pytest.FixtureRequest) -> GroundEnv:
+    env = GroundEnv(request.param, "test")
+    env.reset(seed=0, options={"index": 0})
+    return env
+
+
+@pytest.mark.parametrize("camera", CAMERAS)
+def test_every_camera_sees_the_scene_and_the_same_twice(env: GroundEnv, camera: str) -> None:
+    picture, again = (env.picture(camera, *SIZE) for _ in range(2))
+    assert picture.rgb.shape == (72, 96, 3)
+    assert picture.rgb.dtype == np.uint8
+    assert picture.depth_m.shape == picture.body.shape == (72, 96)
+    for name in ("rgb", "depth_m", "body"):
+        np.testing.assert_array_equal(getattr(picture, name), getattr(again, name))
+    seen = set(np.unique(picture.body)) - {FLOOR, NOTHING}
+    assert len(seen) > 1
+    assert (env.bodies.present[list(seen)] > 0).all()
+    assert (picture.depth_m > 0).all()
+
+
+def test_from_overhead_bodies_are_where_they_are_and_as_far_as_their_tops(env: GroundEnv) -> None:
+    width = height = 200
+    picture, hall = env.picture("overhead", width, height), env.layout.hall
+    view = overhead(hall, (0, 0, 0), 0)
+    for body in (ROBOT, LOAD, *np.flatnonzero(env.bodies.kind == Kind.RACK)[:2]):
+        rows, columns = np.nonzero(picture.body == body)
+        top = float(env.bodies.pose[body, 2] + env.bodies.half_extents[body, 2])
+        distance = view.eye[2] - top
+        depth = picture.depth_m[rows, columns]
+        assert depth.min() == pytest.approx(distance, abs=0.03)
+        flat = np.abs(depth - distance) < 0.03  # its top; sides are seen aslant
+        per_pixel = 2 * distance * np.tan(np.deg2rad(view.fov_deg / 2)) / height
+        x = view.eye[0] + (columns[flat].mean() + 0.5 - width / 2) * per_pixel
+        y = view.eye[1] - (rows[flat].mean() + 0.5 - height / 2) * per_pixel
+        np.testing.assert_allclose((x, y), env.bodies.pose[body, :2], atol=0.06)
+    floor = picture.depth_m[picture.body == FLOOR]
+    assert np.median(floor) == pytest.approx(view.eye[2], abs=0.03)
+
+
+def test_the_robots_camera_turns_with_it_and_sees_what_is_ahead(env: GroundEnv) -> None:
+    x, y = env.bodies.pose[LOAD, :2].tolist()
+    loads = env.layout.loads
+    for bearing in (0.0, 2.0):
+        place = (x - 1.2 * np.cos(bearing), y - 1.2 * np.sin(bearing), bearing)
+        poses = np.array([place, *[(load.x, load.y, load.yaw) for load in loads]])
+        env.reset(seed=0, options={"index": 0, "poses": poses})
+        picture = env.picture("robot", *SIZE)
+        rows, columns = np.nonzero(picture.body == LOAD)
+        assert len(rows) > 20
+        assert abs(columns.mean() + 0.5 - SIZE[0] / 2) < 4
+        assert not (picture.body == ROBOT)[:40].any()
+
+
+def test_unknown_cameras_and_sizes_are_refused(env: GroundEnv) -> None:
+    with pytest.raises(UnknownName, match="overhead"):
+        env.picture("overhad", *SIZE)
+    with pytest.raises(GroundError, match="pixels"):
+        env.picture("overhead", 0, 10)
