@@ -9,6 +9,7 @@ import torch
 from agents.objective import Objective
 from agents.planner import Planner
 from agents.search import SearchConfig, searches
+from sim.errors import GroundError
 from sim.policy import Policy
 from sim.scenes import scenes
 from worldmodels.model import WorldModel
@@ -33,6 +34,8 @@ class PlannerSpec:
     def __call__(self) -> Policy:
         torch.set_num_threads(1)  # two threads hurt at these sizes, and every worker has a core
         search, usual = searches[self.search], self.config
+        if search.needs_gradient and self.model == "simulator":
+            raise GroundError(f"the true simulator has no gradients, and {self.search} needs them: take another search method")
         far = replace(usual, samples=max(2, usual.samples // 2), horizon=2 * usual.horizon)  # as many model steps
         return Planner(Objective(self._model(), scenes[self.scene].task), search(usual), self.budget_s, search(far))
 

@@ -48,9 +48,12 @@ class Objective:
             self._field = (field, field.map(torch.as_tensor))
         self._goal = torch.as_tensor(observation["goal"])
 
-    @torch.inference_mode()
     def evaluate(self, actions: Tensor) -> Imagined:
-        """Candidates (B, H, A) from the state given to `begin`."""
+        """Candidates (B, H, A) from the state given to `begin`; costs can be differentiated where the actions want gradients."""
+        with torch.inference_mode(not actions.requires_grad):
+            return self._evaluate(actions)
+
+    def _evaluate(self, actions: Tensor) -> Imagined:
         assert self._field is not None, "call begin first"
         bodies = self.model.rollout(self._state, actions)
         running = self._task.cost(bodies, actions, self._goal, self._field[1])

@@ -79,7 +79,7 @@ class Planner:
         best: tuple[float, Tensor, Tensor, float | None] | None = None
         done = 0
         for _ in range(search.config.iterations):
-            candidates = search.propose(proposal, self._generator)
+            candidates = search.propose(proposal, self._generator).requires_grad_(search.needs_gradient)
             before = time.perf_counter()
             imagined = self.objective.evaluate(candidates)
             imagining += time.perf_counter() - before
@@ -114,7 +114,7 @@ class Planner:
 
     def _better(self, best: Any, candidates: Tensor, imagined: Imagined) -> Any:
         index = int(imagined.costs.argmin())
-        cost = float(imagined.costs[index])
+        cost = float(imagined.costs[index].detach())
         if best is not None and best[0] <= cost:
             return best
-        return cost, candidates[index], imagined.running[index], imagined.disagreement(index)
+        return cost, candidates[index].detach(), imagined.running[index].detach(), imagined.disagreement(index)

@@ -119,7 +119,8 @@ class LinearQuadratic:
         return np.concatenate(parts, -1)
 
     def costs(self, actions: torch.Tensor) -> torch.Tensor:
-        return torch.as_tensor(np.square(self._residuals(actions.double().numpy())).sum(-1), dtype=torch.float32)
+        residuals = actions.double().flatten(1) @ torch.as_tensor(self._linear).T + torch.as_tensor(self._offset)
+        return residuals.square().sum(-1).float()
 
     def solution(self) -> torch.Tensor:
         """The best actions (H, 2) there are, limits aside."""

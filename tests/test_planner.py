@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import LinearQuadratic
+from test_models import made
 
 from agents.build import PlannerSpec
 from agents.objective import TERMINAL_WEIGHT, Imagined, Objective
@@ -14,7 +15,7 @@ from agents.planner import Planner
 from agents.search import SearchConfig, searches
 from sim.bodies import Bodies
 from sim.env import GroundEnv
-from sim.errors import BadFile
+from sim.errors import BadFile, GroundError
 from sim.layout import Hall, Layout, Point, Pose
 from sim.policy import EpisodeStart
 from sim.scenes import scenes
@@ -81,7 +82,7 @@ def test_the_plan_is_the_best_candidate_seen(name: str) -> None:
     decision = planner.decide(state(0.2, -0.1, 0, 0))
     seen = torch.cat(objective.calls)
     costs = LinearQuadratic((0.2, -0.1, 0, 0), 12).costs(seen)
-    assert decision.cost == float(costs.min())
+    assert decision.cost == float(costs.min().detach())
     assert torch.equal(decision.plan, seen[costs.argmin()])
     assert decision.disagreement is None
     assert decision.seconds >= decision.model_seconds > 0
@@ -195,9 +196,14 @@ def test_particles_are_averaged_and_their_disagreement_is_told(name: str) -> Non
 
 @pytest.mark.parametrize("search", searches)
 def test_planning_on_the_true_simulator_pushes_the_load_home(search: str) -> None:
-    """A short way straight ahead, which every search method must find."""
+    """A short way straight ahead, which every search method must find that needs no gradient."""
     layout = replace(HALL, robot=Pose(2.4, 3), loads=(Pose(3, 3),), goal=Point(3.6, 3))
-    planner = PlannerSpec(SCENE, "simulator", search, SearchConfig(samples=24, iterations=2, horizon=12))()
+    spec = PlannerSpec(SCENE, "simulator", search, SearchConfig(samples=24, iterations=2, horizon=12))
+    if searches[search].needs_gradient:
+        with pytest.raises(GroundError, match="no gradients"):
+            spec()
+        return
+    planner = spec()
     env = GroundEnv(SCENE, layout=layout)
     observation, _ = env.reset(seed=0)
     planner.begin(EpisodeStart(0, layout, env.variation))
@@ -253,3 +259,18 @@ def test_a_planner_that_looks_further_gets_over_a_hill_that_others_stay_behind(f
         action, _ = planner.predict(state(place))
         place, steps = place + 0.2 * float(action[0]), steps + 1
     assert (place >= 3) == far
+
+
+@pytest.mark.parametrize("name", models)
+def test_costs_fall_along_their_gradient(name: str) -> None:
+    """Through model, task and field: a small step down the slope costs less."""
+    objective = objective_of(made(name), observed())
+    actions = (0.3 * torch.randn(5, 8, 2, generator=torch.Generator().manual_seed(1))).requires_grad_()
+    costs = objective.evaluate(actions).costs
+    (slope,) = torch.autograd.grad(costs.sum(), actions)
+    assert torch.isfinite(slope).all()
+    steep = slope.flatten(1).norm(dim=1)
+    assert (steep > 0).any()
+    after = objective.evaluate((actions - 1e-3 * slope / (steep[:, None, None] + 1e-9)).detach()).costs
+    assert (after <= costs.detach() + 1e-5).all()
+    torch.testing.assert_close(objective.evaluate(actions.detach()).costs, costs.detach())

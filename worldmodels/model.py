@@ -62,8 +62,12 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
     def begin(self, observation: Mapping[str, np.ndarray]) -> PlanarState:
         return state_of(observation, self.reach_m)
 
-    @torch.inference_mode()
     def rollout(self, state: PlanarState, actions: Tensor) -> Bodies:
+        """Differentiable where the actions want gradients."""
+        with torch.inference_mode(not actions.requires_grad):
+            return self._rollout(state, actions)
+
+    def _rollout(self, state: PlanarState, actions: Tensor) -> Bodies:
         particles, batch = self.particles, len(actions)
         states = self.imagine(state.expand(particles * batch), actions.repeat(particles, 1, 1))
         return bodies_of(states).map(

@@ -70,6 +70,8 @@ class SimulatorModel(WorldModel[SimulatorState]):
     def rollout(self, state: SimulatorState, actions: Tensor) -> Bodies:
         if self._setting is None:
             raise GroundError("the simulator as a model needs start_episode before it can imagine")
+        if actions.requires_grad:
+            raise GroundError("the true simulator has no gradients: plan on it with another search method")
         plans = actions.numpy().astype(np.float64)
         groups = [plans[start : start + GROUP] for start in range(0, len(plans), GROUP)]
         jobs = [(self._setting, state.pose, state.twist, group) for group in groups]

@@ -44,6 +44,8 @@ class SearchConfig:
 class SearchMethod(ABC):
     """`propose` and `update` are all that distinguishes one method from another; the planner's loop is shared."""
 
+    needs_gradient = False  # whether `update` differentiates the costs with respect to the candidates
+
     def __init__(self, config: SearchConfig | None = None) -> None:
         self.config = config or SearchConfig()
 

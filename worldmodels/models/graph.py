@@ -96,7 +96,7 @@ class GraphModel(LearnedModel):
         position, heading, velocity = (torch.view_as_real(part) for part in (state.position, state.heading, state.velocity))
         motion = _Motion(position, heading, velocity, state.spin)
         advance: Callable[..., _Motion] = self._advance
-        if self.compiled and len(scene.core) == 1:
+        if self.compiled and len(scene.core) == 1 and not nodes[0].requires_grad:
             advance, (motion, scene) = self._advance_compiled, _of_any_size(motion, scene, nodes[0])
         states = []
         for node in nodes:
