@@ -63,7 +63,7 @@ def test_list_names_everything(run: Run) -> None:
 MISTAKES = [
     (("trian",), "did you mean 'ground train'"),
     (("xyzzy",), "unknown command 'xyzzy'"),
-    (("layout",), "'ground layout' needs one of: check, draw, new"),
+    (("layout",), "'ground layout' needs one of: check, draw, import, export, new"),
     (("layout", "nwe", "a.json"), "'ground layout' needs one of"),
     (("run", "tote-psh"), "did you mean 'tote-push'"),
     (("run", "missing.toml"), "missing.toml cannot be read"),
