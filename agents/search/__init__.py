@@ -9,6 +9,8 @@ from torch import Tensor
 from sim.errors import GroundError
 from sim.registry import Registry
 
+KNOTS = 6  # of the spline that smooth noise is
+
 
 @dataclass(frozen=True)
 class Proposal:
@@ -70,6 +72,14 @@ def spline_basis(horizon: int, knots: int) -> Tensor:
     """(H, K) weights that interpolate K knots linearly over H steps: smooth noise from few numbers."""
     at = torch.linspace(0, knots - 1, horizon)[:, None]
     return (1 - (at - torch.arange(knots)).abs()).clamp(min=0)
+
+
+class SmoothSearch(SearchMethod):
+    """A method whose noise is a spline through few knots, so that a sample is a manoeuvre and not a tremble."""
+
+    def __init__(self, config: SearchConfig | None = None) -> None:
+        super().__init__(config)
+        self._basis = spline_basis(self.config.horizon, min(KNOTS, self.config.horizon))
 
 
 def gaussian(proposal: Proposal, samples: int, generator: torch.Generator, basis: Tensor | None = None) -> Tensor:

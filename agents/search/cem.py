@@ -16,7 +16,15 @@ class CrossEntropy(SearchMethod):
         return gaussian(proposal, self.config.samples, generator)
 
     def update(self, proposal: Proposal, candidates: Tensor, costs: Tensor) -> Proposal:
-        elites = candidates[costs.topk(max(2, int(ELITES * len(costs))), largest=False).indices]
-        mean = torch.lerp(elites.mean(0), proposal.mean, KEEP)
-        std = torch.lerp(elites.std(0), proposal.std, KEEP).clamp(min=LEAST_STD)
-        return Proposal(mean, std)
+        return refit(proposal, best(candidates, costs))
+
+
+def best(candidates: Tensor, costs: Tensor) -> Tensor:
+    """The elites (E, H, A), the cheapest first."""
+    return candidates[costs.topk(max(2, int(ELITES * len(costs))), largest=False).indices]
+
+
+def refit(proposal: Proposal, elites: Tensor) -> Proposal:
+    """Mean and spread of the elites, with a part of the old ones."""
+    mean = torch.lerp(elites.mean(0), proposal.mean, KEEP)
+    return Proposal(mean, torch.lerp(elites.std(0), proposal.std, KEEP).clamp(min=LEAST_STD))

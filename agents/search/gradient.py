@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from agents.search import Proposal, SearchConfig, SearchMethod, gaussian, searches, spline_basis
+from agents.search import Proposal, SmoothSearch, gaussian, searches
 
-KNOTS = 6
 RATE = 0.1  # of a step, where actions are in [-1, 1]
 BETAS, TINY = (0.9, 0.999), 1e-8
 KEPT = 0.25  # of the plans, starts of the next decision
@@ -29,12 +28,8 @@ class Descent(Proposal):
 
 
 @searches.add("gradient")
-class GradientDescent(SearchMethod):
+class GradientDescent(SmoothSearch):
     needs_gradient = True
-
-    def __init__(self, config: SearchConfig | None = None) -> None:
-        super().__init__(config)
-        self._basis = spline_basis(self.config.horizon, min(KNOTS, self.config.horizon))
 
     def propose(self, proposal: Proposal, generator: torch.Generator) -> Tensor:
         candidates = gaussian(proposal, self.config.samples, generator, self._basis)

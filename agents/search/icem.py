@@ -5,16 +5,16 @@ The paper also lets the population shrink from one iteration to the next. Here e
 methods are compared at equal model calls.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from agents.search import Proposal, SearchConfig, SearchMethod, searches
+from agents.search.cem import best, refit
 
-ELITES = 0.1
 KEPT = 0.3  # of the elites: candidates again, in the next iteration and in the next decision
-MOMENTUM = 0.1
 COLOUR = 2.0  # power falls with frequency to this power
-LEAST_STD = 0.05
 
 
 @searches.add("icem")
@@ -32,10 +32,8 @@ class ImprovedCrossEntropy(SearchMethod):
         return candidates
 
     def update(self, proposal: Proposal, candidates: Tensor, costs: Tensor) -> Proposal:
-        elites = candidates[costs.topk(max(2, int(ELITES * len(costs))), largest=False).indices]
-        mean = torch.lerp(elites.mean(0), proposal.mean, MOMENTUM)
-        std = torch.lerp(elites.std(0), proposal.std, MOMENTUM).clamp(min=LEAST_STD)
-        return Proposal(mean, std, elites[: max(1, int(KEPT * len(elites)))])
+        elites = best(candidates, costs)
+        return replace(refit(proposal, elites), elites=elites[: max(1, int(KEPT * len(elites)))])
 
 
 def colouring(horizon: int, exponent: float) -> Tensor:

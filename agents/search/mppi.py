@@ -1,25 +1,20 @@
 """mppi: average candidates by the exponential of their cost (Williams et al. 2017, "Information theoretic MPC").
 
-Noise is a spline through few knots, so that a sample is a manoeuvre and not a tremble. A share of the samples starts from
-standing still instead of from the last plan, so that a new idea can win. The temperature is relative to the spread of the costs.
+A share of the samples starts from standing still instead of from the last plan, so that a new idea can win. The temperature is
+relative to the spread of the costs.
 """
 
 import torch
 from torch import Tensor
 
-from agents.search import Proposal, SearchConfig, SearchMethod, gaussian, searches, spline_basis
+from agents.search import Proposal, SmoothSearch, gaussian, searches
 
-KNOTS = 6
 TEMPERATURE = 0.1  # of the standard deviation of the costs
 FRESH = 0.25
 
 
 @searches.add("mppi")
-class Mppi(SearchMethod):
-    def __init__(self, config: SearchConfig | None = None) -> None:
-        super().__init__(config)
-        self._basis = spline_basis(self.config.horizon, min(KNOTS, self.config.horizon))
-
+class Mppi(SmoothSearch):
     def propose(self, proposal: Proposal, generator: torch.Generator) -> Tensor:
         fresh = int(FRESH * self.config.samples)
         near = gaussian(proposal, self.config.samples - fresh, generator, self._basis)

@@ -7,17 +7,15 @@ that both small and large steps are tried.
 import torch
 from torch import Tensor
 
-from agents.search import Proposal, SearchConfig, SearchMethod, gaussian, searches, spline_basis
+from agents.search import Proposal, SearchConfig, SmoothSearch, gaussian, searches
 
-KNOTS = 6  # of the spline that a plan's noise is
 LEAST = 0.05  # size of the smallest noise, of the spread
 
 
 @searches.add("predictive")
-class PredictiveSampling(SearchMethod):
+class PredictiveSampling(SmoothSearch):
     def __init__(self, config: SearchConfig | None = None) -> None:
         super().__init__(config)
-        self._basis = spline_basis(self.config.horizon, min(KNOTS, self.config.horizon))
         self._sizes = torch.logspace(torch.tensor(LEAST).log10().item(), 0, self.config.samples)[:, None, None]
 
     def propose(self, proposal: Proposal, generator: torch.Generator) -> Tensor:
