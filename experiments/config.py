@@ -1,6 +1,7 @@
 """Experiments as data: frozen dataclasses, read from TOML files that lie in `configs/` or anywhere else, saved with each run."""
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
@@ -49,6 +50,9 @@ class ExperimentConfig:
     rounds: tuple[Round, ...] = (Round(20_000, {"smooth-random": 0.2, "approach-and-push": 0.5, "scripted-noisy": 0.3}),)
     variations: tuple[str, ...] = ()
     held_out_steps: int = 6_000  # collected in the splits val (to choose the best update) and test (to measure fidelity)
+    held_out: dict[str, float] = field(
+        default_factory=lambda: {"smooth-random": 0.2, "approach-and-push": 0.5, "scripted-noisy": 0.3}
+    )  # behaviours of those, whatever is trained on
     models: tuple[ModelPlan, ...] = (ModelPlan(),)
     search: str = "mppi"
     planning: SearchConfig = SearchConfig()
@@ -83,19 +87,21 @@ class ExperimentConfig:
         if len({plan.name for plan in self.models}) < len(self.models):
             raise GroundError("models: each name may stand once")
         Variations.parse(self.variations)
+        _check_behaviours("held_out", self.held_out, BEHAVIOURS)
         for number, round_ in enumerate(self.rounds, 1):
-            self._check_behaviours(number, round_)
+            if number == 1 and "planner" in round_.behaviours:
+                raise GroundError("the first round cannot hold the planner's own behaviour: there is no model yet")
+            _check_behaviours(f"round {number}", round_.behaviours, (*BEHAVIOURS, "planner"))
 
-    def _check_behaviours(self, number: int, round_: Round) -> None:
-        for name, weight in round_.behaviours.items():
-            if name not in (*BEHAVIOURS, "planner"):
-                raise UnknownName("behaviour", name, [*BEHAVIOURS, "planner"])
-            if not 0 < weight < float("inf"):
-                raise GroundError(f"round {number}: behaviour {name} = {weight:g}: a positive weight is needed")
-        if not round_.behaviours:
-            raise GroundError(f"round {number} has no behaviours")
-        if number == 1 and "planner" in round_.behaviours:
-            raise GroundError("the first round cannot hold the planner's own behaviour: there is no model yet")
+
+def _check_behaviours(where: str, behaviours: dict[str, float], known: Iterable[str]) -> None:
+    for name, weight in behaviours.items():
+        if name not in known:
+            raise UnknownName("behaviour", name, known)
+        if not 0 < weight < float("inf"):
+            raise GroundError(f"{where}: behaviour {name} = {weight:g}: a positive weight is needed")
+    if not behaviours:
+        raise GroundError(f"{where} has no behaviours")
 
 
 def names() -> list[str]:

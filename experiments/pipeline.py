@@ -84,10 +84,8 @@ class Steps:
         """All data, with the models in between that some of it is collected with."""
         config = self._config
         for split in ("val", "test"):
-            behaviours = {name: weight for name, weight in config.rounds[0].behaviours.items() if name in BEHAVIOURS}
-            self._collect(
-                split, CollectConfig(config.scene, config.held_out_steps, config.seed, split, tuple(behaviours.items())), None
-            )
+            behaviours = tuple(config.held_out.items())
+            self._collect(split, CollectConfig(config.scene, config.held_out_steps, config.seed, split, behaviours), None)
         planner = None
         for number, round_ in enumerate(config.rounds, 1):
             seed = config.seed + 1000 * number

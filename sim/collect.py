@@ -22,7 +22,7 @@ from sim.variation import Variations
 from sim.workers import finished
 
 NEAR_START = 0.6  # share of episodes that begin with the robot beside the load, where contact is soon
-HORIZON = {"smooth-random": 60, "random": 60, "approach-and-push": 120}  # steps; others may use the whole episode
+HORIZON = {"smooth-random": 60, "random": 60, "approach-and-push": 120, "push-on": 120}  # steps; others may use the whole episode
 
 
 @dataclass(frozen=True)

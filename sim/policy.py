@@ -109,7 +109,13 @@ class SmoothRandom(_Scripted):
 
 
 class ApproachAndPush(_Scripted):
-    """Drives at the load from any side, forwards or in reverse, at any speed, pushes for a while, lets go, and again."""
+    """Drives at the load from any side, forwards or in reverse, at any speed, pushes for a while, lets go, and again.
+
+    again: how often it pushes on, at another speed and angle, instead of letting go, or comes back without going round.
+    """
+
+    def __init__(self, again: float = 0.0) -> None:
+        self._again = again
 
     def _restart(self) -> None:
         self._phase, self._left, self._backwards = "away", 0, False
@@ -133,7 +139,8 @@ class ApproachAndPush(_Scripted):
 
     def _next(self, view: View) -> None:
         rng = self._rng
-        order = {"away": "approach", "approach": "push", "push": "away"}
+        again = self._again > 0 and rng.random() < self._again
+        order = {"away": "push" if again else "approach", "approach": "push", "push": "push" if again else "away"}
         self._phase = order[self._phase]
         self._speed = float(rng.uniform(0.2, 1.0))
         self._curve = float(rng.normal(0, 0.3))
@@ -141,6 +148,7 @@ class ApproachAndPush(_Scripted):
         if self._phase == "approach":
             self._backwards = bool(rng.random() < 0.4)
             self._bearing = _heading(view.robot - view.load) + float(rng.normal(0, 1.2))
+        if self._phase == "approach" or again:
             self._aim = float(rng.normal(0, 0.35))
 
 
@@ -225,10 +233,16 @@ def noisy_expert() -> Policy:
     return ScriptedExpert(noise=0.25)
 
 
+def persistent_pusher() -> Policy:
+    """Approach-and-push that seldom lets go: as long in contact with the load as the expert, but from every side."""
+    return ApproachAndPush(again=0.75)
+
+
 BEHAVIOURS: dict[str, PolicyFactory] = {
     "random": UniformRandom,
     "smooth-random": SmoothRandom,
     "approach-and-push": ApproachAndPush,
+    "push-on": persistent_pusher,
     "scripted": ScriptedExpert,
     "scripted-noisy": noisy_expert,
 }

@@ -94,6 +94,17 @@ class Viewer:
         self.page.get_by_label(label, exact=True).locator("visible=true").first.click()
         self.page.get_by_role("option", name=value, exact=True).locator("visible=true").first.click()
 
+    def upload(self, name: str, file: Path) -> None:
+        with self.page.expect_file_chooser() as chooser:
+            self.press(name)
+        chooser.value.set_files(file)
+
+    def download(self, name: str, to: Path) -> bytes:
+        with self.page.expect_download() as download:
+            self.press(name)
+        download.value.save_as(to)
+        return to.read_bytes()
+
     def tab(self, name: str) -> None:
         self.page.get_by_role("tab", name=name).click()
 
@@ -171,6 +182,29 @@ def test_a_live_scene_plays_pauses_scrubs_and_changes_its_arm(view: Callable[...
     viewer.page.keyboard.press("i")
     viewer.until(lambda: moved(still, viewer.shot("driven")) > 0.003)
     assert viewer.cost != cost
+    viewer.end()
+
+
+def test_a_space_of_ones_own_is_opened_and_saved_as_a_page_and_a_film(view: Callable[..., Viewer], tmp_path: Path) -> None:
+    own = tmp_path / "own.json"
+    scenes[SCENE].draw("val", 3).save(own)
+    viewer = view("--arm", "random")
+    viewer.tab("Live")
+    (tmp_path / "bad.json").write_text('{"format": 1}')
+    viewer.upload("Start in a layout of your own (JSON)", tmp_path / "bad.json")
+    viewer.page.get_by_text("bad.json").first.wait_for()
+    before = viewer.shot("before")
+    viewer.upload("Start in a layout of your own (JSON)", own)
+    viewer.until(lambda: moved(viewer.shot("own"), before) > 0.02)
+    viewer.until(lambda: viewer.frame > 3)
+    viewer.press("play / pause")
+    viewer.until(viewer.stands)
+    viewer.tab("Save")
+    page = viewer.download("Save as one HTML file", tmp_path / "own.html")
+    assert b"<html" in page[:2000].lower()
+    viewer.download("Save as mp4", tmp_path / "own.mp4")
+    frames, _ = imageio_ffmpeg.count_frames_and_secs(tmp_path / "own.mp4")
+    assert viewer.frame < frames <= viewer.frame + 3
     viewer.end()
 
 

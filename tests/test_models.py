@@ -44,7 +44,7 @@ def made(name: str) -> LearnedModel:
     with torch.no_grad():
         for parameter in model.parameters():
             if not parameter.any():
-                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+                parameter.copy_(0.03 * torch.randn(parameter.shape, generator=generator))
     return model.eval()
 
 

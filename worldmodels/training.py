@@ -1,5 +1,9 @@
-"""The one loop that fits any model: warm-up and cosine, growing windows, checkpoints, resume, best on validation kept."""
+"""The one loop that fits any model: warm-up and cosine, growing windows, checkpoints, resume, best on validation kept.
 
+What is kept and judged is the running average of the weights (Polyak & Juditsky 1992), which errs less than they do.
+"""
+
+import copy
 import json
 import math
 import time
@@ -22,6 +26,7 @@ from worldmodels.windows import Batch, Windows
 
 FORMAT = 1
 VALIDATION_WINDOWS, VALIDATION_STEPS = 1024, 20
+AVERAGED = 500  # updates that the running average of the weights looks back
 MOVED_M = 0.1  # a load that moved at least this far in a validation window counts as moved
 
 
@@ -33,13 +38,14 @@ class TrainConfig:
     batch: int = 256
     lengths: tuple[int, ...] = (4, 8, 8, 12)
     learning_rate: float = 8e-3
+    weight_decay: float = 0.05
     seed: int = 0
     check_every: int = 250
     threads: int = 1
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if min(self.updates, self.batch, self.check_every, *self.lengths) < 1 or self.learning_rate <= 0:
+        if min(self.updates, self.batch, self.check_every, *self.lengths) < 1 or self.learning_rate <= 0 or self.weight_decay < 0:
             raise GroundError(f"training needs positive updates, batch, lengths and learning rate, not {self}")
         if self.seed < 0:
             raise GroundError(f"seed {self.seed} must not be negative")
@@ -99,7 +105,8 @@ class _Run:
         self.model, self.windows, self.config, self.path, self.facts = model, windows, config, path, facts
         self.update, self.best, self.seconds = 0, math.inf, 0.0
         model.prepare(windows)
-        self.optimizer = Muon(model.parameters(), config.learning_rate)
+        self.average = copy.deepcopy(model)
+        self.optimizer = Muon(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         rows = validation.starts(VALIDATION_STEPS)[0]
         chosen = np.random.default_rng(1).choice(rows, min(VALIDATION_WINDOWS, len(rows)), replace=False)
         self.validation = validation.take(np.sort(chosen), VALIDATION_STEPS)
@@ -115,9 +122,8 @@ class _Run:
                 check = None
                 if self.update % config.check_every == 0 or self.update == config.updates:
                     self.seconds = time.perf_counter() - begun
-                    check = Check(
-                        self.update, float(torch.stack(losses).mean()), moved_error_mm(self.model, self.validation), self.seconds
-                    )
+                    loss, error_mm = float(torch.stack(losses).mean()), moved_error_mm(self.average, self.validation)
+                    check = Check(self.update, loss, error_mm, self.seconds)
                     losses = []
                     board.add_scalar("loss/train", check.loss, self.update)
                     board.add_scalar("validation/load_mm_2s", check.validation_mm, self.update)
@@ -137,6 +143,9 @@ class _Run:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
         self.optimizer.step()
+        with torch.no_grad():
+            weight = max(1 / AVERAGED, 9 / (self.update + 10))
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), weight)
         return loss.detach()
 
     def _keep(self, check: Check) -> None:
@@ -146,10 +155,11 @@ class _Run:
             raise GroundError(f"training diverged at update {self.update}: a lower learning rate may help")
         if check.validation_mm < self.best:
             self.best = check.validation_mm
-            save_checkpoint(self.model, self.path, "best", self._about(check, finished))
+            save_checkpoint(self.average, self.path, "best", self._about(check, finished))
         elif finished:
             write_json(self.path / "best.json", {**read_json(self.path / "best.json"), "finished": True, "seconds": self.seconds})
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
         for index, (_, state) in enumerate(sorted(self.optimizer.state_dict()["state"].items())):
             tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
         write_atomic(self.path / f"last-{self.update}.safetensors", lambda to: save_file(_whole(tensors), to))
@@ -166,7 +176,9 @@ class _Run:
         if about.get("training") != json.loads(json.dumps(asdict(self.config))) or about.get("data") != self.facts.get("data"):
             raise GroundError(f"{self.path} was trained with other settings or data: choose another directory, or --no-resume")
         tensors = _read(self.path / about["weights"])
-        self.model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
+        for prefix, model in (("model.", self.model), ("average.", self.average)):
+            weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            model.load_state_dict(weights)
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith("optimizer."):

@@ -38,3 +38,14 @@ def gap(reach: Tensor, core: Tensor, rounding: Tensor) -> tuple[Tensor, Tensor]:
     distance = reach.square().sum(-1).clamp(min=1e-12).sqrt()
     normal = reach / distance.clamp(min=1e-4)[..., None]
     return distance - (normal.abs() * core).sum(-1) - rounding, normal
+
+
+def across(vector: Tensor) -> Tensor:
+    """Turned by a quarter to the left: what a unit spin makes of a lever (..., 2)."""
+    x, y = vector.unbind(-1)
+    return torch.stack([-y, x], -1)
+
+
+def cross(a: Tensor, b: Tensor) -> Tensor:
+    """The upright component of the product of plane vectors (..., 2) -> (...): the torque of a force at a lever's end."""
+    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]

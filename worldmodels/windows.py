@@ -13,7 +13,7 @@ from sim.env import upright
 from sim.errors import GroundError
 from worldmodels.planar import PlanarState, Surroundings, motion_of, surroundings_of
 
-CONTACT_SHARE = 0.6  # of windows contain the robot touching a load; in the data they are fewer, and they are what is hard
+CONTACT_SHARE = 0.75  # of windows contain the robot touching a load; in the data they are fewer, and they are what is hard
 
 
 @dataclass(frozen=True)

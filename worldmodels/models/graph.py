@@ -2,7 +2,9 @@
 
 Object-centric after Battaglia et al. 2016 ("Interaction networks") and Sanchez-Gonzalez et al. 2020 ("Learning to simulate").
 Each mover hears static boxes through the closest point on them and other movers through closest points on both, within a cut-off;
-messages are summed, so the number of bodies does not matter, and nothing sees where the origin is. Trained over several steps.
+messages are summed, so the number of bodies does not matter, and nothing sees where the origin is. Each message says where two
+bodies would touch and how fast they close in there, and pushes there, so that levers need not be learned: without both, a load's
+error after 2 s is a quarter larger. Trained over several steps.
 """
 
 from collections.abc import Callable
@@ -18,11 +20,12 @@ from sim.policy import EpisodeStart
 from worldmodels.compiled import Compiled
 from worldmodels.model import LearnedModel, models
 from worldmodels.planar import KINDS, PlanarState, still
-from worldmodels.vectors import gap, heading_of_angle, inverse, outside, turned
+from worldmodels.vectors import across, cross, gap, heading_of_angle, inverse, outside, turned
 
 DT_S = 0.1
 FRESH = torch.contiguous_format
-SPEED, GAP = 0.5, 0.1  # typical speed [m/s] and gap [m] where contact matters
+SPEED, GAP, LEVER = 0.5, 0.1, 0.2  # typical speed [m/s], gap and lever [m] where contact matters
+EDGE = 0.01  # how softly the one closest point gives way to the other [m]
 ERROR_SCALES = (0.01, 0.025, 0.05, 0.15)  # position [m], heading [rad], velocity [m/s], spin [rad/s] that count alike
 
 
@@ -59,6 +62,30 @@ class _Motion(NamedTuple):
     spin: Tensor  # (B, M) [rad/s]
 
 
+class _Contact(NamedTuple):
+    """Where bodies would touch, in the frame of the one that hears of it."""
+
+    point: Tensor  # (..., 2) from its centre [m]
+    normal: Tensor  # (..., 2) unit, out of it
+    length: Tensor  # (...) between the two [m]
+
+    def features(self, speed: Tensor) -> Tensor:
+        """(..., 7) from the speed (..., 2) of the other's point against its own, and how far apart they will be."""
+        closing = -(speed * self.normal).sum(-1)
+        sliding, lever = cross(speed, self.normal), cross(self.point, self.normal)
+        lengths = torch.stack([self.length, self.length - DT_S * closing], -1)
+        rest = torch.stack([closing / SPEED, sliding / SPEED, lever / LEVER], -1)
+        return torch.cat([self.normal, _scaled(lengths), rest], -1)
+
+    def pushed(self, along: Tensor) -> Tensor:
+        """(B, M, 6): displacement and change of velocity, and the turn and change of spin that come with them, of pushes
+        (B, M, N, 4) at the points, along the normal and to its left."""
+        tangent = across(self.normal)
+        shift, kick = (along[..., i : i + 1] * self.normal + along[..., i + 1 : i + 2] * tangent for i in (0, 2))
+        torque = torch.stack([cross(self.point, shift), cross(self.point, kick)], -1)
+        return torch.cat([shift, kick, torque], -1).sum(2)
+
+
 @models.add("graph")
 class GraphModel(LearnedModel):
     name = "graph"
@@ -71,17 +98,18 @@ class GraphModel(LearnedModel):
         self.body = nn.Linear(body + 2, hidden)  # with the action
         self.motion = nn.Linear(3, hidden, bias=False)
         self.ends = nn.Linear(hidden, 3 * edge)  # static receiver, pair receiver, pair sender
-        self.static_edge = nn.Linear(5, edge, bias=False)  # on many rows, where a bias would cost a copy
+        self.static_edge = nn.Linear(9, edge, bias=False)  # on many rows, where a bias would cost a copy
         self.pair_bodies = nn.Linear(2 * body, 2 * edge)
-        self.pair_edge = nn.Linear(12, 2 * edge, bias=False)  # both rounds
+        self.pair_edge = nn.Linear(19, 2 * edge, bias=False)  # both rounds
         self.first = nn.Linear(2 * edge, hidden)
         self.second_ends = nn.Linear(hidden, 2 * edge, bias=False)
         self.second = nn.Linear(hidden + edge, hidden)
         self.head = nn.Linear(hidden, hidden)
         self.out = nn.Linear(hidden, 6)
+        self.static_push, self.pair_push = (nn.Linear(edge, 4, bias=False) for _ in range(2))
         self._advance_compiled = Compiled(self._advance)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        for values in (self.out.weight, self.out.bias, self.static_push.weight, self.pair_push.weight):
+            nn.init.zeros_(values)
 
     def config(self) -> dict[str, Any]:
         return asdict(self.sizes)
@@ -139,16 +167,20 @@ class GraphModel(LearnedModel):
         own = turned(state.velocity, back)
         node = node + self.motion(torch.cat([own, state.spin[..., None]], -1))
         receive_static, receive, send = self.ends(F.relu(node)).chunk(3, -1)
-        pairs, near = self._pairs(state, scene, back)
+        pairs, near, contact = self._pairs(state, scene, back)
         pair_first, pair_second = pairs.chunk(2, -1)
-        static = self._from_static(state, scene, back, receive_static)
-        heard = _messages(pair_first, receive, send, near)
+        static, pushed = self._from_static(state, scene, back, own, receive_static)
+        heard = _messages(pair_first, receive, send, near).sum(2)
         hidden = self.first(torch.cat([static, heard], -1)).add_(node).relu_()
         receive, send = self.second_ends(hidden).chunk(2, -1)
-        heard = _messages(pair_second, receive, send, near)
-        hidden = self.second(torch.cat([hidden, heard], -1)).relu_() + hidden
+        messages = _messages(pair_second, receive, send, near)
+        pushed = pushed + contact.pushed(self.pair_push(messages))
+        hidden = self.second(torch.cat([hidden, messages.sum(2)], -1)).relu_() + hidden
         out = self.out(self.head(hidden).relu_())
-        shift, kick, turn, twist = out[..., :2], out[..., 2:4], out[..., 4], out[..., 5]
+        gyration = scene.core.square().sum(-1) / 3 + scene.rounding.square() / 2  # of a solid box, of a disc [m²]
+        moves = out[..., :4] + pushed[..., :4]
+        shift, kick = moves[..., :2], moves[..., 2:]
+        turn, twist = (out[..., 4:] + SPEED * pushed[..., 4:] / gyration.clamp(min=1e-4)[..., None]).unbind(-1)
         moved = turned(torch.stack([DT_S * (own + SPEED * shift), own + SPEED * kick], -2), state.heading[..., None, :])
         return _Motion(
             position=state.position + moved[..., 0, :],
@@ -157,20 +189,25 @@ class GraphModel(LearnedModel):
             spin=state.spin + twist,
         )
 
-    def _from_static(self, state: _Motion, scene: _Scene, back: Tensor, receive: Tensor) -> Tensor:
-        """(B, M, edge): what static boxes near each mover tell it, by the closest point on each."""
+    def _from_static(self, state: _Motion, scene: _Scene, back: Tensor, own: Tensor, receive: Tensor) -> tuple[Tensor, Tensor]:
+        """What static boxes near each mover tell it (B, M, edge), by the closest point on each, and how they push (B, M, 6)."""
         heading, half, core = scene.static_heading[:, None], scene.static_half[:, None], scene.core[:, :, None]
+        rounding = scene.rounding[..., None]
         local = turned(state.position[:, :, None] - scene.static_centre[:, None], inverse(heading))
         nearest = torch.clamp(local, -half, half) - local
         nearest = turned(nearest, turned(heading, back[:, :, None]))  # from the mover to the box, own frame
-        length, normal = gap(nearest, core, scene.rounding[..., None])
-        near = self._nearness(length) * scene.static_present[:, None]
+        length, normal = gap(nearest, core, rounding)
+        point = core * (5 * normal).clamp(-1, 1) + rounding[..., None] * normal  # the corner that is nearest, or within a face
+        contact = _Contact(point, normal, length)
+        speed = -own[:, :, None] - state.spin[:, :, None, None] * across(point)
         to_me = outside(nearest, core) / GAP  # where a corner of theirs would touch
-        edges = self.static_edge(torch.cat([normal, _scaled(length), to_me.clamp(-5, 5)], -1))
-        return (edges.add_(receive[:, :, None]).relu_() * near[..., None]).sum(2)
+        edges = self.static_edge(torch.cat([contact.features(speed), to_me.clamp(-5, 5)], -1))
+        near = self._nearness(length) * scene.static_present[:, None]
+        messages = edges.add_(receive[:, :, None]).relu_() * near[..., None]
+        return messages.sum(2), contact.pushed(self.static_push(messages))
 
-    def _pairs(self, state: _Motion, scene: _Scene, back: Tensor) -> tuple[Tensor, Tensor]:
-        """Edges (B, M, M, 2 * edge) from every mover (dim 2) to every other (dim 1), and their weights (B, M, M)."""
+    def _pairs(self, state: _Motion, scene: _Scene, back: Tensor) -> tuple[Tensor, Tensor, _Contact]:
+        """Edges (B, M, M, 2 * edge) from every mover (dim 2) to every other (dim 1), their weights (B, M, M), and contacts."""
         offset, speed = (values[:, None] - values[:, :, None] for values in (state.position, state.velocity))
         back = back[:, :, None]
         facing = turned(state.heading[:, None], back)
@@ -179,13 +216,18 @@ class GraphModel(LearnedModel):
         away = inverse(facing)
         to_them = -turned(outside(-turned(offset, away), core[:, None]), facing)  # from my centre to their box
         to_me = outside(offset, core[:, :, None])  # from my box to their centre
-        ahead, _ = gap(to_them, core[:, :, None], rounding[..., None])
-        behind, _ = gap(turned(to_me, away), core[:, None], rounding[:, None])
-        length = torch.maximum(ahead - rounding[:, None], behind - rounding[..., None])
-        near = self._nearness(length) * scene.pair_present
-        spin = state.spin[:, None, :, None].expand(-1, length.shape[1], -1, -1)
-        features = torch.cat([offset, facing, speed, to_them, to_me, _scaled(length), spin], -1)
-        return self.pair_edge(features) + scene.pair, near
+        ahead, out = gap(to_them, core[:, :, None], rounding[..., None])
+        behind, into = gap(turned(to_me, away), core[:, None], rounding[:, None])
+        ahead, behind = ahead - rounding[:, None], behind - rounding[..., None]
+        mine = torch.sigmoid((ahead - behind) / EDGE)[..., None]  # whether a corner of theirs would touch my face, or the reverse
+        normal = torch.lerp(turned(into, facing), out, mine)
+        contact = _Contact(torch.lerp(offset - to_me, to_them, mine), normal, torch.maximum(ahead, behind))
+        lever = contact.point - offset
+        spin = state.spin[:, None, :, None].expand(-1, ahead.shape[1], -1, -1)
+        at = speed + spin * across(lever) - state.spin[:, :, None, None] * across(contact.point)
+        levers = torch.stack([cross(lever, normal) / LEVER, spin[..., 0]], -1)
+        features = torch.cat([offset, facing, speed, to_them, to_me, contact.features(at), levers], -1)
+        return self.pair_edge(features) + scene.pair, self._nearness(contact.length) * scene.pair_present, contact
 
     def _nearness(self, gap: Tensor) -> Tensor:
         return (1 - gap / self.sizes.cutoff_m).clamp(0, 1)
@@ -229,9 +271,9 @@ def step_error(predicted: PlanarState, true: PlanarState) -> Tensor:
 
 
 def _scaled(gap: Tensor) -> Tensor:
-    return (gap / GAP).clamp(-3, 5)[..., None]
+    return (gap / GAP).clamp(-3, 5)
 
 
 def _messages(edges: Tensor, receive: Tensor, send: Tensor, near: Tensor) -> Tensor:
-    """(B, M, edge): the sum of what the others tell each mover."""
-    return ((edges + receive[:, :, None]).add_(send[:, None]).relu_() * near[..., None]).sum(2)
+    """(B, M, M, edge): what the others (dim 2) tell each mover."""
+    return (edges + receive[:, :, None]).add_(send[:, None]).relu_() * near[..., None]
