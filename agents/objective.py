@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from sim.bodies import Bodies
-from sim.geodesic import GeodesicField, field_of
-from sim.task import LOAD, PushTask
+from sim.task import LOAD, Field, Task
 from worldmodels.model import WorldModel
 
 GOAL_MARGIN_M = 0.03  # a plan has to reach the goal by this much: at its rim a small error of the model looks like success
@@ -36,14 +35,14 @@ class Imagined:
 class Objective:
     """The task's cost along imagined futures: its mean, plus the last step's, which stands for all that comes later."""
 
-    def __init__(self, model: WorldModel[Any], task: PushTask) -> None:
+    def __init__(self, model: WorldModel[Any], task: Task) -> None:
         self.model, self._task = model, task
-        self._field: tuple[GeodesicField, GeodesicField] | None = None
+        self._field: tuple[Field, Field] | None = None
 
     def begin(self, observation: Mapping[str, np.ndarray]) -> None:
         """Look at the present: the model's first state, and the field of this space and goal."""
         self._state = self.model.begin(observation)
-        field = field_of(Bodies.of(observation), observation["goal"])
+        field = self._task.field(Bodies.of(observation), observation["goal"])
         if self._field is None or self._field[0] is not field:
             self._field = (field, field.map(torch.as_tensor))
         self._goal = torch.as_tensor(observation["goal"])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from agents.objective import Imagined, Objective
 from agents.search import Proposal, SearchMethod
-from sim.env import Observation
+from sim.bodies import Observation
 from sim.policy import EpisodeStart
 
 EXPLORATION = 0.2  # standard deviation of the disturbance when data is collected

@@ -23,11 +23,13 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from agents.baselines import ALGORITHMS, BaselineConfig, Progress
-from sim.env import GroundEnv, Observation
+from sim.bodies import Observation
+from sim.env import GroundEnv
 from sim.errors import BadFile, GroundError
 from sim.files import in_use, read_json, write_atomic, write_json
 from sim.flat import FlatObservation, flat_vector
 from sim.policy import EpisodeStart
+from sim.scenes import scenes
 
 FORMAT = 1
 
@@ -191,6 +193,7 @@ class BaselinePolicy:
             config = BaselineConfig(**about["config"])
         except (TypeError, KeyError) as error:
             raise BadFile(f"{path / 'policy.json'} does not describe an agent ({error})") from error
+        self._task = scenes[scene].task
         space = FlatObservation(GroundEnv(scene))
         stub = DummyVecEnv([lambda: space])
         self._policy = _build(config, stub).policy
@@ -207,5 +210,5 @@ class BaselinePolicy:
     def predict(
         self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[np.ndarray, Any]:
-        action, _ = self._policy.predict(flat_vector(observation), deterministic=deterministic)
+        action, _ = self._policy.predict(flat_vector(observation, self._task), deterministic=deterministic)
         return np.clip(action, -1, 1), state

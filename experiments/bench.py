@@ -21,13 +21,14 @@ from agents.planner import Planner
 from agents.search import SearchConfig, searches
 from experiments.pipeline import versions
 from experiments.viewer.measure import BODIES, SIZES, cost_of_pushing, first_frame_s
+from sim.bodies import Observation
 from sim.collect import CollectConfig, collect, make_shard
-from sim.env import GroundEnv, Observation
+from sim.env import GroundEnv
 from sim.files import write_json
 from sim.geodesic import forget_fields
 from sim.layouts import hall
 from sim.physics_check import Replay, deviation, push, slide, slide_in_theory
-from sim.policy import BEHAVIOURS, EpisodeStart
+from sim.policy import EpisodeStart
 from sim.scenes import Scene, scenes
 from sim.workers import worker_pool
 from worldmodels.model import LearnedModel, models
@@ -105,7 +106,7 @@ def _step(scene: Scene, repetitions: int = 5) -> Lines:
 
 def _episode(env: GroundEnv, index: int) -> list[tuple[Observation, np.ndarray]]:
     """Observations of a scripted episode and the actions taken on them."""
-    policy = BEHAVIOURS["scripted"]()
+    policy = env.scene.behaviours["scripted"]()
     observation, _ = env.reset(seed=0, options={"index": index})
     policy.begin(EpisodeStart(0, env.layout, env.variation))
     steps, finished = [], False

@@ -57,7 +57,7 @@ def collect(
     steps: int = 20_000,
     seed: int = 0,
     split: str = "train",
-    behaviours: tuple[str, ...] = ("smooth-random=0.2", "approach-and-push=0.5", "scripted-noisy=0.3"),
+    behaviours: tuple[str, ...] = (),
     vary: tuple[str, ...] = (),
     planner: Path | None = None,
     workers: int = 2,
@@ -68,7 +68,7 @@ def collect(
     ground collect data/c --behaviours planner=1 --planner runs/demo/models/graph
 
     Args:
-        behaviours: name=weight pairs.
+        behaviours: name=weight pairs; none: the scene's own mix.
         vary: physics to fix, sample or hold out: name=VALUE, name=LOW:HIGH, name=LOW:HIGH!HELD_LOW:HELD_HIGH.
         planner: a trained model's directory, for the behaviour "planner".
     """
@@ -404,7 +404,7 @@ def layout_export(file: File, out: Path, resolution_m: float = 0.05) -> None:
 
 def own_layout(file: Path, scene: str, seed: int, start: Any = None, load: Any = None, goal: Any = None) -> "Layout":
     """A space of the user's own: a layout file, or a map with a task in it; BadLayout where it cannot be used."""
-    from sim.layout import Layout, Point, Pose
+    from sim.layout import Layout, Pose
     from sim.layouts.hall import task_in
     from sim.layouts.ros_map import OccupancyMap
     from sim.scenes import scenes
@@ -419,7 +419,7 @@ def own_layout(file: Path, scene: str, seed: int, start: Any = None, load: Any =
         if len(boxes) > most:
             fault = f"needs {len(boxes)} or more boxes, at most {most} are allowed: cut a part out, or straighten its walls"
             raise BadLayout(str(file), [fault])
-        places = (start and Pose(*start), load and Pose(*load), goal and Point(*goal))
+        places = (start and Pose(*start), load and Pose(*load), goal and Pose(*goal))
         layout = task_in(hall, boxes, str(file), seed, *places)
     if faults := scenes[scene].faults(layout):
         raise BadLayout(str(file), faults)
@@ -457,7 +457,6 @@ def show() -> None:
     """List scenes, splits, models, search methods, behaviours and experiments."""
     from agents.search import searches
     from experiments.config import names as experiments
-    from sim.policy import BEHAVIOURS
     from sim.scenes import scenes
     from worldmodels.model import models
 
@@ -466,7 +465,7 @@ def show() -> None:
         ("splits", [split for name in scenes for split in scenes[name].splits]),
         ("models", [*models, "simulator"]),
         ("search methods", list(searches)),
-        ("behaviours", list(BEHAVIOURS)),
+        ("behaviours", sorted({behaviour for name in scenes for behaviour in scenes[name].behaviours})),
         ("experiments", experiments()),
     ):
         CONSOLE.print(f"[bold]{title}[/]: {', '.join(names)}", soft_wrap=True)

@@ -13,7 +13,6 @@ from agents.baselines import ALGORITHMS
 from agents.search import SearchConfig, searches
 from sim.errors import BadFile, GroundError, UnknownName
 from sim.files import read_json
-from sim.policy import BEHAVIOURS
 from sim.scenes import scenes
 from sim.variation import Variations
 from worldmodels.model import models
@@ -27,7 +26,7 @@ class Round:
     """One round of data: how much, from which behaviours. "planner" is the graph model of the round before, planning."""
 
     steps: int
-    behaviours: dict[str, float]
+    behaviours: dict[str, float] = field(default_factory=dict)  # none: the scene's own mix
     updates: int = 0  # of the first model after this round; 0: the last round, where all models are trained in full
 
 
@@ -47,12 +46,10 @@ class ExperimentConfig:
     name: str
     scene: str = "logistics/tote-push"
     seed: int = 0
-    rounds: tuple[Round, ...] = (Round(20_000, {"smooth-random": 0.2, "approach-and-push": 0.5, "scripted-noisy": 0.3}),)
+    rounds: tuple[Round, ...] = (Round(20_000),)
     variations: tuple[str, ...] = ()
     held_out_steps: int = 6_000  # collected in the splits val (to choose the best update) and test (to measure fidelity)
-    held_out: dict[str, float] = field(
-        default_factory=lambda: {"smooth-random": 0.2, "approach-and-push": 0.5, "scripted-noisy": 0.3}
-    )  # behaviours of those, whatever is trained on
+    held_out: dict[str, float] = field(default_factory=dict)  # behaviours of those, whatever is trained on; none: the scene's mix
     models: tuple[ModelPlan, ...] = (ModelPlan(),)
     search: str = "mppi"
     planning: SearchConfig = SearchConfig()
@@ -87,11 +84,11 @@ class ExperimentConfig:
         if len({plan.name for plan in self.models}) < len(self.models):
             raise GroundError("models: each name may stand once")
         Variations.parse(self.variations)
-        _check_behaviours("held_out", self.held_out, BEHAVIOURS)
+        _check_behaviours("held_out", self.held_out, scene.behaviours)
         for number, round_ in enumerate(self.rounds, 1):
             if number == 1 and "planner" in round_.behaviours:
                 raise GroundError("the first round cannot hold the planner's own behaviour: there is no model yet")
-            _check_behaviours(f"round {number}", round_.behaviours, (*BEHAVIOURS, "planner"))
+            _check_behaviours(f"round {number}", round_.behaviours, (*scene.behaviours, "planner"))
 
 
 def _check_behaviours(where: str, behaviours: dict[str, float], known: Iterable[str]) -> None:
@@ -100,8 +97,6 @@ def _check_behaviours(where: str, behaviours: dict[str, float], known: Iterable[
             raise UnknownName("behaviour", name, known)
         if not 0 < weight < float("inf"):
             raise GroundError(f"{where}: behaviour {name} = {weight:g}: a positive weight is needed")
-    if not behaviours:
-        raise GroundError(f"{where} has no behaviours")
 
 
 def names() -> list[str]:

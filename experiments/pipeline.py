@@ -28,7 +28,6 @@ from sim.dataset import Dataset
 from sim.errors import BadFile, GroundError
 from sim.files import in_use, read_json, write_json
 from sim.layout import Layout
-from sim.policy import BEHAVIOURS
 from sim.scenes import scenes
 from worldmodels.fidelity import as_rows, fidelity
 from worldmodels.training import TrainConfig, load_checkpoint
@@ -171,7 +170,7 @@ class Steps:
 
     def _makers(self) -> dict[str, Callable[[], Arm]]:
         config = self._config
-        scripted = {name: partial(Arm, name, BEHAVIOURS[name]) for name in ("random", "scripted")}
+        scripted = {name: partial(Arm, name, scenes[config.scene].behaviours[name]) for name in ("random", "scripted")}
         planners = {f"{plan.name}+{config.search}": partial(self._planning, plan) for plan in config.models}
         agents = {name: partial(self._agent, name) for name in config.baselines}
         return {**scripted, **planners, **agents}

@@ -14,6 +14,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 Array = Any  # numpy array or torch tensor; sim does not import torch
+Observation = dict[str, np.ndarray]
 
 
 class _Numbers:

@@ -15,14 +15,12 @@ from sim.dataset import MANIFEST, Dataset, Episode, entry_of, new_manifest, save
 from sim.env import GroundEnv
 from sim.errors import BadFile, GroundError, UnknownName
 from sim.files import in_use
-from sim.geodesic import clearance_of
-from sim.policy import BEHAVIOURS, EpisodeStart, Policy, PolicyFactory
+from sim.policy import EpisodeStart, Policy, PolicyFactory
 from sim.scenes import scenes
 from sim.variation import Variations
 from sim.workers import finished
 
 NEAR_START = 0.6  # share of episodes that begin with the robot beside the load, where contact is soon
-HORIZON = {"smooth-random": 60, "random": 60, "approach-and-push": 120, "push-on": 120}  # steps; others may use the whole episode
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class CollectConfig:
     steps: int = 60_000
     seed: int = 0
     split: str = "train"
-    behaviours: tuple[tuple[str, float], ...] = (("smooth-random", 0.2), ("approach-and-push", 0.5), ("scripted-noisy", 0.3))
+    behaviours: tuple[tuple[str, float], ...] = ()  # with weights; none: the scene's own mix
     variations: tuple[str, ...] = ()
     shard_steps: int = 2000
     layouts_per_shard: int = 8
@@ -42,7 +40,9 @@ class CollectConfig:
     def __post_init__(self) -> None:
         if self.steps < self.shard_steps or self.shard_steps < 100:
             raise GroundError(f"steps {self.steps} must be at least one shard of {self.shard_steps}, a shard at least 100")
-        if not self.behaviours or not all(0 < weight < float("inf") for _, weight in self.behaviours):
+        if not self.behaviours:
+            object.__setattr__(self, "behaviours", tuple(scenes[self.scene].mix.items()))
+        if not all(0 < weight < float("inf") for _, weight in self.behaviours):
             raise GroundError("behaviours need positive weights")
         if self.seed < 0 or self.first_layout < 0:
             raise GroundError(f"seed {self.seed} and first layout {self.first_layout} must not be negative")
@@ -67,9 +67,10 @@ def collect(
     Variations.parse(config.variations)
     if config.split not in scenes[config.scene].splits:
         raise UnknownName("split", config.split, scenes[config.scene].splits)
+    known = {**scenes[config.scene].behaviours, **(extra or {})}
     for name, _ in config.behaviours:
-        if name not in BEHAVIOURS and name not in (extra or {}):
-            raise UnknownName("behaviour", name, [*BEHAVIOURS, *(extra or {})])
+        if name not in known:
+            raise UnknownName("behaviour", name, known)
     with in_use(path):
         manifest = _begin(config, path, dict(tags or {}))
         _adopt(path, manifest, config)
@@ -139,8 +140,8 @@ def make_shard(config: CollectConfig, file: Path, number: int, extra: dict[str, 
     while left > 1:
         name = str(rng.choice(names, p=weights / weights.sum()))
         layout = first_layout + int(rng.integers(config.layouts_per_shard))
-        steps = min(left, HORIZON.get(name, env.scene.episode_steps)) - 1
-        policy = _policy(name, extra.get(name) or BEHAVIOURS[name])
+        policy = _policy(name, extra.get(name) or env.scene.behaviours[name])
+        steps = min(left, getattr(policy, "data_steps", None) or env.scene.episode_steps) - 1
         episodes.append(_episode(env, policy, name, layout, steps, rng, config.split))
         left -= len(episodes[-1])
     write_shard(file, episodes, first_episode=number * 10_000, movers=env.scene.movers)
@@ -161,7 +162,7 @@ def _policy(name: str, factory: PolicyFactory) -> Policy:
 def _episode(env: GroundEnv, policy: Policy, name: str, index: int, steps: int, rng: np.random.Generator, split: str) -> Episode:
     seed = int(rng.integers(2**31))
     layout = env.scene.draw(split, index)
-    poses = _random_start(layout, rng) if rng.random() < NEAR_START else None
+    poses = env.scene.random_start(layout, rng) if rng.random() < NEAR_START else None
     observation, info = env.reset(seed=seed, options={"layout": layout, "poses": poses})
     policy.begin(EpisodeStart(seed, layout, env.variation))
     rows = []
@@ -194,18 +195,3 @@ def _episode(env: GroundEnv, policy: Policy, name: str, index: int, steps: int, 
 def _truth(env: GroundEnv) -> tuple[np.ndarray, np.ndarray]:
     movers = int(env.bodies.dynamic.sum())
     return env.bodies.pose[:movers].copy(), env.bodies.twist[:movers].copy()
-
-
-def _random_start(layout: Any, rng: np.random.Generator) -> np.ndarray | None:
-    """Loads anywhere with room, the robot beside the first one; None where 200 tries find nothing."""
-    hall, boxes = layout.hall, layout.static_boxes
-    for _ in range(200):
-        loads = rng.uniform((hall.x, hall.y), (hall.x + hall.width, hall.y + hall.depth), (len(layout.loads), 2))
-        bearing = rng.uniform(-np.pi, np.pi)
-        robot = loads[0] + rng.uniform(0.65, 1.3) * np.array([np.cos(bearing), np.sin(bearing)])
-        places = np.vstack([robot, loads])
-        room = clearance_of(places, boxes) - np.array([0.31, *[0.33] * len(loads)])
-        gaps = np.linalg.norm(places[:, None] - places[None], axis=-1)[np.triu_indices(len(places), 1)]
-        if room.min() > 0 and gaps.min() > 0.64:
-            return np.column_stack([places, rng.uniform(-np.pi, np.pi, len(places))])
-    return None

@@ -8,10 +8,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from sim.bodies import Bodies, Kind, Shape, yaw_of
+from sim.bodies import Bodies, Kind, Observation, yaw_of
 from sim.cameras import CAMERAS, Picture
 from sim.errors import BadLayout, GroundError, UnknownName
-from sim.geodesic import field_of
 from sim.layout import Layout
 from sim.scenes import Scene, scenes
 from sim.task import ROBOT
@@ -20,7 +19,6 @@ from sim.world import Hit, World
 
 FAR = 1e4  # bound of every length and speed in an observation [m, m/s]
 MOST_PIXELS = 4096  # of a picture, a side
-Observation = dict[str, np.ndarray]
 
 
 class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
@@ -62,7 +60,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
                 "kind": gymnasium.spaces.Box(0, kinds, (n,), np.int8),
                 "shape": gymnasium.spaces.Box(0, kinds, (n,), np.int8),
                 "present": gymnasium.spaces.MultiBinary(n),
-                "goal": box(-FAR, FAR, 2),
+                "goal": box(-FAR, FAR, 3),
                 "action_limits": box(0, FAR, 2),
             }
         )
@@ -76,7 +74,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         self._build(given.get("poses"))
         self.steps = 0
         self._queue = deque([(0.0, 0.0)] * self.variation.latency_steps)
-        self.field = field_of(self.bodies, self._fixed["goal"])
+        self.field = self.scene.task.field(self.bodies, self._fixed["goal"])
         return self._observe(), self._judge((0.0, 0.0))[1]
 
     def _build(self, poses: np.ndarray | None) -> None:
@@ -92,18 +90,18 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         self._fixed, self._count = _empty_observation(scene), 1 + loads
         self.bodies = Bodies.of(self._fixed)  # the same arrays
         fixed, static = self._fixed, slice(scene.movers, scene.movers + len(layout.static_boxes))
-        fixed["half_extents"][ROBOT] = (robot.radius_m, robot.radius_m, robot.height_m / 2)
+        fixed["half_extents"][ROBOT] = robot.half_extents
         fixed["half_extents"][1 : self._count] = load.half_extents
         fixed["kind"][1 : self._count] = Kind.LOAD
-        fixed["shape"][ROBOT] = Shape.CYLINDER
+        fixed["shape"][ROBOT] = robot.shape
         fixed["present"][: self._count] = 1
         boxes = layout.static_boxes
         fixed["pose"][static] = upright(boxes[:, :3], boxes[:, 5])
         fixed["half_extents"][static] = boxes[:, 3:6]
         fixed["kind"][static] = boxes[:, 6]
         fixed["present"][static] = 1
-        fixed["goal"][:] = (layout.goal.x, layout.goal.y)
-        fixed["action_limits"][:] = (robot.limits.speed_m_s, robot.limits.turn_rad_s)
+        fixed["goal"][:] = (layout.goal.x, layout.goal.y, layout.goal.yaw)
+        fixed["action_limits"][:] = robot.action_limits
         if poses is None:
             poses = np.array([(p.x, p.y, p.yaw) for p in (layout.robot, *layout.loads)])
         heights = np.array([self._world.robot_z_m, *[load.half_extents[2]] * loads])
@@ -208,7 +206,7 @@ def _empty_observation(scene: Scene) -> Observation:
         "kind": np.zeros(n, np.int8),
         "shape": np.zeros(n, np.int8),
         "present": np.zeros(n, np.int8),
-        "goal": np.zeros(2, np.float32),
+        "goal": np.zeros(3, np.float32),
         "action_limits": np.zeros(2, np.float32),
     }
 

@@ -1,6 +1,6 @@
 """The flat egocentric vector: what is near the robot and the load, in the robot's frame, padded to a fixed size.
 
-`egocentric` serves flat world models (it knows bodies alone); `FlatObservation` adds the goal and the geodesic field, so that an
+`egocentric` serves flat world models (it knows bodies alone); `FlatObservation` adds the task's hint about the goal, so that an
 SB3 policy sees what a planner knows. Works on numpy and torch, for any batch shape.
 """
 
@@ -10,10 +10,9 @@ from itertools import pairwise
 import gymnasium
 import numpy as np
 
-from sim.bodies import Array, Bodies, clamp, closest_on_box, namespace, rotate, yaw_of
-from sim.env import Observation
-from sim.geodesic import DIRECTIONS, GeodesicField, field_of
-from sim.task import LOAD, ROBOT
+from sim.bodies import Array, Bodies, Observation, clamp, closest_on_box, namespace, rotate, yaw_of
+from sim.env import GroundEnv
+from sim.task import LOAD, ROBOT, Task
 
 LOADS, BOXES = 2, 6  # nearest ones that fit into the vector
 FAR_M, ABSENT_M = 3.0, 100.0  # distances are clipped at the first; what is not there lies at the second
@@ -100,35 +99,20 @@ def _padded(rows: Array, count: int, blank: tuple[float, ...]) -> Array:
 
 
 class FlatObservation(gymnasium.ObservationWrapper[np.ndarray, np.ndarray, Observation]):
-    """The environment for SB3: the egocentric vector, the goal, and distance and direction of the geodesic field at both."""
+    """The environment for SB3: the egocentric vector and the task's hint."""
 
-    def __init__(self, env: gymnasium.Env[Observation, np.ndarray]) -> None:
+    def __init__(self, env: GroundEnv) -> None:
         super().__init__(env)
-        self.observation_space = gymnasium.spaces.Box(-20, 20, (FLAT.size + GOAL_SIZE,), np.float32)
+        self._task = env.scene.task
+        self.observation_space = gymnasium.spaces.Box(-20, 20, (FLAT.size + self._task.hints,), np.float32)
 
     def observation(self, observation: Observation) -> np.ndarray:
-        return flat_vector(observation)
+        return flat_vector(observation, self._task)
 
 
-GOAL_SIZE = 10
-
-
-def flat_vector(observation: Observation) -> np.ndarray:
-    """(FLAT.size + GOAL_SIZE,) float32 from one observation."""
+def flat_vector(observation: Observation, task: Task) -> np.ndarray:
+    """(FLAT.size + task.hints,) float32 from one observation."""
     bodies = Bodies.of(observation)
     movers = int(np.argmax(bodies.static))
-    vector = np.concatenate([egocentric(bodies, movers), _goal(bodies, observation["goal"])])
+    vector = np.concatenate([egocentric(bodies, movers), task.hint(bodies, observation["goal"])])
     return np.clip(vector, -20, 20).astype(np.float32)
-
-
-def _goal(bodies: Bodies, goal: np.ndarray) -> np.ndarray:
-    """Goal from robot and load, metres to go, the best direction to push in, and where to drive to, in the robot's frame."""
-    field: GeodesicField = field_of(bodies, goal)
-    robot, load = bodies.pose[ROBOT, :2], bodies.pose[LOAD, :2]
-    yaw = yaw_of(bodies.pose[ROBOT, 3:])
-    behind = load - field.contact_m * DIRECTIONS
-    push = DIRECTIONS[np.argmin(field.pushing(np.broadcast_to(load, behind.shape), behind))]
-    ahead = robot + 0.3 * DIRECTIONS
-    drive = DIRECTIONS[np.argmin(field.approaching(np.broadcast_to(load, ahead.shape), ahead))]
-    vectors = rotate(np.stack([goal - robot, goal - load, push, drive]), -np.broadcast_to(yaw, (4,)))
-    return np.concatenate([vectors.ravel(), [field.cost_to_go(load, robot), np.linalg.norm(load - robot)]])

@@ -140,7 +140,7 @@ def field_of(bodies: Bodies, goal: np.ndarray) -> GeodesicField:
     static = bodies.static
     extents = np.asarray(bodies.half_extents, np.float64)
     key = hashlib.blake2b(bodies.pose[static].tobytes())
-    for part in (extents[static], extents[:2], np.asarray(goal)):
+    for part in (extents[static], extents[:2], np.asarray(goal[:2])):
         key.update(part.tobytes())
     name = key.digest()
     if name in _CACHE:

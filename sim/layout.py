@@ -7,7 +7,7 @@ The file format (all lengths in metres, angles in radians, every field but `name
      "boxes": [{"x": 2, "y": 3, "yaw": 0, "width": 1.2, "depth": 0.6, "height": 1.6, "kind": "rack"}],
      "robot": {"x": 1, "y": 1, "yaw": 0},
      "loads": [{"x": 2, "y": 1.5, "yaw": 0}],                    # the first is the one to deliver
-     "goal":  {"x": 4, "y": 4.5}}
+     "goal":  {"x": 4, "y": 4.5}}                                # and its yaw, where the task asks for one
 
 `kind` is "rack" or "wall". Four outer walls are added around the hall by the simulator.
 """
@@ -61,19 +61,13 @@ class Pose:
 
 
 @dataclass(frozen=True)
-class Point:
-    x: float
-    y: float
-
-
-@dataclass(frozen=True)
 class Layout:
     """One space and one task in it."""
 
     hall: Hall
     robot: Pose
     loads: tuple[Pose, ...]
-    goal: Point
+    goal: Pose
     boxes: tuple[Box, ...] = ()
     name: str = ""
 
@@ -82,6 +76,8 @@ class Layout:
         """Hash of the content (the name left out): equal spaces have equal ids wherever they came from."""
         content = asdict(self)
         content.pop("name")
+        if not self.goal.yaw:  # where it does not matter
+            content["goal"].pop("yaw")
         text = json.dumps(_rounded(content), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -146,7 +142,7 @@ def geometric_faults(layout: Layout, robot_radius_m: float = 0.3, load_radius_m:
     """What is wrong with a layout's numbers, one line each: not finite, empty, outside the hall, overlapping."""
     hall = layout.hall
     named = [(f"boxes[{i}]", box) for i, box in enumerate(layout.boxes)]
-    placed: list[tuple[str, Pose | Point, float]] = [("robot", layout.robot, robot_radius_m)]
+    placed: list[tuple[str, Pose, float]] = [("robot", layout.robot, robot_radius_m)]
     placed += [(f"loads[{i}]", load, load_radius_m) for i, load in enumerate(layout.loads)]
     placed += [("goal", layout.goal, load_radius_m)]
     faults = []

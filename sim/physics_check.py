@@ -11,8 +11,8 @@ import numpy as np
 from sim.bodies import wrap, yaw_of
 from sim.bullet import pybullet
 from sim.env import GroundEnv, upright
-from sim.layout import Hall, Layout, Point, Pose
-from sim.robots.differential_drive import MOTOR_HZ, DifferentialDrive
+from sim.layout import Hall, Layout, Pose
+from sim.robots import MOTOR_HZ, Robot
 from sim.scenes import Scene
 from sim.task import LOAD, ROBOT
 from sim.variation import Variation
@@ -30,7 +30,7 @@ class Replay:
     layout: Layout
     variation: Variation
     pose: np.ndarray  # (M, 7) at the start
-    commands: list[tuple[float, float, float]]
+    commands: list[tuple[float, ...]]
 
     @classmethod
     def record(cls, env: GroundEnv, actions: np.ndarray) -> "Replay":
@@ -61,7 +61,7 @@ class Replay:
         world.close()
         return total, simulating
 
-    def _build(self, world: World) -> DifferentialDrive:
+    def _build(self, world: World) -> Robot:
         robot = self.scene.robot(self.variation)
         world.build(robot, [self.scene.load(self.variation)] * (len(self.pose) - 1), self.layout.static_boxes)
         world.place(self.pose, np.zeros((len(self.pose), 6)))
@@ -123,10 +123,10 @@ def push(scene: Scene, physics_hz: int = PHYSICS_HZ, solver_iterations: int = SO
     """Where a tote ends that the robot pushes for 2.5 s, for each of OFFSETS_M: (len, 3) x, y [m] and yaw [rad]."""
     variation = Variation()
     load, robot = scene.load(variation), scene.robot(variation)
-    gap = robot.radius_m + load.half_extents[0] + 0.02
+    gap = robot.half_extents[0] + load.half_extents[0] + 0.02
     ends = []
     for offset in OFFSETS_M:
-        layout = Layout(Hall(0, 0, 8, 6), Pose(2 - gap, 3 + offset), (Pose(2, 3),), Point(6, 3))
+        layout = Layout(Hall(0, 0, 8, 6), Pose(2 - gap, 3 + offset), (Pose(2, 3),), Pose(6, 3))
         world = World(physics_hz=physics_hz, solver_iterations=solver_iterations)
         world.build(scene.robot(variation), [load], layout.static_boxes)
         places = np.array([(p.x, p.y, p.yaw) for p in (layout.robot, *layout.loads)])

@@ -1,13 +1,43 @@
 """Tasks: cost, success and violations as pure functions of bodies, one definition for environment, planner and report."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, Self
 
-from sim.bodies import Array, Bodies, clamp, coordinates, namespace, tilt_of
-from sim.geodesic import GeodesicField
+import numpy as np
+
+from sim.bodies import Array, Bodies, clamp, coordinates, namespace, rotate, tilt_of, yaw_of
+from sim.geodesic import DIRECTIONS, GeodesicField, field_of
 from sim.world import Hit
 
 ROBOT, LOAD = 0, 1  # indices into Bodies; the first load is the one to deliver
+
+
+class Field(Protocol):
+    """Lookup tables of one space and goal, all numpy or all torch."""
+
+    def map(self, convert: Callable[[Array], Array]) -> Self: ...
+
+
+class Task(Protocol):
+    """What is asked for: one definition for environment, planner and report. All functions take any batch shape `...`."""
+
+    hints: int  # how many numbers `hint` gives
+
+    def field(self, bodies: Bodies, goal: np.ndarray) -> Any:
+        """The Field of this space and goal, computed once and remembered."""
+
+    def cost(self, bodies: Bodies, action: Array, goal: Array, field: Any) -> Array:
+        """Metres to go (...), zero is ideal; the environment's reward is minus this."""
+
+    def success(self, bodies: Bodies, goal: Array, margin_m: float = 0.0) -> Array:
+        """(...) bool, by at least `margin_m`."""
+
+    def violations(self, bodies: Bodies, hits: Sequence[Hit], inside: bool) -> Mapping[str, bool]:
+        """What went wrong in one state, by kind."""
+
+    def hint(self, bodies: Bodies, goal: np.ndarray) -> np.ndarray:
+        """(hints,) what a planner knows of the goal and its field, in the robot's frame, for policies on a flat observation."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +51,10 @@ class PushTask:
     touch_m: float = 0.02  # nearer than this it is about to hit them: as bad as being `touch_weight` metres farther from done
     touch_weight: float = 2.0
     tip_weight: float = 5.0
+    hints = 10
+
+    def field(self, bodies: Bodies, goal: np.ndarray) -> GeodesicField:
+        return field_of(bodies, goal)
 
     def cost(self, bodies: Bodies, action: Array, goal: Array, field: GeodesicField) -> Array:
         """Metres to go (...): pushing cost-to-go of the load, the robot's way to it, closeness to static boxes.
@@ -36,7 +70,7 @@ class PushTask:
 
     def success(self, bodies: Bodies, goal: Array, margin_m: float = 0.0) -> Array:
         """(...) bool: the load's centre lies within the goal radius, by at least `margin_m`."""
-        (x, y), (goal_x, goal_y) = coordinates(bodies.pose[..., LOAD, :2]), coordinates(goal)
+        (x, y), (goal_x, goal_y) = coordinates(bodies.pose[..., LOAD, :2]), coordinates(goal[..., :2])
         return namespace(x).hypot(x - goal_x, y - goal_y) < self.goal_radius_m - margin_m
 
     def violations(self, bodies: Bodies, hits: Sequence[Hit], inside: bool) -> dict[str, bool]:
@@ -48,3 +82,15 @@ class PushTask:
             "load_tipped": bool(tilt_of(bodies.pose[LOAD, 3:]) < 0.8),
             "robot_outside": not inside,
         }
+
+    def hint(self, bodies: Bodies, goal: np.ndarray) -> np.ndarray:
+        """Goal from robot and load, the best direction to push in, where to drive to, metres to go, and between the two."""
+        field, goal = self.field(bodies, goal), goal[:2]
+        robot, load = bodies.pose[ROBOT, :2], bodies.pose[LOAD, :2]
+        yaw = yaw_of(bodies.pose[ROBOT, 3:])
+        behind = load - field.contact_m * DIRECTIONS
+        push = DIRECTIONS[np.argmin(field.pushing(np.broadcast_to(load, behind.shape), behind))]
+        ahead = robot + 0.3 * DIRECTIONS
+        drive = DIRECTIONS[np.argmin(field.approaching(np.broadcast_to(load, ahead.shape), ahead))]
+        vectors = rotate(np.stack([goal - robot, goal - load, push, drive]), -np.broadcast_to(yaw, (4,)))
+        return np.concatenate([vectors.ravel(), [field.cost_to_go(load, robot), np.linalg.norm(load - robot)]])

@@ -16,7 +16,7 @@ import numpy as np
 from sim.bodies import Kind
 from sim.bullet import pybullet
 from sim.cameras import FLOOR, NOTHING, Picture, View
-from sim.robots.differential_drive import MOTOR_HZ, DifferentialDrive
+from sim.robots import MOTOR_HZ, Robot
 
 PHYSICS_HZ = 240
 SOLVER_ITERATIONS = 10
@@ -60,7 +60,7 @@ class World:
             raise RuntimeError("Bullet gave no client")
         self.close = weakref.finalize(self, _disconnect, self._client)  # by hand, or when nobody has the world any more
 
-    def build(self, robot: DifferentialDrive, loads: list[LoadBody], static_boxes: np.ndarray) -> None:
+    def build(self, robot: Robot, loads: list[LoadBody], static_boxes: np.ndarray) -> None:
         """A fresh world: robot, loads, static boxes (S, 7) as in Layout.static_boxes. Place the movers with `place`."""
         client = self._client
         pybullet.resetSimulation(physicsClientId=client)
@@ -88,7 +88,7 @@ class World:
         movers = [robot.body, *self._loads]
         self._index = {body: index for index, body in enumerate(movers)}
         self._index |= {body: len(movers) + index for index, body in enumerate(self._static)}
-        self.robot_z_m = robot.height_m / 2 + 0.03
+        self.robot_z_m = robot.centre_z_m
 
     def _box(
         self, size: Sequence[float] | np.ndarray, position: list[float], yaw: float, colour: tuple[float, ...], mass: float

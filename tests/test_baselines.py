@@ -76,7 +76,8 @@ def test_a_trained_agent_acts_after_loading_as_before(name: str, tmp_path: Path,
     assert [done for done, _ in reported] == sorted(done for done, _ in reported)
     policy = BaselineSpec(SCENE, str(tmp_path / name))()
     policy.begin(EpisodeStart(0, scenes[SCENE].draw("test", 0), Variation()))
-    before = np.array([np.clip(trained.predict(flat_vector(seen), deterministic=True)[0], -1, 1) for seen in observations()])
+    vectors = [flat_vector(seen, scenes[SCENE].task) for seen in observations()]
+    before = np.array([np.clip(trained.predict(vector, deterministic=True)[0], -1, 1) for vector in vectors])
     assert isinstance(policy, BaselinePolicy)
     found = acts(policy)
     assert np.array_equal(found, before)

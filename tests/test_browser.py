@@ -19,7 +19,6 @@ from experiments.evaluation import Arm, evaluate, trials_of
 from experiments.viewer import browser
 from experiments.viewer.export import save
 from experiments.viewer.take import Setting, Take
-from sim.policy import BEHAVIOURS
 from sim.scenes import scenes
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e .[dev]")
@@ -42,7 +41,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "unfinished"
     for name in ("scripted", "random"):
         trials = trials_of("unfinished", scenes[SCENE], "test", 2)
-        evaluate(Arm(name, BEHAVIOURS[name]), trials, path / "results" / name)
+        evaluate(Arm(name, scenes[SCENE].behaviours[name]), trials, path / "results" / name)
     (path / "results" / "random" / "test-00001.row").write_bytes(b"PAR1 half of a file")
     (path / "config.json").write_text(json.dumps(asdict(ExperimentConfig("unfinished"))))
     return path
@@ -230,7 +229,7 @@ def test_recorded_episodes_are_listed_watched_beside_each_other_and_gone_on_with
 
 
 def test_a_film_is_as_long_as_its_episode(tmp_path: Path) -> None:
-    take = Take("scripted", Setting(SCENE, scenes[SCENE].draw("test", 0)), BEHAVIOURS["scripted"]())
+    take = Take("scripted", Setting(SCENE, scenes[SCENE].draw("test", 0)), scenes[SCENE].behaviours["scripted"]())
     for _ in range(9):
         take.advance()
     save([take], tmp_path / "film.mp4")

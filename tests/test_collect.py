@@ -132,7 +132,7 @@ def test_what_is_unknown_is_refused_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    "changes", [{"steps": 0}, {"shard_steps": 10}, {"steps": 300}, {"behaviours": ()}, {"behaviours": (("random", 0.0),)}]
+    "changes", [{"steps": 0}, {"shard_steps": 10}, {"steps": 300}, {"behaviours": (("random", 0.0),)}]
 )
 def test_impossible_configurations_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(GroundError):

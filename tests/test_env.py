@@ -12,13 +12,13 @@ from sim.bodies import Bodies, yaw_of
 from sim.env import GroundEnv, register_all
 from sim.errors import BadLayout, UnknownName
 from sim.flat import FlatObservation
-from sim.layout import Box, Hall, Layout, Point, Pose
+from sim.layout import Box, Hall, Layout, Pose
 from sim.scenes import scenes
 from sim.task import LOAD, ROBOT
 from sim.variation import Variation, Variations
 
 SCENE = "logistics/tote-push"
-EMPTY = Layout(Hall(0, 0, 8, 8), Pose(2, 4), (Pose(4, 4),), Point(6.5, 4))
+EMPTY = Layout(Hall(0, 0, 8, 8), Pose(2, 4), (Pose(4, 4),), Pose(6.5, 4))
 SPLITS = [
     (scene, split) for scene in scenes for split in ("test", "shift-two-totes", "shift-physics") if split in scenes[scene].splits
 ]

@@ -17,14 +17,13 @@ from experiments import evaluation as module
 from experiments.evaluation import Arm, Trial, episode_of, evaluate, read_rows, trials_of
 from sim.env import GroundEnv
 from sim.errors import GroundError, UnknownName
-from sim.policy import BEHAVIOURS
 from sim.scenes import scenes
 from worldmodels.model import models
 from worldmodels.training import save_checkpoint
 
 SCENE = scenes["logistics/tote-push"]
 TIMING = ("decision_ms_p50", "decision_ms_p95", "decide_s")
-SCRIPTED = Arm("scripted", BEHAVIOURS["scripted"])
+SCRIPTED = Arm("scripted", SCENE.behaviours["scripted"])
 
 
 @pytest.fixture(scope="module")
@@ -168,11 +167,10 @@ SCRIPT = """
 from pathlib import Path
 import sys
 from experiments.evaluation import Arm, evaluate, trials_of
-from sim.policy import BEHAVIOURS
 from sim.scenes import scenes
 if __name__ == "__main__":
     trials = trials_of("killed", scenes["logistics/tote-push"], "test", 8)
-    evaluate(Arm("scripted", BEHAVIOURS["scripted"]), trials, Path(sys.argv[1]), workers=1)
+    evaluate(Arm("scripted", scenes["logistics/tote-push"].behaviours["scripted"]), trials, Path(sys.argv[1]), workers=1)
 """
 
 

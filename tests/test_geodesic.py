@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from sim.bodies import Bodies, closest_on_box
 from sim.env import GroundEnv
 from sim.geodesic import GeodesicField, build_field, clearance_of, field_of
-from sim.layout import Box, Hall, Layout, Point, Pose
+from sim.layout import Box, Hall, Layout, Pose
 from sim.layouts.hall import LOAD_HALF_M, ROBOT_RADIUS_M
 from sim.scenes import scenes
 
 SIZE = 6.0
-EMPTY = Layout(Hall(0, 0, SIZE, SIZE), Pose(1, 1), (Pose(3, 3),), Point(4, 3))
+EMPTY = Layout(Hall(0, 0, SIZE, SIZE), Pose(1, 1), (Pose(3, 3),), Pose(4, 3))
 # uneven numbers, so that no cell lies exactly on a limit, where rounding would decide
 RACKS = replace(
     EMPTY, boxes=(Box(2.013, 3.021, 0.517, 1.532), Box(4.407, 1.519, 1.223, 0.611), Box(4.03, 4.51, 1.07, 0.43, yaw=0.7))
@@ -51,7 +51,7 @@ def test_behind_the_load_is_better_than_beside_and_beside_better_than_in_front(x
 
 @given(st.floats(1.0, 2.0), st.floats(0.2, 0.8), st.floats(2, 4))
 def test_pushing_on_costs_less_and_less(start: float, step: float, y: float) -> None:
-    here = field(replace(EMPTY, goal=Point(5, 3)))
+    here = field(replace(EMPTY, goal=Pose(5, 3)))
     behind = np.array([here.contact_m, 0])
     costs = [here.cost_to_go(load, load - behind) for load in (np.array([start + i * step, y]) for i in range(3))]
     assert costs[0] > costs[1] > costs[2]
@@ -62,7 +62,7 @@ def test_pushing_on_costs_less_and_less(start: float, step: float, y: float) -> 
 def test_a_shifted_hall_has_the_same_field(layout: Layout, shift: tuple[float, float]) -> None:
     x, y = shift
     moved = Layout(
-        Hall(x, y, SIZE, SIZE), Pose(1 + x, 1 + y), (Pose(3 + x, 3 + y),), Point(layout.goal.x + x, layout.goal.y + y),
+        Hall(x, y, SIZE, SIZE), Pose(1 + x, 1 + y), (Pose(3 + x, 3 + y),), Pose(layout.goal.x + x, layout.goal.y + y),
         tuple(replace(box, x=box.x + x, y=box.y + y) for box in layout.boxes),
     )  # fmt: skip
     loads, robots = points(0.3, SIZE - 0.3)
@@ -77,7 +77,7 @@ def test_a_shifted_hall_has_the_same_field(layout: Layout, shift: tuple[float, f
 
 def test_a_mirrored_hall_has_the_mirrored_field() -> None:
     mirrored = replace(
-        RACKS, goal=Point(SIZE - 4, 3), boxes=tuple(replace(box, x=SIZE - box.x, yaw=-box.yaw) for box in RACKS.boxes)
+        RACKS, goal=Pose(SIZE - 4, 3), boxes=tuple(replace(box, x=SIZE - box.x, yaw=-box.yaw) for box in RACKS.boxes)
     )
     loads, robots = points(0.3, SIZE - 0.3)
     flip = lambda xy: np.stack([SIZE - xy[:, 0], xy[:, 1]], -1)  # noqa: E731
@@ -109,7 +109,7 @@ def test_batches_of_any_shape_give_the_values_of_single_points() -> None:
 
 @pytest.mark.parametrize(("flush", "robot"), [((5.75, 3.0), (-1, 0)), ((0.25, 3.0), (1, 0)), ((3.0, 5.75), (0, -1))])
 def test_a_load_flush_against_a_wall_is_far_from_everything_behind_it(flush: tuple[float, float], robot: tuple[int, int]) -> None:
-    here = field(replace(EMPTY, goal=Point(3, 3)))
+    here = field(replace(EMPTY, goal=Pose(3, 3)))
     load, way = np.array(flush), np.array([3.0, 3.0]) - flush
     contact = here.contact_m
     at_wall = here.cost_to_go(load, load + contact * np.array(robot))

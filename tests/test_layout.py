@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.errors import BadLayout, UnknownName
-from sim.layout import Box, Hall, Layout, Point, Pose, geometric_faults
+from sim.layout import Box, Hall, Layout, Pose, geometric_faults
 from sim.scenes import scenes
 
 SPLITS = [(scene, split) for scene in scenes for split in scenes[scene].splits]
-EMPTY = Layout(Hall(0, 0, 6, 6), Pose(1, 1, 0.5), (Pose(3, 3, 0.1),), Point(4.5, 4.5), name="empty")
+EMPTY = Layout(Hall(0, 0, 6, 6), Pose(1, 1, 0.5), (Pose(3, 3, 0.1),), Pose(4.5, 4.5), name="empty")
 
 
 @st.composite
@@ -32,7 +32,7 @@ def layouts(draw: st.DrawFn) -> Layout:
         for _ in range(draw(st.integers(0, 4)))
     ]
     robot, load = (Pose(*place, number(-4, 4)) for place in places[:2])
-    return Layout(Hall(x, y, 8, 8), robot, (load,), Point(*places[2]), tuple(boxes), draw(st.text(max_size=10)))
+    return Layout(Hall(x, y, 8, 8), robot, (load,), Pose(*places[2]), tuple(boxes), draw(st.text(max_size=10)))
 
 
 @given(layouts())
@@ -159,7 +159,7 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
     [
         (EMPTY, []),
         (replace(EMPTY, robot=Pose(-1, 1)), ["robot at (-1, 1) is outside the hall"]),
-        (replace(EMPTY, goal=Point(3, 7)), ["goal at (3, 7) is outside the hall"]),
+        (replace(EMPTY, goal=Pose(3, 7)), ["goal at (3, 7) is outside the hall"]),
         (replace(EMPTY, robot=Pose(0.2, 3)), ["robot at (0.2, 3) overlaps an outer wall (0.20 m, 0.3 m is needed)"]),
         (replace(EMPTY, robot=Pose(3, 2.6)), ["robot overlaps loads[0] (0.40 m between their centres, 0.5 m is needed)"]),
         (
@@ -176,7 +176,7 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
          ["no route on which the robot could push the load to the goal"]),
         (replace(EMPTY, loads=(Pose(4, 4),), boxes=(Box(2.4, 2.4, 9, 0.2, 0.75 * math.pi),)),
          ["no route on which the robot could reach the load"]),
-        (replace(EMPTY, loads=(Pose(5.75, 3),), goal=Point(3, 3)),
+        (replace(EMPTY, loads=(Pose(5.75, 3),), goal=Pose(3, 3)),
          ["no route on which the robot could push the load to the goal"]),
     ],
 )  # fmt: skip

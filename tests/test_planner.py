@@ -16,7 +16,7 @@ from agents.search import SearchConfig, searches
 from sim.bodies import Bodies
 from sim.env import GroundEnv
 from sim.errors import BadFile, GroundError
-from sim.layout import Hall, Layout, Point, Pose
+from sim.layout import Hall, Layout, Pose
 from sim.policy import EpisodeStart
 from sim.scenes import scenes
 from sim.variation import Variation
@@ -25,7 +25,7 @@ from worldmodels.simulator import SimulatorModel
 from worldmodels.training import save_checkpoint
 
 SCENE = "logistics/tote-push"
-HALL = Layout(Hall(0, 0, 6, 6), Pose(2, 3), (Pose(2.8, 3),), Point(4, 3))
+HALL = Layout(Hall(0, 0, 6, 6), Pose(2, 3), (Pose(2.8, 3),), Pose(4, 3))
 START = EpisodeStart(5, HALL, Variation())
 CONFIG = SearchConfig(samples=64, iterations=3, horizon=12)
 
@@ -197,7 +197,7 @@ def test_particles_are_averaged_and_their_disagreement_is_told(name: str) -> Non
 @pytest.mark.parametrize("search", searches)
 def test_planning_on_the_true_simulator_pushes_the_load_home(search: str) -> None:
     """A short way straight ahead, which every search method must find that needs no gradient."""
-    layout = replace(HALL, robot=Pose(2.4, 3), loads=(Pose(3, 3),), goal=Point(3.6, 3))
+    layout = replace(HALL, robot=Pose(2.4, 3), loads=(Pose(3, 3),), goal=Pose(3.6, 3))
     spec = PlannerSpec(SCENE, "simulator", search, SearchConfig(samples=24, iterations=2, horizon=12))
     if searches[search].needs_gradient:
         with pytest.raises(GroundError, match="no gradients"):

@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 
 from sim.env import GroundEnv
-from sim.layout import Hall, Layout, Point, Pose
-from sim.policy import BEHAVIOURS, EpisodeStart, View, drive_to
+from sim.layout import Hall, Layout, Pose
+from sim.policy import EpisodeStart
+from sim.pushing import View, drive_to
 from sim.scenes import scenes
 
-CASES = [(scene, name) for scene in scenes for name in BEHAVIOURS]
+CASES = [(scene, name) for scene in scenes for name in scenes[scene].behaviours]
 
 
 def actions_of(scene: str, name: str, seed: int, steps: int = 60) -> np.ndarray:
     """What a behaviour does in an environment of its own."""
-    env, policy = GroundEnv(scene, "test"), BEHAVIOURS[name]()
+    env, policy = GroundEnv(scene, "test"), scenes[scene].behaviours[name]()
     observation, _ = env.reset(seed=seed, options={"index": 1})
     policy.begin(EpisodeStart(seed, env.layout, env.variation))
     actions = []
@@ -40,7 +41,7 @@ def test_behaviours_act_within_limits_and_the_same_for_the_same_seed(scene: str,
 
 @pytest.mark.parametrize(("scene", "name"), CASES)
 def test_a_behaviour_begins_anew_with_each_episode(scene: str, name: str) -> None:
-    policy, env = BEHAVIOURS[name](), GroundEnv(scene, "test")
+    policy, env = scenes[scene].behaviours[name](), GroundEnv(scene, "test")
     runs = []
     for _ in range(2):
         observation, _ = env.reset(seed=1, options={"index": 1})
@@ -54,9 +55,9 @@ def test_a_behaviour_begins_anew_with_each_episode(scene: str, name: str) -> Non
     assert np.array_equal(*runs)
 
 
-@pytest.mark.parametrize("name", BEHAVIOURS)
-def test_predict_hands_its_state_back(name: str) -> None:
-    env, policy = GroundEnv("logistics/tote-push"), BEHAVIOURS[name]()
+@pytest.mark.parametrize(("scene", "name"), CASES)
+def test_predict_hands_its_state_back(scene: str, name: str) -> None:
+    env, policy = GroundEnv(scene), scenes[scene].behaviours[name]()
     observation, _ = env.reset(seed=0)
     policy.begin(EpisodeStart(0, env.layout, env.variation))
     action, state = policy.predict(observation, state="kept", episode_start=True, deterministic=False)
@@ -66,7 +67,7 @@ def test_predict_hands_its_state_back(name: str) -> None:
 
 @pytest.mark.parametrize("scene", scenes)
 def test_the_scripted_expert_solves_most_test_spaces(scene: str) -> None:
-    env, policy, solved = GroundEnv(scene, "test"), BEHAVIOURS["scripted"](), 0
+    env, policy, solved = GroundEnv(scene, "test"), scenes[scene].behaviours["scripted"](), 0
     for index in range(10):
         observation, _ = env.reset(seed=index, options={"index": index})
         policy.begin(EpisodeStart(index, env.layout, env.variation))
@@ -79,7 +80,7 @@ def test_the_scripted_expert_solves_most_test_spaces(scene: str) -> None:
 
 
 def test_approaching_and_pushing_finds_contact_from_both_ends() -> None:
-    env, policy = GroundEnv("logistics/tote-push", "train"), BEHAVIOURS["approach-and-push"]()
+    env, policy = GroundEnv("logistics/tote-push", "train"), scenes["logistics/tote-push"].behaviours["approach-and-push"]()
     touching = forwards = backwards = 0
     for seed in range(6):
         observation, _ = env.reset(seed=seed, options={"index": seed})
@@ -100,7 +101,7 @@ def test_approaching_and_pushing_finds_contact_from_both_ends() -> None:
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("bearing", np.linspace(-math.pi, math.pi, 5)[:-1])
 def test_drive_to_arrives(bearing: float, backwards: bool) -> None:
-    env = GroundEnv("logistics/tote-push", layout=Layout(Hall(0, 0, 8, 8), Pose(4, 4), (Pose(1, 1),), Point(7, 1)))
+    env = GroundEnv("logistics/tote-push", layout=Layout(Hall(0, 0, 8, 8), Pose(4, 4), (Pose(1, 1),), Pose(7, 1)))
     observation, _ = env.reset(seed=0)
     target = np.array([4 + 1.5 * math.cos(bearing), 4 + 1.5 * math.sin(bearing)])
     for _ in range(60):

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion
 
 from sim.errors import BadLayout
-from sim.layout import Layout, Point, Pose
+from sim.layout import Layout, Pose
 from sim.layouts import hall
 from sim.layouts.ros_map import OccupancyMap, rectangles
 
@@ -69,7 +69,7 @@ def test_a_task_is_drawn_where_none_is_given_the_same_for_a_seed() -> None:
     assert first.id == again.id != other.id
     assert hall.task_in(around, boxes, goal=first.goal).goal == first.goal
     with pytest.raises(BadLayout, match="outside the hall"):
-        hall.task_in(around, boxes, goal=Point(99, 99))
+        hall.task_in(around, boxes, goal=Pose(99, 99))
     with pytest.raises(BadLayout, match="overlaps"):
         hall.task_in(around, boxes, robot=Pose(boxes[0].x, boxes[0].y))
 

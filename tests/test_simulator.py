@@ -7,7 +7,7 @@ import torch
 from sim.bodies import Bodies
 from sim.env import GroundEnv
 from sim.errors import GroundError
-from sim.layout import Box, Hall, Layout, Point, Pose
+from sim.layout import Box, Hall, Layout, Pose
 from sim.policy import EpisodeStart
 from sim.scenes import scenes
 from sim.task import LOAD, ROBOT
@@ -16,7 +16,7 @@ from worldmodels.simulator import SimulatorModel
 
 SCENE = "logistics/tote-push"
 HALL = Layout(
-    Hall(0, 0, 8, 8), Pose(2.5, 4, 0.2), (Pose(3.15, 4.05, 0.3), Pose(5.5, 5.5)), Point(6.5, 4), (Box(4.8, 3.2, 0.5, 0.5),)
+    Hall(0, 0, 8, 8), Pose(2.5, 4, 0.2), (Pose(3.15, 4.05, 0.3), Pose(5.5, 5.5)), Pose(6.5, 4), (Box(4.8, 3.2, 0.5, 0.5),)
 )
 
 

@@ -33,7 +33,6 @@ from sim.dataset import Dataset, keep
 from sim.errors import GroundError
 from sim.layout import Layout
 from sim.layouts.hall import draw
-from sim.policy import BEHAVIOURS
 from sim.scenes import scenes
 from sim.task import PushTask
 
@@ -83,17 +82,17 @@ def test_the_bay_is_painted_where_the_goal_is() -> None:
 
 def test_a_take_follows_its_script_and_can_go_on_otherwise_from_any_step() -> None:
     setting = Setting(SCENE, draw("test", 0), seed=3)
-    live = Take("scripted", setting, BEHAVIOURS["scripted"]())
+    live = Take("scripted", setting, scenes[SCENE].behaviours["scripted"]())
     for _ in range(12):
         live.advance()
     episode = live.episode()
     again = Take.recorded(SCENE, episode)
     assert (again.over, len(again.frames)) == (True, len(episode))
     assert again.deviation_m == 0
-    assert think(again, BEHAVIOURS["scripted"]()) < 1e-6
+    assert think(again, scenes[SCENE].behaviours["scripted"]()) < 1e-6
     elsewhere = replace(episode, pose=episode.pose + np.float32(0.01))
     assert Take.recorded(SCENE, elsewhere).deviation_m == pytest.approx(0.01, rel=1e-3)
-    other = live.branch(5, "random", BEHAVIOURS["random"]())
+    other = live.branch(5, "random", scenes[SCENE].behaviours["random"]())
     assert all((a.pose == b.pose).all() for a, b in zip(live.frames[:6], other.frames[:6], strict=True))
     for _ in range(7):
         other.advance()
@@ -132,7 +131,7 @@ def test_what_a_planner_thought_is_found_again() -> None:
 def test_a_player_makes_frames_only_where_there_are_none() -> None:
     changes: list[int] = []
     player = Player(lambda: changes.append(1))
-    take = Take("scripted", Setting(SCENE, draw("test", 0)), BEHAVIOURS["scripted"]())
+    take = Take("scripted", Setting(SCENE, draw("test", 0)), scenes[SCENE].behaviours["scripted"]())
     player.show([take])
     assert [player.step() for _ in range(3)] == [True] * 3
     player.seek(1)
@@ -164,7 +163,7 @@ def test_a_second_viewer_takes_another_port() -> None:
 @pytest.fixture
 def page() -> Iterator[Page]:
     with serving() as server:
-        page = Page(server, {name: dict(BEHAVIOURS) for name in scenes}, SCENE)
+        page = Page(server, {name: dict(scenes[name].behaviours) for name in scenes}, SCENE)
         yield page
         page.close()
 
@@ -322,7 +321,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "unfinished"
     trials = trials_of("unfinished", scenes[SCENE], "test", 2)
     for name in ("scripted", "random", "smooth-random"):
-        evaluate(Arm(name, BEHAVIOURS[name]), trials, path / "results" / name, workers=1)
+        evaluate(Arm(name, scenes[SCENE].behaviours[name]), trials, path / "results" / name, workers=1)
     (path / "results" / "random" / "test-00001.row").write_bytes(b"PAR1 half of a file")
     (path / "config.json").write_text(json.dumps(asdict(ExperimentConfig("unfinished"))))
     return path

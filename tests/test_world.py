@@ -5,7 +5,7 @@ import pytest
 
 from sim.bodies import yaw_of
 from sim.env import upright
-from sim.layout import Box, Hall, Layout, Point, Pose
+from sim.layout import Box, Hall, Layout, Pose
 from sim.physics_check import deviation, push, slide, slide_in_theory
 from sim.robots.differential_drive import DifferentialDrive, DriveLimits
 from sim.scenes import scenes
@@ -13,7 +13,7 @@ from sim.world import LoadBody, World
 
 GRAVITY = 9.81
 DT = 0.1
-HALL = Layout(Hall(0, 0, 12, 12), Pose(2, 2), (Pose(6, 6),), Point(9, 9))
+HALL = Layout(Hall(0, 0, 12, 12), Pose(2, 2), (Pose(6, 6),), Pose(9, 9))
 ROBOT, LOAD = 0, 1
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.env import Observation
+from sim.bodies import Observation
 from sim.policy import EpisodeStart
 
 NOTCH = 0.5  # by which a key changes forward or turning speed, of their limits

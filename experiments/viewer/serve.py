@@ -13,7 +13,7 @@ from experiments.viewer.stage import serving
 from sim.errors import BadFile, GroundError
 from sim.files import read_json
 from sim.layout import Layout
-from sim.policy import BEHAVIOURS, PolicyFactory
+from sim.policy import PolicyFactory
 from sim.scenes import scenes
 
 TRIED_PORTS = 50
@@ -36,17 +36,17 @@ def serve(
     free = free_port(host, port)
     with serving(host, free) as server:
         free = server.get_port()  # another program may have taken the one that was free
-        page = Page(server, {name: dict(BEHAVIOURS) for name in scenes}, scene)
+        page = Page(server, {name: dict(scenes[name].behaviours) for name in scenes}, scene)
         try:
             busy = f" (port {port} is taken)" if free != port else ""
             ends = "Ctrl-C ends it" if stay else "closing the page ends it, and Ctrl-C"
-            if run is None or arm in BEHAVIOURS:
+            if run is None or arm in scenes[scene].behaviours:
                 page.live(scene, layout, split, seed, arm, play=run is None)
             console.print(f"open http://{host}:{free}{busy}; {ends}", soft_wrap=True)
             if run is not None:
                 _add_run(page, scene, run, console)  # takes seconds; the page is there meanwhile
             page.panels.set_live(scene, split, seed, arm)
-            if arm not in BEHAVIOURS:
+            if arm not in scenes[scene].behaviours:
                 page.live(scene, layout, split, seed, arm, play=False)
             _wait(server, stay)
         finally:

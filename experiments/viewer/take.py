@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sim.bodies import Bodies
+from sim.bodies import Bodies, Observation
 from sim.dataset import Episode
-from sim.env import GroundEnv, Observation
+from sim.env import GroundEnv
 from sim.layout import Layout
 from sim.policy import EpisodeStart, Policy
 from sim.scenes import scenes

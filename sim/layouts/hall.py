@@ -7,7 +7,7 @@ import numpy as np
 
 from sim.errors import BadLayout, GroundError, UnknownName
 from sim.geodesic import clearance_of, start_fault
-from sim.layout import Box, Hall, Layout, Point, Pose, geometric_faults
+from sim.layout import Box, Hall, Layout, Pose, geometric_faults
 from sim.variation import Span, Variations
 
 LOAD_HALF_M = np.array([0.25, 0.2, 0.15])
@@ -94,7 +94,7 @@ def task_in(
     seed: int = 0,
     robot: Pose | None = None,
     load: Pose | None = None,
-    goal: Point | None = None,
+    goal: Pose | None = None,
 ) -> Layout:
     """A task in a space that came from elsewhere: what is not given is drawn; solvable, or BadLayout."""
     tier, rng = TIERS["test"], np.random.default_rng([seed, 99])
@@ -112,7 +112,7 @@ def task_in(
 
 
 def _task_in(hall: Hall, boxes: tuple[Box, ...], tier: Tier, rng: np.random.Generator, name: str) -> Layout | None:
-    probe = Layout(hall, Pose(0, 0), (), Point(0, 0), boxes)
+    probe = Layout(hall, Pose(0, 0), (), Pose(0, 0), boxes)
     load = _free(rng, probe, 0.5)
     robot = _free(rng, probe, 0.4)
     others = [_free(rng, probe, 0.45) for _ in range(tier.loads - 1)]
@@ -126,7 +126,7 @@ def _task_in(hall: Hall, boxes: tuple[Box, ...], tier: Tier, rng: np.random.Gene
         return None
     yaws = rng.uniform(-np.pi, np.pi, len(places))
     poses = [Pose(*(round(float(v), 4) for v in (*place, yaw))) for place, yaw in zip(places, yaws, strict=True)]
-    layout = Layout(hall, poses[0], tuple(poses[1:]), Point(*(round(float(v), 4) for v in goal)), boxes, name)
+    layout = Layout(hall, poses[0], tuple(poses[1:]), Pose(*(round(float(v), 4) for v in goal)), boxes, name)
     return None if geometric_faults(layout) else layout
 
 
@@ -167,3 +167,18 @@ def _free(rng: np.random.Generator, layout: Layout, clearance_m: float) -> np.nd
 
 def _clear(layout: Layout, places: np.ndarray, clearance_m: float) -> np.ndarray:
     return clearance_of(places, layout.static_boxes) >= clearance_m
+
+
+def random_start(layout: Layout, rng: np.random.Generator) -> np.ndarray | None:
+    """Loads anywhere with room, the robot beside the first one; None where 200 tries find nothing."""
+    hall, boxes = layout.hall, layout.static_boxes
+    for _ in range(200):
+        loads = rng.uniform((hall.x, hall.y), (hall.x + hall.width, hall.y + hall.depth), (len(layout.loads), 2))
+        bearing = rng.uniform(-np.pi, np.pi)
+        robot = loads[0] + rng.uniform(0.65, 1.3) * np.array([np.cos(bearing), np.sin(bearing)])
+        places = np.vstack([robot, loads])
+        room = clearance_of(places, boxes) - np.array([0.31, *[0.33] * len(loads)])
+        gaps = np.linalg.norm(places[:, None] - places[None], axis=-1)[np.triu_indices(len(places), 1)]
+        if room.min() > 0 and gaps.min() > 0.64:
+            return np.column_stack([places, rng.uniform(-np.pi, np.pi, len(places))])
+    return None

@@ -1,1 +1,41 @@
 """One file per robot: its shape, its drive and its limits, and what an action means."""
+
+from typing import Protocol
+
+import numpy as np
+
+from sim.bodies import Shape
+
+MOTOR_HZ = 40.0  # how often a robot's controller looks at its speed
+Motion = tuple[tuple[float, float, float], tuple[float, float, float]]
+
+
+class Robot(Protocol):
+    """What moves when an action in [-1, 1]² is taken: a base, or the tool at the end of an arm. It stays upright."""
+
+    half_extents: tuple[float, float, float]  # [m]
+    shape: Shape
+    centre_z_m: float
+    action_limits: tuple[float, float]  # what the two numbers of an action are at 1
+    body: int  # Bullet's number, once spawned
+
+    def spawn(self, client: int) -> None:
+        """Build the robot at the world's origin."""
+
+    def place(self, pose: np.ndarray, twist: np.ndarray) -> None:
+        """Set pose (7,) and twist (6,), world frame."""
+
+    def motion(self) -> Motion:
+        """((x, y, yaw), (vx, vy, yaw rate)), world frame; read once between two commands."""
+
+    def forget(self) -> None:
+        """It was moved by other means than its motors."""
+
+    def drive(self, first: float, second: float) -> None:
+        """One tick, of 1 / MOTOR_HZ, of the controller, towards an action."""
+
+    def wanted(self, first: float, second: float) -> tuple[float, ...]:
+        """The speeds that the motors are asked for in this tick."""
+
+    def command(self, velocity: tuple[float, ...]) -> None:
+        """Set the motors, until the next command."""

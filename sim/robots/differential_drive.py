@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from sim.bodies import Shape
 from sim.bullet import pybullet
-
-Motion = tuple[tuple[float, float, float], tuple[float, float, float]]
-MOTOR_HZ = 40.0  # how often the drive's controller looks at its speed
+from sim.robots import MOTOR_HZ, Motion
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,12 @@ class DifferentialDrive:
     height_m: float = 0.25
     mass_kg: float = 40.0
     friction: float = 0.5
-    action_size: int = 2
+    shape = Shape.CYLINDER
+
+    def __post_init__(self) -> None:
+        self.half_extents = (self.radius_m, self.radius_m, self.height_m / 2)
+        self.centre_z_m = self.height_m / 2 + 0.03
+        self.action_limits = (self.limits.speed_m_s, self.limits.turn_rad_s)
 
     def spawn(self, client: int) -> None:
         """Build the robot at the world's origin."""
@@ -63,7 +67,7 @@ class DifferentialDrive:
         self._client = client
         self.body = pybullet.createMultiBody(
             baseMass=0,
-            basePosition=[0, 0, self.height_m / 2 + 0.03],
+            basePosition=[0, 0, self.centre_z_m],
             linkMasses=[0.1, 0.1, self.mass_kg, 0.01],
             linkCollisionShapeIndices=[-1, -1, shape, -1],
             linkVisualShapeIndices=[*none[:2], look, nose],
@@ -121,7 +125,7 @@ class DifferentialDrive:
         turning += min(step, max(-step, turn * limits.turn_rad_s - turning))
         return speed * c, speed * s, turning
 
-    def command(self, velocity: tuple[float, float, float]) -> None:
+    def command(self, velocity: tuple[float, ...]) -> None:
         """Set the motors, until the next command."""
         self._motion = None
         pybullet.setJointMotorControlArray(

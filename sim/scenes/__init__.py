@@ -1,12 +1,16 @@
 """One file per scene: a robot, a task, a layout family and what may vary, registered by name."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
+import numpy as np
+
+from sim.errors import GroundError
 from sim.layout import Layout
+from sim.policy import PolicyFactory
 from sim.registry import Registry
-from sim.robots.differential_drive import DifferentialDrive
-from sim.task import PushTask
+from sim.robots import Robot
+from sim.task import Task
 from sim.variation import Variation, Variations
 from sim.world import LoadBody
 
@@ -17,17 +21,25 @@ class Scene:
 
     name: str
     gym_id: str
-    task: PushTask
-    robot: Callable[[Variation], DifferentialDrive]
+    task: Task
+    robot: Callable[[Variation], Robot]
     load: Callable[[Variation], LoadBody]
     draw: Callable[[str, int], Layout]  # (split, index) -> layout
     faults: Callable[[Layout], list[str]]
     splits: tuple[str, ...]
     variations_of: Callable[[str], Variations]  # what a split varies
+    behaviours: Mapping[str, PolicyFactory] = field(hash=False)  # "random" and "scripted" among them
+    mix: Mapping[str, float] = field(hash=False)  # behaviours by weight that data is collected with where nobody says otherwise
+    random_start: Callable[[Layout, np.random.Generator], np.ndarray | None]  # (M, 3) robot and loads where contact is soon
     max_loads: int = 3
     max_static: int = 36
     control_dt_s: float = 0.1
     episode_steps: int = 250
+
+    def __post_init__(self) -> None:
+        missing = {"random", "scripted", *self.mix} - set(self.behaviours)
+        if missing:
+            raise GroundError(f"scene {self.name} lacks behaviours: {', '.join(sorted(missing))}")
 
     @property
     def movers(self) -> int:

@@ -1,6 +1,8 @@
 """logistics/tote-push: an AMR pushes a tote through a hall with racks to a bay."""
 
 from sim.layouts import hall
+from sim.policy import RANDOM
+from sim.pushing import PUSHING
 from sim.robots.differential_drive import DifferentialDrive, DriveLimits
 from sim.scenes import Scene, scenes
 from sim.task import PushTask
@@ -29,5 +31,8 @@ scenes.add("logistics/tote-push")(
         faults=hall.faults_of,
         splits=tuple(hall.TIERS),
         variations_of=lambda split: hall.tier_of(split).variations,
+        behaviours={**RANDOM, **PUSHING},
+        mix={"smooth-random": 0.2, "approach-and-push": 0.5, "scripted-noisy": 0.3},
+        random_start=hall.random_start,
     )
 )
