@@ -239,6 +239,7 @@ class _Log:
             touching=np.array([info["touching"] for info in self._info]),
             static_force_n=np.array([info["static_force_n"] for info in self._info]),
             success=success,
+            **self._env.facts(),
         )
 
 

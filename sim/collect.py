@@ -189,6 +189,7 @@ def _episode(env: GroundEnv, policy: Policy, name: str, index: int, steps: int, 
         touching=np.array([info["touching"] for info in infos]),
         static_force_n=np.array([info["static_force_n"] for info in infos]),
         success=bool(success),
+        **env.facts(),
     )
 
 

@@ -42,6 +42,9 @@ class Episode:
     touching: np.ndarray  # (T+1,) bool, robot against a load
     static_force_n: np.ndarray  # (T+1,)
     success: bool
+    pieces: np.ndarray | None = None  # (M, P, 4) boxes of each body, as in an observation; None: each is one
+    action_limits: np.ndarray | None = None  # (3, 2) as in an observation; None: those of the differential drive
+    unit_m: float = 1.0
 
     def __len__(self) -> int:
         return len(self.action)
@@ -56,6 +59,9 @@ class Episode:
             "half_extents": np.asarray(self.half_extents, float).tolist(),
             "rows": len(self),
             "success": self.success,
+            "unit_m": self.unit_m,
+            "pieces": None if self.pieces is None else np.asarray(self.pieces, float).tolist(),
+            "action_limits": None if self.action_limits is None else np.asarray(self.action_limits, float).tolist(),
         }
 
 
@@ -142,6 +148,8 @@ def _episodes(table: pa.Table, metas: list[dict[str, Any]]) -> Iterator[Episode]
             touching=columns["touching"][rows, 0],
             static_force_n=columns["static_force_n"][rows, 0],
             success=meta["success"],
+            unit_m=meta.get("unit_m", 1.0),
+            **{name: np.asarray(meta[name]) for name in ("pieces", "action_limits") if meta.get(name) is not None},
         )
 
 

@@ -24,6 +24,8 @@ MOST_PIXELS = 4096  # of a picture, a side
 class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
     """A scene as a Gymnasium environment.
 
+    Beside Bodies, goal (x, y, yaw) and the robot's action limits, an observation has `pieces`: the boxes that each body is made
+    of (x, y, half width, half depth in its frame [m]; none for a cylinder), and `unit_m`, by which models scale lengths.
     Without `layout`, each reset draws one of the first `layouts` spaces of `split`. `reset(options=...)` takes "layout" (a
     Layout), "index" (its number in the split), "variation" (a Variation) and "poses" ((M, 3) x, y, yaw of robot and loads).
     """
@@ -61,7 +63,9 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
                 "shape": gymnasium.spaces.Box(0, kinds, (n,), np.int8),
                 "present": gymnasium.spaces.MultiBinary(n),
                 "goal": box(-FAR, FAR, 3),
-                "action_limits": box(0, FAR, 2),
+                "action_limits": box(0, FAR, 3, 2),
+                "pieces": box(-FAR, FAR, n, self.scene.pieces, 4),
+                "unit_m": box(0, FAR, 1),
             }
         )
 
@@ -92,12 +96,14 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         fixed, static = self._fixed, slice(scene.movers, scene.movers + len(layout.static_boxes))
         fixed["half_extents"][ROBOT] = robot.half_extents
         fixed["half_extents"][1 : self._count] = load.half_extents
+        fixed["pieces"][1 : self._count, : len(load.boxes)] = load.boxes
         fixed["kind"][1 : self._count] = Kind.LOAD
         fixed["shape"][ROBOT] = robot.shape
         fixed["present"][: self._count] = 1
         boxes = layout.static_boxes
         fixed["pose"][static] = upright(boxes[:, :3], boxes[:, 5])
         fixed["half_extents"][static] = boxes[:, 3:6]
+        fixed["pieces"][static, 0, 2:] = boxes[:, 3:5]
         fixed["kind"][static] = boxes[:, 6]
         fixed["present"][static] = 1
         fixed["goal"][:] = (layout.goal.x, layout.goal.y, layout.goal.yaw)
@@ -107,6 +113,15 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         heights = np.array([self._world.robot_z_m, *[load.half_extents[2]] * loads])
         self._world.place(upright(poses, heights), np.zeros((self._count, 6)))
         self._read()
+
+    def facts(self) -> dict[str, Any]:
+        """What an Episode says of its bodies beside their motion."""
+        fixed = self._fixed
+        return {
+            "pieces": fixed["pieces"][: self._count].copy() if self.scene.pieces > 1 else None,
+            "action_limits": fixed["action_limits"].copy(),
+            "unit_m": self.scene.unit_m,
+        }
 
     def _read(self) -> None:
         """The true state of the movers into `bodies`."""
@@ -207,7 +222,9 @@ def _empty_observation(scene: Scene) -> Observation:
         "shape": np.zeros(n, np.int8),
         "present": np.zeros(n, np.int8),
         "goal": np.zeros(3, np.float32),
-        "action_limits": np.zeros(2, np.float32),
+        "action_limits": np.zeros((3, 2), np.float32),
+        "pieces": np.zeros((n, scene.pieces, 4), np.float32),
+        "unit_m": np.array([scene.unit_m], np.float32),
     }
 
 

@@ -26,11 +26,17 @@ COLOURS = {Kind.LOAD: (0.85, 0.45, 0.1, 1), Kind.WALL: (0.75, 0.75, 0.75, 1), Ki
 
 @dataclass(frozen=True)
 class LoadBody:
-    """A box that can be pushed."""
+    """What can be pushed: a box, or a few that are one."""
 
-    half_extents: tuple[float, float, float]
+    half_extents: tuple[float, float, float]  # of all of it, about its centre of mass
     mass_kg: float
     friction: float
+    pieces: tuple[tuple[float, float, float, float], ...] = ()  # x, y, half width, half depth of its boxes; none: one box
+
+    @property
+    def boxes(self) -> tuple[tuple[float, float, float, float], ...]:
+        """Its boxes seen from above; their common centre of mass is (0, 0)."""
+        return self.pieces or ((0.0, 0.0, *self.half_extents[:2]),)
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,15 @@ class Hit:
     force_n: float
     point: tuple[float, float, float]  # where they touch, world frame [m]; of several contacts, one
     normal: tuple[float, float, float]  # unit, out of the second one
+
+
+def _inertia(load: LoadBody) -> list[float]:
+    """Of boxes of equal density about the common centre of mass, which lies at (0, 0), along its axes [kg m²]."""
+    boxes, high = np.array(load.boxes), load.half_extents[2]
+    mass = load.mass_kg * boxes[:, 2] * boxes[:, 3] / (boxes[:, 2] * boxes[:, 3]).sum()
+    along_x, along_y = (float((mass * (boxes[:, i] ** 2 + boxes[:, 2 + i] ** 2 / 3)).sum()) for i in (0, 1))
+    upright = load.mass_kg * high**2 / 3
+    return [along_y + upright, along_x + upright, along_x + along_y]
 
 
 def _disconnect(client: int) -> None:
@@ -78,7 +93,7 @@ class World:
         self._static = [
             self._box(row[3:6], [row[0], row[1], row[5]], row[2], COLOURS[Kind(int(row[6]))], mass=0) for row in static_boxes
         ]
-        self._loads = [self._box(load.half_extents, [0, 0, 0], 0, COLOURS[Kind.LOAD], load.mass_kg) for load in loads]
+        self._loads = [self._load(load) for load in loads]
         for body, load in zip(self._loads, loads, strict=True):
             pybullet.changeDynamics(
                 body, -1, lateralFriction=load.friction, linearDamping=0, angularDamping=0, physicsClientId=client
@@ -105,6 +120,31 @@ class World:
             useMaximalCoordinates=mass == 0,
             physicsClientId=self._client,
         )
+
+    def _load(self, load: LoadBody) -> int:
+        if not load.pieces:
+            return self._box(load.half_extents, [0, 0, 0], 0, COLOURS[Kind.LOAD], load.mass_kg)
+        client, high = self._client, load.half_extents[2]
+        kinds = [pybullet.GEOM_BOX] * len(load.pieces)
+        halves = [[width, depth, high] for _, _, width, depth in load.pieces]
+        places = [[x, y, 0.0] for x, y, _, _ in load.pieces]
+        body = pybullet.createMultiBody(
+            load.mass_kg,
+            pybullet.createCollisionShapeArray(
+                shapeTypes=kinds, halfExtents=halves, collisionFramePositions=places, physicsClientId=client
+            ),
+            pybullet.createVisualShapeArray(
+                shapeTypes=kinds,
+                halfExtents=halves,
+                visualFramePositions=places,
+                rgbaColors=[COLOURS[Kind.LOAD]] * len(kinds),
+                physicsClientId=client,
+            ),
+            physicsClientId=client,
+        )
+        inertia = _inertia(load)
+        pybullet.changeDynamics(body, -1, localInertiaDiagonal=inertia, physicsClientId=client)  # Bullet takes the outer box
+        return body
 
     def place(self, pose: np.ndarray, twist: np.ndarray) -> None:
         """Set poses (M, 7) and twists (M, 6) of the robot and the loads."""

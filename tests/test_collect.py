@@ -131,9 +131,7 @@ def test_what_is_unknown_is_refused_and_leaves_nothing(
     assert not list(tmp_path.rglob("manifest.json"))
 
 
-@pytest.mark.parametrize(
-    "changes", [{"steps": 0}, {"shard_steps": 10}, {"steps": 300}, {"behaviours": (("random", 0.0),)}]
-)
+@pytest.mark.parametrize("changes", [{"steps": 0}, {"shard_steps": 10}, {"steps": 300}, {"behaviours": (("random", 0.0),)}])
 def test_impossible_configurations_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(GroundError):
         replace(TINY, **changes)

@@ -59,7 +59,7 @@ def forecast(model: LearnedModel, state: PlanarState, horizon: int = 6) -> Plana
 
 def of_movers(state: PlanarState, change: Callable[[Tensor], Tensor]) -> PlanarState:
     """The same change to everything that has a row per mover."""
-    names = ("core", "rounding", "kind", "present", "height", "half_extents")
+    names = ("core", "place", "rounding", "kind", "present", "height", "half_extents")
     around = replace(state.around, **{name: change(getattr(state.around, name)) for name in names})
     return replace(state, **{name: change(getattr(state, name)) for name in MOTION}, around=around)
 
@@ -325,4 +325,4 @@ def test_surroundings_keep_their_scene(windows: Windows) -> None:
     for field in vars(batch.state.around):
         assert len(getattr(batch.state.around, field)) == 3
     assert isinstance(batch.state.around, Surroundings)
-    assert batch.state.around.limits.tolist() == [pytest.approx([0.8, 1.5])] * 3
+    torch.testing.assert_close(batch.state.around.limits, torch.tensor([[[0.8, 0], [0, 0], [0, 1.5]]]).expand(3, -1, -1))

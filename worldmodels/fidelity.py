@@ -13,13 +13,13 @@ from worldmodels.planar import PlanarState
 from worldmodels.windows import Windows
 
 HORIZONS_S = (0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 2.5)
-MOVED_M = 0.1
+MOVED = 0.1  # in the scene's units
 CHUNK = 512
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Errors at one horizon; loads are those that moved at least MOVED_M within it (or within the longest one)."""
+    """Errors at one horizon; loads are those that moved at least MOVED within it (or within the longest one)."""
 
     model: str
     horizon_s: float
@@ -51,7 +51,7 @@ def fidelity(model: LearnedModel, windows: Windows, count: int = 2000, dt_s: flo
 
 def _moved(before: PlanarState, after: PlanarState) -> Tensor:
     """(W, M) mask of loads that moved."""
-    moved = ((after.position - before.position).abs() > MOVED_M) & (after.around.present > 0)
+    moved = ((after.position - before.position).abs() > MOVED * after.around.unit[:, None]) & (after.around.present > 0)
     moved[:, 0] = False
     return moved
 
@@ -73,7 +73,7 @@ def _summary(name: str, horizon: float, parts: list[dict[str, Tensor]]) -> Fidel
     joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     if not len(joined["load"]):
         raise GroundError("no load moved in these episodes: the error of moved loads is not defined")
-    ratio = joined["load"] / joined["way"].clamp(min=MOVED_M / 10)
+    ratio = joined["load"] / joined["way"].clamp(min=1e-3)
     return Fidelity(
         model=name,
         horizon_s=horizon,

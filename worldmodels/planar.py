@@ -20,8 +20,9 @@ KINDS = 2  # robot, load
 class Surroundings:
     """What does not change while time goes on. Leading size E is the batch, or 1 for one scene imagined many times."""
 
-    core: Tensor  # (E, M, 2) half extents of each mover's box; zero for a cylinder [m]
-    rounding: Tensor  # (E, M) radius around the box; zero for a box [m]
+    core: Tensor  # (E, M, P, 2) half extents of each mover's boxes; zero for a cylinder, and for boxes that are not there [m]
+    place: Tensor  # (E, M, P) complex centres of those boxes in the mover's frame [m]
+    rounding: Tensor  # (E, M) radius around the boxes; zero for boxes [m]
     kind: Tensor  # (E, M, KINDS) one-hot
     present: Tensor  # (E, M) 1 or 0
     height: Tensor  # (E, M) of the centre [m]
@@ -30,7 +31,8 @@ class Surroundings:
     static_heading: Tensor  # (E, S) complex
     static_half: Tensor  # (E, S, 2) [m]
     static_present: Tensor  # (E, S)
-    limits: Tensor  # (E, 2) speed and turning speed at action 1 [m/s, rad/s]
+    limits: Tensor  # (E, 3, 2) speeds forward, to the left and turning that each number of an action asks for [m/s, rad/s]
+    unit: Tensor  # (E,) typical length of the scene [m]
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,12 @@ class PlanarState:
         )
 
 
-def still(movers: int, boxes: int) -> PlanarState:
+def still(movers: int, boxes: int, pieces: int = 1) -> PlanarState:
     """Some state of one scene, where only its sizes matter."""
     zero, one = torch.zeros(1, movers), torch.ones(1, movers, dtype=torch.complex64)
     around = Surroundings(
-        core=torch.zeros(1, movers, 2),
+        core=torch.zeros(1, movers, pieces, 2),
+        place=torch.zeros(1, movers, pieces, dtype=torch.complex64),
         rounding=zero,
         kind=torch.zeros(1, movers, KINDS),
         present=torch.ones(1, movers),
@@ -64,7 +67,8 @@ def still(movers: int, boxes: int) -> PlanarState:
         static_heading=torch.ones(1, boxes, dtype=torch.complex64),
         static_half=torch.zeros(1, boxes, 2),
         static_present=torch.ones(1, boxes),
-        limits=torch.ones(1, 2),
+        limits=torch.ones(1, 3, 2),
+        unit=torch.ones(1),
     )
     return PlanarState(0 * one, one, 0 * one, zero, around)
 
@@ -75,11 +79,12 @@ def surroundings_of(parts: Mapping[str, np.ndarray], movers: np.ndarray, statics
     def tensor(values: np.ndarray) -> Tensor:
         return torch.as_tensor(np.ascontiguousarray(values, np.float32))
 
-    half = parts["half_extents"]
+    half, pieces = parts["half_extents"], parts["pieces"][:, movers]
     round_ = parts["shape"][:, movers] == Shape.CYLINDER
     pose = parts["pose"][:, statics]
     return Surroundings(
-        core=tensor(np.where(round_[..., None], 0, half[:, movers, :2])),
+        core=tensor(pieces[..., 2:]),
+        place=_complex(pieces[..., :2]),
         rounding=tensor(np.where(round_, half[:, movers, 0], 0)),
         kind=tensor(np.stack([parts["kind"][:, movers] == kind for kind in (Kind.ROBOT, Kind.LOAD)], -1)),
         present=tensor(parts["present"][:, movers]),
@@ -90,20 +95,27 @@ def surroundings_of(parts: Mapping[str, np.ndarray], movers: np.ndarray, statics
         static_half=tensor(half[:, statics, :2]),
         static_present=tensor(parts["present"][:, statics]),
         limits=tensor(parts["action_limits"]),
+        unit=tensor(parts["unit_m"][:, 0]),
     )
 
 
 def state_of(observation: Mapping[str, np.ndarray], reach_m: float = np.inf) -> PlanarState:
-    """The present bodies of one observation, batch 1; static boxes farther than `reach_m` from every mover are left out."""
+    """The present bodies of one observation, batch 1; static boxes farther than `reach_m`, in the scene's units, from every
+    mover are left out."""
     bodies = Bodies.of(observation)
     movers, statics = np.flatnonzero(bodies.dynamic), np.flatnonzero(bodies.static)
     if np.isfinite(reach_m):
         apart = np.linalg.norm(bodies.pose[statics, None, :2] - bodies.pose[None, movers, :2], axis=-1).min(-1)
         radius = np.linalg.norm(bodies.half_extents[statics, :2], axis=-1)
-        statics = statics[apart - radius < reach_m]
+        statics = statics[apart - radius < reach_m * observation["unit_m"][0]]
     parts = {name: np.asarray(values)[None] for name, values in observation.items()}
     return PlanarState(**motion_of(parts["pose"][:, movers], parts["twist"][:, movers]),
                        around=surroundings_of(parts, movers, statics))  # fmt: skip
+
+
+def commanded(state: PlanarState, actions: Tensor) -> Tensor:
+    """The speeds (B, H, 3) that actions (B, H, A) ask for, in the robot's frame: forward, to the left [m/s], turning [rad/s]."""
+    return (state.around.limits[:, None] * actions[:, :, None]).sum(-1)
 
 
 def motion_of(pose: np.ndarray, twist: np.ndarray) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ from worldmodels.windows import Batch, Windows
 FORMAT = 1
 VALIDATION_WINDOWS, VALIDATION_STEPS = 1024, 20
 AVERAGED = 500  # updates that the running average of the weights looks back
-MOVED_M = 0.1  # a load that moved at least this far in a validation window counts as moved
+MOVED = 0.1  # a load that moved at least this far in a validation window, in the scene's units, counts as moved
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class _Run:
 def moved_error_mm(model: LearnedModel, batch: Batch) -> float:
     """Median distance [mm] between predicted and true loads at the end of the windows in which they moved."""
     predicted, true = model.forecast(batch.state, batch.actions)[-1], batch.targets[-1]
-    moved = ((true.position - batch.state.position).abs() > MOVED_M) & (true.around.present > 0)
+    moved = ((true.position - batch.state.position).abs() > MOVED * true.around.unit[:, None]) & (true.around.present > 0)
     moved[:, 0] = False
     error = (predicted.position - true.position).abs()[moved]
     return float(error.median()) * 1e3 if len(error) else 0.0

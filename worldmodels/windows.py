@@ -115,13 +115,16 @@ def _surroundings(episodes: list[Episode], movers: int) -> Surroundings:
     """(E, ...) surroundings of every episode, padded to the same numbers of movers and boxes."""
     statics = max(len(episode.layout.static_boxes) for episode in episodes)
     count, n = len(episodes), movers + statics
+    pieces = max(1 if episode.pieces is None else episode.pieces.shape[1] for episode in episodes)
     parts = {
         "pose": np.tile(np.array([0, 0, 0, 0, 0, 0, 1.0]), (count, n, 1)),
         "half_extents": np.zeros((count, n, 3)),
         "kind": np.full((count, n), Kind.RACK),
         "shape": np.zeros((count, n)),
         "present": np.zeros((count, n)),
-        "action_limits": np.zeros((count, 2)),
+        "action_limits": np.zeros((count, 3, 2)),
+        "pieces": np.zeros((count, n, pieces, 4)),
+        "unit_m": np.array([[episode.unit_m] for episode in episodes]),
     }
     for i, episode in enumerate(episodes):
         boxes, here = episode.layout.static_boxes, episode.pose.shape[1]
@@ -134,5 +137,12 @@ def _surroundings(episodes: list[Episode], movers: int) -> Surroundings:
         parts["pose"][i, static] = upright(boxes[:, :3], boxes[:, 5])
         parts["half_extents"][i, static] = boxes[:, 3:6]
         parts["present"][i, static] = 1
-        parts["action_limits"][i] = (episode.variation.speed_limit_m_s, 1.5)
+        if episode.action_limits is None:
+            parts["action_limits"][i, [0, 2], [0, 1]] = episode.variation.speed_limit_m_s, 1.5
+        else:
+            parts["action_limits"][i] = episode.action_limits
+        if episode.pieces is None:
+            parts["pieces"][i, 1:here, 0, 2:] = episode.half_extents[1:, :2]
+        else:
+            parts["pieces"][i, :here, : episode.pieces.shape[1]] = episode.pieces
     return surroundings_of(parts, np.arange(movers), np.arange(movers, n))

@@ -170,6 +170,7 @@ class Take:
             touching=np.array([frame.touching for frame in frames]),
             static_force_n=np.array([frame.static_force_n for frame in frames]),
             success=frames[-1].success,
+            **self._env.facts(),
         )
 
     @property

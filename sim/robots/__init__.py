@@ -16,7 +16,7 @@ class Robot(Protocol):
     half_extents: tuple[float, float, float]  # [m]
     shape: Shape
     centre_z_m: float
-    action_limits: tuple[float, float]  # what the two numbers of an action are at 1
+    action_limits: np.ndarray  # (3, 2) speeds forward, to the left and turning that each number of an action asks for
     body: int  # Bullet's number, once spawned
 
     def spawn(self, client: int) -> None:

@@ -40,7 +40,7 @@ class DifferentialDrive:
     def __post_init__(self) -> None:
         self.half_extents = (self.radius_m, self.radius_m, self.height_m / 2)
         self.centre_z_m = self.height_m / 2 + 0.03
-        self.action_limits = (self.limits.speed_m_s, self.limits.turn_rad_s)
+        self.action_limits = np.array([(self.limits.speed_m_s, 0.0), (0.0, 0.0), (0.0, self.limits.turn_rad_s)])
 
     def spawn(self, client: int) -> None:
         """Build the robot at the world's origin."""

@@ -31,6 +31,8 @@ class Scene:
     behaviours: Mapping[str, PolicyFactory] = field(hash=False)  # "random" and "scripted" among them
     mix: Mapping[str, float] = field(hash=False)  # behaviours by weight that data is collected with where nobody says otherwise
     random_start: Callable[[Layout, np.random.Generator], np.ndarray | None]  # (M, 3) robot and loads where contact is soon
+    unit_m: float = 1.0  # by which models scale lengths: 1 where loads are as large as a tote
+    pieces: int = 1  # boxes that a load is made of, at most
     max_loads: int = 3
     max_static: int = 36
     control_dt_s: float = 0.1

@@ -19,7 +19,7 @@ from sim.errors import GroundError
 from sim.policy import EpisodeStart
 from worldmodels.compiled import Compiled
 from worldmodels.model import LearnedModel, models
-from worldmodels.planar import KINDS, PlanarState, still
+from worldmodels.planar import KINDS, PlanarState, Surroundings, commanded, still
 from worldmodels.vectors import across, cross, gap, heading_of_angle, inverse, outside, turned
 
 DT_S = 0.1
@@ -41,33 +41,38 @@ class GraphConfig:
 
 
 class _Scene(NamedTuple):
-    """What stays as it is through all steps of a rollout. E is the batch, or 1 for one scene imagined many times."""
+    """What stays as it is through all steps of a rollout, lengths in the scene's unit.
 
-    core: Tensor  # (E, M, 2) half extents of each mover's box [m]
-    rounding: Tensor  # (E, M) radius around the box [m]
-    pair: Tensor  # (E, M, M, 2 * edge) what each mover's shape means to each other
-    pair_present: Tensor  # (E, M, M), zero on the diagonal
-    static_centre: Tensor  # (E, S, 2) [m]
+    E is the batch, or 1 for one scene imagined many times; K = M * P counts the pieces of all movers, body after body.
+    """
+
+    core: Tensor  # (E, K, 2) half extents of each piece's box
+    rounding: Tensor  # (E, K) radius around the box
+    place: Tensor | None  # (E, K, 2) its centre in the body's frame; None where each body is one piece
+    gyration: Tensor  # (E, M) squared radius of gyration
+    pair: Tensor  # (E, K, K, 2 * edge) what each piece's shape means to each other
+    pair_present: Tensor  # (E, K, K), zero within a body
+    static_centre: Tensor  # (E, S, 2)
     static_heading: Tensor  # (E, S, 2)
-    static_half: Tensor  # (E, S, 2) [m]
+    static_half: Tensor  # (E, S, 2)
     static_present: Tensor  # (E, S)
 
 
 class _Motion(NamedTuple):
-    """B scenes of M movers, as real pairs in the world frame."""
+    """B scenes of M movers, or of their K pieces, as real pairs in the world frame, lengths in the scene's unit."""
 
-    position: Tensor  # (B, M, 2) [m]
+    position: Tensor  # (B, M, 2)
     heading: Tensor  # (B, M, 2)
-    velocity: Tensor  # (B, M, 2) [m/s]
+    velocity: Tensor  # (B, M, 2) of the body's centre
     spin: Tensor  # (B, M) [rad/s]
 
 
 class _Contact(NamedTuple):
     """Where bodies would touch, in the frame of the one that hears of it."""
 
-    point: Tensor  # (..., 2) from its centre [m]
+    point: Tensor  # (..., 2) from the body's centre
     normal: Tensor  # (..., 2) unit, out of it
-    length: Tensor  # (...) between the two [m]
+    length: Tensor  # (...) between the two
 
     def features(self, speed: Tensor) -> Tensor:
         """(..., 7) from the speed (..., 2) of the other's point against its own, and how far apart they will be."""
@@ -78,8 +83,8 @@ class _Contact(NamedTuple):
         return torch.cat([self.normal, _scaled(lengths), rest], -1)
 
     def pushed(self, along: Tensor) -> Tensor:
-        """(B, M, 6): displacement and change of velocity, and the turn and change of spin that come with them, of pushes
-        (B, M, N, 4) at the points, along the normal and to its left."""
+        """(B, K, 6): displacement and change of velocity, and the turn and change of spin that come with them, of pushes
+        (B, K, N, 4) at the points, along the normal and to its left."""
         tangent = across(self.normal)
         shift, kick = (along[..., i : i + 1] * self.normal + along[..., i + 1 : i + 2] * tangent for i in (0, 2))
         torque = torch.stack([cross(self.point, shift), cross(self.point, kick)], -1)
@@ -94,12 +99,12 @@ class GraphModel(LearnedModel):
         super().__init__()
         self.sizes = config or GraphConfig(**sizes)
         hidden, edge = self.sizes.hidden, self.sizes.edge
-        body = 3 + KINDS  # core, rounding, kind
-        self.body = nn.Linear(body + 2, hidden)  # with the action
+        body, piece = 4 + KINDS, 6 + KINDS  # half extents, rounding, gyration, kind; with the piece's own
+        self.body = nn.Linear(body + 3, hidden)  # with the action
         self.motion = nn.Linear(3, hidden, bias=False)
         self.ends = nn.Linear(hidden, 3 * edge)  # static receiver, pair receiver, pair sender
         self.static_edge = nn.Linear(9, edge, bias=False)  # on many rows, where a bias would cost a copy
-        self.pair_bodies = nn.Linear(2 * body, 2 * edge)
+        self.pair_pieces = nn.Linear(2 * piece, 2 * edge)
         self.pair_edge = nn.Linear(19, 2 * edge, bias=False)  # both rounds
         self.first = nn.Linear(2 * edge, hidden)
         self.second_ends = nn.Linear(hidden, 2 * edge, bias=False)
@@ -120,8 +125,12 @@ class GraphModel(LearnedModel):
             self.rollout(still(1 + len(start.layout.loads), 4), torch.zeros(2, 2, 2))
 
     def imagine(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
-        scene, nodes = self._scene(state), self._nodes(state, actions).unbind(1)
-        position, heading, velocity = (torch.view_as_real(part) for part in (state.position, state.heading, state.velocity))
+        unit = state.around.unit[:, None]
+        gyration = _gyration(state.around)
+        bodies = self._bodies(state, gyration)
+        scene, nodes = self._scene(state, bodies, gyration), self._nodes(state, actions, bodies).unbind(1)
+        parts = (state.position / unit, state.heading, state.velocity / unit)
+        position, heading, velocity = (torch.view_as_real(part) for part in parts)
         motion = _Motion(position, heading, velocity, state.spin)
         advance: Callable[..., _Motion] = self._advance
         if self.compiled and len(scene.core) == 1 and not nodes[0].requires_grad:
@@ -130,35 +139,46 @@ class GraphModel(LearnedModel):
         for node in nodes:
             motion = advance(motion, scene, node)
             position, heading, velocity = (torch.view_as_complex(part) for part in motion[:3])
-            states.append(PlanarState(position, heading, velocity, motion.spin, state.around))
+            states.append(PlanarState(position * unit, heading, velocity * unit, motion.spin, state.around))
         return states
 
     def step(self, state: PlanarState, action: Tensor) -> PlanarState:
         return self.imagine(state, action[:, None])[0]
 
-    def _bodies(self, state: PlanarState) -> Tensor:
-        """(E, M, 3 + KINDS): what each mover is."""
-        around = state.around
-        return torch.cat([around.core, around.rounding[..., None], around.kind], -1)
+    def _bodies(self, state: PlanarState, gyration: Tensor) -> Tensor:
+        """(E, M, 4 + KINDS): what each mover is."""
+        around, unit = state.around, state.around.unit[:, None, None]
+        sizes = torch.cat([around.half_extents[..., :2], around.rounding[..., None]], -1) / unit
+        return torch.cat([sizes, gyration[..., None], around.kind], -1)
 
-    def _nodes(self, state: PlanarState, actions: Tensor) -> Tensor:
+    def _nodes(self, state: PlanarState, actions: Tensor, bodies: Tensor) -> Tensor:
         """(B, H, M, hidden): what each mover is and, the robot, is told to do."""
-        movers, bodies = state.spin.shape[1], self._bodies(state)
-        command = F.pad((actions * state.around.limits[:, None])[:, :, None], (0, 0, 0, movers - 1))  # the robot's row
+        movers, unit = state.spin.shape[1], state.around.unit[:, None, None]
+        command = commanded(state, actions)
+        command = torch.cat([command[..., :2] / unit, command[..., 2:]], -1)
+        command = F.pad(command[:, :, None], (0, 0, 0, movers - 1))  # the robot's row
         return self.body(torch.cat([bodies[:, None].expand(*command.shape[:2], -1, -1), command], -1))
 
-    def _scene(self, state: PlanarState) -> _Scene:
-        around, movers, bodies = state.around, state.spin.shape[1], self._bodies(state)
-        mine, theirs = bodies[:, :, None].expand(-1, -1, movers, -1), bodies[:, None].expand(-1, movers, -1, -1)
+    def _scene(self, state: PlanarState, bodies: Tensor, gyration: Tensor) -> _Scene:
+        around, unit = state.around, state.around.unit
+        count = around.core.shape[2]
+        core, rounding = (around.core / unit[:, None, None, None]).flatten(1, 2), _each(around.rounding / unit[:, None], count)
+        pieces = torch.cat([_each(bodies, count), core], -1)
+        total = pieces.shape[1]
+        mine, theirs = pieces[:, :, None].expand(-1, -1, total, -1), pieces[:, None].expand(-1, total, -1, -1)
+        there = _each(around.present, count) * ((core.sum(-1) + rounding) > 0)
+        body = torch.arange(total) // count
+        static = (around.static_centre / unit[:, None], around.static_heading)
         return _Scene(
-            core=around.core,
-            rounding=around.rounding,
-            pair=self.pair_bodies(torch.cat([mine, theirs], -1)),
-            pair_present=around.present[:, :, None] * around.present[:, None] * (1 - torch.eye(movers)),
-            static_centre=torch.view_as_real(around.static_centre),
-            static_heading=torch.view_as_real(around.static_heading),
-            static_half=around.static_half,
-            static_present=around.static_present,
+            core,
+            rounding,
+            torch.view_as_real(around.place / unit[:, None, None]).flatten(1, 2) if count > 1 else None,
+            gyration,
+            self.pair_pieces(torch.cat([mine, theirs], -1)),
+            there[:, :, None] * there[:, None] * (body[:, None] != body),
+            *map(torch.view_as_real, static),
+            around.static_half / unit[:, None, None],
+            around.static_present,
         )
 
     def _advance(self, state: _Motion, scene: _Scene, node: Tensor) -> _Motion:
@@ -166,21 +186,21 @@ class GraphModel(LearnedModel):
         back = inverse(state.heading)
         own = turned(state.velocity, back)
         node = node + self.motion(torch.cat([own, state.spin[..., None]], -1))
-        receive_static, receive, send = self.ends(F.relu(node)).chunk(3, -1)
-        pairs, near, contact = self._pairs(state, scene, back)
+        at, count = _pieces(state, scene)
+        pairs, near, contact = self._pairs(at, scene)
         pair_first, pair_second = pairs.chunk(2, -1)
-        static, pushed = self._from_static(state, scene, back, own, receive_static)
+        receive_static, receive, send = _each(self.ends(F.relu(node)), count).chunk(3, -1)
+        static, pushed = self._from_static(at, scene, receive_static)
         heard = _messages(pair_first, receive, send, near).sum(2)
-        hidden = self.first(torch.cat([static, heard], -1)).add_(node).relu_()
-        receive, send = self.second_ends(hidden).chunk(2, -1)
+        hidden = self.first(_joined(torch.cat([static, heard], -1), count)).add_(node).relu_()
+        receive, send = _each(self.second_ends(hidden), count).chunk(2, -1)
         messages = _messages(pair_second, receive, send, near)
-        pushed = pushed + contact.pushed(self.pair_push(messages))
-        hidden = self.second(torch.cat([hidden, messages.sum(2)], -1)).relu_() + hidden
+        pushed = _joined(pushed + contact.pushed(self.pair_push(messages)), count)
+        hidden = self.second(torch.cat([hidden, _joined(messages.sum(2), count)], -1)).relu_() + hidden
         out = self.out(self.head(hidden).relu_())
-        gyration = scene.core.square().sum(-1) / 3 + scene.rounding.square() / 2  # of a solid box, of a disc [m²]
         moves = out[..., :4] + pushed[..., :4]
         shift, kick = moves[..., :2], moves[..., 2:]
-        turn, twist = (out[..., 4:] + SPEED * pushed[..., 4:] / gyration.clamp(min=1e-4)[..., None]).unbind(-1)
+        turn, twist = (out[..., 4:] + SPEED * pushed[..., 4:] / scene.gyration[..., None]).unbind(-1)
         moved = turned(torch.stack([DT_S * (own + SPEED * shift), own + SPEED * kick], -2), state.heading[..., None, :])
         return _Motion(
             position=state.position + moved[..., 0, :],
@@ -189,27 +209,28 @@ class GraphModel(LearnedModel):
             spin=state.spin + twist,
         )
 
-    def _from_static(self, state: _Motion, scene: _Scene, back: Tensor, own: Tensor, receive: Tensor) -> tuple[Tensor, Tensor]:
-        """What static boxes near each mover tell it (B, M, edge), by the closest point on each, and how they push (B, M, 6)."""
+    def _from_static(self, state: _Motion, scene: _Scene, receive: Tensor) -> tuple[Tensor, Tensor]:
+        """What static boxes near each piece tell it (B, K, edge), by the closest point on each, and how they push (B, K, 6)."""
         heading, half, core = scene.static_heading[:, None], scene.static_half[:, None], scene.core[:, :, None]
-        rounding = scene.rounding[..., None]
+        rounding, back = scene.rounding[..., None], inverse(state.heading)
         local = turned(state.position[:, :, None] - scene.static_centre[:, None], inverse(heading))
         nearest = torch.clamp(local, -half, half) - local
-        nearest = turned(nearest, turned(heading, back[:, :, None]))  # from the mover to the box, own frame
+        nearest = turned(nearest, turned(heading, back[:, :, None]))  # from the piece to the box, own frame
         length, normal = gap(nearest, core, rounding)
         point = core * (5 * normal).clamp(-1, 1) + rounding[..., None] * normal  # the corner that is nearest, or within a face
-        contact = _Contact(point, normal, length)
-        speed = -own[:, :, None] - state.spin[:, :, None, None] * across(point)
+        contact = _Contact(point if scene.place is None else point + scene.place[:, :, None], normal, length)
+        own = turned(state.velocity, back)
+        speed = -own[:, :, None] - state.spin[:, :, None, None] * across(contact.point)
         to_me = outside(nearest, core) / GAP  # where a corner of theirs would touch
         edges = self.static_edge(torch.cat([contact.features(speed), to_me.clamp(-5, 5)], -1))
         near = self._nearness(length) * scene.static_present[:, None]
         messages = edges.add_(receive[:, :, None]).relu_() * near[..., None]
         return messages.sum(2), contact.pushed(self.static_push(messages))
 
-    def _pairs(self, state: _Motion, scene: _Scene, back: Tensor) -> tuple[Tensor, Tensor, _Contact]:
-        """Edges (B, M, M, 2 * edge) from every mover (dim 2) to every other (dim 1), their weights (B, M, M), and contacts."""
+    def _pairs(self, state: _Motion, scene: _Scene) -> tuple[Tensor, Tensor, _Contact]:
+        """Edges (B, K, K, 2 * edge) from every piece (dim 2) to every other (dim 1), their weights (B, K, K), and contacts."""
         offset, speed = (values[:, None] - values[:, :, None] for values in (state.position, state.velocity))
-        back = back[:, :, None]
+        back = inverse(state.heading)[:, :, None]
         facing = turned(state.heading[:, None], back)
         offset, speed = turned(offset, back), turned(speed, back)
         core, rounding = scene.core, scene.rounding
@@ -221,10 +242,14 @@ class GraphModel(LearnedModel):
         ahead, behind = ahead - rounding[:, None], behind - rounding[..., None]
         mine = torch.sigmoid((ahead - behind) / EDGE)[..., None]  # whether a corner of theirs would touch my face, or the reverse
         normal = torch.lerp(turned(into, facing), out, mine)
-        contact = _Contact(torch.lerp(offset - to_me, to_them, mine), normal, torch.maximum(ahead, behind))
-        lever = contact.point - offset
+        point = torch.lerp(offset - to_me, to_them, mine)
+        lever = point - offset
+        if scene.place is not None:
+            lever = lever + turned(scene.place[:, None], facing)
+            point = point + scene.place[:, :, None]
+        contact = _Contact(point, normal, torch.maximum(ahead, behind))
         spin = state.spin[:, None, :, None].expand(-1, ahead.shape[1], -1, -1)
-        at = speed + spin * across(lever) - state.spin[:, :, None, None] * across(contact.point)
+        at = speed + spin * across(lever) - state.spin[:, :, None, None] * across(point)
         levers = torch.stack([cross(lever, normal) / LEVER, spin[..., 0]], -1)
         features = torch.cat([offset, facing, speed, to_them, to_me, contact.features(at), levers], -1)
         return self.pair_edge(features) + scene.pair, self._nearness(contact.length) * scene.pair_present, contact
@@ -237,6 +262,34 @@ class GraphModel(LearnedModel):
         for predicted, true in zip(self.imagine(state, actions), targets, strict=True):
             total = total + step_error(predicted, true)
         return total / len(targets)
+
+
+def _gyration(around: Surroundings) -> Tensor:
+    """(E, M) squared radius of gyration of each mover, as of equal density, in the scene's unit."""
+    core, place = around.core, around.place
+    area = core[..., 0] * core[..., 1]
+    share = area / area.sum(-1, keepdim=True).clamp(min=1e-12)
+    boxes = (share * (place.real.square() + place.imag.square() + core.square().sum(-1) / 3)).sum(-1)
+    return ((boxes + around.rounding.square() / 2) / around.unit[:, None].square()).clamp(min=1e-4)
+
+
+def _pieces(state: _Motion, scene: _Scene) -> tuple[_Motion, int]:
+    """The motion of each piece, with its body's heading, velocity and spin, and how many pieces a body has."""
+    if scene.place is None:
+        return state, 1
+    count = scene.place.shape[1] // state.spin.shape[1]
+    position, heading, velocity, spin = (_each(values, count) for values in state)
+    return _Motion(position + turned(scene.place, heading), heading, velocity, spin), count
+
+
+def _each(values: Tensor, count: int) -> Tensor:
+    """(B, M, ...) -> (B, M * count, ...): for each piece what its body has."""
+    return values if count == 1 else values.repeat_interleave(count, 1)
+
+
+def _joined(values: Tensor, count: int) -> Tensor:
+    """(B, M * count, D) -> (B, M, D): for each body the sum over its pieces."""
+    return values if count == 1 else values.unflatten(1, (-1, count)).sum(2)
 
 
 def _of_any_size(motion: _Motion, scene: _Scene, node: Tensor) -> tuple[_Motion, _Scene]:
@@ -255,15 +308,15 @@ def _of_any_size(motion: _Motion, scene: _Scene, node: Tensor) -> tuple[_Motion,
 def step_error(predicted: PlanarState, true: PlanarState) -> Tensor:
     """Robust error of one step, averaged over the bodies that are there: contact makes tails that squares would follow."""
     position, heading, velocity, spin = ERROR_SCALES
-    zero = torch.zeros_like(true.spin)
+    zero, unit = torch.zeros_like(true.spin), true.around.unit[:, None]
 
     def huber(error: Tensor, scale: float) -> Tensor:
         return F.smooth_l1_loss(error / scale, zero, reduction="none")
 
     error = (
-        huber((predicted.position - true.position).abs(), position)
+        huber((predicted.position - true.position).abs() / unit, position)
         + huber((predicted.heading * true.heading.conj()).imag, heading)
-        + 0.5 * huber((predicted.velocity - true.velocity).abs(), velocity)
+        + 0.5 * huber((predicted.velocity - true.velocity).abs() / unit, velocity)
         + 0.5 * huber(predicted.spin - true.spin, spin)
     )
     present = true.around.present

@@ -17,7 +17,7 @@ from sim.bodies import Bodies
 from sim.errors import GroundError
 from sim.flat import FLAT, LOADS, egocentric
 from worldmodels.model import LearnedModel, models
-from worldmodels.planar import PlanarState, with_static
+from worldmodels.planar import PlanarState, commanded, with_static
 from worldmodels.windows import Windows
 
 OUTPUTS = 6  # displacement x, y, turn, change of velocity x, y, change of spin
@@ -48,7 +48,7 @@ class MlpEnsemble(LearnedModel):
         super().__init__()
         self.sizes = config or MlpConfig(**sizes)
         self.particles = self.sizes.members
-        widths = [FLAT.size + 2, *[self.sizes.hidden] * self.sizes.layers, 2 * BODIES * OUTPUTS]
+        widths = [FLAT.size + 3, *[self.sizes.hidden] * self.sizes.layers, 2 * BODIES * OUTPUTS]
         shapes = list(pairwise(widths))
         self.weights = nn.ParameterList(torch.randn(self.particles, i, o) / i**0.5 for i, o in shapes)
         self.biases = nn.ParameterList(torch.zeros(self.particles, 1, o) for _, o in shapes)
@@ -68,7 +68,7 @@ class MlpEnsemble(LearnedModel):
 
     def _inputs(self, state: PlanarState, action: Tensor) -> Tensor:
         bodies: Bodies = with_static(state)
-        return torch.cat([egocentric(bodies, state.spin.shape[1]), action * state.around.limits], -1)
+        return torch.cat([egocentric(bodies, state.spin.shape[1]), commanded(state, action[:, None])[:, 0]], -1)
 
     def _members(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance (P, B, BODIES, OUTPUTS) of normalised changes from inputs (P, B, F)."""
