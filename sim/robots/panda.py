@@ -1,8 +1,8 @@
 """A Franka Panda with a pusher: a stick that it holds upright over a table and moves in the table's plane.
 
-The arm is the URDF of the `pybullet_data` package without its shapes, which would only cost time: nothing but the stick comes near
-anything. Joint speeds follow from the tool's speed by the damped pseudo-inverse of the Jacobian (Nakamura & Hanafusa 1986), with
-the arm's posture as the secondary task, so that the tool's pose and twist say nearly all of the state.
+The arm is the URDF of the `pybullet_data` package without its shapes, which would only cost time: nothing but the stick comes
+near anything. Joint speeds follow from the tool's speed by the damped pseudo-inverse of the Jacobian (Nakamura & Hanafusa 1986),
+with the arm's posture as the secondary task, so that the tool's pose and twist say nearly all of the state.
 """
 
 import tempfile
@@ -30,6 +30,14 @@ POSTURE_PER_S, HOLD_PER_S = 2.0, 10.0  # how fast the arm's posture, and the too
 DOWN = np.array([1.0, 0.0, 0.0, 0.0])  # orientation of the hand, xyzw
 STICK_TO_HAND_M = 0.03  # between the stick's upper end and the hand's frame
 
+STICK = """<link name="stick">
+  <inertial><mass value="0.2"/><inertia ixx="1e-4" ixy="0" ixz="0" iyy="1e-4" iyz="0" izz="1e-4"/></inertial>
+  <collision><geometry><cylinder radius="{radius}" length="{length}"/></geometry></collision>
+</link>"""
+HOLD = """<joint name="hold" type="fixed">
+  <parent link="panda_hand"/><child link="stick"/><origin xyz="0 0 {middle}"/>
+</joint>"""
+
 
 @dataclass(frozen=True)
 class ToolLimits:
@@ -55,7 +63,8 @@ class Panda:
         self.action_limits = np.array([(self.limits.speed_m_s, 0.0), (0.0, self.limits.speed_m_s), (0.0, 0.0)])
 
     def spawn(self, client: int) -> None:
-        self._client, self._motion = client, None
+        self._client = client
+        self._motion: Motion | None = None
         self.body = pybullet.loadURDF(_urdf(self.radius_m, self.stick_m), useFixedBase=True, physicsClientId=client)
         links = range(pybullet.getNumJoints(self.body, physicsClientId=client))
         self._tool = links[-1]
@@ -157,17 +166,8 @@ def _urdf(radius_m: float, stick_m: float) -> str:
         for shape in [*part.findall("visual"), *part.findall("collision")]:
             part.remove(shape)
     middle = STICK_TO_HAND_M + stick_m / 2
-    robot.append(
-        ElementTree.fromstring(
-            f'<link name="stick"><inertial><mass value="0.2"/><inertia ixx="1e-4" ixy="0" ixz="0" iyy="1e-4" iyz="0" izz="1e-4"/>'
-            f'</inertial><collision><geometry><cylinder radius="{radius_m}" length="{stick_m}"/></geometry></collision></link>'
-        )
-    )
-    robot.append(
-        ElementTree.fromstring(
-            f'<joint name="hold" type="fixed"><parent link="panda_hand"/><child link="stick"/><origin xyz="0 0 {middle}"/></joint>'
-        )
-    )
+    for text in (STICK.format(radius=radius_m, length=stick_m), HOLD.format(middle=middle)):
+        robot.append(ElementTree.fromstring(text))
     with tempfile.NamedTemporaryFile("wb", suffix=".urdf", delete=False) as file:
         tree.write(file)
     return file.name

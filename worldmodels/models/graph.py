@@ -168,7 +168,6 @@ class GraphModel(LearnedModel):
         mine, theirs = pieces[:, :, None].expand(-1, -1, total, -1), pieces[:, None].expand(-1, total, -1, -1)
         there = _each(around.present, count) * ((core.sum(-1) + rounding) > 0)
         body = torch.arange(total) // count
-        static = (around.static_centre / unit[:, None], around.static_heading)
         return _Scene(
             core,
             rounding,
@@ -176,7 +175,8 @@ class GraphModel(LearnedModel):
             gyration,
             self.pair_pieces(torch.cat([mine, theirs], -1)),
             there[:, :, None] * there[:, None] * (body[:, None] != body),
-            *map(torch.view_as_real, static),
+            torch.view_as_real(around.static_centre / unit[:, None]),
+            torch.view_as_real(around.static_heading),
             around.static_half / unit[:, None, None],
             around.static_present,
         )
