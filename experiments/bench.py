@@ -268,7 +268,7 @@ def _training(scene: Scene, repetitions: int = 15) -> Lines:
 
 def _physics(scene: Scene) -> Lines:
     """Bullet against theory and against itself with more effort."""
-    load = scene.load(scene.variations_of("test").base)
+    load = scene.load(scene.variations_of("test").base, scene.draw("test", 0))
     theory, multibody, maximal = (way[0] for way in (slide_in_theory(load, 0.8, 4.0), slide(load, 0.8, 4.0),
                                                      slide(load, 0.8, 4.0, maximal=True)))  # fmt: skip
     usual = push(scene)

@@ -21,7 +21,7 @@ class _Numbers:
     """What `namespace` gives for Python's own numbers, which for a single state are many times faster than arrays."""
 
     int64 = int
-    atan2, hypot, floor = math.atan2, math.hypot, math.floor
+    atan2, hypot, floor, sin, cos = math.atan2, math.hypot, math.floor, math.sin, math.cos
     minimum, maximum = min, max
 
     @staticmethod
@@ -59,6 +59,7 @@ class Kind(IntEnum):
     LOAD = 1
     WALL = 2
     RACK = 3
+    CLAMP = 4
 
 
 class Shape(IntEnum):

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 
 @contextlib.contextmanager
@@ -20,5 +21,7 @@ def _silent_stderr() -> Iterator[None]:
 
 with _silent_stderr():
     import pybullet
+    import pybullet_data
 
-__all__ = ["pybullet"]
+DATA = Path(pybullet_data.getDataPath())  # robots' URDF files and meshes
+__all__ = ["DATA", "pybullet"]

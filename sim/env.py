@@ -85,12 +85,12 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         scene, layout = self.scene, self.layout
         loads = len(layout.loads)
         if loads > scene.max_loads or len(layout.static_boxes) > scene.max_static:
-            most = f"at most {scene.max_loads} and {scene.max_static - 4} are allowed"
+            most = f"at most {scene.max_loads} and {scene.max_static - len(layout.static_boxes) + len(layout.boxes)} are allowed"
             raise BadLayout(layout.name or layout.id, [f"{loads} loads and {len(layout.boxes)} boxes; {most}"])
         if self._world is None:
             self._world = World(gui=self.render_mode == "human")
-        robot, load = scene.robot(self.variation), scene.load(self.variation)
-        self._world.build(robot, [load] * loads, layout.static_boxes)
+        robot, load = scene.robot(self.variation), scene.load(self.variation, layout)
+        self._world.build(robot, [load] * loads, layout.static_boxes, layout.floor)
         self._fixed, self._count = _empty_observation(scene), 1 + loads
         self.bodies = Bodies.of(self._fixed)  # the same arrays
         fixed, static = self._fixed, slice(scene.movers, scene.movers + len(layout.static_boxes))
@@ -193,7 +193,8 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         x, y = self.bodies.pose[ROBOT, :2].tolist()
         place = (x, y, float(yaw_of(self.bodies.pose[ROBOT, 3:])))
         height_m = 2 * float(self.bodies.half_extents[ROBOT, 2])
-        picture = self._world.picture(CAMERAS[camera](self.layout.hall, place, height_m), width, height)
+        view = CAMERAS[camera](self.layout.hall, place, height_m, self.scene.unit_m)
+        picture = self._world.picture(view, width, height)
         static = picture.body >= self._count  # loads that are not there have rows in an observation
         return replace(picture, body=np.where(static, picture.body + self.scene.movers - self._count, picture.body))
 

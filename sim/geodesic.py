@@ -51,6 +51,8 @@ class GeodesicField:
     best: Array  # (X, Y) least of togo over the directions
     approach: Array  # (X', Y', X', Y') what getting into position adds to it, by robot's and load's coarse cell [m]
 
+    cell_m = CELL_M
+
     def map(self, convert: Callable[[Array], Array]) -> "GeodesicField":
         """The same field with converted tables."""
         return replace(self, **{name: convert(getattr(self, name)) for name in ("togo", "clearance", "best", "approach")})
@@ -62,7 +64,7 @@ class GeodesicField:
         cell = self._cell(load, CELL_M, self.best.shape)
         apart = _distance(load, robot)
         near = self._pushing(cell, load, robot) + DRIVE_WEIGHT * clamp(apart - self.contact_m, 0)
-        far = _between(self.best, cell) + self.approaching(load, robot)
+        far = between(self.best, cell) + self.approaching(load, robot)
         share = clamp((FAR_M - apart) / (FAR_M - NEAR_M), 0, 1)
         blend = far + share * (namespace(near).minimum(near, far + COARSE_SLACK_M) - far)
         # beside the goal a coarse cell cannot tell on which side of it the load is
@@ -74,13 +76,13 @@ class GeodesicField:
         load, robot = coordinates(load_xy), coordinates(robot_xy)
         return self._pushing(self._cell(load, CELL_M, self.best.shape), load, robot)
 
-    def _pushing(self, cell: "_Cell", load: Coordinates, robot: Coordinates) -> Array:
+    def _pushing(self, cell: "Cell", load: Coordinates, robot: Coordinates) -> Array:
         n, xp = len(OFFSETS), namespace(cell.fx)
         turn = xp.atan2(load[1] - robot[1], load[0] - robot[0]) * (n / (2 * np.pi))
         k = xp.floor(turn)
         fk = turn - k
         k = xp.astype(k, xp.int64) % n
-        one, other = (_between(self.togo, cell, direction, n) for direction in (k, (k + 1) % n))
+        one, other = (between(self.togo, cell, direction, n) for direction in (k, (k + 1) % n))
         return one + fk * (other - one)
 
     def approaching(self, load_xy: Array, robot_xy: Array) -> Array:
@@ -88,22 +90,17 @@ class GeodesicField:
         mx, my = self.approach.shape[:2]
         load = self._cell(coordinates(load_xy), BLOCK * CELL_M, (mx + 1, my + 1), 0.5 / BLOCK)
         robot = self._cell(coordinates(robot_xy), BLOCK * CELL_M, (mx, my), 0.5 / BLOCK - 0.5)
-        return _between(self.approach, robot, load.x * my + load.y, mx * my)
+        return between(self.approach, robot, load.x * my + load.y, mx * my)
 
     def clearance_at(self, xy: Array) -> Array:
         """Distance to the nearest static box [m]."""
-        return _between(self.clearance, self._cell(coordinates(xy), CELL_M, self.clearance.shape))
+        return between(self.clearance, self._cell(coordinates(xy), CELL_M, self.clearance.shape))
 
-    def _cell(self, point: Coordinates, cell_m: float, shape: tuple[int, int], shift: float = 0.0) -> "_Cell":
-        """The cell of a grid (X, Y) that a point lies in; `shift` moves the point, in cells."""
-        ax = clamp((point[0] - self.origin[0]) / cell_m + shift, 0, shape[0] - 1.001)
-        ay = clamp((point[1] - self.origin[1]) / cell_m + shift, 0, shape[1] - 1.001)
-        xp = namespace(ax)
-        x, y = xp.astype(ax, xp.int64), xp.astype(ay, xp.int64)
-        return _Cell(x, y, ax - x, ay - y, shape[1])
+    def _cell(self, point: Coordinates, cell_m: float, shape: tuple[int, int], shift: float = 0.0) -> "Cell":
+        return Cell.at(point, self.origin, cell_m, shape, shift)
 
 
-class _Cell(NamedTuple):
+class Cell(NamedTuple):
     """Lower corner and the fractions beyond it, in a grid of `ny` columns."""
 
     x: Array
@@ -112,8 +109,19 @@ class _Cell(NamedTuple):
     fy: Array
     ny: int
 
+    @classmethod
+    def at(
+        cls, point: Coordinates, origin: tuple[float, float], cell_m: float, shape: tuple[int, int], shift: float = 0.0
+    ) -> "Cell":
+        """The cell of a grid (X, Y) that a point lies in; `shift` moves the point, in cells."""
+        ax = clamp((point[0] - origin[0]) / cell_m + shift, 0, shape[0] - 1.001)
+        ay = clamp((point[1] - origin[1]) / cell_m + shift, 0, shape[1] - 1.001)
+        xp = namespace(ax)
+        x, y = xp.astype(ax, xp.int64), xp.astype(ay, xp.int64)
+        return cls(x, y, ax - x, ay - y, shape[1])
 
-def _between(table: Array, cell: _Cell, entry: Array = 0, entries: int = 1) -> Array:
+
+def between(table: Array, cell: Cell, entry: Array = 0, entries: int = 1) -> Array:
     """Linear between the four cells around: number `entry` of the `entries` that each cell of the table has."""
     at, right = (cell.x * cell.ny + cell.y) * entries + entry, cell.ny * entries
     if isinstance(at, int):

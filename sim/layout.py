@@ -9,12 +9,13 @@ The file format (all lengths in metres, angles in radians, every field but `name
      "loads": [{"x": 2, "y": 1.5, "yaw": 0}],                    # the first is the one to deliver
      "goal":  {"x": 4, "y": 4.5}}                                # and its yaw, where the task asks for one
 
-`kind` is "rack" or "wall". Four outer walls are added around the hall by the simulator.
+`kind` is "rack", "wall" or "clamp". Four outer walls are added around the hall by the simulator. With "surface": "table" there
+are none, and what leaves the table falls. "part" names the loads' shape in scenes with parts of several shapes.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,9 @@ from sim.files import write_json
 
 FORMAT = "training-ground/layout"
 VERSION = 1
+BOX_KINDS = {"rack": Kind.RACK, "wall": Kind.WALL, "clamp": Kind.CLAMP}
+SURFACES = ("hall", "table")
+TABLE_MARGIN_M = 0.08
 WALL_THICKNESS_M = 0.2
 WALL_HEIGHT_M = 1.0
 MOST_HALL_M2 = 400  # the field of a larger one takes gigabytes
@@ -70,6 +74,8 @@ class Layout:
     goal: Pose
     boxes: tuple[Box, ...] = ()
     name: str = ""
+    surface: str = "hall"
+    part: str = ""
 
     @cached_property
     def id(self) -> str:
@@ -78,12 +84,15 @@ class Layout:
         content.pop("name")
         if not self.goal.yaw:  # where it does not matter
             content["goal"].pop("yaw")
+        for field, usual in (("surface", "hall"), ("part", "")):
+            if content[field] == usual:
+                content.pop(field)
         text = json.dumps(_rounded(content), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @cached_property
     def static_boxes(self) -> np.ndarray:
-        """(S, 7) rows x, y, yaw, half width, half depth, half height, Kind; the four outer walls first."""
+        """(S, 7) rows x, y, yaw, half width, half depth, half height, Kind; the four outer walls of a hall first."""
         hall, t = self.hall, WALL_THICKNESS_M
         cx, cy = hall.x + hall.width / 2, hall.y + hall.depth / 2
         long, deep, high = hall.width / 2 + t, hall.depth / 2 + t, WALL_HEIGHT_M / 2
@@ -93,10 +102,17 @@ class Layout:
             (hall.x - t / 2, cy, 0, t / 2, deep, high, Kind.WALL),
             (hall.x + hall.width + t / 2, cy, 0, t / 2, deep, high, Kind.WALL),
         ]
+        if self.surface == "table":
+            rows = []
         for box in self.boxes:
-            kind = Kind.WALL if box.kind == "wall" else Kind.RACK
-            rows.append((box.x, box.y, box.yaw, box.width / 2, box.depth / 2, box.height / 2, kind))
-        return np.array(rows, dtype=np.float64)
+            rows.append((box.x, box.y, box.yaw, box.width / 2, box.depth / 2, box.height / 2, BOX_KINDS[box.kind]))
+        return np.array(rows, dtype=np.float64).reshape(-1, 7)
+
+    @property
+    def floor(self) -> tuple[float, float, float, float] | None:
+        """x, y, width and depth of a table's top, which reaches a little beyond the hall; None where the floor goes on."""
+        hall, more = self.hall, TABLE_MARGIN_M
+        return (hall.x - more, hall.y - more, hall.width + 2 * more, hall.depth + 2 * more) if self.surface == "table" else None
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, "version": VERSION, **asdict(self)}
@@ -132,21 +148,19 @@ class Layout:
             layout = _CONVERTER.structure(content, cls)
         except Exception as error:  # cattrs raises its own groups and whatever the fields raise
             raise BadLayout(source, [_plain(line) for line in cattrs.transform_error(error)]) from error
-        faults = geometric_faults(layout)
+        faults = number_faults(layout)
         if faults:
             raise BadLayout(source, faults)
         return layout
 
 
-def geometric_faults(layout: Layout, robot_radius_m: float = 0.3, load_radius_m: float = 0.2) -> list[str]:
-    """What is wrong with a layout's numbers, one line each: not finite, empty, outside the hall, overlapping."""
+def number_faults(layout: Layout) -> list[str]:
+    """What is wrong with a layout in any scene, one line each: numbers that are not finite or too large, names, nothing there."""
     hall = layout.hall
     named = [(f"boxes[{i}]", box) for i, box in enumerate(layout.boxes)]
-    placed: list[tuple[str, Pose, float]] = [("robot", layout.robot, robot_radius_m)]
-    placed += [(f"loads[{i}]", load, load_radius_m) for i, load in enumerate(layout.loads)]
-    placed += [("goal", layout.goal, load_radius_m)]
+    placed = [("robot", layout.robot), *((f"loads[{i}]", load) for i, load in enumerate(layout.loads)), ("goal", layout.goal)]
     faults = []
-    things: list[tuple[str, Any]] = [("hall", hall), *named, *((name, thing) for name, thing, _ in placed)]
+    things: list[tuple[str, Any]] = [("hall", hall), *named, *placed]
     for name, thing in things:
         for field, value in asdict(thing).items():
             if isinstance(value, float) and not np.isfinite(value):
@@ -156,14 +170,26 @@ def geometric_faults(layout: Layout, robot_radius_m: float = 0.3, load_radius_m:
             elif field in ("width", "depth", "height") and value <= 0:
                 faults.append(f"{name}.{field} is {value:g}, a positive length is needed")
     for name, box in named:
-        if box.kind not in ("rack", "wall"):
-            faults.append(f"{name}.kind is '{box.kind}', 'rack' or 'wall' is needed")
+        if box.kind not in BOX_KINDS:
+            faults.append(f"{name}.kind is '{box.kind}', {_either(BOX_KINDS)} is needed")
+    if layout.surface not in SURFACES:
+        faults.append(f"surface is '{layout.surface}', {_either(SURFACES)} is needed")
     if not layout.loads:
         faults.append("loads is empty, at least one load is needed")
     if not faults and hall.width * hall.depth > MOST_HALL_M2:
         faults.append(f"hall is {hall.width:g} m × {hall.depth:g} m, at most {MOST_HALL_M2} m² are allowed")
+    return faults
+
+
+def geometric_faults(layout: Layout, robot_radius_m: float, load_radius_m: float) -> list[str]:
+    """What is wrong with a layout for bodies of some size, one line each: `number_faults`, outside the hall, overlapping."""
+    faults = number_faults(layout)
     if faults:
         return faults
+    hall = layout.hall
+    placed: list[tuple[str, Pose, float]] = [("robot", layout.robot, robot_radius_m)]
+    placed += [(f"loads[{i}]", load, load_radius_m) for i, load in enumerate(layout.loads)]
+    placed += [("goal", layout.goal, load_radius_m)]
     for name, place, radius in placed:
         xy = np.array([place.x, place.y])
         if not (hall.x <= place.x <= hall.x + hall.width and hall.y <= place.y <= hall.y + hall.depth):
@@ -172,7 +198,8 @@ def geometric_faults(layout: Layout, robot_radius_m: float = 0.3, load_radius_m:
         boxes = layout.static_boxes
         gaps = np.linalg.norm(closest_on_box(xy, boxes[:, :2], boxes[:, 2], boxes[:, 3:5]) - xy, axis=-1)
         for index in np.flatnonzero(gaps < radius):
-            what = "an outer wall" if index < 4 else f"boxes[{index - 4}]"
+            outer = len(boxes) - len(layout.boxes)
+            what = "an outer wall" if index < outer else f"boxes[{index - outer}]"
             faults.append(f"{name} at ({place.x:g}, {place.y:g}) overlaps {what} ({gaps[index]:.2f} m, {radius:g} m is needed)")
     bodies = placed[:-1]
     for i, (name, place, radius) in enumerate(bodies):
@@ -183,6 +210,11 @@ def geometric_faults(layout: Layout, robot_radius_m: float = 0.3, load_radius_m:
                     f"{name} overlaps {other_name} ({gap:.2f} m between their centres, {radius + other_radius:g} m is needed)"
                 )
     return faults
+
+
+def _either(names: Iterable[str]) -> str:
+    *rest, last = map(repr, names)
+    return f"{', '.join(rest)} or {last}"
 
 
 def _rounded(value: Any) -> Any:

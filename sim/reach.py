@@ -25,7 +25,7 @@ def approach_costs(
     nx, ny, count = togo.shape
     free = _any(fine)
     cells = np.stack(np.meshgrid(np.arange(nx), np.arange(ny), indexing="ij"), -1).reshape(-1, 2)
-    tail, head, length = _edges(free)
+    tail, head, length = edges(free)
     order = np.argsort(tail, kind="stable")
     n = nx * ny
     starts = np.concatenate([np.searchsorted(tail[order], np.arange(n + 1)), [len(tail) + count]])
@@ -77,7 +77,7 @@ def _taken(fine: np.ndarray, free: np.ndarray, beside: np.ndarray, x: int, y: in
     return taken.ravel()
 
 
-def _edges(free: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def edges(free: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Both ways between free cells; lengths in cells; no cutting of corners."""
     nx, ny = free.shape
     index = np.arange(nx * ny).reshape(nx, ny)

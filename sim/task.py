@@ -14,7 +14,11 @@ ROBOT, LOAD = 0, 1  # indices into Bodies; the first load is the one to deliver
 
 
 class Field(Protocol):
-    """Lookup tables of one space and goal, all numpy or all torch."""
+    """Lookup tables of one space and goal, all numpy or all torch; `origin` is the centre of cell (0, 0)."""
+
+    origin: tuple[float, float]  # [m]
+    cell_m: float
+    best: Array  # (X, Y) what it costs to bring the load home from each cell [m]
 
     def map(self, convert: Callable[[Array], Array]) -> Self: ...
 

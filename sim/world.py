@@ -21,7 +21,8 @@ from sim.robots import MOTOR_HZ, Robot
 PHYSICS_HZ = 240
 SOLVER_ITERATIONS = 10
 FLOOR_FRICTION = 1.0  # Bullet multiplies the two bodies' coefficients, so a load's own is the pair's
-COLOURS = {Kind.LOAD: (0.85, 0.45, 0.1, 1), Kind.WALL: (0.75, 0.75, 0.75, 1), Kind.RACK: (0.35, 0.45, 0.55, 1)}
+COLOURS = {Kind.LOAD: (0.85, 0.45, 0.1, 1), Kind.WALL: (0.75, 0.75, 0.75, 1), Kind.RACK: (0.35, 0.45, 0.55, 1),
+           Kind.CLAMP: (0.4, 0.4, 0.45, 1)}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,17 @@ class World:
             raise RuntimeError("Bullet gave no client")
         self.close = weakref.finalize(self, _disconnect, self._client)  # by hand, or when nobody has the world any more
 
-    def build(self, robot: Robot, loads: list[LoadBody], static_boxes: np.ndarray) -> None:
-        """A fresh world: robot, loads, static boxes (S, 7) as in Layout.static_boxes. Place the movers with `place`."""
+    def build(
+        self,
+        robot: Robot,
+        loads: list[LoadBody],
+        static_boxes: np.ndarray,
+        floor: tuple[float, float, float, float] | None = None,
+    ) -> None:
+        """A fresh world: robot, loads, static boxes (S, 7) as in Layout.static_boxes. Place the movers with `place`.
+
+        floor: x, y, width, depth of a table's top, which ends there; None: a floor that goes on beyond the boxes.
+        """
         client = self._client
         pybullet.resetSimulation(physicsClientId=client)
         pybullet.setGravity(0, 0, -9.81, physicsClientId=client)
@@ -86,10 +96,13 @@ class World:
             deterministicOverlappingPairs=1,
             physicsClientId=client,
         )
-        low, high = static_boxes[:, :2].min(0), static_boxes[:, :2].max(0)
-        half = [*((high - low) / 2 + 1), 0.5]
-        floor = self._box(half, [*((high + low) / 2), -0.5], 0, (0.92, 0.92, 0.9, 1), mass=0)
-        pybullet.changeDynamics(floor, -1, lateralFriction=FLOOR_FRICTION, physicsClientId=client)
+        if floor is None:
+            low, high = static_boxes[:, :2].min(0) - 1, static_boxes[:, :2].max(0) + 1
+        else:
+            low, high = np.array(floor[:2]), np.array(floor[:2]) + floor[2:]
+        half = [*((high - low) / 2), 0.5]
+        ground = self._box(half, [*((high + low) / 2), -0.5], 0, (0.92, 0.92, 0.9, 1), mass=0)
+        pybullet.changeDynamics(ground, -1, lateralFriction=FLOOR_FRICTION, physicsClientId=client)
         self._static = [
             self._box(row[3:6], [row[0], row[1], row[5]], row[2], COLOURS[Kind(int(row[6]))], mass=0) for row in static_boxes
         ]

@@ -155,7 +155,8 @@ def test_every_fault_of_an_own_space_has_its_line(run: Run, tmp_path: Path) -> N
     assert len(lines) == 2
     assert lines[0].startswith("own.json: robot at (-3")
     assert lines[1].startswith("own.json: goal at (")
-    code, _, err = run("layout", "draw", "own.json")
+    assert run("layout", "draw", "own.json")[0] == 0, "a picture shows what is wrong"
+    code, _, err = run("view", "--layout", "own.json")
     assert (code, err.count("\n")) == (2, 1)
     assert "; " in err
 

@@ -15,7 +15,7 @@ SCENES = list(scenes)
 
 def seen(scene: str, index: int = 0) -> tuple[Bodies, int, dict[str, np.ndarray]]:
     """An observation on the move: bodies, how many of the rows are movers, all of it."""
-    env = GroundEnv(scene, "shift-two-totes")
+    env = GroundEnv(scene, "shift-two-totes" if "shift-two-totes" in scenes[scene].splits else "test")
     observation, _ = env.reset(seed=0, options={"index": index})
     for _ in range(5):
         observation, *_ = env.step(np.array([0.8, 0.4]))
@@ -84,7 +84,8 @@ def test_lengths_are_those_of_the_vectors_and_the_nearest_comes_first(scene: str
     bodies, movers, _ = seen(scene)
     for part in (FLAT.boxes_of_robot, FLAT.boxes_of_load):
         rows = egocentric(bodies, movers)[part].reshape(BOXES, 3)
-        np.testing.assert_allclose(np.linalg.norm(rows[:, :2], axis=-1), rows[:, 2], atol=1e-5)
+        there = rows[:, 2] < FAR_M
+        np.testing.assert_allclose(np.linalg.norm(rows[there, :2], axis=-1), rows[there, 2], atol=1e-5)
         assert np.all(np.diff(rows[:, 2]) >= 0)
 
 

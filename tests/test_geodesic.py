@@ -14,9 +14,11 @@ from sim.geodesic import GeodesicField, build_field, clearance_of, field_of
 from sim.layout import Box, Hall, Layout, Pose
 from sim.layouts.hall import LOAD_HALF_M, ROBOT_RADIUS_M
 from sim.scenes import scenes
+from sim.task import PushTask
 
 SIZE = 6.0
 EMPTY = Layout(Hall(0, 0, SIZE, SIZE), Pose(1, 1), (Pose(3, 3),), Pose(4, 3))
+PUSHING = [name for name in scenes if isinstance(scenes[name].task, PushTask)]
 # uneven numbers, so that no cell lies exactly on a limit, where rounding would decide
 RACKS = replace(
     EMPTY, boxes=(Box(2.013, 3.021, 0.517, 1.532), Box(4.407, 1.519, 1.223, 0.611), Box(4.03, 4.51, 1.07, 0.43, yaw=0.7))
@@ -134,7 +136,7 @@ def test_finite_everywhere(x: float, y: float, robot_x: float, robot_y: float) -
         assert np.isfinite(field(layout).clearance_at(np.array([x, y])))
 
 
-@pytest.mark.parametrize("scene", scenes)
+@pytest.mark.parametrize("scene", PUSHING)
 def test_fields_of_drawn_spaces_are_finite_and_lowest_at_the_goal(scene: str) -> None:
     for split in scenes[scene].splits:
         layout = scenes[scene].draw(split, 0)
@@ -160,7 +162,7 @@ def test_clearance_is_the_distance_to_the_closest_point(
     assert clearance == pytest.approx(distance, abs=1e-9) if distance > 1e-9 else clearance <= 1e-9
 
 
-@pytest.mark.parametrize("scene", scenes)
+@pytest.mark.parametrize("scene", PUSHING)
 def test_a_field_is_computed_once_per_space_and_goal(scene: str) -> None:
     env = GroundEnv(scene, "test")
     first, _ = env.reset(seed=0, options={"index": 0})

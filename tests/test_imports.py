@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[1]
 LEVELS = ("sim", "worldmodels", "agents", "experiments")
 ONLY = {  # library: where it may be imported
     "pybullet": ("sim/bullet.py",),
-    "pybullet_data": (),
+    "pybullet_data": ("sim/bullet.py",),
     "stable_baselines3": ("agents/",),
     "tyro": ("experiments/",),
     "cattrs": ("experiments/", "sim/layout.py"),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.errors import BadLayout, UnknownName
-from sim.layout import Box, Hall, Layout, Pose, geometric_faults
+from sim.layout import Box, Hall, Layout, Pose, number_faults
 from sim.scenes import scenes
 
 SPLITS = [(scene, split) for scene in scenes for split in scenes[scene].splits]
@@ -69,7 +69,7 @@ def paths(tree: Any) -> list[tuple[Any, ...]]:
 
 GOOD = json.loads(json.dumps(replace(EMPTY, boxes=(Box(2, 5, 1, 0.5),)).to_json()))
 PLACES = [path for path in paths(GOOD) if path]
-OPTIONAL = ("name", "boxes", "yaw", "height", "kind", "format", "version")
+OPTIONAL = ("name", "boxes", "yaw", "height", "kind", "surface", "part", "format", "version")
 REQUIRED = [path for path in PLACES if path[-1] not in OPTIONAL and path[0] != "boxes"]
 GARBAGE = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just(10**400) | st.floats(-10, 10),
@@ -98,7 +98,7 @@ def good_or_bad(content: Any) -> None:
     except BadLayout as error:
         faults = [*error.faults, str(error)]
     else:
-        assert geometric_faults(layout) == []
+        assert number_faults(layout) == []
         faults = scenes["logistics/tote-push"].faults(layout)
     assert all(fault and "\n" not in fault for fault in faults)
 
@@ -168,7 +168,7 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
         ),
         (
             replace(EMPTY, boxes=(Box(3, 3, 0, 1, kind="shelf"),)),
-            ["boxes[0].width is 0, a positive length is needed", "boxes[0].kind is 'shelf', 'rack' or 'wall' is needed"],
+            ["boxes[0].width is 0, a positive length is needed", "boxes[0].kind is 'shelf', 'rack', 'wall' or 'clamp' is needed"],
         ),
         (replace(EMPTY, loads=()), ["loads is empty, at least one load is needed"]),
         (replace(EMPTY, loads=(Pose(4.5, 4.45),)), ["the load starts at the goal"]),
@@ -185,7 +185,7 @@ def test_what_is_wrong_is_named_in_one_line_each(layout: Layout, faults: list[st
 
 
 def test_a_hall_too_large_for_its_field_is_refused() -> None:
-    assert "m²" in geometric_faults(replace(EMPTY, hall=Hall(0, 0, 500, 500)))[0]
+    assert "m²" in number_faults(replace(EMPTY, hall=Hall(0, 0, 500, 500)))[0]
 
 
 @pytest.mark.parametrize(("scene", "split"), SPLITS)

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -66,7 +64,7 @@ def test_it_knows_the_physics_of_the_episode(variation: Variation) -> None:
 
 @pytest.mark.parametrize("scene", scenes)
 def test_in_the_middle_of_a_drive_it_goes_on_as_the_environment_does(scene: str) -> None:
-    layout = replace(HALL, loads=(Pose(5.5, 2),), boxes=())
+    layout = scenes[scene].draw("test", 0)
     env = GroundEnv(scene, layout=layout)
     env.reset(seed=0)
     for action in ((1.0, 0.5), (0.7, -0.2), (1.0, 0.0)):

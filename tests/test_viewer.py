@@ -128,10 +128,21 @@ def test_what_a_planner_thought_is_found_again() -> None:
     recorded.close()
 
 
+def solved_by_the_expert() -> Layout:
+    """The first test space that it solves on this machine: where contacts are many, rounding decides."""
+    for index in range(10):
+        take = Take("scripted", Setting(SCENE, draw("test", index)), scenes[SCENE].behaviours["scripted"]())
+        while not take.over:
+            take.advance()
+        if take.frames[-1].success:
+            return take.setting.layout
+    raise AssertionError("the expert solves none of ten spaces")
+
+
 def test_a_player_makes_frames_only_where_there_are_none() -> None:
     changes: list[int] = []
     player = Player(lambda: changes.append(1))
-    take = Take("scripted", Setting(SCENE, draw("test", 0)), scenes[SCENE].behaviours["scripted"]())
+    take = Take("scripted", Setting(SCENE, solved_by_the_expert()), scenes[SCENE].behaviours["scripted"]())
     player.show([take])
     assert [player.step() for _ in range(3)] == [True] * 3
     player.seek(1)

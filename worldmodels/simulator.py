@@ -124,8 +124,8 @@ def _simulate(setting: _Setting, pose: np.ndarray, twist: np.ndarray, actions: n
 def _world(setting: _Setting) -> World:
     """Built anew: the order in which bodies met before would show in how they meet again."""
     world, scene = _client(), scenes[setting.scene]
-    loads = [scene.load(setting.variation)] * len(setting.layout.loads)
-    world.build(scene.robot(setting.variation), loads, setting.layout.static_boxes)
+    loads = [scene.load(setting.variation, setting.layout)] * len(setting.layout.loads)
+    world.build(scene.robot(setting.variation), loads, setting.layout.static_boxes, setting.layout.floor)
     return world
 
 

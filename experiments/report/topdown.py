@@ -17,8 +17,9 @@ from sim.bodies import Kind, rotate, yaw_of
 from sim.dataset import Episode
 from sim.errors import GroundError
 from sim.files import write_atomic
-from sim.layout import WALL_THICKNESS_M, Layout
+from sim.layout import TABLE_MARGIN_M, WALL_THICKNESS_M, Layout
 from sim.layouts.hall import LOAD_HALF_M, ROBOT_RADIUS_M
+from sim.layouts.table import PARTS, TOOL_RADIUS_M
 from sim.task import PushTask
 
 FLOOR, WALL, RACK = "#f3f5f7", "#5b6572", "#a9b4c0"
@@ -68,15 +69,16 @@ def draw(axes: Axes, layout: Layout, episode: Episode | None = None, title: str 
     _space(axes, layout)
     if episode is None:
         places = np.array([(pose.x, pose.y, pose.yaw) for pose in (layout.robot, *layout.loads)])
-        half = np.array([(ROBOT_RADIUS_M, ROBOT_RADIUS_M), *[LOAD_HALF_M[:2]] * len(layout.loads)])
-        _movers(axes, places, half)
+        radius = ROBOT_RADIUS_M if layout.floor is None else TOOL_RADIUS_M
+        load = np.array(PARTS.get(layout.part, [(0.0, 0.0, *LOAD_HALF_M[:2])]))
+        _movers(axes, places, radius, [load] * len(layout.loads))
     else:
         _history(axes, episode)
     axes.set_title(title, fontsize=9, parse_math=False)
 
 
 def _space(axes: Axes, layout: Layout) -> None:
-    hall, edge = layout.hall, WALL_THICKNESS_M
+    hall, edge = layout.hall, WALL_THICKNESS_M if layout.floor is None else TABLE_MARGIN_M
     axes.set_aspect("equal")
     axes.set_axis_off()
     axes.set_xlim(hall.x - edge, hall.x + hall.width + edge)
@@ -86,35 +88,47 @@ def _space(axes: Axes, layout: Layout) -> None:
     axes.add_patch(Polygon(floor, facecolor=FLOOR))
     for x, y, yaw, half_width, half_depth, _, kind in layout.static_boxes:
         corners = _corners(np.array([x, y]), yaw, np.array([half_width, half_depth]))
-        axes.add_patch(Polygon(corners, facecolor=WALL if kind == Kind.WALL else RACK))
-    goal = (layout.goal.x, layout.goal.y)
-    axes.add_patch(Circle(goal, PushTask.goal_radius_m, facecolor=GOAL + "40", edgecolor=GOAL, linewidth=1.5, zorder=2))
+        axes.add_patch(Polygon(corners, facecolor=WALL if kind in (Kind.WALL, Kind.CLAMP) else RACK))
+    goal = layout.goal
+    look: dict[str, Any] = {"facecolor": GOAL + "40", "edgecolor": GOAL, "linewidth": 1.5, "zorder": 2}
+    if layout.part in PARTS:
+        for corners in _boxes(np.array([goal.x, goal.y, goal.yaw]), np.array(PARTS[layout.part])):
+            axes.add_patch(Polygon(corners, **look))
+    else:
+        axes.add_patch(Circle((goal.x, goal.y), PushTask.goal_radius_m, **look))
 
 
 def _history(axes: Axes, episode: Episode) -> None:
     pose = np.asarray(episode.pose, np.float64)
     places = np.concatenate([pose[..., :2], yaw_of(pose[..., 3:])[..., None]], axis=-1)  # (T+1, M, 3)
     half = np.asarray(episode.half_extents, np.float64)[:, :2]
+    loads = [np.array([(0.0, 0.0, *size)]) for size in half[1:]] if episode.pieces is None else list(episode.pieces[1:])
     for step in _spread(len(places), GHOSTS)[:-1]:
-        _movers(axes, places[step], half, ghost=True)
+        _movers(axes, places[step], half[0, 0], loads, ghost=True)
     some = places[_spread(len(places), PATH_POINTS)]
     for body, colour in enumerate(_colours(len(half))):
         axes.plot(some[:, body, 0], some[:, body, 1], color=colour, linewidth=1.0, alpha=0.8, zorder=4)
-    _movers(axes, places[-1], half)
+    _movers(axes, places[-1], half[0, 0], loads)
 
 
-def _movers(axes: Axes, places: np.ndarray, half: np.ndarray, ghost: bool = False) -> None:
-    """Robot and loads at places (M, 3) x, y, yaw with half extents (M, 2); a ghost is a faint outline."""
-    robot, *loads = zip(places, half, _colours(len(half)), strict=True)
+def _movers(axes: Axes, places: np.ndarray, radius: float, loads: list[np.ndarray], ghost: bool = False) -> None:
+    """Robot and loads at places (M, 3) x, y, yaw; each load is boxes (P, 4) in its frame; a ghost is a faint outline."""
     look: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.45, "zorder": 3} if ghost else {"linewidth": 1.0, "zorder": 5}
-    for place, extent, colour in loads:
-        corners = _corners(place[:2], place[2], extent)
-        axes.add_patch(Polygon(corners, facecolor="none" if ghost else colour + "b0", edgecolor=colour, **look))
-    place, extent, colour = robot
-    axes.add_patch(Circle(place[:2], extent[0], facecolor="none" if ghost else colour + "b0", edgecolor=colour, **look))
-    nose = place[:2] + extent[0] * np.array([np.cos(place[2]), np.sin(place[2])])
+    (place, *others), (colour, *colours) = places, _colours(len(places))
+    for other, boxes, paint in zip(others, loads, colours, strict=True):
+        for corners in _boxes(other, boxes):
+            axes.add_patch(Polygon(corners, facecolor="none" if ghost else paint + "b0", edgecolor=paint, **look))
+    axes.add_patch(Circle(place[:2], radius, facecolor="none" if ghost else colour + "b0", edgecolor=colour, **look))
+    nose = place[:2] + radius * np.array([np.cos(place[2]), np.sin(place[2])])
     needle: dict[str, Any] = {"color": colour, **look} if ghost else {"color": "white", **look, "linewidth": 2}
     axes.plot(*zip(place[:2], nose, strict=True), **needle)
+
+
+def _boxes(place: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
+    """Corners (4, 2) of each of the boxes (P, 4) of a body at x, y, yaw."""
+    yaw = np.full(len(boxes), place[2])
+    centres = place[:2] + rotate(boxes[:, :2].astype(float), yaw)
+    return [_corners(centre, place[2], size) for centre, size in zip(centres, boxes[:, 2:], strict=True) if size[0] > 0]
 
 
 def _corners(centre: np.ndarray, yaw: float, half: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from trimesh.creation import cylinder as _cylinder
 from trimesh.transformations import rotation_matrix
 
 from sim.layout import Layout
+from sim.layouts.table import PARTS
 from sim.task import PushTask
 
 Colour = tuple[int, int, int]
@@ -20,6 +21,8 @@ CARTONS: tuple[Colour, ...] = ((193, 154, 107), (181, 140, 92), (205, 170, 125),
 TOTE, OTHER_TOTE, TOTE_RIM = (217, 119, 6), (110, 133, 158), 0.85
 WALL, WALL_FOOT = (226, 229, 233), (120, 128, 138)
 FLOOR, JOINT, LANE, BAY = (212, 216, 219), (198, 202, 206), (234, 179, 8), (22, 163, 74)
+STEEL, HAND, PART, PART_FACE, CLAMP = (172, 178, 186), (238, 240, 242), (196, 107, 12), (236, 150, 50), (71, 85, 105)
+TABLE, TABLE_LINE = (203, 213, 205), (186, 198, 189)
 PIXELS_PER_M = 60
 
 
@@ -58,6 +61,38 @@ def tote(half_extents: np.ndarray, first: bool = True) -> trimesh.Trimesh:
             _at(_box((0.012, 0.35 * depth, 0.04)), RUBBER, x=side * (width / 2 - wall / 2 + 0.01), z=0.2 * height),
         ]
     parts.append(_at(_box((0.6 * width, 0.5 * depth, 0.5 * height)), CARTONS[0], z=-0.15 * height))
+    return _joined(parts)
+
+
+def pusher(half_extents: np.ndarray) -> trimesh.Trimesh:
+    """The stick of an arm's tool, and the hand that holds it."""
+    radius, height = float(half_extents[0]), 2 * float(half_extents[2])
+    return _joined(
+        [
+            _at(_cylinder(radius, height), STEEL),
+            _at(_cylinder(0.9 * radius, 0.1 * height), RUBBER, z=-0.45 * height),
+            _at(_box((3 * radius, 10 * radius, 0.4 * height)), HAND, z=0.75 * height),
+            _at(_cylinder(3 * radius, 0.3 * height), HAND, z=1.1 * height),
+        ]
+    )
+
+
+def part(pieces: np.ndarray, half_height: float) -> trimesh.Trimesh:
+    """A machined part of boxes (P, 4): x, y, half width, half depth, with a face on top that shows where it is."""
+    parts = []
+    for x, y, width, depth in pieces[pieces[:, 2] > 0]:
+        parts.append(_at(_box((2 * width, 2 * depth, 2 * half_height)), PART, x=x, y=y))
+        parts.append(_at(_box((1.8 * width, 1.8 * depth, 0.001)), PART_FACE, x=x, y=y, z=half_height))
+    return _joined(parts)
+
+
+def clamp(half_extents: np.ndarray) -> trimesh.Trimesh:
+    """A block screwed to the table."""
+    width, depth, height = 2 * np.asarray(half_extents, float)
+    parts = [_at(_box((width, depth, height)), CLAMP)]
+    for side in (-1, 1):
+        x, y = (side * 0.3 * width, 0.0) if width > depth else (0.0, side * 0.3 * depth)
+        parts.append(_at(_cylinder(0.22 * min(width, depth), 0.1 * height), STEEL, x, y, height / 2))
     return _joined(parts)
 
 
@@ -103,12 +138,12 @@ def wall(half_extents: np.ndarray) -> trimesh.Trimesh:
 def floor(layout: Layout) -> np.ndarray:
     """Picture (rows, columns, 3) uint8 of the hall's floor: slabs, a lane along the walls, the hatched bay and its circle.
 
-    The first row is at the largest y.
+    Of a table: a grid, and the part's outline at its goal. The first row is at the largest y.
     """
+    if layout.floor is not None:
+        return _table(layout)
     hall = layout.hall
-    x = hall.x + (np.arange(round(hall.width * PIXELS_PER_M)) + 0.5) / PIXELS_PER_M
-    y = hall.y + hall.depth - (np.arange(round(hall.depth * PIXELS_PER_M)) + 0.5) / PIXELS_PER_M
-    x, y = np.meshgrid(x, y)
+    x, y = _grid(hall.x, hall.y, hall.width, hall.depth, PIXELS_PER_M)
     picture = np.empty((*x.shape, 3), np.uint8)
     picture[:] = FLOOR
     picture[(np.mod(x - hall.x, 2) < 0.02) | (np.mod(y - hall.y, 2) < 0.02)] = JOINT
@@ -122,6 +157,30 @@ def floor(layout: Layout) -> np.ndarray:
     distance, radius = np.hypot(dx, dy), PushTask.goal_radius_m
     picture[distance < radius] = BAY
     picture[(distance < 0.8 * radius) & (distance > 0.7 * radius)] = (240, 253, 244)
+    return picture
+
+
+def _grid(left: float, low: float, width: float, depth: float, pixels_per_m: float) -> tuple[np.ndarray, ...]:
+    """x and y of each pixel's centre, the first row at the largest y."""
+    x = left + (np.arange(round(width * pixels_per_m)) + 0.5) / pixels_per_m
+    y = low + depth - (np.arange(round(depth * pixels_per_m)) + 0.5) / pixels_per_m
+    return tuple(np.meshgrid(x, y))
+
+
+def _table(layout: Layout) -> np.ndarray:
+    assert layout.floor is not None
+    x, y = _grid(*layout.floor, 10 * PIXELS_PER_M)
+    picture = np.empty((*x.shape, 3), np.uint8)
+    picture[:] = TABLE
+    picture[(np.mod(x, 0.1) < 0.002) | (np.mod(y, 0.1) < 0.002)] = TABLE_LINE
+    goal = layout.goal
+    c, s = np.cos(goal.yaw), np.sin(goal.yaw)
+    dx, dy = x - goal.x, y - goal.y
+    along, across = c * dx + s * dy, c * dy - s * dx
+    boxes = [np.maximum(np.abs(along - a) - w, np.abs(across - b) - d) for a, b, w, d in PARTS[layout.part]]
+    outside = np.minimum.reduce(boxes)
+    picture[outside < 0.003] = BAY
+    picture[outside < -0.002] = (187, 222, 197)
     return picture
 
 

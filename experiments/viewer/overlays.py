@@ -10,8 +10,8 @@ from matplotlib import colormaps
 from experiments.viewer.stage import Stage, wxyz
 from experiments.viewer.take import Frame, Take, Thought
 from sim.bodies import yaw_of
-from sim.geodesic import CELL_M
 from sim.layout import Layout
+from sim.scenes import scenes
 from sim.sensors import bearings, lidar
 from sim.task import LOAD, ROBOT
 
@@ -40,6 +40,7 @@ class Overlays:
     def __init__(self, scene: viser.SceneApi, stage: Stage, take: Take, shown: set[str]) -> None:
         self._scene, self._take, self.shown = scene, take, shown
         self._root = f"{stage.root}/overlays"
+        self._unit = scenes[take.setting.scene].unit_m  # lines and arrows are as large as the scene
         self._handles: dict[str, viser.SceneNodeHandle] = {}
         self._sizes: dict[str, tuple[int, ...]] = {}
         scene.add_frame(self._root, show_axes=False)
@@ -67,7 +68,7 @@ class Overlays:
     def _way(self, index: int) -> None:
         poses = np.stack([frame.pose[: LOAD + 1, :2] for frame in self._take.frames[: index + 1]])
         colours = np.array([ROBOT_COLOUR, LOAD_COLOUR], np.uint8)
-        self._lines("way", poses.swapaxes(0, 1), np.repeat(colours[:, None], index, 1), LIFT_M)
+        self._lines("way", poses.swapaxes(0, 1), np.repeat(colours[:, None], index, 1), LIFT_M * self._unit)
 
     def _plan(self, thought: Thought | None) -> None:
         assert thought is not None
@@ -92,11 +93,11 @@ class Overlays:
         share = (thought.costs - least) / max(float(dear - least), 1e-6)
         colours = (colormaps["RdYlGn_r"](np.clip(share, 0, 1))[:, :3] * 255).astype(np.uint8)
         paths = thought.candidates[:, :, ROBOT]
-        self._lines("candidates", paths, np.repeat(colours[:, None], paths.shape[1] - 1, 1), 2 * LIFT_M)
+        self._lines("candidates", paths, np.repeat(colours[:, None], paths.shape[1] - 1, 1), 2 * LIFT_M * self._unit)
 
     def _doubt(self, frame: Frame, disagreement: float | None) -> None:
         assert disagreement is not None
-        radius, place = 0.3 + 5 * disagreement, (*frame.pose[LOAD, :2].astype(float), LIFT_M)
+        radius, place = 0.3 * self._unit + 5 * disagreement, (*frame.pose[LOAD, :2].astype(float), LIFT_M * self._unit)
         if "doubt" not in self._handles:
             path = f"{self._root}/doubt"
             self._handles["doubt"] = self._scene.add_cylinder(
@@ -116,30 +117,30 @@ class Overlays:
     def _rays(self, frame: Frame) -> None:
         bodies, movers = self._take.bodies, len(frame.pose)
         bodies = replace(bodies, pose=np.concatenate([frame.pose, bodies.pose[movers:]]))
-        ranges = lidar(bodies, RAYS, REACH_M)
+        ranges = lidar(bodies, RAYS, REACH_M * self._unit)
         angles = float(yaw_of(frame.pose[ROBOT, 3:])) + bearings(RAYS)
         start = np.broadcast_to(frame.pose[ROBOT, :2], (RAYS, 2))
         ends = start + ranges[:, None] * np.stack([np.cos(angles), np.sin(angles)], -1)
-        near = np.clip(1 - ranges / REACH_M, 0, 1)
+        near = np.clip(1 - ranges / (REACH_M * self._unit), 0, 1)
         colours = (colormaps["plasma"](near)[:, :3] * 255).astype(np.uint8)
-        self._lines("rays", np.stack([start, ends], 1), colours[:, None], 0.2)
+        self._lines("rays", np.stack([start, ends], 1), colours[:, None], 0.2 * self._unit)
 
     def _field(self, layout: Layout) -> None:
         if "field" in self._handles:
             return
         field = self._take.field
-        values = np.asarray(field.best, float)  # (X, Y), from low x and low y
+        values, cell_m = np.asarray(field.best, float), field.cell_m  # (X, Y), from low x and low y
         reach = np.quantile(values, 0.95)
         picture = (colormaps["viridis_r"](np.clip(values / reach, 0, 1))[..., :3] * 255).astype(np.uint8)
-        size = np.array(values.shape) * CELL_M
-        centre = np.array(field.origin) + (np.array(values.shape) - 1) * CELL_M / 2
+        size = np.array(values.shape) * cell_m
+        centre = np.array(field.origin) + (np.array(values.shape) - 1) * cell_m / 2
         self._handles["field"] = self._scene.add_image(
             f"{self._root}/field",
             np.ascontiguousarray(picture.swapaxes(0, 1)[::-1]),
             float(size[0]),
             float(size[1]),
             format="png",
-            position=(float(centre[0]), float(centre[1]), 0.5 * LIFT_M),
+            position=(float(centre[0]), float(centre[1]), 0.5 * LIFT_M * self._unit),
             wxyz=(0.0, 1.0, 0.0, 0.0),
             cast_shadow=False,
         )
@@ -159,7 +160,7 @@ class Overlays:
             if name == "forces":
                 self._handles[name] = self._scene.add_arrows(path, points, colors)
             else:
-                self._handles[name] = self._scene.add_line_segments(path, points, colors, thickness=LINE_M)
+                self._handles[name] = self._scene.add_line_segments(path, points, colors, thickness=LINE_M * self._unit)
             self._sizes[name] = shape
             return
         handle.points, handle.colors = points, colors  # type: ignore[attr-defined]

@@ -5,11 +5,13 @@ from contextlib import contextmanager
 
 import numpy as np
 import rich
+import trimesh
 import viser
 
 from experiments.viewer import looks
 from sim.bodies import Kind, quaternion_of
 from sim.layout import Layout
+from sim.layouts.table import PARTS
 from sim.task import LOAD
 
 SIGN_M = 1.2  # above the floor
@@ -28,9 +30,7 @@ class Stage:
         self.clear()
         self._ground(layout)
         for number, (x, y, yaw, *half, kind) in enumerate(layout.static_boxes):
-            name, mesh = (
-                ("walls", looks.wall(np.array(half))) if kind == Kind.WALL else ("racks", looks.rack(np.array(half), number))
-            )
+            name, mesh = _standing(Kind(int(kind)), np.array(half), number)
             self._scene.add_mesh_trimesh(
                 f"{self.root}/space/{name}/{number}",
                 mesh,
@@ -38,18 +38,17 @@ class Stage:
                 wxyz=wxyz(quaternion_of(np.array(yaw))),
                 cast_shadow=False,
             )
-        self._draw(half_extents)
+        self._draw(layout, half_extents)
         self.move(poses)
 
-    def _draw(self, half_extents: np.ndarray) -> None:
+    def _draw(self, layout: Layout, half_extents: np.ndarray) -> None:
         """Bodies that look alike are one node of the page: sixty that move cost little more than one."""
         alike: dict[tuple[int, tuple[float, ...]], list[int]] = {}
         for body, half in enumerate(np.asarray(half_extents, float)):
             look = min(body, LOAD + 1)  # the robot and the first load look like no others
             alike.setdefault((look, tuple(half)), []).append(body)
         for (body, half), members in alike.items():
-            size = np.array(half)
-            mesh = looks.robot(size) if body < LOAD else looks.tote(size, first=body == LOAD)
+            mesh = _moving(layout, body, np.array(half))
             count = len(members)
             node = self._scene.add_batched_meshes_trimesh(
                 f"{self.root}/movers/{members[0]}",
@@ -71,7 +70,7 @@ class Stage:
     def name(self, text: str, layout: Layout) -> None:
         """A sign behind the hall."""
         hall = layout.hall
-        position = (hall.x + hall.width / 2, hall.y + hall.depth, SIGN_M)
+        position = (hall.x + hall.width / 2, hall.y + hall.depth, SIGN_M if layout.floor is None else 0.2 * SIGN_M)
         self._scene.add_label(f"{self.root}/sign", text, position=position)
 
     def remove(self) -> None:
@@ -85,17 +84,31 @@ class Stage:
 
     def _ground(self, layout: Layout) -> None:
         hall = layout.hall
+        x, y, width, depth = layout.floor or (hall.x, hall.y, hall.width, hall.depth)
         self._scene.add_frame(f"{self.root}/space", show_axes=False)
         self._scene.add_image(
             f"{self.root}/space/floor",
             looks.floor(layout),
-            hall.width,
-            hall.depth,
+            width,
+            depth,
             format="png",
-            position=(hall.x + hall.width / 2, hall.y + hall.depth / 2, 0.0),
+            position=(x + width / 2, y + depth / 2, 0.0),
             wxyz=(0.0, 1.0, 0.0, 0.0),
             cast_shadow=False,
         )
+
+
+def _standing(kind: Kind, half: np.ndarray, number: int) -> tuple[str, trimesh.Trimesh]:
+    """Folder and mesh of a static box."""
+    if kind == Kind.WALL:
+        return "walls", looks.wall(half)
+    return ("clamps", looks.clamp(half)) if kind == Kind.CLAMP else ("racks", looks.rack(half, number))
+
+
+def _moving(layout: Layout, body: int, half: np.ndarray) -> trimesh.Trimesh:
+    if layout.floor is not None:
+        return looks.pusher(half) if body < LOAD else looks.part(np.array(PARTS[layout.part]), half[2])
+    return looks.robot(half) if body < LOAD else looks.tote(half, first=body == LOAD)
 
 
 def light_and_camera(server: viser.ViserServer, layout: Layout, width: float | None = None) -> None:

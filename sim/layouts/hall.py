@@ -12,6 +12,7 @@ from sim.variation import Span, Variations
 
 LOAD_HALF_M = np.array([0.25, 0.2, 0.15])
 ROBOT_RADIUS_M = 0.3
+LOAD_RADIUS_M = 0.2  # of a circle within it
 TRIES = 300  # of a task in a given space
 
 
@@ -75,7 +76,9 @@ def fault_of(layout: Layout) -> str | None:
 
 def faults_of(layout: Layout) -> list[str]:
     """Everything that is wrong with a layout, geometry first, one line each."""
-    faults = geometric_faults(layout)
+    if layout.surface != "hall":
+        return [f"surface is '{layout.surface}', 'hall' is needed"]
+    faults = geometric_faults(layout, ROBOT_RADIUS_M, LOAD_RADIUS_M)
     if not faults and (fault := fault_of(layout)):
         faults.append(fault)
     return faults
@@ -127,7 +130,7 @@ def _task_in(hall: Hall, boxes: tuple[Box, ...], tier: Tier, rng: np.random.Gene
     yaws = rng.uniform(-np.pi, np.pi, len(places))
     poses = [Pose(*(round(float(v), 4) for v in (*place, yaw))) for place, yaw in zip(places, yaws, strict=True)]
     layout = Layout(hall, poses[0], tuple(poses[1:]), Pose(*(round(float(v), 4) for v in goal)), boxes, name)
-    return None if geometric_faults(layout) else layout
+    return None if geometric_faults(layout, ROBOT_RADIUS_M, LOAD_RADIUS_M) else layout
 
 
 def _racks(tier: Tier, rng: np.random.Generator, hall: Hall) -> tuple[Box, ...] | None:

@@ -8,14 +8,12 @@ with the arm's posture as the secondary task, so that the tool's pose and twist 
 import tempfile
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-import pybullet_data
 
 from sim.bodies import Shape
-from sim.bullet import pybullet
+from sim.bullet import DATA, pybullet
 from sim.robots import MOTOR_HZ, Motion
 
 JOINTS = 7
@@ -158,7 +156,7 @@ class Panda:
 @lru_cache(maxsize=4)
 def _urdf(radius_m: float, stick_m: float) -> str:
     """A file with the arm up to its hand, no shapes, and the stick."""
-    tree = ElementTree.parse(Path(pybullet_data.getDataPath()) / "franka_panda" / "panda.urdf")
+    tree = ElementTree.parse(DATA / "franka_panda" / "panda.urdf")
     robot = tree.getroot()
     for part in list(robot):
         if "finger" in part.get("name", "") or "grasptarget" in part.get("name", ""):

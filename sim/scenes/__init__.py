@@ -23,7 +23,7 @@ class Scene:
     gym_id: str
     task: Task
     robot: Callable[[Variation], Robot]
-    load: Callable[[Variation], LoadBody]
+    load: Callable[[Variation, Layout], LoadBody]
     draw: Callable[[str, int], Layout]  # (split, index) -> layout
     faults: Callable[[Layout], list[str]]
     splits: tuple[str, ...]

@@ -1,5 +1,6 @@
 """logistics/tote-push: an AMR pushes a tote through a hall with racks to a bay."""
 
+from sim.layout import Layout
 from sim.layouts import hall
 from sim.policy import RANDOM
 from sim.pushing import PUSHING
@@ -14,7 +15,7 @@ def _robot(variation: Variation) -> DifferentialDrive:
     return DifferentialDrive(DriveLimits(speed_m_s=variation.speed_limit_m_s), radius_m=hall.ROBOT_RADIUS_M)
 
 
-def _tote(variation: Variation) -> LoadBody:
+def _tote(variation: Variation, _: Layout) -> LoadBody:
     width, depth, height = (float(half) for half in hall.LOAD_HALF_M)
     size = (width * variation.load_scale, depth * variation.load_scale, height)
     return LoadBody(size, variation.load_mass_kg, variation.load_friction)

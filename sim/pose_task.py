@@ -1,0 +1,165 @@
+"""The task of bringing a part to a pose: cost, success and violations, on lengths of a table."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import dijkstra
+
+from sim.bodies import Array, Bodies, clamp, coordinates, namespace, rotate, tilt_of, wrap, yaw_of
+from sim.geodesic import Cell, between, clearance_of
+from sim.reach import edges
+from sim.task import LOAD, ROBOT
+from sim.world import Hit
+
+CELL_M = 0.01
+FAR_M = 0.25  # from boxes; nothing asks about more
+BEYOND_M = 0.4  # of the grid around boxes and goal
+THIN_M, WIDE_M = 0.022, 0.08  # a part's centre never comes nearer to boxes than the first; nearer than the second costs extra
+TIGHT = 3.0  # how much dearer a way beside a box is, per metre
+_CACHE: OrderedDict[bytes, "TableField"] = OrderedDict()
+_CACHE_SIZE = 64
+
+
+@dataclass(frozen=True)
+class TableField:
+    """How far points of a table are from its boxes, and from the goal around them; `origin` is the centre of cell (0, 0)."""
+
+    origin: tuple[float, float]  # [m]
+    clearance: Array  # (X, Y) [m], negative inside
+    best: Array  # (X, Y) cost of a part's way to the goal [m]
+    detour: Array  # (X, Y) by how much that is more than the straight way [m]
+    cell_m = CELL_M
+
+    def map(self, convert: Callable[[Array], Array]) -> "TableField":
+        return replace(self, **{name: convert(getattr(self, name)) for name in ("clearance", "best", "detour")})
+
+    def togo_at(self, xy: Array) -> Array:
+        return between(self.best, Cell.at(coordinates(xy), self.origin, CELL_M, self.best.shape))
+
+    def detour_at(self, xy: Array) -> Array:
+        return between(self.detour, Cell.at(coordinates(xy), self.origin, CELL_M, self.detour.shape))
+
+    def clearance_at(self, xy: Array) -> Array:
+        """Distance to the nearest box [m], linear between cells."""
+        return between(self.clearance, Cell.at(coordinates(xy), self.origin, CELL_M, self.clearance.shape))
+
+
+@dataclass(frozen=True)
+class PoseTask:
+    """Push the first load to the goal's pose, and leave it there. Costs are in units of `unit_m`."""
+
+    unit_m: float = 0.2
+    goal_radius_m: float = 0.02
+    goal_rad: float = np.deg2rad(10)
+    still_m_s: float = 0.03
+    still_rad_s: float = 0.3
+    hit_force_n: float = 15.0
+    clearance_m: float = 0.01  # the tool should keep this far from boxes
+    clearance_weight: float = 10.0
+    approach_weight: float = 0.3  # of the tool's way to the part
+    behind_weight: float = 0.3  # of the tool being on the wrong side of it
+    hints = 10
+
+    def field(self, bodies: Bodies, goal: np.ndarray) -> TableField:
+        return table_field(bodies, goal)
+
+    def cost(self, bodies: Bodies, action: Array, goal: Array, field: TableField) -> Array:
+        """How far the corners of the part's outline are from their places, on average, and what the way around boxes adds; the
+        tool's way to the part, and to the side from which it can be pushed on; closeness of the tool to boxes."""
+        tool, part = coordinates(bodies.pose[..., ROBOT, :2]), coordinates(bodies.pose[..., LOAD, :2])
+        half_x, half_y = coordinates(bodies.half_extents[..., LOAD, :2])
+        (radius,) = coordinates(bodies.half_extents[..., ROBOT, :1])
+        goal_x, goal_y, goal_yaw = coordinates(goal)
+        yaw = yaw_of(bodies.pose[..., LOAD, 3:])
+        xp = namespace(yaw)
+        dx, dy = goal_x - part[0], goal_y - part[1]
+        c, s = xp.cos(yaw) - np.cos(float(goal_yaw)), xp.sin(yaw) - np.sin(float(goal_yaw))
+        away = 0.0
+        for kx, ky in ((half_x, half_y), (half_x, -half_y)):  # the other two corners lie opposite
+            ex, ey = c * kx - s * ky, s * kx + c * ky
+            away = away + xp.hypot(dx - ex, dy - ey) + xp.hypot(dx + ex, dy + ey)
+        px, py = part[0] - tool[0], part[1] - tool[1]
+        apart, togo = xp.hypot(px, py), xp.hypot(dx, dy)
+        approach = clamp(apart - radius - xp.minimum(half_x, half_y), 0)
+        wrong_side = (1 - (px * dx + py * dy) / clamp(apart * togo, 1e-6)) * clamp(togo, 0, 0.1)
+        gap = field.clearance_at(tool) - radius
+        close = self.clearance_weight * clamp(self.clearance_m - gap, 0)
+        total = away / 4 + field.detour_at(part) + self.approach_weight * approach + self.behind_weight * wrong_side + close
+        return total / self.unit_m
+
+    def success(self, bodies: Bodies, goal: Array, margin_m: float = 0.0) -> Array:
+        """(...) bool: the part lies at its pose, and still. The margin is in units of `unit_m`, of the angle in proportion."""
+        (x, y), goal = coordinates(bodies.pose[..., LOAD, :2]), coordinates(goal)
+        vx, vy, _, _, _, spin = coordinates(bodies.twist[..., LOAD, :])
+        yaw = yaw_of(bodies.pose[..., LOAD, 3:])
+        xp = namespace(yaw)
+        share = 1 - margin_m * self.unit_m / self.goal_radius_m
+        near = xp.hypot(x - goal[0], y - goal[1]) < share * self.goal_radius_m
+        turned = abs(wrap(yaw - goal[2])) < share * self.goal_rad
+        still = (xp.hypot(vx, vy) < self.still_m_s) & (abs(spin) < self.still_rad_s)
+        return near & turned & still
+
+    def violations(self, bodies: Bodies, hits: Sequence[Hit], inside: bool) -> dict[str, bool]:
+        """What went wrong in one state: hard contact with clamps and stops, the part off the table or on its side."""
+        hard = [hit for hit in hits if hit.static and hit.force_n > self.hit_force_n]
+        return {
+            "tool_hit": any(hit.first == ROBOT for hit in hard),
+            "part_hit": any(hit.first >= LOAD for hit in hard),
+            "part_off": bool(bodies.pose[LOAD, 2] < 0),
+            "part_tipped": bool(tilt_of(bodies.pose[LOAD, 3:]) < 0.8),
+        }
+
+    def hint(self, bodies: Bodies, goal: np.ndarray) -> np.ndarray:
+        """Goal from tool and part, how far the part has to turn, cost to go, the tool's clearance, and the part's place."""
+        field, tool, part = self.field(bodies, goal), bodies.pose[ROBOT, :2], bodies.pose[LOAD, :2]
+        turn = float(goal[2] - yaw_of(bodies.pose[LOAD, 3:]))
+        yaw = yaw_of(bodies.pose[ROBOT, 3:])
+        vectors = rotate(np.stack([goal[:2] - tool, goal[:2] - part, part - tool]), -np.broadcast_to(yaw, (3,))) / self.unit_m
+        cost = self.cost(bodies, np.zeros(2), goal, field)
+        gap = min(FAR_M, float(field.clearance_at(tool))) / self.unit_m
+        return np.concatenate([vectors.ravel(), [np.cos(turn), np.sin(turn), cost, gap]])
+
+
+def table_field(bodies: Bodies, goal: np.ndarray) -> TableField:
+    """The field of an observation's static bodies and goal; computed once, then remembered."""
+    static = bodies.static
+    boxes = np.column_stack([bodies.pose[static, :2], yaw_of(bodies.pose[static, 3:]), bodies.half_extents[static, :2]])
+    name = hashlib.blake2b(boxes.tobytes() + np.asarray(goal[:2]).tobytes()).digest()
+    if name not in _CACHE:
+        _CACHE[name] = _build(boxes.astype(np.float64), np.asarray(goal[:2], np.float64))
+        if len(_CACHE) > _CACHE_SIZE:
+            _CACHE.popitem(last=False)
+    _CACHE.move_to_end(name)
+    return _CACHE[name]
+
+
+def _build(boxes: np.ndarray, goal: np.ndarray) -> TableField:
+    around = np.vstack([boxes[:, :2], goal])
+    low, high = around.min(0) - BEYOND_M, around.max(0) + BEYOND_M
+    axes = [np.arange(low[i], high[i] + CELL_M, CELL_M) for i in range(2)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
+    clearance = np.minimum(clearance_of(points, boxes), FAR_M) if len(boxes) else np.full(points.shape[:2], FAR_M)
+    straight = np.linalg.norm(points - goal, axis=-1)
+    togo = _ways(clearance, np.unravel_index(int(straight.argmin()), straight.shape))
+    detour = np.maximum(0, togo - straight)
+    tables = (table.astype(np.float32) for table in (clearance, togo, detour))
+    return TableField((float(low[0]), float(low[1])), *tables)
+
+
+def _ways(clearance: np.ndarray, home: tuple[np.intp, ...]) -> np.ndarray:
+    """(X, Y) cost of the way to a cell; inside of boxes as beside them, and more."""
+    free = clearance > THIN_M
+    free[home] = True
+    tail, head, length = edges(free)
+    tight = TIGHT * np.clip(1 - clearance.ravel() / WIDE_M, 0, 1)
+    cost = CELL_M * length * (1 + (tight[tail] + tight[head]) / 2)
+    start = int(np.ravel_multi_index(home, clearance.shape))
+    togo = dijkstra(coo_array((cost, (tail, head)), shape=(clearance.size,) * 2).tocsr(), indices=start).reshape(clearance.shape)
+    known = np.isfinite(togo)
+    out, nearest = distance_transform_edt(~known, return_indices=True)
+    return np.asarray(togo[nearest[0], nearest[1]] + 3 * CELL_M * out)

@@ -1,0 +1,42 @@
+"""factory/push-fixture: an arm pushes a part over a table into a fixture."""
+
+from sim.layout import Layout
+from sim.layouts import table
+from sim.policy import RANDOM
+from sim.pose_task import PoseTask
+from sim.robots.panda import Panda, ToolLimits
+from sim.scenes import Scene, scenes
+from sim.tool_pushing import TOOL_PUSHING
+from sim.variation import Variation
+from sim.world import LoadBody
+
+
+def _robot(variation: Variation) -> Panda:
+    return Panda(ToolLimits(speed_m_s=variation.speed_limit_m_s), radius_m=table.TOOL_RADIUS_M)
+
+
+def _part(variation: Variation, layout: Layout) -> LoadBody:
+    return LoadBody(table.half_extents(layout.part), variation.load_mass_kg, variation.load_friction, table.PARTS[layout.part])
+
+
+scenes.add("factory/push-fixture")(
+    Scene(
+        name="factory/push-fixture",
+        gym_id="ground/PushFixture-v0",
+        task=PoseTask(),
+        robot=_robot,
+        load=_part,
+        draw=table.draw,
+        faults=table.faults_of,
+        splits=tuple(table.TIERS),
+        variations_of=lambda split: table.tier_of(split).variations,
+        behaviours={**RANDOM, **TOOL_PUSHING},
+        mix={"smooth-random": 0.1, "poke": 0.55, "scripted-noisy": 0.35},
+        random_start=table.random_start,
+        unit_m=0.2,
+        pieces=table.PIECES,
+        max_loads=1,
+        max_static=12,
+        episode_steps=200,
+    )
+)
