@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from sim.collect import CollectConfig, collect
 from sim.env import GroundEnv
 from sim.errors import BadFile, GroundError
 from sim.layout import Box, Hall, Layout, Pose
+from sim.scenes import scenes
 from worldmodels.model import LearnedModel, models
 from worldmodels.planar import PlanarState, Surroundings, mean_of, repeated, state_of
 from worldmodels.training import load_checkpoint, save_checkpoint
@@ -318,6 +320,42 @@ def test_mirrored_windows_are_still_what_physics_does(windows: Windows) -> None:
     mirror = other.actions[:, 0, 1] * batch.actions[:, 0, 1] < 0
     assert torch.equal(other.state.spin[mirror], -batch.state.spin[mirror])
     assert 60 < int(mirror.sum()) < 140
+
+
+def test_pieces_of_parts_are_mirrored_and_turned_with_them(tmp_path: Path) -> None:
+    """The boxes that a part is made of lie where the mirrored part's lie, whichever way its heading is counted."""
+    config = CollectConfig("factory/push-fixture", steps=600, shard_steps=600, behaviours=(("random", 1.0),), seed=1)
+    parts = Windows(collect(config, tmp_path, workers=1).episodes())
+    batch = parts.take(parts.starts(2)[0][:200], 2)
+    other = mirrored(batch, np.random.default_rng(0))
+
+    def places(state: PlanarState) -> Tensor:
+        return state.position[..., None] + state.around.place * state.heading[..., None]
+
+    before, after = places(batch.state)[:, 1], places(other.state)[:, 1]
+    mirror = (other.actions[:, 0, 1] - batch.actions[:, 0, 1]).abs() > 0
+    torch.testing.assert_close(after, torch.where(mirror[:, None], before.conj(), before), atol=1e-5, rtol=1e-4)
+    assert (batch.state.around.place.abs() > 0.01).any(), "no part of several boxes"
+    assert (other.state.heading[:, 1] * batch.state.heading[:, 1].conj()).real.min() < -0.9
+
+
+def test_a_part_of_two_boxes_turns_and_shifts_with_the_scene() -> None:
+    env = GroundEnv("factory/push-fixture", layout=scenes["factory/push-fixture"].draw("pusht", 0))
+    observation, _ = env.reset(seed=0)
+    goal, part = observation["pose"][0, :2].copy(), observation["pose"][1, :2]
+    observation["pose"][0, :2] = part + 0.5 * (goal - part) / np.linalg.norm(goal - part) * 0.2
+    env.close()
+    model, state = made("graph"), state_of(observation)
+    turn, shift = torch.polar(torch.tensor(1.0), torch.tensor(0.7)), 0.3 - 0.2j
+    moved = replace(state, position=state.position * turn + shift, heading=state.heading * turn, velocity=state.velocity * turn)
+    before, after = forecast(model, state, 3), forecast(model, moved, 3)
+    torch.testing.assert_close(after.position, before.position * turn + shift, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(after.heading, before.heading * turn, atol=1e-3, rtol=1e-3)
+    around = state.around
+    swapped = replace(state, around=replace(around, core=around.core.flip(2), place=around.place.flip(2)))
+    torch.testing.assert_close(forecast(model, swapped, 3).position, before.position, atol=1e-5, rtol=1e-4)
+    other = replace(state, around=replace(around, place=-around.place))
+    assert (forecast(model, other, 3).position - before.position).abs().max() > 1e-5, "where the boxes are does not matter"
 
 
 def test_surroundings_keep_their_scene(windows: Windows) -> None:

@@ -128,7 +128,8 @@ def motion_of(pose: np.ndarray, twist: np.ndarray) -> dict[str, Tensor]:
 
 
 def _complex(xy: np.ndarray) -> Tensor:
-    return torch.view_as_complex(torch.as_tensor(np.ascontiguousarray(xy, np.float32)))
+    x, y = torch.as_tensor(np.ascontiguousarray(xy, np.float32)).unbind(-1)
+    return torch.complex(x, y)
 
 
 def heading_of(quaternion: np.ndarray) -> Tensor:

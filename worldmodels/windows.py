@@ -83,8 +83,8 @@ class Windows:
 
 
 def mirrored(batch: Batch, rng: np.random.Generator) -> Batch:
-    """Physics knows no left and right, and a box turned by half a turn is the same box: each window is mirrored, and each load
-    turned about, by the toss of a coin. Four times the data for nothing."""
+    """Physics knows no left and right, and a load's heading may as well be called its opposite: each window is mirrored, and each
+    load turned about with its pieces turned back, by the toss of a coin. Four times the data for nothing."""
     size, movers = batch.state.spin.shape
     mirror = torch.as_tensor(rng.random(size) < 0.5)
     turned = torch.as_tensor(rng.random((size, movers)) < 0.5)
@@ -96,7 +96,12 @@ def mirrored(batch: Batch, rng: np.random.Generator) -> Batch:
         return torch.where(mirror[:, None], values.conj(), values)
 
     around = batch.state.around
-    around = replace(around, static_centre=flip(around.static_centre), static_heading=flip(around.static_heading))
+    around = replace(
+        around,
+        static_centre=flip(around.static_centre),
+        static_heading=flip(around.static_heading),
+        place=torch.where(mirror[:, None, None], around.place.conj(), around.place) * facing[..., None],
+    )
 
     def reflect(state: PlanarState) -> PlanarState:
         return PlanarState(
