@@ -99,7 +99,7 @@ class Viewer:
         chooser.value.set_files(file)
 
     def download(self, name: str, to: Path) -> bytes:
-        with self.page.expect_download() as download:
+        with self.page.expect_download(timeout=5 * PATIENCE_MS) as download:  # each picture of a film is drawn by the page
             self.press(name)
         download.value.save_as(to)
         return to.read_bytes()
@@ -192,12 +192,13 @@ def test_a_space_of_ones_own_is_opened_and_saved_as_a_page_and_a_film(view: Call
     (tmp_path / "bad.json").write_text('{"format": 1}')
     viewer.upload("Start in a layout of your own (JSON)", tmp_path / "bad.json")
     viewer.page.get_by_text("bad.json").first.wait_for()
+    viewer.until(lambda: viewer.frame > 8)
     before = viewer.shot("before")
     viewer.upload("Start in a layout of your own (JSON)", own)
-    viewer.until(lambda: moved(viewer.shot("own"), before) > 0.02)
-    viewer.until(lambda: viewer.frame > 3)
+    viewer.until(lambda: viewer.frame < 4)
     viewer.press("play / pause")
     viewer.until(viewer.stands)
+    assert moved(viewer.shot("own"), before) > 0.02
     viewer.tab("Save")
     page = viewer.download("Save as one HTML file", tmp_path / "own.html")
     assert b"<html" in page[:2000].lower()
