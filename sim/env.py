@@ -155,7 +155,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         return cost, {
             "cost": cost,
             "success": bool(task.success(self.bodies, goal)),
-            "violations": task.violations(self.bodies, hits, inside),
+            "violations": {**task.violations(self.bodies, hits, inside), **self._world.robot_faults()},
             "static_force_n": force_n,
             "touching": touching,
         }

@@ -199,6 +199,10 @@ class World:
         movers = 1 + len(self._loads)
         return [Hit(*pair, pair[1] >= movers, force, *places[pair]) for pair, force in forces.items()]
 
+    def robot_faults(self) -> dict[str, bool]:
+        """What is wrong with the robot itself now, by kind."""
+        return self._robot.faults()
+
     def save(self) -> int:
         """Remember this state; give the number back to `restore`, then `forget` it."""
         return int(pybullet.saveState(physicsClientId=self._client))

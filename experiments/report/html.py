@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from experiments.report.summary import COLUMNS, COLUMNS_SAY, VIOLATIONS, Row, Summary, headline, is_oracle, number, summarise
+from experiments.report.summary import COLUMNS, COLUMNS_SAY, Row, Summary, headline, is_oracle, number, summarise, violations_of
 from sim.files import write_text
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
@@ -270,15 +270,16 @@ def _violations(rows: Sequence[Row]) -> str:
     if not rows:
         return ""
     arms = dict.fromkeys(summary.agent for summary in summarise(rows))
-    columns = ("arm", "episodes", *(kind.replace("_", " ") for kind in VIOLATIONS), "any of them", "highest force [N]")
-    cells = [_violation_cells(arm, [row for row in rows if row["agent"] == arm]) for arm in arms]
-    says = "Episodes, of all splits, in which it happened: hard contact with racks or walls, a tipped load, the robot outside."
+    kinds = violations_of(rows)
+    columns = ("arm", "episodes", *(kind.replace("_", " ") for kind in kinds), "any of them", "highest force [N]")
+    cells = [_violation_cells(arm, kinds, [row for row in rows if row["agent"] == arm]) for arm in arms]
+    says = "Episodes, of all splits, in which it happened: hard contact with what stands still, and what else must not be."
     return _section("Violations", says, _table(columns, cells))
 
 
-def _violation_cells(arm: str, rows: list[Row]) -> tuple[str, ...]:
-    counts = [sum(bool(row[kind]) for row in rows) for kind in VIOLATIONS]
-    counts.append(sum(any(row[kind] for kind in VIOLATIONS) for row in rows))
+def _violation_cells(arm: str, kinds: list[str], rows: list[Row]) -> tuple[str, ...]:
+    counts = [sum(bool(row[kind]) for row in rows) for kind in kinds]
+    counts.append(sum(any(row[kind] for kind in kinds) for row in rows))
     shares = [f"{count} ({_percent(count / len(rows))})" for count in counts]
     return (arm, str(len(rows)), *shares, number(max(float(row["peak_force_n"]) for row in rows)))
 

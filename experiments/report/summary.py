@@ -15,7 +15,7 @@ from experiments.statistics import paired_difference, wilson
 
 Row = Mapping[str, Any]  # one evaluated episode
 
-VIOLATIONS = ("robot_hit", "load_hit", "load_tipped", "robot_outside")
+OUTCOMES = ("success", "clean")
 COLUMNS = ("arm", "episodes", "success", "without violation", "steps", "ms per decision", "env steps", "CPU-seconds")
 COLUMNS_SAY = (
     "Success and success without violation with 95 % Wilson intervals; steps: mean of the successes; ms per decision: p50 / p95, "
@@ -69,6 +69,12 @@ class Summary:
 def is_oracle(agent: str) -> bool:
     """The oracle plans on the true simulator: a mark to measure by, not a competitor."""
     return agent.startswith("oracle")
+
+
+def violations_of(rows: Sequence[Row]) -> list[str]:
+    """Kinds of violations that a scene's rows tell of: what else than the outcome is true or false."""
+    kinds = dict.fromkeys(name for row in rows for name, value in row.items() if isinstance(value, bool))
+    return [name for name in kinds if name not in OUTCOMES]
 
 
 def summarise(rows: Iterable[Row]) -> list[Summary]:

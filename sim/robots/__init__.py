@@ -37,5 +37,8 @@ class Robot(Protocol):
     def wanted(self, first: float, second: float) -> tuple[float, ...]:
         """The speeds that the motors are asked for in this tick."""
 
+    def faults(self) -> dict[str, bool]:
+        """What is wrong with the robot itself now, by kind."""
+
     def command(self, velocity: tuple[float, ...]) -> None:
         """Set the motors, until the next command."""

@@ -125,6 +125,9 @@ class DifferentialDrive:
         turning += min(step, max(-step, turn * limits.turn_rad_s - turning))
         return speed * c, speed * s, turning
 
+    def faults(self) -> dict[str, bool]:
+        return {}
+
     def command(self, velocity: tuple[float, ...]) -> None:
         """Set the motors, until the next command."""
         self._motion = None
