@@ -25,7 +25,6 @@ from sim.files import write_atomic
 from sim.layout import Layout
 from sim.policy import EpisodeStart, Policy, PolicyFactory
 from sim.scenes import scenes
-from sim.variation import Variations
 from sim.workers import finished
 from worldmodels.simulator import SimulatorModel
 
@@ -126,7 +125,7 @@ def _policy(factory: PolicyFactory) -> Policy:
 @lru_cache(maxsize=4)
 def _env(scene: str, split: str, variations: tuple[str, ...]) -> GroundEnv:
     split = split if split in scenes[scene].splits else "test"  # a space of the user's own has no split
-    return GroundEnv(scene, split, variations=Variations.parse(variations) if variations else None)
+    return GroundEnv(scene, split, variations=scenes[scene].varied(split, variations))
 
 
 def play(policy: Policy, arm: Arm, trial: Trial) -> tuple[dict[str, Any], Episode]:

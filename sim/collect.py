@@ -150,8 +150,7 @@ def make_shard(config: CollectConfig, file: Path, number: int, extra: dict[str, 
 
 @lru_cache(maxsize=1)
 def _env(config: CollectConfig) -> GroundEnv:
-    varied = Variations.parse(config.variations) if config.variations else None
-    return GroundEnv(config.scene, config.split, variations=varied)
+    return GroundEnv(config.scene, config.split, variations=scenes[config.scene].varied(config.split, config.variations))
 
 
 @lru_cache(maxsize=16)

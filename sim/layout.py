@@ -122,7 +122,7 @@ class Layout:
 
     @classmethod
     def load(cls, path: Path) -> "Layout":
-        """Read and check a file; BadLayout names every fault."""
+        """Read and check a file; BadLayout names every fault but those that a scene's `faults` tells, which knows its bodies."""
         try:
             content = path.read_bytes()
         except OSError as error:

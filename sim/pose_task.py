@@ -53,7 +53,7 @@ class TableField:
 class PoseTask:
     """Push the first load to the goal's pose, and leave it there. Costs are in units of `unit_m`."""
 
-    unit_m: float = 0.2
+    unit_m: float
     goal_radius_m: float = 0.02
     goal_rad: float = np.deg2rad(10)
     still_m_s: float = 0.03

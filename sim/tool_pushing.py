@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.bodies import Bodies, Observation, wrap, yaw_of
+from sim.bodies import Bodies, Observation, rotate, wrap, yaw_of
 from sim.geodesic import clearance_of
 from sim.policy import Policy, PolicyFactory, Scripted
 from sim.pose_task import TableField, table_field
@@ -62,13 +62,13 @@ class View:
         return float(np.hypot(*self.half))
 
     def to_world(self, local: np.ndarray) -> np.ndarray:
-        return turned(local, self.yaw)
+        return rotate(local, self.yaw)
 
     @property
     def corners(self) -> tuple[np.ndarray, np.ndarray]:
         """(4, 2) corners of the part's outline where they are, and where they belong."""
         corners = np.array([(1, 1), (1, -1), (-1, -1), (-1, 1)]) * self.half
-        return turned(corners, self.yaw) + self.part, turned(corners, self.goal[2]) + self.goal[:2]
+        return rotate(corners, self.yaw) + self.part, rotate(corners, self.goal[2]) + self.goal[:2]
 
     @property
     def miss(self) -> float:
@@ -119,7 +119,7 @@ class _Tool(Scripted):
             side = np.sign(_cross(out, target - view.part)) or 1.0
             direction = side * tangent + np.clip(0.01 - room, 0, 0.03) / 0.01 * out / max(float(np.linalg.norm(out)), 1e-6)
             direction /= np.linalg.norm(direction)
-        ways = turned(np.broadcast_to(direction, (13, 2)), TRIED)
+        ways = rotate(np.broadcast_to(direction, (13, 2)), TRIED)
         good = view.free(view.tool + 0.03 * ways)
         if good.any():
             direction = ways[int(np.argmax(good))]
@@ -155,7 +155,7 @@ class Poke(_Tool):
             return self._go(view, stand) + noise
         self._angle += self._curve
         inward = -view.to_world(view.normals[self._at % len(view.points)])
-        return self._speed * turned(inward, self._angle) + noise
+        return self._speed * rotate(inward, self._angle) + noise
 
 
 class PoseExpert(_Tool):
@@ -215,17 +215,11 @@ def contacts(pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return place[free], out[free]
 
 
-def turned(vectors: np.ndarray, angle: float | np.ndarray) -> np.ndarray:
-    """Plane vectors (..., 2) turned by angles (...) [rad]."""
-    c, s = np.cos(angle), np.sin(angle)
-    return np.stack([c * vectors[..., 0] - s * vectors[..., 1], s * vectors[..., 0] + c * vectors[..., 1]], -1)
-
-
 def _next_pose(field: TableField, part: np.ndarray, yaw: float, goal: np.ndarray) -> np.ndarray:
     """The goal, or a pose AHEAD_M on the way to it where boxes are between; it is turned on the last part of the way."""
     if field.detour_at(part) < 0.01:
         return goal
-    places = part + AHEAD_M * turned(np.tile([1.0, 0.0], (32, 1)), np.linspace(-np.pi, np.pi, 32, endpoint=False))
+    places = part + AHEAD_M * rotate(np.tile([1.0, 0.0], (32, 1)), np.linspace(-np.pi, np.pi, 32, endpoint=False))
     place = places[int(np.argmin(field.togo_at(places)))]
     turn = float(wrap(np.asarray(goal[2] - yaw)))
     return np.array([*place, yaw + turn * min(1.0, AHEAD_M / max(float(field.togo_at(part)), AHEAD_M))])

@@ -1,4 +1,4 @@
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -116,3 +116,12 @@ def test_the_physics_tier_leaves_out_what_training_has() -> None:
     training = Variation()
     for name, span in TIERS["shift-physics"].variations.spans:
         assert span.hold_low < getattr(training, name) < span.hold_high
+
+
+@pytest.mark.parametrize("scene", scenes)
+def test_what_is_not_named_stays_as_the_scene_has_it(scene: str) -> None:
+    """A part of 400 g does not become a tote of 6 kg because its friction is fixed."""
+    base = scenes[scene].variations_of("train").base
+    found = scenes[scene].varied("train", ("load_friction=0.3",)).sample(np.random.default_rng(0))
+    assert found == replace(base, load_friction=0.3)
+    assert scenes[scene].varied("train", ()) == scenes[scene].variations_of("train")

@@ -23,7 +23,6 @@ from sim.errors import GroundError, UnknownName
 from sim.layout import Layout
 from sim.policy import PolicyFactory
 from sim.scenes import scenes
-from sim.variation import Variations
 
 YOU = "you"  # the arm that a person drives
 SAME_M = 1e-5  # a replay this close to its recording is not worth a word: recordings are in single precision
@@ -69,8 +68,7 @@ class Page:
     ) -> None:
         """An arm in a space, from the start; beside what is shown, or instead. physics: as `ground collect --vary` takes it, over
         what the split varies."""
-        usual = scenes[scene].variations_of(split if split in scenes[scene].splits else "test")
-        varied = Variations.parse(tuple(physics.split()), usual.base) if physics.strip() else usual
+        varied = scenes[scene].varied(split, tuple(physics.split()))
         setting = Setting(scene, layout, seed, varied.sample(np.random.default_rng(seed)))
         take = Take(arm, setting, self._policy(scene, arm))
         self.scene, self.split = scene, split

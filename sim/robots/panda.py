@@ -5,9 +5,11 @@ near anything. Joint speeds follow from the tool's speed by the damped pseudo-in
 with the arm's posture as the secondary task, so that the tool's pose and twist say nearly all of the state.
 """
 
+import atexit
 import tempfile
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -168,4 +170,5 @@ def _urdf(radius_m: float, stick_m: float) -> str:
         robot.append(ElementTree.fromstring(text))
     with tempfile.NamedTemporaryFile("wb", suffix=".urdf", delete=False) as file:
         tree.write(file)
+    atexit.register(Path(file.name).unlink, missing_ok=True)
     return file.name

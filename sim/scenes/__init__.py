@@ -43,6 +43,11 @@ class Scene:
         if missing:
             raise GroundError(f"scene {self.name} lacks behaviours: {', '.join(sorted(missing))}")
 
+    def varied(self, split: str, texts: tuple[str, ...]) -> Variations:
+        """What episodes draw where somebody says what is to vary, on the scene's own base; else what the split varies."""
+        usual = self.variations_of(split if split in self.splits else "test")
+        return Variations.parse(texts, usual.base) if texts else usual
+
     @property
     def movers(self) -> int:
         """Rows of an observation that can move: the robot and the loads."""

@@ -10,6 +10,8 @@ from sim.tool_pushing import TOOL_PUSHING
 from sim.variation import Variation
 from sim.world import LoadBody
 
+UNIT_M = 0.2  # parts of 10 cm are to the table what totes of half a metre are to the hall
+
 
 def _robot(variation: Variation) -> Panda:
     return Panda(ToolLimits(speed_m_s=variation.speed_limit_m_s), radius_m=table.TOOL_RADIUS_M)
@@ -23,7 +25,7 @@ scenes.add("factory/push-fixture")(
     Scene(
         name="factory/push-fixture",
         gym_id="ground/PushFixture-v0",
-        task=PoseTask(),
+        task=PoseTask(unit_m=UNIT_M),
         robot=_robot,
         load=_part,
         draw=table.draw,
@@ -33,7 +35,7 @@ scenes.add("factory/push-fixture")(
         behaviours={**RANDOM, **TOOL_PUSHING},
         mix={"smooth-random": 0.1, "poke": 0.55, "scripted-noisy": 0.35},
         random_start=table.random_start,
-        unit_m=0.2,
+        unit_m=UNIT_M,
         pieces=table.PIECES,
         max_loads=1,
         max_static=12,
