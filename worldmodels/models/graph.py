@@ -187,10 +187,11 @@ class GraphModel(LearnedModel):
         own = turned(state.velocity, back)
         node = node + self.motion(torch.cat([own, state.spin[..., None]], -1))
         at, count = _pieces(state, scene)
-        pairs, near, contact = self._pairs(at, scene)
+        back, moving = _each(back, count), _each(own, count)
+        pairs, near, contact = self._pairs(at, scene, back)
         pair_first, pair_second = pairs.chunk(2, -1)
         receive_static, receive, send = _each(self.ends(F.relu(node)), count).chunk(3, -1)
-        static, pushed = self._from_static(at, scene, receive_static)
+        static, pushed = self._from_static(at, scene, back, moving, receive_static)
         heard = _messages(pair_first, receive, send, near).sum(2)
         hidden = self.first(_joined(torch.cat([static, heard], -1), count)).add_(node).relu_()
         receive, send = _each(self.second_ends(hidden), count).chunk(2, -1)
@@ -209,17 +210,16 @@ class GraphModel(LearnedModel):
             spin=state.spin + twist,
         )
 
-    def _from_static(self, state: _Motion, scene: _Scene, receive: Tensor) -> tuple[Tensor, Tensor]:
+    def _from_static(self, state: _Motion, scene: _Scene, back: Tensor, own: Tensor, receive: Tensor) -> tuple[Tensor, Tensor]:
         """What static boxes near each piece tell it (B, K, edge), by the closest point on each, and how they push (B, K, 6)."""
         heading, half, core = scene.static_heading[:, None], scene.static_half[:, None], scene.core[:, :, None]
-        rounding, back = scene.rounding[..., None], inverse(state.heading)
+        rounding = scene.rounding[..., None]
         local = turned(state.position[:, :, None] - scene.static_centre[:, None], inverse(heading))
         nearest = torch.clamp(local, -half, half) - local
         nearest = turned(nearest, turned(heading, back[:, :, None]))  # from the piece to the box, own frame
         length, normal = gap(nearest, core, rounding)
         point = core * (5 * normal).clamp(-1, 1) + rounding[..., None] * normal  # the corner that is nearest, or within a face
         contact = _Contact(point if scene.place is None else point + scene.place[:, :, None], normal, length)
-        own = turned(state.velocity, back)
         speed = -own[:, :, None] - state.spin[:, :, None, None] * across(contact.point)
         to_me = outside(nearest, core) / GAP  # where a corner of theirs would touch
         edges = self.static_edge(torch.cat([contact.features(speed), to_me.clamp(-5, 5)], -1))
@@ -227,10 +227,10 @@ class GraphModel(LearnedModel):
         messages = edges.add_(receive[:, :, None]).relu_() * near[..., None]
         return messages.sum(2), contact.pushed(self.static_push(messages))
 
-    def _pairs(self, state: _Motion, scene: _Scene) -> tuple[Tensor, Tensor, _Contact]:
+    def _pairs(self, state: _Motion, scene: _Scene, back: Tensor) -> tuple[Tensor, Tensor, _Contact]:
         """Edges (B, K, K, 2 * edge) from every piece (dim 2) to every other (dim 1), their weights (B, K, K), and contacts."""
         offset, speed = (values[:, None] - values[:, :, None] for values in (state.position, state.velocity))
-        back = inverse(state.heading)[:, :, None]
+        back = back[:, :, None]
         facing = turned(state.heading[:, None], back)
         offset, speed = turned(offset, back), turned(speed, back)
         core, rounding = scene.core, scene.rounding
