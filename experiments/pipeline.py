@@ -7,7 +7,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -133,16 +133,15 @@ class Steps:
             )
 
     def evaluate(self) -> None:
-        for split, count in self._config.episodes.items():
-            trials = trials_of(self._config.name, scenes[self._config.scene], split, count, self._config.seed)
-            for arm in self.arms():
-                with bar(self._console, f"{split}: {arm.name}") as progress:
-                    evaluate(arm, trials[: arm.episodes], self._path / "results" / arm.name, self._workers, progress)
-            if self._config.oracle:
-                with bar(self._console, f"{split}: oracle") as progress:
-                    evaluate(
-                        self.oracle(), trials[: self._config.oracle], self._path / "results" / "oracle", self._workers, progress
-                    )
+        """The oracle last: it takes as long as all others together."""
+        config = self._config
+        last = [replace(self.oracle(), episodes=config.oracle)] if config.oracle else []
+        for arms in (self.arms(), last):
+            for split, count in config.episodes.items():
+                trials = trials_of(config.name, scenes[config.scene], split, count, config.seed)
+                for arm in arms:
+                    with bar(self._console, f"{split}: {arm.name}") as progress:
+                        evaluate(arm, trials[: arm.episodes], self._path / "results" / arm.name, self._workers, progress)
 
     def evaluate_layout(self, layout: Layout, oracle: bool) -> list[dict[str, Any]]:
         """Every arm once in a space of the user's own."""

@@ -19,7 +19,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
 from sim.bodies import Array, Bodies, Kind, clamp, closest_on_box, coordinates, namespace, yaw_of
-from sim.reach import BLOCK, approach_costs
+from sim.reach import BLOCK, LOAD_BLOCK, approach_costs
 
 CELL_M = 0.1
 MOVES = ((1, 0), (2, 1), (1, 1), (1, 2), (0, 1), (-1, 2), (-1, 1), (-2, 1))  # cells; the other eight are their negatives
@@ -28,7 +28,8 @@ DIRECTIONS = OFFSETS / np.linalg.norm(OFFSETS, axis=1, keepdims=True)
 TURN_WEIGHT = 2.0  # walking around the tote, against pushing it, per metre: the robot also turns on the spot twice
 DRIVE_WEIGHT = 1.0  # driving freely, against pushing
 NEAR_M, FAR_M = 0.9, 1.4  # between these distances of robot and load the near cost gives way to the far one
-COARSE_SLACK_M = 0.2  # what the coarse far cost may be wrong by beside the load; more is a way round that the near one misses
+COARSE_SLACK_M = 0.2  # what the coarse far cost may be wrong by beside the load; more is a way or a rack that the near misses
+TOUCHING_M, TOUCHING_SLACK = 0.75, 3.0  # closer than this it may be too high by so much more, per metre
 BLOCKED_PUSH = 5.0  # how much dearer a push is when the robot has no room behind the tote
 BLOCKED_TURN = 3.0
 MARGIN_M = 0.15  # closer to obstacles than this beyond the bodies' own size costs extra
@@ -49,7 +50,7 @@ class GeodesicField:
     togo: Array  # (X, Y, 16) metres to go, by the load's cell and the direction it is pushed in
     clearance: Array  # (X, Y) distance from the cell's centre to the nearest static box [m], negative inside
     best: Array  # (X, Y) least of togo over the directions
-    approach: Array  # (X', Y', X', Y') what getting into position adds to it, by robot's and load's coarse cell [m]
+    approach: Array  # (X', Y', X", Y") what getting into position adds to it, by robot's and load's coarse cell [m]
 
     cell_m = CELL_M
 
@@ -66,7 +67,9 @@ class GeodesicField:
         near = self._pushing(cell, load, robot) + DRIVE_WEIGHT * clamp(apart - self.contact_m, 0)
         far = between(self.best, cell) + self.approaching(load, robot)
         share = clamp((FAR_M - apart) / (FAR_M - NEAR_M), 0, 1)
-        blend = far + share * (namespace(near).minimum(near, far + COARSE_SLACK_M) - far)
+        least = -COARSE_SLACK_M - TOUCHING_SLACK * clamp(TOUCHING_M - apart, 0)
+        xp = namespace(near)
+        blend = far + share * xp.maximum(xp.minimum(near - far, COARSE_SLACK_M), least)
         # beside the goal a coarse cell cannot tell on which side of it the load is
         away = clamp((_distance(load, self.goal) - 0.3) / 0.2, 0, 1)
         return near + away * (blend - near)
@@ -87,9 +90,9 @@ class GeodesicField:
 
     def approaching(self, load_xy: Array, robot_xy: Array) -> Array:
         """Metres that a robot away from the load adds to go: linear between its coarse cells, at the load's own."""
-        mx, my = self.approach.shape[:2]
-        load = self._cell(coordinates(load_xy), BLOCK * CELL_M, (mx + 1, my + 1), 0.5 / BLOCK)
-        robot = self._cell(coordinates(robot_xy), BLOCK * CELL_M, (mx, my), 0.5 / BLOCK - 0.5)
+        nx, ny, mx, my = self.approach.shape
+        load = self._cell(coordinates(load_xy), LOAD_BLOCK * CELL_M, (mx + 1, my + 1), 0.5)
+        robot = self._cell(coordinates(robot_xy), BLOCK * CELL_M, (nx, ny), 0.5 / BLOCK - 0.5)
         return between(self.approach, robot, load.x * my + load.y, mx * my)
 
     def clearance_at(self, xy: Array) -> Array:
@@ -175,19 +178,12 @@ def build_field(boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robo
     clearance = space.clearance.astype(np.float32)
     beyond = [(0, -size % BLOCK) for size in clearance.shape]
     free = np.pad(clearance, beyond, constant_values=-1) > robot_radius_m + ROBOT_SLACK_M
-    middle = np.stack([_blocks(togo[..., k])[..., BLOCK * BLOCK // 2] for k in range(len(OFFSETS))], -1)
-    approach = approach_costs(free, middle, DIRECTIONS, BLOCK * CELL_M, space.contact, DRIVE_WEIGHT)
-    approach = np.ascontiguousarray(approach - middle.min(-1))  # lookups flatten it without a copy
+    sparse = togo[::LOAD_BLOCK, ::LOAD_BLOCK]
+    approach = approach_costs(free, sparse, DIRECTIONS, CELL_M, space.contact, DRIVE_WEIGHT)
+    approach = np.ascontiguousarray(approach - sparse.min(-1))  # lookups flatten it without a copy
     x, y = space.origin.tolist()
     goal_x, goal_y = goal.tolist()
     return GeodesicField((x, y), (goal_x, goal_y), float(space.contact), togo, clearance, togo.min(-1), approach)
-
-
-def _blocks(grid: np.ndarray) -> np.ndarray:
-    """(X, Y) -> (X', Y', BLOCK²): the fine cells of each coarse one, the edge repeated where it does not come out even."""
-    nx, ny = (-(-size // BLOCK) for size in grid.shape)
-    grid = np.pad(grid, [(0, nx * BLOCK - grid.shape[0]), (0, ny * BLOCK - grid.shape[1])], mode="edge")
-    return grid.reshape(nx, BLOCK, ny, BLOCK).swapaxes(1, 2).reshape(nx, ny, -1)
 
 
 def start_fault(boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robot_radius_m: float, load: np.ndarray,

@@ -1,7 +1,8 @@
 """What it costs from afar: the robot's drive around racks and load to a place behind the load, then the push home.
 
-For each coarse cell of the load one Dijkstra search over the robot's cells, backwards from the places behind the load, each of
-which starts with the pushing cost-to-go from there. The load blocks the robot's way, as it does in the hall.
+For each of the load's cells one Dijkstra search over the robot's coarse cells, backwards from the places behind the load, each of
+which starts with the pushing cost-to-go from there. The load blocks the robot's way, as it does in the hall: from one coarse cell
+to the next there is a way where fine cells on both sides of their border are free of racks and load.
 """
 
 import numpy as np
@@ -9,72 +10,98 @@ from scipy.ndimage import distance_transform_edt
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
-BLOCK = 3  # fine cells along a coarse one
-LOAD_RADIUS_M = 0.5  # places of the robot nearer to the load than this are taken
-WINDOW = 2  # coarse cells around the load in which it can be in the way
+BLOCK = 3  # fine cells along one of the robot's
+LOAD_BLOCK = 2  # and along one of the load's: where it stands decides whether the robot passes between it and a rack
+LOAD_RADIUS_M = 0.55  # places of the robot nearer to the load than this are taken: it touches between 0.5 and 0.62
+WINDOW = 2  # coarse cells around the load's own in which it can be in the way
 MOVES = np.array([(1, 0), (0, 1), (1, 1), (-1, 1), (2, 1), (1, 2), (-1, 2), (-2, 1)])
 
 
 def approach_costs(
     fine: np.ndarray, togo: np.ndarray, directions: np.ndarray, cell_m: float, contact_m: float, drive_weight: float
 ) -> np.ndarray:
-    """Cost (X, Y, X, Y) from the robot's and the load's coarse cell, finite everywhere.
+    """Cost (X, Y, X', Y') from the robot's and the load's cell, finite everywhere.
 
-    fine: (BLOCK X, BLOCK Y) where the robot fits; togo: (X, Y, K) by load cell and push direction; directions: (K, 2), unit.
+    fine: (BLOCK X, BLOCK Y) cells of `cell_m` in which the robot fits; togo: (X', Y', K) by load cell, every LOAD_BLOCK-th fine
+    one, and push direction; directions: (K, 2), unit.
     """
-    nx, ny, count = togo.shape
-    free = _any(fine)
-    cells = np.stack(np.meshgrid(np.arange(nx), np.arange(ny), indexing="ij"), -1).reshape(-1, 2)
+    nx, ny = (size // BLOCK for size in fine.shape)
+    count, coarse_m = togo.shape[-1], BLOCK * cell_m
+    free = np.asarray(fine.reshape(nx, BLOCK, ny, BLOCK).any((1, 3)))
     tail, head, length = edges(free)
     order = np.argsort(tail, kind="stable")
+    tail, head = tail[order], head[order]
     n = nx * ny
-    starts = np.concatenate([np.searchsorted(tail[order], np.arange(n + 1)), [len(tail) + count]])
-    heads = np.concatenate([head[order], np.zeros(count, int)])  # the last row leads from home to the places behind the load
-    weights = np.concatenate([length[order] * (drive_weight * cell_m), np.zeros(count)])
-    tails = tail[order]
-    beside = _beside(cell_m / BLOCK)
-    table = np.full((n, n), np.inf, np.float32)
-    spots = cells[:, None] - np.round(contact_m * 1.15 * directions / cell_m).astype(int)  # (n, K, 2)
-    inside = ((spots >= 0) & (spots < (nx, ny))).all(-1)
+    borders = _borders(tail, head, (nx, ny))
+    starts = np.concatenate([np.searchsorted(tail, np.arange(n + 1)), [len(tail) + count]])
+    heads = np.concatenate([head, np.zeros(count, int)])  # the last row leads from home to the places behind the load
+    weights = np.concatenate([length[order] * (drive_weight * coarse_m), np.zeros(count)])
+    loads = LOAD_BLOCK * np.stack(np.meshgrid(*map(np.arange, togo.shape[:2]), indexing="ij"), -1).reshape(-1, 2)  # fine cells
+    table = np.full((n, len(loads)), np.inf, np.float32)
+    spots = loads[:, None] - 1.15 * contact_m / cell_m * directions  # (L, K, 2)
+    spots = np.floor((spots + 0.5) / BLOCK).astype(int)
+    inside = np.asarray(((spots >= 0) & (spots < (nx, ny))).all(-1))
     spots = np.where(inside[..., None], spots, 0)
     off, nearest = distance_transform_edt(~free, return_indices=True)  # a place beside a coarse cell with room will do
     off = off[spots[..., 0], spots[..., 1]]
-    usable = inside & (off < 1.5) & free.any()
+    usable = inside & (off < 1.5) & bool(free.any())
     places = (nearest[0] * ny + nearest[1])[spots[..., 0], spots[..., 1]]
-    pushing = togo.reshape(n, count) + 2 * drive_weight * cell_m * off
+    pushing = togo.reshape(-1, count) + 2 * drive_weight * coarse_m * off
+    radius = LOAD_RADIUS_M / cell_m
+    empty = _passages(fine)
     for load in np.flatnonzero(usable.any(1)):
-        taken = _taken(fine, free, beside, *cells[load])
+        passages, room = _around(fine, empty, loads[load], radius)
         data = weights.copy()
-        data[: len(tails)][taken[tails] | taken[heads[: len(tails)]]] = np.inf
-        ways = usable[load] & ~taken[places[load]]
-        heads[len(tails) :] = places[load]
-        data[len(tails) :] = np.where(ways, pushing[load] + 1e-6, np.inf)
+        data[: len(tail)][~passages[borders].all(0)] = np.inf
+        heads[len(tail) :] = places[load]
+        data[len(tail) :] = np.where(usable[load] & room[places[load]], pushing[load] + 1e-6, np.inf)
         graph = csr_array((data, heads, starts), shape=(n + 1, n + 1))
         table[:, load] = dijkstra(graph, indices=n)[:n]
-    return _finite(table.reshape(nx, ny, nx, ny), cell_m)
+    return _finite(table.reshape(nx, ny, *togo.shape[:2]), coarse_m)
 
 
-def _any(fine: np.ndarray) -> np.ndarray:
-    """(X, Y) coarse cells with room somewhere in them."""
+def _passages(fine: np.ndarray) -> np.ndarray:
+    """(2, X, Y) whether the robot gets from a coarse cell to its right and to its upper neighbour."""
     nx, ny = (size // BLOCK for size in fine.shape)
-    return np.asarray(fine.reshape(nx, BLOCK, ny, BLOCK).any((1, 3)))
+    cells = fine.reshape(nx, BLOCK, ny, BLOCK)
+    open_ = np.zeros((2, nx, ny), bool)
+    open_[0, :-1] = (cells[:-1, -1] & cells[1:, 0]).any(-1)
+    open_[1, :, :-1] = (cells[:, :, :-1, -1] & cells[:, :, 1:, 0]).any(1)
+    return open_
 
 
-def _beside(fine_m: float) -> np.ndarray:
-    """Mask of the fine cells in the window around a load that lie far enough from its centre."""
-    size = BLOCK * (2 * WINDOW + 1)
-    at = (np.arange(size) - size // 2) * fine_m
-    return np.hypot(at[:, None], at) >= LOAD_RADIUS_M
+def _around(fine: np.ndarray, empty: np.ndarray, load: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """Passages (2 X Y + 1), the last one always open, and cells with room (X Y), with a load at a fine cell."""
+    _, nx, ny = empty.shape
+    (x0, y0), (x1, y1) = np.maximum(0, load // BLOCK - WINDOW), np.minimum((nx, ny), load // BLOCK + WINDOW + 1)
+    part = fine[BLOCK * x0 : BLOCK * x1, BLOCK * y0 : BLOCK * y1]
+    dx, dy = (BLOCK * low + np.arange(size) - at for low, size, at in zip((x0, y0), part.shape, load, strict=True))
+    part = part & (dx[:, None] ** 2 + dy**2 >= radius**2)
+    passages = np.ones(empty.size + 1, bool)
+    passages[:-1] = empty.ravel()
+    here = passages[:-1].reshape(empty.shape)
+    inside = _passages(part)
+    here[0, x0 : x1 - 1, y0:y1], here[1, x0:x1, y0 : y1 - 1] = inside[0, :-1], inside[1, :, :-1]
+    room = np.ones((nx, ny), bool)
+    room[x0:x1, y0:y1] = part.reshape(x1 - x0, BLOCK, y1 - y0, BLOCK).any((1, 3))
+    return passages, room.ravel()
 
 
-def _taken(fine: np.ndarray, free: np.ndarray, beside: np.ndarray, x: int, y: int) -> np.ndarray:
-    """(X * Y) mask of the free coarse cells in which a load at cell (x, y) leaves the robot no room."""
-    nx, ny = free.shape
-    x0, x1, y0, y1 = max(0, x - WINDOW), min(nx, x + WINDOW + 1), max(0, y - WINDOW), min(ny, y + WINDOW + 1)
-    here = beside[BLOCK * (x0 - x + WINDOW) : BLOCK * (x1 - x + WINDOW), BLOCK * (y0 - y + WINDOW) : BLOCK * (y1 - y + WINDOW)]
-    taken = np.zeros((nx, ny), bool)
-    taken[x0:x1, y0:y1] = free[x0:x1, y0:y1] & ~_any(fine[BLOCK * x0 : BLOCK * x1, BLOCK * y0 : BLOCK * y1] & here)
-    return taken.ravel()
+def _borders(tail: np.ndarray, head: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """(5, E) numbers of the passages that each of the `edges` needs; a diagonal, those on both ways round the corner."""
+    a, b = np.stack(np.unravel_index(tail, shape)), np.stack(np.unravel_index(head, shape))
+    size, way = shape[0] * shape[1], b - a
+    one, far = np.sign(way), np.abs(way) > 1
+    first = a + one * ~far[::-1] * [[1], [0]] + one * far * [[0], [1]]  # along x, or along y where it goes two cells that way
+    corner, other = a + one, a + one * [[0], [1]]
+    diagonal = (way != 0).all(0) & ~far.any(0)
+
+    def border(p: np.ndarray, q: np.ndarray, needed: np.ndarray | bool = True) -> np.ndarray:
+        lower = np.ravel_multi_index(tuple(np.minimum(p, q)), shape)
+        return np.where(needed & (p != q).any(0), lower + size * (p[1] != q[1]), 2 * size)
+
+    both = border(a, other, diagonal), border(other, b, diagonal)
+    return np.stack([border(a, first), border(first, corner), border(corner, b), *both])
 
 
 def edges(free: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
