@@ -89,11 +89,15 @@ class GeodesicField:
         return one + fk * (other - one)
 
     def approaching(self, load_xy: Array, robot_xy: Array) -> Array:
-        """Metres that a robot away from the load adds to go: linear between its coarse cells, at the load's own."""
+        """Metres that a robot away from the load adds to go: linear between the coarse cells of both."""
         nx, ny, mx, my = self.approach.shape
-        load = self._cell(coordinates(load_xy), LOAD_BLOCK * CELL_M, (mx + 1, my + 1), 0.5)
+        load = self._cell(coordinates(load_xy), LOAD_BLOCK * CELL_M, (mx, my))
         robot = self._cell(coordinates(robot_xy), BLOCK * CELL_M, (nx, ny), 0.5 / BLOCK - 0.5)
-        return between(self.approach, robot, load.x * my + load.y, mx * my)
+        at = load.x * my + load.y
+        low, low_right, high, high_right = (between(self.approach, robot, at + step, mx * my) for step in (0, my, 1, my + 1))
+        low += load.fx * (low_right - low)
+        high += load.fx * (high_right - high)
+        return low + load.fy * (high - low)
 
     def clearance_at(self, xy: Array) -> Array:
         """Distance to the nearest static box [m]."""

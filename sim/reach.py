@@ -6,7 +6,7 @@ to the next there is a way where fine cells on both sides of their border are fr
 """
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, maximum_filter
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
@@ -38,15 +38,13 @@ def approach_costs(
     weights = np.concatenate([length[order] * (drive_weight * coarse_m), np.zeros(count)])
     loads = LOAD_BLOCK * np.stack(np.meshgrid(*map(np.arange, togo.shape[:2]), indexing="ij"), -1).reshape(-1, 2)  # fine cells
     table = np.full((n, len(loads)), np.inf, np.float32)
-    spots = loads[:, None] - 1.15 * contact_m / cell_m * directions  # (L, K, 2)
-    spots = np.floor((spots + 0.5) / BLOCK).astype(int)
-    inside = np.asarray(((spots >= 0) & (spots < (nx, ny))).all(-1))
-    spots = np.where(inside[..., None], spots, 0)
-    off, nearest = distance_transform_edt(~free, return_indices=True)  # a place beside a coarse cell with room will do
-    off = off[spots[..., 0], spots[..., 1]]
-    usable = inside & (off < 1.5) & bool(free.any())
-    places = (nearest[0] * ny + nearest[1])[spots[..., 0], spots[..., 1]]
-    pushing = togo.reshape(-1, count) + 2 * drive_weight * coarse_m * off
+    spots = np.round(loads[:, None] - 1.15 * contact_m / cell_m * directions).astype(int)  # (L, K, 2)
+    inside = np.asarray(((spots >= 0) & (spots < fine.shape)).all(-1))
+    x, y = np.moveaxis(np.where(inside[..., None], spots, 0), -1, 0)
+    off, nearest = distance_transform_edt(~fine, return_indices=True)  # a place beside a cell with room will do
+    usable = inside & (off[x, y] < 1.5) & bool(free.any())
+    places = nearest[0, x, y] // BLOCK * ny + nearest[1, x, y] // BLOCK
+    pushing = togo.reshape(-1, count) + 2 * drive_weight * cell_m * off[x, y]
     radius = LOAD_RADIUS_M / cell_m
     empty = _passages(fine)
     for load in np.flatnonzero(usable.any(1)):
@@ -127,14 +125,17 @@ def edges(free: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _finite(table: np.ndarray, cell_m: float) -> np.ndarray:
-    """Fill what no route reaches: per load cell, from the nearest robot cell with one, dearer with distance; then load cells."""
+    """Fill what no route reaches, ring by ring: a robot's cell dearer than the dearest beside it, so that lookups between cells do
+    not leak through a gap that is closed; then load cells."""
     known = np.isfinite(table)
     highest = float(table[known].max(initial=1.0))
-    for x, y in np.argwhere(known.any((0, 1)) & ~known.all((0, 1))):
-        out, nearest = distance_transform_edt(~known[:, :, x, y], return_indices=True)
-        table[:, :, x, y] = table[nearest[0], nearest[1], x, y] + (2 * cell_m * out).astype(np.float32)
     blank = ~known.any((0, 1))
     if blank.all():
         return np.full_like(table, highest)
+    lowest = np.where(known, table, -np.inf)[:, :, ~blank]
+    while (empty := np.isneginf(lowest)).any():
+        ring = maximum_filter(lowest, 3, axes=(0, 1), mode="nearest")
+        lowest[empty] = ring[empty] + 2 * cell_m
+    table[:, :, ~blank] = lowest
     _, nearest = distance_transform_edt(blank, return_indices=True)
     return np.minimum(table[:, :, nearest[0], nearest[1]], highest + 5)
