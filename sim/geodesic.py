@@ -182,9 +182,9 @@ def build_field(boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robo
     clearance = space.clearance.astype(np.float32)
     beyond = [(0, -size % BLOCK) for size in clearance.shape]
     free = np.pad(clearance, beyond, constant_values=-1) > robot_radius_m + ROBOT_SLACK_M
-    sparse = togo[::LOAD_BLOCK, ::LOAD_BLOCK]
-    approach = approach_costs(free, sparse, DIRECTIONS, CELL_M, space.contact, DRIVE_WEIGHT)
-    approach = np.ascontiguousarray(approach - sparse.min(-1))  # lookups flatten it without a copy
+    load_free, sparse = (table[::LOAD_BLOCK, ::LOAD_BLOCK] for table in (space.load_free, togo))
+    approach = approach_costs(free, load_free, sparse, DIRECTIONS, CELL_M, space.contact, DRIVE_WEIGHT)
+    approach = np.ascontiguousarray(approach)  # lookups flatten it without a copy
     x, y = space.origin.tolist()
     goal_x, goal_y = goal.tolist()
     return GeodesicField((x, y), (goal_x, goal_y), float(space.contact), togo, clearance, togo.min(-1), approach)

@@ -18,12 +18,19 @@ MOVES = np.array([(1, 0), (0, 1), (1, 1), (-1, 1), (2, 1), (1, 2), (-1, 2), (-2,
 
 
 def approach_costs(
-    fine: np.ndarray, togo: np.ndarray, directions: np.ndarray, cell_m: float, contact_m: float, drive_weight: float
+    fine: np.ndarray,
+    load_free: np.ndarray,
+    togo: np.ndarray,
+    directions: np.ndarray,
+    cell_m: float,
+    contact_m: float,
+    drive_weight: float,
 ) -> np.ndarray:
-    """Cost (X, Y, X', Y') from the robot's and the load's cell, finite everywhere.
+    """What getting into position adds to the load's least cost: (X, Y, X', Y') from the robot's and the load's cell, finite
+    everywhere.
 
-    fine: (BLOCK X, BLOCK Y) cells of `cell_m` in which the robot fits; togo: (X', Y', K) by load cell, every LOAD_BLOCK-th fine
-    one, and push direction; directions: (K, 2), unit.
+    fine: (BLOCK X, BLOCK Y) cells of `cell_m` in which the robot fits; load_free: (X', Y') cells in which the load fits, every
+    LOAD_BLOCK-th fine one; togo: (X', Y', K) from there by push direction; directions: (K, 2), unit.
     """
     nx, ny = (size // BLOCK for size in fine.shape)
     count, coarse_m = togo.shape[-1], BLOCK * cell_m
@@ -47,7 +54,7 @@ def approach_costs(
     pushing = togo.reshape(-1, count) + 2 * drive_weight * cell_m * off[x, y]
     radius = LOAD_RADIUS_M / cell_m
     empty = _passages(fine)
-    for load in np.flatnonzero(usable.any(1)):
+    for load in np.flatnonzero(usable.any(1) & load_free.ravel()):
         passages, room = _around(fine, empty, loads[load], radius)
         data = weights.copy()
         data[: len(tail)][~passages[borders].all(0)] = np.inf
@@ -55,7 +62,7 @@ def approach_costs(
         data[len(tail) :] = np.where(usable[load] & room[places[load]], pushing[load] + 1e-6, np.inf)
         graph = csr_array((data, heads, starts), shape=(n + 1, n + 1))
         table[:, load] = dijkstra(graph, indices=n)[:n]
-    return _finite(table.reshape(nx, ny, *togo.shape[:2]), coarse_m)
+    return _finite(table.reshape(nx, ny, *togo.shape[:2]) - togo.min(-1), coarse_m)
 
 
 def _passages(fine: np.ndarray) -> np.ndarray:
@@ -125,8 +132,8 @@ def edges(free: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _finite(table: np.ndarray, cell_m: float) -> np.ndarray:
-    """Fill what no route reaches, ring by ring: a robot's cell dearer than the dearest beside it, so that lookups between cells do
-    not leak through a gap that is closed; then load cells."""
+    """Fill what no route reaches. Robot's cells ring by ring, dearer than the dearest beside them, so that lookups between cells
+    do not leak through a gap that is closed; then load cells, from the nearest."""
     known = np.isfinite(table)
     highest = float(table[known].max(initial=1.0))
     blank = ~known.any((0, 1))

@@ -33,12 +33,12 @@ PHYSICS = (("load_friction", Span(0.2, 0.9, 0.35, 0.65)), ("load_mass_kg", Span(
 TIERS = {
     "train": Tier(1),
     "val": Tier(2),
-    "test": Tier(13),
-    "shift-large-hall": Tier(14, size_m=(9.0, 8.0), racks=(7, 10), goal_m=(2.0, 5.0)),
-    "shift-narrow-aisles": Tier(15, aisle_m=(0.85, 1.1), racks=(4, 6)),
-    "shift-more-racks": Tier(16, racks=(7, 9), aisle_m=(0.95, 9.0)),
-    "shift-two-totes": Tier(17, loads=2),
-    "shift-physics": Tier(18, variations=Variations(spans=PHYSICS)),
+    "test": Tier(23),
+    "shift-large-hall": Tier(24, size_m=(9.0, 8.0), racks=(7, 10), goal_m=(2.0, 5.0)),
+    "shift-narrow-aisles": Tier(25, aisle_m=(0.85, 1.1), racks=(4, 6)),
+    "shift-more-racks": Tier(26, racks=(7, 9), aisle_m=(0.95, 9.0)),
+    "shift-two-totes": Tier(27, loads=2),
+    "shift-physics": Tier(28, variations=Variations(spans=PHYSICS)),
 }
 SPLITS = ("train", "val", "test")
 
