@@ -53,7 +53,7 @@ class PushTask:
     clearance_m: float = 0.05  # the robot should keep this far from static boxes
     clearance_weight: float = 10.0
     touch_m: float = 0.02  # nearer than this it is about to hit them: as bad as being `touch_weight` metres farther from done
-    touch_weight: float = 2.0
+    touch_weight: float = 4.0
     tip_weight: float = 5.0
     hints = 10
 
