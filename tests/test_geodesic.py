@@ -128,6 +128,36 @@ def test_a_rack_between_makes_the_way_longer() -> None:
     assert wall.approaching(load, far) > wall.approaching(load, np.array([1.0, 4.5]))
 
 
+def corridor(width: float) -> GeodesicField:
+    """A corridor along the lower wall, open at both ends; the goal is to its right."""
+    return field(replace(EMPTY, goal=Pose(4.6, width / 2), boxes=(Box(3, width + 0.15, 3.4, 0.3),)))
+
+
+def test_a_load_that_fills_a_corridor_has_to_be_driven_around() -> None:
+    for width, least, most in ((1.0, 6, 12), (2.3, 0.5, 3)):
+        load, robot = np.array([3.0, min(width / 2, 0.7)]), np.array([4.0, min(width / 2, 0.7)])
+        assert least < corridor(width).approaching(load, robot) < most
+
+
+@given(st.floats(2.2, 3.8))
+def test_no_way_leaks_through_a_closed_gap(x: float) -> None:
+    here, load = corridor(1.0), np.array([x, 0.5])
+    through = np.stack([np.linspace(x + 0.6, x - 0.6, 25), np.full(25, 0.36)], -1)  # between load and wall, where nothing fits
+    costs = here.approaching(np.broadcast_to(load, through.shape), through)
+    assert costs.max() >= costs[0] - 0.1, "the way through must not lead downhill from the wrong side"
+    assert costs[0] > costs[-1] + 2
+
+
+@given(inside, inside, inside, inside, angles)
+def test_lookups_have_no_steps(x: float, y: float, robot_x: float, robot_y: float, angle: float) -> None:
+    assume(math.hypot(x - robot_x, y - robot_y) > 0.4)  # the direction of pushing is undefined where both are one
+    load, robot, step = np.array([x, y]), np.array([robot_x, robot_y]), 1e-5 * np.array([np.cos(angle), np.sin(angle)])
+    for lookup in LOOKUPS:
+        look = getattr(field(RACKS), lookup)
+        assert abs(look(load + step, robot) - look(load, robot)) < 0.01
+        assert abs(look(load, robot + step) - look(load, robot)) < 0.01
+
+
 @given(st.floats(-50, 50), st.floats(-50, 50), st.floats(-50, 50), st.floats(-50, 50))
 def test_finite_everywhere(x: float, y: float, robot_x: float, robot_y: float) -> None:
     for layout in (EMPTY, RACKS):
