@@ -173,6 +173,11 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
             observation["twist"][:count] += self.np_random.normal(0, noise, (count, 6))
         return observation
 
+    def robot_links(self) -> np.ndarray:
+        """Poses (V, 7) of what the robot's `visuals` are drawn in, now."""
+        assert self._world is not None, "call reset first"
+        return self._world.robot_links()
+
     def hits(self) -> list[Hit]:
         """What touches what now."""
         assert self._world is not None, "call reset first"

@@ -199,6 +199,10 @@ class World:
         movers = 1 + len(self._loads)
         return [Hit(*pair, pair[1] >= movers, force, *places[pair]) for pair, force in forces.items()]
 
+    def robot_links(self) -> np.ndarray:
+        """Poses (V, 7) of what the robot's `visuals` are drawn in."""
+        return self._robot.links()
+
     def robot_faults(self) -> dict[str, bool]:
         """What is wrong with the robot itself now, by kind."""
         return self._robot.faults()

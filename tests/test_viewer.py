@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trimesh
 from conftest import Ground
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,6 +36,7 @@ from sim.layout import Layout
 from sim.layouts.hall import draw
 from sim.scenes import scenes
 from sim.task import PushTask
+from sim.variation import Variation
 
 SCENE = "logistics/tote-push"
 
@@ -49,6 +51,31 @@ def until(happened: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 WHEELS_M = 0.03  # of an AMR of the usual height reach this far below its chassis
+
+
+@pytest.mark.parametrize("scene", list(scenes))
+def test_links_are_drawn_where_physics_has_them(scene: str) -> None:
+    take = Take("smooth-random", Setting(scene, scenes[scene].draw("test", 0)), scenes[scene].behaviours["smooth-random"]())
+    for _ in range(15):
+        take.advance()
+    take.close()
+    links, tools = np.stack([frame.links for frame in take.frames]), np.stack([frame.pose[0, :3] for frame in take.frames])
+    assert links.shape == (16, len(take.visuals), 7)
+    np.testing.assert_allclose(np.linalg.norm(links[..., 3:], axis=-1), 1)
+    if len(take.visuals):
+        assert np.ptp(tools[:, :2], 0).max() > 0.02, "it has to move"
+        np.testing.assert_allclose(links[:, 0], links[:1, 0].repeat(16, 0))  # the base stays
+        held = tools - links[:, -1, :3]  # the last link holds the tool
+        np.testing.assert_allclose(held, held[:1].repeat(16, 0), atol=0.01)
+
+
+@pytest.mark.parametrize("scene", list(scenes))
+def test_a_link_has_few_faces_and_keeps_its_size(scene: str) -> None:
+    for visual in scenes[scene].robot(Variation()).visuals:
+        whole, mesh = trimesh.load_mesh(visual.mesh), looks.link(visual.mesh)
+        np.testing.assert_allclose(mesh.bounds, whole.bounds, atol=0.005)
+        assert len(mesh.faces) < 1.1 * looks.LINK_FACES
+        assert mesh.visual.vertex_colors.shape == (len(mesh.vertices), 4)
 
 
 @given(half=SIZES, seed=st.integers(0, 99))

@@ -4,6 +4,10 @@ Meshes are in the frame of the body, z up, no larger than its box (the robot's w
 has a colour, so that one body is one node of the page.
 """
 
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
 import numpy as np
 import trimesh
 from trimesh.creation import box as _box
@@ -21,9 +25,11 @@ CARTONS: tuple[Colour, ...] = ((193, 154, 107), (181, 140, 92), (205, 170, 125),
 TOTE, OTHER_TOTE, TOTE_RIM = (217, 119, 6), (110, 133, 158), 0.85
 WALL, WALL_FOOT = (226, 229, 233), (120, 128, 138)
 FLOOR, JOINT, LANE, BAY = (212, 216, 219), (198, 202, 206), (234, 179, 8), (22, 163, 74)
-STEEL, HAND, PART, PART_FACE, CLAMP = (172, 178, 186), (238, 240, 242), (196, 107, 12), (236, 150, 50), (71, 85, 105)
+STEEL, PART, PART_FACE, CLAMP = (172, 178, 186), (196, 107, 12), (236, 150, 50), (71, 85, 105)
+WHITE = (238, 240, 242)  # of a robot: pure white would not show its shape
 TABLE, TABLE_LINE = (203, 213, 205), (186, 198, 189)
 PIXELS_PER_M = 60
+LINK_FACES = 2500  # of a robot's link, at most: meshes of robots are made for closer looks than this
 
 
 def robot(half_extents: np.ndarray) -> trimesh.Trimesh:
@@ -64,15 +70,29 @@ def tote(half_extents: np.ndarray, first: bool = True) -> trimesh.Trimesh:
     return _joined(parts)
 
 
+@lru_cache(maxsize=64)
+def link(file: Path) -> trimesh.Trimesh:
+    """A link of a robot from its mesh file, with fewer faces, each part in its material's colour."""
+    parts = list(trimesh.load_scene(file).geometry.values())
+    share = min(1.0, LINK_FACES / sum(len(part.faces) for part in parts))
+    fewer = []
+    for part in parts:
+        part.merge_vertices(merge_tex=True, merge_norm=True)  # else its seams tear open
+        material = getattr(part.visual, "material", None)
+        colour = (*(WHITE if material is None else material.main_color[:3]),)
+        simple = part.simplify_quadric_decimation(face_count=max(4, int(share * len(part.faces)))) if share < 1 else part
+        fewer.append(_painted(simple, np.minimum(colour, WHITE).tolist()))
+    return _joined(fewer)
+
+
 def pusher(half_extents: np.ndarray) -> trimesh.Trimesh:
-    """The stick of an arm's tool, and the hand that holds it."""
+    """The stick of an arm's tool."""
     radius, height = float(half_extents[0]), 2 * float(half_extents[2])
     return _joined(
         [
             _at(_cylinder(radius, height), STEEL),
             _at(_cylinder(0.9 * radius, 0.1 * height), RUBBER, z=-0.45 * height),
-            _at(_box((3 * radius, 10 * radius, 0.4 * height)), HAND, z=0.75 * height),
-            _at(_cylinder(3 * radius, 0.3 * height), HAND, z=1.1 * height),
+            _at(_cylinder(1.6 * radius, 0.25 * height), RUBBER, z=0.62 * height),
         ]
     )
 
@@ -188,6 +208,10 @@ def _at(mesh: trimesh.Trimesh, colour: Colour | tuple[int, ...], x: float = 0, y
     """A part in its place, painted. Vertices are not shared between faces, so that edges stay sharp."""
     mesh.apply_translation((x, y, z))
     mesh.unmerge_vertices()
+    return _painted(mesh, colour)
+
+
+def _painted(mesh: trimesh.Trimesh, colour: Sequence[int]) -> trimesh.Trimesh:
     mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=np.array([*colour, 255], np.uint8))
     return mesh
 

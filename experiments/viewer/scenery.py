@@ -22,7 +22,7 @@ class Scenery:
         for number, take in enumerate(self.takes):
             layout = take.setting.layout
             stage = Stage(server.scene, f"/take{number}", (x, 0.0))
-            stage.build(layout, take.half_extents, take.frames[0].pose)
+            stage.build(layout, take.half_extents, take.frames[0].pose, take.visuals)
             if len(self.takes) > 1:
                 stage.name(take.name, layout)
             self._stages.append(stage)
@@ -34,7 +34,7 @@ class Scenery:
         """Frame `index`, or a take's last one where it is shorter."""
         for take, stage, overlays in zip(self.takes, self._stages, self._overlays, strict=True):
             at = min(index, len(take.frames) - 1)
-            stage.move(take.frames[at].pose)
+            stage.move(take.frames[at].pose, take.frames[at].links)
             overlays.update(at)
 
     def remove(self) -> None:

@@ -1,6 +1,6 @@
 """A space and its bodies on a viser page: drawn once, then only moved."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -12,9 +12,11 @@ from experiments.viewer import looks
 from sim.bodies import Kind, quaternion_of
 from sim.layout import Layout
 from sim.layouts.table import PARTS
+from sim.robots import Visual
 from sim.task import LOAD
 
 SIGN_M = 1.2  # above the floor
+ABOVE_HALL, BESIDE_TABLE = (0.0, -0.75, 1.25), (0.25, -1.15, 0.65)  # the camera; an arm would hide its tool from above
 
 
 class Stage:
@@ -24,9 +26,10 @@ class Stage:
         self._scene, self.root = scene, root
         self._frame = scene.add_frame(root, show_axes=False, position=(*offset, 0.0))
         self._nodes: list[tuple[np.ndarray, viser.BatchedGlbHandle]] = []  # with the numbers of the bodies in each
+        self._links: list[viser.GlbHandle] = []
 
-    def build(self, layout: Layout, half_extents: np.ndarray, poses: np.ndarray) -> None:
-        """Draw a space, and the robot and loads (M, 3) at poses (M, 7)."""
+    def build(self, layout: Layout, half_extents: np.ndarray, poses: np.ndarray, visuals: Sequence[Visual] = ()) -> None:
+        """Draw a space, the robot and loads (M, 3) at poses (M, 7), and the robot's links."""
         self.clear()
         self._ground(layout)
         for number, (x, y, yaw, *half, kind) in enumerate(layout.static_boxes):
@@ -39,6 +42,9 @@ class Stage:
                 cast_shadow=False,
             )
         self._draw(layout, half_extents)
+        for visual in visuals:
+            path = f"{self.root}/movers/links/{visual.link}"
+            self._links.append(self._scene.add_mesh_trimesh(path, looks.link(visual.mesh), cast_shadow=False))
         self.move(poses)
 
     def _draw(self, layout: Layout, half_extents: np.ndarray) -> None:
@@ -60,12 +66,14 @@ class Stage:
             )
             self._nodes.append((np.array(members), node))
 
-    def move(self, poses: np.ndarray) -> None:
-        """Robot and loads to poses (M, 7)."""
+    def move(self, poses: np.ndarray, links: np.ndarray | None = None) -> None:
+        """Robot and loads to poses (M, 7), the robot's links to theirs (V, 7)."""
         poses = np.asarray(poses, np.float32)
         for members, node in self._nodes:
             node.batched_positions = poses[members, :3]
             node.batched_wxyzs = wxyz(poses[members, 3:])
+        for handle, link in zip(self._links, () if links is None else links, strict=False):
+            handle.position, handle.wxyz = link[:3], wxyz(link[3:])
 
     def name(self, text: str, layout: Layout) -> None:
         """A sign behind the hall."""
@@ -80,7 +88,7 @@ class Stage:
     def clear(self) -> None:
         for name in ("space", "movers"):
             self._scene.remove_by_name(f"{self.root}/{name}")
-        self._nodes = []
+        self._nodes, self._links = [], []
 
     def _ground(self, layout: Layout) -> None:
         hall = layout.hall
@@ -120,7 +128,7 @@ def light_and_camera(server: viser.ViserServer, layout: Layout, width: float | N
     server.scene.set_up_direction("+z")
     server.scene.configure_default_lights(cast_shadow=False)
     server.initial_camera.look_at = centre
-    server.initial_camera.position = centre + size * np.array([0.0, -0.75, 1.25])
+    server.initial_camera.position = centre + size * np.array(ABOVE_HALL if layout.floor is None else BESIDE_TABLE)
     server.initial_camera.fov = np.deg2rad(50)
 
 

@@ -13,6 +13,7 @@ from sim.dataset import Episode
 from sim.env import GroundEnv
 from sim.layout import Layout
 from sim.policy import EpisodeStart, Policy
+from sim.robots import Visual
 from sim.scenes import scenes
 from sim.task import LOAD
 from sim.variation import Variation
@@ -53,6 +54,7 @@ class Frame:
     violations: tuple[str, ...]
     success: bool
     hits: tuple[Hit, ...] = ()
+    links: np.ndarray | None = None  # (V, 7) poses of what the robot's visuals are drawn in
     error_m: float = np.nan  # how far the load lies from where the plan before had it
     action: np.ndarray | None = None  # (2,) taken here; None at the end
     thought: Thought | None = None
@@ -178,6 +180,11 @@ class Take:
         return np.asarray(self._env.bodies.half_extents[: len(self.frames[0].pose)])
 
     @property
+    def visuals(self) -> tuple[Visual, ...]:
+        """Meshes of the robot's links."""
+        return scenes[self.setting.scene].robot(self.setting.variation).visuals
+
+    @property
     def bodies(self) -> Bodies:
         """Of the last frame: the space's own boxes are there in every frame."""
         return self._env.bodies
@@ -201,6 +208,7 @@ class Take:
             violations=tuple(kind for kind, happened in info["violations"].items() if happened),
             success=info["success"],
             hits=tuple(self._env.hits()),
+            links=self._env.robot_links(),
         )
 
     def _think(self, observation: Observation) -> tuple[Thought | None, np.ndarray | None]:

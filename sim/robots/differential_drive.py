@@ -7,7 +7,7 @@ import numpy as np
 
 from sim.bodies import Shape
 from sim.bullet import pybullet
-from sim.robots import MOTOR_HZ, Motion
+from sim.robots import MOTOR_HZ, Motion, Visual
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class DifferentialDrive:
     def __post_init__(self) -> None:
         self.half_extents = (self.radius_m, self.radius_m, self.height_m / 2)
         self.centre_z_m = self.height_m / 2 + 0.03
+        self.visuals: tuple[Visual, ...] = ()  # the viewer's own AMR
         self.action_limits = np.array([(self.limits.speed_m_s, 0.0), (0.0, 0.0), (0.0, self.limits.turn_rad_s)])
 
     def spawn(self, client: int) -> None:
@@ -124,6 +125,9 @@ class DifferentialDrive:
         step = limits.turn_acceleration_rad_s2 * tick
         turning += min(step, max(-step, turn * limits.turn_rad_s - turning))
         return speed * c, speed * s, turning
+
+    def links(self) -> np.ndarray:
+        return np.zeros((0, 7))
 
     def faults(self) -> dict[str, bool]:
         return {}

@@ -1,8 +1,9 @@
 """A Franka Panda with a pusher: a stick that it holds upright over a table and moves in the table's plane.
 
-The arm is the URDF of the `pybullet_data` package without its shapes, which would only cost time: nothing but the stick comes
-near anything. Joint speeds follow from the tool's speed by the damped pseudo-inverse of the Jacobian (Nakamura & Hanafusa 1986),
-with the arm's posture as the secondary task, so that the tool's pose and twist say nearly all of the state.
+The arm is the URDF of the `pybullet_data` package. Physics has it without its shapes, which would only cost time: nothing but
+the stick comes near anything; a viewer draws its meshes. Joint speeds follow from the tool's speed by the damped pseudo-inverse
+of the Jacobian (Nakamura & Hanafusa 1986), with the arm's posture as the secondary task, so that the tool's pose and twist say
+nearly all of the state.
 """
 
 import atexit
@@ -16,8 +17,9 @@ import numpy as np
 
 from sim.bodies import Shape
 from sim.bullet import DATA, pybullet
-from sim.robots import MOTOR_HZ, Motion
+from sim.robots import MOTOR_HZ, Motion, Visual
 
+ARM = DATA / "franka_panda" / "panda.urdf"
 JOINTS = 7
 REST = np.array([0.0, 0.55, 0.0, -2.0, 0.0, 2.55, 0.785])  # [rad] with the tool half a metre in front
 LIMITS_RAD = np.array([[-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973],
@@ -60,6 +62,7 @@ class Panda:
     def __post_init__(self) -> None:
         self.half_extents = (self.radius_m, self.radius_m, self.stick_m / 2)
         self.centre_z_m = self.stick_m / 2 + 0.004
+        self.visuals = _visuals()
         self.action_limits = np.array([(self.limits.speed_m_s, 0.0), (0.0, self.limits.speed_m_s), (0.0, 0.0)])
 
     def spawn(self, client: int) -> None:
@@ -68,6 +71,8 @@ class Panda:
         self.body = pybullet.loadURDF(_urdf(self.radius_m, self.stick_m), useFixedBase=True, physicsClientId=client)
         links = range(pybullet.getNumJoints(self.body, physicsClientId=client))
         self._tool = links[-1]
+        names = {pybullet.getJointInfo(self.body, link, client)[12].decode(): link for link in links}
+        self._drawn = [names[visual.link] for visual in self.visuals[1:]]  # the first one is the base, which stays
         for link in links:
             pybullet.changeDynamics(
                 self.body,
@@ -125,6 +130,10 @@ class Panda:
             physicsClientId=self._client,
         )
 
+    def links(self) -> np.ndarray:
+        states = pybullet.getLinkStates(self.body, self._drawn, 0, 1, self._client)
+        return np.array([(0, 0, 0, 0, 0, 0, 1), *((*state[4], *state[5]) for state in states)])
+
     def faults(self) -> dict[str, bool]:
         """What is wrong with the arm now."""
         low, high = LIMITS_RAD
@@ -155,20 +164,34 @@ class Panda:
         return np.asarray(speeds / max(1.0, float(np.abs(speeds / SPEEDS_RAD_S).max())))
 
 
-@lru_cache(maxsize=4)
-def _urdf(radius_m: float, stick_m: float) -> str:
-    """A file with the arm up to its hand, no shapes, and the stick."""
-    tree = ElementTree.parse(DATA / "franka_panda" / "panda.urdf")
-    robot = tree.getroot()
+def _arm() -> ElementTree.Element:
+    """The arm's URDF up to its hand, which holds the stick instead of fingers."""
+    robot = ElementTree.parse(ARM).getroot()
     for part in list(robot):
         if "finger" in part.get("name", "") or "grasptarget" in part.get("name", ""):
             robot.remove(part)
+    return robot
+
+
+@lru_cache(maxsize=1)
+def _visuals() -> tuple[Visual, ...]:
+    """The base first. Every mesh of this arm lies in its link's frame, unmoved and unscaled."""
+    links = _arm().findall("link")
+    meshes = {link.get("name", ""): mesh.get("filename", "") for link in links for mesh in link.findall("visual/geometry/mesh")}
+    return tuple(Visual(name, ARM.parent / file.removeprefix("package://")) for name, file in meshes.items())
+
+
+@lru_cache(maxsize=4)
+def _urdf(radius_m: float, stick_m: float) -> str:
+    """A file with the arm, no shapes, and the stick."""
+    robot = _arm()
+    for part in robot:
         for shape in [*part.findall("visual"), *part.findall("collision")]:
             part.remove(shape)
     middle = STICK_TO_HAND_M + stick_m / 2
     for text in (STICK.format(radius=radius_m, length=stick_m), HOLD.format(middle=middle)):
         robot.append(ElementTree.fromstring(text))
     with tempfile.NamedTemporaryFile("wb", suffix=".urdf", delete=False) as file:
-        tree.write(file)
+        ElementTree.ElementTree(robot).write(file)
     atexit.register(Path(file.name).unlink, missing_ok=True)
     return file.name
