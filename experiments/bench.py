@@ -24,8 +24,8 @@ from experiments.viewer.measure import BODIES, SIZES, cost_of_pushing, first_fra
 from sim.bodies import Observation
 from sim.collect import CollectConfig, collect, make_shard
 from sim.env import GroundEnv
+from sim.fields import forget_fields
 from sim.files import write_json
-from sim.geodesic import forget_fields
 from sim.layouts import hall
 from sim.physics_check import Replay, deviation, push, slide, slide_in_theory
 from sim.policy import EpisodeStart

@@ -7,8 +7,6 @@ dear, so a tote flush against a wall is far from everything behind it, as it rea
 The same idea serves lattice planners for non-prehensile pushing (e.g. Lynch & Mason 1996, "Stable pushing").
 """
 
-import hashlib
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -18,7 +16,8 @@ from scipy.ndimage import distance_transform_edt, label
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
-from sim.bodies import Array, Bodies, Kind, clamp, closest_on_box, coordinates, namespace, yaw_of
+from sim.bodies import Array, Bodies, Kind, clamp, closest_on_box, coordinates, namespace
+from sim.fields import Remembered, boxes_of
 from sim.reach import BLOCK, LOAD_BLOCK, approach_costs
 
 CELL_M = 0.1
@@ -146,33 +145,10 @@ def _distance(a: Coordinates, b: Coordinates) -> Array:
     return namespace(dx).hypot(dx, dy)
 
 
-_CACHE: OrderedDict[bytes, GeodesicField] = OrderedDict()
-_CACHE_SIZE = 64
-
-
 def field_of(bodies: Bodies, goal: np.ndarray) -> GeodesicField:
     """The field of an observation's static bodies, first load and goal; computed once, then remembered."""
-    static = bodies.static
-    extents = np.asarray(bodies.half_extents, np.float64)
-    key = hashlib.blake2b(bodies.pose[static].tobytes())
-    for part in (extents[static], extents[:2], np.asarray(goal[:2])):
-        key.update(part.tobytes())
-    name = key.digest()
-    if name in _CACHE:
-        _CACHE.move_to_end(name)
-        return _CACHE[name]
-    boxes = np.column_stack(
-        [bodies.pose[static, :2], yaw_of(bodies.pose[static, 3:]), extents[static, :2], bodies.kind[static]]
-    ).astype(np.float64)
-    _CACHE[name] = build_field(boxes, np.asarray(goal[:2], np.float64), extents[1], float(extents[0, 0]))
-    if len(_CACHE) > _CACHE_SIZE:
-        _CACHE.popitem(last=False)
-    return _CACHE[name]
-
-
-def forget_fields() -> None:
-    """Compute fields anew, as a fresh process would."""
-    _CACHE.clear()
+    robot, load = np.asarray(bodies.half_extents[:2], np.float64)
+    return _FIELDS(boxes_of(bodies), np.asarray(goal[:2], np.float64), load, robot[0])
 
 
 def build_field(boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robot_radius_m: float) -> GeodesicField:
@@ -188,6 +164,9 @@ def build_field(boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robo
     x, y = space.origin.tolist()
     goal_x, goal_y = goal.tolist()
     return GeodesicField((x, y), (goal_x, goal_y), float(space.contact), togo, clearance, togo.min(-1), approach)
+
+
+_FIELDS = Remembered(build_field)
 
 
 def start_fault(boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robot_radius_m: float, load: np.ndarray,

@@ -1,7 +1,5 @@
 """The task of bringing a part to a pose: cost, success and violations, on lengths of a table."""
 
-import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +9,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
 from sim.bodies import Array, Bodies, clamp, coordinates, namespace, rotate, tilt_of, wrap, yaw_of
+from sim.fields import Remembered, boxes_of
 from sim.geodesic import Cell, between, clearance_of
 from sim.reach import edges
 from sim.task import LOAD, ROBOT
@@ -21,8 +20,6 @@ FAR_M = 0.25  # from boxes; nothing asks about more
 BEYOND_M = 0.4  # of the grid around boxes and goal
 THIN_M, WIDE_M = 0.022, 0.08  # a part's centre never comes nearer to boxes than the first; nearer than the second costs extra
 TIGHT = 3.0  # how much dearer a way beside a box is, per metre
-_CACHE: OrderedDict[bytes, "TableField"] = OrderedDict()
-_CACHE_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -127,15 +124,7 @@ class PoseTask:
 
 def table_field(bodies: Bodies, goal: np.ndarray) -> TableField:
     """The field of an observation's static bodies and goal; computed once, then remembered."""
-    static = bodies.static
-    boxes = np.column_stack([bodies.pose[static, :2], yaw_of(bodies.pose[static, 3:]), bodies.half_extents[static, :2]])
-    name = hashlib.blake2b(boxes.tobytes() + np.asarray(goal[:2]).tobytes()).digest()
-    if name not in _CACHE:
-        _CACHE[name] = _build(boxes.astype(np.float64), np.asarray(goal[:2], np.float64))
-        if len(_CACHE) > _CACHE_SIZE:
-            _CACHE.popitem(last=False)
-    _CACHE.move_to_end(name)
-    return _CACHE[name]
+    return _FIELDS(boxes_of(bodies)[:, :5], np.asarray(goal[:2], np.float64))
 
 
 def _build(boxes: np.ndarray, goal: np.ndarray) -> TableField:
@@ -149,6 +138,9 @@ def _build(boxes: np.ndarray, goal: np.ndarray) -> TableField:
     detour = np.maximum(0, togo - straight)
     tables = (table.astype(np.float32) for table in (clearance, togo, detour))
     return TableField((float(low[0]), float(low[1])), *tables)
+
+
+_FIELDS = Remembered(_build)
 
 
 def _ways(clearance: np.ndarray, home: tuple[np.intp, ...]) -> np.ndarray:

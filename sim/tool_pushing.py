@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sim.bodies import Bodies, Observation, rotate, wrap, yaw_of
+from sim.fields import boxes_of
 from sim.geodesic import clearance_of
 from sim.policy import Policy, PolicyFactory, Scripted
 from sim.pose_task import TableField, table_field
@@ -39,10 +40,9 @@ class View:
     @classmethod
     def of(cls, observation: Observation) -> "View":
         bodies = Bodies.of(observation)
-        static, goal = bodies.static, observation["goal"].astype(float)
+        goal = observation["goal"].astype(float)
         part, yaw = bodies.pose[LOAD, :2].astype(float), float(yaw_of(bodies.pose[LOAD, 3:]))
         points, normals = contacts(observation["pieces"][LOAD])
-        boxes = np.column_stack([bodies.pose[static, :2], yaw_of(bodies.pose[static, 3:]), bodies.half_extents[static, :2]])
         return cls(
             bodies.pose[ROBOT, :2].astype(float),
             float(bodies.half_extents[ROBOT, 0]),
@@ -52,7 +52,7 @@ class View:
             bodies.half_extents[LOAD, :2].astype(float),
             points,
             normals,
-            boxes.astype(float),
+            boxes_of(bodies)[:, :5],
             float(observation["action_limits"][0, 0]),
         )
 

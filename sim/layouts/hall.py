@@ -5,9 +5,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from sim.errors import BadLayout, GroundError, UnknownName
+from sim.errors import BadLayout, UnknownName
 from sim.geodesic import clearance_of, start_fault
 from sim.layout import Box, Hall, Layout, Pose, geometric_faults
+from sim.layouts import first_good
 from sim.variation import Span, Variations
 
 LOAD_HALF_M = np.array([0.25, 0.2, 0.15])
@@ -53,14 +54,7 @@ def tier_of(split: str) -> Tier:
 def draw(split: str, index: int) -> Layout:
     """Layout number `index` of a split; the same on every machine. Starts that are solved or unsolvable are drawn again."""
     tier = tier_of(split)
-    if index < 0:
-        raise GroundError(f"layout number {index} must not be negative")
-    rng = np.random.default_rng([tier.seed, index])
-    for _ in range(2000):
-        layout = _attempt(tier, rng, f"{split}/{index}")
-        if layout is not None and fault_of(layout) is None:
-            return layout
-    raise RuntimeError(f"no layout found for {split}/{index}")  # the tiers above accept one attempt in a few
+    return first_good(split, index, tier.seed, lambda rng, name: _attempt(tier, rng, name))
 
 
 def fault_of(layout: Layout) -> str | None:
@@ -87,7 +81,8 @@ def faults_of(layout: Layout) -> list[str]:
 def _attempt(tier: Tier, rng: np.random.Generator, name: str) -> Layout | None:
     hall = Hall(0.0, 0.0, *tier.size_m)
     boxes = _racks(tier, rng, hall)
-    return None if boxes is None else _task_in(hall, boxes, tier, rng, name)
+    layout = None if boxes is None else _task_in(hall, boxes, tier, rng, name)
+    return layout if layout is not None and fault_of(layout) is None else None
 
 
 def task_in(

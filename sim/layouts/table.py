@@ -9,9 +9,10 @@ from functools import lru_cache
 import numpy as np
 from scipy.ndimage import label
 
-from sim.errors import GroundError, UnknownName
+from sim.errors import UnknownName
 from sim.geodesic import clearance_of
 from sim.layout import Box, Hall, Layout, Pose, geometric_faults
+from sim.layouts import first_good
 from sim.variation import Span, Variation, Variations
 
 TABLE = Hall(0.3, -0.34, 0.4, 0.68)  # what the arm reaches with its tool upright; its base is the origin
@@ -94,14 +95,7 @@ def half_extents(part: str) -> tuple[float, float, float]:
 def draw(split: str, index: int) -> Layout:
     """Layout number `index` of a split; the same on every machine. Starts that are solved or unsolvable are drawn again."""
     tier = tier_of(split)
-    if index < 0:
-        raise GroundError(f"layout number {index} must not be negative")
-    rng = np.random.default_rng([tier.seed, index])
-    for _ in range(5000):
-        layout = _attempt(tier, rng, f"{split}/{index}")
-        if layout is not None and not faults_of(layout):
-            return layout
-    raise RuntimeError(f"no layout found for {split}/{index}")  # the tiers above accept one attempt in a few
+    return first_good(split, index, tier.seed, lambda rng, name: _attempt(tier, rng, name))
 
 
 def faults_of(layout: Layout) -> list[str]:
@@ -187,7 +181,7 @@ def _attempt(tier: Tier, rng: np.random.Generator, name: str) -> Layout | None:
     own = np.array([(x, y, 0.0, w, d, 0.0, 0.0) for x, y, w, d in PARTS[part]])
     c, s = np.cos(start.yaw), np.sin(start.yaw)
     local = np.array([tool.x - start.x, tool.y - start.y]) @ np.array([(c, -s), (s, c)])
-    return layout if clearance_of(local, own) > TOOL_RADIUS_M + 0.01 else None
+    return layout if clearance_of(local, own) > TOOL_RADIUS_M + 0.01 and not faults_of(layout) else None
 
 
 def _pose(rng: np.random.Generator, margin_m: float) -> Pose:
