@@ -258,6 +258,41 @@ def compare(
     CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
 
 
+def verify(run: File, sample: int = 12, workers: int = 2) -> None:
+    """Play a sample of a run's episodes again from their seeds; tells each row that does not come out the same.
+
+    The oracle is left out: it takes minutes for each episode.
+    """
+    from experiments.config import config_of
+    from experiments.pipeline import Steps
+    from experiments.progress import bar
+    from experiments.report.build import rows_of
+    from experiments.report.summary import is_oracle
+    from experiments.verify import sample_of
+    from experiments.verify import verify as play_again
+
+    if sample < 1:
+        raise GroundError(f"--sample {sample}: at least one episode is needed")
+    found, missing = Steps(config_of(run), run, workers, CONSOLE).arms_there()
+    arms = {arm.name: arm for arm in found if not is_oracle(arm.name)}
+    for name, why in missing.items():
+        CONSOLE.print(f"[yellow]{name} cannot be played again: {escape(why)}[/]", soft_wrap=True)
+    rows = sample_of(rows_of(run), arms, sample)
+    if not rows:
+        raise GroundError(f"{run}: no evaluated episodes of arms that are there: evaluate first")
+    with bar(CONSOLE, "verify") as progress:
+        verdicts = play_again(rows, arms, run / "results", workers, progress)
+    other = [verdict for verdict in verdicts if verdict.faults]
+    for verdict in other:
+        CONSOLE.print(
+            f"[red]{verdict.agent} in {verdict.split}/{verdict.index}[/]: {escape('; '.join(verdict.faults))}", soft_wrap=True
+        )
+    counts = ", ".join(f"{name} {sum(row['agent'] == name for row in rows)}" for name in arms)
+    CONSOLE.print(f"{len(rows) - len(other)} of {len(rows)} episodes came out the same ({counts})", soft_wrap=True)
+    if other:
+        raise GroundError(f"{len(other)} of {len(rows)} episodes do not come out the same")
+
+
 def report(run: File) -> None:
     """Write the HTML report of a run from its rows."""
     from experiments.report.build import build_report
@@ -491,6 +526,7 @@ COMMANDS = {
     "fidelity": Command(fidelity),
     "evaluate": Command(evaluate),
     "compare": Command(compare),
+    "verify": Command(verify),
     "report": Command(report),
     "view": Command(view),
     "record": Command(record),

@@ -106,9 +106,14 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return [row for row in rows if row is not None]
 
 
+def play_again(arm: Arm, trial: Trial) -> tuple[dict[str, Any], Episode]:
+    """One episode by an arm's policy, which is kept for the next one."""
+    return play(_policy(arm.factory), arm, trial)
+
+
 def play_and_write(arm: Arm, trial: Trial, path: Path) -> int:
     """Play one trial; the episode is written first, its row last: with it the trial is done."""
-    row, episode = play(_policy(arm.factory), arm, trial)
+    row, episode = play_again(arm, trial)
     file = _file(path, trial)
     write_shard(file, [episode], first_episode=trial.index, movers=episode.pose.shape[1])
     table = pa.Table.from_pylist([row]).replace_schema_metadata({"rows_version": str(ROWS_VERSION)})

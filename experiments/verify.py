@@ -1,0 +1,90 @@
+"""Episodes played again from their seeds, and which of their rows do not come out the same."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.evaluation import Arm, Trial, episode_of, play_again
+from sim.dataset import Episode
+from sim.env import GroundEnv
+from sim.scenes import scenes
+from sim.workers import finished
+
+# of the machine, or of the training
+TIMED = ("decision_ms_p50", "decision_ms_p95", "decide_s", "env_steps", "train_cpu_s")
+CLOSE = 1e-6  # relative, of numbers
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of playing one row's episode again."""
+
+    agent: str
+    split: str
+    index: int
+    faults: tuple[str, ...]  # none: it came out the same
+
+
+def sample_of(rows: list[dict[str, Any]], arms: Mapping[str, Arm], count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """At most `count` rows of these arms, of each as many as of the others where there are enough."""
+    rng = np.random.default_rng(seed)
+    waiting = {name: [row for row in rows if row["agent"] == name] for name in arms}
+    waiting = {name: [own[i] for i in rng.permutation(len(own))] for name, own in waiting.items() if own}
+    chosen: list[dict[str, Any]] = []
+    while len(chosen) < count and any(waiting.values()):
+        chosen += [own.pop() for own in waiting.values() if own]
+    return chosen[:count]
+
+
+def verify(
+    rows: list[dict[str, Any]],
+    arms: Mapping[str, Arm],
+    path: Path,
+    workers: int = 2,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Verdict]:
+    """Play each row's episode again, by its arm; `path` holds the results of the run, by arm."""
+    jobs = [(number, arms[row["agent"]], row, path / row["agent"]) for number, row in enumerate(rows)]
+    found: dict[int, Verdict] = {}
+    progress(0, len(rows))
+    for number, verdict in finished(_again, jobs, workers):
+        found[number] = verdict
+        progress(len(found), len(rows))
+    return [found[number] for number in range(len(rows))]
+
+
+def _again(number: int, arm: Arm, row: dict[str, Any], path: Path) -> tuple[int, Verdict]:
+    episode = episode_of(path, row)
+    split, index, scene = row["split"], row["index"], scenes[row["scene"]]
+    faults = []
+    if split in scene.splits and scene.draw(split, index).id != row["layout_id"]:
+        faults.append("the split has another space there now")
+    if (apart := _replayed(row["scene"], episode)) > 0:
+        faults.append(f"the same actions end {1e3 * apart:.3g} mm elsewhere")
+    trial = Trial(row["run"], row["scene"], split, index, row["seed"], episode.layout)
+    now, _ = play_again(arm, trial)
+    faults += [
+        f"{name} was {row[name]}, is {value}" for name, value in now.items() if name not in TIMED and _differs(row[name], value)
+    ]
+    return number, Verdict(row["agent"], split, index, tuple(faults))
+
+
+def _replayed(scene: str, episode: Episode) -> float:
+    """How far from the recorded places the recorded actions lead [m], at most."""
+    env = GroundEnv(scene, "test")
+    env.reset(seed=episode.seed, options={"layout": episode.layout, "variation": episode.variation})
+    movers, farthest = episode.pose.shape[1], 0.0
+    for action, pose in zip(episode.action[:-1], episode.pose[1:], strict=True):
+        env.step(action)
+        farthest = max(farthest, float(np.abs(env.bodies.pose[:movers, :3] - pose[:, :3]).max()))
+    env.close()
+    return farthest
+
+
+def _differs(before: Any, now: Any) -> bool:
+    if isinstance(before, float) and isinstance(now, float):
+        return not np.isclose(before, now, rtol=CLOSE, atol=1e-9, equal_nan=True)
+    return bool(before != now)
