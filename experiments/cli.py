@@ -1,5 +1,6 @@
 """`ground`: what people type. Mistakes are told in one line and exit with 2, Ctrl-C with 130; a traceback means a bug."""
 
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -42,12 +43,15 @@ def _run(experiment: str, out: Path, workers: int) -> None:
     from experiments.config import load
     from experiments.pipeline import run as run_pipeline
     from experiments.report.build import rows_of
+    from experiments.report.comparison import comparison_table
     from experiments.report.summary import summary_table
 
     config = load(experiment)
     path = out / config.name
     page = run_pipeline(config, path, workers, CONSOLE)
-    CONSOLE.print(summary_table(rows_of(path)))
+    rows = rows_of(path)
+    CONSOLE.print(summary_table(rows))
+    CONSOLE.print(comparison_table(rows))
     CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
 
 
@@ -240,21 +244,32 @@ def evaluate(
 def compare(
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Path = Path("comparison"), format: str = "table"
 ) -> None:
-    """Compare the arms of one or several runs: a table here, and a report.
+    """Compare the arms of one or several runs: tables here, and a report.
+
+    Examples: ground compare runs/demo runs/other | ground compare runs/demo --format csv > rates.csv
 
     Args:
-        format: table, or md for Markdown.
+        format: table, md for Markdown, csv or json.
     """
     from experiments.report.build import compare as compare_runs
     from experiments.report.build import rows_of
-    from experiments.report.summary import summary_markdown, summary_table
+    from experiments.report.comparison import comparison_table
+    from experiments.report.summary import summary_csv, summary_markdown, summary_records, summary_table
 
+    texts: dict[str, Callable[[Any], str]] = {
+        "md": summary_markdown,
+        "csv": summary_csv,
+        "json": lambda rows: json.dumps(summary_records(rows), indent=1),
+    }
+    if format not in ("table", *texts):
+        raise UnknownName("format", format, ("table", *texts))
     page = compare_runs(list(runs), out)
     rows = [row for path in runs for row in rows_of(path)]
-    if format == "md":
-        print(summary_markdown(rows))
+    if format in texts:
+        print(texts[format](rows))
         return
     CONSOLE.print(summary_table(rows))
+    CONSOLE.print(comparison_table(rows))
     CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
 
 

@@ -1,3 +1,6 @@
+import csv
+import io
+import json
 import re
 import threading
 from pathlib import Path
@@ -8,8 +11,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from experiments.report.comparison import ALL, compared, comparison_table, comparisons, headline
 from experiments.report.html import write_report
-from experiments.report.summary import headline, summarise, summary_markdown, summary_table
+from experiments.report.summary import summarise, summary_csv, summary_markdown, summary_records, summary_table
 from experiments.report.topdown import picture, save_layout, strip
 from experiments.viewer.export import save
 from experiments.viewer.take import Take
@@ -100,13 +104,55 @@ def test_headline_names_the_two_best_arms_and_their_paired_difference(rows: list
     assert "no other arm" in headline([row("random", "test", 0, True)])
 
 
+def test_three_of_three_is_not_more_than_ninety_five_of_a_hundred() -> None:
+    rows = [row("few", "test", i, True) for i in range(3)] + [row("many", "test", i, i < 95) for i in range(100)]
+    assert [summary.agent for summary in summarise(rows)] == ["many", "few"]
+    lines = {comparison.split: comparison for comparison in comparisons(rows)}
+    assert set(lines) == {ALL, "test"}
+    assert (lines[ALL].arm, lines[ALL].other, lines[ALL].episodes) == ("many", "few", 3)
+    assert lines[ALL].verdict.startswith("no difference shown (smallest: 100 points)")
+
+
+def test_arms_are_compared_on_the_episodes_that_both_met(rows: list[dict[str, Any]]) -> None:
+    found = comparisons(rows)
+    assert [(line.split, line.episodes) for line in found[:: len(ARMS) - 1]] == [
+        (ALL, 20),
+        ("test", 10),
+        ("shift-more-racks", 10),
+    ]
+    assert {line.arm for line in found} == {"graph+mppi"}
+    oracle = compared(rows, ALL, "graph+mppi", "oracle")
+    assert oracle is not None
+    assert oracle.success[0] == pytest.approx(-20)
+    assert oracle.success[1] < 0 < -oracle.success[0]
+    worst = compared(rows, ALL, "random", "oracle")
+    assert worst is not None
+    assert worst.verdict == "oracle solves more"
+    assert compared(rows, ALL, "graph+mppi", "nobody") is None
+    twice = compared([*rows, *rows], ALL, "graph+mppi", "oracle")  # two runs on the same episodes
+    assert twice is not None
+    assert twice.episodes == 40
+
+
+def test_figures_for_programs(rows: list[dict[str, Any]]) -> None:
+    records = list(csv.DictReader(io.StringIO(summary_csv(rows))))
+    assert len(records) == 2 * len(ARMS)
+    assert (records[0]["agent"], float(records[0]["success"])) == ("graph+mppi", 0.8)
+    assert HOSTILE in {record["agent"] for record in records}
+    plain = json.loads(json.dumps(summary_records(rows), allow_nan=False))
+    assert [record["agent"] for record in plain] == [record["agent"] for record in records]
+    assert next(record for record in plain if record["agent"] == "random")["steps"] is None
+    assert summary_csv([]).strip() == ""
+
+
 def test_plain_tables_hold_every_arm(rows: list[dict[str, Any]]) -> None:
     lines = summary_markdown(rows).splitlines()
     assert len(lines) == 2 + 2 * len(ARMS)
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {10}
     console = Console(width=200)
     with console.capture() as captured:
-        console.print(summary_table(rows))
+        console.print(summary_table(rows), comparison_table(rows))
+    assert captured.get().count("graph+mppi − ") == len(ARMS) - 1
     assert all(arm in captured.get() for arm in ARMS)
 
 

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from experiments.statistics import paired_difference, wilson
+from experiments.statistics import paired_rates, sign_test, smallest_difference, wilson
 
 
 @pytest.mark.parametrize(
@@ -35,22 +37,60 @@ def test_wilson_covers_the_true_rate() -> None:
     assert 0.93 < np.mean(covered) < 0.97
 
 
-def test_paired_difference_of_a_constant_lead_is_certain() -> None:
-    b = np.random.default_rng(0).normal(size=30)
-    assert paired_difference(b + 0.25, b, np.random.default_rng(1)) == pytest.approx((0.25, 0.25, 0.25))
+def drawn(rng: np.random.Generator, n: int, table: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Outcomes of two arms on n episodes: both solve, only the first, only the second, none, with these probabilities."""
+    kind = rng.choice(4, n, p=table)
+    return kind < 2, (kind == 0) | (kind == 2)
 
 
-def test_paired_difference_matches_the_normal_interval() -> None:
+outcomes = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60).map(lambda pairs: np.array(pairs).T)
+
+
+@given(outcomes)
+def test_paired_rates_hold_the_difference_and_mirror(pair: np.ndarray) -> None:
+    a, b = pair
+    difference, low, high = paired_rates(a, b)
+    assert difference == pytest.approx(a.mean() - b.mean())
+    assert -1 <= low <= difference <= high <= 1
+    assert paired_rates(b, a) == pytest.approx((-difference, -high, -low))
+
+
+@pytest.mark.parametrize("table", [(0.6, 0.2, 0.05, 0.15), (0.9, 0.08, 0.0, 0.02), (0.3, 0.2, 0.2, 0.3), (0.0, 0.9, 0.0, 0.1)])
+def test_paired_rates_cover_the_true_difference(table: tuple[float, ...]) -> None:
+    rng, truth = np.random.default_rng(0), table[1] - table[2]
+    covered = [low <= truth <= high for _, low, high in (paired_rates(*drawn(rng, 50, table)) for _ in range(1500))]
+    assert 0.93 < np.mean(covered) <= 1
+
+
+def test_few_episodes_leave_much_to_chance() -> None:
+    won, lost = np.ones(3, bool), np.zeros(3, bool)
+    assert sign_test(won, lost) == pytest.approx(0.25)
+    assert paired_rates(won, lost)[1] < 0.3
+    assert smallest_difference(won, lost) == 1
+    assert sign_test(won, won) == 1
+
+
+def test_sign_test_is_wrong_as_seldom_as_it_says() -> None:
     rng = np.random.default_rng(0)
-    a, b = rng.normal(1.0, 1.0, 400), rng.normal(0.0, 1.0, 400)
-    mean, low, high = paired_difference(a, b, np.random.default_rng(1))
-    half = 1.96 * np.std(a - b) / 20
-    assert mean == pytest.approx(np.mean(a - b))
-    assert (low, high) == pytest.approx((mean - half, mean + half), abs=0.02)
-    assert paired_difference(a, b, np.random.default_rng(1)) == (mean, low, high)
+    wrong = [sign_test(*drawn(rng, 60, (0.5, 0.15, 0.15, 0.2))) < 0.05 for _ in range(1500)]
+    assert np.mean(wrong) < 0.05
+
+
+def test_the_smallest_difference_would_have_been_shown_four_times_of_five() -> None:
+    rng, n, differing = np.random.default_rng(0), 200, 0.3
+    smallest = np.mean([smallest_difference(*drawn(rng, n, (0.5, 0.15, 0.15, 0.2))) for _ in range(50)])
+    lead = smallest / 2
+    table = (0.5, differing / 2 + lead, differing / 2 - lead, 0.2)
+    shown = [sign_test(*drawn(rng, n, table)) < 0.05 for _ in range(600)]
+    assert 0.75 < np.mean(shown) < 0.97
+
+
+@given(outcomes, st.integers(2, 5))
+def test_more_episodes_show_smaller_differences(pair: np.ndarray, times: int) -> None:
+    assert smallest_difference(*np.tile(pair, times)) <= smallest_difference(*pair)
 
 
 @pytest.mark.parametrize(("a", "b"), [((3,), (4,)), ((0,), (0,)), ((2, 2), (2, 2))])
-def test_paired_difference_refuses_what_is_not_paired(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+def test_paired_rates_refuse_what_is_not_paired(a: tuple[int, ...], b: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="equal length"):
-        paired_difference(np.zeros(a), np.zeros(b), np.random.default_rng(0))
+        paired_rates(np.zeros(a), np.zeros(b))

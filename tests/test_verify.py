@@ -41,8 +41,8 @@ def copy(played: tuple[str, Path], tmp_path: Path) -> Callable[[], tuple[str, Pa
     return lambda: (played[0], Path(shutil.copytree(played[1], tmp_path / "run")))
 
 
-def verdicts(scene: str, path: Path) -> dict[tuple[str, str], tuple[str, ...]]:
-    rows = read_rows(path / "results")
+def verdicts(scene: str, path: Path, agents: tuple[str, ...] = ARMS) -> dict[tuple[str, str], tuple[str, ...]]:
+    rows = [row for row in read_rows(path / "results") if row["agent"] in agents]
     return {(v.agent, v.split): v.faults for v in verify(rows, arms_of(scene), path / "results", workers=1)}
 
 
@@ -60,7 +60,7 @@ def test_what_was_played_comes_out_the_same(played: tuple[str, Path]) -> None:
 def test_a_row_that_was_changed_is_found(copy: Callable[[], tuple[str, Path]]) -> None:
     scene, path = copy()
     rewrite(path / "results" / "scripted" / "test-00000.row", {"total_cost": -1.0, "steps": 3})
-    found = verdicts(scene, path)
+    found = verdicts(scene, path, ("scripted",))
     assert sorted(fault.split()[0] for fault in found.pop(("scripted", "test"))) == ["steps", "total_cost"]
     assert set(found.values()) == {()}
 
@@ -71,7 +71,7 @@ def test_an_episode_that_was_changed_is_found(copy: Callable[[], tuple[str, Path
     episode = episode_of(path / "results" / "random", row)
     other = replace(episode, action=np.roll(episode.action, 5, 0))
     write_shard(path / "results" / "random" / "test-00000.parquet", [other], 0, movers=episode.pose.shape[1])
-    (fault,) = verdicts(scene, path)[("random", "test")]
+    (fault,) = verdicts(scene, path, ("random",))[("random", "test")]
     assert fault.startswith("the same actions end ")
 
 
@@ -96,5 +96,9 @@ def test_the_command_says_what_it_found(copy: Callable[[], tuple[str, Path]], gr
     assert code == 2
     assert "random in test/0: total_cost was 1.0, is" in out
     assert err.count("\n") == 1
+    code, out, _ = ground("compare", path, "--format", "csv", "--out", path / "report").finish()
+    assert (code, out.splitlines()[0].split(",")[:3]) == (0, ["split", "agent", "episodes"])
+    code, _, err = ground("compare", path, "--format", "cvs").finish()
+    assert (code, "did you mean 'csv'" in err, err.count("\n")) == (2, True, 1)
     code, _, err = ground("verify", path.parent / "nothing").finish()
     assert (code, err.count("\n")) == (2, 1)

@@ -9,7 +9,8 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from experiments.report.summary import COLUMNS, COLUMNS_SAY, Row, Summary, headline, is_oracle, number, summarise, violations_of
+from experiments.report.comparison import COMPARED, COMPARED_SAY, comparisons, headline
+from experiments.report.summary import COLUMNS, COLUMNS_SAY, Row, Summary, is_oracle, number, summarise, violations_of
 from sim.files import write_text
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
@@ -113,6 +114,7 @@ def write_report(
     sections = [
         _heading(title, command, headline(rows)),
         _results(summarise(rows)),
+        _compared(rows),
         _fidelity(fidelity),
         _predicted(rows),
         _violations(rows),
@@ -150,6 +152,11 @@ def _results(summaries: list[Summary]) -> str:
     plot = _legend(list(arms)) + _plot(_success_figure(summaries), "plot-success")
     plotted = _section("Success by arm", "Share of episodes solved, with 95 % intervals of each arm's own episodes.", plot)
     return _section("Results", COLUMNS_SAY + oracle, "".join(tables)) + "\n" + plotted
+
+
+def _compared(rows: Sequence[Row]) -> str:
+    lines = [comparison.cells for comparison in comparisons(rows)]
+    return _section("Differences", COMPARED_SAY, _table(COMPARED, lines)) if lines else ""
 
 
 def _legend(arms: list[str]) -> str:

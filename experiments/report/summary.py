@@ -1,5 +1,7 @@
 """One aggregation of result rows, and its two plain forms: a table for the terminal and one for Markdown."""
 
+import csv
+import io
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +13,7 @@ import rich.box
 from rich.table import Table
 from rich.text import Text
 
-from experiments.statistics import paired_difference, wilson
+from experiments.statistics import wilson
 
 Row = Mapping[str, Any]  # one evaluated episode
 
@@ -109,49 +111,8 @@ def _summary(split: str, agent: str, rows: Sequence[Row]) -> Summary:
 
 
 def _rank(summary: Summary) -> tuple[float, float, str]:
-    return -summary.success.value, -summary.clean.value, summary.agent
-
-
-def headline(rows: Sequence[Row]) -> str:
-    """One sentence: the best arm on the first split, its success, the next best and the paired difference between them."""
-    summaries = summarise(rows)
-    arms = [summary for summary in summaries if summary.split == summaries[0].split and not is_oracle(summary.agent)]
-    if not arms:
-        return "No arm besides the oracle was evaluated." if summaries else "No episode was evaluated."
-    best = arms[0]
-    text = f"On split {best.split}, {best.agent} does best: {_in_words(best)}"
-    if len(arms) == 1:
-        return text + "; there is no other arm to compare it with."
-    text += f"; next is {arms[1].agent} with {_in_words(arms[1])}"
-    difference = _lead(rows, best, arms[1])
-    return text + (f", {difference}." if difference else ".")
-
-
-def _in_words(summary: Summary) -> str:
-    low, high = (round(100 * end) for end in summary.success.interval)
-    rate = summary.success
-    return f"{rate.count} of {rate.of} episodes solved ({100 * rate.value:.0f} %, 95 % interval {low}–{high} %)"
-
-
-def _lead(rows: Sequence[Row], best: Summary, other: Summary) -> str:
-    """The difference over the episodes that both arms met (same space, same seed), or nothing where they share none."""
-    first, second = (_successes(rows, summary) for summary in (best, other))
-    shared = sorted(first.keys() & second.keys())
-    if not shared:
-        return ""
-    a, b = (np.array([successes[key] for key in shared]) for successes in (first, second))
-    mean, low, high = (100 * value for value in paired_difference(a, b, np.random.default_rng(0)))
-    interval = f"95 % interval {round(low)} to {round(high)}, {len(shared)} shared episodes"
-    return f"a paired difference of {round(mean)} points ({interval})".replace("-", "−")
-
-
-def _successes(rows: Sequence[Row], summary: Summary) -> dict[tuple[str, int], float]:
-    """Mean success per (layout id, seed)."""
-    found: dict[tuple[str, int], list[bool]] = defaultdict(list)
-    for row in rows:
-        if (row["split"], row["agent"]) == (summary.split, summary.agent):
-            found[str(row["layout_id"]), int(row["seed"])].append(bool(row["success"]))
-    return {key: float(np.mean(values)) for key, values in found.items()}
+    """By what can be relied on: three successes of three are less than 95 of 100."""
+    return -summary.success.interval[0], -summary.clean.interval[0], summary.agent
 
 
 def summary_table(rows: Iterable[Row]) -> Table:
@@ -173,6 +134,28 @@ def summary_markdown(rows: Iterable[Row]) -> str:
     lines = [("split", *COLUMNS), ("---", "---", *["---:"] * (len(COLUMNS) - 1))]
     lines += [(_plain(summary.split), *map(_plain, summary.cells)) for summary in summarise(rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def summary_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Every arm on every split as plain values, None where there is none."""
+    records = []
+    for summary in summarise(rows):
+        record = {name: value for name, value in vars(summary).items() if not isinstance(value, Rate)}
+        for outcome in OUTCOMES:
+            rate: Rate = getattr(summary, outcome)
+            low, high = rate.interval
+            record |= {outcome: rate.value, f"{outcome}_low": low, f"{outcome}_high": high}
+        records.append({name: None if value != value else value for name, value in record.items()})  # JSON has no nan
+    return records
+
+
+def summary_csv(rows: Iterable[Row]) -> str:
+    """The records as comma-separated values with a heading."""
+    records, text = summary_records(rows), io.StringIO()
+    writer = csv.DictWriter(text, list(records[0]) if records else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
 
 
 def _plain(text: str) -> str:
