@@ -234,7 +234,10 @@ def _viewer(scene: Scene) -> Lines:
     return [
         (f"pushing {BODIES} bodies of {SIZES} sizes that all move", bodies / scene.control_dt_s, "%", how),
         ("pushing a page with all overlays and plots", whole / scene.control_dt_s, "%", "the same"),
-        ("from the command to the first scene", first_frame_s(), "s", "ground view, until a client has what it draws"),
+        *(
+            (f"from the command to the first scene, {name}", first_frame_s(name), "s", "ground view, until a client draws")
+            for name in scenes
+        ),
     ]
 
 

@@ -75,10 +75,10 @@ def _cpu_s(draw: Callable[[int], None], pause_s: float) -> float:
     return (time.process_time() - before) / FRAMES
 
 
-def first_frame_s() -> float:
+def first_frame_s(scene: str) -> float:
     """Wall-clock seconds from the command `ground view` until a client that was waiting has a scene."""
     begun = time.monotonic()
-    command = [sys.executable, "-m", "experiments.cli", "view", "--port", "8400", "--stay"]
+    command = [sys.executable, "-m", "experiments.cli", "view", "--scene", scene, "--port", "8400", "--stay"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as viewer:
         try:
             assert viewer.stdout is not None
