@@ -328,7 +328,7 @@ def view(
     scene: str = SCENE,
     split: str = "test",
     index: int = 0,
-    arm: str = "scripted",
+    arm: str | None = None,
     layout: Path | None = None,
     start: Pose2 | None = None,
     load: Pose2 | None = None,
@@ -343,6 +343,7 @@ def view(
 
     Args:
         run: a run directory; its arms and its episodes can be chosen on the page.
+        arm: who acts, live; none: the run's recorded episodes, without a run the scripted expert.
         index: number of the space in its split.
         layout: a space of your own instead: a layout file, or the YAML of a map_server map, in which what is not given is drawn.
         start: x, y and yaw of the robot, for a map.
@@ -372,14 +373,19 @@ def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tupl
         arms: side by side; without any, the run's best planner.
         thoughts: let planners think again, and show what they imagined.
     """
+    from experiments.config import config_of
     from experiments.progress import bar
-    from experiments.report.build import best_planner
+    from experiments.report.summary import best_planner
     from experiments.viewer.export import check, save
     from experiments.viewer.library import Library, title
     from experiments.viewer.player import think
     from experiments.viewer.take import SAME_ACTION
+    from sim.scenes import scenes
 
     check(out)
+    scene = config_of(run).scene
+    if split not in scenes[scene].splits and not split.startswith("own-"):
+        raise UnknownName("split", split, scenes[scene].splits)
     library = Library(run)
     first, *others = arms or (best_planner(library.rows),)
     row = library.find(split, index, first)
@@ -486,10 +492,12 @@ def layout_draw(file: File, out: Path | None = None) -> None:
     print(target)
 
 
-def layout_new(out: File, split: str = "test", index: int = 0, scene: str = SCENE) -> None:
+def layout_new(out: File, split: str = "test", index: int = 0, scene: str = SCENE, overwrite: bool = False) -> None:
     """Write a space of a split as a JSON file: something to edit."""
     from sim.scenes import scenes
 
+    if out.exists() and not overwrite:
+        raise GroundError(f"{out} is there already: --overwrite replaces it")
     if split not in scenes[scene].splits:
         raise UnknownName("split", split, scenes[scene].splits)
     scenes[scene].draw(split, index).save(out)
@@ -572,11 +580,11 @@ def _find(words: list[str]) -> tuple[str, list[str]]:
     )
 
 
-def _usage() -> None:
+def _usage(names: list[str]) -> None:
     CONSOLE.print("[bold]ground[/]: can a robot that imagines before it acts be trusted in a space it has never seen?\n")
     table = Table(box=None, show_header=False)
-    for name, command in COMMANDS.items():
-        table.add_row(f"ground {name}", command.line)
+    for name in names:
+        table.add_row(f"ground {name}", COMMANDS[name].line)
     CONSOLE.print(table)
     CONSOLE.print("\n`ground COMMAND --help` explains one. Begin with: ground demo")
 
@@ -584,8 +592,12 @@ def _usage() -> None:
 def main() -> None:
     """Entry point."""
     words = sys.argv[1:]
+    group = [name for name in COMMANDS if words and name.startswith(f"{words[0]} ")]
     if not words or words[0] in ("-h", "--help"):
-        _usage()
+        _usage(list(COMMANDS))
+        return
+    if group and words[1:] in (["-h"], ["--help"]):
+        _usage(group)
         return
     try:
         name, rest = _find(words)

@@ -132,6 +132,7 @@ def test_mistakes_about_data_and_models_are_told(run: Run, dataset: Dataset, val
 
 def test_an_own_space_from_new_to_picture(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("layout", "new", "own.json", "--split", "shift-two-totes", "--index", 3)
+    assert run("layout", "new", "own.json")[0] == 2, "what was edited is not overwritten"
     assert (code, out.strip()) == (0, "own.json")
     expected = scenes["logistics/tote-push"].draw("shift-two-totes", 3)
     assert Layout.load(tmp_path / "own.json") == expected
@@ -144,7 +145,7 @@ def test_an_own_space_from_new_to_picture(run: Run, tmp_path: Path) -> None:
 
 
 def test_every_fault_of_an_own_space_has_its_line(run: Run, tmp_path: Path) -> None:
-    run("layout", "new", "own.json")
+    run("layout", "new", "own.json", "--overwrite")
     content = json.loads((tmp_path / "own.json").read_text())
     content["robot"]["x"] = -3.0
     content["goal"]["y"] = 40.0

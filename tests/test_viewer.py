@@ -397,6 +397,36 @@ def test_the_page_of_an_unfinished_run_shows_what_there_is(run: Path, page: Page
     shelf.watch()
     assert page.take.name == "random"
     until(lambda: page.player.index > 2)
+    shelf.begin("test", 1)
+    assert page.take.name == "scripted"
+    assert page.take.setting.layout.id == draw("test", 1).id
+    shelf.begin("test", 99)
+    assert page.take.setting.layout.id == draw("test", 0).id, "the first one where that space was not played"
+
+
+def test_playing_waits_for_what_is_still_being_thought() -> None:
+    player = Player()
+    take = Take("scripted", Setting(SCENE, solved_by_the_expert()), scenes[SCENE].behaviours["scripted"]())
+    player.show([take], play=True)
+    player.ready = 3
+    until(lambda: player.index == 3)
+    time.sleep(0.3)
+    assert (player.index, player.playing) == (3, True)
+    player.seek(1)
+    until(lambda: player.index == 3)
+    player.ready = None
+    until(lambda: player.index > 4)
+    player.close()
+
+
+def test_an_episode_that_is_over_has_no_branches(page: Page) -> None:
+    take = Take("scripted", Setting(SCENE, solved_by_the_expert()), scenes[SCENE].behaviours["scripted"]())
+    while not take.over:
+        take.advance()
+    page.show([take])
+    page.player.seek(len(take.frames) - 1)
+    with pytest.raises(GroundError, match="over here"):
+        page.branch("random")
 
 
 def test_a_recording_is_checked_before_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from experiments.evaluation import episode_of, read_rows
 from experiments.ledger import costs
 from experiments.report.html import write_report
-from experiments.report.summary import is_oracle
+from experiments.report.summary import best_planner
 from experiments.report.topdown import strip
 from experiments.viewer.export import save
 from experiments.viewer.player import think
@@ -56,7 +56,8 @@ def compare(paths: list[Path], out: Path, split: str | None = None, arms: Arms |
         if items:
             strips.append((f"{planner}, {title}: {len(chosen)} of {len(shown)} episodes, the first {len(items)}", strip(items)))
     title = f"{scenes[0]}: {', '.join(dict.fromkeys(row['run'] for row in rows))}"
-    command = "ground report " + " ".join(map(str, paths)) if len(paths) == 1 else "ground compare " + " ".join(map(str, paths))
+    names = " ".join(map(str, paths))
+    command = f"ground report {names}" if [out] == [path / "report" for path in paths] else f"ground compare {names} --out {out}"
     page = out / "index.html"
     write_report(page, title, rows, fidelity, strips, _recordings(shown, places, out, arms or {}), facts, command)
     return page
@@ -65,16 +66,6 @@ def compare(paths: list[Path], out: Path, split: str | None = None, arms: Arms |
 def rows_of(path: Path) -> list[dict[str, Any]]:
     """All rows of a run."""
     return read_rows(path / "results")
-
-
-def best_planner(rows: list[dict[str, Any]]) -> str:
-    """The arm whose episodes are shown: the best planner on a learned model, or the best arm."""
-    if not rows:
-        raise GroundError("there are no episodes yet: evaluate first")
-    arms = dict.fromkeys(row["agent"] for row in rows if row["model"] and not is_oracle(row["agent"])) or dict.fromkeys(
-        row["agent"] for row in rows
-    )
-    return max(arms, key=lambda arm: sum(row["success"] for row in rows if row["agent"] == arm))
 
 
 def _recordings(rows: list[dict[str, Any]], places: dict[int, Path], out: Path, arms: Arms) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.statistics import wilson
+from sim.errors import GroundError
 
 Row = Mapping[str, Any]  # one evaluated episode
 
@@ -77,6 +78,16 @@ def violations_of(rows: Sequence[Row]) -> list[str]:
     """Kinds of violations that a scene's rows tell of: what else than the outcome is true or false."""
     kinds = dict.fromkeys(name for row in rows for name, value in row.items() if isinstance(value, bool))
     return [name for name in kinds if name not in OUTCOMES]
+
+
+def best_planner(rows: Sequence[Row]) -> str:
+    """The arm whose episodes are shown: the best planner on a learned model, or the best arm."""
+    if not rows:
+        raise GroundError("there are no episodes yet: evaluate first")
+    arms = dict.fromkeys(row["agent"] for row in rows if row["model"] and not is_oracle(row["agent"])) or dict.fromkeys(
+        row["agent"] for row in rows
+    )
+    return max(arms, key=lambda arm: sum(row["success"] for row in rows if row["agent"] == arm))
 
 
 def summarise(rows: Iterable[Row]) -> list[Summary]:

@@ -8,6 +8,7 @@ from typing import Any
 import viser
 
 from experiments.evaluation import episode_of, read_rows
+from experiments.report.summary import best_planner
 from experiments.viewer.page import Page
 from experiments.viewer.take import Take
 from sim.errors import GroundError
@@ -89,12 +90,24 @@ class Shelf:
         self._episode.options = tuple(self._found) or ("no such episode",)
         self._table.content = table(rows, len(self._library.rows), self._library.lost)
 
+    def begin(self, split: str, index: int) -> None:
+        """Play the best planner's episode in a space, or its first one; where there is none yet, what is shown stays."""
+        rows = self._library.rows
+        own = [row for row in rows if row["agent"] == best_planner(rows)] if rows else []
+        wanted = [row for row in own if (row["split"], row["index"]) == (split, index)]
+        if own:
+            self.show((wanted or own)[0])
+
     def watch(self) -> None:
-        """Show the chosen episode, others beside it, and find out what its planner thought."""
+        """Show the chosen episode."""
         row = self._found.get(self._episode.value)
         if row is None:
             raise GroundError("no episode fits the filters")
-        takes = self._library.takes(row, [arm for arm, box in self._beside.items() if box.value])
+        self.show(row, [arm for arm, box in self._beside.items() if box.value])
+
+    def show(self, row: dict[str, Any], beside: Sequence[str] = ()) -> None:
+        """Play a row's episode, others beside it, and let its planner think again."""
+        takes = self._library.takes(row, beside)
         self._page.scene, self._page.split = row["scene"], row["split"]
         self._page.show(takes, play=True)
         planners = {one["agent"] for one in self._library.rows if one["model"]}

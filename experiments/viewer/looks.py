@@ -155,6 +155,19 @@ def wall(half_extents: np.ndarray) -> trimesh.Trimesh:
     )
 
 
+def table(layout: Layout) -> trimesh.Trimesh:
+    """The slab under a table's top, its legs, and the pedestal of the arm at the origin."""
+    assert layout.floor is not None
+    x, y, width, depth = layout.floor
+    thick, high, leg = 0.03, 0.4, 0.04
+    parts = [_at(_box((width, depth, thick)), CLAMP, x + width / 2, y + depth / 2, -0.002 - thick / 2)]
+    for across in (x + leg, x + width - leg):
+        for along in (y + leg, y + depth - leg):
+            parts.append(_at(_box((leg, leg, high)), STEEL, across, along, -thick - high / 2))
+    parts.append(_at(_box((0.24, 0.24, high + thick)), WALL_FOOT, z=-(high + thick) / 2))
+    return _joined(parts)
+
+
 def floor(layout: Layout) -> np.ndarray:
     """Picture (rows, columns, 3) uint8 of the hall's floor: slabs, a lane along the walls, the hatched bay and its circle.
 

@@ -21,6 +21,7 @@ FORCE_M_PER_N = 0.004
 RAYS, REACH_M = 72, 4.0
 DEAR = 0.8  # of the candidates' costs, from where on all are red
 LINE_M = 0.018  # thickness
+ARROW_M = (0.02, 0.05, 0.1)  # radius of its shaft and head, length of the head
 ROBOT_COLOUR, LOAD_COLOUR, FORCE_COLOUR, DOUBT_COLOUR = (37, 99, 235), (217, 119, 6), (220, 38, 38), (147, 51, 234)
 MEANINGS = {
     "plan": "ghosts of the robot and the loads along the chosen plan",
@@ -158,7 +159,10 @@ class Overlays:
         if handle is None or self._sizes[name] != shape:
             path = f"{self._root}/{name}"
             if name == "forces":
-                self._handles[name] = self._scene.add_arrows(path, points, colors)
+                shaft, head, length = (size * self._unit for size in ARROW_M)
+                self._handles[name] = self._scene.add_arrows(
+                    path, points, colors, shaft_radius=shaft, head_radius=head, head_length=length
+                )
             else:
                 self._handles[name] = self._scene.add_line_segments(path, points, colors, thickness=LINE_M * self._unit)
             self._sizes[name] = shape

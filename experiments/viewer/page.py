@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,23 @@ class Page:
             self.player.show(list(takes), play)
 
     def think(self, takes: Sequence[Take]) -> None:
-        """Find out in the background what planners thought along recorded takes."""
+        """Find out in the background what planners thought along recorded takes; playing waits for the first one's thoughts."""
+        known = [take for take in takes if take.name in self.arms[take.setting.scene]]
+        player = self.player
+
+        def told(take: Take, done: int, total: int) -> None:
+            if known and take is known[0] and take in player.takes:
+                player.ready = done if done < total else None
+            self.say(f"{take.name} thinks again: {done} of {total}")
 
         def work() -> None:
+            try:
+                think_all()
+            finally:
+                if known and known[0] in player.takes:
+                    player.ready = None
+
+        def think_all() -> None:
             for take in takes:
                 arms = self.arms[take.setting.scene]
                 if take.name not in arms:
@@ -104,7 +119,7 @@ class Page:
                         take,
                         arms[take.name](),
                         lambda take=take: take not in self.player.takes,  # type: ignore[misc]
-                        lambda done, total, take=take: self.say(f"{take.name} thinks again: {done} of {total}"),  # type: ignore[misc]
+                        partial(told, take),
                     )
                 except Exception as error:  # the page has to outlive it
                     self.tell(None, error)
@@ -114,11 +129,15 @@ class Page:
                 same = "takes the same actions" if differs < 1e-3 else f"would act differently now, by at most {differs:.2g}"
                 self.say(f"{take.name} thought again: it {same}")
 
+        if known:
+            player.ready = 0
         threading.Thread(target=work, daemon=True).start()
 
     def branch(self, arm: str) -> None:
         """Show what another arm does from the frame that is shown, beside what happened."""
         take, at = self.take, min(self.player.index, len(self.take.frames) - 1)
+        if take.over and at == len(take.frames) - 1:
+            raise GroundError("the episode is over here: go back to an earlier frame first")
         other = take.branch(at, f"{arm} from step {at}", self._policy(take.setting.scene, arm))
         apart = max(
             float(np.abs(a.pose[:, :3] - b.pose[:, :3]).max())

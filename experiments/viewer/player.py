@@ -23,6 +23,7 @@ class Player:
         self.changed, self._failed = changed, failed
         self.takes: list[Take] = []
         self.index, self.speed, self.playing = 0, 1.0, False
+        self.ready: int | None = None  # playing waits at this frame for what is still being thought; None: it need not
         self._lock = threading.RLock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._play, daemon=True)
@@ -34,7 +35,7 @@ class Player:
             for take in self.takes:
                 if take not in takes:
                     take.close()
-            self.takes, self.index, self.playing = takes, 0, play
+            self.takes, self.index, self.playing, self.ready = takes, 0, play, None
         self.changed()
 
     @property
@@ -83,7 +84,8 @@ class Player:
     def _play(self) -> None:
         due = time.monotonic()
         while not self._ended.is_set():
-            if not self.playing or not self.takes:
+            ready = self.ready
+            if not self.playing or not self.takes or (ready is not None and self.index >= ready):
                 self._ended.wait(0.05)
                 due = time.monotonic()
                 continue

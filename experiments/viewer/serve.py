@@ -3,6 +3,7 @@
 import socket
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import viser
 from rich.console import Console
@@ -16,6 +17,9 @@ from sim.layout import Layout
 from sim.policy import PolicyFactory
 from sim.scenes import scenes
 
+if TYPE_CHECKING:
+    from experiments.viewer.library import Shelf
+
 TRIED_PORTS = 50
 CLOSED_S = 20.0  # without anyone who looks, after someone did; reloading a page takes less
 
@@ -26,13 +30,14 @@ def serve(
     layout: Layout,
     split: str,
     seed: int,
-    arm: str,
+    arm: str | None,
     host: str,
     port: int,
     stay: bool,
     console: Console,
 ) -> None:
-    """Show a page until it is closed (unless `stay`), or Ctrl-C: `arm` live in `layout`, and the episodes of a run."""
+    """Show a page until it is closed (unless `stay`), or Ctrl-C: `arm` live in `layout`, or the recorded episodes of a run, its
+    best planner's first."""
     free = free_port(host, port)
     with serving(host, free) as server:
         free = server.get_port()  # another program may have taken the one that was free
@@ -40,26 +45,29 @@ def serve(
         try:
             busy = f" (port {port} is taken)" if free != port else ""
             ends = "Ctrl-C ends it" if stay else "closing the page ends it, and Ctrl-C"
-            if run is None or arm in scenes[scene].behaviours:
-                page.live(scene, layout, split, seed, arm, play=run is None)
+            first = arm or "scripted"
+            if run is None or first in scenes[scene].behaviours:
+                page.live(scene, layout, split, seed, first, play=run is None or arm is not None)
             console.print(f"open http://{host}:{free}{busy}; {ends}", soft_wrap=True)
-            if run is not None:
-                _add_run(page, scene, run, console)  # takes seconds; the page is there meanwhile
-            page.panels.set_live(scene, split, seed, arm)
-            if arm not in scenes[scene].behaviours:
-                page.live(scene, layout, split, seed, arm, play=False)
+            shelf = None if run is None else _add_run(page, scene, run, console)  # takes seconds; the page is there meanwhile
+            page.panels.set_live(scene, split, seed, first)
+            if first not in scenes[scene].behaviours:
+                page.live(scene, layout, split, seed, first)
+            if shelf is not None and arm is None:
+                shelf.begin(split, seed)
             _wait(server, stay)
         finally:
             page.close()
 
 
-def _add_run(page: Page, scene: str, run: Path, console: Console) -> None:
+def _add_run(page: Page, scene: str, run: Path, console: Console) -> "Shelf":
     from experiments.viewer.library import Library, Shelf
 
     page.say(f"reading {run} …")
     page.offer(scene, arms_of(run, console))
-    Shelf(Library(run), page)
+    shelf = Shelf(Library(run), page)
     page.say("")
+    return shelf
 
 
 def scene_of(run: Path) -> str | None:

@@ -16,7 +16,8 @@ from sim.robots import Visual
 from sim.task import LOAD
 
 SIGN_M = 1.2  # above the floor
-ABOVE_HALL, BESIDE_TABLE = (0.0, -0.75, 1.25), (0.25, -1.15, 0.65)  # the camera; an arm would hide its tool from above
+ABOVE_HALL, BESIDE_TABLE = (0.0, -0.75, 1.25), (0.75, -1.6, 1.0)  # the camera; an arm would hide its tool from above
+ARM_M = 0.2  # above a table the middle of what is to be seen
 
 
 class Stage:
@@ -94,6 +95,8 @@ class Stage:
         hall = layout.hall
         x, y, width, depth = layout.floor or (hall.x, hall.y, hall.width, hall.depth)
         self._scene.add_frame(f"{self.root}/space", show_axes=False)
+        if layout.floor is not None:
+            self._scene.add_mesh_trimesh(f"{self.root}/space/table", looks.table(layout), cast_shadow=False)
         self._scene.add_image(
             f"{self.root}/space/floor",
             looks.floor(layout),
@@ -124,7 +127,7 @@ def light_and_camera(server: viser.ViserServer, layout: Layout, width: float | N
     hall = layout.hall
     width = width or hall.width
     size = max(0.8 * width, hall.depth)
-    centre = np.array([hall.x + width / 2, hall.y + hall.depth / 2, 0.0])
+    centre = np.array([hall.x + width / 2, hall.y + hall.depth / 2, 0.0 if layout.floor is None else ARM_M])
     server.scene.set_up_direction("+z")
     server.scene.configure_default_lights(cast_shadow=False)
     server.initial_camera.look_at = centre
