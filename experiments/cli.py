@@ -261,6 +261,8 @@ def compare(
         "csv": summary_csv,
         "json": lambda rows: json.dumps(summary_records(rows), indent=1),
     }
+    if not runs:
+        raise GroundError("name at least one run directory, as in: ground compare runs/demo")
     if format not in ("table", *texts):
         raise UnknownName("format", format, ("table", *texts))
     page = compare_runs(list(runs), out)
@@ -599,6 +601,7 @@ def main() -> None:
     if group and words[1:] in (["-h"], ["--help"]):
         _usage(group)
         return
+    name = ""
     try:
         name, rest = _find(words)
         tyro.cli(COMMANDS[name].act, args=rest, prog=f"ground {name}")
@@ -606,7 +609,8 @@ def main() -> None:
         Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         raise SystemExit(2) from error
     except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; what was finished is kept, the same command goes on")
+        said = "closed" if name == "view" else "stopped; what was finished is kept, the same command goes on"
+        Console(stderr=True).print(said)
         raise SystemExit(130) from None
     except BrokenPipeError:
         raise SystemExit(0) from None

@@ -89,6 +89,7 @@ MISTAKES = [
     (("evaluate", "no-run"), "no-run is no run directory"),
     (("report", "no-run"), "no-run is no run directory"),
     (("compare", "no-run"), "no-run is no run directory"),
+    (("compare",), "name at least one run directory"),
     (("run", "demo", "--out", "a-file"), "a-file/demo: Not a directory"),
 ]
 

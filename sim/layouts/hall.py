@@ -71,7 +71,7 @@ def fault_of(layout: Layout) -> str | None:
 def faults_of(layout: Layout) -> list[str]:
     """Everything that is wrong with a layout, geometry first, one line each."""
     if layout.surface != "hall":
-        return [f"surface is '{layout.surface}', 'hall' is needed"]
+        return [f"surface is '{layout.surface}', 'hall' is needed: --scene chooses another scene"]
     faults = geometric_faults(layout, ROBOT_RADIUS_M, LOAD_RADIUS_M)
     if not faults and (fault := fault_of(layout)):
         faults.append(fault)

@@ -103,7 +103,7 @@ def faults_of(layout: Layout) -> list[str]:
     if layout.part not in PARTS:
         return [f"part is '{layout.part}', one of {', '.join(PARTS)} is needed"]
     if layout.surface != "table":
-        return [f"surface is '{layout.surface}', 'table' is needed"]
+        return [f"surface is '{layout.surface}', 'table' is needed: --scene chooses another scene"]
     faults = geometric_faults(layout, TOOL_RADIUS_M, _thin(layout.part))
     if not faults:
         hall, boxes = layout.hall, layout.static_boxes
