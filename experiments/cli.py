@@ -362,6 +362,7 @@ def view(
     if split not in scenes[name].splits:
         raise UnknownName("split", split, scenes[name].splits)
     own = own_layout(layout, name, index, start, load, goal) if layout else None
+    arm = arm or ("scripted" if own else None)  # nothing is recorded in a space of one's own
     serve(name, run, own or scenes[name].draw(split, index), split, index, arm, host, port, stay, CONSOLE)
 
 

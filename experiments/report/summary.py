@@ -1,4 +1,4 @@
-"""One aggregation of result rows, and its two plain forms: a table for the terminal and one for Markdown."""
+"""One aggregation of result rows, and its plain forms: for the terminal, Markdown, CSV and JSON."""
 
 import csv
 import io

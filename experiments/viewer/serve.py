@@ -2,6 +2,7 @@
 
 import socket
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,7 @@ def serve(
             if first not in scenes[scene].behaviours:
                 page.live(scene, layout, split, seed, first)
             if shelf is not None and arm is None:
-                shelf.begin(split, seed)
+                page.panels.tried(None, partial(shelf.begin, split, seed))  # an episode may be damaged: the page tells
             _wait(server, stay)
         finally:
             page.close()
