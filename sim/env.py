@@ -76,7 +76,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         index = given.get("index", int(self.np_random.integers(self._layouts)))
         self.layout: Layout = given.get("layout") or self._layout or self.scene.draw(self._split, index)
         self._build(given.get("poses"))
-        self.steps = 0
+        self.steps = self._reached = 0
         self._queue = deque([(0.0, 0.0)] * self.variation.latency_steps)
         self.field = self.scene.task.field(self.bodies, self._fixed["goal"])
         return self._observe(), self._judge((0.0, 0.0))[1]
@@ -148,13 +148,14 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         x, y = self.bodies.pose[ROBOT, :2].tolist()
         hall = self.layout.hall
         inside = hall.x < x < hall.x + hall.width and hall.y < y < hall.y + hall.depth
+        self._reached = self._reached + 1 if task.success(self.bodies, goal) else 0
         touching, force_n = False, 0.0
         for hit in hits:
             touching |= hit.first == ROBOT and not hit.static
             force_n = max(force_n, hit.force_n if hit.static else 0.0)
         return cost, {
             "cost": cost,
-            "success": bool(task.success(self.bodies, goal)),
+            "success": self._reached > self.scene.hold_steps,
             "violations": {**task.violations(self.bodies, hits, inside), **self._world.robot_faults()},
             "static_force_n": force_n,
             "touching": touching,

@@ -19,6 +19,7 @@ PER_SIDE = 3  # contact points on each side of each box of a part
 STAND_OFF_M = 0.02  # between tool and part where a push begins
 AHEAD_M = 0.07  # of the part, on its way around boxes
 TOOL_ROOM_M = 0.004  # that the tool leaves to boxes
+HOME_M = 0.012  # of a part's corners from their places, on average, where the expert leaves it alone
 STUCK_STEPS, BARRED_STEPS = 8, 40  # of pushing in vain; of not trying there again
 
 
@@ -173,6 +174,8 @@ class PoseExpert(_Tool):
     def _act(self, observation: Observation) -> np.ndarray:
         view = View.of(observation)
         self._steps += 1
+        if view.miss < HOME_M:
+            return self._noise * self._rng.standard_normal(2)
         if self._stuck(view):
             self._barred[self._at], self._at = BARRED_STEPS, -1
         self._barred = {at: left - 1 for at, left in self._barred.items() if left}

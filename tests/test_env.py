@@ -316,3 +316,14 @@ def test_actions_beyond_the_limits_are_clipped() -> None:
         ends.append(env.bodies.pose.tobytes())
         env.close()
     assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("scene", scenes)
+def test_an_episode_is_solved_once_the_goal_was_held(scene: str) -> None:
+    env = GroundEnv(scene, "test")
+    layout, hold = env.scene.draw("test", 0), env.scene.hold_steps
+    places = [layout.robot, *layout.loads]
+    places[LOAD if layout.loads else ROBOT] = layout.goal
+    _, info = env.reset(seed=0, options={"layout": layout, "poses": np.array([(p.x, p.y, p.yaw) for p in places])})
+    solved = [info["success"], *(env.step(np.zeros(2))[4]["success"] for _ in range(hold + 2))]
+    assert solved == [step >= hold for step in range(hold + 3)]

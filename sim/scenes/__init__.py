@@ -37,6 +37,7 @@ class Scene:
     max_static: int = 36
     control_dt_s: float = 0.1
     episode_steps: int = 250
+    hold_steps: int = 0  # for which the goal must stay reached before an episode counts as solved
 
     def __post_init__(self) -> None:
         missing = {"random", "scripted", *self.mix} - set(self.behaviours)

@@ -40,5 +40,6 @@ scenes.add("factory/push-fixture")(
         max_loads=1,
         max_static=12,
         episode_steps=200,
+        hold_steps=5,
     )
 )
