@@ -25,11 +25,13 @@ class Imagined:
     bodies: Bodies  # (P, B, H, M, ...)
 
     def disagreement(self, index: int) -> float | None:
-        """How far apart the particles see the load along one candidate, averaged over time [m]; None for a single one."""
+        """How far apart the particles see what the robot does not steer, along one candidate, averaged over time and bodies [m];
+        None for a single particle."""
         if self.bodies.pose.shape[0] == 1:
             return None
-        load = self.bodies.pose[:, index, :, LOAD, :2]
-        return float((load - load.mean(0)).square().sum(-1).mean(0).sqrt().mean())
+        places, there = self.bodies.pose[:, index, :, LOAD:, :2], self.bodies.present[0, index, :, LOAD:]
+        spread = (places - places.mean(0)).square().sum(-1).mean(0).sqrt()
+        return float((spread * there).sum() / there.sum().clamp(min=1))
 
 
 class Objective:

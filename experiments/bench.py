@@ -108,7 +108,7 @@ def _episode(env: GroundEnv, index: int) -> list[tuple[Observation, np.ndarray]]
     """Observations of a scripted episode and the actions taken on them."""
     policy = env.scene.behaviours["scripted"]()
     observation, _ = env.reset(seed=0, options={"index": index})
-    policy.begin(EpisodeStart(0, env.layout, env.variation))
+    policy.begin(env.start(0))
     steps, finished = [], False
     while not finished:
         action, _ = policy.predict(observation)
@@ -165,7 +165,7 @@ def _decision(scene: Scene, decisions: int = 60) -> Lines:
     """A planner's decision, and what of it is the model, the cost and the search."""
     env = GroundEnv(scene, "test")
     observations = [observation for observation, _ in _episode(env, 0)][:decisions]
-    start = EpisodeStart(0, env.layout, env.variation)
+    start = env.start(0)
     size, lines = f"{BUDGET.samples} × {BUDGET.horizon} × {BUDGET.iterations}", list[tuple[Any, ...]]()
     for compiled in (False, True):
         model = _random_weights("graph")
@@ -271,7 +271,7 @@ def _training(scene: Scene, repetitions: int = 15) -> Lines:
 
 def _physics(scene: Scene) -> Lines:
     """Bullet against theory and against itself with more effort."""
-    load = scene.load(scene.variations_of("test").base, scene.draw("test", 0))
+    load = scene.loads(scene.draw("test", 0), scene.variations_of("test").base)[0]
     theory, multibody, maximal = (way[0] for way in (slide_in_theory(load, 0.8, 4.0), slide(load, 0.8, 4.0),
                                                      slide(load, 0.8, 4.0, maximal=True)))  # fmt: skip
     usual = push(scene)

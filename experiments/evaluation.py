@@ -23,7 +23,7 @@ from sim.env import GroundEnv
 from sim.errors import BadFile, GroundError
 from sim.files import write_atomic
 from sim.layout import Layout
-from sim.policy import EpisodeStart, Policy, PolicyFactory
+from sim.policy import Policy, PolicyFactory
 from sim.scenes import scenes
 from sim.workers import finished
 from worldmodels.simulator import SimulatorModel
@@ -137,7 +137,7 @@ def play(policy: Policy, arm: Arm, trial: Trial) -> tuple[dict[str, Any], Episod
     """One episode: its row and what happened."""
     env = _env(trial.scene, trial.split, trial.variations)
     observation, info = env.reset(seed=trial.seed, options={"layout": trial.layout})
-    policy.begin(EpisodeStart(trial.seed, trial.layout, env.variation))
+    policy.begin(env.start(trial.seed))
     log = _Log(env, policy)
     finished = False
     while not finished:
@@ -205,7 +205,7 @@ class _Log:
         """Mean cost of the chosen plan, had it been carried out to its end in the true simulator."""
         if self._truth is None:
             simulator = SimulatorModel(trial.scene)
-            simulator.start_episode(EpisodeStart(trial.seed, trial.layout, self._env.variation))
+            simulator.start_episode(self._env.start(trial.seed))
             self._truth = Objective(simulator, self._env.scene.task)
         self._truth.begin(observation)
         return float(self._truth.evaluate(plan[None]).running.mean())

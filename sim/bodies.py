@@ -60,6 +60,11 @@ class Kind(IntEnum):
     WALL = 2
     RACK = 3
     CLAMP = 4
+    PERSON = 5
+    FORKLIFT = 6
+
+
+TRAFFIC = (Kind.PERSON, Kind.FORKLIFT)  # what moves by a will of its own
 
 
 class Shape(IntEnum):
@@ -71,7 +76,8 @@ class Shape(IntEnum):
 
 @dataclass(frozen=True)
 class Bodies:
-    """N rigid bodies for any batch shape `...`. Order: the robot, loads (the task's load first), static bodies, padding."""
+    """N rigid bodies for any batch shape `...`. Order: the robot, loads (the task's load first), traffic, static bodies; padding
+    ends each."""
 
     pose: Array  # (..., N, 7) position [m] and quaternion xyzw, world frame
     twist: Array  # (..., N, 6) linear [m/s] and angular [rad/s], world frame
@@ -90,12 +96,12 @@ class Bodies:
     @property
     def static(self) -> Array:
         """(..., N) mask of the present bodies that never move."""
-        return (self.present > 0) & (self.kind >= Kind.WALL)
+        return (self.present > 0) & (self.kind >= Kind.WALL) & (self.kind <= Kind.CLAMP)
 
     @property
     def dynamic(self) -> Array:
         """(..., N) mask of the present bodies that can move."""
-        return (self.present > 0) & (self.kind < Kind.WALL)
+        return (self.present > 0) & ((self.kind < Kind.WALL) | (self.kind > Kind.CLAMP))
 
 
 def yaw_of(quaternion: Array) -> Array:

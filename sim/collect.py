@@ -15,7 +15,7 @@ from sim.dataset import MANIFEST, Dataset, Episode, entry_of, new_manifest, save
 from sim.env import GroundEnv
 from sim.errors import BadFile, GroundError, UnknownName
 from sim.files import in_use
-from sim.policy import EpisodeStart, Policy, PolicyFactory
+from sim.policy import Policy, PolicyFactory
 from sim.scenes import scenes
 from sim.variation import Variations
 from sim.workers import finished
@@ -163,7 +163,7 @@ def _episode(env: GroundEnv, policy: Policy, name: str, index: int, steps: int, 
     layout = env.scene.draw(split, index)
     poses = env.scene.random_start(layout, rng) if rng.random() < NEAR_START else None
     observation, info = env.reset(seed=seed, options={"layout": layout, "poses": poses})
-    policy.begin(EpisodeStart(seed, layout, env.variation))
+    policy.begin(env.start(seed))
     rows = []
     success = info["success"]
     for _ in range(steps):

@@ -34,7 +34,7 @@ class Episode:
     seed: int
     behaviour: str
     variation: Variation
-    half_extents: np.ndarray  # (M, 3) of robot and loads [m]
+    half_extents: np.ndarray  # (M, 3) of robot, loads and traffic [m]
     pose: np.ndarray  # (T+1, M, 7)
     twist: np.ndarray  # (T+1, M, 6)
     action: np.ndarray  # (T+1, 2)
@@ -45,6 +45,7 @@ class Episode:
     pieces: np.ndarray | None = None  # (M, P, 4) boxes of each body, as in an observation; None: each is one
     action_limits: np.ndarray | None = None  # (3, 2) as in an observation; None: those of the differential drive
     unit_m: float = 1.0
+    kinds: np.ndarray | None = None  # (M,) Kind; None: the robot and loads
 
     def __len__(self) -> int:
         return len(self.action)
@@ -61,12 +62,13 @@ class Episode:
             "success": self.success,
             "unit_m": self.unit_m,
             "pieces": None if self.pieces is None else np.asarray(self.pieces, float).tolist(),
+            "kinds": None if self.kinds is None else np.asarray(self.kinds, int).tolist(),
             "action_limits": None if self.action_limits is None else np.asarray(self.action_limits, float).tolist(),
         }
 
 
 def write_shard(path: Path, episodes: list[Episode], first_episode: int, movers: int) -> None:
-    """One Parquet file; loads that are not there are padded with zeros up to `movers` bodies."""
+    """One Parquet file; bodies that are not there are padded with zeros up to `movers` bodies."""
     rows = [len(episode) for episode in episodes]
 
     def repeat(values: list[Any]) -> np.ndarray:
@@ -149,7 +151,7 @@ def _episodes(table: pa.Table, metas: list[dict[str, Any]]) -> Iterator[Episode]
             static_force_n=columns["static_force_n"][rows, 0],
             success=meta["success"],
             unit_m=meta.get("unit_m", 1.0),
-            **{name: np.asarray(meta[name]) for name in ("pieces", "action_limits") if meta.get(name) is not None},
+            **{name: np.asarray(meta[name]) for name in ("pieces", "action_limits", "kinds") if meta.get(name) is not None},
         )
 
 

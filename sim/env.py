@@ -8,16 +8,19 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from sim.bodies import Bodies, Kind, Observation, yaw_of
+from sim.bodies import Bodies, Kind, Observation, Shape, yaw_of
 from sim.cameras import CAMERAS, Picture
 from sim.errors import BadLayout, GroundError, UnknownName
 from sim.layout import Layout
+from sim.policy import EpisodeStart
 from sim.scenes import Scene, scenes
+from sim.sensors import in_sight, lidar
 from sim.task import ROBOT
 from sim.variation import Variation, Variations
-from sim.world import Hit, World
+from sim.world import Hit, Truth, World
 
 FAR = 1e4  # bound of every length and speed in an observation [m, m/s]
+LIDAR_REACH_M = 10.0
 MOST_PIXELS = 4096  # of a picture, a side
 
 
@@ -26,8 +29,10 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
 
     Beside Bodies, goal (x, y, yaw) and the robot's action limits, an observation has `pieces`: the boxes that each body is made
     of (x, y, half width, half depth in its frame [m]; none for a cylinder), and `unit_m`, by which models scale lengths.
-    Without `layout`, each reset draws one of the first `layouts` spaces of `split`. `reset(options=...)` takes "layout" (a
-    Layout), "index" (its number in the split), "variation" (a Variation) and "poses" ((M, 3) x, y, yaw of robot and loads).
+    Traffic that is farther away than the scene's `sight_m`, or behind boxes, is not in it. With `lidar_rays` it has so many
+    ranges, `lidar`, around the robot [m]. Without `layout`, each reset draws one of the first `layouts` spaces of `split`.
+    `reset(options=...)` takes "layout" (a Layout), "index" (its number in the split), "variation" (a Variation) and "poses"
+    ((M, 3) x, y, yaw of the first movers: the robot, loads, traffic).
     """
 
     metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 10}  # noqa: RUF012, as Gymnasium declares it
@@ -41,10 +46,11 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         variations: Variations | None = None,
         render_mode: str | None = None,
         render_size: tuple[int, int] = (480, 360),
+        lidar_rays: int = 0,
     ) -> None:
         self.scene = scene if isinstance(scene, Scene) else scenes[scene]
         self.render_mode = render_mode
-        self._render_size = render_size
+        self._render_size, self._lidar = render_size, lidar_rays
         self._split, self._layout, self._layouts = split, layout, layouts
         self._variations = variations or self.scene.variations_of(split)
         self._world: World | None = None
@@ -66,6 +72,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
                 "action_limits": box(0, FAR, 3, 2),
                 "pieces": box(-FAR, FAR, n, self.scene.pieces, 4),
                 "unit_m": box(0, FAR, 1),
+                **({"lidar": box(0, LIDAR_REACH_M, lidar_rays)} if lidar_rays else {}),
             }
         )
 
@@ -84,21 +91,32 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
     def _build(self, poses: np.ndarray | None) -> None:
         scene, layout = self.scene, self.layout
         loads = len(layout.loads)
-        if loads > scene.max_loads or len(layout.static_boxes) > scene.max_static:
-            most = f"at most {scene.max_loads} and {scene.max_static - len(layout.static_boxes) + len(layout.boxes)} are allowed"
-            raise BadLayout(layout.name or layout.id, [f"{loads} loads and {len(layout.boxes)} boxes; {most}"])
+        for what, count, most in (
+            ("loads", loads, scene.max_loads),
+            ("travellers", len(layout.traffic), scene.max_traffic),
+            ("boxes", len(layout.boxes), scene.max_static - len(layout.static_boxes) + len(layout.boxes)),
+        ):
+            if count > most:
+                raise BadLayout(layout.name or layout.id, [f"{count} {what}, at most {most} are allowed"])
         if self._world is None:
             self._world = World(gui=self.render_mode == "human")
-        robot, load = scene.robot(self.variation), scene.load(self.variation, layout)
-        self._world.build(robot, [load] * loads, layout.static_boxes, layout.floor)
-        self._fixed, self._count = _empty_observation(scene), 1 + loads
+        robot, bodies = scene.robot(self.variation), scene.loads(layout, self.variation)
+        traffic = scene.traffic(layout, self.variation, int(self.np_random.integers(2**31))) if layout.traffic else None
+        self._world.build(robot, bodies, layout.static_boxes, layout.floor, traffic)
+        self._fixed, self._count = _empty_observation(scene), 1 + loads + len(layout.traffic)
         self.bodies = Bodies.of(self._fixed)  # the same arrays
         fixed, static = self._fixed, slice(scene.movers, scene.movers + len(layout.static_boxes))
         fixed["half_extents"][ROBOT] = robot.half_extents
-        fixed["half_extents"][1 : self._count] = load.half_extents
-        fixed["pieces"][1 : self._count, : len(load.boxes)] = load.boxes
-        fixed["kind"][1 : self._count] = Kind.LOAD
+        for row, load in enumerate(bodies, 1):
+            fixed["half_extents"][row], fixed["kind"][row] = load.half_extents, Kind.LOAD
+            fixed["pieces"][row, : len(load.boxes)] = load.boxes
         fixed["shape"][ROBOT] = robot.shape
+        if traffic:
+            others = slice(1 + loads, self._count)
+            fixed["half_extents"][others] = traffic.half_extents
+            fixed["kind"][others] = traffic.kinds
+            fixed["shape"][others] = [manner.shape for manner in traffic.manners]
+            fixed["pieces"][others, 0, 2:] = traffic.half_extents[:, :2] * (fixed["shape"][others, None] == Shape.BOX)
         fixed["present"][: self._count] = 1
         boxes = layout.static_boxes
         fixed["pose"][static] = upright(boxes[:, :3], boxes[:, 5])
@@ -108,9 +126,10 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         fixed["present"][static] = 1
         fixed["goal"][:] = (layout.goal.x, layout.goal.y, layout.goal.yaw)
         fixed["action_limits"][:] = robot.action_limits
-        if poses is None:
-            poses = np.array([(p.x, p.y, p.yaw) for p in (layout.robot, *layout.loads)])
-        heights = np.array([self._world.robot_z_m, *[load.half_extents[2]] * loads])
+        starts: list[Any] = [layout.robot, *layout.loads, *layout.traffic]
+        usual = np.array([(start.x, start.y, start.yaw) for start in starts])
+        poses = usual if poses is None else np.concatenate([poses, usual[len(poses) :]])
+        heights = np.concatenate([[self._world.robot_z_m], fixed["half_extents"][1 : self._count, 2]])
         self._world.place(upright(poses, heights), np.zeros((self._count, 6)))
         self._read()
 
@@ -118,7 +137,8 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         """What an Episode says of its bodies beside their motion."""
         fixed = self._fixed
         return {
-            "pieces": fixed["pieces"][: self._count].copy() if self.scene.pieces > 1 else None,
+            "pieces": fixed["pieces"][: self._count].copy() if self.scene.pieces > 1 or self.layout.traffic else None,
+            "kinds": fixed["kind"][: self._count].copy() if self.layout.traffic else None,
             "action_limits": fixed["action_limits"].copy(),
             "unit_m": self.scene.unit_m,
         }
@@ -172,7 +192,27 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
             observation["pose"][:count, 5] = z * np.cos(turn) + w * np.sin(turn)
             observation["pose"][:count, 6] = w * np.cos(turn) - z * np.sin(turn)
             observation["twist"][:count] += self.np_random.normal(0, noise, (count, 6))
+        if self._lidar:
+            observation["lidar"] = lidar(self.bodies, self._lidar, LIDAR_REACH_M).astype(np.float32)
+        return self._hidden(observation) if self.layout.traffic else observation
+
+    def _hidden(self, observation: Observation) -> Observation:
+        """Without the traffic that the robot cannot see."""
+        others = np.arange(1 + len(self.layout.loads), self._count)
+        unseen = others[~in_sight(self.bodies, self.bodies.pose[others, :2], self.scene.sight_m)]
+        for name in ("pose", "twist", "half_extents", "kind", "shape", "present", "pieces"):
+            observation[name][unseen] = 0
+        observation["pose"][unseen, 6] = 1
         return observation
+
+    def start(self, seed: int) -> EpisodeStart:
+        """What a policy is told now that an episode begins."""
+        return EpisodeStart(seed, self.layout, self.variation, self.truth)
+
+    def truth(self) -> Truth:
+        """The whole state now, with what no observation shows."""
+        assert self._world is not None, "call reset first"
+        return self._world.truth()
 
     def robot_links(self) -> np.ndarray:
         """Poses (V, 7) of what the robot's `visuals` are drawn in, now."""

@@ -7,10 +7,12 @@ The file format (all lengths in metres, angles in radians, every field but `name
      "boxes": [{"x": 2, "y": 3, "yaw": 0, "width": 1.2, "depth": 0.6, "height": 1.6, "kind": "rack"}],
      "robot": {"x": 1, "y": 1, "yaw": 0},
      "loads": [{"x": 2, "y": 1.5, "yaw": 0}],                    # the first is the one to deliver
-     "goal":  {"x": 4, "y": 4.5}}                                # and its yaw, where the task asks for one
+     "goal":  {"x": 4, "y": 4.5},                                # and its yaw, where the task asks for one
+     "traffic": [{"x": 1, "y": 5, "yaw": 0, "kind": "person", "speed_m_s": 1.2, "stops": [{"x": 5, "y": 5}]}]}
 
 `kind` is "rack", "wall" or "clamp". Four outer walls are added around the hall by the simulator. With "surface": "table" there
-are none, and what leaves the table falls. "part" names the loads' shape in scenes with parts of several shapes.
+are none, and what leaves the table falls. "part" names the loads' shape in scenes with parts of several shapes. "traffic" goes
+from stop to stop, round and round: its "kind" is "person" or "forklift".
 """
 
 import hashlib
@@ -32,6 +34,8 @@ FORMAT = "training-ground/layout"
 VERSION = 1
 BOX_KINDS = {"rack": Kind.RACK, "wall": Kind.WALL, "clamp": Kind.CLAMP}
 SURFACES = ("hall", "table")
+TRAFFIC_KINDS = {"person": Kind.PERSON, "forklift": Kind.FORKLIFT}
+MOST_SPEED_M_S = 3.0
 TABLE_MARGIN_M = 0.08
 WALL_THICKNESS_M = 0.2
 WALL_HEIGHT_M = 1.0
@@ -65,6 +69,18 @@ class Pose:
 
 
 @dataclass(frozen=True)
+class Traveller:
+    """A person or a forklift on its way from stop to stop."""
+
+    x: float
+    y: float
+    yaw: float
+    kind: str
+    speed_m_s: float
+    stops: tuple[Pose, ...]
+
+
+@dataclass(frozen=True)
 class Layout:
     """One space and one task in it."""
 
@@ -76,6 +92,7 @@ class Layout:
     name: str = ""
     surface: str = "hall"
     part: str = ""
+    traffic: tuple[Traveller, ...] = ()
 
     @cached_property
     def id(self) -> str:
@@ -84,7 +101,7 @@ class Layout:
         content.pop("name")
         if not self.goal.yaw:  # where it does not matter
             content["goal"].pop("yaw")
-        for field, usual in (("surface", "hall"), ("part", "")):
+        for field, usual in (("surface", "hall"), ("part", ""), ("traffic", ())):
             if content[field] == usual:
                 content.pop(field)
         text = json.dumps(_rounded(content), sort_keys=True, separators=(",", ":"))
@@ -159,8 +176,10 @@ def number_faults(layout: Layout) -> list[str]:
     hall = layout.hall
     named = [(f"boxes[{i}]", box) for i, box in enumerate(layout.boxes)]
     placed = [("robot", layout.robot), *((f"loads[{i}]", load) for i, load in enumerate(layout.loads)), ("goal", layout.goal)]
+    traffic = [(f"traffic[{i}]", traveller) for i, traveller in enumerate(layout.traffic)]
+    stops = [(f"{name}.stops[{i}]", stop) for name, traveller in traffic for i, stop in enumerate(traveller.stops)]
     faults = []
-    things: list[tuple[str, Any]] = [("hall", hall), *named, *placed]
+    things: list[tuple[str, Any]] = [("hall", hall), *named, *placed, *traffic, *stops]
     for name, thing in things:
         for field, value in asdict(thing).items():
             if isinstance(value, float) and not np.isfinite(value):
@@ -172,23 +191,45 @@ def number_faults(layout: Layout) -> list[str]:
     for name, box in named:
         if box.kind not in BOX_KINDS:
             faults.append(f"{name}.kind is '{box.kind}', {_either(BOX_KINDS)} is needed")
+    for name, traveller in traffic:
+        if traveller.kind not in TRAFFIC_KINDS:
+            faults.append(f"{name}.kind is '{traveller.kind}', {_either(TRAFFIC_KINDS)} is needed")
+        if not 0 < traveller.speed_m_s <= MOST_SPEED_M_S:
+            faults.append(f"{name}.speed_m_s is {traveller.speed_m_s:g}, more than 0 and at most {MOST_SPEED_M_S:g} is needed")
+        if not traveller.stops:
+            faults.append(f"{name}.stops is empty, at least one stop is needed")
     if layout.surface not in SURFACES:
         faults.append(f"surface is '{layout.surface}', {_either(SURFACES)} is needed")
-    if not layout.loads:
-        faults.append("loads is empty, at least one load is needed")
     if not faults and hall.width * hall.depth > MOST_HALL_M2:
         faults.append(f"hall is {hall.width:g} m × {hall.depth:g} m, at most {MOST_HALL_M2} m² are allowed")
     return faults
 
 
-def geometric_faults(layout: Layout, robot_radius_m: float, load_radius_m: float) -> list[str]:
-    """What is wrong with a layout for bodies of some size, one line each: `number_faults`, outside the hall, overlapping."""
+def geometric_faults(
+    layout: Layout, robot_radius_m: float, load_radius_m: float, traffic_radii_m: Mapping[str, float] | None = None
+) -> list[str]:
+    """What is wrong with a layout for bodies of some size, one line each: `number_faults`, outside the hall, overlapping.
+
+    traffic_radii_m: of each kind, in scenes that have traffic, and no loads; the goal is then the robot's.
+    """
     faults = number_faults(layout)
+    if not layout.loads and traffic_radii_m is None:
+        faults.append("loads is empty, at least one load is needed")
+    if layout.loads and traffic_radii_m is not None:
+        faults.append("loads are not part of this scene: leave the list empty")
+    if layout.traffic and traffic_radii_m is None:
+        faults.append("traffic is not part of this scene: leave it out, or choose another with --scene")
     if faults:
         return faults
     hall = layout.hall
     placed: list[tuple[str, Pose, float]] = [("robot", layout.robot, robot_radius_m)]
     placed += [(f"loads[{i}]", load, load_radius_m) for i, load in enumerate(layout.loads)]
+    for i, traveller in enumerate(layout.traffic):
+        radius = (traffic_radii_m or {})[traveller.kind]
+        placed.append((f"traffic[{i}]", Pose(traveller.x, traveller.y), radius))
+    bodies = list(placed)
+    for (name, _, radius), traveller in zip(placed[1 + len(layout.loads) :], layout.traffic, strict=True):
+        placed += [(f"{name}.stops[{i}]", stop, radius) for i, stop in enumerate(traveller.stops)]
     placed += [("goal", layout.goal, load_radius_m)]
     for name, place, radius in placed:
         xy = np.array([place.x, place.y])
@@ -201,7 +242,6 @@ def geometric_faults(layout: Layout, robot_radius_m: float, load_radius_m: float
             outer = len(boxes) - len(layout.boxes)
             what = "an outer wall" if index < outer else f"boxes[{index - outer}]"
             faults.append(f"{name} at ({place.x:g}, {place.y:g}) overlaps {what} ({gaps[index]:.2f} m, {radius:g} m is needed)")
-    bodies = placed[:-1]
     for i, (name, place, radius) in enumerate(bodies):
         for other_name, other, other_radius in bodies[i + 1 :]:
             gap = np.hypot(place.x - other.x, place.y - other.y)

@@ -63,8 +63,9 @@ class Replay:
 
     def _build(self, world: World) -> Robot:
         robot = self.scene.robot(self.variation)
-        load, layout = self.scene.load(self.variation, self.layout), self.layout
-        world.build(robot, [load] * (len(self.pose) - 1), layout.static_boxes, layout.floor)
+        layout, loads = self.layout, self.scene.loads(self.layout, self.variation)
+        traffic = self.scene.traffic(layout, self.variation, 0) if layout.traffic else None
+        world.build(robot, loads, layout.static_boxes, layout.floor, traffic)
         world.place(self.pose, np.zeros((len(self.pose), 6)))
         return robot
 
@@ -123,7 +124,7 @@ def slide_in_theory(load: LoadBody, speed_m_s: float, spin_rad_s: float, step_s:
 def push(scene: Scene, physics_hz: int = PHYSICS_HZ, solver_iterations: int = SOLVER_ITERATIONS) -> np.ndarray:
     """Where a tote ends that the robot pushes for 2.5 s, for each of OFFSETS_M: (len, 3) x, y [m] and yaw [rad]."""
     variation = Variation()
-    load, robot = scene.load(variation, scene.draw("train", 0)), scene.robot(variation)
+    load, robot = scene.loads(scene.draw("train", 0), variation)[0], scene.robot(variation)
     gap = robot.half_extents[0] + load.half_extents[0] + 0.02
     ends = []
     for offset in OFFSETS_M:

@@ -12,15 +12,17 @@ import numpy as np
 from sim.bodies import Observation
 from sim.layout import Layout
 from sim.variation import Variation
+from sim.world import Truth
 
 
 @dataclass(frozen=True)
 class EpisodeStart:
-    """What a policy is told before an episode. Only the simulator as a model may look at layout and variation."""
+    """What a policy is told before an episode. Only the simulator as a model may look at layout, variation and truth."""
 
     seed: int
     layout: Layout
     variation: Variation
+    truth: Callable[[], Truth] | None = None  # the whole state at any time, with what no observation shows
 
 
 class Policy(Protocol):

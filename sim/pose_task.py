@@ -1,49 +1,16 @@
 """The task of bringing a part to a pose: cost, success and violations, on lengths of a table."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import dijkstra
 
 from sim.bodies import Array, Bodies, clamp, coordinates, namespace, rotate, tilt_of, wrap, yaw_of
-from sim.fields import Remembered, boxes_of
-from sim.geodesic import Cell, between, clearance_of
-from sim.reach import edges
 from sim.task import LOAD, ROBOT
+from sim.ways import Grid, WayField, way_field
 from sim.world import Hit
 
-CELL_M = 0.01
-FAR_M = 0.25  # from boxes; nothing asks about more
-BEYOND_M = 0.4  # of the grid around boxes and goal
-THIN_M, WIDE_M = 0.022, 0.08  # a part's centre never comes nearer to boxes than the first; nearer than the second costs extra
-TIGHT = 3.0  # how much dearer a way beside a box is, per metre
-
-
-@dataclass(frozen=True)
-class TableField:
-    """How far points of a table are from its boxes, and from the goal around them; `origin` is the centre of cell (0, 0)."""
-
-    origin: tuple[float, float]  # [m]
-    clearance: Array  # (X, Y) [m], negative inside
-    best: Array  # (X, Y) cost of a part's way to the goal [m]
-    detour: Array  # (X, Y) by how much that is more than the straight way [m]
-    cell_m = CELL_M
-
-    def map(self, convert: Callable[[Array], Array]) -> "TableField":
-        return replace(self, **{name: convert(getattr(self, name)) for name in ("clearance", "best", "detour")})
-
-    def togo_at(self, xy: Array) -> Array:
-        return between(self.best, Cell.at(coordinates(xy), self.origin, CELL_M, self.best.shape))
-
-    def detour_at(self, xy: Array) -> Array:
-        return between(self.detour, Cell.at(coordinates(xy), self.origin, CELL_M, self.detour.shape))
-
-    def clearance_at(self, xy: Array) -> Array:
-        """Distance to the nearest box [m], linear between cells."""
-        return between(self.clearance, Cell.at(coordinates(xy), self.origin, CELL_M, self.clearance.shape))
+TABLE = Grid(cell_m=0.01, beyond_m=0.4, thin_m=0.022, wide_m=0.08, tight=3.0, far_m=0.25)
 
 
 @dataclass(frozen=True)
@@ -62,10 +29,10 @@ class PoseTask:
     behind_weight: float = 0.3  # of the tool being on the wrong side of it
     hints = 10
 
-    def field(self, bodies: Bodies, goal: np.ndarray) -> TableField:
-        return table_field(bodies, goal)
+    def field(self, bodies: Bodies, goal: np.ndarray) -> WayField:
+        return way_field(TABLE, bodies, goal)
 
-    def cost(self, bodies: Bodies, action: Array, goal: Array, field: TableField) -> Array:
+    def cost(self, bodies: Bodies, action: Array, goal: Array, field: WayField) -> Array:
         """How far the corners of the part's outline are from their places, on average, and what the way around boxes adds; the
         tool's way to the part, and to the side from which it can be pushed on; closeness of the tool to boxes."""
         tool, part = coordinates(bodies.pose[..., ROBOT, :2]), coordinates(bodies.pose[..., LOAD, :2])
@@ -118,40 +85,5 @@ class PoseTask:
         yaw = yaw_of(bodies.pose[ROBOT, 3:])
         vectors = rotate(np.stack([goal[:2] - tool, goal[:2] - part, part - tool]), -np.broadcast_to(yaw, (3,))) / self.unit_m
         cost = self.cost(bodies, np.zeros(2), goal, field)
-        gap = min(FAR_M, float(field.clearance_at(tool))) / self.unit_m
+        gap = min(TABLE.far_m, float(field.clearance_at(tool))) / self.unit_m
         return np.concatenate([vectors.ravel(), [np.cos(turn), np.sin(turn), cost, gap]])
-
-
-def table_field(bodies: Bodies, goal: np.ndarray) -> TableField:
-    """The field of an observation's static bodies and goal; computed once, then remembered."""
-    return _FIELDS(boxes_of(bodies)[:, :5], np.asarray(goal[:2], np.float64))
-
-
-def _build(boxes: np.ndarray, goal: np.ndarray) -> TableField:
-    around = np.vstack([boxes[:, :2], goal])
-    low, high = around.min(0) - BEYOND_M, around.max(0) + BEYOND_M
-    axes = [np.arange(low[i], high[i] + CELL_M, CELL_M) for i in range(2)]
-    points = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
-    clearance = np.minimum(clearance_of(points, boxes), FAR_M) if len(boxes) else np.full(points.shape[:2], FAR_M)
-    straight = np.linalg.norm(points - goal, axis=-1)
-    togo = _ways(clearance, np.unravel_index(int(straight.argmin()), straight.shape))
-    detour = np.maximum(0, togo - straight)
-    tables = (table.astype(np.float32) for table in (clearance, togo, detour))
-    return TableField((float(low[0]), float(low[1])), *tables)
-
-
-_FIELDS = Remembered(_build)
-
-
-def _ways(clearance: np.ndarray, home: tuple[np.intp, ...]) -> np.ndarray:
-    """(X, Y) cost of the way to a cell; inside of boxes as beside them, and more."""
-    free = clearance > THIN_M
-    free[home] = True
-    tail, head, length = edges(free)
-    tight = TIGHT * np.clip(1 - clearance.ravel() / WIDE_M, 0, 1)
-    cost = CELL_M * length * (1 + (tight[tail] + tight[head]) / 2)
-    start = int(np.ravel_multi_index(home, clearance.shape))
-    togo = dijkstra(coo_array((cost, (tail, head)), shape=(clearance.size,) * 2).tocsr(), indices=start).reshape(clearance.shape)
-    known = np.isfinite(togo)
-    out, nearest = distance_transform_edt(~known, return_indices=True)
-    return np.asarray(togo[nearest[0], nearest[1]] + 3 * CELL_M * out)

@@ -29,6 +29,16 @@ def lidar(bodies: Bodies, rays: int = 360, reach_m: float = 10.0, of: int = 0, h
     return np.minimum(ranges.min(1, initial=reach_m), reach_m)
 
 
+def in_sight(bodies: Bodies, places: np.ndarray, reach_m: float, of: int = 0, height_m: float = LIDAR_HEIGHT_M) -> np.ndarray:
+    """(K,) whether places (K, 2) are within reach of body `of`, with no static box that is as high as the plane between them."""
+    pose, half = np.asarray(bodies.pose, float), np.asarray(bodies.half_extents, float)
+    boxes = np.asarray(bodies.static) & (np.abs(pose[:, 2] - height_m) <= half[:, 2])
+    way = places - pose[of, :2]
+    distance = np.linalg.norm(way, axis=-1)
+    free = _to_boxes(pose[of, :2], way / np.maximum(distance, 1e-9)[:, None], pose[boxes], half[boxes, :2]).min(1, initial=np.inf)
+    return np.asarray((distance < reach_m) & (free > distance))
+
+
 def _to_boxes(origin: np.ndarray, direction: np.ndarray, pose: np.ndarray, half: np.ndarray) -> np.ndarray:
     """(R, N) where rays enter rectangles, by slabs in each box's own frame (Kay and Kajiya 1986); inf where they do not."""
     yaw = yaw_of(pose[:, 3:])

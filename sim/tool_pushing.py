@@ -12,8 +12,9 @@ from sim.bodies import Bodies, Observation, rotate, wrap, yaw_of
 from sim.fields import boxes_of
 from sim.geodesic import clearance_of
 from sim.policy import Policy, PolicyFactory, Scripted
-from sim.pose_task import TableField, table_field
+from sim.pose_task import TABLE
 from sim.task import LOAD, ROBOT
+from sim.ways import WayField, way_field
 
 PER_SIDE = 3  # contact points on each side of each box of a part
 STAND_OFF_M = 0.02  # between tool and part where a push begins
@@ -49,7 +50,7 @@ class View:
             float(bodies.half_extents[ROBOT, 0]),
             part,
             yaw,
-            _next_pose(table_field(bodies, goal), part, yaw, goal),
+            _next_pose(way_field(TABLE, bodies, goal), part, yaw, goal),
             bodies.half_extents[LOAD, :2].astype(float),
             points,
             normals,
@@ -218,7 +219,7 @@ def contacts(pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return place[free], out[free]
 
 
-def _next_pose(field: TableField, part: np.ndarray, yaw: float, goal: np.ndarray) -> np.ndarray:
+def _next_pose(field: WayField, part: np.ndarray, yaw: float, goal: np.ndarray) -> np.ndarray:
     """The goal, or a pose AHEAD_M on the way to it where boxes are between; it is turned on the last part of the way."""
     if field.detour_at(part) < 0.01:
         return goal

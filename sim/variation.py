@@ -15,6 +15,7 @@ class Variation:
     load_friction: float = 0.5
     load_scale: float = 1.0  # on the load's width and depth
     speed_limit_m_s: float = 0.8
+    traffic_speed: float = 1.0  # times the speed that people and forklifts go at in their layout
     latency_steps: int = 0  # control steps between deciding and acting
     observation_noise: float = 0.0  # standard deviation on positions [m], yaw [rad], speeds [m/s, rad/s]
 
@@ -24,6 +25,7 @@ BOUNDS = {
     "load_friction": (0.02, 2.0),
     "load_scale": (0.4, 2.0),
     "speed_limit_m_s": (0.05, 3.0),
+    "traffic_speed": (0.1, 3.0),
     "latency_steps": (0, 10),
     "observation_noise": (0.0, 1.0),
 }

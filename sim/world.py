@@ -1,4 +1,4 @@
-"""World: one Bullet client with a robot, loads and the static boxes of a layout.
+"""World: one Bullet client with a robot, loads, traffic and the static boxes of a layout.
 
 Loads are multibodies and statics are not: only the multibody solver keeps sliding and spinning friction of a flat contact
 coupled (a tote that slides at 0.8 m/s and spins at 4 rad/s stops after 86 mm, theory says 91 mm; as a maximal-coordinates rigid
@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from sim.bodies import Kind
+from sim.bodies import Kind, yaw_of
 from sim.bullet import pybullet
 from sim.cameras import FLOOR, NOTHING, Picture, View
 from sim.robots import MOTOR_HZ, Robot
+from sim.traffic import Traffic, TrafficState
 
 PHYSICS_HZ = 240
 SOLVER_ITERATIONS = 10
@@ -38,6 +39,15 @@ class LoadBody:
     def boxes(self) -> tuple[tuple[float, float, float, float], ...]:
         """Its boxes seen from above; their common centre of mass is (0, 0)."""
         return self.pieces or ((0.0, 0.0, *self.half_extents[:2]),)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The state of a world between two steps, as far as it can be set again."""
+
+    pose: np.ndarray  # (M, 7) of the robot, loads and traffic
+    twist: np.ndarray  # (M, 6)
+    traffic: TrafficState | None = None
 
 
 @dataclass(frozen=True)
@@ -82,8 +92,9 @@ class World:
         loads: list[LoadBody],
         static_boxes: np.ndarray,
         floor: tuple[float, float, float, float] | None = None,
+        traffic: Traffic | None = None,
     ) -> None:
-        """A fresh world: robot, loads, static boxes (S, 7) as in Layout.static_boxes. Place the movers with `place`.
+        """A fresh world: robot, loads, traffic, static boxes (S, 7) as in Layout.static_boxes. Place the movers with `place`.
 
         floor: x, y, width, depth of a table's top, which ends there; None: a floor that goes on beyond the boxes.
         """
@@ -113,7 +124,10 @@ class World:
             )
         self._robot = robot
         robot.spawn(client)
-        movers = [robot.body, *self._loads]
+        self.traffic = traffic
+        self._traffic_at: dict[int, TrafficState] = {}  # by snapshot
+        movers = [robot.body, *self._loads, *(traffic.spawn(client) if traffic else [])]
+        self._movers = len(movers)
         self._index = {body: index for index, body in enumerate(movers)}
         self._index |= {body: len(movers) + index for index, body in enumerate(self._static)}
         self.robot_z_m = robot.centre_z_m
@@ -160,22 +174,32 @@ class World:
         return body
 
     def place(self, pose: np.ndarray, twist: np.ndarray) -> None:
-        """Set poses (M, 7) and twists (M, 6) of the robot and the loads."""
+        """Set poses (M, 7) and twists (M, 6) of the robot, the loads and the traffic."""
         self._robot.place(pose[0], twist[0])
-        for body, p, v in zip(self._loads, pose[1:].tolist(), twist[1:].tolist(), strict=True):
+        end = 1 + len(self._loads)
+        for body, p, v in zip(self._loads, pose[1:end].tolist(), twist[1:end].tolist(), strict=True):
             pybullet.resetBasePositionAndOrientation(body, p[:3], p[3:], physicsClientId=self._client)
             pybullet.resetBaseVelocity(body, v[:3], v[3:], physicsClientId=self._client)
+        if self.traffic:
+            self.traffic.place(np.column_stack([pose[end:, :2], yaw_of(pose[end:, 3:])]), twist[end:][:, [0, 1, 5]])
+            self.traffic.show()
 
     def step(self, forward: float, turn: float, duration_s: float) -> None:
         """Drive for one control period."""
         client, step = self._client, pybullet.stepSimulation
+        if self.traffic:
+            (x, y, _), (vx, vy, _) = self._robot.motion()
+            self.traffic.think((x, y), (vx, vy))
         for _ in range(round(duration_s * MOTOR_HZ)):
+            if self.traffic:
+                self.traffic.move(1 / MOTOR_HZ)
+                self.traffic.show()
             self._robot.drive(forward, turn)
             for _ in range(int(self._physics_hz / MOTOR_HZ)):
                 step(client)
 
     def movers(self) -> tuple[list[list[float]], list[list[float]]]:
-        """Poses (M × 7) and twists (M × 6) of the robot and the loads, as plain lists."""
+        """Poses (M × 7) and twists (M × 6) of the robot, the loads and the traffic, as plain lists."""
         (x, y, yaw), (vx, vy, turning) = self._robot.motion()
         poses = [[x, y, self.robot_z_m, 0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2)]]
         twists = [[vx, vy, 0.0, 0.0, 0.0, turning]]
@@ -184,7 +208,15 @@ class World:
             linear, angular = pybullet.getBaseVelocity(body, self._client)
             poses.append([*position, *orientation])
             twists.append([*linear, *angular])
+        if self.traffic:
+            for all_, more in zip((poses, twists), self.traffic.movers(), strict=True):
+                all_ += more
         return poses, twists
+
+    def truth(self) -> Truth:
+        """The state now."""
+        pose, twist = self.movers()
+        return Truth(np.array(pose), np.array(twist), self.traffic.state if self.traffic else None)
 
     def hits(self) -> list[Hit]:
         """Contacts of the movers now, the floor left out, with the normal force of each pair [N]."""
@@ -196,8 +228,7 @@ class World:
                 pair = (one, other) if one < other else (other, one)
                 forces[pair] = forces.get(pair, 0.0) + contact[9]
                 places[pair] = contact[6], contact[7] if pair[0] == one else tuple(-part for part in contact[7])
-        movers = 1 + len(self._loads)
-        return [Hit(*pair, pair[1] >= movers, force, *places[pair]) for pair, force in forces.items()]
+        return [Hit(*pair, pair[1] >= self._movers, force, *places[pair]) for pair, force in forces.items()]
 
     def robot_links(self) -> np.ndarray:
         """Poses (V, 7) of what the robot's `visuals` are drawn in."""
@@ -209,18 +240,24 @@ class World:
 
     def save(self) -> int:
         """Remember this state; give the number back to `restore`, then `forget` it."""
-        return int(pybullet.saveState(physicsClientId=self._client))
+        snapshot = int(pybullet.saveState(physicsClientId=self._client))
+        if self.traffic:
+            self._traffic_at[snapshot] = self.traffic.state
+        return snapshot
 
     def restore(self, snapshot: int) -> None:
         """Go back to a saved state. Close, not bit-exact once bodies touch: for imagining, not for reproducing."""
         pybullet.restoreState(stateId=snapshot, physicsClientId=self._client)
         self._robot.forget()
+        if self.traffic:
+            self.traffic.restore(self._traffic_at[snapshot])
 
     def forget(self, snapshot: int) -> None:
+        self._traffic_at.pop(snapshot, None)
         pybullet.removeState(snapshot, physicsClientId=self._client)
 
     def picture(self, view: View, width: int, height: int) -> Picture:
-        """What a camera sees; `body` counts the robot, the loads that are there and the static boxes."""
+        """What a camera sees; `body` counts the robot, the loads and the traffic that are there, and the static boxes."""
         matrices = (
             pybullet.computeViewMatrix(view.eye, view.target, view.up),
             pybullet.computeProjectionMatrixFOV(view.fov_deg, width / height, view.near_m, view.far_m),

@@ -2,7 +2,7 @@
 
 Candidates start from the same snapshot, in small groups with a world of their own, whichever process computes them. Restored
 states are close to the true ones but not bit-exact once bodies touch, and positions are set from the observation: an oracle of
-the dynamics, given what a planner can see, and the episode's true physics.
+the dynamics, given what a planner can see, and the episode's true physics. Among traffic it sees more: all, and their minds.
 """
 
 import threading
@@ -15,14 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sim.bodies import Bodies
+from sim.bodies import Bodies, Kind
 from sim.errors import GroundError
 from sim.layout import Layout
 from sim.policy import EpisodeStart
 from sim.scenes import scenes
+from sim.task import ROBOT
+from sim.traffic import Traffic, TrafficState
 from sim.variation import Variation
 from sim.workers import worker_pool
-from sim.world import World
+from sim.world import LoadBody, Truth, World
 from worldmodels.model import WorldModel
 
 _one_at_a_time = threading.Lock()  # a process has one world to imagine in, whatever thread asks
@@ -36,6 +38,7 @@ class SimulatorState:
     pose: np.ndarray  # (M, 7)
     twist: np.ndarray  # (M, 6)
     bodies: Bodies  # the movers' sizes and kinds, (M, ...)
+    traffic: TrafficState | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,13 @@ class _Setting:
     layout: Layout
     variation: Variation
 
+    @property
+    def loads(self) -> list[LoadBody]:
+        return scenes[self.scene].loads(self.layout, self.variation)
+
+    def traffic(self, seed: int) -> Traffic | None:
+        return scenes[self.scene].traffic(self.layout, self.variation, seed) if self.layout.traffic else None
+
 
 class SimulatorModel(WorldModel[SimulatorState]):
     """`workers` > 1 shares the candidates among processes; the result does not depend on how many."""
@@ -54,12 +64,18 @@ class SimulatorModel(WorldModel[SimulatorState]):
         self._scene, self._workers = scene, workers
         self._pool: ProcessPoolExecutor | None = None
         self._setting: _Setting | None = None
+        self._traffic: Traffic | None = None
 
     def start_episode(self, start: EpisodeStart) -> None:
-        self._setting = _Setting(self._scene, start.layout, start.variation)
+        self._setting, self._truth = _Setting(self._scene, start.layout, start.variation), start.truth
+        self._traffic = self._setting.traffic(0)
+        if self._traffic and self._truth is None:
+            raise GroundError("the simulator as a model needs to know what traffic has in mind: EpisodeStart.truth is missing")
 
     def begin(self, observation: Mapping[str, np.ndarray]) -> SimulatorState:
         bodies = Bodies.of(observation)
+        if self._traffic and self._truth:
+            return _everybody(bodies, self._traffic, self._truth())
         movers = np.flatnonzero(bodies.dynamic)
         return SimulatorState(
             bodies.pose[movers].astype(np.float64),
@@ -74,7 +90,7 @@ class SimulatorModel(WorldModel[SimulatorState]):
             raise GroundError("the true simulator has no gradients: plan on it with another search method")
         plans = actions.numpy().astype(np.float64)
         groups = [plans[start : start + GROUP] for start in range(0, len(plans), GROUP)]
-        jobs = [(self._setting, state.pose, state.twist, group) for group in groups]
+        jobs = [(self._setting, state, group) for group in groups]
         if self._workers == 1:
             results = [simulate(*job) for job in jobs]
         else:
@@ -99,19 +115,31 @@ class SimulatorModel(WorldModel[SimulatorState]):
             self._pool = None
 
 
-def simulate(setting: _Setting, pose: np.ndarray, twist: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _everybody(bodies: Bodies, traffic: Traffic, truth: Truth) -> SimulatorState:
+    """The robot as it is observed, and the traffic as it is."""
+    pose, twist = truth.pose.copy(), truth.twist.copy()
+    pose[ROBOT], twist[ROBOT] = bodies.pose[ROBOT], bodies.twist[ROBOT]
+    sizes = np.concatenate([bodies.half_extents[:1], traffic.half_extents]).astype(np.float32)
+    kinds = np.array([Kind.ROBOT, *traffic.kinds])
+    shapes = np.array([bodies.shape[ROBOT], *(manner.shape for manner in traffic.manners)])
+    return SimulatorState(pose, twist, Bodies(pose, twist, sizes, kinds, shapes, np.ones(len(pose), np.int8)), truth.traffic)
+
+
+def simulate(setting: _Setting, state: SimulatorState, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Poses (B, H, M, 7) and twists (B, H, M, 6), float32, after each of actions (B, H, 2) from one state."""
     with _one_at_a_time:
-        return _simulate(setting, pose, twist, actions)
+        return _simulate(setting, state, actions)
 
 
-def _simulate(setting: _Setting, pose: np.ndarray, twist: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    world, scene = _world(setting), scenes[setting.scene]
-    world.place(pose, twist)
+def _simulate(setting: _Setting, state: SimulatorState, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    world, scene = _world(setting, state.traffic.seed if state.traffic else 0), scenes[setting.scene]
+    if world.traffic and state.traffic:
+        world.traffic.restore(state.traffic)
+    world.place(state.pose, state.twist)
     snapshot = world.save()
     batch, horizon = actions.shape[:2]
-    poses = np.empty((batch, horizon, len(pose), 7), np.float32)
-    twists = np.empty((batch, horizon, len(pose), 6), np.float32)
+    poses = np.empty((batch, horizon, len(state.pose), 7), np.float32)
+    twists = np.empty((batch, horizon, len(state.pose), 6), np.float32)
     for candidate, plan in enumerate(actions.tolist()):
         world.restore(snapshot)
         for step, (forward, turn) in enumerate(plan):
@@ -121,11 +149,10 @@ def _simulate(setting: _Setting, pose: np.ndarray, twist: np.ndarray, actions: n
     return poses, twists
 
 
-def _world(setting: _Setting) -> World:
+def _world(setting: _Setting, seed: int) -> World:
     """Built anew: the order in which bodies met before would show in how they meet again."""
-    world, scene = _client(), scenes[setting.scene]
-    loads = [scene.load(setting.variation, setting.layout)] * len(setting.layout.loads)
-    world.build(scene.robot(setting.variation), loads, setting.layout.static_boxes, setting.layout.floor)
+    world, layout, robot = _client(), setting.layout, scenes[setting.scene].robot(setting.variation)
+    world.build(robot, setting.loads, layout.static_boxes, layout.floor, setting.traffic(seed))
     return world
 
 

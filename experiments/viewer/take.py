@@ -12,7 +12,7 @@ from sim.bodies import Bodies, Observation
 from sim.dataset import Episode
 from sim.env import GroundEnv
 from sim.layout import Layout
-from sim.policy import EpisodeStart, Policy
+from sim.policy import Policy
 from sim.robots import Visual
 from sim.scenes import scenes
 from sim.task import LOAD
@@ -135,9 +135,9 @@ class Take:
 
     def take_over(self, policy: Policy | None) -> None:
         """From here on, after the script, this policy decides."""
-        self.policy, setting = policy, self.setting
+        self.policy = policy
         if policy is not None:
-            policy.begin(EpisodeStart(setting.seed, setting.layout, setting.variation))
+            policy.begin(self._env.start(self.setting.seed))
 
     def advance(self, action: np.ndarray | None = None) -> None:
         """One step: by `action` where a person drives, else by the script, else by the policy."""

@@ -11,6 +11,7 @@ from sim.policy import PolicyFactory
 from sim.registry import Registry
 from sim.robots import Robot
 from sim.task import Task
+from sim.traffic import Traffic
 from sim.variation import Variation, Variations
 from sim.world import LoadBody
 
@@ -23,17 +24,19 @@ class Scene:
     gym_id: str
     task: Task
     robot: Callable[[Variation], Robot]
-    load: Callable[[Variation, Layout], LoadBody]
     draw: Callable[[str, int], Layout]  # (split, index) -> layout
     faults: Callable[[Layout], list[str]]
     splits: tuple[str, ...]
     variations_of: Callable[[str], Variations]  # what a split varies
     behaviours: Mapping[str, PolicyFactory] = field(hash=False)  # "random" and "scripted" among them
     mix: Mapping[str, float] = field(hash=False)  # behaviours by weight that data is collected with where nobody says otherwise
-    random_start: Callable[[Layout, np.random.Generator], np.ndarray | None]  # (M, 3) robot and loads where contact is soon
+    random_start: Callable[[Layout, np.random.Generator], np.ndarray | None]  # (M, 3) first movers where contact is soon
+    load: Callable[[Variation, Layout], LoadBody] | None = None  # what is pushed, where anything is
     unit_m: float = 1.0  # by which models scale lengths: 1 where loads are as large as a tote
     pieces: int = 1  # boxes that a load is made of, at most
     max_loads: int = 3
+    max_traffic: int = 0
+    sight_m: float = 6.0  # how far away traffic is seen
     max_static: int = 36
     control_dt_s: float = 0.1
     episode_steps: int = 250
@@ -51,8 +54,17 @@ class Scene:
 
     @property
     def movers(self) -> int:
-        """Rows of an observation that can move: the robot and the loads."""
-        return 1 + self.max_loads
+        """Rows of an observation that can move: the robot, the loads and the traffic."""
+        return 1 + self.max_loads + self.max_traffic
+
+    def loads(self, layout: Layout, variation: Variation) -> list[LoadBody]:
+        """The loads of a layout."""
+        return [self.load(variation, layout)] * len(layout.loads) if self.load else []
+
+    def traffic(self, layout: Layout, variation: Variation, seed: int) -> Traffic:
+        """The travellers of a layout; `seed` is of their moods."""
+        radius = self.robot(variation).half_extents[0]
+        return Traffic(layout.traffic, layout.static_boxes, radius, seed, variation.traffic_speed)
 
 
 scenes: Registry[Scene] = Registry("scene", "sim.scenes")

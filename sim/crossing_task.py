@@ -1,0 +1,93 @@
+"""The task of crossing a hall to a station among people and forklifts: cost, success and violations."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sim.bodies import Array, Bodies, Kind, Shape, clamp, coordinates, namespace, rotate, yaw_of
+from sim.layouts.aisles import WAYS
+from sim.task import ROBOT
+from sim.ways import WayField, way_field
+from sim.world import Hit
+
+NOBODY_M = 100.0  # gap to what is not there
+NEAREST = 4  # others that a hint tells of
+
+
+@dataclass(frozen=True)
+class CrossingTask:
+    """Drive to the goal without touching anything, and without coming near people."""
+
+    goal_radius_m: float = 0.25
+    near_m: float = 0.5  # from a person's edge to the robot's
+    hit_force_n: float = 1.0
+    berth_m: float = 0.15  # that is kept beyond near_m, and from forklifts
+    near_weight: float = 4.0  # of being too near, in metres to go
+    clearance_m: float = 0.05  # the robot should keep this far from static boxes
+    clearance_weight: float = 10.0
+    touch_m: float = 0.02
+    touch_weight: float = 4.0
+    hints = 6 + 6 * NEAREST
+
+    def field(self, bodies: Bodies, goal: np.ndarray) -> WayField:
+        return way_field(WAYS, bodies, goal)
+
+    def gaps(self, bodies: Bodies) -> tuple[Array, Array]:
+        """From the robot's edge to that of each body (..., N), [m]: people, and forklifts; NOBODY_M where it is none."""
+        xp = namespace(bodies.pose)
+        robot, pose, half = bodies.pose[..., ROBOT : ROBOT + 1, :2], bodies.pose, bodies.half_extents
+        local = rotate(robot - pose[..., :2], -yaw_of(pose[..., 3:]))
+        round_ = bodies.shape == Shape.CYLINDER
+        core = xp.where(round_[..., None], xp.zeros_like(half[..., :2]), half[..., :2])
+        beyond = clamp(abs(local) - core, 0)
+        away = xp.hypot(beyond[..., 0], beyond[..., 1]) - xp.where(round_, half[..., 0], xp.zeros_like(half[..., 0]))
+        gap = away - half[..., ROBOT : ROBOT + 1, 0]
+        nobody = xp.full_like(gap, NOBODY_M)
+        return tuple(xp.where((bodies.kind == kind) & (bodies.present > 0), gap, nobody) for kind in (Kind.PERSON, Kind.FORKLIFT))
+
+    def cost(self, bodies: Bodies, action: Array, goal: Array, field: WayField) -> Array:
+        """Metres to go (...) around boxes; closeness to boxes; being too near to people and forklifts."""
+        robot = coordinates(bodies.pose[..., ROBOT, :2])
+        (radius,) = coordinates(bodies.half_extents[..., ROBOT, :1])
+        gap = field.clearance_at(robot) - radius
+        close = self.clearance_weight * clamp(self.clearance_m - gap, 0) + self.touch_weight * clamp(1 - gap / self.touch_m, 0, 1)
+        near = 0.0
+        for gaps, least in zip(self.gaps(bodies), (self.near_m, 0.1), strict=True):
+            short = (least + self.berth_m - gaps) / self.berth_m  # 1 where it is a violation
+            near = near + (clamp(short, 0, 1) ** 2 + 0.1 * clamp(short - 1, 0)).sum(-1)
+        return field.togo_at(robot) + close + self.near_weight * near
+
+    def success(self, bodies: Bodies, goal: Array, margin_m: float = 0.0) -> Array:
+        """(...) bool: the robot's centre lies within the goal radius, by at least `margin_m`."""
+        (x, y), (goal_x, goal_y) = coordinates(bodies.pose[..., ROBOT, :2]), coordinates(goal[..., :2])
+        return namespace(x).hypot(x - goal_x, y - goal_y) < self.goal_radius_m - margin_m
+
+    def violations(self, bodies: Bodies, hits: Sequence[Hit], inside: bool) -> dict[str, bool]:
+        """What went wrong in one state: contact with anything, nearness to a person, the robot outside the hall."""
+        touched = [hit for hit in hits if hit.first == ROBOT and (not hit.static or hit.force_n > self.hit_force_n)]
+        kinds = {Kind(int(bodies.kind[hit.second])) for hit in touched if not hit.static}
+        return {
+            "robot_hit": any(hit.static for hit in touched),
+            "person_hit": Kind.PERSON in kinds,
+            "forklift_hit": Kind.FORKLIFT in kinds,
+            "person_near": bool(self.gaps(bodies)[0].min() < self.near_m),
+            "robot_outside": not inside,
+        }
+
+    def hint(self, bodies: Bodies, goal: np.ndarray) -> np.ndarray:
+        """The goal, where to drive to, metres to go, room; and the nearest others: place, velocity, gap, whether a person."""
+        field, robot = self.field(bodies, goal), bodies.pose[ROBOT, :2].astype(float)
+        yaw = float(yaw_of(bodies.pose[ROBOT, 3:]))
+        bearing = np.linspace(-np.pi, np.pi, 16, endpoint=False)
+        around = np.stack([np.cos(bearing), np.sin(bearing)], -1)
+        drive = around[int(np.argmin(field.togo_at(robot + 0.3 * around)))]
+        people, forklifts = self.gaps(bodies)
+        gaps = np.minimum(people, forklifts)
+        order = np.argsort(gaps)[:NEAREST]
+        vectors = np.concatenate([[goal[:2] - robot, drive], bodies.pose[order, :2] - robot, bodies.twist[order, :2]])
+        goal_b, drive_b, *rest = rotate(vectors, np.full(len(vectors), -yaw))
+        there = (gaps[order] < NOBODY_M)[:, None]
+        others = np.column_stack([rest[:NEAREST], rest[NEAREST:], gaps[order], people[order] < NOBODY_M]) * there
+        others[:, 4] += 5.0 * ~there[:, 0]
+        return np.concatenate([goal_b, drive_b, [field.togo_at(robot), field.clearance_at(robot)], others.ravel()])

@@ -1,0 +1,264 @@
+"""People and forklifts that go their own ways: from stop to stop around boxes, out of each other's way, half out of the robot's.
+
+Reciprocal avoidance is ORCA (van den Berg et al. 2011, "Reciprocal n-body collision avoidance"), by its authors' library: each
+takes half of the avoiding upon itself and trusts the other with the rest. The robot is one of them to all others, whatever it
+does. People hesitate and turn aside now and then; forklifts cannot turn on the spot and follow what is asked for as well as they
+can. Nobody is pushed by anybody: bodies are moved, and contacts with the robot are found by Bullet.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import pyrvo
+from scipy.ndimage import map_coordinates
+
+from sim.bodies import Kind, Shape, wrap
+from sim.bullet import pybullet
+from sim.fields import Remembered
+from sim.layout import TRAFFIC_KINDS, Traveller
+from sim.ways import Grid, WayField, build
+
+DT_S = 0.1  # between two thoughts
+SCHEDULE_STEPS = 600  # of moods; the last ones stay
+AHEAD_CELLS = 3.0  # to which the way is looked up
+ARRIVED_M = 0.6
+PIVOT_RAD_S = 0.5  # of a forklift that hardly moves, with its steered wheels across
+ROBOT_BERTH_M = 0.45  # that others leave between themselves and the robot's edge, where they can
+HORIZON_S, HORIZON_BOXES_S, NEIGHBOURS_M = 1.5, 0.8, 5.0
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How one kind looks and goes."""
+
+    half_extents: tuple[float, float, float]  # [m]
+    shape: Shape
+    radius_m: float  # around it, that others keep out of
+    berth_m: float  # that it adds to that where it can
+    acceleration_m_s2: float
+    turn_radius_m: float  # 0: turns on the spot
+    moods_per_s: float
+    hesitates: float  # share of moods in which it stands still; in the others it turns aside
+    mood_s: tuple[float, float]
+    colour: tuple[float, float, float, float]
+
+    @property
+    def grid(self) -> Grid:
+        """On which its ways are found."""
+        return Grid(0.2, beyond_m=0.4, thin_m=self.radius_m + 0.05, wide_m=self.radius_m + 0.5, tight=1.0, far_m=3.0)
+
+
+MANNERS = {
+    Kind.PERSON: Manner(
+        half_extents=(0.25, 0.25, 0.85),
+        shape=Shape.CYLINDER,
+        radius_m=0.25,
+        berth_m=0.1,
+        acceleration_m_s2=3.0,
+        turn_radius_m=0.0,
+        moods_per_s=0.12,
+        hesitates=0.5,
+        mood_s=(0.6, 2.0),
+        colour=(0.9, 0.75, 0.2, 1),
+    ),
+    Kind.FORKLIFT: Manner(
+        half_extents=(0.7, 0.42, 0.95),
+        shape=Shape.BOX,
+        radius_m=0.8,
+        berth_m=0.0,
+        acceleration_m_s2=1.2,
+        turn_radius_m=1.2,
+        moods_per_s=0.04,
+        hesitates=1.0,
+        mood_s=(1.0, 3.0),
+        colour=(0.85, 0.3, 0.1, 1),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class TrafficState:
+    """All there is to know of K travellers: what can be seen, and what cannot."""
+
+    seed: int  # of their moods
+    time: int  # control steps since the start
+    pose: np.ndarray  # (K, 3) x, y, yaw
+    velocity: np.ndarray  # (K, 3) along x and y, and turning [m/s, rad/s]
+    stop: np.ndarray  # (K,) which of its stops each is on the way to
+
+
+@dataclass(frozen=True)
+class _Way:
+    """Where to go from anywhere to reach a stop."""
+
+    field: WayField
+    heading: np.ndarray  # (X, Y, 2) unit
+
+    def at(self, xy: np.ndarray) -> np.ndarray:
+        cell = np.round((xy - self.field.origin) / self.field.cell_m).astype(int)
+        x, y = np.clip(cell, 0, np.array(self.heading.shape[:2]) - 1).tolist()
+        return np.asarray(self.heading[x, y])
+
+
+class Traffic:
+    """Travellers among boxes (S, 7), as in Layout.static_boxes; `speed` scales how fast they go."""
+
+    def __init__(
+        self, travellers: Sequence[Traveller], boxes: np.ndarray, robot_radius_m: float, seed: int, speed: float = 1.0
+    ) -> None:
+        self.kinds = [TRAFFIC_KINDS[traveller.kind] for traveller in travellers]
+        self.manners = [MANNERS[kind] for kind in self.kinds]
+        self.half_extents = np.array([manner.half_extents for manner in self.manners])
+        self._speed = speed * np.array([traveller.speed_m_s for traveller in travellers])
+        self._ways = [_ways(manner, boxes, one) for manner, one in zip(self.manners, travellers, strict=True)]
+        self._stops = [np.array([(stop.x, stop.y) for stop in traveller.stops]) for traveller in travellers]
+        self._robot_radius, self._moods_of = robot_radius_m, -1
+        self._crowd = self._among(boxes)
+        pose = np.array([(traveller.x, traveller.y, traveller.yaw) for traveller in travellers])
+        self.restore(TrafficState(seed, 0, pose, np.zeros_like(pose), np.zeros(len(travellers), int)))
+
+    def _among(self, boxes: np.ndarray) -> pyrvo.RVOSimulator:
+        """ORCA's agents: the robot first, then everybody."""
+        crowd = pyrvo.RVOSimulator(DT_S, NEIGHBOURS_M, 10, HORIZON_S, HORIZON_BOXES_S, 0.3, 2.0)
+        for x, y, yaw, half_x, half_y, *_ in boxes.tolist():
+            c, s = np.cos(yaw), np.sin(yaw)
+            corners = [(half_x, half_y), (-half_x, half_y), (-half_x, -half_y), (half_x, -half_y)]  # counter-clockwise
+            crowd.add_obstacle([(x + c * dx - s * dy, y + s * dx + c * dy) for dx, dy in corners])
+        crowd.process_obstacles()
+        crowd.add_agent((0.0, 0.0))
+        crowd.set_agent_radius(0, self._robot_radius + ROBOT_BERTH_M)
+        for agent, (manner, speed) in enumerate(zip(self.manners, self._speed.tolist(), strict=True), 1):
+            crowd.add_agent((0.0, 0.0))
+            crowd.set_agent_radius(agent, manner.radius_m + manner.berth_m)
+            crowd.set_agent_max_speed(agent, 1.2 * speed)
+        return crowd
+
+    def restore(self, state: TrafficState) -> None:
+        """Go back to a state, exactly."""
+        if self._moods_of != state.seed:
+            self._moods_of, (self._haste, self._aside) = state.seed, _moods(self.manners, state.seed)
+        self.state = state
+
+    def place(self, pose: np.ndarray, velocity: np.ndarray) -> None:
+        """Set what can be seen: x, y, yaw (K, 3) and velocities (K, 3)."""
+        self.state = replace(self.state, pose=pose.copy(), velocity=velocity.copy())
+
+    def think(self, robot_xy: tuple[float, float], robot_velocity: tuple[float, float]) -> None:
+        """Choose everybody's velocity for the next DT_S."""
+        state, crowd = self.state, self._crowd
+        arrived = [np.hypot(*(self._stops[k][state.stop[k]] - state.pose[k, :2])) < ARRIVED_M for k in range(len(state.pose))]
+        stop = np.array([(at + here) % len(stops) for at, here, stops in zip(state.stop, arrived, self._stops, strict=True)])
+        now = min(state.time, SCHEDULE_STEPS - 1)
+        crowd.set_agent_position(0, robot_xy)
+        crowd.set_agent_velocity(0, robot_velocity)
+        crowd.set_agent_pref_velocity(0, robot_velocity)
+        speeds, asides = (self._speed * self._haste[now]).tolist(), self._aside[now].tolist()
+        for k, (place, velocity) in enumerate(zip(state.pose.tolist(), state.velocity.tolist(), strict=True)):
+            dx, dy = self._ways[k][stop[k]].at(state.pose[k, :2]).tolist()
+            c, s = speeds[k] * np.cos(asides[k]), speeds[k] * np.sin(asides[k])
+            crowd.set_agent_position(k + 1, place[:2])
+            crowd.set_agent_velocity(k + 1, velocity[:2])
+            crowd.set_agent_pref_velocity(k + 1, (c * dx - s * dy, s * dx + c * dy))
+        crowd.do_step()
+        wanted = np.array([crowd.get_agent_velocity(k + 1).to_tuple() for k in range(len(state.pose))])
+        self.state = replace(state, time=state.time + 1, stop=stop, velocity=self._followed(wanted))
+
+    def _followed(self, wanted: np.ndarray) -> np.ndarray:
+        """(K, 3) velocities and turning speeds that bodies can have in the next DT_S, towards those wanted (K, 2)."""
+        velocity = np.empty((len(wanted), 3))
+        for k, (manner, (vx, vy)) in enumerate(zip(self.manners, wanted.tolist(), strict=True)):
+            yaw, (now_x, now_y, _) = self.state.pose[k, 2], self.state.velocity[k].tolist()
+            most, speed = manner.acceleration_m_s2 * DT_S, float(np.hypot(vx, vy))
+            off = float(wrap(np.arctan2(vy, vx) - yaw)) if speed > 0.05 else 0.0
+            if manner.turn_radius_m:
+                now = now_x * np.cos(yaw) + now_y * np.sin(yaw)
+                now += np.clip(speed * max(0.0, np.cos(off)) - now, -most, most)
+                fastest = max(now / manner.turn_radius_m, PIVOT_RAD_S)
+                turn = np.clip(off / DT_S, -fastest, fastest)
+                velocity[k] = now * np.cos(yaw + turn * DT_S / 2), now * np.sin(yaw + turn * DT_S / 2), turn
+                continue
+            change = np.array([vx - now_x, vy - now_y])
+            change *= min(1.0, most / max(float(np.hypot(*change)), 1e-9))
+            velocity[k] = now_x + change[0], now_y + change[1], np.clip(off / DT_S, -5, 5)
+        return velocity
+
+    def move(self, duration_s: float) -> None:
+        """Go on at the velocities chosen."""
+        self.state = replace(self.state, pose=self.state.pose + duration_s * self.state.velocity)
+
+    def spawn(self, client: int) -> list[int]:
+        """Bullet's bodies, which `show` puts in their places."""
+        self._client = client
+        self._bodies = [_spawn(manner, client) for manner in self.manners]
+        return self._bodies
+
+    def show(self) -> None:
+        """Move Bullet's bodies to where everybody is."""
+        for body, (position, orientation), velocity in zip(
+            self._bodies, self._places(), self.state.velocity.tolist(), strict=True
+        ):
+            pybullet.resetBasePositionAndOrientation(body, position, orientation, physicsClientId=self._client)
+            pybullet.resetBaseVelocity(body, [*velocity[:2], 0.0], [0.0, 0.0, velocity[2]], physicsClientId=self._client)
+
+    def _places(self) -> list[tuple[list[float], list[float]]]:
+        half = self.state.pose[:, 2] / 2
+        turns = zip(np.sin(half).tolist(), np.cos(half).tolist(), strict=True)
+        return [
+            ([x, y, manner.half_extents[2]], [0.0, 0.0, s, c])
+            for (x, y, _), (s, c), manner in zip(self.state.pose.tolist(), turns, self.manners, strict=True)
+        ]
+
+    def movers(self) -> tuple[list[list[float]], list[list[float]]]:
+        """Poses (K × 7) and twists (K × 6), as plain lists."""
+        poses = [[*position, *orientation] for position, orientation in self._places()]
+        return poses, [[vx, vy, 0.0, 0.0, 0.0, turn] for vx, vy, turn in self.state.velocity.tolist()]
+
+
+def _spawn(manner: Manner, client: int) -> int:
+    half = list(manner.half_extents)
+    kind = pybullet.GEOM_CYLINDER if manner.shape == Shape.CYLINDER else pybullet.GEOM_BOX
+    size = {"radius": half[0]} if manner.shape == Shape.CYLINDER else {"halfExtents": half}
+    high = ("height", "length") if manner.shape == Shape.CYLINDER else None
+    solid = pybullet.createCollisionShape(kind, **size, **({high[0]: 2 * half[2]} if high else {}), physicsClientId=client)
+    look = pybullet.createVisualShape(
+        kind, **size, **({high[1]: 2 * half[2]} if high else {}), rgbaColor=manner.colour, physicsClientId=client
+    )
+    return int(pybullet.createMultiBody(0, solid, look, useMaximalCoordinates=True, physicsClientId=client))
+
+
+def _ways(manner: Manner, boxes: np.ndarray, traveller: Traveller) -> list[_Way]:
+    return [_way(manner.grid)(boxes[:, :5], np.array([stop.x, stop.y])) for stop in traveller.stops]
+
+
+def _build_way(grid: Grid, boxes: np.ndarray, stop: np.ndarray) -> _Way:
+    field = build(grid, boxes, stop[None])[0]
+    around = np.linspace(-np.pi, np.pi, 24, endpoint=False)
+    offsets = np.stack([np.cos(around), np.sin(around)], -1)
+    cells = np.stack(np.meshgrid(*map(np.arange, field.best.shape), indexing="ij"), -1)
+    near = (cells[..., None, :] + AHEAD_CELLS * offsets).reshape(-1, 2).T
+    togo = map_coordinates(field.best, near, order=1, mode="nearest").reshape(*field.best.shape, len(around))
+    return _Way(field, offsets[togo.argmin(-1)])
+
+
+@lru_cache(maxsize=8)
+def _way(grid: Grid) -> Remembered[_Way]:
+    return Remembered(lambda boxes, stop: _build_way(grid, boxes, stop))
+
+
+def _moods(manners: list[Manner], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(SCHEDULE_STEPS, K) shares of its speed that each has a mind to go at, and turns aside from its way [rad]."""
+    haste, aside = np.ones((SCHEDULE_STEPS, len(manners))), np.zeros((SCHEDULE_STEPS, len(manners)))
+    for k, manner in enumerate(manners):
+        rng = np.random.default_rng([seed, k])
+        aside[:, k] = rng.normal(0, 0.05)  # or two who meet head on would both stand
+        at = 0.0
+        while (at := at + rng.exponential(1 / manner.moods_per_s)) < SCHEDULE_STEPS * DT_S:
+            steps = slice(int(at / DT_S), int((at + rng.uniform(*manner.mood_s)) / DT_S))
+            if rng.random() < manner.hesitates:
+                haste[steps, k] = 0.0
+            else:
+                aside[steps, k] = rng.choice([-1, 1]) * rng.uniform(0.5, 1.6)
+            at = steps.stop * DT_S
+    return haste, aside
