@@ -68,8 +68,8 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
             return self._rollout(state, actions)
 
     def _rollout(self, state: PlanarState, actions: Tensor) -> Bodies:
-        particles, batch = self.particles, len(actions)
-        states = self.imagine(state.expand(particles * batch), actions.repeat(particles, 1, 1))
+        particles, batch = self.particles_of(state), len(actions)
+        states = self.imagine(self.members(state.expand(particles * batch), particles), actions.repeat(particles, 1, 1))
         return bodies_of(states).map(
             lambda values: values.expand(particles * batch, *values.shape[1:]).unflatten(0, (particles, batch))
         )
@@ -77,10 +77,19 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
     @torch.inference_mode()
     def forecast(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
         """The model's best guess: H states of W different scenes, averaged over its particles."""
-        if self.particles == 1:
+        particles = self.particles_of(state)
+        if particles == 1:
             return self.imagine(state, actions)
-        states = self.imagine(repeated(state, self.particles), actions.repeat(self.particles, 1, 1))
-        return [mean_of(state, self.particles) for state in states]
+        states = self.imagine(self.members(repeated(state, particles), particles), actions.repeat(particles, 1, 1))
+        return [mean_of(state, particles) for state in states]
+
+    def particles_of(self, state: PlanarState) -> int:
+        """How many members imagine what comes of a state."""
+        return self.particles
+
+    def members(self, state: PlanarState, particles: int) -> PlanarState:
+        """A batch of `particles` equal blocks, one for each member, as the members see it."""
+        return state
 
     def imagine(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
         """The H states after actions (B, H, A), differentiably."""

@@ -4,16 +4,17 @@ Turning a frame is then one multiplication, which keeps models short, exactly eq
 planner the number of tensor operations is the cost. Height, roll and pitch are held.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sim.bodies import Bodies, Kind, Shape, quaternion_of
+from sim.bodies import TRAFFIC, Bodies, Kind, Shape, quaternion_of
 
-KINDS = 2  # robot, load
+KINDS = (Kind.ROBOT, Kind.LOAD, *TRAFFIC)  # of movers, by column of Surroundings.kind
+NEAREST = 6  # others that a robot without a load minds: traffic may be any number
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Surroundings:
     core: Tensor  # (E, M, P, 2) half extents of each mover's boxes; zero for a cylinder, and for boxes that are not there [m]
     place: Tensor  # (E, M, P) complex centres of those boxes in the mover's frame [m]
     rounding: Tensor  # (E, M) radius around the boxes; zero for boxes [m]
-    kind: Tensor  # (E, M, KINDS) one-hot
+    kind: Tensor  # (E, M, len(KINDS)) one-hot
     present: Tensor  # (E, M) 1 or 0
     height: Tensor  # (E, M) of the centre [m]
     half_extents: Tensor  # (E, M, 3) [m]
@@ -33,6 +34,16 @@ class Surroundings:
     static_present: Tensor  # (E, S)
     limits: Tensor  # (E, 3, 2) speeds forward, to the left and turning that each number of an action asks for [m/s, rad/s]
     unit: Tensor  # (E,) typical length of the scene [m]
+
+    @property
+    def traffic(self) -> Tensor:
+        """(E, M) which movers have a will of their own."""
+        return self.kind[..., -len(TRAFFIC) :].sum(-1) * self.present
+
+    def of_movers(self, pick: Callable[[Tensor], Tensor]) -> "Surroundings":
+        """The same with `pick` applied to everything that is said of movers."""
+        names = ("core", "place", "rounding", "kind", "present", "height", "half_extents")
+        return replace(self, **{name: pick(getattr(self, name)) for name in names})
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,7 @@ class PlanarState:
     velocity: Tensor  # (B, M) complex, world frame [m/s]
     spin: Tensor  # (B, M) [rad/s]
     around: Surroundings
+    intent: Tensor | None = None  # (B, M) number of what traffic is imagined to be up to; None: nobody asks
 
     def expand(self, batch: int) -> "PlanarState":
         """One scene, `batch` times; the surroundings are shared."""
@@ -59,7 +71,7 @@ def still(movers: int, boxes: int, pieces: int = 1) -> PlanarState:
         core=torch.zeros(1, movers, pieces, 2),
         place=torch.zeros(1, movers, pieces, dtype=torch.complex64),
         rounding=zero,
-        kind=torch.zeros(1, movers, KINDS),
+        kind=torch.zeros(1, movers, len(KINDS)),
         present=torch.ones(1, movers),
         height=zero,
         half_extents=torch.zeros(1, movers, 3),
@@ -86,7 +98,7 @@ def surroundings_of(parts: Mapping[str, np.ndarray], movers: np.ndarray, statics
         core=tensor(pieces[..., 2:]),
         place=_complex(pieces[..., :2]),
         rounding=tensor(np.where(round_, half[:, movers, 0], 0)),
-        kind=tensor(np.stack([parts["kind"][:, movers] == kind for kind in (Kind.ROBOT, Kind.LOAD)], -1)),
+        kind=tensor(np.stack([parts["kind"][:, movers] == kind for kind in KINDS], -1)),
         present=tensor(parts["present"][:, movers]),
         height=tensor(parts["pose"][:, movers, 2]),
         half_extents=tensor(half[:, movers]),
@@ -101,14 +113,22 @@ def surroundings_of(parts: Mapping[str, np.ndarray], movers: np.ndarray, statics
 
 def state_of(observation: Mapping[str, np.ndarray], reach_m: float = np.inf) -> PlanarState:
     """The present bodies of one observation, batch 1; static boxes farther than `reach_m`, in the scene's units, from every
-    mover are left out."""
+    mover are left out. Where there is no load, there are NEAREST movers beside the robot, some of them absent."""
     bodies = Bodies.of(observation)
     movers, statics = np.flatnonzero(bodies.dynamic), np.flatnonzero(bodies.static)
+    if not (bodies.kind[movers] == Kind.LOAD).any():
+        apart = np.linalg.norm(bodies.pose[movers, :2] - bodies.pose[0, :2], axis=-1)
+        absent = np.flatnonzero(bodies.present == 0)
+        chosen = np.concatenate([movers[np.argsort(apart)], absent])[: 1 + NEAREST]
+        movers, missing = chosen[bodies.present[chosen] > 0], chosen[bodies.present[chosen] == 0]
+    else:
+        missing = movers[:0]
     if np.isfinite(reach_m):
         apart = np.linalg.norm(bodies.pose[statics, None, :2] - bodies.pose[None, movers, :2], axis=-1).min(-1)
         radius = np.linalg.norm(bodies.half_extents[statics, :2], axis=-1)
         statics = statics[apart - radius < reach_m * observation["unit_m"][0]]
     parts = {name: np.asarray(values)[None] for name, values in observation.items()}
+    movers = np.concatenate([movers, missing])
     return PlanarState(**motion_of(parts["pose"][:, movers], parts["twist"][:, movers]),
                        around=surroundings_of(parts, movers, statics))  # fmt: skip
 
@@ -154,7 +174,7 @@ def bodies_of(states: list[PlanarState]) -> Bodies:
         ),
         twist=torch.cat([torch.view_as_real(velocity), zero, spin[..., None]], -1),
         half_extents=around.half_extents[:, None].expand(*shape, 3),
-        kind=around.kind.argmax(-1)[:, None].expand(shape),
+        kind=torch.tensor(KINDS)[around.kind.argmax(-1)][:, None].expand(shape),
         shape=(around.rounding > 0).long()[:, None].expand(shape),
         present=around.present[:, None].expand(shape),
     )

@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sim.bodies import Kind, Shape
+from sim.bodies import Kind
 from sim.dataset import Episode
 from sim.env import upright
 from sim.errors import GroundError
-from worldmodels.planar import PlanarState, Surroundings, motion_of, surroundings_of
+from worldmodels.planar import KINDS, NEAREST, PlanarState, Surroundings, motion_of, surroundings_of
 
+ROUND = (Kind.ROBOT, Kind.PERSON)  # what is a cylinder
+MEETING = 0.5  # in the scene's units, between the robot's centre and one of traffic: they mind each other
 CONTACT_SHARE = 0.75  # of windows contain the robot touching a load; in the data they are fewer, and they are what is hard
 
 
@@ -41,7 +43,7 @@ class Windows:
         lengths = np.array([len(episode) for episode in kept])
         self._episode = torch.as_tensor(np.repeat(np.arange(len(kept)), lengths))
         self._left = np.concatenate([np.arange(n)[::-1] for n in lengths])  # steps that follow in the same episode
-        self._touching = np.concatenate([episode.touching for episode in kept])
+        self._touching = np.concatenate([episode.touching | _meets(episode) for episode in kept])
         self.steps = int(lengths.sum())
 
     def starts(self, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -79,7 +81,8 @@ class Windows:
         states = [
             PlanarState(**{name: values[:, t] for name, values in motion.items()}, around=around) for t in range(length + 1)
         ]
-        return Batch(states[0], self._action[span[:, :-1]], states[1:])
+        batch = Batch(states[0], self._action[span[:, :-1]], states[1:])
+        return _nearest(batch) if states[0].spin.shape[1] > 1 + NEAREST else batch
 
 
 def mirrored(batch: Batch, rng: np.random.Generator) -> Batch:
@@ -88,7 +91,7 @@ def mirrored(batch: Batch, rng: np.random.Generator) -> Batch:
     size, movers = batch.state.spin.shape
     mirror = torch.as_tensor(rng.random(size) < 0.5)
     turned = torch.as_tensor(rng.random((size, movers)) < 0.5)
-    turned[:, 0] = False
+    turned &= batch.state.around.kind[..., KINDS.index(Kind.LOAD)] > 0
     facing = 1 - 2 * turned.to(batch.state.spin.dtype)
     side = 1 - 2 * mirror.to(batch.state.spin.dtype)
 
@@ -110,6 +113,32 @@ def mirrored(batch: Batch, rng: np.random.Generator) -> Batch:
 
     actions = batch.actions * torch.stack([torch.ones_like(side), side], -1)[:, None]
     return Batch(reflect(batch.state), actions, [reflect(state) for state in batch.targets])
+
+
+def _meets(episode: Episode) -> np.ndarray:
+    """(T+1,) whether the robot is near somebody."""
+    if episode.kinds is None:
+        return np.zeros(len(episode), bool)
+    apart = np.linalg.norm(episode.pose[:, 1:, :2] - episode.pose[:, :1, :2], axis=-1)
+    return np.asarray(apart.min(1, initial=np.inf) < MEETING * episode.unit_m)
+
+
+def _nearest(batch: Batch) -> Batch:
+    """Windows with the NEAREST movers around the robot alone."""
+    state = batch.state
+    apart = (state.position - state.position[:, :1]).abs() + 1e6 * (1 - state.around.present)
+    order = torch.cat([torch.zeros(len(apart), 1, dtype=torch.long), 1 + apart[:, 1:].argsort(1)[:, :NEAREST]], 1)
+
+    def pick(values: Tensor) -> Tensor:
+        index = order.reshape(*order.shape, *[1] * (values.ndim - 2)).expand(-1, -1, *values.shape[2:])
+        return values.gather(1, index)
+
+    around = state.around.of_movers(pick)
+    states = [
+        PlanarState(pick(one.position), pick(one.heading), pick(one.velocity), pick(one.spin), around)
+        for one in (state, *batch.targets)
+    ]
+    return Batch(states[0], batch.actions, states[1:])
 
 
 def _pad(values: np.ndarray, movers: int) -> np.ndarray:
@@ -137,7 +166,9 @@ def _surroundings(episodes: list[Episode], movers: int) -> Surroundings:
         parts["pose"][i, :here] = episode.pose[0]
         parts["half_extents"][i, :here] = episode.half_extents
         parts["kind"][i, :movers] = [Kind.ROBOT, *[Kind.LOAD] * (movers - 1)]
-        parts["shape"][i, 0] = Shape.CYLINDER
+        if episode.kinds is not None:
+            parts["kind"][i, :here] = episode.kinds
+        parts["shape"][i, :movers] = np.isin(parts["kind"][i, :movers], ROUND)
         parts["present"][i, :here] = 1
         parts["pose"][i, static] = upright(boxes[:, :3], boxes[:, 5])
         parts["half_extents"][i, static] = boxes[:, 3:6]

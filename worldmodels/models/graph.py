@@ -5,10 +5,13 @@ Each mover hears static boxes through the closest point on them and other movers
 messages are summed, so the number of bodies does not matter, and nothing sees where the origin is. Each message says where two
 bodies would touch and how fast they close in there, and pushes there, so that levers need not be learned: without both, a load's
 error after 2 s is a quarter larger. Trained over several steps.
+
+What traffic is up to cannot be seen, so its future is several: each mover of it has one of INTENTS numbers, and the loss is that
+of the number which foretells it best (multiple choice learning, Guzman-Rivera et al. 2012). Each particle imagines other numbers.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -19,11 +22,13 @@ from sim.errors import GroundError
 from sim.policy import EpisodeStart
 from worldmodels.compiled import Compiled
 from worldmodels.model import LearnedModel, models
-from worldmodels.planar import KINDS, PlanarState, Surroundings, commanded, still
+from worldmodels.planar import KINDS, NEAREST, PlanarState, Surroundings, commanded, repeated, still
 from worldmodels.vectors import across, cross, gap, heading_of_angle, inverse, outside, turned
 
 DT_S = 0.1
 FRESH = torch.contiguous_format
+INTENTS = 4
+UNDECIDED = 0.1  # share of intents that are trained whether or not they foretell best, or some would never be
 SPEED, GAP, LEVER = 0.5, 0.1, 0.2  # typical speed [m/s], gap and lever [m] where contact matters
 EDGE = 0.01  # how softly the one closest point gives way to the other [m]
 ERROR_SCALES = (0.01, 0.025, 0.05, 0.15)  # position [m], heading [rad], velocity [m/s], spin [rad/s] that count alike
@@ -99,8 +104,9 @@ class GraphModel(LearnedModel):
         super().__init__()
         self.sizes = config or GraphConfig(**sizes)
         hidden, edge = self.sizes.hidden, self.sizes.edge
-        body, piece = 4 + KINDS, 6 + KINDS  # half extents, rounding, gyration, kind; with the piece's own
+        body, piece = 4 + len(KINDS), 6 + len(KINDS)  # half extents, rounding, gyration, kind; with the piece's own
         self.body = nn.Linear(body + 3, hidden)  # with the action
+        self.intent = nn.Embedding(INTENTS, hidden)
         self.motion = nn.Linear(3, hidden, bias=False)
         self.ends = nn.Linear(hidden, 3 * edge)  # static receiver, pair receiver, pair sender
         self.static_edge = nn.Linear(9, edge, bias=False)  # on many rows, where a bias would cost a copy
@@ -122,7 +128,7 @@ class GraphModel(LearnedModel):
     def start_episode(self, start: EpisodeStart) -> None:
         """Compile now for as many bodies as there are, not within the first decision."""
         if self.compiled:
-            self.rollout(still(1 + len(start.layout.loads), 4), torch.zeros(2, 2, 2))
+            self.rollout(still(1 + (len(start.layout.loads) or NEAREST), 4), torch.zeros(2, 2, 2))
 
     def imagine(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
         unit = state.around.unit[:, None]
@@ -145,8 +151,20 @@ class GraphModel(LearnedModel):
     def step(self, state: PlanarState, action: Tensor) -> PlanarState:
         return self.imagine(state, action[:, None])[0]
 
+    def particles_of(self, state: PlanarState) -> int:
+        return INTENTS if bool(state.around.traffic.any()) else 1
+
+    def members(self, state: PlanarState, particles: int) -> PlanarState:
+        """Each particle has another number for each mover, in other combinations."""
+        batch, movers = state.spin.shape
+        if particles == 1:
+            return state
+        shift = torch.arange(movers) * (torch.arange(movers) + 1) // 2
+        numbers = (torch.arange(particles)[:, None] + shift) % INTENTS
+        return replace(state, intent=numbers.repeat_interleave(batch // particles, 0))
+
     def _bodies(self, state: PlanarState, gyration: Tensor) -> Tensor:
-        """(E, M, 4 + KINDS): what each mover is."""
+        """(E, M, 4 + len(KINDS)): what each mover is."""
         around, unit = state.around, state.around.unit[:, None, None]
         sizes = torch.cat([around.half_extents[..., :2], around.rounding[..., None]], -1) / unit
         return torch.cat([sizes, gyration[..., None], around.kind], -1)
@@ -157,7 +175,10 @@ class GraphModel(LearnedModel):
         command = commanded(state, actions)
         command = torch.cat([command[..., :2] / unit, command[..., 2:]], -1)
         command = F.pad(command[:, :, None], (0, 0, 0, movers - 1))  # the robot's row
-        return self.body(torch.cat([bodies[:, None].expand(*command.shape[:2], -1, -1), command], -1))
+        nodes: Tensor = self.body(torch.cat([bodies[:, None].expand(*command.shape[:2], -1, -1), command], -1))
+        if state.intent is not None:
+            nodes = nodes + (self.intent(state.intent) * state.around.traffic[..., None])[:, None]
+        return nodes
 
     def _scene(self, state: PlanarState, bodies: Tensor, gyration: Tensor) -> _Scene:
         around, unit = state.around, state.around.unit
@@ -258,10 +279,23 @@ class GraphModel(LearnedModel):
         return (1 - gap / self.sizes.cutoff_m).clamp(0, 1)
 
     def loss(self, state: PlanarState, actions: Tensor, targets: list[PlanarState]) -> Tensor:
-        total = torch.zeros(())
-        for predicted, true in zip(self.imagine(state, actions), targets, strict=True):
-            total = total + step_error(predicted, true)
-        return total / len(targets)
+        if bool(state.around.traffic.any()):
+            state = replace(state, intent=self._foretelling(state, actions, targets))
+        errors = torch.stack([step_errors(*pair) for pair in zip(self.imagine(state, actions), targets, strict=True)])
+        present = state.around.present
+        return (errors * present).sum() / present.expand_as(errors).sum()
+
+    @torch.no_grad()
+    def _foretelling(self, state: PlanarState, actions: Tensor, targets: list[PlanarState]) -> Tensor:
+        """(W, M) the intent that foretells each mover best while the others' are drawn at random; some are drawn anyway."""
+        size = state.spin.shape
+        drawn = torch.randint(INTENTS, size)
+        intents = (drawn + torch.arange(INTENTS)[:, None, None]) % INTENTS
+        imagined = self.imagine(replace(repeated(state, INTENTS), intent=intents.flatten(0, 1)), actions.repeat(INTENTS, 1, 1))
+        pairs = zip(imagined, (repeated(target, INTENTS) for target in targets), strict=True)
+        errors = torch.stack([step_errors(*pair) for pair in pairs]).mean(0).unflatten(0, (INTENTS, -1))
+        best = intents.gather(0, errors.argmin(0, keepdim=True))[0]
+        return torch.where(torch.rand(size) < UNDECIDED, drawn, best)
 
 
 def _gyration(around: Surroundings) -> Tensor:
@@ -305,22 +339,20 @@ def _of_any_size(motion: _Motion, scene: _Scene, node: Tensor) -> tuple[_Motion,
     return motion, scene
 
 
-def step_error(predicted: PlanarState, true: PlanarState) -> Tensor:
-    """Robust error of one step, averaged over the bodies that are there: contact makes tails that squares would follow."""
+def step_errors(predicted: PlanarState, true: PlanarState) -> Tensor:
+    """(B, M) robust error of each mover after one step: contact makes tails that squares would follow."""
     position, heading, velocity, spin = ERROR_SCALES
     zero, unit = torch.zeros_like(true.spin), true.around.unit[:, None]
 
     def huber(error: Tensor, scale: float) -> Tensor:
         return F.smooth_l1_loss(error / scale, zero, reduction="none")
 
-    error = (
+    return (
         huber((predicted.position - true.position).abs() / unit, position)
         + huber((predicted.heading * true.heading.conj()).imag, heading)
         + 0.5 * huber((predicted.velocity - true.velocity).abs() / unit, velocity)
         + 0.5 * huber(predicted.spin - true.spin, spin)
     )
-    present = true.around.present
-    return (error * present).sum() / present.expand_as(error).sum()
 
 
 def _scaled(gap: Tensor) -> Tensor:
