@@ -9,9 +9,10 @@ import torch
 from agents.objective import Objective
 from agents.planner import Planner
 from agents.search import SearchConfig, searches
-from sim.errors import GroundError
+from sim.errors import GroundError, UnknownName
 from sim.policy import Policy
 from sim.scenes import scenes
+from worldmodels.assumed import ASSUMPTIONS, Assumed
 from worldmodels.model import WorldModel
 from worldmodels.simulator import SimulatorModel
 from worldmodels.training import load_checkpoint
@@ -30,6 +31,11 @@ class PlannerSpec:
     config: SearchConfig = SearchConfig()
     budget_s: float | None = None
     compiled: bool = False
+    traffic: str = "foreseen"  # or one of ASSUMPTIONS
+
+    def __post_init__(self) -> None:
+        if self.traffic != "foreseen" and self.traffic not in ASSUMPTIONS:
+            raise UnknownName("assumption about traffic", self.traffic, ("foreseen", *ASSUMPTIONS))
 
     def __call__(self) -> Policy:
         torch.set_num_threads(1)  # two threads hurt at these sizes, and every worker has a core
@@ -44,4 +50,4 @@ class PlannerSpec:
             return SimulatorModel(self.scene)
         model = load_checkpoint(Path(self.model), self.scene)
         model.compiled = self.compiled
-        return model
+        return model if self.traffic == "foreseen" else Assumed(model, self.traffic)

@@ -67,6 +67,17 @@ def _fields(grid: Grid) -> Remembered[WayField]:
 
 def build(grid: Grid, boxes: np.ndarray, goals: np.ndarray) -> list[WayField]:
     """A field for each of the goals (G, 2) among boxes (S, 5): x, y, yaw, half width, half depth."""
+    return _build(grid, boxes, goals, _everywhere)
+
+
+def route_m(grid: Grid, boxes: np.ndarray, start: np.ndarray, goal: np.ndarray) -> float:
+    """Cost of the way from start to goal (2,) [m]; inf where there is none."""
+    field = _build(grid, boxes, goal[None], lambda togo, cell_m: togo)[0]
+    cell = np.round((start - field.origin) / grid.cell_m).astype(int)
+    return float(field.best[tuple(np.clip(cell, 0, np.array(field.best.shape) - 1))])
+
+
+def _build(grid: Grid, boxes: np.ndarray, goals: np.ndarray, fill: Callable[[np.ndarray, float], np.ndarray]) -> list[WayField]:
     around = np.vstack([boxes[:, :2], goals])
     low, high = around.min(0) - grid.beyond_m, around.max(0) + grid.beyond_m
     axes = [np.arange(low[i], high[i] + grid.cell_m, grid.cell_m) for i in range(2)]
@@ -74,7 +85,7 @@ def build(grid: Grid, boxes: np.ndarray, goals: np.ndarray) -> list[WayField]:
     empty = np.full(points.shape[:2], grid.far_m)
     clearance = np.minimum(clearance_of(points, boxes), grid.far_m) if len(boxes) else empty
     straight = np.linalg.norm(points - goals[:, None, None], axis=-1)
-    ways = _ways(grid, clearance, straight.reshape(len(goals), -1).argmin(1))
+    ways = np.stack([fill(way, grid.cell_m) for way in _ways(grid, clearance, straight.reshape(len(goals), -1).argmin(1))])
     detours = np.maximum(0, ways - straight)
     return [
         WayField((float(low[0]), float(low[1])), grid.cell_m, *(table.astype(np.float32) for table in (clearance, way, detour)))
@@ -83,16 +94,17 @@ def build(grid: Grid, boxes: np.ndarray, goals: np.ndarray) -> list[WayField]:
 
 
 def _ways(grid: Grid, clearance: np.ndarray, homes: np.ndarray) -> np.ndarray:
-    """(G, X, Y) cost of the way to each of some cells (G,); inside of boxes as beside them, and more."""
+    """(G, X, Y) cost of the way to each of some cells (G,); inf where there is none."""
     free = clearance > grid.thin_m
     free.flat[homes] = True
     tail, head, length = edges(free)
     tight = grid.tight * np.clip(1 - clearance.ravel() / grid.wide_m, 0, 1)
     cost = grid.cell_m * length * (1 + (tight[tail] + tight[head]) / 2)
     graph = coo_array((cost, (tail, head)), shape=(clearance.size,) * 2).tocsr()
-    return np.stack([_everywhere(togo, grid.cell_m) for togo in dijkstra(graph, indices=homes).reshape(-1, *clearance.shape)])
+    return np.asarray(dijkstra(graph, indices=homes).reshape(-1, *clearance.shape))
 
 
 def _everywhere(togo: np.ndarray, cell_m: float) -> np.ndarray:
+    """Inside of boxes as beside them, and more."""
     out, nearest = distance_transform_edt(~np.isfinite(togo), return_indices=True)
     return np.asarray(togo[nearest[0], nearest[1]] + 3 * cell_m * out)

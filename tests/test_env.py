@@ -125,11 +125,13 @@ def test_bodies_are_what_the_layout_says(scene: str) -> None:
     env = GroundEnv(scene, split)
     observation, _ = env.reset(seed=0, options={"index": 4})
     layout, bodies = env.layout, Bodies.of(observation)
-    places = [(pose.x, pose.y, pose.yaw) for pose in (layout.robot, *layout.loads)]
+    places = [(pose.x, pose.y, pose.yaw) for pose in (layout.robot, *layout.loads, *layout.traffic)]
     assert layout.id == env.scene.draw(split, 4).id
-    movers = np.flatnonzero(bodies.dynamic)
-    np.testing.assert_allclose(bodies.pose[movers, :2], np.array(places)[:, :2], atol=1e-4)
-    np.testing.assert_allclose(yaw_of(bodies.pose[movers, 3:]), np.array(places)[:, 2], atol=1e-4)
+    movers = np.flatnonzero(env.bodies.dynamic)
+    np.testing.assert_allclose(env.bodies.pose[movers, :2], np.array(places)[:, :2], atol=1e-4)
+    np.testing.assert_allclose(yaw_of(env.bodies.pose[movers, 3:]), np.array(places)[:, 2], atol=1e-4)
+    seen = np.flatnonzero(bodies.dynamic)
+    np.testing.assert_array_equal(bodies.pose[seen], env.bodies.pose[seen])
     static = np.flatnonzero(bodies.static)
     boxes = layout.static_boxes
     np.testing.assert_allclose(bodies.pose[static, :2], boxes[:, :2], atol=1e-5)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sim.bodies import Bodies
+from sim.bodies import Bodies, Kind
 from sim.env import GroundEnv
 from sim.errors import GroundError
 from sim.layout import Box, Hall, Layout, Pose
@@ -70,12 +70,14 @@ def test_in_the_middle_of_a_drive_it_goes_on_as_the_environment_does(scene: str)
     for action in ((1.0, 0.5), (0.7, -0.2), (1.0, 0.0)):
         observation, *_ = env.step(np.array(action))
     model = SimulatorModel(scene)
-    model.start_episode(EpisodeStart(0, layout, env.variation))
+    model.start_episode(env.start(0))
     actions = plans(1, 10)
-    found = model.rollout(model.begin(observation), actions).pose[0, 0, :, ROBOT, :2].numpy()
+    found = model.rollout(model.begin(observation), actions).pose[0, 0, ..., :2].numpy()
     for step, action in enumerate(actions[0].numpy()):
         env.step(action)
-        np.testing.assert_allclose(found[step], env.bodies.pose[ROBOT, :2], atol=3e-3)
+        np.testing.assert_allclose(found[step, ROBOT], env.bodies.pose[ROBOT, :2], atol=3e-3)
+        traffic = np.flatnonzero(env.bodies.kind > Kind.CLAMP)
+        np.testing.assert_allclose(found[step, traffic], env.bodies.pose[traffic, :2], atol=2e-2)
     env.close()
 
 

@@ -12,7 +12,7 @@ from sim.layout import TRAFFIC_KINDS, Box, Hall, Layout, Pose, Traveller, geomet
 from sim.layouts import first_good
 from sim.traffic import MANNERS
 from sim.variation import Variation, Variations
-from sim.ways import Grid, build
+from sim.ways import Grid, route_m
 
 ROBOT_RADIUS_M = 0.3
 WAYS = Grid(0.1, beyond_m=0.2, thin_m=ROBOT_RADIUS_M + 0.03, wide_m=0.6, tight=1.0, far_m=3.0)  # of the robot
@@ -71,19 +71,15 @@ def faults_of(layout: Layout) -> list[str]:
     faults = geometric_faults(layout, ROBOT_RADIUS_M, ROBOT_RADIUS_M, RADII_M)
     if not faults and np.hypot(layout.robot.x - layout.goal.x, layout.robot.y - layout.goal.y) < 0.5:
         faults.append("the robot starts at the goal")
-    if not faults and way_m(layout) > MOST_WAY_M:
+    if not faults and np.isinf(way_m(layout)):
         faults.append("no route on which the robot could reach the goal")
     return faults
 
 
-MOST_WAY_M = 200.0  # ways through boxes are longer
-
-
 def way_m(layout: Layout) -> float:
-    """How far the robot has to go, around boxes."""
-    goal, start = np.array([layout.goal.x, layout.goal.y]), np.array([layout.robot.x, layout.robot.y])
-    field = build(WAYS, layout.static_boxes[:, :5], goal[None])[0]
-    return float(field.togo_at(start))
+    """How far the robot has to go, around boxes; inf where it cannot."""
+    start, goal = (np.array([place.x, place.y]) for place in (layout.robot, layout.goal))
+    return route_m(WAYS, layout.static_boxes[:, :5], start, goal)
 
 
 def _attempt(tier: Tier, rng: np.random.Generator, name: str) -> Layout | None:

@@ -1,0 +1,167 @@
+"""People and forklifts: what they keep out of, what they know, and what can be seen of them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sim.bodies import Bodies, Kind, rotate, yaw_of
+from sim.crossing_task import NOBODY_M, CrossingTask
+from sim.env import GroundEnv
+from sim.errors import BadLayout
+from sim.geodesic import clearance_of
+from sim.layout import Box, Hall, Layout, Pose, Traveller
+from sim.scenes import scenes
+from sim.traffic import MANNERS, Traffic
+
+SCENE = "logistics/aisle-traffic"
+HALL = Layout(
+    Hall(0, 0, 10, 8),
+    Pose(2, 4),
+    (),
+    Pose(9, 7),
+    (Box(5, 4, 0.6, 4),),
+    traffic=(
+        Traveller(4, 1, 0, "person", 1.2, (Pose(8, 1), Pose(1, 7))),
+        Traveller(7, 4, np.pi, "person", 1.0, (Pose(1, 1), Pose(9, 7))),
+        Traveller(2, 6.5, 0, "forklift", 1.0, (Pose(8.5, 6.8), Pose(2, 1.5))),
+    ),
+)
+
+
+def traffic_of(layout: Layout, seed: int = 0) -> Traffic:
+    return Traffic(layout.traffic, layout.static_boxes, 0.3, seed)
+
+
+def gone(traffic: Traffic, steps: int, robot: tuple[float, float] = (2.0, 4.0)) -> np.ndarray:
+    """(steps, K, 3) where everybody comes, with a robot that stands."""
+    poses = []
+    for _ in range(steps):
+        traffic.think(robot, (0.0, 0.0))
+        traffic.move(0.1)
+        poses.append(traffic.state.pose)
+    return np.array(poses)
+
+
+def test_equal_seeds_go_equal_ways_and_a_state_says_all() -> None:
+    first, again, other = gone(traffic_of(HALL), 200), traffic_of(HALL), gone(traffic_of(HALL, 1), 200)
+    half = gone(again, 100)
+    state = again.state
+    np.testing.assert_array_equal(np.concatenate([half, gone(again, 100)]), first)
+    again.restore(state)
+    np.testing.assert_allclose(gone(again, 100), first[100:], atol=1e-5)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("split", scenes[SCENE].splits)
+def test_nobody_goes_through_boxes_or_faster_than_they_can(split: str) -> None:
+    for index in range(4):
+        layout = scenes[SCENE].draw(split, index)
+        traffic = traffic_of(layout)
+        poses = gone(traffic, 250, (layout.robot.x, layout.robot.y))
+        room = clearance_of(poses[..., :2], layout.static_boxes)
+        least = np.array([0.6 * min(manner.half_extents[:2]) for manner in traffic.manners])
+        assert (room > least).all()
+        speed = np.linalg.norm(np.diff(poses[..., :2], axis=0), axis=-1) / 0.1
+        assert (speed <= 1.25 * np.array([one.speed_m_s for one in layout.traffic])).all()
+
+
+def test_they_come_to_all_of_their_stops_and_go_on() -> None:
+    poses = gone(traffic_of(replace(HALL, traffic=HALL.traffic[:1])), 500)
+    stops = np.array([(stop.x, stop.y) for stop in HALL.traffic[0].stops])
+    there = np.linalg.norm(poses[:, 0, None, :2] - stops, axis=-1) < 0.8
+    assert there[:, 0].any()
+    assert there[np.argmax(there[:, 0]) :, 1].any()
+
+
+def test_people_who_meet_keep_apart() -> None:
+    walkers = (Traveller(1, 2, 0, "person", 1.2, (Pose(9, 2),)), Traveller(9, 2, 0, "person", 1.2, (Pose(1, 2),)))
+    poses = gone(traffic_of(replace(HALL, boxes=(), traffic=walkers)), 120, (5.0, 7.0))
+    apart = np.linalg.norm(poses[:, 0, :2] - poses[:, 1, :2], axis=-1)
+    assert apart[-1] > 4  # they passed
+    assert apart.min() > 2 * MANNERS[Kind.PERSON].radius_m - 0.05
+
+
+def test_forklifts_do_not_slide_sideways() -> None:
+    traffic = traffic_of(HALL)
+    for _ in range(150):
+        traffic.think((2.0, 4.0), (0.0, 0.0))
+        velocity, yaw = traffic.state.velocity[2, :2], traffic.state.pose[2, 2]
+        assert abs(float(rotate(velocity[None], np.array([-yaw]))[0, 1])) < 0.05
+        traffic.move(0.1)
+
+
+def test_who_is_behind_a_box_or_far_away_is_not_seen() -> None:
+    far = Traveller(9.5, 7, 0, "person", 1.0, (Pose(9, 7),))
+    seen = Traveller(2.5, 6, 0, "person", 1.0, (Pose(1, 7),))
+    hidden = Traveller(7, 4, 0, "person", 1.0, (Pose(1, 1),))
+    env = GroundEnv(SCENE, layout=replace(HALL, traffic=(far, seen, hidden)))
+    observation, _ = env.reset(seed=0)
+    np.testing.assert_array_equal(observation["present"][:5], [1, 0, 1, 0, 0])
+    assert env.bodies.present[:4].all()
+    for name in ("pose", "twist", "half_extents", "kind"):
+        assert (observation[name][1] == observation[name][4]).all(), "what is not seen looks like what is not there"
+    env.close()
+
+
+def test_lidar_is_part_of_the_observation_where_asked_for() -> None:
+    env = GroundEnv(SCENE, layout=HALL, lidar_rays=36)
+    observation, _ = env.reset(seed=0)
+    assert env.observation_space.contains(observation)
+    assert observation["lidar"][0] == pytest.approx(5 - 0.3 - 2.0, abs=1e-3)  # the rack ahead
+    env.close()
+
+
+def observed(turn: float, shift: tuple[float, float]) -> Bodies:
+    """A robot with a person 1.3 m ahead and a forklift 2 m to its left, its side towards the robot, somewhere on the floor."""
+    local = np.array([(0, 0), (1.3, 0), (0, 2.0)], float)
+    yaw = np.array([0.0, 1.0, 0.0]) + turn
+    pose = np.zeros((3, 7))
+    pose[:, :2] = rotate(local, np.full(3, turn)) + shift
+    pose[:, 5], pose[:, 6] = np.sin(yaw / 2), np.cos(yaw / 2)
+    half = np.array([(0.3, 0.3, 0.12), MANNERS[Kind.PERSON].half_extents, MANNERS[Kind.FORKLIFT].half_extents])
+    kinds = np.array([Kind.ROBOT, Kind.PERSON, Kind.FORKLIFT])
+    return Bodies(pose, np.zeros((3, 6)), half, kinds, np.array([1, 1, 0]), np.ones(3))
+
+
+@pytest.mark.parametrize(("turn", "shift"), [(0.0, (0.0, 0.0)), (0.7, (3.0, -2.0)), (-2.5, (100.0, 5.0))])
+def test_gaps_are_those_between_edges_wherever_the_scene_lies(turn: float, shift: tuple[float, float]) -> None:
+    bodies = observed(turn, shift)
+    for gaps in (CrossingTask().gaps(bodies), CrossingTask().gaps(bodies.map(torch.as_tensor))):
+        people, forklifts = (np.asarray(values) for values in gaps)
+        np.testing.assert_allclose(people, [NOBODY_M, 1.3 - 0.3 - 0.25, NOBODY_M], atol=1e-6)
+        np.testing.assert_allclose(forklifts, [NOBODY_M, NOBODY_M, 2.0 - 0.3 - 0.42], atol=1e-6)
+
+
+def test_coming_near_people_costs_and_is_a_violation() -> None:
+    env = GroundEnv(SCENE, layout=replace(HALL, traffic=(Traveller(3, 4, 0, "person", 1.0, (Pose(9, 7),)),)))
+    costs, near = [], []
+    for x in (3.9, 3.3, 3.0):
+        env.reset(seed=0, options={"poses": np.array([(2, 4, 0), (x, 4, 0)])})
+        _, info = env.reset(seed=0, options={"poses": np.array([(2, 4, 0), (x, 4, 0)])})
+        costs.append(info["cost"])
+        near.append(info["violations"]["person_near"])
+    assert near == [False, False, True]
+    assert costs[0] <= costs[1] < costs[2]
+    assert float(yaw_of(env.bodies.pose[1, 3:])) == 0
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"traffic": (replace(HALL.traffic[0], kind="horse"),)}, "horse"),
+        ({"traffic": (replace(HALL.traffic[0], speed_m_s=9.0),)}, "speed"),
+        ({"traffic": (replace(HALL.traffic[0], stops=()),)}, "stops"),
+        ({"traffic": (replace(HALL.traffic[0], x=5.0, y=4.0),)}, "overlaps"),
+        ({"loads": (Pose(1, 1),)}, "loads"),
+        ({"goal": Pose(2.1, 4)}, "starts at the goal"),
+        ({"boxes": (Box(5, 4, 0.6, 8),), "traffic": ()}, "no route"),
+    ],
+)
+def test_what_makes_no_sense_is_told(change: dict[str, object], fault: str) -> None:
+    faults = scenes[SCENE].faults(replace(HALL, **change))  # type: ignore[arg-type]
+    assert any(fault in line for line in faults), faults
+    with pytest.raises(BadLayout, match="travellers"):
+        GroundEnv(SCENE, layout=replace(HALL, traffic=HALL.traffic * 4)).reset(seed=0)
