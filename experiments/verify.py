@@ -66,9 +66,8 @@ def _again(number: int, arm: Arm, row: dict[str, Any], path: Path) -> tuple[int,
         faults.append(f"the same actions end {1e3 * apart:.3g} mm elsewhere")
     trial = Trial(row["run"], row["scene"], split, index, row["seed"], episode.layout)
     now, _ = play_again(arm, trial)
-    faults += [
-        f"{name} was {row[name]}, is {value}" for name, value in now.items() if name not in TIMED and _differs(row[name], value)
-    ]
+    known = {name: value for name, value in now.items() if name in row and name not in TIMED}  # rows of older versions have fewer
+    faults += [f"{name} was {row[name]}, is {value}" for name, value in known.items() if _differs(row[name], value)]
     return number, Verdict(row["agent"], split, index, tuple(faults))
 
 

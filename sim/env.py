@@ -79,6 +79,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
     def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
         super().reset(seed=seed)
         given = dict(options or {})
+        self._moods = int(self.np_random.integers(2**31)) if self.scene.max_traffic else 0
         self.variation: Variation = given.get("variation") or self._variations.sample(self.np_random)
         index = given.get("index", int(self.np_random.integers(self._layouts)))
         self.layout: Layout = given.get("layout") or self._layout or self.scene.draw(self._split, index)
@@ -101,7 +102,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         if self._world is None:
             self._world = World(gui=self.render_mode == "human")
         robot, bodies = scene.robot(self.variation), scene.loads(layout, self.variation)
-        traffic = scene.traffic(layout, self.variation, int(self.np_random.integers(2**31))) if layout.traffic else None
+        traffic = scene.traffic(layout, self.variation, self._moods) if layout.traffic else None
         self._world.build(robot, bodies, layout.static_boxes, layout.floor, traffic)
         self._fixed, self._count = _empty_observation(scene), 1 + loads + len(layout.traffic)
         self.bodies = Bodies.of(self._fixed)  # the same arrays
@@ -129,7 +130,8 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         starts: list[Any] = [layout.robot, *layout.loads, *layout.traffic]
         usual = np.array([(start.x, start.y, start.yaw) for start in starts])
         poses = usual if poses is None else np.concatenate([poses, usual[len(poses) :]])
-        heights = np.concatenate([[self._world.robot_z_m], fixed["half_extents"][1 : self._count, 2]])
+        high = [self._world.robot_z_m, *(load.half_extents[2] for load in bodies)]
+        heights = np.concatenate([high, traffic.half_extents[:, 2] if traffic else []])
         self._world.place(upright(poses, heights), np.zeros((self._count, 6)))
         self._read()
 
