@@ -126,6 +126,11 @@ class Layout:
         return np.array(rows, dtype=np.float64).reshape(-1, 7)
 
     @property
+    def kinds(self) -> list[Kind]:
+        """Of everything that can move: the robot, the loads, the traffic."""
+        return [Kind.ROBOT, *[Kind.LOAD] * len(self.loads), *(TRAFFIC_KINDS[one.kind] for one in self.traffic)]
+
+    @property
     def floor(self) -> tuple[float, float, float, float] | None:
         """x, y, width and depth of a table's top, which reaches a little beyond the hall; None where the floor goes on."""
         hall, more = self.hall, TABLE_MARGIN_M

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon
 
 from sim.bodies import Kind, rotate, yaw_of
+from sim.crossing_task import CrossingTask
 from sim.dataset import Episode
 from sim.errors import GroundError
 from sim.files import write_atomic
@@ -21,9 +22,11 @@ from sim.layout import TABLE_MARGIN_M, WALL_THICKNESS_M, Layout
 from sim.layouts.hall import LOAD_HALF_M, ROBOT_RADIUS_M
 from sim.layouts.table import PARTS, TOOL_RADIUS_M
 from sim.task import PushTask
+from sim.traffic import MANNERS
 
 FLOOR, WALL, RACK = "#f3f5f7", "#5b6572", "#a9b4c0"
 ROBOT, LOAD, OTHER_LOAD, GOAL = "#2563eb", "#d97706", "#b59b7a", "#16a34a"
+PERSON, FORKLIFT = "#db2777", "#7c3aed"
 GHOSTS = 7
 PATH_POINTS = 80
 COLUMNS = 4
@@ -68,10 +71,13 @@ def draw(axes: Axes, layout: Layout, episode: Episode | None = None, title: str 
     """Put one space, and what happened in it, onto matplotlib axes [m]."""
     _space(axes, layout)
     if episode is None:
-        places = np.array([(pose.x, pose.y, pose.yaw) for pose in (layout.robot, *layout.loads)])
+        starts: list[Any] = [layout.robot, *layout.loads, *layout.traffic]
+        places = np.array([(start.x, start.y, start.yaw) for start in starts])
         radius = ROBOT_RADIUS_M if layout.floor is None else TOOL_RADIUS_M
         load = np.array(PARTS.get(layout.part, [(0.0, 0.0, *LOAD_HALF_M[:2])]))
-        _movers(axes, places, radius, [load] * len(layout.loads))
+        traffic = [MANNERS[kind] for kind in layout.kinds if kind in MANNERS]
+        boxes = [load] * len(layout.loads) + [np.array([(0.0, 0.0, *manner.half_extents[:2])]) for manner in traffic]
+        _movers(axes, places, radius, boxes, layout.kinds)
     else:
         _history(axes, episode)
     axes.set_title(title, fontsize=9, parse_math=False)
@@ -95,29 +101,38 @@ def _space(axes: Axes, layout: Layout) -> None:
         for corners in _boxes(np.array([goal.x, goal.y, goal.yaw]), np.array(PARTS[layout.part])):
             axes.add_patch(Polygon(corners, **look))
     else:
-        axes.add_patch(Circle((goal.x, goal.y), PushTask.goal_radius_m, **look))
+        axes.add_patch(Circle((goal.x, goal.y), (PushTask if layout.loads else CrossingTask).goal_radius_m, **look))
 
 
 def _history(axes: Axes, episode: Episode) -> None:
     pose = np.asarray(episode.pose, np.float64)
     places = np.concatenate([pose[..., :2], yaw_of(pose[..., 3:])[..., None]], axis=-1)  # (T+1, M, 3)
     half = np.asarray(episode.half_extents, np.float64)[:, :2]
-    loads = [np.array([(0.0, 0.0, *size)]) for size in half[1:]] if episode.pieces is None else list(episode.pieces[1:])
+    kinds = episode.layout.kinds
+    boxes = [np.array([(0.0, 0.0, *size)]) for size in half[1:]]
+    if episode.pieces is not None:
+        boxes[: len(episode.layout.loads)] = list(episode.pieces[1:])[: len(episode.layout.loads)]
     for step in _spread(len(places), GHOSTS)[:-1]:
-        _movers(axes, places[step], half[0, 0], loads, ghost=True)
+        _movers(axes, places[step], half[0, 0], boxes, kinds, ghost=True)
     some = places[_spread(len(places), PATH_POINTS)]
-    for body, colour in enumerate(_colours(len(half))):
+    for body, colour in enumerate(_colours(kinds)):
         axes.plot(some[:, body, 0], some[:, body, 1], color=colour, linewidth=1.0, alpha=0.8, zorder=4)
-    _movers(axes, places[-1], half[0, 0], loads)
+    _movers(axes, places[-1], half[0, 0], boxes, kinds)
 
 
-def _movers(axes: Axes, places: np.ndarray, radius: float, loads: list[np.ndarray], ghost: bool = False) -> None:
-    """Robot and loads at places (M, 3) x, y, yaw; each load is boxes (P, 4) in its frame; a ghost is a faint outline."""
+def _movers(
+    axes: Axes, places: np.ndarray, radius: float, others: list[np.ndarray], kinds: list[Kind], ghost: bool = False
+) -> None:
+    """Movers at places (M, 3) x, y, yaw; all but the robot are boxes (P, 4) in their frame; a ghost is a faint outline."""
     look: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.45, "zorder": 3} if ghost else {"linewidth": 1.0, "zorder": 5}
-    (place, *others), (colour, *colours) = places, _colours(len(places))
-    for other, boxes, paint in zip(others, loads, colours, strict=True):
+    place, (colour, *colours) = places[0], _colours(kinds)
+    for other, boxes, paint, kind in zip(places[1:], others, colours, kinds[1:], strict=True):
+        faces: dict[str, Any] = {"facecolor": "none" if ghost else paint + "b0", "edgecolor": paint, **look}
+        if kind == Kind.PERSON:
+            axes.add_patch(Circle(other[:2], boxes[0, 2], **faces))
+            continue
         for corners in _boxes(other, boxes):
-            axes.add_patch(Polygon(corners, facecolor="none" if ghost else paint + "b0", edgecolor=paint, **look))
+            axes.add_patch(Polygon(corners, **faces))
     axes.add_patch(Circle(place[:2], radius, facecolor="none" if ghost else colour + "b0", edgecolor=colour, **look))
     nose = place[:2] + radius * np.array([np.cos(place[2]), np.sin(place[2])])
     needle: dict[str, Any] = {"color": colour, **look} if ghost else {"color": "white", **look, "linewidth": 2}
@@ -137,8 +152,9 @@ def _corners(centre: np.ndarray, yaw: float, half: np.ndarray) -> np.ndarray:
     return np.asarray(centre + rotate(corners, np.full(4, yaw)))
 
 
-def _colours(movers: int) -> list[str]:
-    return [ROBOT, LOAD, *[OTHER_LOAD] * movers][:movers]
+def _colours(kinds: list[Kind]) -> list[str]:
+    usual = {Kind.ROBOT: ROBOT, Kind.PERSON: PERSON, Kind.FORKLIFT: FORKLIFT}
+    return [LOAD if body == 1 and kind == Kind.LOAD else usual.get(kind, OTHER_LOAD) for body, kind in enumerate(kinds)]
 
 
 def _spread(length: int, number: int) -> np.ndarray:

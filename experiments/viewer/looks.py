@@ -12,8 +12,10 @@ import numpy as np
 import trimesh
 from trimesh.creation import box as _box
 from trimesh.creation import cylinder as _cylinder
+from trimesh.creation import icosphere
 from trimesh.transformations import rotation_matrix
 
+from sim.crossing_task import CrossingTask
 from sim.layout import Layout
 from sim.layouts.table import PARTS
 from sim.task import PushTask
@@ -26,6 +28,7 @@ TOTE, OTHER_TOTE, TOTE_RIM = (217, 119, 6), (110, 133, 158), 0.85
 WALL, WALL_FOOT = (226, 229, 233), (120, 128, 138)
 FLOOR, JOINT, LANE, BAY = (212, 216, 219), (198, 202, 206), (234, 179, 8), (22, 163, 74)
 STEEL, PART, PART_FACE, CLAMP = (172, 178, 186), (196, 107, 12), (236, 150, 50), (71, 85, 105)
+VEST, REFLEX, TROUSERS, SKIN, TRUCK = (234, 88, 12), (226, 232, 160), (30, 41, 82), (214, 170, 140), (234, 170, 8)
 WHITE = (238, 240, 242)  # of a robot: pure white would not show its shape
 TABLE, TABLE_LINE = (203, 213, 205), (186, 198, 189)
 PIXELS_PER_M = 60
@@ -83,6 +86,50 @@ def link(file: Path) -> trimesh.Trimesh:
         simple = part.simplify_quadric_decimation(face_count=max(4, int(share * len(part.faces)))) if share < 1 else part
         fewer.append(_painted(simple, np.minimum(colour, WHITE).tolist()))
     return _joined(fewer)
+
+
+def person(half_extents: np.ndarray) -> trimesh.Trimesh:
+    """Somebody in a safety vest and helmet, who looks along x."""
+    radius, height = float(half_extents[0]), 2 * float(half_extents[2])
+    low = -height / 2
+    parts = [
+        _at(_cylinder(0.5 * radius, 0.34 * height), VEST, z=low + 0.63 * height),
+        _at(_cylinder(0.52 * radius, 0.03 * height), REFLEX, z=low + 0.6 * height),
+        _at(_cylinder(0.2 * radius, 0.06 * height), SKIN, z=low + 0.82 * height),
+        _at(icosphere(subdivisions=2, radius=0.42 * radius), SKIN, z=low + 0.88 * height),
+        _at(_cylinder(0.46 * radius, 0.06 * height), SIGNAL, z=low + 0.94 * height),
+        _at(_box((0.3 * radius, 0.5 * radius, 0.015)), SIGNAL, x=0.5 * radius, z=low + 0.915 * height),
+    ]
+    for side in (-1, 1):
+        parts.append(_at(_cylinder(0.22 * radius, 0.46 * height), TROUSERS, y=side * 0.26 * radius, z=low + 0.24 * height))
+        parts.append(_at(_box((0.7 * radius, 0.32 * radius, 0.06)), RUBBER, 0.12 * radius, side * 0.26 * radius, low + 0.03))
+        parts.append(_at(_cylinder(0.15 * radius, 0.36 * height), VEST, y=side * 0.68 * radius, z=low + 0.6 * height))
+        parts.append(_at(icosphere(subdivisions=1, radius=0.16 * radius), SKIN, y=side * 0.68 * radius, z=low + 0.41 * height))
+    return _joined(parts)
+
+
+def forklift(half_extents: np.ndarray) -> trimesh.Trimesh:
+    """A counterbalanced truck: forks and mast in front, counterweight behind, a seat under an overhead guard."""
+    length, width, height = 2 * np.asarray(half_extents, float)
+    low, back = -height / 2, -length / 2
+    parts = [
+        _at(_box((0.62 * length, 0.9 * width, 0.26 * height)), TRUCK, x=back + 0.33 * length, z=low + 0.22 * height),
+        _at(_box((0.2 * length, 0.9 * width, 0.2 * height)), CLAMP, x=back + 0.1 * length, z=low + 0.42 * height),
+        _at(_box((0.16 * length, 0.5 * width, 0.06 * height)), RUBBER, x=back + 0.34 * length, z=low + 0.38 * height),
+        _at(_box((0.05 * length, 0.5 * width, 0.22 * height)), RUBBER, x=back + 0.25 * length, z=low + 0.5 * height),
+        _at(_box((0.46 * length, 0.84 * width, 0.02 * height)), RUBBER, x=back + 0.36 * length, z=low + 0.98 * height),
+        _at(_box((0.03 * length, 0.8 * width, 0.12 * height)), CLAMP, x=back + 0.69 * length, z=low + 0.12 * height),
+    ]
+    for side in (-1, 1):
+        for x in (0.15, 0.57):
+            parts.append(_at(_box((0.03, 0.03, 0.56 * height)), CLAMP, back + x * length, side * 0.4 * width, low + 0.7 * height))
+        mast, fork = _box((0.05, 0.05, 0.96 * height)), _box((0.29 * length, 0.11, 0.03))
+        parts.append(_at(mast, RUBBER, back + 0.66 * length, side * 0.3 * width, low + 0.48 * height))
+        parts.append(_at(fork, STEEL, back + 0.855 * length, side * 0.22 * width, low + 0.05 * height))
+        for x in (0.13, 0.52):
+            wheel = _cylinder(0.13 * height, 0.12 * width, transform=rotation_matrix(np.pi / 2, (1, 0, 0)))
+            parts.append(_at(wheel, RUBBER, x=back + x * length, y=side * 0.43 * width, z=low + 0.13 * height))
+    return _joined(parts)
 
 
 def pusher(half_extents: np.ndarray) -> trimesh.Trimesh:
@@ -187,7 +234,7 @@ def floor(layout: Layout) -> np.ndarray:
     bay = (square < 0.42) & (square > 0.36)
     picture[bay & (np.mod(dx + dy, 0.16) < 0.08)] = LANE
     picture[bay & (np.mod(dx + dy, 0.16) >= 0.08)] = (40, 40, 40)
-    distance, radius = np.hypot(dx, dy), PushTask.goal_radius_m
+    distance, radius = np.hypot(dx, dy), (PushTask if layout.loads else CrossingTask).goal_radius_m
     picture[distance < radius] = BAY
     picture[(distance < 0.8 * radius) & (distance > 0.7 * radius)] = (240, 253, 244)
     return picture

@@ -9,7 +9,7 @@ import trimesh
 import viser
 
 from experiments.viewer import looks
-from sim.bodies import Kind, quaternion_of
+from sim.bodies import TRAFFIC, Kind, quaternion_of
 from sim.layout import Layout
 from sim.layouts.table import PARTS
 from sim.robots import Visual
@@ -30,7 +30,7 @@ class Stage:
         self._links: list[viser.GlbHandle] = []
 
     def build(self, layout: Layout, half_extents: np.ndarray, poses: np.ndarray, visuals: Sequence[Visual] = ()) -> None:
-        """Draw a space, the robot and loads (M, 3) at poses (M, 7), and the robot's links."""
+        """Draw a space, its movers (M, 3) at poses (M, 7), and the robot's links."""
         self.clear()
         self._ground(layout)
         for number, (x, y, yaw, *half, kind) in enumerate(layout.static_boxes):
@@ -50,12 +50,11 @@ class Stage:
 
     def _draw(self, layout: Layout, half_extents: np.ndarray) -> None:
         """Bodies that look alike are one node of the page: sixty that move cost little more than one."""
-        alike: dict[tuple[int, tuple[float, ...]], list[int]] = {}
-        for body, half in enumerate(np.asarray(half_extents, float)):
-            look = min(body, LOAD + 1)  # the robot and the first load look like no others
-            alike.setdefault((look, tuple(half)), []).append(body)
-        for (body, half), members in alike.items():
-            mesh = _moving(layout, body, np.array(half))
+        alike: dict[tuple[Kind, bool, tuple[float, ...]], list[int]] = {}
+        for body, (kind, half) in enumerate(zip(layout.kinds, np.asarray(half_extents, float), strict=False)):
+            alike.setdefault((kind, body == LOAD, tuple(half)), []).append(body)  # the first load looks like no other
+        for (kind, first, half), members in alike.items():
+            mesh = _moving(layout, kind, first, np.array(half))
             count = len(members)
             node = self._scene.add_batched_meshes_trimesh(
                 f"{self.root}/movers/{members[0]}",
@@ -68,7 +67,7 @@ class Stage:
             self._nodes.append((np.array(members), node))
 
     def move(self, poses: np.ndarray, links: np.ndarray | None = None) -> None:
-        """Robot and loads to poses (M, 7), the robot's links to theirs (V, 7)."""
+        """Movers to poses (M, 7), the robot's links to theirs (V, 7)."""
         poses = np.asarray(poses, np.float32)
         for members, node in self._nodes:
             node.batched_positions = poses[members, :3]
@@ -116,10 +115,12 @@ def _standing(kind: Kind, half: np.ndarray, number: int) -> tuple[str, trimesh.T
     return ("clamps", looks.clamp(half)) if kind == Kind.CLAMP else ("racks", looks.rack(half, number))
 
 
-def _moving(layout: Layout, body: int, half: np.ndarray) -> trimesh.Trimesh:
+def _moving(layout: Layout, kind: Kind, first: bool, half: np.ndarray) -> trimesh.Trimesh:
+    if kind in TRAFFIC:
+        return looks.person(half) if kind == Kind.PERSON else looks.forklift(half)
     if layout.floor is not None:
-        return looks.pusher(half) if body < LOAD else looks.part(np.array(PARTS[layout.part]), half[2])
-    return looks.robot(half) if body < LOAD else looks.tote(half, first=body == LOAD)
+        return looks.pusher(half) if kind == Kind.ROBOT else looks.part(np.array(PARTS[layout.part]), half[2])
+    return looks.robot(half) if kind == Kind.ROBOT else looks.tote(half, first)
 
 
 def light_and_camera(server: viser.ViserServer, layout: Layout, width: float | None = None) -> None:
