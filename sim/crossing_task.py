@@ -13,6 +13,7 @@ from sim.world import Hit
 
 NOBODY_M = 100.0  # gap to what is not there
 NEAREST = 4  # others that a hint tells of
+NEAR_MISS_M, STANDS_M_S = 0.7, 0.05
 
 
 @dataclass(frozen=True)
@@ -91,3 +92,22 @@ class CrossingTask:
         others = np.column_stack([rest[:NEAREST], rest[NEAREST:], gaps[order], people[order] < NOBODY_M]) * there
         others[:, 4] += 5.0 * ~there[:, 0]
         return np.concatenate([goal_b, drive_b, [field.togo_at(robot), field.clearance_at(robot)], others.ravel()])
+
+    def indicators(self, bodies: Bodies, field: WayField, speed_m_s: float, dt_s: float) -> dict[str, float]:
+        """What else people ask about an episode, from its states (T + 1, N): time against that of the free route at full speed,
+        the least distance to a person [m], how often the robot stopped, and near misses (closer than NEAR_MISS_M) per minute."""
+        time_s = dt_s * (len(bodies.pose) - 1)
+        gap = self.gaps(bodies)[0].min(-1)
+        speed = np.linalg.norm(bodies.twist[:, ROBOT, :2], axis=-1)
+        free_s = float(field.togo_at(bodies.pose[0, ROBOT, :2]) - field.togo_at(bodies.pose[-1, ROBOT, :2])) / speed_m_s
+        return {
+            "time_over_free": time_s / max(free_s, dt_s),
+            "least_person_gap_m": float(gap.min()),
+            "stops": float(_begins(speed < STANDS_M_S)),
+            "near_misses_per_min": 60 * _begins(gap < NEAR_MISS_M) / time_s,
+        }
+
+
+def _begins(true: np.ndarray) -> int:
+    """How often a row of truth values becomes true."""
+    return int((true[1:] & ~true[:-1]).sum())

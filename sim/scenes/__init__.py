@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from sim.bodies import Bodies
 from sim.errors import GroundError
 from sim.layout import Layout
 from sim.policy import PolicyFactory
@@ -31,6 +33,7 @@ class Scene:
     behaviours: Mapping[str, PolicyFactory] = field(hash=False)  # "random" and "scripted" among them
     mix: Mapping[str, float] = field(hash=False)  # behaviours by weight that data is collected with where nobody says otherwise
     random_start: Callable[[Layout, np.random.Generator], np.ndarray | None]  # (M, 3) first movers where contact is soon
+    indicators: Callable[[Bodies, Any, float, float], dict[str, float]] | None = None  # of an episode's states, for its row
     load: Callable[[Variation, Layout], LoadBody] | None = None  # what is pushed, where anything is
     unit_m: float = 1.0  # by which models scale lengths: 1 where loads are as large as a tote
     pieces: int = 1  # boxes that a load is made of, at most

@@ -18,6 +18,7 @@ scenes.add("logistics/aisle-traffic")(
         name="logistics/aisle-traffic",
         gym_id="ground/AisleTraffic-v0",
         task=CrossingTask(),
+        indicators=CrossingTask().indicators,
         robot=_robot,
         draw=aisles.draw,
         faults=aisles.faults_of,
