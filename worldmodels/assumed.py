@@ -4,7 +4,7 @@ The robot's own motion is still a learned model's; nobody minds it.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
@@ -26,23 +26,26 @@ class Assumed(WorldModel[PlanarState]):
         self._model, self._moves = model, assumption == "constant-velocity"
 
     def start_episode(self, start: EpisodeStart) -> None:
-        self._model.start_episode(start)
+        """The model compiles at its first decision: it is told of more bodies than it will imagine."""
 
     def begin(self, observation: Mapping[str, np.ndarray]) -> PlanarState:
         return self._model.begin(observation)
 
     def rollout(self, state: PlanarState, actions: Tensor) -> Bodies:
-        unmoved = state.around.traffic == 0
-        alone = replace(state, around=replace(state.around, present=state.around.present * unmoved))
-        imagined, now = self._model.rollout(alone, actions), bodies_of([state])
+        around = state.around.of_movers(lambda values: values[:, :1])
+        robot = PlanarState(state.position[:, :1], state.heading[:, :1], state.velocity[:, :1], state.spin[:, :1], around)
+        imagined, now = self._model.rollout(robot, actions), bodies_of([state])
         time = DT_S * torch.arange(1, actions.shape[1] + 1)[:, None] * self._moves  # (H, 1)
         yaw = yaw_of(now.pose[..., 3:]) + time * now.twist[..., 5]
         place = now.pose[..., :3] + time[..., None] * now.twist[..., :3]
-        assumed = torch.cat([place, quaternion_of(yaw)], -1)
-        twist = now.twist * self._moves
-        return replace(
-            imagined,
-            pose=torch.where(unmoved[..., None], imagined.pose, assumed),
-            twist=torch.where(unmoved[..., None], imagined.twist, twist),
-            present=now.present.expand(imagined.present.shape),
+        others = replace(
+            now.map(lambda values: values.expand(1, len(time), *values.shape[2:])),
+            pose=torch.cat([place, quaternion_of(yaw)], -1),
+            twist=now.twist.expand(1, len(time), -1, -1) * self._moves,
         )
+
+        def beside(name: str) -> Tensor:
+            own, them = getattr(imagined, name), getattr(others, name)[:, :, 1:]
+            return torch.cat([own, them[None].expand(*own.shape[:2], *them.shape[1:])], 3)
+
+        return Bodies(**{field.name: beside(field.name) for field in fields(Bodies)})

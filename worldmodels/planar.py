@@ -14,7 +14,7 @@ from torch import Tensor
 from sim.bodies import TRAFFIC, Bodies, Kind, Shape, quaternion_of
 
 KINDS = (Kind.ROBOT, Kind.LOAD, *TRAFFIC)  # of movers, by column of Surroundings.kind
-NEAREST = 6  # others that a robot without a load minds: traffic may be any number
+NEAREST = 4  # others that a robot without a load minds: traffic may be any number
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from matplotlib import colormaps
 
 from experiments.viewer.stage import Stage, wxyz
 from experiments.viewer.take import Frame, Take, Thought
-from sim.bodies import yaw_of
+from sim.bodies import TRAFFIC, Kind, yaw_of
 from sim.layout import Layout
 from sim.scenes import scenes
 from sim.sensors import bearings, lidar
@@ -22,15 +22,21 @@ RAYS, REACH_M = 72, 4.0
 DEAR = 0.8  # of the candidates' costs, from where on all are red
 LINE_M = 0.018  # thickness
 ARROW_M = (0.02, 0.05, 0.1)  # radius of its shaft and head, length of the head
-ROBOT_COLOUR, LOAD_COLOUR, FORCE_COLOUR, DOUBT_COLOUR = (37, 99, 235), (217, 119, 6), (220, 38, 38), (147, 51, 234)
+FORCE_COLOUR, DOUBT_COLOUR = (220, 38, 38), (147, 51, 234)
+COLOURS = {
+    Kind.ROBOT: (37, 99, 235),
+    Kind.LOAD: (217, 119, 6),
+    Kind.PERSON: (219, 39, 119),
+    Kind.FORKLIFT: (124, 58, 237),
+}
 MEANINGS = {
-    "plan": "ghosts of the robot and the loads along the chosen plan",
+    "plan": "ghosts of the robot, and of what it minds, along the chosen plan",
     "candidates": "where the robot would go in each candidate, from cheap (green) to dear (red)",
-    "field": "what it costs to bring a load from each place to the bay, dark: much",
+    "field": "what it costs to get from each place to the goal, dark: much",
     "forces": "arrows where the robot or a load touches something, as long as the force is large",
-    "doubt": "a halo around the load, wide where the model's members disagree",
+    "doubt": "a halo around the load, or a robot without one, wide where the model's members disagree",
     "rays": "what a lidar on the robot would read",
-    "way": "where the robot and the load have been",
+    "way": "where the robot, the load and traffic have been",
 }
 USUAL = frozenset({"plan", "candidates", "forces", "way"})
 
@@ -67,26 +73,33 @@ class Overlays:
                 handle.visible = visible
 
     def _way(self, index: int) -> None:
-        poses = np.stack([frame.pose[: LOAD + 1, :2] for frame in self._take.frames[: index + 1]])
-        colours = np.array([ROBOT_COLOUR, LOAD_COLOUR], np.uint8)
+        kinds = self._take.setting.layout.kinds
+        shown = [body for body, kind in enumerate(kinds) if body <= LOAD or kind in TRAFFIC]
+        poses = np.stack([frame.pose[shown, :2] for frame in self._take.frames[: index + 1]])
+        colours = np.array([COLOURS[kinds[body]] for body in shown], np.uint8)
         self._lines("way", poses.swapaxes(0, 1), np.repeat(colours[:, None], index, 1), LIFT_M * self._unit)
 
     def _plan(self, thought: Thought | None) -> None:
         assert thought is not None
         steps = np.linspace(0, len(thought.plan) - 1, GHOSTS + 1).round().astype(int)[1:]
+        wanted = set()
         for number, step in enumerate(steps):
             for body, pose in enumerate(thought.plan[step].astype(float)):
-                name = f"plan/{number}/{body}"
+                kind = Kind(int(thought.kinds[body]))
+                name = f"plan/{number}/{body}/{kind.name.lower()}"
+                wanted.add(name)
                 if name not in self._handles:
-                    self._handles[name] = self._ghost(name, body, fade=0.4 - 0.25 * number / GHOSTS)
+                    self._handles[name] = self._ghost(name, kind, thought.half_extents[body], 0.4 - 0.25 * number / GHOSTS)
                 self._handles[name].position = pose[:3]
                 self._handles[name].wxyz = wxyz(pose[3:])
+        for name in [name for name in self._handles if name.startswith("plan/") and name not in wanted]:
+            self._handles.pop(name).remove()  # of somebody who is not minded any more
 
-    def _ghost(self, name: str, body: int, fade: float) -> viser.SceneNodeHandle:
-        size, path = 2 * np.asarray(self._take.half_extents[body], float), f"{self._root}/{name}"
-        if body == ROBOT:
-            return self._scene.add_cylinder(path, size[0] / 2, size[2], color=ROBOT_COLOUR, opacity=fade, cast_shadow=False)
-        return self._scene.add_box(path, color=LOAD_COLOUR, dimensions=size, opacity=fade, cast_shadow=False)
+    def _ghost(self, name: str, kind: Kind, half_extents: np.ndarray, fade: float) -> viser.SceneNodeHandle:
+        size, path, colour = 2 * np.asarray(half_extents, float), f"{self._root}/{name}", COLOURS[kind]
+        if kind in (Kind.ROBOT, Kind.PERSON):
+            return self._scene.add_cylinder(path, size[0] / 2, size[2], color=colour, opacity=fade, cast_shadow=False)
+        return self._scene.add_box(path, color=colour, dimensions=size, opacity=fade, cast_shadow=False)
 
     def _candidates(self, thought: Thought | None) -> None:
         assert thought is not None
@@ -98,7 +111,8 @@ class Overlays:
 
     def _doubt(self, frame: Frame, disagreement: float | None) -> None:
         assert disagreement is not None
-        radius, place = 0.3 * self._unit + 5 * disagreement, (*frame.pose[LOAD, :2].astype(float), LIFT_M * self._unit)
+        body = LOAD if self._take.setting.layout.loads else ROBOT
+        radius, place = 0.3 * self._unit + 5 * disagreement, (*frame.pose[body, :2].astype(float), LIFT_M * self._unit)
         if "doubt" not in self._handles:
             path = f"{self._root}/doubt"
             self._handles["doubt"] = self._scene.add_cylinder(

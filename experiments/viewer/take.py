@@ -33,7 +33,9 @@ SAME_ACTION = 1e-3
 class Thought:
     """What a planner imagined at one step. Paths and poses are of one particle."""
 
-    plan: np.ndarray  # (H, M, 7) poses along the chosen plan
+    plan: np.ndarray  # (H, M, 7) poses along the chosen plan, of the movers that it minds: the robot first
+    kinds: np.ndarray  # (M,) Kind of those
+    half_extents: np.ndarray  # (M, 3) [m]
     candidates: np.ndarray  # (B, H, M, 2) some candidates' paths, the cheapest first [m]
     costs: np.ndarray  # (B,) of those
     running: np.ndarray  # (H,) predicted cost of each step of the plan [m]
@@ -55,13 +57,14 @@ class Frame:
     success: bool
     hits: tuple[Hit, ...] = ()
     links: np.ndarray | None = None  # (V, 7) poses of what the robot's visuals are drawn in
-    error_m: float = np.nan  # how far the load lies from where the plan before had it
+    error_m: float = np.nan  # how far others are from where the plan before had them
     action: np.ndarray | None = None  # (2,) taken here; None at the end
     thought: Thought | None = None
 
     def error_of(self, thought: Thought) -> float:
-        """How far the load lies from where a plan, made the step before and followed, had it [m]."""
-        return float(np.linalg.norm(thought.plan[0, LOAD, :2] - self.pose[LOAD, :2]))
+        """How far others are, on average, from where a plan, made the step before and followed, had them [m]."""
+        away = np.linalg.norm(thought.plan[0, LOAD:, None, :2] - self.pose[None, LOAD:, :2], axis=-1)
+        return float(away.min(1).mean()) if away.size else np.nan
 
 
 @dataclass(frozen=True)
@@ -242,9 +245,13 @@ class _Watching:
         costs = torch.cat([imagined.costs for _, imagined in self._seen])
         poses = torch.cat([imagined.bodies.pose[0] for _, imagined in self._seen])
         order = costs.argsort()[:: max(1, len(costs) // SHOWN_CANDIDATES)]
+        bodies = self._seen[0][1].bodies.map(lambda values: values[0, 0, 0].numpy())
+        there = np.flatnonzero(bodies.present)
         return Thought(
-            plan=poses[int(costs.argmin())].numpy(),
-            candidates=poses[order, :, :, :2].numpy(),
+            plan=poses[int(costs.argmin())][:, there].numpy(),
+            kinds=bodies.kind[there],
+            half_extents=bodies.half_extents[there],
+            candidates=poses[order][:, :, there, :2].numpy(),
             costs=costs[order].numpy(),
             running=planner.last.running.numpy(),
             seconds=planner.last.seconds,
