@@ -24,11 +24,11 @@ class CrossingTask:
     near_m: float = 0.5  # from a person's edge to the robot's
     hit_force_n: float = 1.0
     berth_m: float = 0.15  # that is kept beyond near_m, and from forklifts
-    near_weight: float = 4.0  # of being too near, in metres to go
+    near_weight: float = 12.0  # of being too near, in metres to go: more than it costs to wait
     clearance_m: float = 0.05  # the robot should keep this far from static boxes
     clearance_weight: float = 10.0
-    touch_m: float = 0.02
-    touch_weight: float = 4.0
+    touch_m: float = 0.04
+    touch_weight: float = 12.0
     hints = 6 + 6 * NEAREST
 
     def field(self, bodies: Bodies, goal: np.ndarray) -> WayField:

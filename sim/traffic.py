@@ -2,8 +2,8 @@
 
 Reciprocal avoidance is ORCA (van den Berg et al. 2011, "Reciprocal n-body collision avoidance"), by its authors' library: each
 takes half of the avoiding upon itself and trusts the other with the rest. The robot is one of them to all others, whatever it
-does. People hesitate and turn aside now and then; forklifts cannot turn on the spot and follow what is asked for as well as they
-can. Nobody is pushed by anybody: bodies are moved, and contacts with the robot are found by Bullet.
+does. People hesitate, turn aside, or do not see it for a while; forklifts cannot turn on the spot and follow what is asked for as
+well as they can. Nobody is pushed by anybody: bodies are moved, and contacts with the robot are found by Bullet.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import numpy as np
 import pyrvo
 from scipy.ndimage import map_coordinates
 
-from sim.bodies import Kind, Shape, wrap
+from sim.bodies import Kind, Shape, rotate, wrap
 from sim.bullet import pybullet
 from sim.fields import Remembered
 from sim.layout import TRAFFIC_KINDS, Traveller
@@ -24,6 +24,7 @@ DT_S = 0.1  # between two thoughts
 SCHEDULE_STEPS = 600  # of moods; the last ones stay
 AHEAD_CELLS = 3.0  # to which the way is looked up
 ARRIVED_M = 0.6
+ELSEWHERE = (1e4, 1e4)
 PIVOT_RAD_S = 0.5  # of a forklift that hardly moves, with its steered wheels across
 ROBOT_BERTH_M = 0.45  # that others leave between themselves and the robot's edge, where they can
 HORIZON_S, HORIZON_BOXES_S, NEIGHBOURS_M = 1.5, 0.8, 5.0
@@ -42,6 +43,8 @@ class Manner:
     moods_per_s: float
     hesitates: float  # share of moods in which it stands still; in the others it turns aside
     mood_s: tuple[float, float]
+    distracted: float  # share of the time in which it does not mind the robot
+    distracted_s: tuple[float, float]
     colour: tuple[float, float, float, float]
 
     @property
@@ -61,6 +64,8 @@ MANNERS = {
         moods_per_s=0.12,
         hesitates=0.5,
         mood_s=(0.6, 2.0),
+        distracted=0.2,
+        distracted_s=(2.0, 6.0),
         colour=(0.9, 0.75, 0.2, 1),
     ),
     Kind.FORKLIFT: Manner(
@@ -73,6 +78,8 @@ MANNERS = {
         moods_per_s=0.04,
         hesitates=1.0,
         mood_s=(1.0, 3.0),
+        distracted=0.1,
+        distracted_s=(2.0, 6.0),
         colour=(0.85, 0.3, 0.1, 1),
     ),
 }
@@ -115,7 +122,7 @@ class Traffic:
         self._ways = [_ways(manner, boxes, one) for manner, one in zip(self.manners, travellers, strict=True)]
         self._stops = [np.array([(stop.x, stop.y) for stop in traveller.stops]) for traveller in travellers]
         self._robot_radius, self._moods_of = robot_radius_m, -1
-        self._crowd = self._among(boxes)
+        self._minding, self._ignoring = self._among(boxes), self._among(boxes)  # the robot
         pose = np.array([(traveller.x, traveller.y, traveller.yaw) for traveller in travellers])
         self.restore(TrafficState(seed, 0, pose, np.zeros_like(pose), np.zeros(len(travellers), int)))
 
@@ -138,7 +145,7 @@ class Traffic:
     def restore(self, state: TrafficState) -> None:
         """Go back to a state, exactly."""
         if self._moods_of != state.seed:
-            self._moods_of, (self._haste, self._aside) = state.seed, _moods(self.manners, state.seed)
+            self._moods_of, (self._haste, self._aside, self._blind) = state.seed, _moods(self.manners, state.seed)
         self.state = state
 
     def place(self, pose: np.ndarray, velocity: np.ndarray) -> None:
@@ -147,22 +154,16 @@ class Traffic:
 
     def think(self, robot_xy: tuple[float, float], robot_velocity: tuple[float, float]) -> None:
         """Choose everybody's velocity for the next DT_S."""
-        state, crowd = self.state, self._crowd
+        state = self.state
         arrived = [np.hypot(*(self._stops[k][state.stop[k]] - state.pose[k, :2])) < ARRIVED_M for k in range(len(state.pose))]
         stop = np.array([(at + here) % len(stops) for at, here, stops in zip(state.stop, arrived, self._stops, strict=True)])
         now = min(state.time, SCHEDULE_STEPS - 1)
-        crowd.set_agent_position(0, robot_xy)
-        crowd.set_agent_velocity(0, robot_velocity)
-        crowd.set_agent_pref_velocity(0, robot_velocity)
-        speeds, asides = (self._speed * self._haste[now]).tolist(), self._aside[now].tolist()
-        for k, (place, velocity) in enumerate(zip(state.pose.tolist(), state.velocity.tolist(), strict=True)):
-            dx, dy = self._ways[k][stop[k]].at(state.pose[k, :2]).tolist()
-            c, s = speeds[k] * np.cos(asides[k]), speeds[k] * np.sin(asides[k])
-            crowd.set_agent_position(k + 1, place[:2])
-            crowd.set_agent_velocity(k + 1, velocity[:2])
-            crowd.set_agent_pref_velocity(k + 1, (c * dx - s * dy, s * dx + c * dy))
-        crowd.do_step()
-        wanted = np.array([crowd.get_agent_velocity(k + 1).to_tuple() for k in range(len(state.pose))])
+        headings = np.stack([way[at].at(xy) for way, at, xy in zip(self._ways, stop, state.pose[:, :2], strict=True)])
+        wishes = (self._speed * self._haste[now])[:, None] * rotate(headings, self._aside[now])
+        blind = self._blind[now]
+        minding = _asked(self._minding, state, wishes, robot_xy, robot_velocity)
+        ignoring = _asked(self._ignoring, state, wishes, ELSEWHERE, robot_velocity) if blind.any() else minding
+        wanted = np.where(blind[:, None], ignoring, minding)
         self.state = replace(state, time=state.time + 1, stop=stop, velocity=self._followed(wanted))
 
     def _followed(self, wanted: np.ndarray) -> np.ndarray:
@@ -216,6 +217,26 @@ class Traffic:
         return poses, [[vx, vy, 0.0, 0.0, 0.0, turn] for vx, vy, turn in self.state.velocity.tolist()]
 
 
+def _asked(
+    crowd: pyrvo.RVOSimulator,
+    state: TrafficState,
+    wishes: np.ndarray,
+    robot_xy: tuple[float, float],
+    robot_velocity: tuple[float, float],
+) -> np.ndarray:
+    """(K, 2) the velocities that ORCA asks of all who wish for some (K, 2)."""
+    crowd.set_agent_position(0, robot_xy)
+    crowd.set_agent_velocity(0, robot_velocity)
+    crowd.set_agent_pref_velocity(0, robot_velocity)
+    rows = zip(state.pose.tolist(), state.velocity.tolist(), wishes.tolist(), strict=True)
+    for agent, (place, velocity, wish) in enumerate(rows, 1):
+        crowd.set_agent_position(agent, place[:2])
+        crowd.set_agent_velocity(agent, velocity[:2])
+        crowd.set_agent_pref_velocity(agent, wish)
+    crowd.do_step()
+    return np.array([crowd.get_agent_velocity(agent).to_tuple() for agent in range(1, 1 + len(wishes))])
+
+
 def _spawn(manner: Manner, client: int) -> int:
     half = list(manner.half_extents)
     kind = pybullet.GEOM_CYLINDER if manner.shape == Shape.CYLINDER else pybullet.GEOM_BOX
@@ -247,9 +268,11 @@ def _way(grid: Grid) -> Remembered[_Way]:
     return Remembered(lambda boxes, stop: _build_way(grid, boxes, stop))
 
 
-def _moods(manners: list[Manner], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(SCHEDULE_STEPS, K) shares of its speed that each has a mind to go at, and turns aside from its way [rad]."""
+def _moods(manners: list[Manner], seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(SCHEDULE_STEPS, K) shares of its speed that each has a mind to go at, turns aside from its way [rad], and whether it does
+    not mind the robot."""
     haste, aside = np.ones((SCHEDULE_STEPS, len(manners))), np.zeros((SCHEDULE_STEPS, len(manners)))
+    blind = np.zeros((SCHEDULE_STEPS, len(manners)), bool)
     for k, manner in enumerate(manners):
         rng = np.random.default_rng([seed, k])
         aside[:, k] = rng.normal(0, 0.05)  # or two who meet head on would both stand
@@ -261,4 +284,9 @@ def _moods(manners: list[Manner], seed: int) -> tuple[np.ndarray, np.ndarray]:
             else:
                 aside[steps, k] = rng.choice([-1, 1]) * rng.uniform(0.5, 1.6)
             at = steps.stop * DT_S
-    return haste, aside
+        mean_s, at = sum(manner.distracted_s) / 2, 0.0
+        while (at := at + rng.exponential(mean_s * (1 / manner.distracted - 1))) < SCHEDULE_STEPS * DT_S:
+            steps = slice(int(at / DT_S), int((at + rng.uniform(*manner.distracted_s)) / DT_S))
+            blind[steps, k] = True
+            at = steps.stop * DT_S
+    return haste, aside, blind

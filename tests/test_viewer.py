@@ -297,7 +297,8 @@ def test_plots_show_what_was_known(page: Page) -> None:
     for title, names in PLOTS.items():
         data = series(title, page.take, 1)
         assert [len(column) for column in data] == [2 if title == COST else 0] * (1 + len(names))
-    thought = Thought(np.zeros((12, 2, 7)), np.zeros((1, 12, 2, 2)), np.zeros(1), np.arange(12.0), 0.05, 0.08, None)
+    plan, sizes, paths = np.zeros((12, 2, 7)), np.zeros((2, 3)), np.zeros((1, 12, 2, 2))
+    thought = Thought(plan, np.array([0, 1]), sizes, paths, np.zeros(1), np.arange(12.0), 0.05, 0.08, None)
     for _ in range(20):
         page.player.step()
     page.take.frames[5] = replace(page.take.frames[5], thought=thought)
