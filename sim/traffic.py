@@ -24,6 +24,7 @@ DT_S = 0.1  # between two thoughts
 SCHEDULE_STEPS = 600  # of moods; the last ones stay
 AHEAD_CELLS = 3.0  # to which the way is looked up
 ARRIVED_M = 0.6
+BRAKES_S = 0.4  # ahead, for a forklift before a box
 ELSEWHERE = (1e4, 1e4)
 PIVOT_RAD_S = 0.5  # of a forklift that hardly moves, with its steered wheels across
 ROBOT_BERTH_M = 0.45  # that others leave between themselves and the robot's edge, where they can
@@ -176,6 +177,9 @@ class Traffic:
             if manner.turn_radius_m:
                 now = now_x * np.cos(yaw) + now_y * np.sin(yaw)
                 now += np.clip(speed * max(0.0, np.cos(off)) - now, -most, most)
+                ahead = self.state.pose[k, :2] + BRAKES_S * now * np.array([np.cos(yaw), np.sin(yaw)])
+                if self._ways[k][0].field.clearance_at(ahead) < manner.half_extents[1]:
+                    now = 0.0
                 fastest = max(now / manner.turn_radius_m, PIVOT_RAD_S)
                 turn = np.clip(off / DT_S, -fastest, fastest)
                 velocity[k] = now * np.cos(yaw + turn * DT_S / 2), now * np.sin(yaw + turn * DT_S / 2), turn
