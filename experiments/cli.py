@@ -31,15 +31,20 @@ def demo(out: Path = Path("runs"), workers: int = 2) -> None:
     _run("demo", out, workers)
 
 
-def run(experiment: Annotated[str, tyro.conf.Positional], out: Path = Path("runs"), workers: int = 2) -> None:
+def run(
+    experiment: Annotated[str, tyro.conf.Positional], out: Path = Path("runs"), workers: int = 2, protocol: str | None = None
+) -> None:
     """A named experiment, or one from a TOML file. Goes on where it was interrupted.
 
-    Examples: ground run tote-push | ground run my.toml --out /data/runs
+    Examples: ground run tote-push | ground run my.toml --out /data/runs | ground run push-fixture --protocol pusht
+
+    Args:
+        protocol: evaluate by a protocol of the scene, in a run of its own.
     """
-    _run(experiment, out, workers)
+    _run(experiment, out, workers, protocol)
 
 
-def _run(experiment: str, out: Path, workers: int) -> None:
+def _run(experiment: str, out: Path, workers: int, protocol: str | None = None) -> None:
     from experiments.config import load
     from experiments.pipeline import run as run_pipeline
     from experiments.report.build import rows_of
@@ -47,6 +52,8 @@ def _run(experiment: str, out: Path, workers: int) -> None:
     from experiments.report.summary import summary_table
 
     config = load(experiment)
+    if protocol not in (None, config.protocol):
+        config = replace(config.under(protocol), name=f"{config.name}-{protocol}")
     path = out / config.name
     page = run_pipeline(config, path, workers, CONSOLE)
     rows = rows_of(path)
@@ -200,8 +207,9 @@ def fidelity(
 
 def evaluate(
     run: File,
-    split: str = "test",
-    episodes: int = 20,
+    split: str | None = None,
+    episodes: int | None = None,
+    protocol: str | None = None,
     oracle: int = 0,
     layout: Path | None = None,
     start: Pose2 | None = None,
@@ -212,9 +220,12 @@ def evaluate(
     """Play every arm of a finished run on spaces of a split, or on a space of your own (--layout FILE.json, or a ROS map).
 
     Examples: ground evaluate runs/demo --split shift-two-totes | ground evaluate runs/demo --layout my-hall.json |
-    ground evaluate runs/demo --layout warehouse.yaml --start 1 1 0 --goal 4 4
+    ground evaluate runs/demo --layout warehouse.yaml --start 1 1 0 --goal 4 4 | ground evaluate runs/pf --protocol pusht
 
     Args:
+        split: "test" unless told otherwise, or the protocol's.
+        episodes: 20 unless told otherwise, or as many as the protocol has.
+        protocol: one of the scene's, other than the run's own; its episodes are compared among themselves.
         layout: a layout file, or the YAML of a map_server map, in which what is not given is drawn.
         start: x, y and yaw of the robot, for a map.
         load: x, y and yaw of the load, for a map.
@@ -223,26 +234,31 @@ def evaluate(
     from experiments.config import config_of
     from experiments.pipeline import Steps
     from experiments.report.build import compare as compare_runs
-    from experiments.report.build import rows_of
+    from experiments.report.build import rows_by
     from experiments.report.summary import summary_table
-    from sim.scenes import scenes
+    from sim.scenes import USUAL
 
     config = config_of(run)
+    config = config.under(protocol or config.protocol)
     if layout is not None:
         own = own_layout(layout, config.scene, 0, start, load, goal)
         rows = Steps(config, run, workers, CONSOLE).evaluate_layout(own, oracle > 0)
-        page = compare_runs([run], run / "own" / own.id, rows[0]["split"])
+        page = compare_runs([run], run / "own" / own.id, rows[0]["split"], protocol=config.protocol)
         CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
     else:
-        if split not in scenes[config.scene].splits:
-            raise UnknownName("split", split, scenes[config.scene].splits)
-        Steps(replace(config, episodes={split: episodes}, oracle=oracle), run, workers, CONSOLE).evaluate()
-        rows = [row for row in rows_of(run) if row["split"] == split]
+        usual, (first, *_) = config.protocol == USUAL, config.episodes
+        split = split or ("test" if usual else first)
+        count = episodes or (20 if usual else config.episodes.get(split, 20))
+        Steps(replace(config, episodes={split: count}, oracle=oracle), run, workers, CONSOLE).evaluate()
+        rows = [row for row in rows_by(run, config.protocol) if row["split"] == split]
     CONSOLE.print(summary_table(rows))
 
 
 def compare(
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Path = Path("comparison"), format: str = "table"
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    out: Path = Path("comparison"),
+    format: str = "table",
+    protocol: str | None = None,
 ) -> None:
     """Compare the arms of one or several runs: tables here, and a report.
 
@@ -250,9 +266,10 @@ def compare(
 
     Args:
         format: table, md for Markdown, csv or json.
+        protocol: only episodes played by this one.
     """
     from experiments.report.build import compare as compare_runs
-    from experiments.report.build import rows_of
+    from experiments.report.build import rows_by
     from experiments.report.comparison import comparison_table
     from experiments.report.summary import summary_csv, summary_markdown, summary_records, summary_table
 
@@ -265,8 +282,8 @@ def compare(
         raise GroundError("name at least one run directory, as in: ground compare runs/demo")
     if format not in ("table", *texts):
         raise UnknownName("format", format, ("table", *texts))
-    page = compare_runs(list(runs), out)
-    rows = [row for path in runs for row in rows_of(path)]
+    page = compare_runs(list(runs), out, protocol=protocol)
+    rows = [row for path in runs for row in rows_by(path, protocol)]
     if format in texts:
         print(texts[format](rows))
         return
@@ -386,9 +403,10 @@ def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tupl
     from sim.scenes import scenes
 
     check(out)
-    scene = config_of(run).scene
-    if split not in scenes[scene].splits and not split.startswith("own-"):
-        raise UnknownName("split", split, scenes[scene].splits)
+    scene = scenes[config_of(run).scene]
+    splits = (*scene.splits, *(protocol.split for protocol in scene.protocols.values()))
+    if split not in splits and not split.startswith("own-"):
+        raise UnknownName("split", split, splits)
     library = Library(run)
     first, *others = arms or (best_planner(library.rows),)
     row = library.find(split, index, first)
@@ -515,7 +533,7 @@ def bench(out: Path = Path("bench.json")) -> None:
 
 
 def show() -> None:
-    """List scenes, splits, models, search methods, behaviours and experiments."""
+    """List scenes, splits, protocols, models, search methods, behaviours and experiments."""
     from agents.search import searches
     from experiments.config import names as experiments
     from sim.scenes import scenes
@@ -524,6 +542,7 @@ def show() -> None:
     for title, names in (
         ("scenes", list(scenes)),
         ("splits", [split for name in scenes for split in scenes[name].splits]),
+        ("protocols", [f"{protocol} ({name})" for name in scenes for protocol in scenes[name].protocols]),
         ("models", [*models, "simulator"]),
         ("search methods", list(searches)),
         ("behaviours", sorted({behaviour for name in scenes for behaviour in scenes[name].behaviours})),

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from agents.baselines import ALGORITHMS
 from agents.search import SearchConfig, searches
 from sim.errors import BadFile, GroundError, UnknownName
 from sim.files import read_json
-from sim.scenes import scenes
+from sim.scenes import USUAL, Scene, named, scenes
 from sim.variation import Variations
 from worldmodels.model import models
 from worldmodels.training import TrainConfig
@@ -45,6 +45,7 @@ class ExperimentConfig:
 
     name: str
     scene: str = "logistics/tote-push"
+    protocol: str = USUAL  # one of the scene's, by which it is evaluated
     seed: int = 0
     rounds: tuple[Round, ...] = (Round(20_000),)
     variations: tuple[str, ...] = ()
@@ -63,7 +64,7 @@ class ExperimentConfig:
     oracle_planning: SearchConfig = SearchConfig(samples=48)
 
     def __post_init__(self) -> None:
-        scene = scenes[self.scene]
+        scene, played = scenes[self.scene], self.played
         searches[self.search]
         for plan in self.models:
             models[plan.name]
@@ -71,8 +72,8 @@ class ExperimentConfig:
             if name not in ALGORITHMS:
                 raise UnknownName("algorithm", name, ALGORITHMS)
         for split, count in self.episodes.items():
-            if split not in scene.splits:
-                raise UnknownName("split", split, scene.splits)
+            if split not in played.splits:
+                raise UnknownName("split", split, played.splits)
             if split == "train" or count < 1:
                 raise GroundError(f"episodes.{split} = {count}: at least one episode, and never in the training split")
         if self.seed < 0:
@@ -89,6 +90,18 @@ class ExperimentConfig:
             if number == 1 and "planner" in round_.behaviours:
                 raise GroundError("the first round cannot hold the planner's own behaviour: there is no model yet")
             _check_behaviours(f"round {number}", round_.behaviours, (*scene.behaviours, "planner"))
+
+    @property
+    def played(self) -> Scene:
+        """The scene as it is evaluated."""
+        return scenes[named(self.scene, self.protocol)]
+
+    def under(self, protocol: str) -> "ExperimentConfig":
+        """The same experiment, evaluated by another protocol with as many episodes as that has."""
+        if protocol == self.protocol:
+            return self
+        way = scenes[self.scene].protocols.get(protocol)
+        return replace(self, protocol=protocol, episodes={way.split: way.episodes} if way else {"test": 20})
 
 
 def _check_behaviours(where: str, behaviours: dict[str, float], known: Iterable[str]) -> None:

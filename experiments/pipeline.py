@@ -121,7 +121,7 @@ class Steps:
 
     def _collect(self, name: str, wanted: CollectConfig, planner: Path | None) -> None:
         config = self._config
-        spec = self._planner(planner, config.collecting) if planner else None
+        spec = replace(self._planner(planner, config.collecting), scene=config.scene) if planner else None
         with bar(self._console, f"collect {name}") as progress, cost(self._path / LEDGER / f"collect {name}.json", _cpu_s):
             collect(
                 wanted,
@@ -138,14 +138,14 @@ class Steps:
         last = [replace(self.oracle(), episodes=config.oracle)] if config.oracle else []
         for arms in (self.arms(), last):
             for split, count in config.episodes.items():
-                trials = trials_of(config.name, scenes[config.scene], split, count, config.seed)
+                trials = trials_of(config.name, config.played, split, count, config.seed)
                 for arm in arms:
                     with bar(self._console, f"{split}: {arm.name}") as progress:
                         evaluate(arm, trials[: arm.episodes], self._path / "results" / arm.name, self._workers, progress)
 
     def evaluate_layout(self, layout: Layout, oracle: bool) -> list[dict[str, Any]]:
         """Every arm once in a space of the user's own."""
-        trial = Trial(self._config.name, self._config.scene, f"own-{layout.id}", 0, self._config.seed, layout)
+        trial = Trial(self._config.name, self._config.played.name, f"own-{layout.id}", 0, self._config.seed, layout)
         arms = [*self.arms(), self.oracle()] if oracle else self.arms()
         rows = []
         for arm in arms:
@@ -204,12 +204,15 @@ class Steps:
 
     def _planner(self, model: Path, search: SearchConfig, budget_s: float | None = None) -> PlannerSpec:
         config = self._config
-        return PlannerSpec(config.scene, str(model), config.search, search, budget_s, config.compiled)
+        return PlannerSpec(config.played.name, str(model), config.search, search, budget_s, config.compiled)
 
     def oracle(self) -> Arm:
         config = self._config
         return Arm(
-            "oracle", PlannerSpec(config.scene, "simulator", config.search, config.oracle_planning), "simulator", config.search
+            "oracle",
+            PlannerSpec(config.played.name, "simulator", config.search, config.oracle_planning),
+            "simulator",
+            config.search,
         )
 
     def measure_fidelity(self) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sim.errors import BadFile, GroundError
 from sim.files import in_use, read_json, write_atomic, write_json
+from sim.scenes import parted
 from worldmodels.model import LearnedModel, models
 from worldmodels.muon import Muon
 from worldmodels.windows import Batch, Windows
@@ -210,8 +211,9 @@ def load_checkpoint(path: Path, scene: str | None = None, name: str = "best") ->
     about = read_json(path / f"{name}.json")
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise BadFile(f"{path / name}.json is no checkpoint of format {FORMAT}")
-    if scene is not None and about.get("scene") != scene:
-        raise BadFile(f"{path} was trained on scene '{about.get('scene')}', not on '{scene}'")
+    trained = about.get("scene")
+    if scene is not None and parted(scene)[0] not in (trained if isinstance(trained, list) else [trained]):
+        raise BadFile(f"{path} was trained on scene '{trained}', not on '{parted(scene)[0]}'")
     try:
         model = models[str(about.get("model"))](**about.get("config", {}))
     except TypeError as error:
