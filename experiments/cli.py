@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sim.errors import BadLayout, GroundError, UnknownName
+from sim.files import read_json
 
 if TYPE_CHECKING:
     from sim.layout import Layout
@@ -138,8 +139,9 @@ def data_info(path: File) -> None:
 def train(
     data: Annotated[tuple[Path, ...], tyro.conf.Positional],
     out: Path,
-    validation: Path,
+    validation: tuple[Path, ...],
     model: str = "graph",
+    scene: str | None = None,
     updates: int = 6000,
     seed: int = 0,
     check_every: int = 250,
@@ -148,20 +150,30 @@ def train(
 ) -> None:
     """Train a world model on datasets; goes on from its last checkpoint.
 
-    Example: ground train data/a data/b --validation data/val --out models/mine --model graph
+    Examples: ground train data/a data/b --validation data/val --out models/mine --model graph |
+    ground train runs/tote-push/data/round-1 runs/push-fixture/data/round-1 --scene all
+    --validation runs/tote-push/data/val runs/push-fixture/data/val --out models/joint
 
     Args:
+        validation: datasets that choose among checkpoints; of each scene that is trained on.
+        scene: "all" for one model of several scenes; none: the data's own one.
         check_every: updates between two looks at the validation data, each with a checkpoint.
     """
     from experiments.config import ModelPlan
     from experiments.progress import bar
     from experiments.trainings import train_on
     from sim.dataset import Dataset
+    from sim.scenes import scenes
     from worldmodels.training import TrainConfig
 
     plan = ModelPlan(model, TrainConfig(updates=updates, seed=seed, check_every=check_every, threads=threads))
+    found, judging = ([Dataset.open(path) for path in paths] for paths in (data, validation))
+    if scene not in (None, "all") and (other := [dataset for dataset in found if dataset.scene != scenes[scene].name]):
+        raise GroundError(f"{other[0].path} is of scene '{other[0].scene}', not '{scene}'")
     with bar(CONSOLE, f"train {model}") as progress:
-        train_on(plan, [Dataset.open(path) for path in data], Dataset.open(validation), out, resume, progress)
+        train_on(plan, found, judging, out, resume, progress, joint=scene == "all")
+    for name, error_mm in read_json(out / "best.json").get("scenes_mm", {}).items():
+        CONSOLE.print(f"{name}: loads that moved are off by {error_mm:.0f} mm after 2 s (median)")
     CONSOLE.print(f"trained model in {out}")
 
 
@@ -185,7 +197,11 @@ def fidelity(
             f"{data} was collected in training spaces: fidelity is measured on unseen ones (ground collect --split test)"
         )
     seen = Windows(dataset.episodes())
-    rows = [row for path in models for row in as_rows(measure(load_checkpoint(path, dataset.scene), seen, windows))]
+    rows = [
+        {**row, "model": path.resolve().name}
+        for path in models
+        for row in as_rows(measure(load_checkpoint(path, dataset.scene), seen, windows))
+    ]
     table = Table(
         "model", "horizon", "load mm (median)", "load mm (p90)", "load °", "of way moved", "robot mm", "robot °", title=str(data)
     )
@@ -210,6 +226,7 @@ def evaluate(
     split: str | None = None,
     episodes: int | None = None,
     protocol: str | None = None,
+    models: tuple[Path, ...] = (),
     oracle: int = 0,
     layout: Path | None = None,
     start: Pose2 | None = None,
@@ -226,6 +243,7 @@ def evaluate(
         split: "test" unless told otherwise, or the protocol's.
         episodes: 20 unless told otherwise, or as many as the protocol has.
         protocol: one of the scene's, other than the run's own; its episodes are compared among themselves.
+        models: trained elsewhere, as on several scenes; they plan in this run from now on, called by their directories' names.
         layout: a layout file, or the YAML of a map_server map, in which what is not given is drawn.
         start: x, y and yaw of the robot, for a map.
         load: x, y and yaw of the load, for a map.
@@ -240,6 +258,7 @@ def evaluate(
 
     config = config_of(run)
     config = config.under(protocol or config.protocol)
+    Steps(config, run, workers, CONSOLE).invite(models)
     if layout is not None:
         own = own_layout(layout, config.scene, 0, start, load, goal)
         rows = Steps(config, run, workers, CONSOLE).evaluate_layout(own, oracle > 0)

@@ -6,7 +6,7 @@ import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from worldmodels.fidelity import as_rows, fidelity
 from worldmodels.training import TrainConfig, load_checkpoint
 from worldmodels.windows import Windows
 
+GUESTS = "guests.json"  # models from elsewhere that plan in a run, by name
 PACKAGES = ("torch", "numpy", "pybullet", "gymnasium", "stable-baselines3", "pyarrow")
 
 
@@ -117,7 +118,7 @@ class Steps:
 
     def _model_training(self, name: str, plan: ModelPlan, rounds: int) -> ModelTraining:
         data = tuple(self._path / "data" / f"round-{number}" for number in range(1, rounds + 1))
-        return ModelTraining(plan, data, self._path / "data" / "val", self._path / "models" / name)
+        return ModelTraining(plan, data, (self._path / "data" / "val",), self._path / "models" / name)
 
     def _collect(self, name: str, wanted: CollectConfig, planner: Path | None) -> None:
         config = self._config
@@ -171,6 +172,7 @@ class Steps:
         config = self._config
         scripted = {name: partial(Arm, name, scenes[config.scene].behaviours[name]) for name in ("random", "scripted")}
         planners = {f"{plan.name}+{config.search}": partial(self._planning, plan) for plan in config.models}
+        planners |= {f"{name}+{config.search}": partial(self._visiting, name, path) for name, path in self._guests().items()}
         agents = {name: partial(self._agent, name) for name in config.baselines}
         return {**scripted, **planners, **agents}
 
@@ -192,6 +194,30 @@ class Steps:
             frozenset(layout for dataset in data for layout in dataset.layout_ids),
             plan.episodes,
         )
+
+    def invite(self, models: Sequence[Path]) -> None:
+        """Let models from elsewhere plan beside the run's own from now on, called by their directories' names."""
+        guests, own = self._guests(), [plan.name for plan in self._config.models]
+        for path in models:
+            load_checkpoint(path, self._config.scene)
+            if path.name in own or guests.get(path.name, str(path.resolve())) != str(path.resolve()):
+                raise GroundError(f"{self._path} has another model called {path.name}: rename the directory {path}")
+            guests[path.name] = str(path.resolve())
+        if models:
+            write_json(self._path / GUESTS, guests)
+
+    def _guests(self) -> dict[str, str]:
+        return dict(read_json(self._path / GUESTS)) if (self._path / GUESTS).exists() else {}
+
+    def _visiting(self, name: str, path: str) -> Arm:
+        """A model that was trained elsewhere; the seconds are of its training alone."""
+        about = read_json(Path(path) / "best.json")
+        if "layouts" not in about:
+            raise GroundError(f"{path} does not say in which layouts it was trained: train it again")
+        spec = self._planner(Path(path), self._config.planning, self._config.budget_s)
+        search = self._config.search
+        seen, (steps, seconds) = frozenset(about["layouts"]), (about["env_steps"], about["seconds"])
+        return Arm(f"{name}+{search}", spec, name, search, steps, seconds, seen)
 
     def _agent(self, name: str) -> Arm:
         path = self._path / "agents" / name
