@@ -258,7 +258,9 @@ def evaluate(
 
     config = config_of(run)
     config = config.under(protocol or config.protocol)
-    Steps(config, run, workers, CONSOLE).invite(models)
+    if models:
+        Steps(config, run, workers, CONSOLE).invite(models)
+        Steps(config, run, workers, CONSOLE).measure_fidelity()
     if layout is not None:
         own = own_layout(layout, config.scene, 0, start, load, goal)
         rows = Steps(config, run, workers, CONSOLE).evaluate_layout(own, oracle > 0)
@@ -278,19 +280,22 @@ def compare(
     out: Path = Path("comparison"),
     format: str = "table",
     protocol: str | None = None,
+    scene: str | None = None,
 ) -> None:
     """Compare the arms of one or several runs: tables here, and a report.
 
-    Examples: ground compare runs/demo runs/other | ground compare runs/demo --format csv > rates.csv
+    Examples: ground compare runs/demo runs/other | ground compare runs/demo --format csv > rates.csv |
+    ground compare runs/tote-push runs/push-fixture --scene all
 
     Args:
         format: table, md for Markdown, csv or json.
         protocol: only episodes played by this one.
+        scene: "all" for one table of runs of several scenes, without a report.
     """
     from experiments.report.build import compare as compare_runs
-    from experiments.report.build import rows_by
+    from experiments.report.build import fidelity_of, rows_by
     from experiments.report.comparison import comparison_table
-    from experiments.report.summary import summary_csv, summary_markdown, summary_records, summary_table
+    from experiments.report.summary import scenes_table, summary_csv, summary_markdown, summary_records, summary_table
 
     texts: dict[str, Callable[[Any], str]] = {
         "md": summary_markdown,
@@ -301,6 +306,11 @@ def compare(
         raise GroundError("name at least one run directory, as in: ground compare runs/demo")
     if format not in ("table", *texts):
         raise UnknownName("format", format, ("table", *texts))
+    if scene not in (None, "all"):
+        raise GroundError(f"--scene {scene}: runs say their scene themselves; 'all' makes one table of several scenes")
+    if scene:
+        CONSOLE.print(scenes_table([rows_by(path, protocol) for path in runs], [fidelity_of(path) for path in runs]))
+        return
     page = compare_runs(list(runs), out, protocol=protocol)
     rows = [row for path in runs for row in rows_by(path, protocol)]
     if format in texts:

@@ -242,13 +242,17 @@ class Steps:
         )
 
     def measure_fidelity(self) -> None:
+        """Of the run's models and its guests, those that were not measured yet."""
         file = self._path / "fidelity.json"
-        if file.exists():
+        rows = list(read_json(file)) if file.exists() else []
+        models = {**{plan.name: str(self._path / "models" / plan.name) for plan in self._config.models}, **self._guests()}
+        missing = {name: path for name, path in models.items() if name not in {row["model"] for row in rows}}
+        if not missing:
             return
         windows = Windows(Dataset.open(self._path / "data" / "test").episodes())
-        rows = []
-        for plan in self._config.models:
-            rows += as_rows(fidelity(load_checkpoint(self._path / "models" / plan.name), windows))
+        for name, path in missing.items():
+            found = fidelity(load_checkpoint(Path(path), self._config.scene), windows)
+            rows += [{**row, "model": name} for row in as_rows(found)]
         write_json(file, rows)
 
 

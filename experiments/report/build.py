@@ -43,7 +43,7 @@ def compare(
         found = [row for row in rows_by(path, protocol) if split in (None, row["split"])]
         rows += found
         places |= {id(row): path / "results" / row["agent"] for row in found}
-        fidelity += read_json(path / "fidelity.json") if (path / "fidelity.json").exists() else []
+        fidelity += fidelity_of(path)
         facts += _facts(path)
     if not rows:
         raise GroundError(f"{', '.join(map(str, paths))}: no evaluated episodes yet: evaluate first")
@@ -69,6 +69,11 @@ def compare(
 def rows_of(path: Path) -> list[dict[str, Any]]:
     """All rows of a run."""
     return read_rows(path / "results")
+
+
+def fidelity_of(path: Path) -> list[dict[str, Any]]:
+    """Open-loop errors of a run's models by horizon, if they were measured."""
+    return list(read_json(path / "fidelity.json")) if (path / "fidelity.json").exists() else []
 
 
 def rows_by(path: Path, protocol: str | None) -> list[dict[str, Any]]:
