@@ -72,26 +72,37 @@ def collect(
     behaviours: tuple[str, ...] = (),
     vary: tuple[str, ...] = (),
     planner: Path | None = None,
+    cameras: tuple[str, ...] = (),
+    picture_size: tuple[int, int] = (96, 96),
+    every: int = 5,
+    lossless: bool = False,
     workers: int = 2,
 ) -> None:
     """Collect episodes into a dataset; a killed collection goes on with the same command.
 
     Examples: ground collect data/a --steps 60000 | ground collect data/b --vary load_mass_kg=3:12!5:7 load_friction=0.3 |
-    ground collect data/c --behaviours planner=1 --planner runs/demo/models/graph
+    ground collect data/c --behaviours planner=1 --planner runs/demo/models/graph |
+    ground collect data/d --cameras overhead robot --every 5 --vary looks=varied
 
     Args:
         behaviours: name=weight pairs; none: the scene's own mix.
         vary: physics to fix, sample or hold out: name=VALUE, name=LOW:HIGH, name=LOW:HIGH!HELD_LOW:HELD_HIGH.
         planner: a trained model's directory, for the behaviour "planner".
+        cameras: whose pictures (colour, depth, segmentation) to keep: overhead, robot, side.
+        picture_size: width and height.
+        every: steps from one picture to the next.
+        lossless: colours as PNG; otherwise JPEG.
     """
     from agents.build import PlannerSpec
     from agents.search import SearchConfig
     from experiments.progress import bar
     from sim.collect import CollectConfig
     from sim.collect import collect as collect_episodes
+    from sim.pictures import PictureConfig, price
 
     weights = tuple(_weight(text) for text in behaviours)
-    config = CollectConfig(scene, steps, seed, split, weights, vary, shard_steps=min(2000, steps))
+    pictures = PictureConfig(cameras, picture_size, every, lossless) if cameras else None
+    config = CollectConfig(scene, steps, seed, split, weights, vary, shard_steps=min(2000, steps), pictures=pictures)
     spec = PlannerSpec(scene, str(planner), "mppi", SearchConfig(samples=64, horizon=20)) if planner else None
     if spec:
         spec()  # a model that cannot be loaded is told before anything is written
@@ -99,6 +110,8 @@ def collect(
         extra = {"planner": spec} if spec else {}
         dataset = collect_episodes(config, out, workers, extra, {"planner": str(planner)} if planner else {}, progress)
     CONSOLE.print(f"{dataset.steps} steps in {out}")
+    if pictures:
+        CONSOLE.print(str(price(dataset)), soft_wrap=True)
 
 
 def _weight(text: str) -> tuple[str, float]:
@@ -112,6 +125,7 @@ def _weight(text: str) -> tuple[str, float]:
 def data_info(path: File) -> None:
     """Describe and verify a dataset: damaged shards are named, the rest is still usable."""
     from sim.dataset import Dataset
+    from sim.pictures import price
 
     dataset = Dataset.open(path)
     damaged: list[str] = []
@@ -130,6 +144,13 @@ def data_info(path: File) -> None:
         f"{total} readable steps in {len(dataset.manifest['shards'])} shards, {len(dataset.layout_ids)} layouts, "
         f"{touching / total:.0%} with contact, {sum(episode.success for episode in episodes)} episodes solved"
     )
+    if "pictures" in dataset.manifest and not faults:
+        facts = dataset.manifest["pictures"]
+        size = "{} × {}".format(*facts["size"])
+        CONSOLE.print(
+            f"pictures of {', '.join(facts['cameras'])}, {size}, every {facts['every']} steps, colours as {facts['rgb']}"
+        )
+        CONSOLE.print(str(price(dataset)), soft_wrap=True)
     for fault in faults:
         CONSOLE.print(f"[red]{escape(fault)}[/]", soft_wrap=True)
     if faults:
