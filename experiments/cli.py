@@ -575,11 +575,16 @@ def layout_new(out: File, split: str = "test", index: int = 0, scene: str = SCEN
     print(out)
 
 
-def bench(out: Path = Path("bench.json")) -> None:
-    """Measure the ratios that matter, each in one run: step, workers, decision, physics; prints them and writes JSON."""
+def bench(out: Path = Path("bench.json"), scenes: tuple[str, ...] = (), compiled: bool = False) -> None:
+    """Measure what each scene costs, as ratios: step, workers, pictures, decision, training; prints tables and writes JSON.
+
+    Args:
+        scenes: all of them, unless named.
+        compiled: also with compiled models, after half a minute of compilation for each scene.
+    """
     from experiments.bench import bench as measure
 
-    measure(out, CONSOLE)
+    measure(out, CONSOLE, scenes, compiled)
 
 
 def show() -> None:

@@ -18,6 +18,7 @@ from sim.variation import Variations
 from worldmodels.model import models
 from worldmodels.training import TrainConfig
 
+LEAST_STEPS = 500  # fewer hold too little contact to train or measure anything
 CONVERTER = cattrs.Converter(forbid_extra_keys=True)
 
 
@@ -80,8 +81,10 @@ class ExperimentConfig:
             raise GroundError(f"seed {self.seed} must not be negative")
         if self.budget_s is not None and not self.budget_s > 0:
             raise GroundError(f"budget_s = {self.budget_s}: a decision needs some time")
-        if not self.rounds or min(self.held_out_steps, *(round_.steps for round_ in self.rounds)) < 2000:
-            raise GroundError("at least one round is needed, and at least 2000 steps in each round and in held_out_steps")
+        if not self.rounds or min(self.held_out_steps, *(round_.steps for round_ in self.rounds)) < LEAST_STEPS:
+            raise GroundError(
+                f"at least one round is needed, and at least {LEAST_STEPS} steps in each round and in held_out_steps"
+            )
         if len({plan.name for plan in self.models}) < len(self.models):
             raise GroundError("models: each name may stand once")
         Variations.parse(self.variations)

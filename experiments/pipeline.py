@@ -33,6 +33,7 @@ from worldmodels.fidelity import as_rows, fidelity
 from worldmodels.training import TrainConfig, load_checkpoint
 from worldmodels.windows import Windows
 
+SHARD_STEPS = 2000
 GUESTS = "guests.json"  # models from elsewhere that plan in a run, by name
 PACKAGES = ("torch", "numpy", "pybullet", "gymnasium", "stable-baselines3", "pyarrow")
 
@@ -85,7 +86,9 @@ class Steps:
         config = self._config
         for split in ("val", "test"):
             behaviours = tuple(config.held_out.items())
-            self._collect(split, CollectConfig(config.scene, config.held_out_steps, config.seed, split, behaviours), None)
+            steps = config.held_out_steps
+            held_out = CollectConfig(config.scene, steps, config.seed, split, behaviours, shard_steps=min(SHARD_STEPS, steps))
+            self._collect(split, held_out, None)
         planner = None
         for number, round_ in enumerate(config.rounds, 1):
             seed = config.seed + 1000 * number
@@ -96,6 +99,7 @@ class Steps:
                 "train",
                 tuple(round_.behaviours.items()),
                 config.variations,
+                min(SHARD_STEPS, round_.steps),
                 first_layout=10_000 * number,
             )
             self._collect(f"round-{number}", wanted, planner)
