@@ -17,7 +17,7 @@ from rich.console import Console
 from agents.baselines import BaselineConfig, BaselineSpec
 from agents.build import PlannerSpec
 from agents.search import SearchConfig
-from experiments.config import ExperimentConfig, ModelPlan
+from experiments.config import ExperimentConfig, ModelPlan, config_of
 from experiments.evaluation import Arm, Trial, evaluate, trials_of
 from experiments.ledger import LEDGER, cost, costs
 from experiments.progress import bar
@@ -55,7 +55,7 @@ def _begin(config: ExperimentConfig, path: Path) -> None:
     wanted = json.loads(json.dumps(asdict(config)))
     file = path / "config.json"
     if file.exists():
-        found = read_json(file)
+        found = json.loads(json.dumps(asdict(config_of(path))))  # what was not yet known then has its default
         other = sorted(key for key in wanted if found.get(key) != wanted[key])
         if other:
             raise GroundError(f"{path} was begun with another {', '.join(other)}: choose another --out, or remove it")

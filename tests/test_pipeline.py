@@ -105,6 +105,14 @@ def test_a_finished_run_only_writes_its_report_again(
     assert stamps(finished) == before
 
 
+def test_a_run_from_before_an_option_was_there_goes_on(config: ExperimentConfig, tmp_path: Path) -> None:
+    pipeline._begin(config, tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    del content["protocol"]
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    pipeline._begin(config, tmp_path)
+
+
 def test_another_configuration_is_refused(config: ExperimentConfig, finished: Path) -> None:
     with pytest.raises(GroundError, match="begun with another seed"):
         run(replace(config, seed=1), finished, 1, QUIET)
