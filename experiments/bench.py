@@ -6,8 +6,9 @@ A ratio holds on another machine where a time does not; and where other work run
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ from sim.collect import CollectConfig, collect, make_shard
 from sim.env import GroundEnv
 from sim.fields import forget_fields
 from sim.files import write_json
-from sim.layouts import hall
 from sim.physics_check import Replay, deviation, push, slide, slide_in_theory
+from sim.pictures import encoded
 from sim.policy import EpisodeStart
 from sim.scenes import Scene, scenes
 from sim.workers import worker_pool
@@ -36,10 +37,14 @@ from worldmodels.muon import Muon
 from worldmodels.simulator import SimulatorModel
 from worldmodels.windows import Windows
 
-SCENE = "logistics/tote-push"
+SCENE = "logistics/tote-push"  # of what is measured once
 BUDGET = SearchConfig(samples=128, iterations=2, horizon=25)
-SHARD = CollectConfig(SCENE, steps=1500, shard_steps=1500, seed=99)
+SHARD_STEPS = 1500
+PICTURE_SIZES, PICTURES = (64, 128, 256), 20
 SIMULATED = 16  # candidates that the simulator imagines, where models imagine 128
+
+
+Lines = list[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -57,23 +62,30 @@ class Measurement:
         return f"{self.value:.1%}" if self.unit == "%" else f"{self.value:.3g} {self.unit}"
 
 
-def bench(out: Path, console: Console) -> None:
-    """Measure, print a table, write JSON."""
+def bench(out: Path, console: Console, names: Sequence[str] = (), compiled: bool = False) -> None:
+    """Measure scenes (all of them, unless named), print a table for each and one of what is measured once, write JSON."""
     torch.set_num_threads(1)
-    scene, found = scenes[SCENE], list[Measurement]()
-    with console.status("measuring") as status:
-        for title, part in PARTS.items():
-            status.update(f"measuring: {title}")
-            found += [Measurement(title, *line) for line in part(scene)]
-    table = Table("part", "what", "value", "how", title="Medians of runs in turns, one thread")
-    for last, line in zip([None, *found[:-1]], found, strict=True):
-        table.add_row("" if last and last.part == line.part else line.part, line.what, line.cell, line.how)
-    console.print(table)
-    write_json(out, {"versions": versions(), "measurements": [asdict(line) for line in found]})
+    names = [scenes[name].name for name in names] or list(scenes)
+    parts: dict[str, Callable[[Scene], Lines]] = {**PARTS, "decision": partial(_decision, compiled=compiled)}
+    found = {name: _measured(scenes[name], parts, console, name) for name in names}
+    found["once"] = _measured(scenes[SCENE], ONCE, console, f"once, in {SCENE}")
+    measurements = [{"scene": name, **asdict(line)} for name, lines in found.items() for line in lines]
+    write_json(out, {"versions": versions(), "measurements": measurements})
     console.print(f"written: {out.resolve()}", soft_wrap=True)
 
 
-Lines = list[tuple[Any, ...]]
+def _measured(scene: Scene, parts: Mapping[str, Callable[[Scene], Lines]], console: Console, title: str) -> list[Measurement]:
+    """All parts, in a table."""
+    found = list[Measurement]()
+    with console.status("measuring") as status:
+        for name, part in parts.items():
+            status.update(f"measuring {title}: {name}")
+            found += [Measurement(name, *line) for line in part(scene)]
+    table = Table("part", "what", "value", "how", title=f"{title}: medians of runs in turns, one thread")
+    for last, line in zip([None, *found[:-1]], found, strict=True):
+        table.add_row("" if last and last.part == line.part else line.part, line.what, line.cell, line.how)
+    console.print(table)
+    return found
 
 
 def _step(scene: Scene, repetitions: int = 5) -> Lines:
@@ -126,26 +138,47 @@ def _workers(scene: Scene, repetitions: int = 3) -> Lines:
         worker_pool(2) as pool,
     ):
         file = Path(folder)
-        for future in [pool.submit(_shard_seconds, number, file / str(number)) for number in range(2)]:
+        shard = CollectConfig(scene.name, steps=SHARD_STEPS, shard_steps=SHARD_STEPS, seed=99)
+        for future in [pool.submit(_shard_seconds, shard, number, file / str(number)) for number in range(2)]:
             future.result()  # both workers have started and imported
         for pair in range(1, repetitions + 1):
             numbers = (2 * pair, 2 * pair + 1)
-            alone = [pool.submit(_shard_seconds, number, file / str(number)).result() for number in numbers]
-            together = [pool.submit(_shard_seconds, number, file / str(number)) for number in numbers]
-            rates.append((2 * SHARD.steps / sum(alone), sum(SHARD.steps / future.result() for future in together)))
-    how = f"shards of {SHARD.steps} steps, timed inside workers that are already running, caches emptied before each"
+            alone = [pool.submit(_shard_seconds, shard, number, file / str(number)).result() for number in numbers]
+            together = [pool.submit(_shard_seconds, shard, number, file / str(number)) for number in numbers]
+            rates.append((2 * SHARD_STEPS / sum(alone), sum(SHARD_STEPS / future.result() for future in together)))
+    how = f"shards of {SHARD_STEPS} steps, timed inside workers that are already running, caches emptied before each"
     return [
         ("collecting, one worker", statistics.median(one for one, _ in rates), "steps/s", how),
         ("two workers / one worker", statistics.median(two / one for one, two in rates), "×", "the same shards"),
     ]
 
 
-def _shard_seconds(number: int, file: Path) -> float:
+def _shard_seconds(shard: CollectConfig, number: int, file: Path) -> float:
     forget_fields()
-    hall.draw.cache_clear()
+    getattr(scenes[shard.scene].draw, "cache_clear", lambda: None)()
     begun = time.perf_counter()
-    make_shard(SHARD, file, number, {})
+    make_shard(shard, file, number, {})
     return time.perf_counter() - begun
+
+
+def _pictures(scene: Scene) -> Lines:
+    """Colour, depth and segmentation of one camera, taken and encoded."""
+    env = GroundEnv(scene, "test")
+    env.reset(seed=0, options={"index": 0})
+    lines: Lines = []
+    for size in PICTURE_SIZES:
+        taking, encoding = [], []
+        for _ in range(PICTURES):
+            begun = time.perf_counter()
+            picture = env.picture("overhead", size, size)
+            taken = time.perf_counter()
+            encoded(picture)
+            taking.append(taken - begun)
+            encoding.append(time.perf_counter() - taken)
+        how = f"encoding it takes {1e3 * statistics.median(encoding):.1f} ms more"
+        lines.append((f"pictures of {size} × {size}", 1 / statistics.median(taking), "1/s", how))
+    env.close()
+    return lines
 
 
 class _Stopwatch:
@@ -161,15 +194,15 @@ class _Stopwatch:
         return result
 
 
-def _decision(scene: Scene, decisions: int = 60) -> Lines:
+def _decision(scene: Scene, decisions: int = 60, compiled: bool = False) -> Lines:
     """A planner's decision, and what of it is the model, the cost and the search."""
     env = GroundEnv(scene, "test")
     observations = [observation for observation, _ in _episode(env, 0)][:decisions]
     start = env.start(0)
     size, lines = f"{BUDGET.samples} × {BUDGET.horizon} × {BUDGET.iterations}", list[tuple[Any, ...]]()
-    for compiled in (False, True):
+    for quick in (False, True) if compiled else (False,):
         model = _random_weights("graph")
-        model.compiled = compiled
+        model.compiled = quick
         planner = Planner(Objective(model, scene.task), searches["mppi"](BUDGET))
         planner.begin(start)
         rollout = _Stopwatch(model.rollout)
@@ -181,7 +214,7 @@ def _decision(scene: Scene, decisions: int = 60) -> Lines:
             decision = planner.decide(observation)
             parts.append((decision.seconds, rollout.seconds, decision.model_seconds - rollout.seconds))
         total, imagining, costing = (1e3 * np.array(values) for values in zip(*parts, strict=True))
-        how = "compiled" if compiled else "not compiled"
+        how = "compiled" if quick else "not compiled"
         lines += [
             (f"decision at {size}, {how}, p50", np.median(total), "ms", "graph model, random weights, mppi"),
             (f"decision at {size}, {how}, p95", np.percentile(total, 95), "ms", f"{len(total)} decisions along one episode"),
@@ -189,18 +222,18 @@ def _decision(scene: Scene, decisions: int = 60) -> Lines:
             ("planner logic / model", np.median((total - imagining) / imagining), "%", "all but the rollouts"),
             ("of it the task's cost", np.median(costing / imagining), "%", "the objective on imagined states"),
         ]
-    return lines + _model_steps(scene, observations[len(observations) // 2], start)
+    return lines + _model_steps(scene, observations[len(observations) // 2], start, compiled)
 
 
-def _model_steps(scene: Scene, observation: Observation, start: EpisodeStart, repetitions: int = 7) -> Lines:
-    """One step of all candidates, by each model, compiled where it can be."""
+def _model_steps(scene: Scene, observation: Observation, start: EpisodeStart, compiled: bool, repetitions: int = 7) -> Lines:
+    """One step of all candidates, by each model."""
     actions = 2 * torch.rand(BUDGET.samples, BUDGET.horizon, 2, generator=torch.Generator().manual_seed(0)) - 1
     seconds: dict[str, list[float]] = {name: [] for name in [*models, "simulator"]}
     simulator = SimulatorModel(scene.name)
     simulator.start_episode(start)
     imagined: list[tuple[str, Any, torch.Tensor]] = [(name, _random_weights(name), actions) for name in models]
     for _, model, _ in imagined:
-        model.compiled = True
+        model.compiled = compiled
         model.start_episode(start)
     imagined.append(("simulator", simulator, actions[:SIMULATED]))
     for repetition in range(repetitions + 1):
@@ -216,7 +249,7 @@ def _model_steps(scene: Scene, observation: Observation, start: EpisodeStart, re
             "one step of 128 candidates, simulator",
             1e3 * true,
             "ms",
-            f"models compiled where they can be; measured with {SIMULATED} candidates",
+            f"{'models compiled where they can be; ' if compiled else ''}measured with {SIMULATED} candidates",
         )
     ]
     for name in models:
@@ -249,7 +282,8 @@ def _random_weights(name: str) -> LearnedModel:
 def _training(scene: Scene, repetitions: int = 15) -> Lines:
     """What the data side of an update costs."""
     with tempfile.TemporaryDirectory() as folder:
-        windows = Windows(collect(SHARD, Path(folder), workers=1).episodes())
+        shard = CollectConfig(scene.name, steps=SHARD_STEPS, shard_steps=SHARD_STEPS, seed=99)
+        windows = Windows(collect(shard, Path(folder), workers=1).episodes())
     model, rng = _random_weights("graph").train(), np.random.default_rng(0)
     optimizer = Muon(model.parameters(), lr=1e-3)
     sampling, updating = [], []
@@ -286,11 +320,11 @@ def _physics(scene: Scene) -> Lines:
     ]
 
 
-PARTS = {
+PARTS: dict[str, Callable[[Scene], Lines]] = {
     "step": _step,
     "workers": _workers,
+    "pictures": _pictures,
     "decision": _decision,
     "training": _training,
-    "viewer": _viewer,
-    "physics": _physics,
 }
+ONCE: dict[str, Callable[[Scene], Lines]] = {"viewer": _viewer, "physics": _physics}

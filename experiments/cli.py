@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sim.errors import BadLayout, GroundError, UnknownName
+from sim.files import read_json
 
 if TYPE_CHECKING:
     from sim.layout import Layout
@@ -31,15 +32,20 @@ def demo(out: Path = Path("runs"), workers: int = 2) -> None:
     _run("demo", out, workers)
 
 
-def run(experiment: Annotated[str, tyro.conf.Positional], out: Path = Path("runs"), workers: int = 2) -> None:
+def run(
+    experiment: Annotated[str, tyro.conf.Positional], out: Path = Path("runs"), workers: int = 2, protocol: str | None = None
+) -> None:
     """A named experiment, or one from a TOML file. Goes on where it was interrupted.
 
-    Examples: ground run tote-push | ground run my.toml --out /data/runs
+    Examples: ground run tote-push | ground run my.toml --out /data/runs | ground run push-fixture --protocol pusht
+
+    Args:
+        protocol: evaluate by a protocol of the scene, in a run of its own.
     """
-    _run(experiment, out, workers)
+    _run(experiment, out, workers, protocol)
 
 
-def _run(experiment: str, out: Path, workers: int) -> None:
+def _run(experiment: str, out: Path, workers: int, protocol: str | None = None) -> None:
     from experiments.config import load
     from experiments.pipeline import run as run_pipeline
     from experiments.report.build import rows_of
@@ -47,6 +53,8 @@ def _run(experiment: str, out: Path, workers: int) -> None:
     from experiments.report.summary import summary_table
 
     config = load(experiment)
+    if protocol not in (None, config.protocol):
+        config = replace(config.under(protocol), name=f"{config.name}-{protocol}")
     path = out / config.name
     page = run_pipeline(config, path, workers, CONSOLE)
     rows = rows_of(path)
@@ -64,26 +72,37 @@ def collect(
     behaviours: tuple[str, ...] = (),
     vary: tuple[str, ...] = (),
     planner: Path | None = None,
+    cameras: tuple[str, ...] = (),
+    picture_size: tuple[int, int] = (96, 96),
+    every: int = 5,
+    lossless: bool = False,
     workers: int = 2,
 ) -> None:
     """Collect episodes into a dataset; a killed collection goes on with the same command.
 
     Examples: ground collect data/a --steps 60000 | ground collect data/b --vary load_mass_kg=3:12!5:7 load_friction=0.3 |
-    ground collect data/c --behaviours planner=1 --planner runs/demo/models/graph
+    ground collect data/c --behaviours planner=1 --planner runs/demo/models/graph |
+    ground collect data/d --cameras overhead robot --every 5 --vary looks=varied
 
     Args:
         behaviours: name=weight pairs; none: the scene's own mix.
         vary: physics to fix, sample or hold out: name=VALUE, name=LOW:HIGH, name=LOW:HIGH!HELD_LOW:HELD_HIGH.
         planner: a trained model's directory, for the behaviour "planner".
+        cameras: whose pictures (colour, depth, segmentation) to keep: overhead, robot, side.
+        picture_size: width and height.
+        every: steps from one picture to the next.
+        lossless: colours as PNG; otherwise JPEG.
     """
     from agents.build import PlannerSpec
     from agents.search import SearchConfig
     from experiments.progress import bar
     from sim.collect import CollectConfig
     from sim.collect import collect as collect_episodes
+    from sim.pictures import PictureConfig, price
 
     weights = tuple(_weight(text) for text in behaviours)
-    config = CollectConfig(scene, steps, seed, split, weights, vary, shard_steps=min(2000, steps))
+    pictures = PictureConfig(cameras, picture_size, every, lossless) if cameras else None
+    config = CollectConfig(scene, steps, seed, split, weights, vary, shard_steps=min(2000, steps), pictures=pictures)
     spec = PlannerSpec(scene, str(planner), "mppi", SearchConfig(samples=64, horizon=20)) if planner else None
     if spec:
         spec()  # a model that cannot be loaded is told before anything is written
@@ -91,6 +110,8 @@ def collect(
         extra = {"planner": spec} if spec else {}
         dataset = collect_episodes(config, out, workers, extra, {"planner": str(planner)} if planner else {}, progress)
     CONSOLE.print(f"{dataset.steps} steps in {out}")
+    if pictures:
+        CONSOLE.print(str(price(dataset)), soft_wrap=True)
 
 
 def _weight(text: str) -> tuple[str, float]:
@@ -104,6 +125,7 @@ def _weight(text: str) -> tuple[str, float]:
 def data_info(path: File) -> None:
     """Describe and verify a dataset: damaged shards are named, the rest is still usable."""
     from sim.dataset import Dataset
+    from sim.pictures import price
 
     dataset = Dataset.open(path)
     damaged: list[str] = []
@@ -122,6 +144,13 @@ def data_info(path: File) -> None:
         f"{total} readable steps in {len(dataset.manifest['shards'])} shards, {len(dataset.layout_ids)} layouts, "
         f"{touching / total:.0%} with contact, {sum(episode.success for episode in episodes)} episodes solved"
     )
+    if "pictures" in dataset.manifest and not faults:
+        facts = dataset.manifest["pictures"]
+        size = "{} × {}".format(*facts["size"])
+        CONSOLE.print(
+            f"pictures of {', '.join(facts['cameras'])}, {size}, every {facts['every']} steps, colours as {facts['rgb']}"
+        )
+        CONSOLE.print(str(price(dataset)), soft_wrap=True)
     for fault in faults:
         CONSOLE.print(f"[red]{escape(fault)}[/]", soft_wrap=True)
     if faults:
@@ -131,8 +160,9 @@ def data_info(path: File) -> None:
 def train(
     data: Annotated[tuple[Path, ...], tyro.conf.Positional],
     out: Path,
-    validation: Path,
+    validation: tuple[Path, ...],
     model: str = "graph",
+    scene: str | None = None,
     updates: int = 6000,
     seed: int = 0,
     check_every: int = 250,
@@ -141,20 +171,30 @@ def train(
 ) -> None:
     """Train a world model on datasets; goes on from its last checkpoint.
 
-    Example: ground train data/a data/b --validation data/val --out models/mine --model graph
+    Examples: ground train data/a data/b --validation data/val --out models/mine --model graph |
+    ground train runs/tote-push/data/round-1 runs/push-fixture/data/round-1 --scene all
+    --validation runs/tote-push/data/val runs/push-fixture/data/val --out models/joint
 
     Args:
+        validation: datasets that choose among checkpoints; of each scene that is trained on.
+        scene: "all" for one model of several scenes; none: the data's own one.
         check_every: updates between two looks at the validation data, each with a checkpoint.
     """
     from experiments.config import ModelPlan
     from experiments.progress import bar
     from experiments.trainings import train_on
     from sim.dataset import Dataset
+    from sim.scenes import scenes
     from worldmodels.training import TrainConfig
 
     plan = ModelPlan(model, TrainConfig(updates=updates, seed=seed, check_every=check_every, threads=threads))
+    found, judging = ([Dataset.open(path) for path in paths] for paths in (data, validation))
+    if scene not in (None, "all") and (other := [dataset for dataset in found if dataset.scene != scenes[scene].name]):
+        raise GroundError(f"{other[0].path} is of scene '{other[0].scene}', not '{scene}'")
     with bar(CONSOLE, f"train {model}") as progress:
-        train_on(plan, [Dataset.open(path) for path in data], Dataset.open(validation), out, resume, progress)
+        train_on(plan, found, judging, out, resume, progress, joint=scene == "all")
+    for name, error_mm in read_json(out / "best.json").get("scenes_mm", {}).items():
+        CONSOLE.print(f"{name}: loads that moved are off by {error_mm:.0f} mm after 2 s (median)")
     CONSOLE.print(f"trained model in {out}")
 
 
@@ -178,7 +218,11 @@ def fidelity(
             f"{data} was collected in training spaces: fidelity is measured on unseen ones (ground collect --split test)"
         )
     seen = Windows(dataset.episodes())
-    rows = [row for path in models for row in as_rows(measure(load_checkpoint(path, dataset.scene), seen, windows))]
+    rows = [
+        {**row, "model": path.resolve().name}
+        for path in models
+        for row in as_rows(measure(load_checkpoint(path, dataset.scene), seen, windows))
+    ]
     table = Table(
         "model", "horizon", "load mm (median)", "load mm (p90)", "load °", "of way moved", "robot mm", "robot °", title=str(data)
     )
@@ -200,8 +244,10 @@ def fidelity(
 
 def evaluate(
     run: File,
-    split: str = "test",
-    episodes: int = 20,
+    split: str | None = None,
+    episodes: int | None = None,
+    protocol: str | None = None,
+    models: tuple[Path, ...] = (),
     oracle: int = 0,
     layout: Path | None = None,
     start: Pose2 | None = None,
@@ -212,9 +258,13 @@ def evaluate(
     """Play every arm of a finished run on spaces of a split, or on a space of your own (--layout FILE.json, or a ROS map).
 
     Examples: ground evaluate runs/demo --split shift-two-totes | ground evaluate runs/demo --layout my-hall.json |
-    ground evaluate runs/demo --layout warehouse.yaml --start 1 1 0 --goal 4 4
+    ground evaluate runs/demo --layout warehouse.yaml --start 1 1 0 --goal 4 4 | ground evaluate runs/pf --protocol pusht
 
     Args:
+        split: "test" unless told otherwise, or the protocol's.
+        episodes: 20 unless told otherwise, or as many as the protocol has.
+        protocol: one of the scene's, other than the run's own; its episodes are compared among themselves.
+        models: trained elsewhere, as on several scenes; they plan in this run from now on, called by their directories' names.
         layout: a layout file, or the YAML of a map_server map, in which what is not given is drawn.
         start: x, y and yaw of the robot, for a map.
         load: x, y and yaw of the load, for a map.
@@ -223,38 +273,50 @@ def evaluate(
     from experiments.config import config_of
     from experiments.pipeline import Steps
     from experiments.report.build import compare as compare_runs
-    from experiments.report.build import rows_of
+    from experiments.report.build import rows_by
     from experiments.report.summary import summary_table
-    from sim.scenes import scenes
+    from sim.scenes import USUAL
 
     config = config_of(run)
+    config = config.under(protocol or config.protocol)
+    if models:
+        Steps(config, run, workers, CONSOLE).invite(models)
+        Steps(config, run, workers, CONSOLE).measure_fidelity()
     if layout is not None:
         own = own_layout(layout, config.scene, 0, start, load, goal)
         rows = Steps(config, run, workers, CONSOLE).evaluate_layout(own, oracle > 0)
-        page = compare_runs([run], run / "own" / own.id, rows[0]["split"])
+        page = compare_runs([run], run / "own" / own.id, rows[0]["split"], protocol=config.protocol)
         CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
     else:
-        if split not in scenes[config.scene].splits:
-            raise UnknownName("split", split, scenes[config.scene].splits)
-        Steps(replace(config, episodes={split: episodes}, oracle=oracle), run, workers, CONSOLE).evaluate()
-        rows = [row for row in rows_of(run) if row["split"] == split]
+        usual, (first, *_) = config.protocol == USUAL, config.episodes
+        split = split or ("test" if usual else first)
+        count = episodes or (20 if usual else config.episodes.get(split, 20))
+        Steps(replace(config, episodes={split: count}, oracle=oracle), run, workers, CONSOLE).evaluate()
+        rows = [row for row in rows_by(run, config.protocol) if row["split"] == split]
     CONSOLE.print(summary_table(rows))
 
 
 def compare(
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Path = Path("comparison"), format: str = "table"
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    out: Path = Path("comparison"),
+    format: str = "table",
+    protocol: str | None = None,
+    scene: str | None = None,
 ) -> None:
     """Compare the arms of one or several runs: tables here, and a report.
 
-    Examples: ground compare runs/demo runs/other | ground compare runs/demo --format csv > rates.csv
+    Examples: ground compare runs/demo runs/other | ground compare runs/demo --format csv > rates.csv |
+    ground compare runs/tote-push runs/push-fixture --scene all
 
     Args:
         format: table, md for Markdown, csv or json.
+        protocol: only episodes played by this one.
+        scene: "all" for one table of runs of several scenes, without a report.
     """
     from experiments.report.build import compare as compare_runs
-    from experiments.report.build import rows_of
+    from experiments.report.build import fidelity_of, rows_by
     from experiments.report.comparison import comparison_table
-    from experiments.report.summary import summary_csv, summary_markdown, summary_records, summary_table
+    from experiments.report.summary import scenes_table, summary_csv, summary_markdown, summary_records, summary_table
 
     texts: dict[str, Callable[[Any], str]] = {
         "md": summary_markdown,
@@ -265,8 +327,13 @@ def compare(
         raise GroundError("name at least one run directory, as in: ground compare runs/demo")
     if format not in ("table", *texts):
         raise UnknownName("format", format, ("table", *texts))
-    page = compare_runs(list(runs), out)
-    rows = [row for path in runs for row in rows_of(path)]
+    if scene not in (None, "all"):
+        raise GroundError(f"--scene {scene}: runs say their scene themselves; 'all' makes one table of several scenes")
+    if scene:
+        CONSOLE.print(scenes_table([rows_by(path, protocol) for path in runs], [fidelity_of(path) for path in runs]))
+        return
+    page = compare_runs(list(runs), out, protocol=protocol)
+    rows = [row for path in runs for row in rows_by(path, protocol)]
     if format in texts:
         print(texts[format](rows))
         return
@@ -386,9 +453,10 @@ def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tupl
     from sim.scenes import scenes
 
     check(out)
-    scene = config_of(run).scene
-    if split not in scenes[scene].splits and not split.startswith("own-"):
-        raise UnknownName("split", split, scenes[scene].splits)
+    scene = scenes[config_of(run).scene]
+    splits = (*scene.splits, *(protocol.split for protocol in scene.protocols.values()))
+    if split not in splits and not split.startswith("own-"):
+        raise UnknownName("split", split, splits)
     library = Library(run)
     first, *others = arms or (best_planner(library.rows),)
     row = library.find(split, index, first)
@@ -507,15 +575,20 @@ def layout_new(out: File, split: str = "test", index: int = 0, scene: str = SCEN
     print(out)
 
 
-def bench(out: Path = Path("bench.json")) -> None:
-    """Measure the ratios that matter, each in one run: step, workers, decision, physics; prints them and writes JSON."""
+def bench(out: Path = Path("bench.json"), scenes: tuple[str, ...] = (), compiled: bool = False) -> None:
+    """Measure what each scene costs, as ratios: step, workers, pictures, decision, training; prints tables and writes JSON.
+
+    Args:
+        scenes: all of them, unless named.
+        compiled: also with compiled models, after half a minute of compilation for each scene.
+    """
     from experiments.bench import bench as measure
 
-    measure(out, CONSOLE)
+    measure(out, CONSOLE, scenes, compiled)
 
 
 def show() -> None:
-    """List scenes, splits, models, search methods, behaviours and experiments."""
+    """List scenes, splits, protocols, models, search methods, behaviours and experiments."""
     from agents.search import searches
     from experiments.config import names as experiments
     from sim.scenes import scenes
@@ -524,6 +597,7 @@ def show() -> None:
     for title, names in (
         ("scenes", list(scenes)),
         ("splits", [split for name in scenes for split in scenes[name].splits]),
+        ("protocols", [f"{protocol} ({name})" for name in scenes for protocol in scenes[name].protocols]),
         ("models", [*models, "simulator"]),
         ("search methods", list(searches)),
         ("behaviours", sorted({behaviour for name in scenes for behaviour in scenes[name].behaviours})),

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from agents.baselines import ALGORITHMS
 from agents.search import SearchConfig, searches
 from sim.errors import BadFile, GroundError, UnknownName
 from sim.files import read_json
-from sim.scenes import scenes
+from sim.scenes import USUAL, Scene, named, scenes
 from sim.variation import Variations
 from worldmodels.model import models
 from worldmodels.training import TrainConfig
 
+LEAST_STEPS = 500  # fewer hold too little contact to train or measure anything
 CONVERTER = cattrs.Converter(forbid_extra_keys=True)
 
 
@@ -45,6 +46,7 @@ class ExperimentConfig:
 
     name: str
     scene: str = "logistics/tote-push"
+    protocol: str = USUAL  # one of the scene's, by which it is evaluated
     seed: int = 0
     rounds: tuple[Round, ...] = (Round(20_000),)
     variations: tuple[str, ...] = ()
@@ -63,7 +65,7 @@ class ExperimentConfig:
     oracle_planning: SearchConfig = SearchConfig(samples=48)
 
     def __post_init__(self) -> None:
-        scene = scenes[self.scene]
+        scene, played = scenes[self.scene], self.played
         searches[self.search]
         for plan in self.models:
             models[plan.name]
@@ -71,16 +73,18 @@ class ExperimentConfig:
             if name not in ALGORITHMS:
                 raise UnknownName("algorithm", name, ALGORITHMS)
         for split, count in self.episodes.items():
-            if split not in scene.splits:
-                raise UnknownName("split", split, scene.splits)
+            if split not in played.splits:
+                raise UnknownName("split", split, played.splits)
             if split == "train" or count < 1:
                 raise GroundError(f"episodes.{split} = {count}: at least one episode, and never in the training split")
         if self.seed < 0:
             raise GroundError(f"seed {self.seed} must not be negative")
         if self.budget_s is not None and not self.budget_s > 0:
             raise GroundError(f"budget_s = {self.budget_s}: a decision needs some time")
-        if not self.rounds or min(self.held_out_steps, *(round_.steps for round_ in self.rounds)) < 2000:
-            raise GroundError("at least one round is needed, and at least 2000 steps in each round and in held_out_steps")
+        if not self.rounds or min(self.held_out_steps, *(round_.steps for round_ in self.rounds)) < LEAST_STEPS:
+            raise GroundError(
+                f"at least one round is needed, and at least {LEAST_STEPS} steps in each round and in held_out_steps"
+            )
         if len({plan.name for plan in self.models}) < len(self.models):
             raise GroundError("models: each name may stand once")
         Variations.parse(self.variations)
@@ -89,6 +93,18 @@ class ExperimentConfig:
             if number == 1 and "planner" in round_.behaviours:
                 raise GroundError("the first round cannot hold the planner's own behaviour: there is no model yet")
             _check_behaviours(f"round {number}", round_.behaviours, (*scene.behaviours, "planner"))
+
+    @property
+    def played(self) -> Scene:
+        """The scene as it is evaluated."""
+        return scenes[named(self.scene, self.protocol)]
+
+    def under(self, protocol: str) -> "ExperimentConfig":
+        """The same experiment, evaluated by another protocol with as many episodes as that has."""
+        if protocol == self.protocol:
+            return self
+        way = scenes[self.scene].protocols.get(protocol)
+        return replace(self, protocol=protocol, episodes={way.split: way.episodes} if way else {"test": 20})
 
 
 def _check_behaviours(where: str, behaviours: dict[str, float], known: Iterable[str]) -> None:

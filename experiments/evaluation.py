@@ -24,7 +24,7 @@ from sim.errors import BadFile, GroundError
 from sim.files import write_atomic
 from sim.layout import Layout
 from sim.policy import Policy, PolicyFactory
-from sim.scenes import scenes
+from sim.scenes import parted, scenes
 from sim.workers import finished
 from worldmodels.simulator import SimulatorModel
 
@@ -152,6 +152,7 @@ def play(policy: Policy, arm: Arm, trial: Trial) -> tuple[dict[str, Any], Episod
     row = {
         "run": trial.run,
         "scene": trial.scene,
+        "protocol": parted(trial.scene)[1],
         "layout_id": trial.layout.id,
         "split": trial.split,
         "index": trial.index,

@@ -6,7 +6,7 @@ import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from rich.console import Console
 from agents.baselines import BaselineConfig, BaselineSpec
 from agents.build import PlannerSpec
 from agents.search import SearchConfig
-from experiments.config import ExperimentConfig, ModelPlan
+from experiments.config import ExperimentConfig, ModelPlan, config_of
 from experiments.evaluation import Arm, Trial, evaluate, trials_of
 from experiments.ledger import LEDGER, cost, costs
 from experiments.progress import bar
@@ -33,6 +33,8 @@ from worldmodels.fidelity import as_rows, fidelity
 from worldmodels.training import TrainConfig, load_checkpoint
 from worldmodels.windows import Windows
 
+SHARD_STEPS = 2000
+GUESTS = "guests.json"  # models from elsewhere that plan in a run, by name
 PACKAGES = ("torch", "numpy", "pybullet", "gymnasium", "stable-baselines3", "pyarrow")
 
 
@@ -53,7 +55,7 @@ def _begin(config: ExperimentConfig, path: Path) -> None:
     wanted = json.loads(json.dumps(asdict(config)))
     file = path / "config.json"
     if file.exists():
-        found = read_json(file)
+        found = json.loads(json.dumps(asdict(config_of(path))))  # what was not yet known then has its default
         other = sorted(key for key in wanted if found.get(key) != wanted[key])
         if other:
             raise GroundError(f"{path} was begun with another {', '.join(other)}: choose another --out, or remove it")
@@ -84,7 +86,9 @@ class Steps:
         config = self._config
         for split in ("val", "test"):
             behaviours = tuple(config.held_out.items())
-            self._collect(split, CollectConfig(config.scene, config.held_out_steps, config.seed, split, behaviours), None)
+            steps = config.held_out_steps
+            held_out = CollectConfig(config.scene, steps, config.seed, split, behaviours, shard_steps=min(SHARD_STEPS, steps))
+            self._collect(split, held_out, None)
         planner = None
         for number, round_ in enumerate(config.rounds, 1):
             seed = config.seed + 1000 * number
@@ -95,6 +99,7 @@ class Steps:
                 "train",
                 tuple(round_.behaviours.items()),
                 config.variations,
+                min(SHARD_STEPS, round_.steps),
                 first_layout=10_000 * number,
             )
             self._collect(f"round-{number}", wanted, planner)
@@ -117,11 +122,11 @@ class Steps:
 
     def _model_training(self, name: str, plan: ModelPlan, rounds: int) -> ModelTraining:
         data = tuple(self._path / "data" / f"round-{number}" for number in range(1, rounds + 1))
-        return ModelTraining(plan, data, self._path / "data" / "val", self._path / "models" / name)
+        return ModelTraining(plan, data, (self._path / "data" / "val",), self._path / "models" / name)
 
     def _collect(self, name: str, wanted: CollectConfig, planner: Path | None) -> None:
         config = self._config
-        spec = self._planner(planner, config.collecting) if planner else None
+        spec = replace(self._planner(planner, config.collecting), scene=config.scene) if planner else None
         with bar(self._console, f"collect {name}") as progress, cost(self._path / LEDGER / f"collect {name}.json", _cpu_s):
             collect(
                 wanted,
@@ -138,14 +143,14 @@ class Steps:
         last = [replace(self.oracle(), episodes=config.oracle)] if config.oracle else []
         for arms in (self.arms(), last):
             for split, count in config.episodes.items():
-                trials = trials_of(config.name, scenes[config.scene], split, count, config.seed)
+                trials = trials_of(config.name, config.played, split, count, config.seed)
                 for arm in arms:
                     with bar(self._console, f"{split}: {arm.name}") as progress:
                         evaluate(arm, trials[: arm.episodes], self._path / "results" / arm.name, self._workers, progress)
 
     def evaluate_layout(self, layout: Layout, oracle: bool) -> list[dict[str, Any]]:
         """Every arm once in a space of the user's own."""
-        trial = Trial(self._config.name, self._config.scene, f"own-{layout.id}", 0, self._config.seed, layout)
+        trial = Trial(self._config.name, self._config.played.name, f"own-{layout.id}", 0, self._config.seed, layout)
         arms = [*self.arms(), self.oracle()] if oracle else self.arms()
         rows = []
         for arm in arms:
@@ -171,6 +176,7 @@ class Steps:
         config = self._config
         scripted = {name: partial(Arm, name, scenes[config.scene].behaviours[name]) for name in ("random", "scripted")}
         planners = {f"{plan.name}+{config.search}": partial(self._planning, plan) for plan in config.models}
+        planners |= {f"{name}+{config.search}": partial(self._visiting, name, path) for name, path in self._guests().items()}
         agents = {name: partial(self._agent, name) for name in config.baselines}
         return {**scripted, **planners, **agents}
 
@@ -193,6 +199,30 @@ class Steps:
             plan.episodes,
         )
 
+    def invite(self, models: Sequence[Path]) -> None:
+        """Let models from elsewhere plan beside the run's own from now on, called by their directories' names."""
+        guests, own = self._guests(), [plan.name for plan in self._config.models]
+        for path in models:
+            load_checkpoint(path, self._config.scene)
+            if path.name in own or guests.get(path.name, str(path.resolve())) != str(path.resolve()):
+                raise GroundError(f"{self._path} has another model called {path.name}: rename the directory {path}")
+            guests[path.name] = str(path.resolve())
+        if models:
+            write_json(self._path / GUESTS, guests)
+
+    def _guests(self) -> dict[str, str]:
+        return dict(read_json(self._path / GUESTS)) if (self._path / GUESTS).exists() else {}
+
+    def _visiting(self, name: str, path: str) -> Arm:
+        """A model that was trained elsewhere; the seconds are of its training alone."""
+        about = read_json(Path(path) / "best.json")
+        if "layouts" not in about:
+            raise GroundError(f"{path} does not say in which layouts it was trained: train it again")
+        spec = self._planner(Path(path), self._config.planning, self._config.budget_s)
+        search = self._config.search
+        seen, (steps, seconds) = frozenset(about["layouts"]), (about["env_steps"], about["seconds"])
+        return Arm(f"{name}+{search}", spec, name, search, steps, seconds, seen)
+
     def _agent(self, name: str) -> Arm:
         path = self._path / "agents" / name
         return Arm(
@@ -204,22 +234,29 @@ class Steps:
 
     def _planner(self, model: Path, search: SearchConfig, budget_s: float | None = None) -> PlannerSpec:
         config = self._config
-        return PlannerSpec(config.scene, str(model), config.search, search, budget_s, config.compiled)
+        return PlannerSpec(config.played.name, str(model), config.search, search, budget_s, config.compiled)
 
     def oracle(self) -> Arm:
         config = self._config
         return Arm(
-            "oracle", PlannerSpec(config.scene, "simulator", config.search, config.oracle_planning), "simulator", config.search
+            "oracle",
+            PlannerSpec(config.played.name, "simulator", config.search, config.oracle_planning),
+            "simulator",
+            config.search,
         )
 
     def measure_fidelity(self) -> None:
+        """Of the run's models and its guests, those that were not measured yet."""
         file = self._path / "fidelity.json"
-        if file.exists():
+        rows = list(read_json(file)) if file.exists() else []
+        models = {**{plan.name: str(self._path / "models" / plan.name) for plan in self._config.models}, **self._guests()}
+        missing = {name: path for name, path in models.items() if name not in {row["model"] for row in rows}}
+        if not missing:
             return
         windows = Windows(Dataset.open(self._path / "data" / "test").episodes())
-        rows = []
-        for plan in self._config.models:
-            rows += as_rows(fidelity(load_checkpoint(self._path / "models" / plan.name), windows))
+        for name, path in missing.items():
+            found = fidelity(load_checkpoint(Path(path), self._config.scene), windows)
+            rows += [{**row, "model": name} for row in as_rows(found)]
         write_json(file, rows)
 
 

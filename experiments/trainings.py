@@ -15,6 +15,7 @@ from experiments.progress import Report, bars
 from sim.dataset import Dataset
 from sim.errors import GroundError
 from sim.workers import finished, tell
+from worldmodels.joint import JointWindows
 from worldmodels.model import models
 from worldmodels.training import Check, train
 from worldmodels.windows import Windows
@@ -24,12 +25,12 @@ from worldmodels.windows import Windows
 class ModelTraining:
     plan: ModelPlan
     data: tuple[Path, ...]
-    validation: Path
+    validation: tuple[Path, ...]
     path: Path
 
     def __call__(self, report: Report) -> None:
-        data = [Dataset.open(path) for path in self.data]
-        train_on(self.plan, data, Dataset.open(self.validation), self.path, progress=report)
+        data, validation = ([Dataset.open(path) for path in paths] for paths in (self.data, self.validation))
+        train_on(self.plan, data, validation, self.path, progress=report)
 
 
 @dataclass(frozen=True)
@@ -45,20 +46,42 @@ Training = ModelTraining | AgentTraining  # as data that a worker process can be
 
 
 def train_on(
-    plan: ModelPlan, data: list[Dataset], validation: Dataset, path: Path, resume: bool = True, progress: Report = lambda *_: None
+    plan: ModelPlan,
+    data: list[Dataset],
+    validation: list[Dataset],
+    path: Path,
+    resume: bool = True,
+    progress: Report = lambda *_: None,
+    joint: bool = False,
 ) -> None:
-    """Train one model on datasets of the training split."""
+    """Train one model on datasets of the training split: of one scene, or `joint` on several."""
     for dataset in data:
         if dataset.manifest["split"] != "train":
             raise GroundError(
                 f"{dataset.path} was collected in the split '{dataset.manifest['split']}': models train on 'train' alone"
             )
-        if dataset.scene != data[0].scene:
-            raise GroundError(f"{dataset.path} is of scene '{dataset.scene}', not '{data[0].scene}'")
+        if dataset.scene != data[0].scene and not joint:
+            raise GroundError(f"{dataset.path} is of scene '{dataset.scene}', not '{data[0].scene}': --scene all takes several")
+    scenes, judged = (sorted({dataset.scene for dataset in of}) for of in (data, validation))
+    if judged != scenes:
+        raise GroundError(f"validation is on {', '.join(judged)}, training on {', '.join(scenes)}: the same scenes are needed")
     torch.manual_seed(plan.train.seed)
-    facts = {"scene": data[0].scene, "data": [dataset.digest for dataset in data]}
-    windows = Windows(episode for dataset in data for episode in dataset.episodes())
-    train(models[plan.name](), windows, Windows(validation.episodes()), plan.train, path, facts, resume, progress)
+    facts = {
+        "scene": scenes if joint else scenes[0],
+        "data": [dataset.digest for dataset in data],
+        "env_steps": sum(dataset.steps for dataset in data),
+        "layouts": sorted(frozenset().union(*(dataset.layout_ids for dataset in [*data, *validation]))),
+    }
+    model = models[plan.name]()
+    train(model, _windows(data), _windows(validation), plan.train, path, facts, resume, progress)
+
+
+def _windows(datasets: list[Dataset]) -> Windows | JointWindows:
+    parts = {
+        scene: Windows(episode for dataset in datasets if dataset.scene == scene for episode in dataset.episodes())
+        for scene in {dataset.scene for dataset in datasets}
+    }
+    return JointWindows(parts) if len(parts) > 1 else next(iter(parts.values()))
 
 
 def train_all(trainings: Sequence[Training], ledger: Path, workers: int, console: Console) -> None:

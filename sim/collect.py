@@ -3,6 +3,7 @@
 A shard is one job: its randomness comes from (seed, shard number) alone. A finished shard is never made again.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +16,7 @@ from sim.dataset import MANIFEST, Dataset, Episode, entry_of, new_manifest, save
 from sim.env import GroundEnv
 from sim.errors import BadFile, GroundError, UnknownName
 from sim.files import in_use
+from sim.pictures import Album, PictureConfig, add_speed
 from sim.policy import Policy, PolicyFactory
 from sim.scenes import scenes
 from sim.variation import Variations
@@ -36,6 +38,7 @@ class CollectConfig:
     shard_steps: int = 2000
     layouts_per_shard: int = 8
     first_layout: int = 0  # number of the first space of the split that is used
+    pictures: PictureConfig | None = None
 
     def __post_init__(self) -> None:
         if self.steps < self.shard_steps or self.shard_steps < 100:
@@ -78,7 +81,9 @@ def collect(
         total, done = config.shards * config.shard_steps, (config.shards - len(missing)) * config.shard_steps
         progress(done, total)
         jobs = [(config, path / shard_name(k), k, dict(extra or {})) for k in missing]
-        for number in finished(make_shard, jobs, workers):
+        for number, steps, seconds, picture_seconds in finished(make_shard, jobs, workers):
+            if config.pictures:
+                add_speed(path, steps, seconds, picture_seconds)
             manifest["shards"][shard_name(number)] = entry_of(path / shard_name(number))
             manifest["shards"] = dict(sorted(manifest["shards"].items()))
             save_manifest(path, manifest)
@@ -101,6 +106,7 @@ def _begin(config: CollectConfig, path: Path, tags: dict[str, str]) -> dict[str,
             "layouts_per_shard": config.layouts_per_shard,
             "first_layout": config.first_layout,
             "tags": tags,
+            **({"pictures": config.pictures.facts()} if config.pictures else {}),
         }
     )
     if not (path / MANIFEST).exists():
@@ -128,8 +134,10 @@ def _adopt(path: Path, manifest: dict[str, Any], config: CollectConfig) -> None:
     save_manifest(path, manifest)
 
 
-def make_shard(config: CollectConfig, file: Path, number: int, extra: dict[str, PolicyFactory]) -> int:
-    """Run episodes until the shard's rows are full; the last one is cut short."""
+def make_shard(config: CollectConfig, file: Path, number: int, extra: dict[str, PolicyFactory]) -> tuple[int, int, float, float]:
+    """Run episodes until the shard's rows are full; the last one is cut short. Gives number, steps, and seconds of all and of
+    pictures."""
+    begun, album = time.perf_counter(), Album(config.pictures) if config.pictures else None
     rng = np.random.default_rng([config.seed, number])
     env = _env(config)
     names = [name for name, _ in config.behaviours]
@@ -142,10 +150,10 @@ def make_shard(config: CollectConfig, file: Path, number: int, extra: dict[str, 
         layout = first_layout + int(rng.integers(config.layouts_per_shard))
         policy = _policy(name, extra.get(name) or env.scene.behaviours[name])
         steps = min(left, getattr(policy, "data_steps", None) or env.scene.episode_steps) - 1
-        episodes.append(_episode(env, policy, name, layout, steps, rng, config.split))
+        episodes.append(_episode(env, policy, name, layout, steps, rng, config.split, album))
         left -= len(episodes[-1])
     write_shard(file, episodes, first_episode=number * 10_000, movers=env.scene.movers)
-    return number
+    return number, sum(map(len, episodes)), time.perf_counter() - begun, album.seconds if album else 0.0
 
 
 @lru_cache(maxsize=1)
@@ -158,21 +166,36 @@ def _policy(name: str, factory: PolicyFactory) -> Policy:
     return factory()
 
 
-def _episode(env: GroundEnv, policy: Policy, name: str, index: int, steps: int, rng: np.random.Generator, split: str) -> Episode:
+def _episode(
+    env: GroundEnv,
+    policy: Policy,
+    name: str,
+    index: int,
+    steps: int,
+    rng: np.random.Generator,
+    split: str,
+    album: Album | None,
+) -> Episode:
     seed = int(rng.integers(2**31))
     layout = env.scene.draw(split, index)
     poses = env.scene.random_start(layout, rng) if rng.random() < NEAR_START else None
     observation, info = env.reset(seed=seed, options={"layout": layout, "poses": poses})
     policy.begin(env.start(seed))
+    if album:
+        album.begin()
     rows = []
     success = info["success"]
     for _ in range(steps):
         action, _ = policy.predict(observation, deterministic=False)
         rows.append((*_truth(env), action, info))
+        if album:
+            album.take(env)
         observation, _, success, truncated, info = env.step(action)
         if success or truncated:
             break
     rows.append((*_truth(env), np.zeros(2), info))
+    if album:
+        album.take(env)
     pose, twist, action, infos = zip(*rows, strict=True)
     movers = len(pose[0])
     return Episode(
@@ -188,6 +211,7 @@ def _episode(env: GroundEnv, policy: Policy, name: str, index: int, steps: int, 
         touching=np.array([info["touching"] for info in infos]),
         static_force_n=np.array([info["static_force_n"] for info in infos]),
         success=bool(success),
+        pictures=album.rows if album else None,
         **env.facts(),
     )
 

@@ -24,6 +24,7 @@ SCHEMA_VERSION = 1
 UNITS = {"pose": "m, quaternion xyzw, world frame", "twist": "m/s, rad/s, world frame", "action": "-1..1", "cost": "m",
          "static_force_n": "N", "control_dt_s": "s"}  # fmt: skip
 MANIFEST = "manifest.json"
+PICTURE = "picture."  # with this, names of columns begin that hold pictures (sim/pictures.py)
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Episode:
     action_limits: np.ndarray | None = None  # (3, 2) as in an observation; None: those of the differential drive
     unit_m: float = 1.0
     kinds: np.ndarray | None = None  # (M,) Kind; None: the robot and loads
+    pictures: dict[str, list[bytes | None]] | None = None  # encoded, by column, a row for each step; not read with the rest
 
     def __len__(self) -> int:
         return len(self.action)
@@ -65,6 +67,9 @@ class Episode:
             "kinds": None if self.kinds is None else np.asarray(self.kinds, int).tolist(),
             "action_limits": None if self.action_limits is None else np.asarray(self.action_limits, float).tolist(),
         }
+
+
+STATES = ("pose", "twist", "action", "cost", "touching", "static_force_n")  # columns that an Episode is read from
 
 
 def write_shard(path: Path, episodes: list[Episode], first_episode: int, movers: int) -> None:
@@ -99,6 +104,7 @@ def write_shard(path: Path, episodes: list[Episode], first_episode: int, movers:
             "cost": joined("cost", np.float32),
             "touching": joined("touching", bool),
             "static_force_n": joined("static_force_n", np.float32),
+            **_pictures(episodes),
         }
     )
     metadata = {"episodes": json.dumps([episode.meta() for episode in episodes]), "schema_version": str(SCHEMA_VERSION)}
@@ -106,10 +112,15 @@ def write_shard(path: Path, episodes: list[Episode], first_episode: int, movers:
     write_atomic(path, lambda to: pq.write_table(table, to, compression="zstd", use_dictionary=["layout_id", "behaviour"]))
 
 
+def _pictures(episodes: list[Episode]) -> dict[str, pa.Array]:
+    columns = episodes[0].pictures or {}
+    return {name: pa.array([row for e in episodes for row in (e.pictures or {})[name]], pa.binary()) for name in columns}
+
+
 def read_shard(path: Path) -> list[Episode]:
     """Every episode of one shard, or BadFile that names it."""
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, columns=list(STATES))
         metadata = table.schema.metadata or {}
         version = int(metadata.get(b"schema_version", b"0"))
         if version != SCHEMA_VERSION:
@@ -130,13 +141,14 @@ def _episodes(table: pa.Table, metas: list[dict[str, Any]]) -> Iterator[Episode]
         values = column.flatten() if pa.types.is_fixed_size_list(column.type) else column
         return values.to_numpy(zero_copy_only=False).reshape(len(table), -1)
 
-    columns = {name: flat(name) for name in ("pose", "twist", "action", "cost", "touching", "static_force_n")}
+    columns = {name: flat(name) for name in STATES}
     start = 0
     for meta in metas:
         rows = slice(start, start + meta["rows"])
         start += meta["rows"]
         half = np.asarray(meta["half_extents"])
         bodies = len(half)
+        given: dict[str, Any] = {n: np.asarray(meta[n]) for n in ("pieces", "action_limits", "kinds") if meta.get(n) is not None}
         yield Episode(
             layout=Layout.from_json(meta["layout"]),
             seed=meta["seed"],
@@ -151,7 +163,7 @@ def _episodes(table: pa.Table, metas: list[dict[str, Any]]) -> Iterator[Episode]
             static_force_n=columns["static_force_n"][rows, 0],
             success=meta["success"],
             unit_m=meta.get("unit_m", 1.0),
-            **{name: np.asarray(meta[name]) for name in ("pieces", "action_limits", "kinds") if meta.get(name) is not None},
+            **given,
         )
 
 

@@ -12,11 +12,12 @@ from sim.bodies import Bodies, Kind, Observation, Shape, yaw_of
 from sim.cameras import CAMERAS, Picture
 from sim.errors import BadLayout, GroundError, UnknownName
 from sim.layout import Layout
+from sim.looks import drawn
 from sim.policy import EpisodeStart
 from sim.scenes import Scene, scenes
 from sim.sensors import in_sight, lidar
 from sim.task import ROBOT
-from sim.variation import Variation, Variations
+from sim.variation import VARIED, Variation, Variations
 from sim.world import Hit, Truth, World
 
 FAR = 1e4  # bound of every length and speed in an observation [m, m/s]
@@ -80,6 +81,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         super().reset(seed=seed)
         given = dict(options or {})
         self._moods = int(self.np_random.integers(2**31)) if self.scene.max_traffic else 0
+        self._dice, self._dressed = self.np_random.bit_generator.state, False
         self.variation: Variation = given.get("variation") or self._variations.sample(self.np_random)
         index = given.get("index", int(self.np_random.integers(self._layouts)))
         self.layout: Layout = given.get("layout") or self._layout or self.scene.draw(self._split, index)
@@ -241,6 +243,11 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         x, y = self.bodies.pose[ROBOT, :2].tolist()
         place = (x, y, float(yaw_of(self.bodies.pose[ROBOT, 3:])))
         height_m = 2 * float(self.bodies.half_extents[ROBOT, 2])
+        if self.variation.looks == VARIED and not self._dressed:  # only now: it costs nothing where nobody looks
+            rng = np.random.default_rng()
+            rng.bit_generator.state = self._dice  # as it was before the episode: what is drawn here changes nothing there
+            self._world.wear(drawn(rng))
+            self._dressed = True
         view = CAMERAS[camera](self.layout.hall, place, height_m, self.scene.unit_m)
         picture = self._world.picture(view, width, height)
         static = picture.body >= self._count  # loads that are not there have rows in an observation

@@ -1,10 +1,13 @@
 """What may differ from one episode to the next besides the space: fixed, sampled from a range, or held out of it."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from sim.errors import GroundError, UnknownName
+
+NONE, VARIED = "none", "varied"
+LOOKS = (NONE, VARIED)
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,7 @@ class Variation:
     traffic_speed: float = 1.0  # times the speed that people and forklifts go at in their layout
     latency_steps: int = 0  # control steps between deciding and acting
     observation_noise: float = 0.0  # standard deviation on positions [m], yaw [rad], speeds [m/s, rad/s]
+    looks: str = NONE  # in pictures: the scene's own colours, or VARIED ones, which come from the episode's seed
 
 
 BOUNDS = {
@@ -50,7 +54,7 @@ class Span:
 class Variations:
     """What each episode draws: a Span per varied field, the rest as in `base`.
 
-    Written `load_mass_kg=3`, `load_mass_kg=3:12`, or with a part held out `load_mass_kg=3:12!5:7`.
+    Written `load_mass_kg=3`, `load_mass_kg=3:12`, or with a part held out `load_mass_kg=3:12!5:7`; and `looks=varied`.
     """
 
     base: Variation = Variation()
@@ -63,7 +67,16 @@ class Variations:
 
     @classmethod
     def parse(cls, texts: tuple[str, ...], base: Variation | None = None) -> "Variations":
-        return cls(base or Variation(), tuple(_parse(text) for text in texts))
+        base, rest = base or Variation(), []
+        for text in texts:
+            name, _, value = text.partition("=")
+            if name != "looks":
+                rest.append(text)
+            elif value in LOOKS:
+                base = replace(base, looks=value)
+            else:
+                raise UnknownName("looks", value, LOOKS)
+        return cls(base, tuple(_parse(text) for text in rest))
 
 
 def _parse(text: str) -> tuple[str, Span]:

@@ -16,6 +16,7 @@ import numpy as np
 from sim.bodies import Kind, yaw_of
 from sim.bullet import pybullet
 from sim.cameras import FLOOR, NOTHING, Picture, View
+from sim.looks import Look
 from sim.robots import MOTOR_HZ, Robot
 from sim.traffic import Traffic, TrafficState
 
@@ -112,7 +113,8 @@ class World:
         else:
             low, high = np.array(floor[:2]), np.array(floor[:2]) + floor[2:]
         half = [*((high - low) / 2), 0.5]
-        ground = self._box(half, [*((high + low) / 2), -0.5], 0, (0.92, 0.92, 0.9, 1), mass=0)
+        self._light: dict[str, Any] = {}
+        self._ground = ground = self._box(half, [*((high + low) / 2), -0.5], 0, (0.92, 0.92, 0.9, 1), mass=0)
         pybullet.changeDynamics(ground, -1, lateralFriction=FLOOR_FRICTION, physicsClientId=client)
         self._static = [
             self._box(row[3:6], [row[0], row[1], row[5]], row[2], COLOURS[Kind(int(row[6]))], mass=0) for row in static_boxes
@@ -256,6 +258,14 @@ class World:
         self._traffic_at.pop(snapshot, None)
         pybullet.removeState(snapshot, physicsClientId=self._client)
 
+    def wear(self, look: Look) -> None:
+        """Look like that in pictures, until the world is built anew."""
+        coats = [(self._ground, look.floor), *((body, look.load) for body in self._loads)]
+        coats += [(body, look.static[number % len(look.static)]) for number, body in enumerate(self._static)]
+        for body, coat in coats:
+            coat.put_on(body, self._client)
+        self._light = look.light
+
     def picture(self, view: View, width: int, height: int) -> Picture:
         """What a camera sees; `body` counts the robot, the loads and the traffic that are there, and the static boxes."""
         matrices = (
@@ -263,7 +273,7 @@ class World:
             pybullet.computeProjectionMatrixFOV(view.fov_deg, width / height, view.near_m, view.far_m),
         )
         _, _, rgba, buffer, seen = pybullet.getCameraImage(
-            width, height, *matrices, renderer=pybullet.ER_TINY_RENDERER, physicsClientId=self._client
+            width, height, *matrices, renderer=pybullet.ER_TINY_RENDERER, physicsClientId=self._client, **self._light
         )
         depth = view.far_m * view.near_m / (view.far_m - (view.far_m - view.near_m) * np.reshape(buffer, (height, width)))
         numbers = np.full(2 + max(self._index), FLOOR, np.int16)  # by Bullet's own number of a body; the last is no body, -1

@@ -79,6 +79,11 @@ MISTAKES = [
     (("collect", "out", "--vary", "load_mass_kg=3:1"), "rising order"),
     (("collect", "out", "--split", "tets"), "did you mean 'test'"),
     (("collect", "out", "--steps", "-5"), "steps -5"),
+    (("collect", "out", "--cameras", "overhed"), "did you mean 'overhead'"),
+    (("collect", "out", "--cameras", "overhead", "--picture-size", "0", "9"), "pixels a side"),
+    (("collect", "out", "--vary", "looks=vared"), "did you mean 'varied'"),
+    (("run", "push-fixture", "--protocol", "pusht2"), "did you mean 'pusht'"),
+    (("bench", "--scenes", "logistics/tote-pus"), "did you mean 'logistics/tote-push'"),
     (("collect", "out", "--seed", "-1"), "seed -1"),
     (("collect", "out", "--scene", "logistics/tote-pus"), "did you mean 'logistics/tote-push'"),
     (("collect", "out", "--behaviours", "planner=1", "--planner", "no-model"), "no-model holds no trained model"),
@@ -90,6 +95,7 @@ MISTAKES = [
     (("report", "no-run"), "no-run is no run directory"),
     (("compare", "no-run"), "no-run is no run directory"),
     (("compare",), "name at least one run directory"),
+    (("compare", "no-run", "--scene", "al"), "'all' makes one table"),
     (("run", "demo", "--out", "a-file"), "a-file/demo: Not a directory"),
 ]
 

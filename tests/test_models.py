@@ -13,7 +13,6 @@ from sim.collect import CollectConfig, collect
 from sim.env import GroundEnv
 from sim.errors import BadFile, GroundError
 from sim.layout import Box, Hall, Layout, Pose
-from sim.scenes import scenes
 from worldmodels.model import LearnedModel, models
 from worldmodels.planar import PlanarState, Surroundings, mean_of, repeated, state_of
 from worldmodels.training import load_checkpoint, save_checkpoint
@@ -340,7 +339,7 @@ def test_pieces_of_parts_are_mirrored_and_turned_with_them(tmp_path: Path) -> No
 
 
 def test_a_part_of_two_boxes_turns_and_shifts_with_the_scene() -> None:
-    env = GroundEnv("factory/push-fixture", layout=scenes["factory/push-fixture"].draw("pusht", 0))
+    env = GroundEnv("factory/push-fixture@pusht", "pusht", layouts=1)
     observation, _ = env.reset(seed=0)
     goal, part = observation["pose"][0, :2].copy(), observation["pose"][1, :2]
     observation["pose"][0, :2] = part + 0.5 * (goal - part) / np.linalg.norm(goal - part) * 0.2

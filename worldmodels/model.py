@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sim.bodies import Bodies
 from sim.policy import EpisodeStart
 from sim.registry import Registry
+from worldmodels.joint import JointWindows
 from worldmodels.planar import PlanarState, bodies_of, mean_of, repeated, state_of
 from worldmodels.windows import Windows
 
@@ -56,7 +57,7 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
     def config(self) -> dict[str, Any]:
         """Constructor arguments, for the checkpoint."""
 
-    def prepare(self, windows: Windows) -> None:
+    def prepare(self, windows: Windows | JointWindows) -> None:
         """Take normalisation constants from the training data before the first update."""
 
     def begin(self, observation: Mapping[str, np.ndarray]) -> PlanarState:

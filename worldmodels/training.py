@@ -8,7 +8,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from torch import Tensor
 
 from sim.errors import BadFile, GroundError
 from sim.files import in_use, read_json, write_atomic, write_json
+from sim.scenes import parted
+from worldmodels.joint import JointWindows
 from worldmodels.model import LearnedModel, models
 from worldmodels.muon import Muon
 from worldmodels.windows import Batch, Windows
@@ -64,8 +66,9 @@ class Check:
 
     update: int
     loss: float
-    validation_mm: float  # median error of moved loads after 2 s
+    validation_mm: float  # median error of moved loads after 2 s; of several scenes, the mean of each one's over its unit
     seconds: float
+    scenes_mm: dict[str, float] = field(default_factory=dict)  # median errors, where there are several scenes
 
 
 Progress = Callable[[int, int, Check | None], None]
@@ -73,8 +76,8 @@ Progress = Callable[[int, int, Check | None], None]
 
 def train(
     model: LearnedModel,
-    windows: Windows,
-    validation: Windows,
+    windows: Windows | JointWindows,
+    validation: Windows | JointWindows,
     config: TrainConfig,
     path: Path,
     facts: dict[str, Any],
@@ -100,16 +103,20 @@ class _Run:
     """State of one training run."""
 
     def __init__(
-        self, model: LearnedModel, windows: Windows, validation: Windows, config: TrainConfig, path: Path, facts: dict[str, Any]
+        self,
+        model: LearnedModel,
+        windows: Windows | JointWindows,
+        validation: Windows | JointWindows,
+        config: TrainConfig,
+        path: Path,
+        facts: dict[str, Any],
     ) -> None:
         self.model, self.windows, self.config, self.path, self.facts = model, windows, config, path, facts
         self.update, self.best, self.seconds = 0, math.inf, 0.0
         model.prepare(windows)
         self.average = copy.deepcopy(model)
         self.optimizer = Muon(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        rows = validation.starts(VALIDATION_STEPS)[0]
-        chosen = np.random.default_rng(1).choice(rows, min(VALIDATION_WINDOWS, len(rows)), replace=False)
-        self.validation = validation.take(np.sort(chosen), VALIDATION_STEPS)
+        self.validation = {scene: _validation_batch(part) for scene, part in validation.parts.items()}
 
     def fit(self, progress: Progress) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -122,11 +129,12 @@ class _Run:
                 check = None
                 if self.update % config.check_every == 0 or self.update == config.updates:
                     self.seconds = time.perf_counter() - begun
-                    loss, error_mm = float(torch.stack(losses).mean()), moved_error_mm(self.average, self.validation)
-                    check = Check(self.update, loss, error_mm, self.seconds)
+                    check = Check(self.update, float(torch.stack(losses).mean()), *self._judge(self.seconds))
                     losses = []
                     board.add_scalar("loss/train", check.loss, self.update)
                     board.add_scalar("validation/load_mm_2s", check.validation_mm, self.update)
+                    for scene, error_mm in check.scenes_mm.items():
+                        board.add_scalar(f"validation/load_mm_2s/{scene}", error_mm, self.update)
                     self._keep(check)
                 progress(self.update, config.updates, check)
 
@@ -147,6 +155,14 @@ class _Run:
             weight = max(1 / AVERAGED, 9 / (self.update + 10))
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), weight)
         return loss.detach()
+
+    def _judge(self, seconds: float) -> tuple[float, float, dict[str, float]]:
+        """What a Check says from `validation_mm` on."""
+        errors = {scene: moved_error_mm(self.average, batch) for scene, batch in self.validation.items()}
+        if len(errors) == 1:
+            return next(iter(errors.values())), seconds, {}
+        units = {scene: float(batch.state.around.unit[0]) for scene, batch in self.validation.items()}
+        return float(np.mean([errors[scene] / units[scene] for scene in errors])), seconds, errors
 
     def _keep(self, check: Check) -> None:
         """Write the last state, and the best one where this is it. The JSON comes last: with it the checkpoint is whole."""
@@ -188,6 +204,12 @@ class _Run:
         self.update, self.best, self.seconds = about["update"], about["best_mm"], about["seconds"]
 
 
+def _validation_batch(windows: Windows) -> Batch:
+    rows = windows.starts(VALIDATION_STEPS)[0]
+    chosen = np.random.default_rng(1).choice(rows, min(VALIDATION_WINDOWS, len(rows)), replace=False)
+    return windows.take(np.sort(chosen), VALIDATION_STEPS)
+
+
 def moved_error_mm(model: LearnedModel, batch: Batch) -> float:
     """Median distance [mm] between predicted and true loads at the end of the windows in which they moved."""
     predicted, true = model.forecast(batch.state, batch.actions)[-1], batch.targets[-1]
@@ -210,8 +232,10 @@ def load_checkpoint(path: Path, scene: str | None = None, name: str = "best") ->
     about = read_json(path / f"{name}.json")
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise BadFile(f"{path / name}.json is no checkpoint of format {FORMAT}")
-    if scene is not None and about.get("scene") != scene:
-        raise BadFile(f"{path} was trained on scene '{about.get('scene')}', not on '{scene}'")
+    of = about.get("scene")
+    trained = list(of) if isinstance(of, list) else [of]
+    if scene is not None and parted(scene)[0] not in trained:
+        raise BadFile(f"{path} was trained on scene '{', '.join(map(str, trained))}', not on '{parted(scene)[0]}'")
     try:
         model = models[str(about.get("model"))](**about.get("config", {}))
     except TypeError as error:

@@ -46,6 +46,11 @@ class Windows:
         self._touching = np.concatenate([episode.touching | _meets(episode) for episode in kept])
         self.steps = int(lengths.sum())
 
+    @property
+    def parts(self) -> "dict[str, Windows]":
+        """Windows by scene, as JointWindows has them."""
+        return {"": self}
+
     def starts(self, length: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows from which `length` steps follow: all of them, and those with contact within."""
         contact = np.concatenate([[0], np.cumsum(self._touching)])

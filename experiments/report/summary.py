@@ -140,6 +140,23 @@ def summary_table(rows: Iterable[Row]) -> Table:
     return table
 
 
+def scenes_table(runs: Sequence[Sequence[Row]], fidelity: Sequence[Sequence[Row]]) -> Table:
+    """Arms in the first split of each run, and how far the models' loads that moved are off after 2 s (median)."""
+    table = Table("scene", box=rich.box.SIMPLE)
+    for column in ("split", "arm", "episodes", "success", "load error, 2 s"):
+        table.add_column(column, justify="left" if column in ("split", "arm") else "right")
+    for rows, errors in zip(runs, fidelity, strict=True):
+        if not rows:
+            continue
+        off = {error["model"]: f"{error['load_mm_median']:.0f} mm" for error in errors if error["horizon_s"] == 2.0}
+        model, found = {row["agent"]: row["model"] for row in rows}, summarise(rows)
+        for summary in (summary for summary in found if summary.split == found[0].split):
+            cells = (summary.split, summary.agent, str(summary.episodes), str(summary.success))
+            table.add_row(*map(Text, (str(rows[0]["scene"]), *cells, off.get(model[summary.agent], ""))))
+        table.add_section()
+    return table
+
+
 def summary_markdown(rows: Iterable[Row]) -> str:
     """The summary as a Markdown table."""
     lines = [("split", *COLUMNS), ("---", "---", *["---:"] * (len(COLUMNS) - 1))]

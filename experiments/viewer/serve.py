@@ -16,7 +16,7 @@ from sim.errors import BadFile, GroundError
 from sim.files import read_json
 from sim.layout import Layout
 from sim.policy import PolicyFactory
-from sim.scenes import scenes
+from sim.scenes import parted, scenes
 
 if TYPE_CHECKING:
     from experiments.viewer.library import Shelf
@@ -42,7 +42,7 @@ def serve(
     free = free_port(host, port)
     with serving(host, free) as server:
         free = server.get_port()  # another program may have taken the one that was free
-        page = Page(server, {name: dict(scenes[name].behaviours) for name in scenes}, scene)
+        page = Page(server, {name: dict(scenes[name].behaviours) for name in scenes.with_protocols()}, scene)
         try:
             busy = f" (port {port} is taken)" if free != port else ""
             ends = "Ctrl-C ends it" if stay else "closing the page ends it, and Ctrl-C"
@@ -65,7 +65,10 @@ def _add_run(page: Page, scene: str, run: Path, console: Console) -> "Shelf":
     from experiments.viewer.library import Library, Shelf
 
     page.say(f"reading {run} …")
-    page.offer(scene, arms_of(run, console))
+    arms = arms_of(run, console)
+    for name in scenes.with_protocols():
+        if parted(name)[0] == scene:
+            page.offer(name, arms)
     shelf = Shelf(Library(run), page)
     page.say("")
     return shelf

@@ -68,7 +68,6 @@ TIERS = {
     "shift-parts": Tier(24, parts=("plate", "Z", "plug")),
     "shift-friction": Tier(25, load_friction=Span(0.1, 1.0, 0.2, 0.8)),
     "shift-crowded": Tier(26, clamps=(4, 6), stops=(2, 3)),
-    "pusht": Tier(27, parts=("T",), clamps=(0, 0), stops=(0, 0)),
 }
 
 

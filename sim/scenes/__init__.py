@@ -1,13 +1,13 @@
 """One file per scene: a robot, a task, a layout family and what may vary, registered by name."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from sim.bodies import Bodies
-from sim.errors import GroundError
+from sim.errors import GroundError, UnknownName
 from sim.layout import Layout
 from sim.policy import PolicyFactory
 from sim.registry import Registry
@@ -16,6 +16,20 @@ from sim.task import Task
 from sim.traffic import Traffic
 from sim.variation import Variation, Variations
 from sim.world import LoadBody
+
+USUAL = "usual"  # the protocol that a scene has by itself
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A published way to evaluate, as far as a scene can follow it: what is other than in the scene itself."""
+
+    split: str  # its spaces, in which nothing is collected or trained
+    draw: Callable[[str, int], Layout]
+    variations: Variations
+    task: Task  # with the protocol's idea of success
+    episode_steps: int
+    episodes: int  # that are usually played
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,7 @@ class Scene:
     control_dt_s: float = 0.1
     episode_steps: int = 250
     hold_steps: int = 0  # for which the goal must stay reached before an episode counts as solved
+    protocols: Mapping[str, Protocol] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         missing = {"random", "scripted", *self.mix} - set(self.behaviours)
@@ -54,6 +69,24 @@ class Scene:
         """What episodes draw where somebody says what is to vary, on the scene's own base; else what the split varies."""
         usual = self.variations_of(split if split in self.splits else "test")
         return Variations.parse(texts, usual.base) if texts else usual
+
+    def under(self, protocol: str) -> "Scene":
+        """The scene as a protocol has it, by the name SCENE@PROTOCOL."""
+        if protocol == USUAL:
+            return self
+        if protocol not in self.protocols:
+            raise UnknownName(f"protocol of {self.name}", protocol, (USUAL, *self.protocols))
+        way = self.protocols[protocol]
+        return replace(
+            self,
+            name=named(self.name, protocol),
+            draw=way.draw,
+            splits=(way.split,),
+            variations_of=lambda _: way.variations,
+            task=way.task,
+            episode_steps=way.episode_steps,
+            hold_steps=0,  # solved at any moment
+        )
 
     @property
     def movers(self) -> int:
@@ -70,4 +103,25 @@ class Scene:
         return Traffic(layout.traffic, layout.static_boxes, radius, seed, variation.traffic_speed)
 
 
-scenes: Registry[Scene] = Registry("scene", "sim.scenes")
+def named(scene: str, protocol: str) -> str:
+    """How `scenes` calls a scene under a protocol."""
+    return scene if protocol == USUAL else f"{scene}@{protocol}"
+
+
+def parted(name: str) -> tuple[str, str]:
+    """The scene and the protocol of a name as in `named`."""
+    scene, _, protocol = name.partition("@")
+    return scene, protocol or USUAL
+
+
+class _Scenes(Registry[Scene]):
+    def __getitem__(self, name: str) -> Scene:
+        scene, protocol = parted(name)
+        return super().__getitem__(scene).under(protocol)
+
+    def with_protocols(self) -> list[str]:
+        """Names of every scene, alone and under each of its protocols."""
+        return [named(name, protocol) for name in self for protocol in (USUAL, *self[name].protocols)]
+
+
+scenes = _Scenes("scene", "sim.scenes")

@@ -1,15 +1,17 @@
-"""factory/push-fixture: an arm pushes a part over a table into a fixture."""
+"""factory/push-fixture: an arm pushes a part over a table into a fixture; its protocol `pusht` is in sim/pusht.py."""
 
 from sim.layout import Layout
 from sim.layouts import table
 from sim.policy import RANDOM
 from sim.pose_task import PoseTask
+from sim.pusht import pusht
 from sim.robots.panda import Panda, ToolLimits
 from sim.scenes import Scene, scenes
 from sim.tool_pushing import TOOL_PUSHING
 from sim.variation import Variation
 from sim.world import LoadBody
 
+NAME = "factory/push-fixture"
 UNIT_M = 0.2  # parts of 10 cm are to the table what totes of half a metre are to the hall
 
 
@@ -21,9 +23,9 @@ def _part(variation: Variation, layout: Layout) -> LoadBody:
     return LoadBody(table.half_extents(layout.part), variation.load_mass_kg, variation.load_friction, table.PARTS[layout.part])
 
 
-scenes.add("factory/push-fixture")(
+scenes.add(NAME)(
     Scene(
-        name="factory/push-fixture",
+        name=NAME,
         gym_id="ground/PushFixture-v0",
         task=PoseTask(unit_m=UNIT_M),
         robot=_robot,
@@ -41,5 +43,6 @@ scenes.add("factory/push-fixture")(
         max_static=12,
         episode_steps=200,
         hold_steps=5,
+        protocols={"pusht": pusht(NAME, UNIT_M)},
     )
 )

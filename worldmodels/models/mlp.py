@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from sim.bodies import Bodies
 from sim.errors import GroundError
 from sim.flat import FLAT, LOADS, egocentric
+from worldmodels.joint import JointWindows
 from worldmodels.model import LearnedModel, models
 from worldmodels.planar import PlanarState, commanded, with_static
 from worldmodels.windows import Windows
@@ -59,12 +60,13 @@ class MlpEnsemble(LearnedModel):
     def config(self) -> dict[str, Any]:
         return asdict(self.sizes)
 
-    def prepare(self, windows: Windows) -> None:
-        batch = windows.take(windows.starts(1)[0][:: max(1, windows.steps // 20_000)], 1)
-        inputs = self._inputs(batch.state, batch.actions[:, 0])
+    def prepare(self, windows: Windows | JointWindows) -> None:
+        batches = [part.take(part.starts(1)[0][:: max(1, part.steps // 20_000)], 1) for part in windows.parts.values()]
+        inputs = torch.cat([self._inputs(batch.state, batch.actions[:, 0]) for batch in batches])
+        changes = torch.cat([_changes(batch.state, batch.targets[0]) for batch in batches])
         self.input_mean.copy_(inputs.mean(0))
         self.input_std.copy_(inputs.std(0).clamp(min=1e-2))
-        self.output_std.copy_(_changes(batch.state, batch.targets[0]).flatten(1).std(0).clamp(min=1e-3))
+        self.output_std.copy_(changes.flatten(1).std(0).clamp(min=1e-3))
 
     def _inputs(self, state: PlanarState, action: Tensor) -> Tensor:
         bodies: Bodies = with_static(state)

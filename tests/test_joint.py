@@ -1,0 +1,80 @@
+"""One model of several scenes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.config import ModelPlan
+from experiments.trainings import train_on
+from sim.collect import CollectConfig, collect
+from sim.dataset import Dataset
+from sim.errors import BadFile, GroundError
+from sim.files import read_json
+from worldmodels.fidelity import fidelity
+from worldmodels.joint import JointWindows
+from worldmodels.model import models
+from worldmodels.training import TrainConfig, load_checkpoint
+from worldmodels.windows import Windows
+
+SCENE, OTHER = "logistics/tote-push", "factory/push-fixture"
+PLAN = TrainConfig(updates=6, batch=16, lengths=(2,), check_every=3, threads=1)
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Dataset]:
+    """The other scene's data, by split."""
+    path = tmp_path_factory.mktemp("other")
+    behaviours = (("poke", 1.0),)
+    config = {split: CollectConfig(OTHER, 600, 5, split, behaviours, shard_steps=600) for split in ("train", "val")}
+    return {split: collect(config[split], path / split, workers=1) for split in config}
+
+
+@pytest.fixture(scope="module")
+def joint(dataset: Dataset, other: dict[str, Dataset]) -> JointWindows:
+    return JointWindows({SCENE: Windows(dataset.episodes()), OTHER: Windows(other["train"].episodes())})
+
+
+def test_a_batch_is_of_one_scene_unpadded_and_every_scene_has_its_turn(joint: JointWindows) -> None:
+    turns = []
+    for update in range(200):
+        batch, again = (joint.sample(np.random.default_rng([3, update]), 4, 2) for _ in range(2))
+        assert torch.equal(batch.state.position, again.state.position)
+        units = set(batch.state.around.unit.tolist())
+        assert len(units) == 1
+        turns.append(units.pop())
+        alone = joint.parts[SCENE if turns[-1] == 1 else OTHER]
+        movers, static = alone.take(np.arange(1), 1).state.spin.shape[1], alone._around.static_half.shape[1]
+        assert (batch.state.spin.shape[1], batch.state.around.static_half.shape[1]) == (movers, static)
+    assert 70 < turns.count(1) < 130
+
+
+@pytest.mark.parametrize("name", list(models))
+def test_a_joint_model_is_judged_in_every_scene_and_plans_in_each(
+    name: str, dataset: Dataset, validation: Dataset, other: dict[str, Dataset], tmp_path: Path
+) -> None:
+    data, judging = [dataset, other["train"]], [validation, other["val"]]
+    train_on(ModelPlan(name, PLAN), data, judging, tmp_path / "joint", joint=True)
+    about = read_json(tmp_path / "joint" / "best.json")
+    assert about["scene"] == sorted((SCENE, OTHER))
+    errors = about["scenes_mm"]
+    assert min(errors.values()) > 0
+    assert about["validation_mm"] == pytest.approx((errors[SCENE] + errors[OTHER] / 0.2) / 2)
+    assert set(about["layouts"]) >= dataset.layout_ids | other["train"].layout_ids | validation.layout_ids
+    for held_out in judging:
+        model = load_checkpoint(tmp_path / "joint", held_out.scene)
+        assert fidelity(model, Windows(held_out.episodes()), count=50)[-1].load_mm_median > 0
+    with pytest.raises(BadFile, match="was trained on scene"):
+        load_checkpoint(tmp_path / "joint", "logistics/other")
+
+
+def test_several_scenes_are_wanted_by_name_and_judged_alike(
+    dataset: Dataset, validation: Dataset, other: dict[str, Dataset], tmp_path: Path
+) -> None:
+    data = [dataset, other["train"]]
+    with pytest.raises(GroundError, match="--scene all takes several"):
+        train_on(ModelPlan("graph", PLAN), data, [validation, other["val"]], tmp_path / "joint")
+    with pytest.raises(GroundError, match="the same scenes are needed"):
+        train_on(ModelPlan("graph", PLAN), data, [validation], tmp_path / "joint", joint=True)
+    assert not (tmp_path / "joint").exists()

@@ -1,0 +1,78 @@
+"""Published ways to evaluate: spaces that can be solved, by the published measure, and never mixed with others."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.config import ExperimentConfig
+from experiments.evaluation import Arm, evaluate, trials_of
+from experiments.report.build import check_comparable
+from sim.env import GroundEnv
+from sim.errors import GroundError, UnknownName
+from sim.layout import Pose
+from sim.scenes import USUAL, Scene, named, parted, scenes
+
+PROTOCOLS = [(name, protocol) for name in scenes for protocol in scenes[name].protocols]
+
+
+@pytest.fixture(params=PROTOCOLS, ids=lambda pair: named(*pair))
+def played(request: pytest.FixtureRequest) -> Scene:
+    return scenes[named(*request.param)]
+
+
+def test_a_protocol_is_a_scene_of_its_own_name(played: Scene) -> None:
+    base, protocol = parted(played.name)
+    assert (scenes[base].name, scenes[base].under(USUAL)) == (base, scenes[base])
+    assert protocol in scenes[base].protocols
+    assert played.name not in list(scenes)
+    assert not set(played.splits) & set(scenes[base].splits)
+    with pytest.raises(UnknownName, match=protocol):
+        scenes[base + "@" + protocol[:-1]]
+
+
+def test_spaces_are_the_same_again_start_unsolved_and_are_solved_at_the_goal(played: Scene) -> None:
+    (split,) = played.splits
+    spaces = [played.draw(split, index) for index in range(3)]
+    assert [scenes[played.name].draw(split, index).id for index in range(3)] == [space.id for space in spaces]
+    env = GroundEnv(played, split)
+    for space in spaces:
+        _, info = env.reset(seed=0, options={"layout": space})
+        assert not info["success"]
+        poses = np.array([(p.x, p.y, p.yaw) for p in (Pose(space.hall.x, space.hall.y), space.goal)])
+        _, info = env.reset(seed=0, options={"layout": space, "poses": poses})
+        assert info["success"]
+
+
+def test_an_episode_ends_with_the_protocols_budget_and_its_row_says_so(played: Scene, tmp_path: Path) -> None:
+    arm = Arm("random", played.behaviours["random"])
+    (row,) = evaluate(arm, trials_of("x", played, played.splits[0], 1), tmp_path, workers=1)
+    assert row["steps"] == played.episode_steps
+    assert (row["scene"], row["protocol"]) == (played.name, parted(played.name)[1])
+    check_comparable([row, row])
+    with pytest.raises(GroundError, match=r"different protocols .* usual; --protocol"):
+        check_comparable([row, {**row, "protocol": USUAL}])
+
+
+def test_pusht_has_pushts_measure() -> None:
+    task = scenes["factory/push-fixture@pusht"].task
+    env = GroundEnv("factory/push-fixture@pusht", "pusht", layouts=1)
+    env.reset(seed=0)
+    goal = env.layout.goal
+    for away, turn, solved in ((0.019, 0.0, True), (0.021, 0.0, False), (0.0, 19.0, True), (0.0, 21.0, False)):
+        part = (goal.x + away, goal.y, goal.yaw + np.deg2rad(turn))
+        _, info = env.reset(seed=0, options={"index": 0, "poses": np.array([(0.35, -0.3, 0.0), part])})
+        assert info["success"] == solved
+        env.bodies.twist[1] = 0.2  # moving counts
+        assert bool(task.success(env.bodies, np.array([goal.x, goal.y, goal.yaw]))) == solved
+
+
+def test_a_config_names_its_protocol_and_its_spaces() -> None:
+    config = ExperimentConfig("x", "factory/push-fixture").under("pusht")
+    assert config.episodes == {"pusht": 50}
+    assert config.under("pusht") is config
+    with pytest.raises(UnknownName, match="split"):
+        replace(config, episodes={"test": 3})
+    with pytest.raises(UnknownName, match="protocol of logistics/tote-push"):
+        ExperimentConfig("x", protocol="pusht", episodes={"pusht": 3})
