@@ -67,7 +67,9 @@ def _again(number: int, arm: Arm, row: dict[str, Any], path: Path) -> tuple[int,
     trial = Trial(row["run"], row["scene"], split, index, row["seed"], episode.layout)
     now, _ = play_again(arm, trial)
     faults += [
-        f"{name} was {row[name]}, is {value}" for name, value in now.items() if name not in TIMED and _differs(row[name], value)
+        f"{name} was {row[name]}, is {value}"
+        for name, value in now.items()
+        if name not in TIMED and name in row and _differs(row[name], value)  # older rows lack some
     ]
     return number, Verdict(row["agent"], split, index, tuple(faults))
 
