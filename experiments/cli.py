@@ -322,7 +322,10 @@ def _factories(run: Path) -> dict[str, Any]:
     from experiments.config import config_of
     from experiments.pipeline import Steps
 
-    return {arm.name: arm.factory for arm in Steps(config_of(run), run, 1, CONSOLE).arms_there()[0] if arm.model}
+    found, missing = Steps(config_of(run), run, 1, CONSOLE).arms_there()
+    for name, why in missing.items():
+        CONSOLE.print(f"[yellow]{name} cannot think again, its rows are shown all the same: {escape(why)}[/]", soft_wrap=True)
+    return {arm.name: arm.factory for arm in found if arm.model}
 
 
 def view(

@@ -109,6 +109,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return [row for row in rows if row is not None]
 
 
+def unreadable(path: Path) -> list[Path]:
+    """Row files below a directory that are damaged or of another version."""
+    return [file for file in sorted(path.rglob("*.row")) if _row(file.with_suffix(".parquet")) is None]
+
+
 def play_again(arm: Arm, trial: Trial) -> tuple[dict[str, Any], Episode]:
     """One episode by an arm's policy, which is kept for the next one."""
     return play(_policy(arm.factory), arm, trial)

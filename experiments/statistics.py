@@ -9,7 +9,7 @@ from math import sqrt
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import binomtest, trim_mean, wilcoxon
+from scipy.stats import binomtest, wilcoxon
 
 RESAMPLES = 1000
 
@@ -75,8 +75,9 @@ def smallest_difference(a: np.ndarray, b: np.ndarray, confidence: float = 0.95, 
 
 def iqm(scores: np.ndarray) -> float:
     """Interquartile mean: of the middle half of all known scores; nan where none is known."""
-    known = scores[~np.isnan(scores)]
-    return float(trim_mean(known, 0.25)) if known.size else float("nan")
+    known = np.sort(scores[~np.isnan(scores)])
+    cut = len(known) // 4
+    return float(known[cut : len(known) - cut].mean()) if len(known) else float("nan")
 
 
 def performance_profile(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
@@ -89,10 +90,10 @@ def probability_of_improvement(a: np.ndarray, b: np.ndarray) -> float:
     """That a's score in an episode is above b's, mean over the episodes: in each, over all pairs of a training of a and one of b
     (the Mann-Whitney statistic); equal scores count half. a (S, E), b (R, E)."""
     one, other = a[:, None], b[None]
-    better = np.where(np.isnan(one - other), np.nan, (one > other) + 0.5 * (one == other))
-    pairs = (~np.isnan(better)).sum((0, 1))
-    means = np.nansum(better, (0, 1))[pairs > 0] / pairs[pairs > 0]
-    return float(means.mean()) if len(means) else float("nan")
+    wins = ((one > other) + 0.5 * (one == other)).sum((0, 1))  # nan is neither above nor equal
+    pairs = (~np.isnan(a)).sum(0) * (~np.isnan(b)).sum(0)
+    met = pairs > 0
+    return float((wins[met] / pairs[met]).mean()) if met.any() else float("nan")
 
 
 def bootstrap(
@@ -114,7 +115,7 @@ def bootstrap(
     groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     values = []
     for _ in range(resamples):
-        columns = np.concatenate([rng.choice(group, len(group)) for group in groups])
+        columns = np.concatenate([group[rng.integers(len(group), size=len(group))] for group in groups])
         values.append(statistic(*(part[rng.integers(len(part), size=len(part))][:, columns] for part in scores)))
     low, high = np.nanquantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     return statistic(*scores), float(low), float(high)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import trim_mean
 
 from experiments.statistics import (
     bootstrap,
@@ -111,6 +112,8 @@ def test_iqm_is_the_mean_of_the_middle_half() -> None:
     assert iqm(np.array([[0.0, 1, 2, 3], [4, 5, 6, 100]])) == pytest.approx((2 + 3 + 4 + 5) / 4)  # 25 % of 8 cut at both ends
     assert iqm(np.array([1.0, 2, 3, 4, 5])) == 3  # one is cut at each end, as scipy's trim_mean rounds
     assert iqm(np.array([np.nan, 7.0])) == 7
+    scores = np.random.default_rng(0).normal(size=(3, 25))
+    assert iqm(scores) == pytest.approx(float(trim_mean(scores, 0.25, axis=None)))  # as rliable computes it
     assert np.isnan(iqm(np.array([np.nan])))
 
 
