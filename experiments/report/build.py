@@ -1,4 +1,4 @@
-"""From a run directory to its report: rows, fidelity, pictures of episodes, 3-D recordings of one success and the worst failures."""
+"""From a run directory to its report: rows, fidelity, pictures of episodes, some of them recorded in 3-D."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from experiments.report.figures import sections
 from experiments.report.guards import check, left_out, notes
 from experiments.report.html import write_report
 from experiments.report.spaces import TrainingSpaces
-from experiments.report.summary import best_planner
+from experiments.report.summary import Row, best_planner
 from experiments.report.topdown import strip
 from experiments.viewer.export import save
 from experiments.viewer.player import think
@@ -62,7 +62,7 @@ def compare(paths: list[Path], out: Path, split: str | None = None, arms: Arms |
     names = " ".join(map(str, paths))
     command = f"ground report {names}" if [out] == [path / "report" for path in paths] else f"ground compare {names} --out {out}"
     recorded = _recordings([*worst(shown)[:FAILURES], *solved[:1]], places, out, arms or {})
-    links = {(row["split"], row["index"]): address for row, (_, address) in recorded}
+    links = {id(row): address for row, (_, address) in recorded}
     page = out / "index.html"
     write_report(
         page,
@@ -99,26 +99,26 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return read_rows(path / "results")
 
 
-def _recordings(
-    rows: list[dict[str, Any]], places: dict[int, Path], out: Path, arms: Arms
-) -> list[tuple[dict[str, Any], tuple[str, str]]]:
+def _recordings(rows: list[Row], places: dict[int, Path], out: Path, arms: Arms) -> list[tuple[Row, tuple[str, str]]]:
     """These episodes as 3-D pages beside the report: the row, and what its link says and leads to."""
     links = []
     for row in rows:
-        name = f"{'solved' if row['success'] else 'failed'}-{row['split']}-{row['index']}.html"
+        seed = row.get("train_seed")
+        training = f"@{seed}" if seed else ""
+        name = f"{'solved' if row['success'] else 'failed'}-{row['split']}-{row['index']}{training}.html"
         take = Take.recorded(row["scene"], _episode(places, row))
-        if row["agent"] in arms:
-            think(take, arms[row["agent"]]())
+        if (factory := arms.get(f"{row['agent']}{training}")) is not None:
+            think(take, factory())
         save([take], out / "recordings" / name, title=f"{row['agent']}, {_name(row)}")
         links.append((row, (f"{row['agent']}, {_name(row)}", f"recordings/{name}")))
     return links
 
 
-def _episode(places: dict[int, Path], row: dict[str, Any]) -> Episode:
-    return episode_of(places[id(row)], row)
+def _episode(places: dict[int, Path], row: Row) -> Episode:
+    return episode_of(places[id(row)], dict(row))
 
 
-def _name(row: dict[str, Any]) -> str:
+def _name(row: Row) -> str:
     return f"{row['split']}/{row['index']} {'solved' if row['success'] else 'failed'} in {row['steps']} steps"
 
 

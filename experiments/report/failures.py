@@ -31,22 +31,22 @@ def told(row: Row, rows: Sequence[Row]) -> str:
 
 
 def section(
-    arm: str, own: Sequence[Row], rows: Sequence[Row], episode: Callable[[Row], Episode], links: Mapping[tuple[str, int], str]
+    arm: str, own: Sequence[Row], rows: Sequence[Row], episode: Callable[[Row], Episode], links: Mapping[int, str]
 ) -> str:
-    """The worst episodes of one arm from above; `links` to recordings by split and index."""
+    """The worst episodes of one arm from above; `links` to recordings by the row's id()."""
     bad = worst(own)
     if not bad:
         return ""
     drawn = []
     for row in bad[:SHOWN]:
         name = f"{row['split']}/{row['index']}"
-        address = links.get((row["split"], row["index"]))
+        address = links.get(id(row))
         link = f' <a href="{escape(address)}">watch in 3-D</a>' if address else ""
         text = f"<b>{escape(name)}</b> {escape(told(row, rows))}.{link}"
         drawn.append(f"<figure>{strip([('', episode(row))])}<figcaption>{text}</figcaption></figure>")
     unsolved = sum(not row["success"] for row in bad)
     says = (
-        f"{arm}: {unsolved} of {len(own)} episodes not solved, {len(bad) - unsolved} solved with a violation; the {len(drawn)} worst. "
-        "The robot is blue, the load orange, the goal green; outlines are earlier states."
+        f"{arm}: {unsolved} of {len(own)} episodes not solved, {len(bad) - unsolved} solved with a violation; "
+        f"the {len(drawn)} worst. The robot is blue, the load orange, the goal green; outlines are earlier states."
     )
     return _section("Where it fails", says, f'<div class="episodes">{"".join(drawn)}</div>')

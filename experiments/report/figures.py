@@ -190,7 +190,7 @@ def _exploitation(rows: Sequence[Row]) -> Measured | None:
         )
         for one in found
     ]
-    says = "Right of zero, plans cost more than foreseen. Where chosen plans do and random ones do not, the search exploits the model."
+    says = "Right of zero plans cost more than foreseen. Where chosen ones do and random ones do not, the model is exploited."
     how = (
         "Every tenth decision the chosen plan and two random smooth plans from the same state are carried out to their ends in"
         " the true simulator, beside the episode. Apart: how far a model's particles see the first load apart, mean over a "
@@ -210,7 +210,7 @@ def _distance(rows: Sequence[Row], distances: Mapping[str, float]) -> Measured |
 
     binned = _binned(near, of, "distance")
     figure = _rates_figure(binned, _colours(rows), "distance to the nearest training space")
-    figure.update_xaxes(type="log")
+    figure.update_xaxes(type="log", dtick=1)
     tiers = []
     for split in dict.fromkeys(summary.split for summary in summarise(rows)):
         values = {row["layout_id"]: of(row) for row in near if row["split"] == split}.values()
@@ -267,9 +267,10 @@ def _rates_figure(bins: Sequence[_Bin], colours: Mapping[str, str], title: str) 
 
 
 def _rate_cells(bins: Sequence[_Bin], what: str) -> tuple[Sequence[str], list[Sequence[str]]]:
-    columns = ("arm", what, "episodes", "without violation", "success")
-    cells = [(one.agent, f"{one.low:.3g} to {one.high:.3g}", str(one.clean.of), str(one.clean), str(one.success)) for one in bins]
-    return columns, cells
+    cells: list[Sequence[str]] = []
+    for one in bins:
+        cells.append((one.agent, f"{one.low:.3g} to {one.high:.3g}", str(one.clean.of), str(one.clean), str(one.success)))
+    return ("arm", what, "episodes", "without violation", "success"), cells
 
 
 def _flat_bin(one: _Bin) -> dict[str, Any]:
@@ -325,7 +326,7 @@ def _ledger(rows: Sequence[Row]) -> Measured:
         )
         for one in spent
     ]
-    says = "What success costs: up is better, left is cheaper; no arm is better and cheaper than those on the line."
+    says = "What success costs: up is better, left is cheaper; no arm is surely as good and cheaper than those on the line."
     how = (
         "All splits together, so arms that played fewer or easier episodes are not on a par: see the numbers of episodes. The "
         "line is the Pareto front of success without violation, oracles left out. The last column spreads collecting and "
@@ -342,10 +343,10 @@ def _pareto_figure(spent: Sequence[m.Spent], colours: Mapping[str, str], name: s
     at = {one.agent: max(getattr(one, name), free) for one in spent}
     figure = go.Figure()
     rivals = [one for one in spent if not is_oracle(one.agent)]
-    front = [rivals[i] for i in m.pareto([(at[one.agent], one.clean.value) for one in rivals])]
+    front = [rivals[i] for i in m.pareto([(at[one.agent], one.clean.interval[0]) for one in rivals])]
     steps = [(at[one.agent], 100 * one.clean.value) for one in front]
     figure.add_scatter(
-        x=[x for x, _ in steps], y=[y for _, y in steps], mode="lines", line={"color": "#1c2530", "width": 1, "shape": "hv"},
+        x=[x for x, _ in steps], y=[y for _, y in steps], mode="lines", line={"color": "#1c2530", "width": 1},
         hoverinfo="skip", showlegend=False,
     )  # fmt: skip
     for position, one in enumerate(spent):
@@ -356,7 +357,7 @@ def _pareto_figure(spent: Sequence[m.Spent], colours: Mapping[str, str], name: s
         told = f"{one.clean} of {one.episodes}, {number(getattr(one, name), 2)}"
         figure.add_scatter(**dots, customdata=[told])
     figure.update_layout(height=320, showlegend=False)
-    figure.update_xaxes(title=title, type="log")
+    figure.update_xaxes(title=title, type="log", tickangle=0, dtick=1)
     if any(getattr(one, name) <= 0 for one in spent):
         ends = [10.0**power for power in range(math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive))) + 1)]
         figure.update_xaxes(tickvals=[free, *ends], ticktext=["none", *(f"{end:,.0f}" for end in ends)])
@@ -377,7 +378,10 @@ def _efficiency(rows: Sequence[Row]) -> Measured | None:
         figure.add_scatter(**_line(x, [one.clean for one in own], name, colour), customdata=told)
         figure.add_scatter(**_dotted(x, [one.success[0] for one in own], colour))
     figure.update_layout(height=340, showlegend=False)
-    figure.update_xaxes(title="env steps of experience", type="log")
+    ticks = [factor * 10**power for power in range(1, 9) for factor in (1, 2, 5)]
+    low, high = (math.log10(end([one.env_steps for one in found])) for end in (min, max))
+    figure.update_xaxes(title="env steps of experience", type="log", range=[low - 0.2, high + 0.2])
+    figure.update_xaxes(tickvals=ticks, ticktext=[f"{tick:,}" for tick in ticks], tickangle=0)
     figure.update_yaxes(title=f"episodes of {split} [%]", range=[-3, 103])
     columns = ("arm", "kind", "env steps", "trainings", "episodes", "without violation", "success")
     cells = [

@@ -29,6 +29,7 @@ FIDELITY_COLUMNS = (
     ("robot, median [mm]", "robot_mm_median", 1),
     ("robot turn, median [°]", "robot_deg_median", 1),
     ("load moved, median [m]", "moved_m_median", 2),
+    ("particles apart [mm]", "disagreement_mm", 1),
 )
 
 PAGE = """<!doctype html>
@@ -76,6 +77,7 @@ section > div + .wide { margin-top: 12px; }
 .facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 .facts td:first-child { width: 220px; color: #5b6572; }
 .pictures svg { display: block; max-width: 100%; height: auto; font-family: FONT; }
+.compared td:nth-child(5), .compared td:nth-child(7) { min-width: 130px; white-space: normal; }
 .notice { margin: 12px 0 0; padding: 8px 14px; background: #fff7e6; border-left: 3px solid #d97706; font-size: 14px; }
 .answers { display: grid; grid-template-columns: max-content 1fr; gap: 6px 18px; margin: 16px 0 0; font-size: 15px; }
 .answers dt { color: #5b6572; }
@@ -123,8 +125,8 @@ def write_report(
     """Write the page.
 
     `rows` has one dict per evaluated episode, `fidelity` one per model and horizon; `strips` are (heading, inline svg),
-    `recordings` (text, relative address), `facts` (name, value), `measures` sections of their own, `notes` what a reader must know beside the results, `failures` the
-    worst episodes' section. Parts without content are left out. Every text is escaped.
+    `recordings` (text, relative address), `facts` (name, value), `measures` sections of their own, `notes` what a reader must
+    know beside the results, `failures` the worst episodes' section. Parts without content are left out. Every text is escaped.
     """
     sections = [
         _heading(title, command, headline(rows)) + _answers(answers(rows)),
@@ -183,7 +185,7 @@ def _results(summaries: list[Summary]) -> str:
 
 def _compared(rows: Sequence[Row]) -> str:
     lines = [comparison.cells for comparison in comparisons(rows)]
-    return _section("Differences", COMPARED_SAY, _table(COMPARED, lines)) if lines else ""
+    return _section("Differences", COMPARED_SAY, f'<div class="compared">{_table(COMPARED, lines)}</div>') if lines else ""
 
 
 def _legend(arms: list[str]) -> str:
@@ -243,7 +245,7 @@ def _fidelity(fidelity: list[dict[str, Any]]) -> str:
 
 
 def _fidelity_cells(line: Row) -> tuple[str, ...]:
-    numbers = [number(line[key], digits) for _, key, digits in FIDELITY_COLUMNS]
+    numbers = [number(line.get(key), digits) for _, key, digits in FIDELITY_COLUMNS]
     return (str(line["model"]), *numbers, _percent(line["load_relative_median"]))
 
 

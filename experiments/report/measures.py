@@ -285,8 +285,10 @@ def _spent(agent: str, rows: Sequence[Row]) -> Spent:
     solved = sum(bool(row["success"]) for row in rows)
     trainings = trainings_of(rows)
     made = {name: _mean(trainings, name) for name in ("env_steps", "data_bytes", "collect_cpu_s", "train_cpu_s")}
+    making = len(trainings) * made["train_cpu_s"]  # collecting is in it
+    if made["collect_cpu_s"] == made["collect_cpu_s"]:
+        made["train_cpu_s"] -= made["collect_cpu_s"]
     deciding = sum(float(row["decide_s"]) for row in rows if known(row, "decide_s"))
-    making = len(trainings) * sum(made[name] for name in ("collect_cpu_s", "train_cpu_s") if made[name] == made[name])
     return Spent(
         agent,
         len(rows),
@@ -342,7 +344,7 @@ def efficiency(rows: Sequence[Row], split: str) -> list[Learned]:
 
 def family(row: Row) -> str:
     """The arm without what its name says of its data."""
-    return f"{row['model']}+{row['search']}" if row["model"] else str(row["agent"]).partition("@")[0]
+    return str(row.get("method") or (f"{row['model']}+{row['search']}" if row["model"] else row["agent"]))
 
 
 def _rate(rows: Sequence[Row], agent: str, outcome: str) -> Interval:
