@@ -254,6 +254,7 @@ def compare(
     from experiments.report.build import compare as compare_runs
     from experiments.report.build import rows_of
     from experiments.report.comparison import comparison_table
+    from experiments.report.guards import left_out, notes
     from experiments.report.summary import summary_csv, summary_markdown, summary_records, summary_table
 
     texts: dict[str, Callable[[Any], str]] = {
@@ -267,11 +268,16 @@ def compare(
         raise UnknownName("format", format, ("table", *texts))
     page = compare_runs(list(runs), out)
     rows = [row for path in runs for row in rows_of(path)]
+    told = [*notes(rows), *filter(None, map(left_out, runs))]
     if format in texts:
         print(texts[format](rows))
+        if format == "md":
+            print("\n".join(told))
         return
     CONSOLE.print(summary_table(rows))
     CONSOLE.print(comparison_table(rows))
+    for note in told:
+        CONSOLE.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
     CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
 
 

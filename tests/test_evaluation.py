@@ -17,6 +17,7 @@ from agents.objective import Objective
 from agents.search import SearchConfig
 from experiments import evaluation as module
 from experiments.evaluation import Arm, Trial, episode_of, evaluate, read_rows, trials_of
+from experiments.report.guards import left_out
 from sim.env import GroundEnv
 from sim.errors import GroundError, UnknownName
 from sim.policy import EpisodeStart
@@ -233,3 +234,17 @@ def test_a_space_of_the_users_own_can_be_played(trials: list[Trial], tmp_path: P
     (row,) = evaluate(SCRIPTED, [own], tmp_path, workers=1)
     assert (row["split"], row["layout_id"]) == ("own-hall", own.layout.id)
     assert episode_of(tmp_path, row).layout == own.layout
+
+
+def test_rows_that_cannot_be_read_are_named(played: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> None:
+    source, _ = played
+    results = tmp_path / "results" / "scripted"
+    results.mkdir(parents=True)
+    for file in source.iterdir():
+        (results / file.name).write_bytes(file.read_bytes())
+    assert left_out(tmp_path) == ""
+    row = results / "test-00002.row"
+    pq.write_table(pq.read_table(row).replace_schema_metadata({"rows_version": "0"}), row)
+    assert left_out(tmp_path).startswith(
+        f"1 rows of {tmp_path} are damaged or of another version and left out (the first: scripted/"
+    )
