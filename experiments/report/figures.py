@@ -122,7 +122,7 @@ def _regret(rows: Sequence[Row]) -> Measured | None:
         )
     figure.add_scatter(**_dots([regret.total for regret in regrets], arms, "sum", "#1c2530"))
     figure.update_layout(barmode="relative", height=110 + 46 * len(arms), yaxis={"autorange": "reversed"})
-    figure.update_xaxes(title="regret: metres to go above the best known way [m]")
+    figure.update_xaxes(title="above the best known way [m]")
     columns = ("arm", "episodes", "trainings", "regret [m]", *(f"{name} [m]" for name in names), "same budget", "largest search")
     cells = [
         (
@@ -166,7 +166,7 @@ def _exploitation(rows: Sequence[Row]) -> Measured | None:
         figure.add_scatter(**_dots(intervals, arms, f"{name} plans", colour, symbol), offsetgroup=name)
     figure.add_vline(x=0, line_color="#9ca3af", line_dash="dot")
     figure.update_layout(scattermode="group", height=130 + 50 * len(arms), yaxis={"autorange": "reversed"})
-    figure.update_xaxes(title="cost that came minus cost foreseen [m]")
+    figure.update_xaxes(title="cost that came − foreseen [m]")
     columns = (
         "arm",
         "episodes",
@@ -287,7 +287,7 @@ def _variations(rows: Sequence[Row]) -> Measured | None:
             others = [_plain(other) for other in varied if other != name]
             alone = f"with {', '.join(others)}" if others else "alone"
             bins = _binned(own, lambda row, name=name: float(row[name]), f"{split}: {_plain(name)}, {alone}")
-            plots.append(_rates_figure(bins, _colours(rows), f"{_plain(name)} ({split}, {alone})"))
+            plots.append(_rates_figure(bins, _colours(rows), f"{_plain(name)}<br>{_label(split)}, {alone}"))
             cells += [(*line[:1], f"{_plain(name)} {line[1]}", split, *line[2:]) for line in _rate_cells(bins, "range")[1]]
             records += [_flat_bin(one) for one in bins]
     if not plots:
@@ -445,7 +445,7 @@ def _aggregates(rows: Sequence[Row]) -> Measured:
             hovertemplate=f"{_label(agent)}: %{{y:.0f}} % cost at most %{{x:.2f}} m<extra></extra>",
         )  # fmt: skip
     figure.update_layout(height=340, showlegend=False)
-    figure.update_xaxes(title="cost of an episode: metres to go, mean over its steps [m]")
+    figure.update_xaxes(title="cost of an episode [m]")
     figure.update_yaxes(title=f"episodes of {split} [%]", range=[-3, 103])
     best = found[0].agent
     columns = ("split", "arm", "episodes", "trainings", "cost, IQM [m]", "shared", f"{best} is better", "verdict")

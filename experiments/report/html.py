@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from experiments.report.comparison import COMPARED, COMPARED_SAY, answers, comparisons, headline
+from experiments.report.comparison import ALL, COMPARED, COMPARED_SAY, answers, comparisons, headline
 from experiments.report.summary import COLUMNS, COLUMNS_SAY, Row, Summary, is_oracle, number, summarise, violations_of
 from sim.files import write_text
 
@@ -77,7 +77,8 @@ section > div + .wide { margin-top: 12px; }
 .facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 .facts td:first-child { width: 220px; color: #5b6572; }
 .pictures svg { display: block; max-width: 100%; height: auto; font-family: FONT; }
-.compared td:nth-child(5), .compared td:nth-child(7) { min-width: 130px; white-space: normal; }
+.compared td:nth-child(5), .compared td:nth-child(7) { min-width: 165px; white-space: normal; }
+.compared td:nth-child(2) { white-space: normal; }
 .notice { margin: 12px 0 0; padding: 8px 14px; background: #fff7e6; border-left: 3px solid #d97706; font-size: 14px; }
 .answers { display: grid; grid-template-columns: max-content 1fr; gap: 6px 18px; margin: 16px 0 0; font-size: 15px; }
 .answers dt { color: #5b6572; }
@@ -184,8 +185,15 @@ def _results(summaries: list[Summary]) -> str:
 
 
 def _compared(rows: Sequence[Row]) -> str:
+    """All splits together, the single ones a click away."""
     lines = [comparison.cells for comparison in comparisons(rows)]
-    return _section("Differences", COMPARED_SAY, f'<div class="compared">{_table(COMPARED, lines)}</div>') if lines else ""
+    if not lines:
+        return ""
+    together, single = (
+        f'<div class="compared">{_table(COMPARED, [line for line in lines if (line[0] == ALL) == wanted])}</div>'
+        for wanted in (True, False)
+    )
+    return _section("Differences", COMPARED_SAY, f"{together}<details><summary>By split</summary>{single}</details>")
 
 
 def _legend(arms: list[str]) -> str:
