@@ -316,6 +316,7 @@ def compare(
     from experiments.report.build import compare as compare_runs
     from experiments.report.build import fidelity_of, rows_by
     from experiments.report.comparison import comparison_table
+    from experiments.report.guards import left_out, notes
     from experiments.report.summary import scenes_table, summary_csv, summary_markdown, summary_records, summary_table
 
     texts: dict[str, Callable[[Any], str]] = {
@@ -334,11 +335,16 @@ def compare(
         return
     page = compare_runs(list(runs), out, protocol=protocol)
     rows = [row for path in runs for row in rows_by(path, protocol)]
+    told = [*notes(rows), *filter(None, map(left_out, runs))]
     if format in texts:
         print(texts[format](rows))
+        if format == "md":
+            print("\n".join(told))
         return
     CONSOLE.print(summary_table(rows))
     CONSOLE.print(comparison_table(rows))
+    for note in told:
+        CONSOLE.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
     CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
 
 
@@ -389,7 +395,10 @@ def _factories(run: Path) -> dict[str, Any]:
     from experiments.config import config_of
     from experiments.pipeline import Steps
 
-    return {arm.name: arm.factory for arm in Steps(config_of(run), run, 1, CONSOLE).arms_there()[0] if arm.model}
+    found, missing = Steps(config_of(run), run, 1, CONSOLE).arms_there()
+    for name, why in missing.items():
+        CONSOLE.print(f"[yellow]{name} cannot think again, its rows are shown all the same: {escape(why)}[/]", soft_wrap=True)
+    return {arm.name: arm.factory for arm in found if arm.model}
 
 
 def view(

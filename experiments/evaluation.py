@@ -16,13 +16,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from agents.objective import Objective
-from agents.planner import Planner
+from agents.objective import Imagined, Objective
+from agents.planner import Decision, Planner
+from agents.search import KNOTS, spline_basis
 from sim.dataset import Episode, read_shard, write_shard
 from sim.env import GroundEnv
 from sim.errors import BadFile, GroundError
 from sim.files import write_atomic
 from sim.layout import Layout
+from sim.outline import TOUCH_M, gaps
 from sim.policy import Policy, PolicyFactory
 from sim.scenes import parted, scenes
 from sim.workers import finished
@@ -30,6 +32,7 @@ from worldmodels.simulator import SimulatorModel
 
 ROWS_VERSION = 1
 CHECK_EVERY = 10  # decisions between two looks at what the chosen plan would really do
+RANDOM_PLANS = 2  # looked at beside it, from the same state
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return [row for row in rows if row is not None]
 
 
+def unreadable(path: Path) -> list[Path]:
+    """Row files below a directory that are damaged or of another version."""
+    return [file for file in sorted(path.rglob("*.row")) if _row(file.with_suffix(".parquet")) is None]
+
+
 def play_again(arm: Arm, trial: Trial) -> tuple[dict[str, Any], Episode]:
     """One episode by an arm's policy, which is kept for the next one."""
     return play(_policy(arm.factory), arm, trial)
@@ -178,9 +186,8 @@ class _Log:
         self._action: list[np.ndarray] = []
         self._info: list[dict[str, Any]] = []
         self._seconds: list[float] = []
-        self._predicted: list[float] = []
-        self._realised: list[float] = []
         self._disagreement: list[float] = []
+        self._checks: list[_Check] = []
         self._truth: Objective | None = None
 
     def before(self, info: dict[str, Any]) -> None:
@@ -199,17 +206,27 @@ class _Log:
         if decision.disagreement is not None:
             self._disagreement.append(decision.disagreement)
         if (len(self._action) - 1) % CHECK_EVERY == 0:
-            self._predicted.append(float(decision.running.mean()))
-            self._realised.append(self._would_happen(decision.plan, observation, trial))
+            self._checks.append(self._check(decision, observation, trial))
 
-    def _would_happen(self, plan: torch.Tensor, observation: dict[str, np.ndarray], trial: Trial) -> float:
-        """Mean cost of the chosen plan, had it been carried out to its end in the true simulator."""
+    def _check(self, decision: Decision, observation: dict[str, np.ndarray], trial: Trial) -> "_Check":
+        """What the chosen plan and random ones would really do, carried out to their ends in the true simulator."""
+        assert self._planner is not None
         if self._truth is None:
             simulator = SimulatorModel(trial.scene)
             simulator.start_episode(self._env.start(trial.seed))
             self._truth = Objective(simulator, self._env.scene.task)
         self._truth.begin(observation)
-        return float(self._truth.evaluate(plan[None]).running.mean())
+        plans = torch.cat([decision.plan[None], random_plans(decision.plan, trial.seed, len(self._action))])
+        imagined, real = self._planner.objective.evaluate(plans), self._truth.evaluate(plans)
+        return _Check(
+            predicted=float(decision.running.mean()),
+            realised=float(real.running[0].mean()),
+            random_predicted=float(imagined.running[1:].mean()),
+            random_realised=float(real.running[1:].mean()),
+            random_disagreement=_mean([away for i in range(1, len(plans)) if (away := imagined.disagreement(i)) is not None]),
+            touch_predicted=_touches(imagined, observation),
+            touch_realised=_touches(real, observation),
+        )
 
     def summary(self, success: bool) -> dict[str, Any]:
         violations = {kind: any(info["violations"][kind] for info in self._info) for kind in self._info[0]["violations"]}
@@ -224,9 +241,8 @@ class _Log:
             "decision_ms_p50": float(np.percentile(milliseconds, 50)),
             "decision_ms_p95": float(np.percentile(milliseconds, 95)),
             "decide_s": float(milliseconds.sum() / 1e3),
-            "predicted_cost": _mean(self._predicted),
-            "realised_cost": _mean(self._realised),
             "disagreement": _mean(self._disagreement),
+            **_summary_of(self._checks),
         }
 
     def episode(self, trial: Trial, name: str, success: bool) -> Episode:
@@ -246,6 +262,52 @@ class _Log:
             success=success,
             **self._env.facts(),
         )
+
+
+@dataclass(frozen=True)
+class _Check:
+    """What was foreseen of plans from one state, and what they would have led to."""
+
+    predicted: float  # cost of the chosen plan, mean over its steps [m]
+    realised: float
+    random_predicted: float  # the same of random plans, mean over them
+    random_realised: float
+    random_disagreement: float | None
+    touch_predicted: bool  # whether the chosen plan touches what stands still
+    touch_realised: bool
+
+
+def random_plans(like: torch.Tensor, seed: int, step: int) -> torch.Tensor:
+    """(RANDOM_PLANS, H, A) smooth plans as long as `like` (H, A); the same for an episode's seed and a step of it."""
+    horizon, actions = like.shape
+    basis = spline_basis(horizon, min(KNOTS, horizon)).numpy()
+    knots = np.random.default_rng([seed, step]).standard_normal((RANDOM_PLANS, basis.shape[1], actions))
+    return torch.as_tensor(np.clip(basis @ knots, -1, 1), dtype=like.dtype)
+
+
+def _touches(imagined: Imagined, observation: dict[str, np.ndarray]) -> bool:
+    """Whether the first plan brings a mover up to something that stands still before it reaches the goal; where a model has
+    several particles, in most of them."""
+    pose = imagined.bodies.pose[:, 0].numpy()  # (P, H, M, 7)
+    ahead = imagined.running[0].numpy() > 0  # (H,)
+    touching = (gaps(observation, pose) < TOUCH_M).any(-1) & ahead
+    return bool(touching.any(-1).mean() > 0.5)
+
+
+def _summary_of(checks: list[_Check]) -> dict[str, Any]:
+    """Means over the checks, and how many plans touched something: foreseen, in truth, and both."""
+    both = sum(check.touch_predicted and check.touch_realised for check in checks)
+    return {
+        "predicted_cost": _mean([check.predicted for check in checks]),
+        "realised_cost": _mean([check.realised for check in checks]),
+        "random_predicted_cost": _mean([check.random_predicted for check in checks]),
+        "random_realised_cost": _mean([check.random_realised for check in checks]),
+        "random_disagreement": _mean([away for check in checks if (away := check.random_disagreement) is not None]),
+        "plans_checked": len(checks),
+        "plans_touching_predicted": sum(check.touch_predicted for check in checks),
+        "plans_touching_realised": sum(check.touch_realised for check in checks),
+        "plans_touching_both": both,
+    }
 
 
 def _mean(values: list[float]) -> float | None:

@@ -1,10 +1,17 @@
-"""Intervals for what evaluation counts: rates of success, and differences between arms that met the same episodes."""
+"""Intervals for what evaluation counts: rates of success, differences between arms that met the same episodes, and the
+aggregates of Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical precipice".
 
+Scores of one arm are arrays (S, E): a row for each training of it, a column for each episode, nan where it was not played.
+"""
+
+from collections.abc import Callable
 from math import sqrt
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import binomtest
+from scipy.stats import binomtest, wilcoxon
+
+RESAMPLES = 1000
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -64,3 +71,63 @@ def smallest_difference(a: np.ndarray, b: np.ndarray, confidence: float = 0.95, 
     n = len(a)
     share = wilson(int(np.count_nonzero(np.asarray(a) != np.asarray(b))), n, confidence)[1]
     return min(1.0, float((ndtri((1 + confidence) / 2) + ndtri(power)) * sqrt(share / n))) if n else 1.0
+
+
+def iqm(scores: np.ndarray) -> float:
+    """Interquartile mean: of the middle half of all known scores; nan where none is known."""
+    known = np.sort(scores[~np.isnan(scores)])
+    cut = len(known) // 4
+    return float(known[cut : len(known) - cut].mean()) if len(known) else float("nan")
+
+
+def performance_profile(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """(T,) share of the known scores that lie above each threshold."""
+    known = scores[~np.isnan(scores)]
+    return np.array([(known > threshold).mean() for threshold in thresholds])
+
+
+def probability_of_improvement(a: np.ndarray, b: np.ndarray) -> float:
+    """That a's score in an episode is above b's, mean over the episodes: in each, over all pairs of a training of a and one of b
+    (the Mann-Whitney statistic); equal scores count half. a (S, E), b (R, E)."""
+    one, other = a[:, None], b[None]
+    wins = ((one > other) + 0.5 * (one == other)).sum((0, 1))  # nan is neither above nor equal
+    pairs = (~np.isnan(a)).sum(0) * (~np.isnan(b)).sum(0)
+    met = pairs > 0
+    return float((wins[met] / pairs[met]).mean()) if met.any() else float("nan")
+
+
+def bootstrap(
+    statistic: Callable[..., float],
+    *scores: np.ndarray,
+    strata: np.ndarray | None = None,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """`statistic(*scores)` and its percentile interval: (value, low, high), for scores (S, E) of arms on the same E episodes.
+
+    Two levels: each resample draws every arm's trainings, and then the episodes, the same ones for all trainings and arms, within
+    each of the strata (E,), such as splits (crossed levels: Owen 2007, "The pigeonhole bootstrap"). With one training the
+    interval tells of the choice of episodes alone.
+    """
+    rng, episodes = np.random.default_rng(seed), scores[0].shape[1]
+    labels = np.zeros(episodes) if strata is None else np.asarray(strata)
+    groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    values = []
+    for _ in range(resamples):
+        columns = np.concatenate([group[rng.integers(len(group), size=len(group))] for group in groups])
+        values.append(statistic(*(part[rng.integers(len(part), size=len(part))][:, columns] for part in scores)))
+    low, high = np.nanquantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return statistic(*scores), float(low), float(high)
+
+
+def signed_rank_test(differences: np.ndarray) -> float:
+    """Probability of paired differences (n,) as one-sided as these, or more, if they were symmetric around zero (Wilcoxon)."""
+    moved = differences[differences != 0]
+    return float(wilcoxon(moved).pvalue) if len(moved) else 1.0
+
+
+def smallest_mean_difference(differences: np.ndarray, confidence: float = 0.95, power: float = 0.8) -> float:
+    """The mean of paired differences that as many episodes, spread like these (n,), would have shown with probability `power`."""
+    n = len(differences)
+    return float((ndtri((1 + confidence) / 2) + ndtri(power)) * differences.std(ddof=1) / sqrt(n)) if n > 1 else float("inf")

@@ -10,15 +10,20 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from agents.build import PlannerSpec
+from agents.objective import Objective
 from agents.search import SearchConfig
 from experiments import evaluation as module
 from experiments.evaluation import Arm, Trial, episode_of, evaluate, read_rows, trials_of
+from experiments.report.guards import left_out
 from sim.env import GroundEnv
 from sim.errors import GroundError, UnknownName
+from sim.policy import EpisodeStart
 from sim.scenes import scenes
 from worldmodels.model import models
+from worldmodels.simulator import SimulatorModel
 from worldmodels.training import save_checkpoint
 
 SCENE = scenes["logistics/tote-push"]
@@ -87,7 +92,41 @@ def test_a_planner_tells_what_it_expected(planner: Arm, trials: list[Trial], tmp
     assert (row["model"], row["search"], row["env_steps"], row["train_cpu_s"]) == ("graph", "mppi", 1000, 12.5)
     assert row["predicted_cost"] > 0
     assert row["realised_cost"] > 0
-    assert row["disagreement"] is None
+    assert row["disagreement"] is row["random_disagreement"] is None
+    assert row["random_predicted_cost"] > 0
+    assert row["random_realised_cost"] > 0
+    assert row["plans_checked"] == 3
+    assert row["plans_touching_both"] <= min(row["plans_touching_predicted"], row["plans_touching_realised"]) <= 3
+
+
+@pytest.mark.usefixtures("short")
+def test_the_true_simulator_foresees_what_happens(trials: list[Trial], tmp_path: Path) -> None:
+    spec = PlannerSpec(SCENE.name, "simulator", "random", SearchConfig(samples=4, iterations=1, horizon=4))
+    (row,) = evaluate(Arm("oracle", spec, "simulator", "random"), trials[:1], tmp_path, workers=1)
+    assert row["predicted_cost"] == pytest.approx(row["realised_cost"], abs=0.01)
+    assert row["random_predicted_cost"] == row["random_realised_cost"]
+    assert row["plans_touching_both"] == row["plans_touching_predicted"] == row["plans_touching_realised"]
+
+
+def test_a_plan_that_drives_into_a_wall_is_seen_to_touch_it(trials: list[Trial]) -> None:
+    trial = trials[0]
+    env = GroundEnv(SCENE, "test")
+    observation, _ = env.reset(seed=trial.seed, options={"layout": trial.layout})
+    simulator = SimulatorModel(SCENE.name)
+    simulator.start_episode(EpisodeStart(trial.seed, trial.layout, env.variation))
+    objective = Objective(simulator, SCENE.task)
+    objective.begin(observation)
+    stays, drives = torch.zeros(1, 20, 2), torch.tensor([1.0, 0.0]).expand(1, 150, 2)
+    assert not module._touches(objective.evaluate(stays), observation)
+    assert module._touches(objective.evaluate(drives), observation)
+    env.close()
+
+
+def test_random_plans_are_the_episodes_own() -> None:
+    plan = torch.zeros(25, 2)
+    assert torch.equal(module.random_plans(plan, 3, 11), module.random_plans(plan, 3, 11))
+    assert not torch.equal(module.random_plans(plan, 3, 11), module.random_plans(plan, 3, 21))
+    assert module.random_plans(plan, 3, 11).abs().max() <= 1
 
 
 def test_results_do_not_depend_on_the_workers(trials: list[Trial], planner: Arm, tmp_path: Path) -> None:
@@ -195,3 +234,17 @@ def test_a_space_of_the_users_own_can_be_played(trials: list[Trial], tmp_path: P
     (row,) = evaluate(SCRIPTED, [own], tmp_path, workers=1)
     assert (row["split"], row["layout_id"]) == ("own-hall", own.layout.id)
     assert episode_of(tmp_path, row).layout == own.layout
+
+
+def test_rows_that_cannot_be_read_are_named(played: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> None:
+    source, _ = played
+    results = tmp_path / "results" / "scripted"
+    results.mkdir(parents=True)
+    for file in source.iterdir():
+        (results / file.name).write_bytes(file.read_bytes())
+    assert left_out(tmp_path) == ""
+    row = results / "test-00002.row"
+    pq.write_table(pq.read_table(row).replace_schema_metadata({"rows_version": "0"}), row)
+    assert left_out(tmp_path).startswith(
+        f"1 rows of {tmp_path} are damaged or of another version and left out (the first: scripted/"
+    )

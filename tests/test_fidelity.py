@@ -84,3 +84,11 @@ def test_without_a_moved_load_there_is_nothing_to_say(dataset: Dataset) -> None:
     assert still
     with pytest.raises(GroundError, match="no load moved"):
         fidelity(models["graph"](), Windows(still))
+
+
+def test_particles_tell_how_far_apart_they_are_and_a_single_model_does_not(watched: Watched) -> None:
+    lines = fidelity(models["mlp"](), watched, count=50)
+    apart = [line.disagreement_mm for line in lines]
+    assert all(value is not None and value > 0 for value in apart)
+    assert apart == sorted(apart, key=lambda value: value or 0)
+    assert {line.disagreement_mm for line in fidelity(models["graph"](), watched, count=50)} == {None}

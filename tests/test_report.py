@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.report.comparison import ALL, compared, comparison_table, comparisons, headline
+from experiments.report.comparison import ALL, answers, compared, comparison_table, comparisons, headline
+from experiments.report.failures import section, told, worst
+from experiments.report.guards import check
 from experiments.report.html import write_report
 from experiments.report.summary import summarise, summary_csv, summary_markdown, summary_records, summary_table
 from experiments.report.topdown import picture, save_layout, strip
@@ -90,15 +92,24 @@ def test_summary_puts_test_first_and_ranks_arms_with_the_oracle_last(rows: list[
     best = summaries[0]
     assert (best.success.count, best.success.of, best.clean.count, best.steps) == (8, 10, 4, 103.5)
     assert best.success.interval == pytest.approx((0.490, 0.943), abs=1e-3)
-    assert best.cells == ("graph+mppi", "10", "80 % [49–94]", "40 % [17–69]", "103.5", "40.0 / 55.0", "60,000", "900")
+    assert best.cells == ("graph+mppi", "10", "40 % [17–69]", "80 % [49–94]", "103.5", "40.0 / 55.0", "60,000", "900")
     assert summaries[3].cells[2:5] == ("0 % [0–28]", "0 % [0–28]", "–")
 
 
 def test_headline_names_the_two_best_arms_and_their_paired_difference(rows: list[dict[str, Any]]) -> None:
     sentence = headline(rows)
-    assert sentence.startswith("On split test, graph+mppi does best: 8 of 10 episodes solved (80 %, 95 % interval 49–94 %)")
-    assert "next is scripted with 6 of 10" in sentence
-    assert "paired difference of 20 points" in sentence
+    assert sentence.startswith("On split test, graph+mppi does best: 4 of 10 episodes solved without violation (40 %, 95 %")
+    assert "8 solved in all" in sentence
+    assert "next is scripted with 3 of 10" in sentence
+    assert "paired difference of 10 points" in sentence
+    answered = dict(answers(rows))
+    assert answered["How sure"] == (
+        "ahead of scripted beyond chance on 0 of 2 splits; one training of graph+mppi: another one may do better or worse"
+    )
+    cost = "graph+mppi: 60,000 env steps, 15 CPU-minutes, 40 ms per decision; scripted: no data, 40 ms per decision"
+    assert answered["At what cost"] == cost
+    assert "of its 20 episodes 4 not solved; violations: robot hit 10" in answered["Where it is weakest"]
+    assert answers([]) == []
     assert "oracle" not in sentence
     assert headline([]) == "No episode was evaluated."
     assert "no other arm" in headline([row("random", "test", 0, True)])
@@ -111,6 +122,7 @@ def test_three_of_three_is_not_more_than_ninety_five_of_a_hundred() -> None:
     assert set(lines) == {ALL, "test"}
     assert (lines[ALL].arm, lines[ALL].other, lines[ALL].episodes) == ("many", "few", 3)
     assert lines[ALL].verdict.startswith("no difference shown (smallest: 100 points)")
+    assert lines[ALL].cells[-1].startswith("no difference shown (smallest: 100 points)")
 
 
 def test_arms_are_compared_on_the_episodes_that_both_met(rows: list[dict[str, Any]]) -> None:
@@ -123,21 +135,67 @@ def test_arms_are_compared_on_the_episodes_that_both_met(rows: list[dict[str, An
     assert {line.arm for line in found} == {"graph+mppi"}
     oracle = compared(rows, ALL, "graph+mppi", "oracle")
     assert oracle is not None
-    assert oracle.success[0] == pytest.approx(-20)
-    assert oracle.success[1] < 0 < -oracle.success[0]
+    assert oracle.success.interval[0] == pytest.approx(-20)
+    assert oracle.success.interval[1] < 0 < -oracle.success.interval[0]
     worst = compared(rows, ALL, "random", "oracle")
     assert worst is not None
-    assert worst.verdict == "oracle solves more"
+    assert (worst.verdict, worst.cells[-1]) == ("oracle is better", "oracle solves more")
     assert compared(rows, ALL, "graph+mppi", "nobody") is None
     twice = compared([*rows, *rows], ALL, "graph+mppi", "oracle")  # two runs on the same episodes
     assert twice is not None
     assert twice.episodes == 40
 
 
+def test_several_trainings_are_one_sample_each(rows: list[dict[str, Any]]) -> None:
+    arm, other = "graph+mppi", "random"
+    good, bad = ([row(arm, "test", i, i < n) | {"train_seed": seed} for i in range(10)] for seed, n in ((0, 9), (1, 1)))
+    found = compared([*rows, *bad], "test", arm, other)
+    assert found is not None
+    assert found.episodes == 10
+    idle = [one for one in rows if one["agent"] == other]
+    luck = compared([*good, *bad, *idle], "test", arm, other)  # one training solves nearly all, the other nearly none
+    assert luck is not None
+    assert luck.success.interval[0] == pytest.approx(50)
+    assert luck.success.interval[1] < 20
+
+
+FAULTS = [
+    ({"scene": "factory/push-fixture"}, "other in factory/push-fixture; demo in logistics/tote-push: name runs of one scene"),
+    ({"layout_id": "else"}, r"test/0 is another space for scripted in other than for graph\+mppi in demo: .* evaluate the older"),
+    ({"load_friction": 0.9}, "another load_friction .* different protocols cannot be compared: evaluate both"),
+    ({"seed": 99}, r"shares no episode with the other runs \(the same spaces, but with other seeds\): evaluate all"),
+    ({"split": "val", "layout_id": "v"}, r"shares no episode .* \(no space in common\)"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), FAULTS)
+def test_what_cannot_be_compared_is_told(rows: list[dict[str, Any]], change: dict[str, Any], message: str) -> None:
+    rows = [{**one, "load_friction": 0.5} for one in rows]
+    other = row("scripted", "test", 0, True) | {"run": "other", "load_friction": 0.5}
+    check([*rows, other])
+    with pytest.raises(GroundError, match=message):
+        check([*rows, {**other, **change}])
+
+
+def test_the_worst_come_first_and_say_who_did_better(rows: list[dict[str, Any]]) -> None:
+    own = [one for one in rows if one["agent"] == "graph+mppi" and one["split"] == "test"]
+    bad = worst(own)
+    assert [one["index"] for one in bad[:2]] == [8, 9]
+    assert all(one["success"] and not one["clean"] for one in bad[2:])
+    assert told(bad[0], rows) == "not solved in 108 steps; solved clean by oracle"
+    assert "robot hit, 60 N" in told(bad[1], rows)
+    html = section("graph+mppi", own, rows, lambda one: made_up(), {id(bad[0]): "recordings/a.html"})
+    assert html.count("<figure>") == len(bad)
+    assert html.count("watch in 3-D") == 1
+    assert section("x", [one for one in own if one["clean"]], rows, lambda one: made_up(), {}) == ""
+
+
 def test_figures_for_programs(rows: list[dict[str, Any]]) -> None:
     records = list(csv.DictReader(io.StringIO(summary_csv(rows))))
     assert len(records) == 2 * len(ARMS)
     assert (records[0]["agent"], float(records[0]["success"])) == ("graph+mppi", 0.8)
+    assert list(records[0]).index("clean") < list(records[0]).index("success")
+    assert records[0]["search_samples"] == ""  # older rows do not tell
     assert HOSTILE in {record["agent"] for record in records}
     plain = json.loads(json.dumps(summary_records(rows), allow_nan=False))
     assert [record["agent"] for record in plain] == [record["agent"] for record in records]

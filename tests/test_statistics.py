@@ -2,8 +2,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import trim_mean
 
-from experiments.statistics import paired_rates, sign_test, smallest_difference, wilson
+from experiments.statistics import (
+    bootstrap,
+    iqm,
+    paired_rates,
+    performance_profile,
+    probability_of_improvement,
+    sign_test,
+    signed_rank_test,
+    smallest_difference,
+    smallest_mean_difference,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -94,3 +106,68 @@ def test_more_episodes_show_smaller_differences(pair: np.ndarray, times: int) ->
 def test_paired_rates_refuse_what_is_not_paired(a: tuple[int, ...], b: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="equal length"):
         paired_rates(np.zeros(a), np.zeros(b))
+
+
+def test_iqm_is_the_mean_of_the_middle_half() -> None:
+    assert iqm(np.array([[0.0, 1, 2, 3], [4, 5, 6, 100]])) == pytest.approx((2 + 3 + 4 + 5) / 4)  # 25 % of 8 cut at both ends
+    assert iqm(np.array([1.0, 2, 3, 4, 5])) == 3  # one is cut at each end, as scipy's trim_mean rounds
+    assert iqm(np.array([np.nan, 7.0])) == 7
+    scores = np.random.default_rng(0).normal(size=(3, 25))
+    assert iqm(scores) == pytest.approx(float(trim_mean(scores, 0.25, axis=None)))  # as rliable computes it
+    assert np.isnan(iqm(np.array([np.nan])))
+
+
+def test_a_profile_is_the_share_of_scores_above_each_threshold() -> None:
+    scores = np.array([[0.1, 0.5], [0.5, np.nan]])
+    assert performance_profile(scores, np.array([0.0, 0.1, 0.4, 0.5])) == pytest.approx([1, 2 / 3, 2 / 3, 0])
+
+
+def test_probability_of_improvement_is_the_mean_of_the_episodes_mann_whitney_shares() -> None:
+    a, b = np.array([[1.0, 0.0], [3.0, 0.0]]), np.array([[2.0, 0.0]])
+    assert probability_of_improvement(a, b) == pytest.approx((0.5 + 0.5) / 2)  # one of two wins; two ties
+    a, b = np.array([[3.0, 5.0], [1.0, 1.0]]), np.array([[2.0, 0.0], [1.0, 4.0]])
+    assert probability_of_improvement(a, b) == pytest.approx(((2 + 0.5) / 4 + (2 + 1) / 4) / 2)
+    assert probability_of_improvement(b, a) == pytest.approx(1 - probability_of_improvement(a, b))
+    missing = np.array([[3.0, np.nan]])
+    assert probability_of_improvement(missing, b) == 1
+
+
+def test_bootstrap_covers_the_truth_over_trainings_and_episodes() -> None:
+    rng, covered = np.random.default_rng(0), []
+    for _ in range(200):
+        scores = rng.normal(0, 1, (8, 1)) + rng.normal(0, 1, (1, 40)) + rng.normal(0, 0.5, (8, 40))
+        _, low, high = bootstrap(np.mean, scores, resamples=200)
+        covered.append(low <= 0 <= high)
+    assert 0.85 < np.mean(covered) <= 1  # eight trainings are few; episodes alone would cover less than half
+
+
+def test_episodes_alone_would_claim_too_much() -> None:
+    scores = np.repeat(np.random.default_rng(0).normal(0, 1, (5, 1)), 50, axis=1)  # trainings differ, episodes do not
+    _, low, high = bootstrap(np.mean, scores)
+    assert high - low > 0.5
+    _, low, high = bootstrap(np.mean, scores[:1])
+    assert low == pytest.approx(high)
+
+
+def test_strata_keep_their_shares_and_the_seed_its_draws() -> None:
+    scores, strata = np.array([[0.0] * 10 + [1.0] * 10]), np.repeat([0, 1], 10)
+    assert bootstrap(np.mean, scores, strata=strata) == pytest.approx((0.5, 0.5, 0.5))
+    assert bootstrap(np.mean, scores)[1] < 0.5
+    assert bootstrap(np.mean, scores) == bootstrap(np.mean, scores)
+
+
+def test_paired_arms_meet_the_same_resampled_episodes() -> None:
+    hard = np.random.default_rng(0).normal(0, 10, (1, 50))
+    value, low, high = bootstrap(lambda a, b: float(np.mean(a) - np.mean(b)), hard + 1, hard)
+    assert (value, low, high) == pytest.approx((1, 1, 1))
+
+
+def test_signed_ranks_and_the_smallest_mean_difference() -> None:
+    assert signed_rank_test(np.zeros(5)) == 1
+    assert signed_rank_test(np.array([1.0, 2, 3])) == pytest.approx(0.25)  # the best that three can do
+    assert signed_rank_test(np.arange(1.0, 9)) == pytest.approx(2 / 256)
+    assert smallest_mean_difference(np.array([1.0])) == float("inf")
+    rng = np.random.default_rng(0)
+    smallest = smallest_mean_difference(rng.normal(0, 1, 100))
+    shown = [signed_rank_test(rng.normal(smallest, 1, 100)) < 0.05 for _ in range(400)]
+    assert 0.7 < np.mean(shown) < 0.92

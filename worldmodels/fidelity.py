@@ -1,6 +1,6 @@
 """How far a model's open-loop imagination drifts from what happened, by horizon, in metres and degrees."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sim.errors import GroundError
 from worldmodels.model import LearnedModel
-from worldmodels.planar import PlanarState
+from worldmodels.planar import PlanarState, repeated
 from worldmodels.windows import Windows
 
 HORIZONS_S = (0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 2.5)
@@ -31,6 +31,7 @@ class Fidelity:
     robot_deg_median: float
     moved_m_median: float
     load_relative_median: float  # error over distance moved, median of the windows' ratios
+    disagreement_mm: float | None = None  # how far apart the particles see the first load, mean over the steps until here
 
 
 def fidelity(model: LearnedModel, windows: Windows, count: int = 2000, dt_s: float = 0.1, seed: int = 0) -> list[Fidelity]:
@@ -39,14 +40,28 @@ def fidelity(model: LearnedModel, windows: Windows, count: int = 2000, dt_s: flo
     rows = windows.starts(length)[0]
     rows = np.sort(np.random.default_rng(seed).choice(rows, min(count, len(rows)), replace=False))
     errors: dict[float, list[dict[str, Tensor]]] = {horizon: [] for horizon in HORIZONS_S}
+    spreads: list[Tensor] = []
     for start in range(0, len(rows), CHUNK):
         batch = windows.take(rows[start : start + CHUNK], length)
         predicted = model.forecast(batch.state, batch.actions)
+        spreads += [_spread(model, batch.state, batch.actions)] if model.particles > 1 else []
         moved = _moved(batch.state, batch.targets[-1])
         for horizon in HORIZONS_S:
             step = round(horizon / dt_s) - 1
             errors[horizon].append(_errors(batch.state, predicted[step], batch.targets[step], moved))
-    return [_summary(model.name, horizon, parts) for horizon, parts in errors.items()]
+    apart = torch.cat(spreads, 1).mean(1) if spreads else None
+    found = [_summary(model.name, horizon, parts) for horizon, parts in errors.items()]
+    if apart is None:
+        return found
+    return [replace(part, disagreement_mm=1e3 * float(apart[: round(part.horizon_s / dt_s)].mean())) for part in found]
+
+
+@torch.inference_mode()
+def _spread(model: LearnedModel, state: PlanarState, actions: Tensor) -> Tensor:
+    """(L, W) how far apart the particles see the first load after each step [m], as planners measure it along a plan."""
+    states = model.imagine(repeated(state, model.particles), actions.repeat(model.particles, 1, 1))
+    places = torch.stack([state.position[:, 1] for state in states]).unflatten(1, (model.particles, -1))  # (L, P, W)
+    return (places - places.mean(1, keepdim=True)).abs().square().mean(1).sqrt()
 
 
 def _moved(before: PlanarState, after: PlanarState) -> Tensor:

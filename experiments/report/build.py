@@ -1,4 +1,4 @@
-"""From a run directory to its report: rows, fidelity, pictures of episodes, 3-D recordings of one success and one failure."""
+"""From a run directory to its report: rows, fidelity, pictures of episodes, some of them recorded in 3-D."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,19 +6,26 @@ from typing import Any
 
 from experiments.evaluation import episode_of, read_rows
 from experiments.ledger import costs
+from experiments.report.failures import section as failures
+from experiments.report.failures import worst
+from experiments.report.figures import sections
+from experiments.report.guards import check, left_out, notes
 from experiments.report.html import write_report
-from experiments.report.summary import best_planner
+from experiments.report.spaces import TrainingSpaces
+from experiments.report.summary import Row, best_planner, protocol_of
 from experiments.report.topdown import strip
 from experiments.viewer.export import save
 from experiments.viewer.player import think
 from experiments.viewer.take import Take
-from sim.dataset import Episode
+from sim.dataset import Dataset, Episode
 from sim.errors import BadFile, GroundError
 from sim.files import read_json
+from sim.layout import Layout
 from sim.policy import PolicyFactory
-from sim.scenes import USUAL, parted
+from sim.scenes import USUAL
 
 STRIP = 8  # episodes in a strip
+FAILURES = 2  # recorded in 3-D
 Arms = Mapping[str, PolicyFactory]
 
 
@@ -32,7 +39,10 @@ def compare(
     paths: list[Path], out: Path, split: str | None = None, arms: Arms | None = None, protocol: str | None = None
 ) -> Path:
     """One report over several runs of the same scene, or over one split or protocol of them. Recordings show what `arms`
-    imagined."""
+    imagined.
+
+    GroundError where the runs cannot be compared.
+    """
     rows: list[dict[str, Any]] = []
     places: dict[int, Path] = {}
     fidelity: list[dict[str, Any]] = []
@@ -45,25 +55,48 @@ def compare(
         places |= {id(row): path / "results" / row["agent"] for row in found}
         fidelity += fidelity_of(path)
         facts += _facts(path)
+    skipped = [note for path in paths if (note := left_out(path))]
     if not rows:
-        raise GroundError(f"{', '.join(map(str, paths))}: no evaluated episodes yet: evaluate first")
-    check_comparable(rows)
+        raise GroundError("; ".join(skipped) or f"{', '.join(map(str, paths))}: no evaluated episodes yet: evaluate first")
+    check(rows)
     planner = best_planner(rows)
     shown = [row for row in rows if row["agent"] == planner]
-    strips = []
-    for title, chosen in (
-        ("failed", [row for row in shown if not row["success"]]),
-        ("solved", [row for row in shown if row["success"]]),
-    ):
-        items = [(_name(row), _episode(places, row)) for row in chosen[:STRIP]]
-        if items:
-            strips.append((f"{planner}, {title}: {len(chosen)} of {len(shown)} episodes, the first {len(items)}", strip(items)))
-    title = f"{rows[0]['scene']}: {', '.join(dict.fromkeys(row['run'] for row in rows))}"
+    solved = [row for row in shown if row["clean"]]
+    items = [(_name(row), _episode(places, row)) for row in solved[:STRIP]]
+    heading = f"{planner}, solved without violation: {len(solved)} of {len(shown)} episodes, the first {len(items)}"
     names = " ".join(map(str, paths))
     command = f"ground report {names}" if [out] == [path / "report" for path in paths] else f"ground compare {names} --out {out}"
+    recorded = _recordings([*worst(shown)[:FAILURES], *solved[:1]], places, out, arms or {})
+    links = {id(row): address for row, (_, address) in recorded}
     page = out / "index.html"
-    write_report(page, title, rows, fidelity, strips, _recordings(shown, places, out, arms or {}), facts, command)
+    write_report(
+        page,
+        f"{rows[0]['scene']}: {', '.join(dict.fromkeys(row['run'] for row in rows))}",
+        rows,
+        fidelity,
+        [(heading, strip(items))] if items else [],
+        [link for _, link in recorded],
+        facts,
+        command,
+        measures=sections(rows, _distances(paths, places, rows), command),
+        notes=[*notes(rows), *skipped],
+        failures=failures(planner, shown, rows, lambda row: _episode(places, row), links),
+    )
     return page
+
+
+def _distances(paths: list[Path], places: dict[int, Path], rows: list[dict[str, Any]]) -> dict[str, float]:
+    """How far each layout is from the spaces that the runs trained in; none where a run has no data of its own any more."""
+    trained: dict[str, Layout] = {}
+    for path in paths:
+        for manifest in sorted((path / "data").glob("*/manifest.json")):
+            dataset = Dataset.open(manifest.parent)
+            if dataset.manifest["split"] == "train":
+                trained |= {episode.layout.id: episode.layout for episode in dataset.episodes([])}
+    if not trained:
+        return {}
+    spaces, met = TrainingSpaces(trained.values()), {row["layout_id"]: row for row in rows}
+    return {layout: spaces.distance(_episode(places, row).layout) for layout, row in met.items()}
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -81,40 +114,26 @@ def rows_by(path: Path, protocol: str | None) -> list[dict[str, Any]]:
     return [row for row in rows_of(path) if protocol in (None, protocol_of(row))]
 
 
-def protocol_of(row: dict[str, Any]) -> str:
-    return str(row.get("protocol", USUAL))
-
-
-def check_comparable(rows: list[dict[str, Any]]) -> None:
-    """Rows of one scene and one protocol, or an error."""
-    scenes = sorted({parted(row["scene"])[0] for row in rows})
-    if len(scenes) > 1:
-        raise GroundError(f"runs of different scenes cannot be compared: {', '.join(scenes)}")
-    protocols = sorted({protocol_of(row) for row in rows})
-    if len(protocols) > 1:
-        raise GroundError(f"episodes of different protocols cannot be compared: {', '.join(protocols)}; --protocol chooses one")
-
-
-def _recordings(rows: list[dict[str, Any]], places: dict[int, Path], out: Path, arms: Arms) -> list[tuple[str, str]]:
-    """One success and one failure as 3-D pages beside the report."""
+def _recordings(rows: list[Row], places: dict[int, Path], out: Path, arms: Arms) -> list[tuple[Row, tuple[str, str]]]:
+    """These episodes as 3-D pages beside the report: the row, and what its link says and leads to."""
     links = []
-    for outcome in (True, False):
-        row = next((row for row in rows if row["success"] == outcome), None)
-        if row is not None:
-            name = f"{'solved' if outcome else 'failed'}-{row['split']}-{row['index']}.html"
-            take = Take.recorded(row["scene"], _episode(places, row))
-            if row["agent"] in arms:
-                think(take, arms[row["agent"]]())
-            save([take], out / "recordings" / name, title=f"{row['agent']}, {_name(row)}")
-            links.append((f"{row['agent']}, {_name(row)}", f"recordings/{name}"))
+    for row in rows:
+        seed = row.get("train_seed")
+        training = f"@{seed}" if seed else ""
+        name = f"{'solved' if row['success'] else 'failed'}-{row['split']}-{row['index']}{training}.html"
+        take = Take.recorded(row["scene"], _episode(places, row))
+        if (factory := arms.get(f"{row['agent']}{training}")) is not None:
+            think(take, factory())
+        save([take], out / "recordings" / name, title=f"{row['agent']}, {_name(row)}")
+        links.append((row, (f"{row['agent']}, {_name(row)}", f"recordings/{name}")))
     return links
 
 
-def _episode(places: dict[int, Path], row: dict[str, Any]) -> Episode:
-    return episode_of(places[id(row)], row)
+def _episode(places: dict[int, Path], row: Row) -> Episode:
+    return episode_of(places[id(row)], dict(row))
 
 
-def _name(row: dict[str, Any]) -> str:
+def _name(row: Row) -> str:
     return f"{row['split']}/{row['index']} {'solved' if row['success'] else 'failed'} in {row['steps']} steps"
 
 

@@ -1,6 +1,5 @@
 """Arms against each other over the episodes that both met, and the sentence that says who wins."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,17 +8,42 @@ import rich.box
 from rich.table import Table
 from rich.text import Text
 
-from experiments.report.summary import Row, Summary, is_oracle, summarise
+from experiments.report.measures import difference, paired
+from experiments.report.summary import Row, Summary, is_oracle, number, summarise, violations_of
 from experiments.statistics import paired_rates, sign_test, smallest_difference
 
 ALL = "all splits"
-COMPARED = ("split", "arms", "episodes", "success", "without violation", "verdict on success")
+COMPARED = ("split", "arms", "episodes", "without violation", "verdict", "success", "verdict on success")
 COMPARED_SAY = (
-    "Paired: the same spaces and seeds. Differences in points with 95 % intervals (Newcombe). Where the exact sign test leaves "
-    "more than 5 % to chance no difference is shown, and the smallest one is named that so many episodes would have shown in "
-    "four of five such samples."
+    "Paired: the same spaces and seeds. Differences in points with 95 % intervals: Newcombe's, or a bootstrap over trainings and "
+    "episodes where an arm was trained several times. Where the exact sign test leaves more than 5 % to chance, or the interval "
+    "holds zero, no difference is shown, and the smallest one is named that so many episodes would have shown in four of five "
+    "such samples."
 )
 Interval = tuple[float, float, float]  # mean, low, high
+
+
+@dataclass(frozen=True)
+class RateDifference:
+    """Of two arms' rates over the episodes that both met, in points."""
+
+    interval: Interval
+    chance: float  # of such a difference, or more, if neither arm were better
+    smallest: float  # that so many episodes would have shown in four of five samples
+
+    @property
+    def shown(self) -> bool:
+        _, low, high = self.interval
+        return self.chance <= 0.05 and not low <= 0 <= high
+
+    def verdict(self, arm: str, other: str, does: str) -> str:
+        if not self.shown:
+            return f"no difference shown (smallest: {self.smallest:.0f} points)"
+        return f"{arm if self.interval[0] > 0 else other} {does}"
+
+    def __str__(self) -> str:
+        mean, low, high = (f"{round(value):+d}".replace("-", "−").replace("+0", "0") for value in self.interval)
+        return f"{mean} [{low}, {high}]"
 
 
 @dataclass(frozen=True)
@@ -30,27 +54,20 @@ class Comparison:
     arm: str
     other: str
     episodes: int
-    success: Interval  # difference of the rates in points, and its 95 % interval
-    clean: Interval  # of success without violation
-    chance: float  # of such a difference of success, or more, if neither arm were better
-    smallest: float  # difference of success that so many episodes would have shown in four of five samples [points]
+    success: RateDifference
+    clean: RateDifference  # of success without violation
 
     @property
     def verdict(self) -> str:
-        if self.chance > 0.05:
-            return f"no difference shown (smallest: {self.smallest:.0f} points)"
-        return f"{self.arm if self.success[0] > 0 else self.other} solves more"
+        """On success without violation."""
+        return self.clean.verdict(self.arm, self.other, "is better")
 
     @property
     def cells(self) -> tuple[str, ...]:
         """What COMPARED name, as text."""
+        success = self.success.verdict(self.arm, self.other, "solves more")
         arms = f"{self.arm} − {self.other}"
-        return self.split, arms, str(self.episodes), _points(self.success), _points(self.clean), self.verdict
-
-
-def _points(interval: Interval) -> str:
-    mean, low, high = (f"{round(value):+d}".replace("-", "−").replace("+0", "0") for value in interval)
-    return f"{mean} [{low}, {high}]"
+        return self.split, arms, str(self.episodes), str(self.clean), self.verdict, str(self.success), success
 
 
 def comparisons(rows: Sequence[Row]) -> list[Comparison]:
@@ -64,31 +81,34 @@ def comparisons(rows: Sequence[Row]) -> list[Comparison]:
 
 def compared(rows: Sequence[Row], split: str, arm: str, other: str) -> Comparison | None:
     """None where the arms share no episode."""
-    one, two = (_outcomes(rows, split, name) for name in (arm, other))
-    shared = sorted(one.keys() & two.keys())
-    if not shared:
+    here = [row for row in rows if split in (ALL, row["split"]) and row["agent"] in (arm, other)]
+    differences = [_difference(here, arm, other, outcome) for outcome in ("success", "clean")]
+    (episodes, success), (_, clean) = differences
+    if success is None or clean is None:
         return None
-    first, second = (np.array([found[key] for key in shared]) for found in (one, two))  # (n, 2) success and clean success
-    success, clean = (_interval(first[:, i], second[:, i]) for i in (0, 1))
-    chance, smallest = sign_test(first[:, 0], second[:, 0]), 100 * smallest_difference(first[:, 0], second[:, 0])
-    return Comparison(split, arm, other, len(shared), success, clean, chance, smallest)
+    return Comparison(split, arm, other, episodes, success, clean)
 
 
-def _interval(a: np.ndarray, b: np.ndarray) -> Interval:
-    mean, low, high = paired_rates(a, b)
-    return 100 * mean, 100 * low, 100 * high
+def _difference(rows: Sequence[Row], arm: str, other: str, outcome: str) -> tuple[int, RateDifference | None]:
+    """Over how many episodes, and the difference; one training against one, an episode of several runs counts in each."""
+    pairs = paired(rows, [arm, other], lambda row: float(row[outcome]))
+    if not pairs.episodes:
+        return 0, None
+    a, b = pairs.scores
+    if len(a) == len(b) and not (several(rows, arm) or several(rows, other)):
+        both = ~np.isnan(a) & ~np.isnan(b)
+        one, two = a[both] > 0, b[both] > 0
+        mean, low, high = (100 * end for end in paired_rates(one, two))
+        return len(one), RateDifference((mean, low, high), sign_test(one, two), 100 * smallest_difference(one, two))
+    found = difference(a, b, pairs.splits)
+    interval = (100 * found.value, 100 * found.low, 100 * found.high)
+    one, two = np.nanmean(a, 0), np.nanmean(b, 0)
+    return len(one), RateDifference(interval, sign_test(one, two), 100 * found.smallest)
 
 
-def _outcomes(rows: Sequence[Row], split: str, agent: str) -> dict[tuple[str, int, int], tuple[bool, bool]]:
-    """Success and clean success per layout id, seed, and number of the time that the arm met them, as in several runs."""
-    times: Counter[tuple[str, int]] = Counter()
-    found = dict[tuple[str, int, int], tuple[bool, bool]]()
-    for row in rows:
-        if row["agent"] == agent and split in (ALL, row["split"]):
-            episode = str(row["layout_id"]), int(row["seed"])
-            found[(*episode, times[episode])] = bool(row["success"]), bool(row["clean"])
-            times[episode] += 1
-    return found
+def several(rows: Sequence[Row], arm: str) -> bool:
+    """Whether one run trained an arm more than once."""
+    return len({int(row.get("train_seed") or 0) for row in rows if row["agent"] == arm}) > 1
 
 
 def headline(rows: Sequence[Row]) -> str:
@@ -102,18 +122,62 @@ def headline(rows: Sequence[Row]) -> str:
     if len(arms) == 1:
         return text + "; there is no other arm to compare it with."
     text += f"; next is {arms[1].agent} with {_in_words(arms[1])}"
-    difference = compared(rows, best.split, best.agent, arms[1].agent)
-    if difference is None:
+    lead = compared(rows, best.split, best.agent, arms[1].agent)
+    if lead is None:
         return text + "."
-    mean, low, high = (str(round(value)).replace("-", "−") for value in difference.success)
-    interval = f"95 % interval {low} to {high}, {difference.episodes} shared episodes"
-    return f"{text}, a paired difference of {mean} points ({interval}): {difference.verdict}."
+    mean, low, high = (str(round(value)).replace("-", "−") for value in lead.clean.interval)
+    interval = f"95 % interval {low} to {high}, {lead.episodes} shared episodes"
+    return f"{text}, a paired difference of {mean} points ({interval}): {lead.verdict}."
 
 
 def _in_words(summary: Summary) -> str:
-    low, high = (round(100 * end) for end in summary.success.interval)
-    rate = summary.success
-    return f"{rate.count} of {rate.of} episodes solved ({100 * rate.value:.0f} %, 95 % interval {low}–{high} %)"
+    rate = summary.clean
+    low, high = (round(100 * end) for end in rate.interval)
+    solved = f"{rate.count} of {rate.of} episodes solved without violation"
+    return f"{solved} ({100 * rate.value:.0f} %, 95 % interval {low}–{high} %; {summary.success.count} solved in all)"
+
+
+def answers(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """What a reader who has to decide asks next of the best arm: how sure it is, what it costs, where it is weakest."""
+    summaries = summarise(rows)
+    arms = [summary for summary in summaries if summary.split == summaries[0].split and not is_oracle(summary.agent)]
+    if not arms:
+        return []
+    own = [summary for summary in summaries if summary.agent == arms[0].agent]
+    found = [("How sure", _how_sure(rows, arms))] if len(arms) > 1 else []
+    found.append(("At what cost", "; ".join(_cost_in_words(summary) for summary in arms[:2])))
+    found.append(("Where it is weakest", _weakest(rows, own)))
+    return found
+
+
+def _how_sure(rows: Sequence[Row], arms: Sequence[Summary]) -> str:
+    best, other = arms[0].agent, arms[1].agent
+    found = [line for line in comparisons(rows) if line.other == other and line.split != ALL]
+    shown = [line.split for line in found if line.clean.shown and line.clean.interval[0] > 0]
+    text = f"ahead of {other} beyond chance on {len(shown)} of {len(found)} splits"
+    several = arms[0].trainings > 1
+    of = f"{arms[0].trainings} trainings of {best}" if several else f"one training of {best}: another one may do better or worse"
+    return f"{text}; {of}"
+
+
+def _cost_in_words(summary: Summary) -> str:
+    steps = (
+        f"{number(summary.env_steps)} env steps, {number(summary.train_cpu_s / 60)} CPU-minutes"
+        if summary.env_steps
+        else "no data"
+    )
+    digits = 0 if summary.decision_ms_p50 >= 10 else 2
+    return f"{summary.agent}: {steps}, {number(summary.decision_ms_p50, digits)} ms per decision"
+
+
+def _weakest(rows: Sequence[Row], own: Sequence[Summary]) -> str:
+    worst = min(own, key=lambda summary: summary.clean.interval[0])
+    mine = [row for row in rows if row["agent"] == worst.agent]
+    counts = {kind.replace("_", " "): sum(bool(row[kind]) for row in mine) for kind in violations_of(rows)}
+    kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items(), key=lambda item: -item[1]) if count)
+    unsolved = sum(not row["success"] for row in mine)
+    faults = f"of its {len(mine)} episodes {unsolved} not solved" + (f"; violations: {kinds}" if kinds else ", no violation")
+    return f"{worst.split}: {worst.clean} without violation, {worst.success} solved; {faults}"
 
 
 def comparison_table(rows: Sequence[Row]) -> Table:

@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from experiments.report.comparison import COMPARED, COMPARED_SAY, comparisons, headline
+from experiments.report.comparison import ALL, COMPARED, COMPARED_SAY, answers, comparisons, headline
 from experiments.report.summary import COLUMNS, COLUMNS_SAY, Row, Summary, is_oracle, number, summarise, violations_of
 from sim.files import write_text
 
@@ -29,6 +29,7 @@ FIDELITY_COLUMNS = (
     ("robot, median [mm]", "robot_mm_median", 1),
     ("robot turn, median [°]", "robot_deg_median", 1),
     ("load moved, median [m]", "moved_m_median", 2),
+    ("particles apart [mm]", "disagreement_mm", 1),
 )
 
 PAGE = """<!doctype html>
@@ -76,6 +77,16 @@ section > div + .wide { margin-top: 12px; }
 .facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 .facts td:first-child { width: 220px; color: #5b6572; }
 .pictures svg { display: block; max-width: 100%; height: auto; font-family: FONT; }
+.compared td:nth-child(5), .compared td:nth-child(7) { min-width: 165px; white-space: normal; }
+.compared td:nth-child(2) { white-space: normal; }
+.notice { margin: 12px 0 0; padding: 8px 14px; background: #fff7e6; border-left: 3px solid #d97706; font-size: 14px; }
+.answers { display: grid; grid-template-columns: max-content 1fr; gap: 6px 18px; margin: 16px 0 0; font-size: 15px; }
+.answers dt { color: #5b6572; }
+.answers dd { margin: 0; overflow-wrap: anywhere; }
+summary { padding: 4px 0; color: #1d4ed8; font-size: 14px; cursor: pointer; }
+.episodes { display: grid; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); gap: 16px; margin-top: 10px; }
+.episodes figure { margin: 0; font-size: 13px; line-height: 1.4; }
+.episodes svg { display: block; width: 100%; height: auto; font-family: FONT; }
 ul { margin: 0; padding-left: 20px; }
 li { margin: 4px 0; overflow-wrap: anywhere; }
 a { color: #1d4ed8; }
@@ -92,6 +103,9 @@ a { color: #1d4ed8; }
   .headline { font-size: 17px; }
   .pictures svg { max-width: none; }
   .facts td:first-child { width: 38%; }
+  .answers { grid-template-columns: 1fr; gap: 2px; }
+  .answers dd { margin-bottom: 8px; }
+  .episodes { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }
 }
 """.replace("FONT", FONT)
 
@@ -105,19 +119,26 @@ def write_report(
     recordings: list[tuple[str, str]],
     facts: list[tuple[str, str]],
     command: str,
+    measures: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    failures: str = "",
 ) -> None:
     """Write the page.
 
     `rows` has one dict per evaluated episode, `fidelity` one per model and horizon; `strips` are (heading, inline svg),
-    `recordings` (text, relative address), `facts` (name, value). Parts without content are left out. Every text is escaped.
+    `recordings` (text, relative address), `facts` (name, value), `measures` sections of their own, `notes` what a reader must
+    know beside the results, `failures` the worst episodes' section. Parts without content are left out. Every text is escaped.
     """
     sections = [
-        _heading(title, command, headline(rows)),
+        _heading(title, command, headline(rows)) + _answers(answers(rows)),
+        _notes(notes),
         _results(summarise(rows)),
         _compared(rows),
+        *measures,
         _fidelity(fidelity),
         _predicted(rows),
         _violations(rows),
+        failures,
         _strips(strips),
         _recordings(recordings),
         _facts(facts),
@@ -140,6 +161,15 @@ def _heading(title: str, command: str, sentence: str) -> str:
     return f'<h1>{escape(title)}</h1>{made}<p class="headline">{escape(sentence)}</p>'
 
 
+def _answers(answers: Sequence[tuple[str, str]]) -> str:
+    lines = "".join(f"<dt>{escape(question)}</dt><dd>{escape(answer)}</dd>" for question, answer in answers)
+    return f'<dl class="answers">{lines}</dl>' if lines else ""
+
+
+def _notes(notes: Sequence[str]) -> str:
+    return "".join(f'<p class="notice">{escape(note)}</p>' for note in notes)
+
+
 def _results(summaries: list[Summary]) -> str:
     if not summaries:
         return ""
@@ -155,8 +185,15 @@ def _results(summaries: list[Summary]) -> str:
 
 
 def _compared(rows: Sequence[Row]) -> str:
+    """All splits together, the single ones a click away."""
     lines = [comparison.cells for comparison in comparisons(rows)]
-    return _section("Differences", COMPARED_SAY, _table(COMPARED, lines)) if lines else ""
+    if not lines:
+        return ""
+    together, single = (
+        f'<div class="compared">{_table(COMPARED, [line for line in lines if (line[0] == ALL) == wanted])}</div>'
+        for wanted in (True, False)
+    )
+    return _section("Differences", COMPARED_SAY, f"{together}<details><summary>By split</summary>{single}</details>")
 
 
 def _legend(arms: list[str]) -> str:
@@ -216,7 +253,7 @@ def _fidelity(fidelity: list[dict[str, Any]]) -> str:
 
 
 def _fidelity_cells(line: Row) -> tuple[str, ...]:
-    numbers = [number(line[key], digits) for _, key, digits in FIDELITY_COLUMNS]
+    numbers = [number(line.get(key), digits) for _, key, digits in FIDELITY_COLUMNS]
     return (str(line["model"]), *numbers, _percent(line["load_relative_median"]))
 
 

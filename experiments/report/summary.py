@@ -15,15 +15,22 @@ from rich.text import Text
 
 from experiments.statistics import wilson
 from sim.errors import GroundError
+from sim.scenes import USUAL
 
 Row = Mapping[str, Any]  # one evaluated episode
 
-OUTCOMES = ("success", "clean")
-COLUMNS = ("arm", "episodes", "success", "without violation", "steps", "ms per decision", "env steps", "CPU-seconds")
+OUTCOMES = ("clean", "success")  # clean: success without violation
+COLUMNS = ("arm", "episodes", "without violation", "success", "steps", "ms per decision", "env steps", "CPU-seconds")
+MORE = ("collect_cpu_s", "data_bytes", "search_samples", "search_iterations", "search_horizon")  # where rows tell
 COLUMNS_SAY = (
-    "Success and success without violation with 95 % Wilson intervals; steps: mean of the successes; ms per decision: p50 / p95, "
-    "medians over episodes; env steps and CPU-seconds: spent on training before acting."
+    "Success without violation, and success, with 95 % Wilson intervals; steps: mean of the successes; ms per decision: "
+    "p50 / p95, medians over episodes; env steps and CPU-seconds: spent on training before acting."
 )
+
+
+def protocol_of(row: Row) -> str:
+    """By which an episode was played."""
+    return str(row.get("protocol", USUAL))
 
 
 @dataclass(frozen=True)
@@ -60,13 +67,19 @@ class Summary:
     decision_ms_p95: float  # median over episodes
     env_steps: int
     train_cpu_s: float
+    trainings: int = 1  # of the arm; its episodes are of all of them
+    collect_cpu_s: float = math.nan
+    data_bytes: float = math.nan
+    search_samples: float = math.nan
+    search_iterations: float = math.nan
+    search_horizon: float = math.nan
 
     @property
     def cells(self) -> tuple[str, ...]:
         """What COLUMNS name, as text."""
         decision = f"{number(self.decision_ms_p50, 1)} / {number(self.decision_ms_p95, 1)}"
         spent = (number(self.env_steps), number(self.train_cpu_s))
-        return (self.agent, str(self.episodes), str(self.success), str(self.clean), number(self.steps, 1), decision, *spent)
+        return (self.agent, str(self.episodes), str(self.clean), str(self.success), number(self.steps, 1), decision, *spent)
 
 
 def is_oracle(agent: str) -> bool:
@@ -118,12 +131,25 @@ def _summary(split: str, agent: str, rows: Sequence[Row]) -> Summary:
         decision_ms_p95=float(np.median([row["decision_ms_p95"] for row in rows])),
         env_steps=max(int(row["env_steps"]) for row in rows),
         train_cpu_s=max(float(row["train_cpu_s"]) for row in rows),
+        trainings=len(trainings_of(rows)),
+        **{name: max((float(row[name]) for row in rows if known(row, name)), default=math.nan) for name in MORE},
     )
 
 
+def known(row: Row, name: str) -> bool:
+    """Whether a row tells it: older rows lack columns, and not every arm has all."""
+    value = row.get(name)
+    return value is not None and value == value
+
+
+def trainings_of(rows: Iterable[Row]) -> list[Row]:
+    """A row of each training of an arm."""
+    return list({(str(row["run"]), int(row.get("train_seed") or 0)): row for row in rows}.values())
+
+
 def _rank(summary: Summary) -> tuple[float, float, str]:
-    """By what can be relied on: three successes of three are less than 95 of 100."""
-    return -summary.success.interval[0], -summary.clean.interval[0], summary.agent
+    """By success without violation, as far as it can be relied on: three of three are less than 95 of 100."""
+    return -summary.clean.interval[0], -summary.success.interval[0], summary.agent
 
 
 def summary_table(rows: Iterable[Row]) -> Table:
