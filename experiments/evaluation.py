@@ -18,6 +18,7 @@ import torch
 
 from agents.objective import Objective
 from agents.planner import Planner
+from agents.search import SearchConfig
 from sim.dataset import Episode, read_shard, write_shard
 from sim.env import GroundEnv
 from sim.errors import BadFile, GroundError
@@ -29,6 +30,8 @@ from sim.workers import finished
 from worldmodels.simulator import SimulatorModel
 
 ROWS_VERSION = 1
+LATER = ("method", "search_samples", "search_iterations", "search_horizon", "train_seed", "data_bytes", "collect_cpu_s")
+# Columns that rows of earlier runs lack; they are read as None.
 CHECK_EVERY = 10  # decisions between two looks at what the chosen plan would really do
 
 
@@ -44,6 +47,29 @@ class Arm:
     train_cpu_s: float = 0.0
     seen: frozenset[str] = frozenset()  # layout ids it was trained on
     episodes: int | None = None  # at most this many per split
+    method: str = ""  # its name, whatever the amount of its data or training; "": the name itself
+    planning: SearchConfig | None = None
+    train_seed: int | None = None  # None: nothing was trained
+    data_bytes: int = 0  # of the episodes it was trained on, as they lie on the disk
+    collect_cpu_s: float = 0.0  # part of train_cpu_s
+
+    def facts(self) -> dict[str, Any]:
+        """What each of its rows says of the arm."""
+        search = self.planning
+        return {
+            "agent": self.name,
+            "method": self.method or self.name,
+            "model": self.model,
+            "search": self.search,
+            "search_samples": search and search.samples,
+            "search_iterations": search and search.iterations,
+            "search_horizon": search and search.horizon,
+            "train_seed": self.train_seed,
+            "env_steps": self.env_steps,
+            "data_bytes": self.data_bytes,
+            "train_cpu_s": self.train_cpu_s,
+            "collect_cpu_s": self.collect_cpu_s,
+        }
 
 
 @dataclass(frozen=True)
@@ -70,18 +96,20 @@ def evaluate(
     if seen:
         where = f"{seen[0].layout.id} ({seen[0].split}/{seen[0].index})"
         raise GroundError(f"{arm.name} was trained on layout {where}: it cannot be evaluated there")
-    missing = [trial for trial in trials if _row(_file(path, trial)) is None]
+    files = [_file(path, trial.split, trial.index, arm.train_seed) for trial in trials]
+    missing = [trial for trial, file in zip(trials, files, strict=True) if _row(file) is None]
     done = len(trials) - len(missing)
     progress(done, len(trials))
     for _ in finished(play_and_write, [(arm, trial, path) for trial in missing], workers):
         done += 1
         progress(done, len(trials))
-    rows = [_row(_file(path, trial)) for trial in trials]
+    rows = [_row(file) for file in files]
     return [row for row in rows if row is not None]
 
 
-def _file(path: Path, trial: Trial) -> Path:
-    return path / f"{trial.split}-{trial.index:05d}.parquet"
+def _file(path: Path, split: str, index: int, train_seed: int | None) -> Path:
+    """An episode's file; those of further training seeds lie beside those of the first."""
+    return path / f"{split}-{index:05d}{f'@{train_seed}' if train_seed else ''}.parquet"
 
 
 def _row(file: Path) -> dict[str, Any] | None:
@@ -91,13 +119,13 @@ def _row(file: Path) -> dict[str, Any] | None:
     with contextlib.suppress(pa.ArrowException, OSError, KeyError, ValueError, IndexError):
         table = pq.read_table(file.with_suffix(".row"))
         if int((table.schema.metadata or {}).get(b"rows_version", b"0")) == ROWS_VERSION:
-            return dict(table.to_pylist()[0])
+            return {**dict.fromkeys(LATER), **table.to_pylist()[0]}
     return None
 
 
 def episode_of(path: Path, row: dict[str, Any]) -> Episode:
     """What happened in the episode of a row."""
-    return read_shard(path / f"{row['split']}-{row['index']:05d}.parquet")[0]
+    return read_shard(_file(path, row["split"], row["index"], row["train_seed"]))[0]
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -114,7 +142,7 @@ def play_again(arm: Arm, trial: Trial) -> tuple[dict[str, Any], Episode]:
 def play_and_write(arm: Arm, trial: Trial, path: Path) -> int:
     """Play one trial; the episode is written first, its row last: with it the trial is done."""
     row, episode = play_again(arm, trial)
-    file = _file(path, trial)
+    file = _file(path, trial.split, trial.index, arm.train_seed)
     write_shard(file, [episode], first_episode=trial.index, movers=episode.pose.shape[1])
     table = pa.Table.from_pylist([row]).replace_schema_metadata({"rows_version": str(ROWS_VERSION)})
     write_atomic(file.with_suffix(".row"), lambda to: pq.write_table(table, to))
@@ -156,13 +184,9 @@ def play(policy: Policy, arm: Arm, trial: Trial) -> tuple[dict[str, Any], Episod
         "split": trial.split,
         "index": trial.index,
         "seed": trial.seed,
-        "agent": arm.name,
-        "model": arm.model,
-        "search": arm.search,
+        **arm.facts(),
         **asdict(env.variation),
         **log.summary(info["success"]),
-        "env_steps": arm.env_steps,
-        "train_cpu_s": arm.train_cpu_s,
     }
     return row, episode
 

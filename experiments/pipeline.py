@@ -191,6 +191,10 @@ class Steps:
             collecting + ledger.get(f"train {plan.name}", 0.0),
             frozenset(layout for dataset in data for layout in dataset.layout_ids),
             plan.episodes,
+            planning=config.planning,
+            train_seed=plan.train.seed,
+            data_bytes=sum(shard["bytes"] for dataset in data[:-1] for shard in dataset.manifest["shards"].values()),
+            collect_cpu_s=collecting,
         )
 
     def _agent(self, name: str) -> Arm:
