@@ -1,6 +1,6 @@
 """Policies from names and files: what worker processes call to get their own planner."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ from agents.objective import Objective
 from agents.planner import Planner
 from agents.search import SearchConfig, searches
 from sim.errors import GroundError
-from sim.policy import Policy
+from sim.files import digest
+from sim.policy import Policy, PolicyFactory
 from sim.scenes import scenes
 from worldmodels.model import WorldModel
 from worldmodels.simulator import SimulatorModel
@@ -30,14 +31,21 @@ class PlannerSpec:
     config: SearchConfig = SearchConfig()
     budget_s: float | None = None
     compiled: bool = False
+    guide: PolicyFactory | None = None  # of searches that want one; None: the scene's scripted behaviour
 
     def __call__(self) -> Policy:
         torch.set_num_threads(1)  # two threads hurt at these sizes, and every worker has a core
         search, usual = searches[self.search], self.config
         if search.needs_gradient and self.model == "simulator":
             raise GroundError(f"the true simulator has no gradients, and {self.search} needs them: take another search method")
+        guide = (self.guide or scenes[self.scene].behaviours["scripted"])() if search.needs_guide else None
         far = replace(usual, samples=max(2, usual.samples // 2), horizon=2 * usual.horizon)  # as many model steps
-        return Planner(Objective(self._model(), scenes[self.scene].task), search(usual), self.budget_s, search(far))
+        return Planner(Objective(self._model(), scenes[self.scene].task), search(usual), self.budget_s, search(far), guide)
+
+    def content(self) -> dict[str, Any]:
+        """What its decisions depend on, wherever its model lies."""
+        model = self.model if self.model == "simulator" else digest(Path(self.model) / "best.safetensors")
+        return {**asdict(replace(self, guide=None)), "model": model}
 
     def _model(self) -> WorldModel[Any]:
         if self.model == "simulator":

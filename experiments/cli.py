@@ -31,15 +31,21 @@ def demo(out: Path = Path("runs"), workers: int = 2) -> None:
     _run("demo", out, workers)
 
 
-def run(experiment: Annotated[str, tyro.conf.Positional], out: Path = Path("runs"), workers: int = 2) -> None:
+def run(
+    experiment: Annotated[str, tyro.conf.Positional], out: Path = Path("runs"), workers: int = 2, cache: Path | None = None
+) -> None:
     """A named experiment, or one from a TOML file. Goes on where it was interrupted.
 
     Examples: ground run tote-push | ground run my.toml --out /data/runs
+
+    Args:
+        cache: where finished data, trainings and episodes are shared between experiments; without it, OUT/.cache.
     """
-    _run(experiment, out, workers)
+    _run(experiment, out, workers, cache)
 
 
-def _run(experiment: str, out: Path, workers: int) -> None:
+def _run(experiment: str, out: Path, workers: int, cache: Path | None = None) -> None:
+    from experiments.cache import Cache
     from experiments.config import load
     from experiments.pipeline import run as run_pipeline
     from experiments.report.build import rows_of
@@ -48,7 +54,7 @@ def _run(experiment: str, out: Path, workers: int) -> None:
 
     config = load(experiment)
     path = out / config.name
-    page = run_pipeline(config, path, workers, CONSOLE)
+    page = run_pipeline(config, path, workers, CONSOLE, Cache(cache or out / ".cache"))
     rows = rows_of(path)
     CONSOLE.print(summary_table(rows))
     CONSOLE.print(comparison_table(rows))
@@ -291,7 +297,7 @@ def verify(run: File, sample: int = 12, workers: int = 2) -> None:
     if sample < 1:
         raise GroundError(f"--sample {sample}: at least one episode is needed")
     found, missing = Steps(config_of(run), run, workers, CONSOLE).arms_there()
-    arms = {arm.name: arm for arm in found if not is_oracle(arm.name)}
+    arms = {arm.label: arm for arm in found if not is_oracle(arm.name)}
     for name, why in missing.items():
         CONSOLE.print(f"[yellow]{name} cannot be played again: {escape(why)}[/]", soft_wrap=True)
     rows = sample_of(rows_of(run), arms, sample)
@@ -322,7 +328,7 @@ def _factories(run: Path) -> dict[str, Any]:
     from experiments.config import config_of
     from experiments.pipeline import Steps
 
-    return {arm.name: arm.factory for arm in Steps(config_of(run), run, 1, CONSOLE).arms_there()[0] if arm.model}
+    return {arm.label: arm.factory for arm in Steps(config_of(run), run, 1, CONSOLE).arms_there()[0] if arm.model}
 
 
 def view(

@@ -5,8 +5,8 @@ An episode is one job. Its row and what happened in it are written before it cou
 
 import contextlib
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from agents.objective import Objective
 from agents.planner import Planner
 from agents.search import SearchConfig
+from experiments.cache import Cache
 from sim.dataset import Episode, read_shard, write_shard
 from sim.env import GroundEnv
 from sim.errors import BadFile, GroundError
@@ -52,6 +53,12 @@ class Arm:
     train_seed: int | None = None  # None: nothing was trained
     data_bytes: int = 0  # of the episodes it was trained on, as they lie on the disk
     collect_cpu_s: float = 0.0  # part of train_cpu_s
+    content: Mapping[str, Any] | None = field(default=None, compare=False)  # what its episodes depend on; None: not to be cached
+
+    @property
+    def label(self) -> str:
+        """Name, and training seed where it is not the first."""
+        return label(self.name, self.train_seed)
 
     def facts(self) -> dict[str, Any]:
         """What each of its rows says of the arm."""
@@ -72,6 +79,10 @@ class Arm:
         }
 
 
+def label(agent: str, train_seed: int | None) -> str:
+    return f"{agent}@{train_seed}" if train_seed else agent
+
+
 @dataclass(frozen=True)
 class Trial:
     """One episode to be played."""
@@ -89,27 +100,53 @@ Progress = Callable[[int, int], None]
 
 
 def evaluate(
-    arm: Arm, trials: list[Trial], path: Path, workers: int = 2, progress: Progress = lambda done, total: None
+    arm: Arm,
+    trials: list[Trial],
+    path: Path,
+    workers: int = 2,
+    progress: Progress = lambda done, total: None,
+    cache: Cache | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows of all trials, in their order; those already in `path` are not played again."""
+    """Rows of all trials, in their order; those already in `path` or in the cache are not played again."""
     seen = [trial for trial in trials if trial.layout.id in arm.seen]
     if seen:
         where = f"{seen[0].layout.id} ({seen[0].split}/{seen[0].index})"
         raise GroundError(f"{arm.name} was trained on layout {where}: it cannot be evaluated there")
     files = [_file(path, trial.split, trial.index, arm.train_seed) for trial in trials]
-    missing = [trial for trial, file in zip(trials, files, strict=True) if _row(file) is None]
+    missing = [number for number, file in enumerate(files) if _row(file) is None]
+    if cache is not None and arm.content is not None:
+        missing = [number for number in missing if not _take(cache, arm, trials[number], files[number])]
     done = len(trials) - len(missing)
     progress(done, len(trials))
-    for _ in finished(play_and_write, [(arm, trial, path) for trial in missing], workers):
+    numbers = {trials[number].index: number for number in missing}
+    for index in finished(play_and_write, [(arm, trials[number], path) for number in missing], workers):
+        if cache is not None and arm.content is not None:
+            file = files[numbers[index]]
+            cache.keep(_cell(arm, trials[numbers[index]]), {"episode.parquet": file}, _row(file))
         done += 1
         progress(done, len(trials))
     rows = [_row(file) for file in files]
     return [row for row in rows if row is not None]
 
 
+def _cell(arm: Arm, trial: Trial) -> dict[str, Any]:
+    """What an episode depends on."""
+    where = {"layout": trial.layout.id, "seed": trial.seed, "split": trial.split, "index": trial.index}
+    return {"episode": where, "scene": trial.scene, "variations": trial.variations, "arm": arm.content, "rows": ROWS_VERSION}
+
+
+def _take(cache: Cache, arm: Arm, trial: Trial, file: Path) -> bool:
+    """An episode that was played in another run; its row now speaks of this one."""
+    row = cache.take(_cell(arm, trial), lambda name: file)
+    if row is None:
+        return False
+    _write_row(file, {**row, "run": trial.run, **arm.facts()})
+    return True
+
+
 def _file(path: Path, split: str, index: int, train_seed: int | None) -> Path:
     """An episode's file; those of further training seeds lie beside those of the first."""
-    return path / f"{split}-{index:05d}{f'@{train_seed}' if train_seed else ''}.parquet"
+    return path / (label(f"{split}-{index:05d}", train_seed) + ".parquet")
 
 
 def _row(file: Path) -> dict[str, Any] | None:
@@ -144,9 +181,13 @@ def play_and_write(arm: Arm, trial: Trial, path: Path) -> int:
     row, episode = play_again(arm, trial)
     file = _file(path, trial.split, trial.index, arm.train_seed)
     write_shard(file, [episode], first_episode=trial.index, movers=episode.pose.shape[1])
+    _write_row(file, row)
+    return trial.index
+
+
+def _write_row(file: Path, row: dict[str, Any]) -> None:
     table = pa.Table.from_pylist([row]).replace_schema_metadata({"rows_version": str(ROWS_VERSION)})
     write_atomic(file.with_suffix(".row"), lambda to: pq.write_table(table, to))
-    return trial.index
 
 
 @lru_cache(maxsize=2)
