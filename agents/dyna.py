@@ -33,9 +33,11 @@ STILL = np.zeros(2)  # the task's cost does not look at the action
 class ImaginedEnv(VecEnv):
     """`count` futures at a time."""
 
+    render_mode: str | None = None
+
     def __init__(self, imagined: Imagined, scene: str, count: int) -> None:
         self._model, self._task = load_checkpoint(imagined.model, scene), scenes[scene].task
-        episodes = _of_few_spaces(imagined)
+        self._episodes = episodes = _of_few_spaces(imagined)
         self._windows = Windows(episodes)
         self._goals = np.array([(e.layout.goal.x, e.layout.goal.y, e.layout.goal.yaw) for e in episodes], np.float32)
         self._spaces = [_bodies(episode) for episode in episodes]

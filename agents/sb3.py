@@ -83,7 +83,7 @@ class _Keeper(BaseCallback):
         self._next = self.model.num_timesteps + self._config.save_every
 
     def _on_step(self) -> bool:
-        if self.num_timesteps % 100 < self.training_env.num_envs:
+        if self.num_timesteps % 100 < self.training_env.num_envs or self.num_timesteps >= self._config.steps:
             self._progress(min(self.num_timesteps, self._config.steps), self._config.steps)
         while self._snapshots and self.num_timesteps >= self._snapshots[0]:
             self._write(snapshot_path(self._path, self._snapshots.pop(0)), finished=True)

@@ -20,7 +20,7 @@ from experiments.cache import Cache, files_in
 from experiments.config import BaselinePlan, ExperimentConfig, ModelPlan, config_of, thousands
 from experiments.evaluation import Arm, Trial, evaluate, trials_of
 from experiments.ledger import LEDGER, cost, costs
-from experiments.progress import bar
+from experiments.progress import Whole, bar
 from experiments.report.build import build_report
 from experiments.trainings import AgentTraining, ModelTraining, Training, train_all
 from sim.collect import CollectConfig, collect
@@ -33,6 +33,8 @@ from worldmodels.fidelity import as_rows, fidelity
 from worldmodels.training import TrainConfig, load_checkpoint
 from worldmodels.windows import Windows
 
+COLLECTING, PLANNING, UPDATE, EPISODE, ORACLE_EPISODE = 0.0014, 0.0155, 0.12, 12.0, 200.0  # a step, with a planner, ... [s]
+STEP = {"sac": 0.018, "ppo": 0.0022, "dyna": 0.005}  # of training agents [s]
 PACKAGES = ("torch", "numpy", "pybullet", "gymnasium", "stable-baselines3", "pyarrow")
 
 
@@ -94,6 +96,26 @@ class Steps:
 
     def __init__(self, config: ExperimentConfig, path: Path, workers: int, console: Console, cache: Cache | None = None) -> None:
         self._config, self._path, self._workers, self._console, self._cache = config, path, workers, console, cache
+        self._whole = Whole(console, self._cells())
+
+    def _cells(self) -> dict[str, float]:
+        """Everything that is to be done, with about the core-seconds that it takes (measured on "tote-push")."""
+        config = self._config
+        cells = {f"collect {split}": COLLECTING * config.held_out_steps for split in ("val", "test")}
+        for number, round_ in enumerate(config.rounds, 1):
+            cells[f"collect round-{number}"] = (PLANNING if number > 1 else COLLECTING) * round_.steps
+            if number < len(config.rounds):
+                cells[f"train graph-round-{number}"] = UPDATE * (round_.updates or 3000)
+        cells |= {f"train {fit.name}": UPDATE * fit.plan.train.updates for fit in self._fits()}
+        for plan in config.baselines:
+            for seed in config.train_seeds:
+                training = self._agent_training(plan, seed)
+                cells[f"train {training.path.name}"] = STEP.get(plan.name, STEP["sac"]) * training.config.steps
+        oracles = {"oracle": config.oracle, "oracle-large": config.oracle_large}
+        for split, count in config.episodes.items():
+            cells |= {f"{split}: {label}": EPISODE * count for label in self._makers()}
+            cells |= {f"{split}: {label}": ORACLE_EPISODE * min(count, most) for label, most in oracles.items() if most}
+        return cells
 
     def collect(self) -> None:
         """All data, with the models in between that some of it is collected with."""
@@ -133,6 +155,7 @@ class Steps:
 
     def _train(self, trainings: Sequence[Training], workers: int) -> None:
         train_all(trainings, self._path / LEDGER, workers, self._console, self._cache)
+        self._whole.done(f"train {training.path.name}" for training in trainings)
 
     def _fits(self) -> list[Fit]:
         config = self._config
@@ -171,6 +194,7 @@ class Steps:
             )
         if self._cache:
             self._cache.keep(cell, files_in(to), read_json(ledger))
+        self._whole.done([f"collect {name}"])
 
     def evaluate(self) -> None:
         """The oracles last: they take as long as all others together."""
@@ -184,6 +208,7 @@ class Steps:
                     with bar(self._console, f"{split}: {arm.label}") as progress:
                         to = self._path / "results" / arm.name
                         evaluate(arm, trials[: arm.episodes], to, self._workers, progress, self._cache)
+                    self._whole.done([f"{split}: {arm.label}"])
 
     def evaluate_layout(self, layout: Layout, oracle: bool) -> list[dict[str, Any]]:
         """Every arm once in a space of the user's own."""
