@@ -136,11 +136,12 @@ def _bodies(episode: Episode) -> Bodies:
 
 
 def _of_few_spaces(imagined: Imagined) -> list[Episode]:
-    """Episodes of the last data first, as many as lie in SPACES spaces."""
-    kept, spaces = list[Episode](), set[str]()
+    """Episodes of the last data first, as many as lie in SPACES spaces with one size of load."""
+    kept, spaces = list[Episode](), set[tuple[str, bytes]]()
     for path in reversed(imagined.data):
         for episode in Dataset.open(path).episodes():
-            if len(episode) > 1 and (episode.layout.id in spaces or len(spaces) < SPACES):
-                spaces.add(episode.layout.id)
+            space = episode.layout.id, episode.half_extents.tobytes()  # a field is of both
+            if len(episode) > 1 and (space in spaces or len(spaces) < SPACES):
+                spaces.add(space)
                 kept.append(episode)
     return kept
