@@ -3,12 +3,14 @@
 SB3 itself is imported where an agent is trained or acts (agents/sb3.py): it takes as long as everything else together.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sim.dataset import Dataset
 from sim.errors import GroundError, UnknownName
+from sim.files import digest
 from sim.policy import Policy
 
 OFF_POLICY = {"batch_size": 256, "learning_starts": 2000, "train_freq": 1, "gradient_steps": 1, "gamma": 0.98}
@@ -17,7 +19,9 @@ ALGORITHMS: dict[str, tuple[str, dict[str, Any], int]] = {  # class of SB3, sett
     "sac": ("SAC", OFF_POLICY, 1),
     "td3": ("TD3", OFF_POLICY, 1),
     "ppo": ("PPO", ON_POLICY, 4),
+    "dyna": ("SAC", OFF_POLICY | {"gradient_steps": 4}, 32),
 }
+IMAGINING = ("dyna",)  # these learn in a model, and their steps are imagined ones
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,39 @@ class BaselineConfig:
 Progress = Callable[[int, int], None]
 
 
-def train_baseline(config: BaselineConfig, path: Path, progress: Progress = lambda done, total: None) -> None:
-    """Train in `path`, keeping the last state every `save_every` steps; a finished run is left as it is, a broken one goes on."""
+@dataclass(frozen=True)
+class Imagined:
+    """A learned model to train in, and the episodes whose states futures branch off from."""
+
+    model: Path
+    data: tuple[Path, ...]
+
+    def content(self) -> dict[str, Any]:
+        """What is imagined depends on this alone."""
+        return {"model": digest(self.model / "best.safetensors"), "data": [Dataset.open(path).digest for path in self.data]}
+
+
+def snapshot_path(path: Path, steps: int) -> Path:
+    """Where an agent lies as it was after so many steps."""
+    return path / f"at-{steps}"
+
+
+def train_baseline(
+    config: BaselineConfig,
+    path: Path,
+    progress: Progress = lambda done, total: None,
+    snapshots: Sequence[int] = (),
+    imagined: Imagined | None = None,
+) -> None:
+    """Train in `path`, keeping the last state every `save_every` steps; a finished run is left as it is, a broken one goes on.
+
+    snapshots: steps after which the agent is kept as it is then, beside its last state.
+    """
+    if (config.algorithm in IMAGINING) != (imagined is not None):
+        raise GroundError(f"{config.algorithm} {'needs' if imagined is None else 'does not learn in'} a model")
     from agents.sb3 import train
 
-    train(config, path, progress)
+    train(config, path, progress, snapshots, imagined)
 
 
 @dataclass(frozen=True)

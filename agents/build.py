@@ -1,6 +1,6 @@
 """Policies from names and files: what worker processes call to get their own planner."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,15 @@ from agents.objective import Objective
 from agents.planner import Planner
 from agents.search import SearchConfig, searches
 from sim.errors import GroundError, UnknownName
-from sim.policy import Policy
+from sim.files import digest
+from sim.policy import Policy, PolicyFactory
 from sim.scenes import scenes
 from worldmodels.assumed import ASSUMPTIONS, Assumed
 from worldmodels.model import WorldModel
 from worldmodels.simulator import SimulatorModel
 from worldmodels.training import load_checkpoint
+
+FORESEEN = "foreseen"
 
 
 @dataclass(frozen=True)
@@ -31,19 +34,26 @@ class PlannerSpec:
     config: SearchConfig = SearchConfig()
     budget_s: float | None = None
     compiled: bool = False
-    traffic: str = "foreseen"  # or one of ASSUMPTIONS
+    guide: PolicyFactory | None = None  # of searches that want one; None: the scene's scripted behaviour
+    traffic: str = FORESEEN  # or one of ASSUMPTIONS
 
     def __post_init__(self) -> None:
-        if self.traffic != "foreseen" and self.traffic not in ASSUMPTIONS:
-            raise UnknownName("assumption about traffic", self.traffic, ("foreseen", *ASSUMPTIONS))
+        if self.traffic not in (FORESEEN, *ASSUMPTIONS):
+            raise UnknownName("assumption about traffic", self.traffic, (FORESEEN, *ASSUMPTIONS))
 
     def __call__(self) -> Policy:
         torch.set_num_threads(1)  # two threads hurt at these sizes, and every worker has a core
         search, usual = searches[self.search], self.config
         if search.needs_gradient and self.model == "simulator":
             raise GroundError(f"the true simulator has no gradients, and {self.search} needs them: take another search method")
+        guide = (self.guide or scenes[self.scene].behaviours["scripted"])() if search.needs_guide else None
         far = replace(usual, samples=max(2, usual.samples // 2), horizon=2 * usual.horizon)  # as many model steps
-        return Planner(Objective(self._model(), scenes[self.scene].task), search(usual), self.budget_s, search(far))
+        return Planner(Objective(self._model(), scenes[self.scene].task), search(usual), self.budget_s, search(far), guide)
+
+    def content(self) -> dict[str, Any]:
+        """What its decisions depend on, wherever its model lies."""
+        model = self.model if self.model == "simulator" else digest(Path(self.model) / "best.safetensors")
+        return {**asdict(replace(self, guide=None)), "model": model}
 
     def _model(self) -> WorldModel[Any]:
         if self.model == "simulator":

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sim.bodies import Bodies
+from sim.bodies import Bodies, Observation
+from sim.policy import Policy
 from sim.task import LOAD, Field, Task
 from worldmodels.model import WorldModel
 
@@ -48,6 +49,21 @@ class Objective:
         if self._field is None or self._field[0] is not field:
             self._field = (field, field.map(torch.as_tensor))
         self._goal = torch.as_tensor(observation["goal"])
+
+    def imitate(self, policy: Policy, observation: Observation, horizon: int) -> Tensor:
+        """(H, A): what a policy does on imagined observations, from this one on; of several particles it sees the first."""
+        movers = np.flatnonzero(Bodies.of(observation).dynamic)
+        plan = []
+        for _ in range(horizon):
+            action, _ = policy.predict(observation)
+            plan.append(torch.as_tensor(action, dtype=torch.float32).clamp(-1, 1))
+            twice = plan[-1].expand(2, 1, -1)  # a compiled model would be compiled anew for a single candidate
+            after = self.model.rollout(self.model.begin(observation), twice)
+            observation = dict(observation)
+            for name in ("pose", "twist"):
+                observation[name] = observation[name].copy()
+                observation[name][movers] = getattr(after, name)[0, 0, 0].numpy()
+        return torch.stack(plan)
 
     def evaluate(self, actions: Tensor) -> Imagined:
         """Candidates (B, H, A) from the state given to `begin`; costs can be differentiated where the actions want gradients."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from agents.objective import Imagined, Objective
 from agents.search import Proposal, SearchMethod
 from sim.bodies import Observation
-from sim.policy import EpisodeStart
+from sim.policy import EpisodeStart, Policy
 
 EXPLORATION = 0.2  # standard deviation of the disturbance when data is collected
 PROGRESS_M = 0.05  # a plan that ends less than this below where it begins leads nowhere
@@ -37,18 +37,25 @@ class Planner:
 
     far: searches instead where plans of the usual horizon lead nowhere, until the cost is below what it was then. A detour costs
     before it pays: a load can have to be pushed aside to get behind it.
+    guide: a policy whose imagined behaviour is a plan to start from, for searches that want one.
     """
 
     def __init__(
-        self, objective: Objective, search: SearchMethod, budget_s: float | None = None, far: SearchMethod | None = None
+        self,
+        objective: Objective,
+        search: SearchMethod,
+        budget_s: float | None = None,
+        far: SearchMethod | None = None,
+        guide: Policy | None = None,
     ) -> None:
-        self.objective, self.search, self.budget_s, self.far = objective, search, budget_s, far
+        self.objective, self.search, self.budget_s, self.far, self.guide = objective, search, budget_s, far, guide
         self.watch: Callable[[Tensor, Imagined], None] | None = None  # is shown all candidates, and what they would do
         self._generator = torch.Generator()
         self._restart()
 
     def begin(self, start: EpisodeStart) -> None:
         self._generator.manual_seed(start.seed)
+        self._start = start
         self._restart()
         self.objective.model.start_episode(start)
 
@@ -76,6 +83,9 @@ class Planner:
         self.objective.begin(observation)
         search = self.far if self._looking_far and self.far is not None else self.search
         proposal = search.start(2) if self._proposal is None else search.renew(self._proposal)
+        if self.guide is not None:
+            self.guide.begin(self._start)  # the guide sees each decision anew: what it remembers would be of other futures
+            proposal = replace(proposal, guess=self.objective.imitate(self.guide, observation, search.config.horizon))
         best: tuple[float, Tensor, Tensor, float | None] | None = None
         done = 0
         for _ in range(search.config.iterations):

@@ -4,6 +4,7 @@ The reward is minus the task's cost, scaled by its running spread while training
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from agents.baselines import ALGORITHMS, BaselineConfig, Progress
+from agents.baselines import ALGORITHMS, BaselineConfig, Imagined, Progress, snapshot_path
+from agents.dyna import ImaginedEnv
 from sim.bodies import Observation
 from sim.env import GroundEnv
 from sim.errors import BadFile, GroundError
@@ -34,7 +36,7 @@ from sim.scenes import scenes
 FORMAT = 1
 
 
-def train(config: BaselineConfig, path: Path, progress: Progress) -> None:
+def train(config: BaselineConfig, path: Path, progress: Progress, snapshots: Sequence[int], imagined: Imagined | None) -> None:
     """Train in `path`, keeping the last state every `save_every` steps; a finished run is left as it is, a broken one goes on."""
     with in_use(path):
         done = read_json(path / "policy.json") if (path / "policy.json").exists() else None
@@ -43,12 +45,16 @@ def train(config: BaselineConfig, path: Path, progress: Progress) -> None:
         if done and done["finished"]:
             return
         torch.set_num_threads(1)
-        env = VecNormalize(DummyVecEnv([lambda: _env(config)] * ALGORITHMS[config.algorithm][2]), norm_obs=False)
+        count = ALGORITHMS[config.algorithm][2]
+        env = VecNormalize(
+            ImaginedEnv(imagined, config.scene, count) if imagined else DummyVecEnv([lambda: _env(config)] * count),
+            norm_obs=False,
+        )
         model = _build(config, env)
         if done:
             _restore(model, path, done)
         model.set_logger(Logger(None, []))  # SB3 would leave a folder in /tmp
-        keeper = _Keeper(config, path, progress, done["cpu_s"] if done else 0.0)
+        keeper = _Keeper(config, path, progress, done["cpu_s"] if done else 0.0, snapshots)
         model.learn(config.steps - model.num_timesteps, callback=keeper, reset_num_timesteps=done is None)
         keeper.save(finished=True)
         env.close()
@@ -67,8 +73,9 @@ def _build(config: BaselineConfig, env: Any) -> BaseAlgorithm:
 class _Keeper(BaseCallback):
     """Saves weights, optimiser and replay now and then, and reports progress."""
 
-    def __init__(self, config: BaselineConfig, path: Path, progress: Progress, cpu_s: float) -> None:
+    def __init__(self, config: BaselineConfig, path: Path, progress: Progress, cpu_s: float, snapshots: Sequence[int]) -> None:
         super().__init__()
+        self._snapshots = sorted(at for at in snapshots if not (snapshot_path(path, at) / "policy.json").exists())
         self._config, self._path, self._progress = config, path, progress
         self._cpu_s, self._begun, self._next = cpu_s, time.process_time(), config.save_every
 
@@ -76,15 +83,20 @@ class _Keeper(BaseCallback):
         self._next = self.model.num_timesteps + self._config.save_every
 
     def _on_step(self) -> bool:
-        if self.num_timesteps % 100 == 0:
+        if self.num_timesteps % 100 < self.training_env.num_envs or self.num_timesteps >= self._config.steps:
             self._progress(min(self.num_timesteps, self._config.steps), self._config.steps)
+        while self._snapshots and self.num_timesteps >= self._snapshots[0]:
+            self._write(snapshot_path(self._path, self._snapshots.pop(0)), finished=True)
         if self.num_timesteps >= self._next:
             self._next += self._config.save_every
             self.save(finished=False)
         return True
 
     def save(self, finished: bool) -> None:
-        steps, path = self.model.num_timesteps, self._path
+        self._write(self._path, finished)
+
+    def _write(self, path: Path, finished: bool) -> None:
+        steps = self.model.num_timesteps
         tensors = {f"weights/{k}": v for k, v in self.model.policy.state_dict().items()}
         for name in _optimizers(self.model):
             for index, state in _optimizer(self.model, name).state_dict()["state"].items():
@@ -165,7 +177,7 @@ def _restore(model: BaseAlgorithm, path: Path, about: dict[str, Any]) -> None:
         count = len(saved["rewards"])
         for name in saved.files:
             getattr(buffer, name)[:count] = saved[name]
-        buffer.pos = count
+        buffer.pos, buffer.full = count % buffer.buffer_size, count == buffer.buffer_size
     spread = _rewards(model)
     mean, var, spread.count = about["reward_rms"]
     spread.mean, spread.var = np.array(mean), np.array(var)

@@ -33,7 +33,11 @@ def demo(out: Path = Path("runs"), workers: int = 2) -> None:
 
 
 def run(
-    experiment: Annotated[str, tyro.conf.Positional], out: Path = Path("runs"), workers: int = 2, protocol: str | None = None
+    experiment: Annotated[str, tyro.conf.Positional],
+    out: Path = Path("runs"),
+    workers: int = 2,
+    protocol: str | None = None,
+    cache: Path | None = None,
 ) -> None:
     """A named experiment, or one from a TOML file. Goes on where it was interrupted.
 
@@ -41,11 +45,13 @@ def run(
 
     Args:
         protocol: evaluate by a protocol of the scene, in a run of its own.
+        cache: where finished data, trainings and episodes are shared between experiments; without it, OUT/.cache.
     """
-    _run(experiment, out, workers, protocol)
+    _run(experiment, out, workers, protocol, cache)
 
 
-def _run(experiment: str, out: Path, workers: int, protocol: str | None = None) -> None:
+def _run(experiment: str, out: Path, workers: int, protocol: str | None = None, cache: Path | None = None) -> None:
+    from experiments.cache import Cache
     from experiments.config import load
     from experiments.pipeline import run as run_pipeline
     from experiments.report.build import rows_of
@@ -56,7 +62,7 @@ def _run(experiment: str, out: Path, workers: int, protocol: str | None = None) 
     if protocol not in (None, config.protocol):
         config = replace(config.under(protocol), name=f"{config.name}-{protocol}")
     path = out / config.name
-    page = run_pipeline(config, path, workers, CONSOLE)
+    page = run_pipeline(config, path, workers, CONSOLE, Cache(cache or out / ".cache"))
     rows = rows_of(path)
     CONSOLE.print(summary_table(rows))
     CONSOLE.print(comparison_table(rows))
@@ -364,7 +370,7 @@ def verify(run: File, sample: int = 12, workers: int = 2) -> None:
     if sample < 1:
         raise GroundError(f"--sample {sample}: at least one episode is needed")
     found, missing = Steps(config_of(run), run, workers, CONSOLE).arms_there()
-    arms = {arm.name: arm for arm in found if not is_oracle(arm.name)}
+    arms = {arm.label: arm for arm in found if not is_oracle(arm.name)}
     for name, why in missing.items():
         CONSOLE.print(f"[yellow]{name} cannot be played again: {escape(why)}[/]", soft_wrap=True)
     rows = sample_of(rows_of(run), arms, sample)
@@ -398,7 +404,7 @@ def _factories(run: Path) -> dict[str, Any]:
     found, missing = Steps(config_of(run), run, 1, CONSOLE).arms_there()
     for name, why in missing.items():
         CONSOLE.print(f"[yellow]{name} cannot think again, its rows are shown all the same: {escape(why)}[/]", soft_wrap=True)
-    return {arm.name: arm.factory for arm in found if arm.model}
+    return {arm.label: arm.factory for arm in found if arm.model}
 
 
 def view(

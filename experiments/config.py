@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import cattrs
+import cattrs.gen
 
 from agents.baselines import ALGORITHMS
 from agents.search import SearchConfig, searches
@@ -15,6 +16,7 @@ from sim.errors import BadFile, GroundError, UnknownName
 from sim.files import read_json
 from sim.scenes import USUAL, Scene, named, scenes
 from sim.variation import Variations
+from worldmodels.assumed import ASSUMPTIONS
 from worldmodels.model import models
 from worldmodels.training import TrainConfig
 
@@ -38,6 +40,30 @@ class ModelPlan:
     name: str = "graph"
     train: TrainConfig = TrainConfig()
     episodes: int | None = None  # at most this many per split, for a model that plans slowly; tables say how many there were
+    searches: tuple[str, ...] = ()  # none: the experiment's
+
+
+@dataclass(frozen=True)
+class BaselinePlan:
+    """One SB3 agent to train. In a file its name alone stands for one of `baseline_steps`."""
+
+    name: str
+    steps: int | None = None
+
+    @property
+    def arm(self) -> str:
+        return self.name + (f"-{thousands(self.steps)}" if self.steps else "")
+
+    def __post_init__(self) -> None:
+        if self.name not in ALGORITHMS:
+            raise UnknownName("algorithm", self.name, ALGORITHMS)
+        if self.steps is not None and self.steps < 1:
+            raise GroundError(f"baselines: {self.name} needs positive steps, not {self.steps}")
+
+
+def thousands(steps: int) -> str:
+    """Steps in the name of an arm: 12k."""
+    return f"{steps / 1000:g}k"
 
 
 @dataclass(frozen=True)
@@ -53,25 +79,33 @@ class ExperimentConfig:
     held_out_steps: int = 6_000  # collected in the splits val (to choose the best update) and test (to measure fidelity)
     held_out: dict[str, float] = field(default_factory=dict)  # behaviours of those, whatever is trained on; none: the scene's mix
     models: tuple[ModelPlan, ...] = (ModelPlan(),)
-    search: str = "mppi"
+    search: str = "mppi"  # of the planner that collects, of the oracle, and of models on a part of the data
+    searches: tuple[str, ...] = ()  # of the planners that are compared, with each model; none: `search` alone
+    train_seeds: tuple[int, ...] = (0,)  # models and agents are trained once per seed
+    data_steps: tuple[int, ...] = ()  # models are trained on the first so many env steps too, agents evaluated after as many
+    assumptions: tuple[str, ...] = ()  # about traffic, by planners that do not foresee it: "still", "constant-velocity"
     planning: SearchConfig = SearchConfig()
     collecting: SearchConfig = SearchConfig(samples=64, horizon=20)
     budget_s: float | None = None  # of a decision; None: all iterations, so that results do not depend on the machine
     compiled: bool = False  # planners' models: steps take half as long, after half a minute's compilation at the first run
-    baselines: tuple[str, ...] = ("sac", "ppo")
+    baselines: tuple[BaselinePlan, ...] = (BaselinePlan("sac"), BaselinePlan("ppo"))
     baseline_steps: int = 100_000
     episodes: dict[str, int] = field(default_factory=lambda: {"test": 20})
     oracle: int = 0
     oracle_planning: SearchConfig = SearchConfig(samples=48)
+    oracle_large: int = 0  # episodes of an oracle with a larger budget: what search leaves undone, whatever the model
+    oracle_large_planning: SearchConfig = SearchConfig(samples=192, iterations=4)
 
     def __post_init__(self) -> None:
         scene, played = scenes[self.scene], self.played
-        searches[self.search]
+        for name in (self.search, *self.searches, *(name for plan in self.models for name in plan.searches)):
+            searches[name]
         for plan in self.models:
             models[plan.name]
-        for name in self.baselines:
-            if name not in ALGORITHMS:
-                raise UnknownName("algorithm", name, ALGORITHMS)
+        for assumption in self.assumptions:
+            if assumption not in ASSUMPTIONS:
+                raise UnknownName("assumption about traffic", assumption, ASSUMPTIONS)
+        self._check_matrix()
         for split, count in self.episodes.items():
             if split not in played.splits:
                 raise UnknownName("split", split, played.splits)
@@ -106,6 +140,23 @@ class ExperimentConfig:
         way = scenes[self.scene].protocols.get(protocol)
         return replace(self, protocol=protocol, episodes={way.split: way.episodes} if way else {"test": 20})
 
+    def _check_matrix(self) -> None:
+        for name, values in (("searches", self.searches), ("train_seeds", self.train_seeds), ("data_steps", self.data_steps),
+                             ("baselines", tuple(plan.arm for plan in self.baselines))):  # fmt: skip
+            if len(set(values)) < len(values):
+                raise GroundError(f"{name}: each may stand once")
+        if not self.train_seeds or min(self.train_seeds) < 0:
+            raise GroundError(f"train_seeds {list(self.train_seeds)}: at least one is needed, and none below 0")
+        if self.data_steps and not 2000 <= min(self.data_steps) <= max(self.data_steps) <= self.steps:
+            raise GroundError(f"data_steps {list(self.data_steps)} must be between 2000 and the {self.steps} of all rounds")
+        if any(plan.name == "dyna" for plan in self.baselines) and not self.models:
+            raise GroundError("baselines: dyna learns in a model, and there is none")
+
+    @property
+    def steps(self) -> int:
+        """Env steps of all rounds."""
+        return sum(round_.steps for round_ in self.rounds)
+
 
 def _check_behaviours(where: str, behaviours: dict[str, float], known: Iterable[str]) -> None:
     for name, weight in behaviours.items():
@@ -113,6 +164,12 @@ def _check_behaviours(where: str, behaviours: dict[str, float], known: Iterable[
             raise UnknownName("behaviour", name, known)
         if not 0 < weight < float("inf"):
             raise GroundError(f"{where}: behaviour {name} = {weight:g}: a positive weight is needed")
+
+
+_plan_of = cattrs.gen.make_dict_structure_fn(BaselinePlan, CONVERTER)
+CONVERTER.register_structure_hook(
+    BaselinePlan, lambda value, kind: BaselinePlan(value) if isinstance(value, str) else _plan_of(value, kind)
+)
 
 
 def names() -> list[str]:

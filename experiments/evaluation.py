@@ -5,8 +5,8 @@ An episode is one job. Its row and what happened in it are written before it cou
 
 import contextlib
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ import torch
 
 from agents.objective import Imagined, Objective
 from agents.planner import Decision, Planner
-from agents.search import KNOTS, spline_basis
+from agents.search import KNOTS, SearchConfig, spline_basis
+from experiments.cache import Cache
 from sim.dataset import Episode, read_shard, write_shard
 from sim.env import GroundEnv
 from sim.errors import BadFile, GroundError
@@ -31,6 +32,8 @@ from sim.workers import finished
 from worldmodels.simulator import SimulatorModel
 
 ROWS_VERSION = 1
+LATER = ("method", "search_samples", "search_iterations", "search_horizon", "train_seed", "data_bytes", "collect_cpu_s")
+# Columns that rows of earlier runs lack; they are read as None.
 CHECK_EVERY = 10  # decisions between two looks at what the chosen plan would really do
 RANDOM_PLANS = 2  # looked at beside it, from the same state
 
@@ -47,6 +50,39 @@ class Arm:
     train_cpu_s: float = 0.0
     seen: frozenset[str] = frozenset()  # layout ids it was trained on
     episodes: int | None = None  # at most this many per split
+    method: str = ""  # its name, whatever the amount of its data or training; "": the name itself
+    planning: SearchConfig | None = None
+    train_seed: int | None = None  # None: nothing was trained
+    data_bytes: int = 0  # of the episodes it was trained on, as they lie on the disk
+    collect_cpu_s: float = 0.0  # part of train_cpu_s
+    content: Mapping[str, Any] | None = field(default=None, compare=False)  # what its episodes depend on; None: not to be cached
+
+    @property
+    def label(self) -> str:
+        """Name, and training seed where it is not the first."""
+        return label(self.name, self.train_seed)
+
+    def facts(self) -> dict[str, Any]:
+        """What each of its rows says of the arm."""
+        search = self.planning
+        return {
+            "agent": self.name,
+            "method": self.method or self.name,
+            "model": self.model,
+            "search": self.search,
+            "search_samples": search and search.samples,
+            "search_iterations": search and search.iterations,
+            "search_horizon": search and search.horizon,
+            "train_seed": self.train_seed,
+            "env_steps": self.env_steps,
+            "data_bytes": self.data_bytes,
+            "train_cpu_s": self.train_cpu_s,
+            "collect_cpu_s": self.collect_cpu_s,
+        }
+
+
+def label(agent: str, train_seed: int | None) -> str:
+    return f"{agent}@{train_seed}" if train_seed else agent
 
 
 @dataclass(frozen=True)
@@ -66,25 +102,53 @@ Progress = Callable[[int, int], None]
 
 
 def evaluate(
-    arm: Arm, trials: list[Trial], path: Path, workers: int = 2, progress: Progress = lambda done, total: None
+    arm: Arm,
+    trials: list[Trial],
+    path: Path,
+    workers: int = 2,
+    progress: Progress = lambda done, total: None,
+    cache: Cache | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows of all trials, in their order; those already in `path` are not played again."""
+    """Rows of all trials, in their order; those already in `path` or in the cache are not played again."""
     seen = [trial for trial in trials if trial.layout.id in arm.seen]
     if seen:
         where = f"{seen[0].layout.id} ({seen[0].split}/{seen[0].index})"
         raise GroundError(f"{arm.name} was trained on layout {where}: it cannot be evaluated there")
-    missing = [trial for trial in trials if _row(_file(path, trial)) is None]
+    files = [_file(path, trial.split, trial.index, arm.train_seed) for trial in trials]
+    missing = [number for number, file in enumerate(files) if _row(file) is None]
+    if cache is not None and arm.content is not None:
+        missing = [number for number in missing if not _take(cache, arm, trials[number], files[number])]
     done = len(trials) - len(missing)
     progress(done, len(trials))
-    for _ in finished(play_and_write, [(arm, trial, path) for trial in missing], workers):
+    numbers = {trials[number].index: number for number in missing}
+    for index in finished(play_and_write, [(arm, trials[number], path) for number in missing], workers):
+        if cache is not None and arm.content is not None:
+            file = files[numbers[index]]
+            cache.keep(_cell(arm, trials[numbers[index]]), {"episode.parquet": file}, _row(file))
         done += 1
         progress(done, len(trials))
-    rows = [_row(_file(path, trial)) for trial in trials]
+    rows = [_row(file) for file in files]
     return [row for row in rows if row is not None]
 
 
-def _file(path: Path, trial: Trial) -> Path:
-    return path / f"{trial.split}-{trial.index:05d}.parquet"
+def _cell(arm: Arm, trial: Trial) -> dict[str, Any]:
+    """What an episode depends on."""
+    where = {"layout": trial.layout.id, "seed": trial.seed, "split": trial.split, "index": trial.index}
+    return {"episode": where, "scene": trial.scene, "variations": trial.variations, "arm": arm.content, "rows": ROWS_VERSION}
+
+
+def _take(cache: Cache, arm: Arm, trial: Trial, file: Path) -> bool:
+    """An episode that was played in another run; its row now speaks of this one."""
+    row = cache.take(_cell(arm, trial), lambda name: file)
+    if row is None:
+        return False
+    _write_row(file, {**row, "run": trial.run, **arm.facts()})
+    return True
+
+
+def _file(path: Path, split: str, index: int, train_seed: int | None) -> Path:
+    """An episode's file; those of further training seeds lie beside those of the first."""
+    return path / (label(f"{split}-{index:05d}", train_seed) + ".parquet")
 
 
 def _row(file: Path) -> dict[str, Any] | None:
@@ -94,13 +158,13 @@ def _row(file: Path) -> dict[str, Any] | None:
     with contextlib.suppress(pa.ArrowException, OSError, KeyError, ValueError, IndexError):
         table = pq.read_table(file.with_suffix(".row"))
         if int((table.schema.metadata or {}).get(b"rows_version", b"0")) == ROWS_VERSION:
-            return dict(table.to_pylist()[0])
+            return {**dict.fromkeys(LATER), **table.to_pylist()[0]}
     return None
 
 
 def episode_of(path: Path, row: dict[str, Any]) -> Episode:
     """What happened in the episode of a row."""
-    return read_shard(path / f"{row['split']}-{row['index']:05d}.parquet")[0]
+    return read_shard(_file(path, row["split"], row["index"], row["train_seed"]))[0]
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -122,11 +186,15 @@ def play_again(arm: Arm, trial: Trial) -> tuple[dict[str, Any], Episode]:
 def play_and_write(arm: Arm, trial: Trial, path: Path) -> int:
     """Play one trial; the episode is written first, its row last: with it the trial is done."""
     row, episode = play_again(arm, trial)
-    file = _file(path, trial)
+    file = _file(path, trial.split, trial.index, arm.train_seed)
     write_shard(file, [episode], first_episode=trial.index, movers=episode.pose.shape[1])
+    _write_row(file, row)
+    return trial.index
+
+
+def _write_row(file: Path, row: dict[str, Any]) -> None:
     table = pa.Table.from_pylist([row]).replace_schema_metadata({"rows_version": str(ROWS_VERSION)})
     write_atomic(file.with_suffix(".row"), lambda to: pq.write_table(table, to))
-    return trial.index
 
 
 @lru_cache(maxsize=2)
@@ -165,13 +233,9 @@ def play(policy: Policy, arm: Arm, trial: Trial) -> tuple[dict[str, Any], Episod
         "split": trial.split,
         "index": trial.index,
         "seed": trial.seed,
-        "agent": arm.name,
-        "model": arm.model,
-        "search": arm.search,
+        **arm.facts(),
         **asdict(env.variation),
         **log.summary(info["success"]),
-        "env_steps": arm.env_steps,
-        "train_cpu_s": arm.train_cpu_s,
     }
     return row, episode
 
@@ -243,7 +307,18 @@ class _Log:
             "decide_s": float(milliseconds.sum() / 1e3),
             "disagreement": _mean(self._disagreement),
             **_summary_of(self._checks),
+            **self._indicators(),
         }
+
+    def _indicators(self) -> dict[str, float]:
+        """What else the scene tells of an episode."""
+        scene, env = self._env.scene, self._env
+        if scene.indicators is None:
+            return {}
+        movers, steps = self._pose[0].shape[0], len(self._pose)
+        bodies = env.bodies.map(lambda values: np.broadcast_to(values[:movers], (steps, movers, *values.shape[1:])))
+        bodies = replace(bodies, pose=np.stack(self._pose), twist=np.stack(self._twist))
+        return scene.indicators(bodies, env.field, env.variation.speed_limit_m_s, scene.control_dt_s)
 
     def episode(self, trial: Trial, name: str, success: bool) -> Episode:
         movers = self._pose[0].shape[0]

@@ -1,32 +1,32 @@
 """collect → train → plan in unseen spaces → compare → report; a finished step is left as it is, a broken one goes on."""
 
 import importlib.metadata
-import json
 import platform
 import resource
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from agents.baselines import BaselineConfig, BaselineSpec
-from agents.build import PlannerSpec
+from agents.baselines import IMAGINING, BaselineConfig, BaselineSpec, Imagined, snapshot_path
+from agents.build import FORESEEN, PlannerSpec
 from agents.search import SearchConfig
-from experiments.config import ExperimentConfig, ModelPlan, config_of
+from experiments.cache import Cache, files_in
+from experiments.config import BaselinePlan, ExperimentConfig, ModelPlan, config_of, thousands
 from experiments.evaluation import Arm, Trial, evaluate, trials_of
 from experiments.ledger import LEDGER, cost, costs
-from experiments.progress import bar
+from experiments.progress import Whole, bar
 from experiments.report.build import build_report
 from experiments.trainings import AgentTraining, ModelTraining, Training, train_all
 from sim.collect import CollectConfig, collect
 from sim.dataset import Dataset
 from sim.errors import BadFile, GroundError
-from sim.files import in_use, read_json, write_json
+from sim.files import digest, in_use, read_json, write_json
 from sim.layout import Layout
 from sim.scenes import scenes
 from worldmodels.fidelity import as_rows, fidelity
@@ -35,32 +35,33 @@ from worldmodels.windows import Windows
 
 SHARD_STEPS = 2000
 GUESTS = "guests.json"  # models from elsewhere that plan in a run, by name
+COLLECTING, PLANNING, UPDATE, EPISODE, ORACLE_EPISODE = 0.0014, 0.0155, 0.12, 12.0, 200.0  # a step, with a planner, ... [s]
+STEP = {"sac": 0.018, "ppo": 0.0022, "dyna": 0.005}  # of training agents [s]
 PACKAGES = ("torch", "numpy", "pybullet", "gymnasium", "stable-baselines3", "pyarrow")
 
 
-def run(config: ExperimentConfig, path: Path, workers: int, console: Console) -> Path:
-    """The whole experiment in `path`; gives the report's path."""
+def run(config: ExperimentConfig, path: Path, workers: int, console: Console, cache: Cache | None = None) -> Path:
+    """The whole experiment in `path`; gives the report's path. What `cache` holds of it is not made again."""
     with in_use(path):
         _begin(config, path)
-        steps = Steps(config, path, workers, console)
+        steps = Steps(config, path, workers, console, cache)
         steps.collect()
         steps.train()
         steps.evaluate()
         steps.measure_fidelity()
-        return build_report(path, {arm.name: arm.factory for arm in steps.arms() if arm.model})
+        return build_report(path, {arm.label: arm.factory for arm in steps.arms() if arm.model})
 
 
 def _begin(config: ExperimentConfig, path: Path) -> None:
     """Save what will be run, or check that it is what was begun here."""
-    wanted = json.loads(json.dumps(asdict(config)))
     file = path / "config.json"
     if file.exists():
-        found = json.loads(json.dumps(asdict(config_of(path))))  # what was not yet known then has its default
-        other = sorted(key for key in wanted if found.get(key) != wanted[key])
+        found, wanted = asdict(config_of(path)), asdict(config)
+        other = sorted(key for key in wanted if found[key] != wanted[key])
         if other:
             raise GroundError(f"{path} was begun with another {', '.join(other)}: choose another --out, or remove it")
         return
-    write_json(file, wanted)
+    write_json(file, asdict(config))
     write_json(path / "versions.json", versions())
 
 
@@ -75,11 +76,48 @@ def versions() -> dict[str, str]:
     return {"python": sys.version.split()[0], "machine": platform.machine(), "git": revision, **found}
 
 
+@dataclass(frozen=True)
+class Fit:
+    """One model to train: which, on how much of the data, with which seed."""
+
+    plan: ModelPlan
+    seed: int
+    steps: int | None = None  # None: all
+
+    @property
+    def name(self) -> str:
+        return _labelled(self.plan.name, self.steps, self.seed)
+
+    @property
+    def seeded(self) -> ModelPlan:
+        return replace(self.plan, train=replace(self.plan.train, seed=self.plan.train.seed + self.seed))
+
+
 class Steps:
     """The steps of one run, in the order in which they need each other."""
 
-    def __init__(self, config: ExperimentConfig, path: Path, workers: int, console: Console) -> None:
-        self._config, self._path, self._workers, self._console = config, path, workers, console
+    def __init__(self, config: ExperimentConfig, path: Path, workers: int, console: Console, cache: Cache | None = None) -> None:
+        self._config, self._path, self._workers, self._console, self._cache = config, path, workers, console, cache
+        self._whole = Whole(console, self._cells())
+
+    def _cells(self) -> dict[str, float]:
+        """Everything that is to be done, with about the core-seconds that it takes (measured on "tote-push")."""
+        config = self._config
+        cells = {f"collect {split}": COLLECTING * config.held_out_steps for split in ("val", "test")}
+        for number, round_ in enumerate(config.rounds, 1):
+            cells[f"collect round-{number}"] = (PLANNING if number > 1 else COLLECTING) * round_.steps
+            if number < len(config.rounds):
+                cells[f"train graph-round-{number}"] = UPDATE * (round_.updates or 3000)
+        cells |= {f"train {fit.name}": UPDATE * fit.plan.train.updates for fit in self._fits()}
+        for plan in config.baselines:
+            for seed in config.train_seeds:
+                training = self._agent_training(plan, seed)
+                cells[f"train {training.path.name}"] = STEP.get(plan.name, STEP["sac"]) * training.config.steps
+        oracles = {"oracle": config.oracle, "oracle-large": config.oracle_large}
+        for split, count in config.episodes.items():
+            cells |= {f"{split}: {label}": EPISODE * count for label in self._makers()}
+            cells |= {f"{split}: {label}": ORACLE_EPISODE * min(count, most) for label, most in oracles.items() if most}
+        return cells
 
     def collect(self) -> None:
         """All data, with the models in between that some of it is collected with."""
@@ -106,47 +144,76 @@ class Steps:
             if number < len(config.rounds):
                 plan = ModelPlan("graph", TrainConfig(updates=round_.updates or 3000, lengths=(4, 8, 8), seed=config.seed))
                 training = self._model_training(f"graph-round-{number}", plan, number)
-                train_all([training], self._path / LEDGER, 1, self._console)
+                self._train([training], 1)
                 planner = training.path
 
     def train(self) -> None:
-        """The models and agents that are compared."""
-        config = self._config
-        models = [self._model_training(plan.name, plan, len(config.rounds)) for plan in config.models]
-        agents = [
-            AgentTraining(BaselineConfig(name, config.scene, config.baseline_steps, config.seed), self._path / "agents" / name)
-            for name in config.baselines
-        ]
-        longest_first: list[Training] = [*models[:1], *agents, *models[1:]]
-        train_all(longest_first, self._path / LEDGER, self._workers, self._console)
+        """The models and agents that are compared; those that learn in a model when it is there."""
+        models = [self._model_training(fit.name, fit.seeded, len(self._config.rounds), fit.steps) for fit in self._fits()]
+        agents = {
+            plan: [self._agent_training(plan, seed) for seed in self._config.train_seeds] for plan in self._config.baselines
+        }
+        first = [training for plan, trainings in agents.items() if plan.name not in IMAGINING for training in trainings]
+        longest_first: list[Training] = [*models[:1], *first, *models[1:]]
+        self._train(longest_first, self._workers)
+        self._train([one for plan, own in agents.items() if plan.name in IMAGINING for one in own], self._workers)
 
-    def _model_training(self, name: str, plan: ModelPlan, rounds: int) -> ModelTraining:
+    def _train(self, trainings: Sequence[Training], workers: int) -> None:
+        train_all(trainings, self._path / LEDGER, workers, self._console, self._cache)
+        self._whole.done(f"train {training.path.name}" for training in trainings)
+
+    def _fits(self) -> list[Fit]:
+        config = self._config
+        amounts = [None, *(steps for steps in config.data_steps if steps < config.steps)]
+        return [Fit(plan, seed, steps) for steps in amounts for seed in config.train_seeds for plan in config.models]
+
+    def _model_training(self, name: str, plan: ModelPlan, rounds: int, steps: int | None = None) -> ModelTraining:
         data = tuple(self._path / "data" / f"round-{number}" for number in range(1, rounds + 1))
-        return ModelTraining(plan, data, (self._path / "data" / "val",), self._path / "models" / name)
+        return ModelTraining(plan, data, (self._path / "data" / "val",), self._path / "models" / name, steps)
+
+    def _agent_training(self, plan: BaselinePlan, seed: int) -> AgentTraining:
+        config, imagined = self._config, None
+        steps = plan.steps or config.baseline_steps
+        snapshots = () if plan.steps or plan.name in IMAGINING else tuple(at for at in config.data_steps if at < steps)
+        if plan.name in IMAGINING:
+            model = self._path / "models" / _labelled(config.models[0].name, None, seed)
+            imagined = Imagined(model, tuple(self._path / "data" / f"round-{n}" for n in range(1, len(config.rounds) + 1)))
+        path = self._path / "agents" / _labelled(plan.arm, None, seed)
+        return AgentTraining(BaselineConfig(plan.name, config.scene, steps, config.seed + seed), path, snapshots, imagined)
 
     def _collect(self, name: str, wanted: CollectConfig, planner: Path | None) -> None:
         config = self._config
-        spec = replace(self._planner(planner, config.collecting), scene=config.scene) if planner else None
-        with bar(self._console, f"collect {name}") as progress, cost(self._path / LEDGER / f"collect {name}.json", _cpu_s):
+        spec = replace(self._planner(planner, config.search, config.collecting), scene=config.scene) if planner else None
+        to, ledger = self._path / "data" / name, self._path / LEDGER / f"collect {name}.json"
+        cell = {"collect": asdict(wanted), "planner": spec and spec.content()}
+        if self._cache:
+            self._cache.fill(cell, to, ledger)
+        with bar(self._console, f"collect {name}") as progress, cost(ledger, _cpu_s):
             collect(
                 wanted,
-                self._path / "data" / name,
+                to,
                 self._workers,
                 extra={"planner": spec} if spec else {},
                 tags={"planner": planner.name} if planner else {},
                 progress=progress,
             )
+        if self._cache:
+            self._cache.keep(cell, files_in(to), read_json(ledger))
+        self._whole.done([f"collect {name}"])
 
     def evaluate(self) -> None:
-        """The oracle last: it takes as long as all others together."""
+        """The oracles last: they take as long as all others together."""
         config = self._config
-        last = [replace(self.oracle(), episodes=config.oracle)] if config.oracle else []
+        oracles = {self.oracle(): config.oracle, self.oracle_large(): config.oracle_large}
+        last = [replace(arm, episodes=episodes) for arm, episodes in oracles.items() if episodes]
         for arms in (self.arms(), last):
             for split, count in config.episodes.items():
                 trials = trials_of(config.name, config.played, split, count, config.seed)
                 for arm in arms:
-                    with bar(self._console, f"{split}: {arm.name}") as progress:
-                        evaluate(arm, trials[: arm.episodes], self._path / "results" / arm.name, self._workers, progress)
+                    with bar(self._console, f"{split}: {arm.label}") as progress:
+                        to = self._path / "results" / arm.name
+                        evaluate(arm, trials[: arm.episodes], to, self._workers, progress, self._cache)
+                    self._whole.done([f"{split}: {arm.label}"])
 
     def evaluate_layout(self, layout: Layout, oracle: bool) -> list[dict[str, Any]]:
         """Every arm once in a space of the user's own."""
@@ -154,7 +221,7 @@ class Steps:
         arms = [*self.arms(), self.oracle()] if oracle else self.arms()
         rows = []
         for arm in arms:
-            with bar(self._console, f"{layout.name or layout.id}: {arm.name}") as progress:
+            with bar(self._console, f"{layout.name or layout.id}: {arm.label}") as progress:
                 rows += evaluate(arm, [trial], self._path / "results" / arm.name, self._workers, progress)
         return rows
 
@@ -173,30 +240,48 @@ class Steps:
         return found, missing
 
     def _makers(self) -> dict[str, Callable[[], Arm]]:
+        """How each arm is made, by its label."""
         config = self._config
-        scripted = {name: partial(Arm, name, scenes[config.scene].behaviours[name]) for name in ("random", "scripted")}
-        planners = {f"{plan.name}+{config.search}": partial(self._planning, plan) for plan in config.models}
-        planners |= {f"{name}+{config.search}": partial(self._visiting, name, path) for name, path in self._guests().items()}
-        agents = {name: partial(self._agent, name) for name in config.baselines}
-        return {**scripted, **planners, **agents}
+        makers: dict[str, Callable[[], Arm]] = {
+            name: partial(Arm, name, scenes[config.scene].behaviours[name], content={"behaviour": name})
+            for name in ("random", "scripted")
+        }
+        for fit in self._fits():
+            for search in fit.plan.searches or config.searches or (config.search,):
+                if fit.steps is None or search == config.search:
+                    name = _labelled(f"{fit.plan.name}+{search}", fit.steps, fit.seed)
+                    makers[name] = partial(self._planning, fit, search)
+        for assumption in config.assumptions:
+            fit = Fit(config.models[0], config.train_seeds[0])
+            makers[f"{assumption}+{config.search}"] = partial(self._planning, fit, config.search, assumption)
+        for name, path in self._guests().items():
+            makers[f"{name}+{config.search}"] = partial(self._visiting, name, path)
+        for plan in config.baselines:
+            for seed in config.train_seeds:
+                training = self._agent_training(plan, seed)
+                for at in (None, *training.snapshots):
+                    makers[_labelled(plan.arm, at, seed)] = partial(self._agent, plan, seed, at)
+        return makers
 
-    def _planning(self, plan: ModelPlan) -> Arm:
-        config, ledger = self._config, costs(self._path)
-        if not (self._path / "models" / plan.name / "best.json").exists():
-            raise BadFile(f"{self._path / 'models' / plan.name} holds no trained model yet")
-        rounds = [f"round-{number}" for number in range(1, len(config.rounds) + 1)]
-        data = [Dataset.open(self._path / "data" / name) for name in [*rounds, "val"]]
-        collecting = sum(ledger.get(f"collect {name}", 0.0) for name in rounds)
-        collecting += sum(ledger.get(f"train graph-round-{number}", 0.0) for number in range(1, len(rounds)))
+    def _planning(self, fit: Fit, search: str, traffic: str = FORESEEN) -> Arm:
+        config, model = self._config, self._path / "models" / fit.name
+        if not (model / "best.json").exists():
+            raise BadFile(f"{model} holds no trained model yet")
+        spec = replace(self._planner(model, search, config.planning, config.budget_s), traffic=traffic)
+        method = f"{traffic}+{search}" if traffic != FORESEEN else f"{fit.plan.name}+{search}"
+        spent = self._spent(fit)
         return Arm(
-            f"{plan.name}+{config.search}",
-            self._planner(self._path / "models" / plan.name, config.planning, config.budget_s),
-            plan.name,
-            config.search,
-            sum(dataset.steps for dataset in data[:-1]),
-            collecting + ledger.get(f"train {plan.name}", 0.0),
-            frozenset(layout for dataset in data for layout in dataset.layout_ids),
-            plan.episodes,
+            _labelled(method, fit.steps),
+            spec,
+            fit.plan.name,
+            search,
+            seen=self._seen(),
+            episodes=fit.plan.episodes,
+            method=method,
+            planning=config.planning,
+            train_seed=fit.seed,
+            content=spec.content(),
+            **spent,
         )
 
     def invite(self, models: Sequence[Path]) -> None:
@@ -218,38 +303,82 @@ class Steps:
         about = read_json(Path(path) / "best.json")
         if "layouts" not in about:
             raise GroundError(f"{path} does not say in which layouts it was trained: train it again")
-        spec = self._planner(Path(path), self._config.planning, self._config.budget_s)
-        search = self._config.search
+        search, planning = self._config.search, self._config.planning
+        spec = self._planner(Path(path), search, planning, self._config.budget_s)
         seen, (steps, seconds) = frozenset(about["layouts"]), (about["env_steps"], about["seconds"])
-        return Arm(f"{name}+{search}", spec, name, search, steps, seconds, seen)
+        arm = f"{name}+{search}"
+        return Arm(arm, spec, name, search, steps, seconds, seen, planning=planning, content=spec.content())
 
-    def _agent(self, name: str) -> Arm:
-        path = self._path / "agents" / name
+    def _spent(self, fit: Fit) -> dict[str, Any]:
+        """Data and CPU-seconds that went into a model: of data in part, the part."""
+        ledger, left = costs(self._path), fit.steps or self._config.steps
+        steps, data_bytes, collecting = 0, 0.0, 0.0
+        for number in range(1, len(self._config.rounds) + 1):
+            dataset = Dataset.open(self._path / "data" / f"round-{number}")
+            share = min(1.0, left / dataset.steps)
+            if left <= 0:
+                break
+            if number > 1:
+                collecting += ledger.get(f"train graph-round-{number - 1}", 0.0)
+            steps += round(share * dataset.steps)
+            data_bytes += share * sum(shard["bytes"] for shard in dataset.manifest["shards"].values())
+            collecting += share * ledger.get(f"collect round-{number}", 0.0)
+            left -= dataset.steps
+        training = ledger.get(f"train {fit.name}", 0.0)
+        return {
+            "env_steps": steps,
+            "data_bytes": round(data_bytes),
+            "collect_cpu_s": collecting,
+            "train_cpu_s": collecting + training,
+        }
+
+    def _seen(self) -> frozenset[str]:
+        """Spaces of the data that models are trained and chosen on."""
+        names = [*(f"round-{number}" for number in range(1, len(self._config.rounds) + 1)), "val"]
+        return frozenset(layout for name in names for layout in Dataset.open(self._path / "data" / name).layout_ids)
+
+    def _agent(self, plan: BaselinePlan, seed: int, at: int | None) -> Arm:
+        training = self._agent_training(plan, seed)
+        path = training.path if at is None else snapshot_path(training.path, at)
+        about = read_json(path / "policy.json")
+        own = {"env_steps": about["steps"], "train_cpu_s": about["cpu_s"]}
+        if at is None:
+            own["train_cpu_s"] = costs(self._path).get(f"train {training.path.name}", 0.0)
+        if training.imagined:  # what it imagines in was paid for in the scene
+            model = self._spent(Fit(self._config.models[0], seed))
+            own = {**model, "train_cpu_s": model["train_cpu_s"] + own["train_cpu_s"]}
         return Arm(
-            name,
+            _labelled(plan.arm, at),
             BaselineSpec(self._config.scene, str(path)),
-            env_steps=read_json(path / "policy.json")["steps"],
-            train_cpu_s=costs(self._path).get(f"train {name}", 0.0),
+            seen=self._seen() if training.imagined else frozenset(),
+            method=plan.name,
+            train_seed=seed,
+            content={"agent": digest(path / about["weights"])},
+            **own,
         )
 
-    def _planner(self, model: Path, search: SearchConfig, budget_s: float | None = None) -> PlannerSpec:
+    def _planner(self, model: Path, search: str, planning: SearchConfig, budget_s: float | None = None) -> PlannerSpec:
         config = self._config
-        return PlannerSpec(config.played.name, str(model), config.search, search, budget_s, config.compiled)
+        return PlannerSpec(config.played.name, str(model), search, planning, budget_s, config.compiled)
 
     def oracle(self) -> Arm:
-        config = self._config
-        return Arm(
-            "oracle",
-            PlannerSpec(config.played.name, "simulator", config.search, config.oracle_planning),
-            "simulator",
-            config.search,
-        )
+        return self._oracle("oracle", self._config.oracle_planning)
+
+    def oracle_large(self) -> Arm:
+        return self._oracle("oracle-large", self._config.oracle_large_planning)
+
+    def _oracle(self, name: str, planning: SearchConfig) -> Arm:
+        search = self._config.search
+        spec = PlannerSpec(self._config.played.name, "simulator", search, planning)
+        return Arm(name, spec, "simulator", search, planning=planning, content=spec.content())
 
     def measure_fidelity(self) -> None:
         """Of the run's models and its guests, those that were not measured yet."""
         file = self._path / "fidelity.json"
         rows = list(read_json(file)) if file.exists() else []
-        models = {**{plan.name: str(self._path / "models" / plan.name) for plan in self._config.models}, **self._guests()}
+        seed = self._config.train_seeds[0]
+        own = {plan.name: str(self._path / "models" / Fit(plan, seed).name) for plan in self._config.models}
+        models = {**own, **self._guests()}
         missing = {name: path for name, path in models.items() if name not in {row["model"] for row in rows}}
         if not missing:
             return
@@ -258,6 +387,11 @@ class Steps:
             found = fidelity(load_checkpoint(Path(path), self._config.scene), windows)
             rows += [{**row, "model": name} for row in as_rows(found)]
         write_json(file, rows)
+
+
+def _labelled(name: str, steps: int | None = None, seed: int = 0) -> str:
+    """A cell's name: what it is, the amount of data where that is a part, the training seed where it is not the first."""
+    return name + (f"-{thousands(steps)}" if steps else "") + (f"@{seed}" if seed else "")
 
 
 def _cpu_s() -> float:

@@ -1,6 +1,7 @@
 """Progress bars for everything that takes long."""
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -8,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from worldmodels.training import Check
 
+FOUND_S = 2.0  # what is over sooner was there already, and says nothing of how long others take
 Report = Callable[..., None]  # done, total, and maybe a Check
 
 
@@ -42,3 +44,22 @@ def bar(console: Console, title: str) -> Iterator[Report]:
     """One progress bar."""
     with bars(console) as add:
         yield add(title)
+
+
+class Whole:
+    """Progress over all cells of an experiment. Cells weigh what they are expected to take, in any unit."""
+
+    def __init__(self, console: Console, cells: Mapping[str, float]) -> None:
+        self._console, self._cells, self._count = console, dict(cells), len(cells)
+        self._last, self._weight, self._spent_s = time.monotonic(), 0.0, 0.0  # of cells that were made, not found
+
+    def done(self, names: Iterable[str]) -> None:
+        """Cells are over, one after another since the last were, or side by side."""
+        now, weight = time.monotonic(), sum(self._cells.pop(name, 0.0) for name in names)
+        if now - self._last > FOUND_S:
+            self._weight, self._spent_s = self._weight + weight, self._spent_s + now - self._last
+        self._last, left = now, sum(self._cells.values())
+        text = f"{self._count - len(self._cells)} of {self._count} cells"
+        if self._weight > 0 and left > 0:
+            text += f", about {max(1, round(self._spent_s * left / self._weight / 60))} min left"
+        self._console.print(f"[dim]{text}[/]", highlight=False)

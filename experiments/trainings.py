@@ -1,19 +1,22 @@
 """Everything that is trained: world models and SB3 agents, side by side in worker processes, each on one thread."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 
-from agents.baselines import BaselineConfig, train_baseline
+from agents.baselines import BaselineConfig, Imagined, train_baseline
+from experiments.cache import Cache, files_in
 from experiments.config import ModelPlan
 from experiments.ledger import cost
 from experiments.progress import Report, bars
-from sim.dataset import Dataset
+from sim.dataset import Dataset, Episode
 from sim.errors import GroundError
+from sim.files import read_json
 from sim.workers import finished, tell
 from worldmodels.joint import JointWindows
 from worldmodels.model import models
@@ -27,19 +30,31 @@ class ModelTraining:
     data: tuple[Path, ...]
     validation: tuple[Path, ...]
     path: Path
+    steps: int | None = None  # the first so many env steps of the data; None: all
 
     def __call__(self, report: Report) -> None:
         data, validation = ([Dataset.open(path) for path in paths] for paths in (self.data, self.validation))
-        train_on(self.plan, data, validation, self.path, progress=report)
+        train_on(self.plan, data, validation, self.path, progress=report, steps=self.steps)
+
+    def content(self) -> dict[str, Any]:
+        """What comes out depends on this alone."""
+        data = [Dataset.open(path).digest for path in (*self.data, *self.validation)]
+        return {"model": self.plan.name, "train": asdict(self.plan.train), "data": data, "steps": self.steps}
 
 
 @dataclass(frozen=True)
 class AgentTraining:
     config: BaselineConfig
     path: Path
+    snapshots: tuple[int, ...] = ()
+    imagined: Imagined | None = None
 
     def __call__(self, report: Report) -> None:
-        train_baseline(self.config, self.path, report)
+        train_baseline(self.config, self.path, report, self.snapshots, self.imagined)
+
+    def content(self) -> dict[str, Any]:
+        """What comes out depends on this alone."""
+        return {"agent": asdict(self.config), "snapshots": self.snapshots, "imagined": self.imagined and self.imagined.content()}
 
 
 Training = ModelTraining | AgentTraining  # as data that a worker process can be given
@@ -53,8 +68,9 @@ def train_on(
     resume: bool = True,
     progress: Report = lambda *_: None,
     joint: bool = False,
+    steps: int | None = None,
 ) -> None:
-    """Train one model on datasets of the training split: of one scene, or `joint` on several."""
+    """Train one model on datasets of the training split, or on their first `steps`: of one scene, or `joint` on several."""
     for dataset in data:
         if dataset.manifest["split"] != "train":
             raise GroundError(
@@ -69,31 +85,51 @@ def train_on(
     facts = {
         "scene": scenes if joint else scenes[0],
         "data": [dataset.digest for dataset in data],
-        "env_steps": sum(dataset.steps for dataset in data),
+        "env_steps": steps or sum(dataset.steps for dataset in data),
         "layouts": sorted(frozenset().union(*(dataset.layout_ids for dataset in [*data, *validation]))),
     }
     model = models[plan.name]()
-    train(model, _windows(data), _windows(validation), plan.train, path, facts, resume, progress)
+    train(model, _windows(data, steps), _windows(validation), plan.train, path, facts, resume, progress)
 
 
-def _windows(datasets: list[Dataset]) -> Windows | JointWindows:
+def _windows(datasets: list[Dataset], steps: int | None = None) -> Windows | JointWindows:
+    """Of all steps, or of the first ones of each scene."""
     parts = {
-        scene: Windows(episode for dataset in datasets if dataset.scene == scene for episode in dataset.episodes())
+        scene: Windows(_first((one for dataset in datasets if dataset.scene == scene for one in dataset.episodes()), steps))
         for scene in {dataset.scene for dataset in datasets}
     }
     return JointWindows(parts) if len(parts) > 1 else next(iter(parts.values()))
 
 
-def train_all(trainings: Sequence[Training], ledger: Path, workers: int, console: Console) -> None:
+def _first(episodes: Iterable[Episode], steps: int | None) -> Iterator[Episode]:
+    """Episodes up to so many steps; the last one is cut short."""
+    for episode in episodes:
+        if steps is None or len(episode) <= steps:
+            yield episode
+        elif steps > 1:
+            names = ("pose", "twist", "action", "cost", "touching", "static_force_n")
+            yield replace(episode, **{name: getattr(episode, name)[:steps] for name in names})
+        if steps is not None:
+            steps -= min(steps, len(episode))
+            if not steps:
+                return
+
+
+def train_all(trainings: Sequence[Training], ledger: Path, workers: int, console: Console, cache: Cache | None = None) -> None:
     """Each training in a worker of its own, with a progress bar; what one costs is added to its file in `ledger`."""
+    costs = [ledger / f"train {training.path.name}.json" for training in trainings]
+    if cache is not None:
+        for training, file in zip(trainings, costs, strict=True):
+            cache.fill(training.content(), training.path, file)
     with bars(console) as add:
         reports = [add(f"train {training.path.name}") for training in trainings]
-        jobs = [(training, ledger / f"train {training.path.name}.json", number) for number, training in enumerate(trainings)]
-        for _ in finished(_train, jobs, workers, lambda message: reports[message[0]](*message[1:])):
-            pass
+        jobs = [(training, costs[number], number) for number, training in enumerate(trainings)]
+        for number in finished(_train, jobs, workers, lambda message: reports[message[0]](*message[1:])):
+            if cache is not None:
+                cache.keep(trainings[number].content(), files_in(trainings[number].path), read_json(costs[number]))
 
 
-def _train(training: Training, ledger: Path, number: int) -> None:
+def _train(training: Training, ledger: Path, number: int) -> int:
     told = 0.0
 
     def report(done: int, total: int, check: Check | None = None) -> None:
@@ -104,3 +140,4 @@ def _train(training: Training, ledger: Path, number: int) -> None:
 
     with cost(ledger, time.process_time):
         training(report)
+    return number

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.evaluation import Arm, Trial, episode_of, play_again
+from experiments.evaluation import Arm, Trial, episode_of, label, play_again
 from sim.dataset import Episode
 from sim.env import GroundEnv
 from sim.scenes import scenes
@@ -31,7 +31,7 @@ class Verdict:
 def sample_of(rows: list[dict[str, Any]], arms: Mapping[str, Arm], count: int, seed: int = 0) -> list[dict[str, Any]]:
     """At most `count` rows of these arms, of each as many as of the others where there are enough."""
     rng = np.random.default_rng(seed)
-    waiting = {name: [row for row in rows if row["agent"] == name] for name in arms}
+    waiting = {name: [row for row in rows if label(row["agent"], row["train_seed"]) == name] for name in arms}
     waiting = {name: [own[i] for i in rng.permutation(len(own))] for name, own in waiting.items() if own}
     chosen: list[dict[str, Any]] = []
     while len(chosen) < count and any(waiting.values()):
@@ -47,7 +47,7 @@ def verify(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Verdict]:
     """Play each row's episode again, by its arm; `path` holds the results of the run, by arm."""
-    jobs = [(number, arms[row["agent"]], row, path / row["agent"]) for number, row in enumerate(rows)]
+    jobs = [(number, arms[label(row["agent"], row["train_seed"])], row, path / row["agent"]) for number, row in enumerate(rows)]
     found: dict[int, Verdict] = {}
     progress(0, len(rows))
     for number, verdict in finished(_again, jobs, workers):
@@ -66,7 +66,9 @@ def _again(number: int, arm: Arm, row: dict[str, Any], path: Path) -> tuple[int,
         faults.append(f"the same actions end {1e3 * apart:.3g} mm elsewhere")
     trial = Trial(row["run"], row["scene"], split, index, row["seed"], episode.layout)
     now, _ = play_again(arm, trial)
-    known = {name: value for name, value in now.items() if name in row and name not in TIMED}  # rows of older versions have fewer
+    known = {
+        name: value for name, value in now.items() if name not in TIMED and row.get(name) is not None
+    }  # older rows lack some
     faults += [f"{name} was {row[name]}, is {value}" for name, value in known.items() if _differs(row[name], value)]
     return number, Verdict(row["agent"], split, index, tuple(faults))
 

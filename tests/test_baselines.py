@@ -5,31 +5,70 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents import sb3 as module
-from agents.baselines import ALGORITHMS, BaselineConfig, BaselineSpec, train_baseline
+from agents.baselines import (
+    ALGORITHMS,
+    IMAGINING,
+    BaselineConfig,
+    BaselineSpec,
+    Imagined,
+    Progress,
+    snapshot_path,
+    train_baseline,
+)
+from agents.dyna import BRANCH, ImaginedEnv
 from agents.sb3 import BaselinePolicy
+from sim.dataset import Dataset
 from sim.env import GroundEnv
 from sim.errors import BadFile, GroundError, UnknownName
 from sim.flat import flat_vector
 from sim.policy import EpisodeStart
 from sim.scenes import scenes
 from sim.variation import Variation
+from worldmodels.model import models
+from worldmodels.training import save_checkpoint
 
 SCENE = "logistics/tote-push"
 SMALL: dict[str, Any] = {
     "ppo": {"n_steps": 64, "batch_size": 64, "n_epochs": 2},
     "sac": {"batch_size": 32, "learning_starts": 100, "train_freq": 8, "gradient_steps": 1},
     "td3": {"batch_size": 32, "learning_starts": 100, "train_freq": 8, "gradient_steps": 1},
+    "dyna": {"batch_size": 32, "learning_starts": 100, "train_freq": 8, "gradient_steps": 1},
 }
+VELOCITIES = [
+    0,
+    1,
+    2,
+    *(3 + 10 * load + part for load in range(2) for part in (4, 5, 6)),
+]  # of a flat observation; zero after reset
+ENVS = {"ppo": 2, "dyna": 4}
+IMAGINED: list[Imagined] = []
+
+
+@pytest.fixture(autouse=True, scope="module")
+def imagined(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Imagined:
+    """A model that was never trained, for agents that learn in one."""
+    path = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    save_checkpoint(models["graph"](), path, "best", {"scene": SCENE})
+    IMAGINED[:] = [Imagined(path, (dataset.path,))]
+    return IMAGINED[0]
+
+
+def fit(
+    config: BaselineConfig, path: Path, progress: Progress = lambda done, total: None, snapshots: tuple[int, ...] = ()
+) -> None:
+    train_baseline(config, path, progress, snapshots, IMAGINED[0] if config.algorithm in IMAGINING else None)
 
 
 @pytest.fixture(autouse=True)
 def made(monkeypatch: pytest.MonkeyPatch) -> list[BaseAlgorithm]:
     """Every algorithm at a size for tests; the list holds those that were built."""
     for name, (kind, settings, _) in ALGORITHMS.items():
-        monkeypatch.setitem(ALGORITHMS, name, (kind, {**settings, **SMALL[name]}, 2 if name == "ppo" else 1))
+        monkeypatch.setitem(ALGORITHMS, name, (kind, {**settings, **SMALL[name]}, ENVS.get(name, 1)))
     built: list[BaseAlgorithm] = []
     build = module._build
 
@@ -70,7 +109,7 @@ def stop_at(steps: int) -> Callable[[int, int], None]:
 def test_a_trained_agent_acts_after_loading_as_before(name: str, tmp_path: Path, made: list[BaseAlgorithm]) -> None:
     config = BaselineConfig(name, SCENE, steps=500, save_every=10_000)
     reported: list[tuple[int, int]] = []
-    train_baseline(config, tmp_path / name, progress=lambda *args: reported.append(args))
+    fit(config, tmp_path / name, progress=lambda *args: reported.append(args))
     trained = made[0]
     assert reported[-1] == (500, 500)
     assert [done for done, _ in reported] == sorted(done for done, _ in reported)
@@ -92,14 +131,14 @@ def test_a_trained_agent_acts_after_loading_as_before(name: str, tmp_path: Path,
 def test_an_interrupted_training_goes_on_from_what_was_saved(name: str, tmp_path: Path, made: list[BaseAlgorithm]) -> None:
     config = BaselineConfig(name, SCENE, steps=600, save_every=200)
     with pytest.raises(InterruptedError):
-        train_baseline(config, tmp_path, stop_at(500))
+        fit(config, tmp_path, stop_at(500))
     saved = about(tmp_path)
     assert 200 <= saved["steps"] < 500
     assert saved["finished"] is False
     assert (saved["replay"] is None) == (name == "ppo")
     weights = {key: value.clone() for key, value in made[0].policy.state_dict().items()}
     reported: list[int] = []
-    train_baseline(config, tmp_path, lambda done, total: reported.append(done))
+    fit(config, tmp_path, lambda done, total: reported.append(done))
     assert saved["steps"] < reported[0] <= saved["steps"] + 100
     assert 600 <= about(tmp_path)["steps"] <= 600 + 2 * 64
     assert about(tmp_path)["finished"] is True
@@ -122,10 +161,10 @@ def test_what_is_restored_is_what_was_saved(
     save = module._Keeper.save
     monkeypatch.setattr(module._Keeper, "save", saved_then_stop)
     with pytest.raises(InterruptedError):
-        train_baseline(config, tmp_path)
+        fit(config, tmp_path)
     monkeypatch.setattr(type(made[0]), "learn", lambda self, *_, **__: (_ for _ in ()).throw(InterruptedError))
     with pytest.raises(InterruptedError):
-        train_baseline(config, tmp_path)
+        fit(config, tmp_path)
     first, second = made
     assert second.num_timesteps == first.num_timesteps > 0
     for key, value in first.policy.state_dict().items():
@@ -147,17 +186,17 @@ def test_what_is_restored_is_what_was_saved(
 
 def test_a_finished_training_is_left_as_it_is_and_another_refused(tmp_path: Path, made: list[BaseAlgorithm]) -> None:
     config = BaselineConfig("ppo", SCENE, steps=130)
-    train_baseline(config, tmp_path)
+    fit(config, tmp_path)
     before = (tmp_path / "policy.json").read_bytes()
-    train_baseline(config, tmp_path, stop_at(0))
+    fit(config, tmp_path, stop_at(0))
     assert (tmp_path / "policy.json").read_bytes() == before
     assert len(made) == 1
     with pytest.raises(GroundError, match="another configuration"):
-        train_baseline(BaselineConfig("ppo", SCENE, steps=260), tmp_path)
+        fit(BaselineConfig("ppo", SCENE, steps=260), tmp_path)
 
 
 def test_damaged_and_foreign_agents_are_refused(tmp_path: Path) -> None:
-    train_baseline(BaselineConfig("ppo", SCENE, steps=130), tmp_path)
+    fit(BaselineConfig("ppo", SCENE, steps=130), tmp_path)
     facts = about(tmp_path)
     weights = tmp_path / facts["weights"]
     content = weights.read_bytes()
@@ -191,3 +230,57 @@ def test_impossible_settings_are_refused() -> None:
     for change in ({"steps": 0}, {"save_every": 0}):
         with pytest.raises(GroundError, match="positive"):
             BaselineConfig("sac", SCENE, **change)
+
+
+def test_an_agent_is_kept_as_it_was_on_the_way(tmp_path: Path) -> None:
+    fit(BaselineConfig("sac", SCENE, steps=500), tmp_path / "long", snapshots=(300, 400))
+    fit(BaselineConfig("sac", SCENE, steps=300), tmp_path / "short")
+    at, short = (BaselineSpec(SCENE, str(path))() for path in (snapshot_path(tmp_path / "long", 300), tmp_path / "short"))
+    assert about(snapshot_path(tmp_path / "long", 300))["steps"] == 300
+    assert 0 < about(snapshot_path(tmp_path / "long", 400))["cpu_s"] < about(tmp_path / "long")["cpu_s"]
+    assert isinstance(at, BaselinePolicy)
+    assert isinstance(short, BaselinePolicy)
+    assert np.allclose(acts(at), acts(short), atol=0.05)  # but for what is learned at the last step
+
+
+def test_imagined_futures_look_and_cost_as_real_ones(imagined: Imagined, dataset: Dataset) -> None:
+    """Where a future begins, its flat observation and reward are the environment's for the same bodies."""
+    futures = ImaginedEnv(imagined, SCENE, 6)
+    seen, (_, costs, _) = futures.reset(), futures._look()
+    env = GroundEnv(SCENE, "train")
+    episodes = list(dataset.episodes())
+    for index, row in enumerate(futures._rows):
+        episode = futures._episodes[futures._owner[row]]
+        assert any(episode.layout.id == other.layout.id for other in episodes)
+        position = futures._state.position[index, : len(episode.half_extents)].numpy()
+        heading = np.angle(futures._state.heading[index, : len(episode.half_extents)].numpy())
+        poses = np.stack([position.real, position.imag, heading], -1)
+        options = {"layout": episode.layout, "variation": episode.variation, "poses": poses}
+        observation, info = env.reset(seed=0, options=options)
+        assert costs[index] == pytest.approx(info["cost"], abs=5e-3)
+        real = flat_vector(observation, scenes[SCENE].task)
+        np.testing.assert_allclose(np.delete(seen[index], VELOCITIES), np.delete(real, VELOCITIES), atol=2e-3)
+    env.close()
+
+
+def test_imagined_futures_are_short_and_begin_anew(imagined: Imagined) -> None:
+    futures = ImaginedEnv(imagined, SCENE, 4)
+    futures.seed(3)
+    first = futures.reset()
+    for step in range(1, 2 * BRANCH + 1):
+        seen, rewards, ended, infos = futures.step(np.zeros((4, 2), np.float32))
+        assert seen.shape == first.shape
+        assert (rewards <= 0).all()
+        for index in np.flatnonzero(ended):
+            assert infos[index]["terminal_observation"].shape == first[index].shape
+        if step == BRANCH:
+            assert ended.all() or any(not info["TimeLimit.truncated"] for info in infos)
+    futures.seed(3)
+    assert np.array_equal(futures.reset(), first)
+
+
+def test_an_agent_that_learns_in_a_model_needs_one(tmp_path: Path, imagined: Imagined) -> None:
+    with pytest.raises(GroundError, match="dyna needs a model"):
+        train_baseline(BaselineConfig("dyna", SCENE), tmp_path)
+    with pytest.raises(GroundError, match="sac does not learn in a model"):
+        train_baseline(BaselineConfig("sac", SCENE), tmp_path, imagined=imagined)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.config import ExperimentConfig, load, names, structure
+from experiments.config import BaselinePlan, ExperimentConfig, load, names, structure
 from sim.errors import GroundError, UnknownName
 from sim.scenes import scenes
 from worldmodels.model import models
@@ -66,6 +66,16 @@ def test_a_file_may_build_on_a_named_experiment(tmp_path: Path) -> None:
         ("held_out = { nobody = 1.0 }", "nobody"),
         ("held_out = { scripted = 0.0 }", "positive weight"),
         ("[[rounds]]\nsteps = 2000\nbehaviours = {planner = 1}", "no model yet"),
+        ("searches = ['cme']", "did you mean 'cem'"),
+        ("searches = ['cem', 'cem']", "searches: each may stand once"),
+        ("[[models]]\nname = 'graph'\nsearches = ['cme']", "did you mean 'cem'"),
+        ("baselines = [{name = 'ppp'}]", "did you mean 'ppo'"),
+        ("baselines = [{name = 'ppo', steps = 0}]", "positive steps"),
+        ("baselines = ['ppo', 'ppo']", "baselines: each may stand once"),
+        ("baselines = ['dyna']\nmodels = []", "dyna learns in a model"),
+        ("train_seeds = []", "at least one"),
+        ("train_seeds = [-1]", "none below 0"),
+        ("data_steps = [12000, 30000]", "the 20000 of all rounds"),
         ("base = 'tote-pus'", "did you mean 'tote-push'"),
         ("[[rounds]]\nsteps = 'many'\nbehaviours = {random = 1}", "steps"),
         ("[[models]]\nname = 'graph'\ntrain = {updates = 0}", "positive updates"),
@@ -99,6 +109,13 @@ def test_anything_is_a_config_or_a_mistake(content: dict[str, Any]) -> None:
         message = ""
         assert structure(json.loads(json.dumps(asdict(found))), "again") == found
     assert len(message.splitlines()) <= 1
+
+
+def test_an_agent_is_named_alone_or_with_its_steps(tmp_path: Path) -> None:
+    found = load(written(tmp_path, "baselines = ['sac', { name = 'ppo', steps = 1_000_000 }]\n"))
+    assert found.baselines == (BaselinePlan("sac"), BaselinePlan("ppo", 1_000_000))
+    assert [plan.arm for plan in found.baselines] == ["sac", "ppo-1000k"]
+    assert load(written(tmp_path, "[[baselines]]\nname = 'ppo'\nsteps = 12500\n")).baselines[0].arm == "ppo-12.5k"
 
 
 def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:

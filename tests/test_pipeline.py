@@ -3,17 +3,21 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
 
 from agents.search import SearchConfig
-from experiments import pipeline
-from experiments.config import ExperimentConfig, ModelPlan, Round
+from experiments import evaluation, pipeline, trainings
+from experiments.cache import Cache
+from experiments.config import BaselinePlan, ExperimentConfig, ModelPlan, Round
 from experiments.evaluation import read_rows
+from experiments.ledger import LEDGER
 from experiments.pipeline import Steps, run
 from experiments.report.build import rows_of
+from sim import collect as collecting
 from sim.dataset import Dataset
 from sim.errors import GroundError
 from sim.layout import Layout
@@ -62,8 +66,9 @@ def finished(config: ExperimentConfig, tmp_path_factory: pytest.TempPathFactory)
 
 
 def stamps(path: Path) -> dict[Path, int]:
-    """When each file was written, locks and manifests aside, which a finished step may write again."""
+    """When each file was written; but locks, manifests and the ledger, which a finished step may write again."""
     files = (file for file in path.rglob("*") if file.is_file() and file.name not in (".lock", "manifest.json"))
+    files = (file for file in files if file.parent.name != LEDGER)
     return {file: file.stat().st_mtime_ns for file in files}
 
 
@@ -130,3 +135,62 @@ def test_an_own_space_that_a_model_has_seen_is_refused(config: ExperimentConfig,
     seen: Layout = next(Dataset.open(finished / "data" / "round-1").episodes()).layout
     with pytest.raises(GroundError, match=f"trained on layout {seen.id}"):
         Steps(config, finished, 1, QUIET).evaluate_layout(replace(seen, name="disguised"), oracle=False)
+
+
+def test_the_arms_are_the_whole_matrix() -> None:
+    graph, mlp = ModelPlan("graph"), ModelPlan("mlp", searches=("mppi",))
+    config = replace(
+        TINY,
+        models=(graph, mlp),
+        searches=("mppi", "cem"),
+        train_seeds=(0, 3),
+        data_steps=(2000, 4000),  # the second is all there is
+        baselines=(BaselinePlan("sac"), BaselinePlan("ppo", 1_000_000), BaselinePlan("dyna")),
+        baseline_steps=3000,
+    )
+    trained = ["graph+mppi", "graph+cem", "mlp+mppi", "graph+mppi-2k", "mlp+mppi-2k", "sac", "sac-2k", "ppo-1000k", "dyna"]
+    arms = Steps(config, Path("nowhere"), 1, QUIET)._makers()
+    assert set(arms) == {"random", "scripted", *trained, *(f"{name}@3" for name in trained)}
+
+
+def untimed(run_path: Path) -> list[dict[str, Any]]:
+    """Rows without what a clock says, and without the run's name."""
+    timed = ("run", "decision_ms_p50", "decision_ms_p95", "decide_s", "train_cpu_s", "collect_cpu_s")
+    rows = [{name: value for name, value in row.items() if name not in timed} for row in rows_of(run_path)]
+    return sorted(rows, key=lambda row: (row["agent"], row["train_seed"] or 0))
+
+
+def test_a_matrix_is_the_same_for_any_workers_and_out_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(
+        TINY,
+        rounds=(Round(2000, {TOUCHING: 1.0}),),
+        searches=("mixed",),
+        train_seeds=(0, 1),
+        episodes={"test": 1},
+    )
+    monkeypatch.setattr(pipeline, "build_report", lambda *args: args[0])
+    cache = Cache(tmp_path / "cache")
+    run(config, tmp_path / "two", 2, QUIET, cache)
+    run(config, tmp_path / "one", 1, QUIET)
+    rows = untimed(tmp_path / "two")
+    assert rows == untimed(tmp_path / "one")
+    assert [(row["agent"], row["train_seed"]) for row in rows] == [
+        ("graph+mixed", 0), ("graph+mixed", 1), ("random", None), ("scripted", None)
+    ]  # fmt: skip
+    assert rows[0]["total_cost"] != rows[1]["total_cost"]
+    planned = rows[0]
+    assert (planned["search_samples"], planned["search_iterations"], planned["search_horizon"]) == (4, 1, 3)
+    assert planned["data_bytes"] > 10_000
+
+    def not_again(*args: Any) -> None:
+        raise AssertionError("this was there already")
+
+    for module, name in ((collecting, "make_shard"), (evaluation, "play_and_write"), (trainings, "train_on")):
+        monkeypatch.setattr(module, name, not_again)
+    monkeypatch.setattr(trainings, "finished", lambda function, jobs, *rest: [number for *_, number in jobs])
+    run(replace(config, name="again"), tmp_path / "again", 1, QUIET, cache)
+    assert untimed(tmp_path / "again") == rows
+    assert {row["run"] for row in rows_of(tmp_path / "again")} == {"again"}
+    assert {row["train_cpu_s"] for row in rows_of(tmp_path / "again")} == {
+        row["train_cpu_s"] for row in rows_of(tmp_path / "two")
+    }

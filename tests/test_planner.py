@@ -274,3 +274,35 @@ def test_costs_fall_along_their_gradient(name: str) -> None:
     after = objective.evaluate((actions - 1e-3 * slope / (steep[:, None, None] + 1e-9)).detach()).costs
     assert (after <= costs.detach() + 1e-5).all()
     torch.testing.assert_close(objective.evaluate(actions.detach()).costs, costs.detach())
+
+
+def test_with_the_true_dynamics_a_guide_is_imagined_to_do_what_it_does() -> None:
+    guide = scenes[SCENE].behaviours["scripted"]()
+    env = GroundEnv(SCENE, layout=HALL)
+    observation, _ = env.reset(seed=0)
+    objective = objective_of(SimulatorModel(SCENE), observation)
+    guide.begin(START)
+    plan = objective.imitate(guide, observation, 12)
+    guide.begin(START)
+    for action in plan:
+        np.testing.assert_allclose(guide.predict(observation)[0], action, atol=0.02)
+        observation = env.step(action.numpy())[0]
+    env.close()
+
+
+@pytest.mark.parametrize("name", searches)
+def test_a_decision_costs_as_many_model_steps_as_the_search_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = models["graph"]().eval()
+    asked = list[tuple[int, int]]()
+    rollout = type(model).rollout
+    monkeypatch.setattr(
+        type(model), "rollout", lambda self, state, actions: (asked.append(actions.shape[:2]), rollout(self, state, actions))[1]
+    )
+    config = SearchConfig(samples=6, iterations=2, horizon=4)
+    guide = scenes[SCENE].behaviours["scripted"]() if searches[name].needs_guide else None
+    planner = Planner(Objective(model, scenes[SCENE].task), searches[name](config), guide=guide)
+    planner.begin(START)
+    first = planner.decide(observed()).plan
+    assert sum(samples * steps for samples, steps in asked) == 6 * 2 * 4 + (2 * 4 if guide else 0)
+    planner.begin(START)
+    assert torch.equal(planner.decide(observed()).plan, first)

@@ -1,5 +1,6 @@
 """Search methods on a problem whose answer is known: a linear system with a quadratic cost."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -151,3 +152,21 @@ def test_what_was_good_is_tried_again_one_step_later() -> None:
     assert torch.equal(again[1], candidates[costs.argmin()])
     later = method.propose(method.renew(proposal), generator)
     assert torch.equal(later[1, :-1], candidates[costs.argmin()][1:])
+
+
+@given(st.integers(2, 40), st.integers(0, 99))
+def test_what_a_guide_would_do_is_a_candidate_with_copies_near_it(samples: int, seed: int) -> None:
+    problem = LinearQuadratic((0.25, -0.2, 0, 0), HORIZON)
+    method = searches["mixed"](SearchConfig(samples=samples, horizon=HORIZON))
+    generator = torch.Generator().manual_seed(seed)
+    proposal = replace(method.start(2), guess=problem.solution())
+    candidates = method.propose(proposal, generator)
+    assert torch.equal(candidates[0], proposal.mean)
+    torch.testing.assert_close(candidates[1], problem.solution())
+    assert int(problem.costs(candidates).argmin()) == 1  # nothing drawn is better than the best
+    if samples >= 12:
+        near, far = (part - problem.solution() for part in (candidates[2 : samples // 4], candidates[1 + samples // 4 :]))
+        assert near.square().mean() < far.square().mean()
+    updated = method.update(proposal, candidates, problem.costs(candidates))
+    assert updated.guess is proposal.guess
+    assert method.renew(updated).guess is None  # the next decision asks the guide again

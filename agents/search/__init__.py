@@ -19,6 +19,9 @@ class Proposal:
     mean: Tensor  # (H, A)
     std: Tensor  # (H, A)
     elites: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1))  # (E, H, A), the best first
+    guess: Tensor | None = field(
+        default=None, kw_only=True
+    )  # (H, A) what the planner's guide would do, for methods that want one
 
     def shifted(self) -> "Proposal":
         """One control step later: the first action is spent, the last one is repeated."""
@@ -28,7 +31,8 @@ class Proposal:
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """Budget and spread of a search. One decision costs samples × horizon × iterations model steps."""
+    """Budget and spread of a search. One decision costs samples × horizon × iterations model steps; with a guide, 2 × horizon
+    more."""
 
     samples: int = 128
     iterations: int = 2
@@ -46,6 +50,7 @@ class SearchConfig:
 class SearchMethod(ABC):
     """`propose` and `update` are all that distinguishes one method from another; the planner's loop is shared."""
 
+    needs_guide = False  # whether proposals should hold a guide's guess
     needs_gradient = False  # whether `update` differentiates the costs with respect to the candidates
 
     def __init__(self, config: SearchConfig | None = None) -> None:

@@ -1,0 +1,68 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments.cache import ENTRY, Cache, files_in
+
+CELL = {"what": "collect", "steps": 3}
+
+
+def made(path: Path) -> Path:
+    (path / "at-3").mkdir(parents=True)
+    (path / "weights").write_bytes(b"abc")
+    (path / "at-3" / "weights").write_bytes(b"def")
+    (path / ".lock").touch()
+    return path
+
+
+def test_what_was_kept_is_taken_with_its_cost(tmp_path: Path) -> None:
+    cache, cell = Cache(tmp_path / "cache"), made(tmp_path / "cell")
+    cache.fill(CELL, tmp_path / "other", tmp_path / "ledger.json")
+    assert not (tmp_path / "other").exists()
+    cache.keep(CELL, files_in(cell), 12.5)
+    cache.keep(CELL, files_in(cell), 99.0)  # it is there
+    cache.fill(CELL, tmp_path / "other", tmp_path / "ledger.json")
+    assert {name: file.read_bytes() for name, file in files_in(tmp_path / "other").items()} == {
+        "weights": b"abc",
+        "at-3/weights": b"def",
+    }
+    assert json.loads((tmp_path / "ledger.json").read_text()) == 12.5
+    cache.fill({**CELL, "steps": 4}, tmp_path / "third", tmp_path / "ledger.json")
+    assert not (tmp_path / "third").exists()
+
+
+def test_what_is_begun_is_left_as_it_is(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    cache.keep(CELL, files_in(made(tmp_path / "cell")), 1.0)
+    (tmp_path / "begun").mkdir()
+    cache.fill(CELL, tmp_path / "begun", tmp_path / "ledger.json")
+    assert not list((tmp_path / "begun").iterdir())
+    assert not (tmp_path / "ledger.json").exists()
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing", "cut short", "no entry", "another content"])
+def test_a_damaged_entry_is_as_good_as_none(tmp_path: Path, damage: str) -> None:
+    cache, cell = Cache(tmp_path / "cache"), made(tmp_path / "cell")
+    cache.keep(CELL, files_in(cell), 1.0)
+    (entry,) = (tmp_path / "cache").rglob(ENTRY)
+    weights = entry.with_name("weights")
+    weights.unlink()  # a link: what is written into it would be written into the cell
+    if damage != "missing":
+        weights.write_bytes(b"abd" if damage == "changed" else b"abc")
+    if damage in ("cut short", "another content"):
+        entry.write_text('{"files": ' if damage == "cut short" else "[3]")
+    if damage == "no entry":
+        entry.unlink()
+    cache.fill(CELL, tmp_path / "other", tmp_path / "ledger.json")
+    assert not (tmp_path / "other").exists()
+    cache.keep(CELL, files_in(cell), 2.0)  # made again
+    cache.fill(CELL, tmp_path / "other", tmp_path / "ledger.json")
+    assert len(files_in(tmp_path / "other")) == 2
+
+
+def test_other_code_is_another_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache(tmp_path / "cache")
+    cache.keep(CELL, files_in(made(tmp_path / "cell")), 1.0)
+    monkeypatch.setattr("experiments.cache._ground", lambda: {"code": "changed"})
+    assert cache.take(CELL, lambda name: tmp_path / "other" / name) is None
