@@ -4,7 +4,7 @@ The robot's own motion is still a learned model's; nobody minds it.
 """
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sim.bodies import Bodies, quaternion_of, yaw_of
 from sim.policy import EpisodeStart
+from worldmodels.beside import alone, beside
 from worldmodels.model import LearnedModel, WorldModel
 from worldmodels.planar import PlanarState, bodies_of
 
@@ -32,20 +33,10 @@ class Assumed(WorldModel[PlanarState]):
         return self._model.begin(observation)
 
     def rollout(self, state: PlanarState, actions: Tensor) -> Bodies:
-        around = state.around.of_movers(lambda values: values[:, :1])
-        robot = PlanarState(state.position[:, :1], state.heading[:, :1], state.velocity[:, :1], state.spin[:, :1], around)
-        imagined, now = self._model.rollout(robot, actions), bodies_of([state])
+        now = bodies_of([state])
         time = DT_S * torch.arange(1, actions.shape[1] + 1)[:, None] * self._moves  # (H, 1)
         yaw = yaw_of(now.pose[..., 3:]) + time * now.twist[..., 5]
         place = now.pose[..., :3] + time[..., None] * now.twist[..., :3]
-        others = replace(
-            now.map(lambda values: values.expand(1, len(time), *values.shape[2:])),
-            pose=torch.cat([place, quaternion_of(yaw)], -1),
-            twist=now.twist.expand(1, len(time), -1, -1) * self._moves,
-        )
-
-        def beside(name: str) -> Tensor:
-            own, them = getattr(imagined, name), getattr(others, name)[:, :, 1:]
-            return torch.cat([own, them[None].expand(*own.shape[:2], *them.shape[1:])], 3)
-
-        return Bodies(**{field.name: beside(field.name) for field in fields(Bodies)})
+        steady = now.map(lambda values: values.expand(1, len(time), *values.shape[2:]))
+        others = replace(steady, pose=torch.cat([place, quaternion_of(yaw)], -1), twist=steady.twist * self._moves)
+        return beside(self._model.rollout(alone(state), actions), others.map(lambda values: values[None]))

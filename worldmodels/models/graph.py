@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sim.bodies import Bodies
 from sim.errors import GroundError
 from sim.policy import EpisodeStart
+from worldmodels.beside import alone, beside
 from worldmodels.compiled import Compiled
 from worldmodels.model import LearnedModel, models
 from worldmodels.planar import KINDS, NEAREST, PlanarState, Surroundings, commanded, repeated, still
@@ -28,6 +30,7 @@ from worldmodels.vectors import across, cross, gap, heading_of_angle, inverse, o
 DT_S = 0.1
 FRESH = torch.contiguous_format
 INTENTS = 4
+FUTURES = 16  # of traffic, that are imagined
 UNDECIDED = 0.1  # share of intents that are trained whether or not they foretell best, or some would never be
 SPEED, GAP, LEVER = 0.5, 0.1, 0.2  # typical speed [m/s], gap and lever [m] where contact matters
 EDGE = 0.01  # how softly the one closest point gives way to the other [m]
@@ -125,10 +128,13 @@ class GraphModel(LearnedModel):
     def config(self) -> dict[str, Any]:
         return asdict(self.sizes)
 
+    @torch.inference_mode()
     def start_episode(self, start: EpisodeStart) -> None:
         """Compile now for as many bodies as there are, not within the first decision."""
         if self.compiled:
-            self.rollout(still(1 + (len(start.layout.loads) or NEAREST), 4), torch.zeros(2, 2, 2))
+            loads = len(start.layout.loads)
+            for movers in [1 + loads] if loads else [1, 1 + NEAREST]:
+                self.imagine(still(movers, 4).expand(2), torch.zeros(2, 2, 2))
 
     def imagine(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
         unit = state.around.unit[:, None]
@@ -152,16 +158,23 @@ class GraphModel(LearnedModel):
         return self.imagine(state, action[:, None])[0]
 
     def particles_of(self, state: PlanarState) -> int:
-        return INTENTS if bool(state.around.traffic.any()) else 1
+        return FUTURES if bool(state.around.traffic.any()) else 1
 
     def members(self, state: PlanarState, particles: int) -> PlanarState:
-        """Each particle has another number for each mover, in other combinations."""
+        """Each mover has each number in as many particles; combinations differ, and are always the same."""
         batch, movers = state.spin.shape
         if particles == 1:
             return state
-        shift = torch.arange(movers) * (torch.arange(movers) + 1) // 2
-        numbers = (torch.arange(particles)[:, None] + shift) % INTENTS
+        dice = torch.Generator().manual_seed(0)
+        numbers = torch.stack([torch.randperm(particles, generator=dice) % INTENTS for _ in range(movers)], 1)
         return replace(state, intent=numbers.repeat_interleave(batch // particles, 0))
+
+    def _rollout(self, state: PlanarState, actions: Tensor) -> Bodies:
+        """Traffic minds a robot's plan little: its futures are imagined beside the first candidate, which is the mean of what is
+        proposed, and the other candidates' robots are put among them: many futures for the price of a few candidates."""
+        if not bool(state.around.traffic.any()):
+            return super()._rollout(state, actions)
+        return beside(super()._rollout(alone(state), actions), super()._rollout(state, actions[:1]))
 
     def _bodies(self, state: PlanarState, gyration: Tensor) -> Tensor:
         """(E, M, 4 + len(KINDS)): what each mover is."""

@@ -1,0 +1,26 @@
+"""A robot imagined by itself, beside traffic that was imagined once for all of its plans."""
+
+from dataclasses import fields
+
+import torch
+from torch import Tensor
+
+from sim.bodies import Bodies
+from worldmodels.planar import PlanarState
+
+
+def alone(state: PlanarState) -> PlanarState:
+    """The robot without anybody else."""
+    around = state.around.of_movers(lambda values: values[:, :1])
+    return PlanarState(state.position[:, :1], state.heading[:, :1], state.velocity[:, :1], state.spin[:, :1], around)
+
+
+def beside(robot: Bodies, others: Bodies) -> Bodies:
+    """Bodies (P, B, H, M, ...) of a robot (1, B, H, 1, ...) and of all (P, 1, H, M, ...), whose own robot is left out."""
+
+    def joined(name: str) -> Tensor:
+        own, them = getattr(robot, name), getattr(others, name)[:, :, :, 1:]
+        shape = torch.broadcast_shapes(own.shape[:3], them.shape[:3])
+        return torch.cat([values.expand(*shape, *values.shape[3:]) for values in (own, them)], 3)
+
+    return Bodies(**{field.name: joined(field.name) for field in fields(Bodies)})
