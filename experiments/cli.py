@@ -279,7 +279,7 @@ def evaluate(
     from experiments.config import config_of
     from experiments.pipeline import Steps
     from experiments.report.build import compare as compare_runs
-    from experiments.report.build import rows_by
+    from experiments.report.build import read, rows_by
     from experiments.report.summary import summary_table
     from sim.scenes import USUAL
 
@@ -291,7 +291,7 @@ def evaluate(
     if layout is not None:
         own = own_layout(layout, config.scene, 0, start, load, goal)
         rows = Steps(config, run, workers, CONSOLE).evaluate_layout(own, oracle > 0)
-        page = compare_runs([run], run / "own" / own.id, rows[0]["split"], protocol=config.protocol)
+        page = compare_runs(read([run], rows[0]["split"], config.protocol), run / "own" / own.id)
         CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
     else:
         usual, (first, *_) = config.protocol == USUAL, config.episodes
@@ -320,9 +320,9 @@ def compare(
         scene: "all" for one table of runs of several scenes, without a report.
     """
     from experiments.report.build import compare as compare_runs
-    from experiments.report.build import fidelity_of, rows_by
+    from experiments.report.build import fidelity_of, read, rows_by
     from experiments.report.comparison import comparison_table
-    from experiments.report.guards import left_out, notes
+    from experiments.report.guards import notes
     from experiments.report.summary import scenes_table, summary_csv, summary_markdown, summary_records, summary_table
 
     texts: dict[str, Callable[[Any], str]] = {
@@ -339,9 +339,9 @@ def compare(
     if scene:
         CONSOLE.print(scenes_table([rows_by(path, protocol) for path in runs], [fidelity_of(path) for path in runs]))
         return
-    page = compare_runs(list(runs), out, protocol=protocol)
-    rows = [row for path in runs for row in rows_by(path, protocol)]
-    told = [*notes(rows), *filter(None, map(left_out, runs))]
+    found = read(runs, protocol=protocol)
+    page, rows = compare_runs(found, out), found.rows
+    told = [*notes(rows), *found.skipped]
     if format in texts:
         print(texts[format](rows))
         if format == "md":

@@ -92,6 +92,8 @@ MISTAKES = [
     (("train", "no-data", "--validation", "no-data", "--out", "out"), "no-data is no dataset"),
     (("fidelity", "no-model", "--data", "no-data"), "no-data is no dataset"),
     (("evaluate", "no-run"), "no-run is no run directory"),
+    (("view", "--arm", "scriptd"), "did you mean 'scripted'"),
+    (("view", "no-run", "--arm", "graph+mppi"), "no-run is no run directory"),
     (("report", "no-run"), "no-run is no run directory"),
     (("compare", "no-run"), "no-run is no run directory"),
     (("compare",), "name at least one run directory"),
@@ -103,9 +105,10 @@ MISTAKES = [
 @pytest.mark.parametrize(("words", "says"), MISTAKES, ids=[" ".join(words) for words, _ in MISTAKES])
 def test_a_mistake_is_told_in_one_line_and_leaves_nothing(words: tuple[str, ...], says: str, run: Run, tmp_path: Path) -> None:
     (tmp_path / "a-file").write_text("mine")
-    code, _, err = run(*words)
+    code, out, err = run(*words)
     assert code == 2
     assert says in err
+    assert "http" not in out, "nothing is served"
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     left = {path.name for path in tmp_path.rglob("*") if path.is_file()} - {".lock"}

@@ -1,6 +1,7 @@
 """From a run directory to its report: rows, fidelity, pictures of episodes, some of them recorded in 3-D."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,33 +33,39 @@ Arms = Mapping[str, PolicyFactory]
 def build_report(path: Path, arms: Arms | None = None) -> Path:
     """Write `report/index.html` and its recordings from what a run directory holds; gives the page's path."""
     config = read_json(path / "config.json") if (path / "config.json").exists() else {}
-    return compare([path], path / "report", arms=arms, protocol=config.get("protocol", USUAL))
+    return compare(read([path], protocol=config.get("protocol", USUAL)), path / "report", arms)
 
 
-def compare(
-    paths: list[Path], out: Path, split: str | None = None, arms: Arms | None = None, protocol: str | None = None
-) -> Path:
-    """One report over several runs of the same scene, or over one split or protocol of them. Recordings show what `arms`
-    imagined.
+@dataclass(frozen=True)
+class Found:
+    """What runs of one scene hold, read once: what a terminal prints and what a page shows cannot differ."""
 
-    GroundError where the runs cannot be compared.
-    """
+    paths: tuple[Path, ...]
+    rows: list[dict[str, Any]]
+    places: dict[int, Path]  # of a row, by its id: the directory of its episode
+    skipped: list[str]  # what could not be read
+
+
+def read(paths: Sequence[Path], split: str | None = None, protocol: str | None = None) -> Found:
+    """The rows of runs of one scene, or those of one split or protocol; GroundError where they cannot be compared."""
     rows: list[dict[str, Any]] = []
     places: dict[int, Path] = {}
-    fidelity: list[dict[str, Any]] = []
-    facts: list[tuple[str, str]] = []
     for path in paths:
         if not (path / "config.json").exists():
             raise BadFile(f"{path} is no run directory (config.json is missing)")
         found = [row for row in rows_by(path, protocol) if split in (None, row["split"])]
         rows += found
         places |= {id(row): path / "results" / row["agent"] for row in found}
-        fidelity += fidelity_of(path)
-        facts += _facts(path)
     skipped = [note for path in paths if (note := left_out(path))]
     if not rows:
         raise GroundError("; ".join(skipped) or f"{', '.join(map(str, paths))}: no evaluated episodes yet: evaluate first")
     check(rows)
+    return Found(tuple(paths), rows, places, skipped)
+
+
+def compare(found: Found, out: Path, arms: Arms | None = None) -> Path:
+    """One report over what was read. Recordings show what `arms` imagined."""
+    paths, rows, places = found.paths, found.rows, found.places
     planner = best_planner(rows)
     shown = [row for row in rows if row["agent"] == planner]
     solved = [row for row in shown if row["clean"]]
@@ -73,19 +80,19 @@ def compare(
         page,
         f"{rows[0]['scene']}: {', '.join(dict.fromkeys(row['run'] for row in rows))}",
         rows,
-        fidelity,
+        [row for path in paths for row in fidelity_of(path)],
         [(heading, strip(items))] if items else [],
         [link for _, link in recorded],
-        facts,
+        [fact for path in paths for fact in _facts(path)],
         command,
         measures=sections(rows, _distances(paths, places, rows), command),
-        notes=[*notes(rows), *skipped],
+        notes=[*notes(rows), *found.skipped],
         failures=failures(planner, shown, rows, lambda row: _episode(places, row), links),
     )
     return page
 
 
-def _distances(paths: list[Path], places: dict[int, Path], rows: list[dict[str, Any]]) -> dict[str, float]:
+def _distances(paths: Sequence[Path], places: dict[int, Path], rows: list[dict[str, Any]]) -> dict[str, float]:
     """How far each layout is from the spaces that the runs trained in; none where a run has no data of its own any more."""
     trained: dict[str, Layout] = {}
     for path in paths:

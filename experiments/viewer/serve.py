@@ -10,9 +10,9 @@ import viser
 from rich.console import Console
 from rich.markup import escape
 
-from experiments.viewer.page import Page
+from experiments.viewer.page import YOU, Page
 from experiments.viewer.stage import serving
-from sim.errors import BadFile, GroundError
+from sim.errors import BadFile, GroundError, UnknownName
 from sim.files import read_json
 from sim.layout import Layout
 from sim.policy import PolicyFactory
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 TRIED_PORTS = 50
 CLOSED_S = 20.0  # without anyone who looks, after someone did; reloading a page takes less
+Arms = tuple[dict[str, PolicyFactory], dict[str, str]]  # those that are there, and why others are not
 
 
 def serve(
@@ -38,7 +39,11 @@ def serve(
     console: Console,
 ) -> None:
     """Show a page until it is closed (unless `stay`), or Ctrl-C: `arm` live in `layout`, or the recorded episodes of a run, its
-    best planner's first."""
+    best planner's first. GroundError before anything is shown where that arm is not there."""
+    there = None  # of the run: whoever does not ask for one of its arms need not wait for them
+    if arm is not None and arm not in (YOU, *scenes[scene].behaviours):
+        there = arms_of(run) if run else ({}, {})
+        _check(arm, scene, *there)
     free = free_port(host, port)
     with serving(host, free) as server:
         free = server.get_port()  # another program may have taken the one that was free
@@ -47,12 +52,12 @@ def serve(
             busy = f" (port {port} is taken)" if free != port else ""
             ends = "Ctrl-C ends it" if stay else "closing the page ends it, and Ctrl-C"
             first = arm or "scripted"
-            if run is None or first in scenes[scene].behaviours:
+            if there is None:
                 page.live(scene, layout, split, seed, first, play=run is None or arm is not None)
             console.print(f"open http://{host}:{free}{busy}; {ends}", soft_wrap=True)
-            shelf = None if run is None else _add_run(page, scene, run, console)  # takes seconds; the page is there meanwhile
+            shelf = None if run is None else _add_run(page, scene, run, there, console)  # takes seconds; the page is there
             page.panels.set_live(scene, split, seed, first)
-            if first not in scenes[scene].behaviours:
+            if there is not None:
                 page.live(scene, layout, split, seed, first)
             if shelf is not None and arm is None:
                 page.panels.tried(None, partial(shelf.begin, split, seed))  # an episode may be damaged: the page tells
@@ -61,11 +66,21 @@ def serve(
             page.close()
 
 
-def _add_run(page: Page, scene: str, run: Path, console: Console) -> "Shelf":
+def _check(arm: str, scene: str, found: dict[str, PolicyFactory], missing: dict[str, str]) -> None:
+    if arm in missing:
+        raise GroundError(f"{arm} cannot be played live: {missing[arm]}")
+    if arm not in found:
+        raise UnknownName("arm", arm, {*scenes[scene].behaviours, YOU, *found})
+    found[arm]()  # a model that cannot be loaded is told before anything is served
+
+
+def _add_run(page: Page, scene: str, run: Path, there: Arms | None, console: Console) -> "Shelf":
     from experiments.viewer.library import Library, Shelf
 
     page.say(f"reading {run} …")
-    arms = arms_of(run, console)
+    arms, missing = there or arms_of(run)
+    for name, why in missing.items():
+        console.print(f"[yellow]{name} cannot be played live: {escape(why)}[/]", soft_wrap=True)
     for name in scenes.with_protocols():
         if parted(name)[0] == scene:
             page.offer(name, arms)
@@ -94,18 +109,16 @@ def _wait(server: viser.ViserServer, stay: bool) -> None:
             looked = time.monotonic()
 
 
-def arms_of(run: Path, console: Console) -> dict[str, PolicyFactory]:
-    """What of a run's arms is there already; what is not is told."""
+def arms_of(run: Path) -> Arms:
+    """What of a run's arms is there already, and why the others are not."""
     from experiments.config import config_of
     from experiments.pipeline import Steps
 
     try:
-        found, missing = Steps(config_of(run), run, 1, console).arms_there()
+        found, missing = Steps(config_of(run), run, 1, Console(quiet=True)).arms_there()
     except GroundError as error:
         found, missing = [], {"what this run trained": str(error)}
-    for name, why in missing.items():
-        console.print(f"[yellow]{name} cannot be played live: {escape(why)}[/]", soft_wrap=True)
-    return {arm.name: arm.factory for arm in found}
+    return {arm.label: arm.factory for arm in found}, missing
 
 
 def free_port(host: str, first: int) -> int:
