@@ -23,8 +23,9 @@ class CrossingTask:
     goal_radius_m: float = 0.25
     near_m: float = 0.5  # from a person's edge to the robot's
     hit_force_n: float = 1.0
-    berth_m: float = 0.15  # that is kept beyond near_m, and from forklifts
-    near_weight: float = 12.0  # of being too near, in metres to go: more than it costs to wait
+    room_m: float = 0.2  # to a forklift's; less is no violation, but counts like one in the cost
+    berth_m: float = 0.15  # that is kept beyond both
+    near_weight: float = 24.0  # of being too near, in metres to go: more than it costs to wait
     clearance_m: float = 0.05  # the robot should keep this far from static boxes
     clearance_weight: float = 10.0
     touch_m: float = 0.04
@@ -54,7 +55,7 @@ class CrossingTask:
         gap = field.clearance_at(robot) - radius
         close = self.clearance_weight * clamp(self.clearance_m - gap, 0) + self.touch_weight * clamp(1 - gap / self.touch_m, 0, 1)
         near = 0.0
-        for gaps, least in zip(self.gaps(bodies), (self.near_m, 0.1), strict=True):
+        for gaps, least in zip(self.gaps(bodies), (self.near_m, self.room_m), strict=True):
             short = (least + self.berth_m - gaps) / self.berth_m  # 1 where it is a violation
             near = near + (clamp(short, 0, 1) ** 2 + 0.1 * clamp(short - 1, 0)).sum(-1)
         return field.togo_at(robot) + close + self.near_weight * near

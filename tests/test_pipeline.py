@@ -141,6 +141,7 @@ def test_the_arms_are_the_whole_matrix() -> None:
     graph, mlp = ModelPlan("graph"), ModelPlan("mlp", searches=("mppi",))
     config = replace(
         TINY,
+        rounds=(Round(4000),),
         models=(graph, mlp),
         searches=("mppi", "cem"),
         train_seeds=(0, 3),
