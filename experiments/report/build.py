@@ -8,9 +8,9 @@ from experiments.evaluation import episode_of, read_rows
 from experiments.ledger import costs
 from experiments.report.failures import section as failures
 from experiments.report.failures import worst
-from experiments.report.figures import sections
 from experiments.report.guards import check, left_out, notes
 from experiments.report.html import write_report
+from experiments.report.sections import sections
 from experiments.report.spaces import TrainingSpaces
 from experiments.report.summary import Row, best_planner, protocol_of
 from experiments.report.topdown import strip

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
-from experiments.report.html import _section
+from experiments.report import pieces
 from experiments.report.measures import episode_cost
 from experiments.report.summary import Row, violations_of
 from experiments.report.topdown import strip
@@ -49,4 +49,4 @@ def section(
         f"{arm}: {unsolved} of {len(own)} episodes not solved, {len(bad) - unsolved} solved with a violation; "
         f"the {len(drawn)} worst. The robot is blue, the load orange, the goal green; outlines are earlier states."
     )
-    return _section("Where it fails", says, f'<div class="episodes">{"".join(drawn)}</div>')
+    return pieces.section("Where it fails", says, f'<div class="episodes">{"".join(drawn)}</div>')

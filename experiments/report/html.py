@@ -1,7 +1,7 @@
 """The report: one HTML page, everything in it, that opens from disk without a network."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,11 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from experiments.report.comparison import ALL, COMPARED, COMPARED_SAY, answers, comparisons, headline
+from experiments.report.pieces import legend, section, table
+from experiments.report.plots import BAD, FAINT, FONT, GOOD, SYMBOLS, arm_colours, label, plot
 from experiments.report.summary import COLUMNS, COLUMNS_SAY, Row, Summary, is_oracle, number, summarise, violations_of
 from sim.files import write_text
 
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
-COLOURS = ("#2563eb", "#d97706", "#7c3aed", "#0d9488", "#db2777", "#65a30d", "#0891b2", "#b45309")
-ORACLE_COLOUR, GOOD, BAD, FAINT = "#6b7280", "#16a34a", "#dc2626", "#e5e7eb"
-SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
-CONFIG = {"displayModeBar": False, "responsive": True}
 ROW_PX = 17  # height of one interval in the plot of successes
 
 FIDELITY_COLUMNS = (
@@ -176,12 +173,12 @@ def _results(summaries: list[Summary]) -> str:
     tables = []
     for split in dict.fromkeys(summary.split for summary in summaries):
         cells = [summary.cells for summary in summaries if summary.split == split]
-        tables.append(f'<h3>{escape(split)}</h3><div class="even">{_table(COLUMNS, cells)}</div>')
+        tables.append(f'<h3>{escape(split)}</h3><div class="even">{table(COLUMNS, cells)}</div>')
     arms = dict.fromkeys(summary.agent for summary in summaries)
     oracle = " The oracle plans on the true simulator and is the mark to measure by." if any(map(is_oracle, arms)) else ""
-    plot = _legend(list(arms)) + _plot(_success_figure(summaries), "plot-success")
-    plotted = _section("Success by arm", "Share of episodes solved, with 95 % intervals of each arm's own episodes.", plot)
-    return _section("Results", COLUMNS_SAY + oracle, "".join(tables)) + "\n" + plotted
+    drawn = legend(list(arms)) + plot(_success_figure(summaries), "plot-success")
+    plotted = section("Success by arm", "Share of episodes solved, with 95 % intervals of each arm's own episodes.", drawn)
+    return section("Results", COLUMNS_SAY + oracle, "".join(tables)) + "\n" + plotted
 
 
 def _compared(rows: Sequence[Row]) -> str:
@@ -190,19 +187,10 @@ def _compared(rows: Sequence[Row]) -> str:
     if not lines:
         return ""
     together, single = (
-        f'<div class="compared">{_table(COMPARED, [line for line in lines if (line[0] == ALL) == wanted])}</div>'
+        f'<div class="compared">{table(COMPARED, [line for line in lines if (line[0] == ALL) == wanted])}</div>'
         for wanted in (True, False)
     )
-    return _section("Differences", COMPARED_SAY, f"{together}<details><summary>By split</summary>{single}</details>")
-
-
-def _legend(arms: list[str]) -> str:
-    """Plotly's own legend would be cut off on a phone."""
-    dots = [
-        f'<span><i style="background:{colour}"></i>{escape(arm)}</span>'
-        for arm, colour in zip(arms, _arm_colours(arms), strict=True)
-    ]
-    return f'<div class="legend">{"".join(dots)}</div>'
+    return section("Differences", COMPARED_SAY, f"{together}<details><summary>By split</summary>{single}</details>")
 
 
 def _success_figure(summaries: list[Summary]) -> go.Figure:
@@ -210,7 +198,7 @@ def _success_figure(summaries: list[Summary]) -> go.Figure:
     arms = list(dict.fromkeys(summary.agent for summary in summaries))
     splits = list(dict.fromkeys(summary.split for summary in summaries))
     figure = go.Figure()
-    for arm, colour in zip(arms, _arm_colours(arms), strict=True):
+    for arm, colour in zip(arms, arm_colours(arms), strict=True):
         own = [summary for summary in summaries if summary.agent == arm]
         values = [100 * summary.success.value for summary in own]
         figure.add_scatter(
@@ -224,13 +212,13 @@ def _success_figure(summaries: list[Summary]) -> go.Figure:
                 "thickness": 2,
                 "width": 3,
             },
-            name=_label(arm),
-            customdata=[f"{_label(arm)}: {summary.success} of {summary.episodes}" for summary in own],
+            name=label(arm),
+            customdata=[f"{label(arm)}: {summary.success} of {summary.episodes}" for summary in own],
             hovertemplate="%{customdata}<extra></extra>",
             mode="markers",
             marker={"color": colour, "size": 9},
             orientation="h",
-            offsetgroup=_label(arm),
+            offsetgroup=label(arm),
         )
     height = 70 + len(splits) * (len(arms) * ROW_PX + 14)
     figure.update_layout(scattermode="group", scattergap=0.25, showlegend=False, height=height)
@@ -248,8 +236,8 @@ def _fidelity(fidelity: list[dict[str, Any]]) -> str:
     columns = ("model", *(name for name, _, _ in FIDELITY_COLUMNS), "load error / moved")
     cells = [_fidelity_cells(line) for line in fidelity]
     says = "Error of the imagined load and robot against what happened, when the model only sees the first state and the actions."
-    plot = _plot(_fidelity_figure(fidelity), "plot-fidelity")
-    return _section("Error of the world model by horizon", says, plot + _table(columns, cells))
+    drawn = plot(_fidelity_figure(fidelity), "plot-fidelity")
+    return section("Error of the world model by horizon", says, drawn + table(columns, cells))
 
 
 def _fidelity_cells(line: Row) -> tuple[str, ...]:
@@ -260,13 +248,13 @@ def _fidelity_cells(line: Row) -> tuple[str, ...]:
 def _fidelity_figure(fidelity: list[dict[str, Any]]) -> go.Figure:
     figure = go.Figure()
     models = list(dict.fromkeys(str(line["model"]) for line in fidelity))
-    for model, colour in zip(models, _arm_colours(models), strict=True):
+    for model, colour in zip(models, arm_colours(models), strict=True):
         lines = sorted((line for line in fidelity if line["model"] == model), key=lambda line: float(line["horizon_s"]))
         for key, what, dash in (("load_mm_median", "median", "solid"), ("load_mm_p90", "p90", "dot")):
             figure.add_scatter(
                 x=[line["horizon_s"] for line in lines],
                 y=[line[key] for line in lines],
-                name=f"{_label(model)}, {what}",
+                name=f"{label(model)}, {what}",
                 mode="lines+markers",
                 line={"color": colour, "dash": dash, "width": 2},
                 hovertemplate="%{y:.0f} mm after %{x:.1f} s",
@@ -282,7 +270,7 @@ def _predicted(rows: Sequence[Row]) -> str:
     if not planned:
         return ""
     says = "One dot per episode of an arm that plans: the cost it foresaw, and the cost that came. On the line both agree."
-    return _section("Predicted and realised cost", says, _plot(_predicted_figure(planned), "plot-predicted"))
+    return section("Predicted and realised cost", says, plot(_predicted_figure(planned), "plot-predicted"))
 
 
 def _predicted_figure(rows: list[Row]) -> go.Figure:
@@ -298,10 +286,10 @@ def _predicted_figure(rows: list[Row]) -> go.Figure:
             figure.add_scatter(
                 x=[row["predicted_cost"] for row in own],
                 y=[row["realised_cost"] for row in own],
-                name=f"{_label(arm)}, {word}",
+                name=f"{label(arm)}, {word}",
                 mode="markers",
                 marker={"color": colour, "size": 8, "opacity": 0.7, "symbol": SYMBOLS[position % len(SYMBOLS)]},
-                customdata=[f"{_label(str(row['split']))} {row['index']}, seed {row['seed']}" for row in own],
+                customdata=[f"{label(str(row['split']))} {row['index']}, seed {row['seed']}" for row in own],
                 hovertemplate="%{customdata}: predicted %{x:.2f}, realised %{y:.2f}",
             )
     figure.update_layout(height=460)
@@ -318,7 +306,7 @@ def _violations(rows: Sequence[Row]) -> str:
     columns = ("arm", "episodes", *(kind.replace("_", " ") for kind in kinds), "any of them", "highest force [N]")
     cells = [_violation_cells(arm, kinds, [row for row in rows if row["agent"] == arm]) for arm in arms]
     says = "Episodes, of all splits, in which it happened: hard contact with what stands still, and what else must not be."
-    return _section("Violations", says, _table(columns, cells))
+    return section("Violations", says, table(columns, cells))
 
 
 def _violation_cells(arm: str, kinds: list[str], rows: list[Row]) -> tuple[str, ...]:
@@ -331,59 +319,22 @@ def _violation_cells(arm: str, kinds: list[str], rows: list[Row]) -> tuple[str, 
 def _strips(strips: list[tuple[str, str]]) -> str:
     drawn = [f'<h3>{escape(heading)}</h3><div class="pictures wide">{svg}</div>' for heading, svg in strips]
     says = "From above: the robot is blue, the load to deliver orange, the goal green; outlines are earlier states."
-    return _section("Episodes", says, "".join(drawn)) if drawn else ""
+    return section("Episodes", says, "".join(drawn)) if drawn else ""
 
 
 def _recordings(recordings: list[tuple[str, str]]) -> str:
     links = [f'<li><a href="{escape(address)}">{escape(text)}</a></li>' for text, address in recordings]
-    return _section("Recordings in 3-D", "Each opens in the browser, from disk.", f"<ul>{''.join(links)}</ul>") if links else ""
+    return section("Recordings in 3-D", "Each opens in the browser, from disk.", f"<ul>{''.join(links)}</ul>") if links else ""
 
 
 def _facts(facts: list[tuple[str, str]]) -> str:
     lines = [f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in facts]
-    return _section("Facts", "", f'<table class="facts">{"".join(lines)}</table>') if lines else ""
-
-
-def _section(heading: str, says: str, content: str) -> str:
-    note = f'<p class="note">{escape(says)}</p>' if says else ""
-    return f"<section><h2>{escape(heading)}</h2>{note}{content}</section>"
-
-
-def _table(columns: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in lines)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _plot(figure: go.Figure, name: str) -> str:
-    """The figure as a <div> that expects plotly.js in the page."""
-    figure.update_layout(
-        template="none",
-        font={"family": FONT, "size": 13, "color": "#1c2530"},
-        margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "xanchor": "left"},
-        paper_bgcolor="rgba(0,0,0,0)",
-        dragmode=False,
-    )
-    figure.update_xaxes(automargin=True, gridcolor=FAINT, zeroline=False, fixedrange=True, title_font_size=13)
-    figure.update_yaxes(automargin=True, gridcolor=FAINT, zeroline=False, fixedrange=True, title_font_size=13)
-    height = f"{figure.layout.height}px"
-    return str(figure.to_html(full_html=False, include_plotlyjs=False, config=CONFIG, div_id=name, default_height=height))
-
-
-def _arm_colours(arms: list[str]) -> list[str]:
-    """A colour each, grey for oracles."""
-    return [ORACLE_COLOUR if is_oracle(arm) else COLOURS[position % len(COLOURS)] for position, arm in enumerate(arms)]
-
-
-def _label(text: str) -> str:
-    """Text for a plot, where plotly would read markup."""
-    return escape(text, quote=False)
+    return section("Facts", "", f'<table class="facts">{"".join(lines)}</table>') if lines else ""
 
 
 def _tick(split: str) -> str:
     """A split's name in two short lines."""
-    return _label(split).replace("shift-", "shift-<br>", 1)
+    return label(split).replace("shift-", "shift-<br>", 1)
 
 
 def _known(value: float | None) -> bool:
