@@ -244,7 +244,8 @@ def fidelity(
             f"{row['robot_deg_median']:.1f}",
         )
     CONSOLE.print(table)
-    write_fidelity(plot, rows)
+    names = " ".join(map(str, models))
+    write_fidelity(plot, rows, dataset.scene, f"ground fidelity {names} --data {data}")
     CONSOLE.print(f"plot: {plot.resolve()}", soft_wrap=True)
 
 

@@ -13,7 +13,7 @@ from experiments.report.html import write_report
 from experiments.report.sections import sections
 from experiments.report.spaces import TrainingSpaces
 from experiments.report.summary import Row, best_planner, protocol_of
-from experiments.report.topdown import strip
+from experiments.report.topdown import colours_say, strip
 from experiments.viewer.export import save
 from experiments.viewer.player import think
 from experiments.viewer.take import Take
@@ -81,6 +81,7 @@ def compare(
         measures=sections(rows, _distances(paths, places, rows), command),
         notes=[*notes(rows), *skipped],
         failures=failures(planner, shown, rows, lambda row: _episode(places, row), links),
+        colours=colours_say(episode.layout for _, episode in items),
     )
     return page
 

@@ -43,10 +43,14 @@ def html_of(measured: Measured, command: str) -> str:
 
 
 def _numbers(measured: Measured, how: str, command: str) -> str:
-    link = f'<a download="{measured.name}.csv" href="data:text/csv;charset=utf-8,{quote(csv_of(measured.records))}">CSV</a>'
-    made = f'<p class="note">As a file: {link}. Made with <code class="command">{escape(command)}</code></p>'
-    shown = table(measured.columns, measured.cells)
-    return f"<details><summary>Numbers, and how they are defined</summary>{how}{shown}{made}</details>"
+    shown = table(measured.columns, measured.cells) + file_of(measured.name, measured.records, command)
+    return f"<details><summary>Numbers, and how they are defined</summary>{how}{shown}</details>"
+
+
+def file_of(name: str, records: Sequence[Mapping[str, Any]], command: str) -> str:
+    """A line that leads to a section's numbers as a file, and names the command that they come from."""
+    link = f'<a download="{name}.csv" href="data:text/csv;charset=utf-8,{quote(csv_of(records))}">CSV</a>'
+    return f'<p class="note">As a file: {link}. Made with <code class="command">{escape(command)}</code></p>'
 
 
 def csv_of(records: Sequence[Mapping[str, Any]]) -> str:

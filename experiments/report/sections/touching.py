@@ -27,7 +27,7 @@ def measured(rows: Sequence[Row]) -> Measured | None:
     ]
     says = "Whether planners know when their plans touch racks or walls: foreseen beside what happened to the same plans."
     how = (
-        "Of every tenth chosen plan: whether, before it reaches the goal, the outline of robot or load comes within 5 mm of "
+        "Of every tenth chosen plan: whether, before it reaches the goal, the outline of a mover comes within 5 mm of "
         "what stands still: in the model's imagination, and in the true simulator that carries the plan out. Of states with "
         "hard contact 97 % lie within that distance, of those without contact 0.6 %. Forces are not imagined, so whether a "
         "touch would be a violation cannot be foreseen: those are counted as they happened, below. Intervals: bootstrap over "
