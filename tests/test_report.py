@@ -216,7 +216,8 @@ def test_what_else_a_scene_tells_is_shown_and_given_to_programs(rows: list[dict[
     assert "4.50 [2.00, 7.00]" in shown
     record = json.loads(json.dumps(summary_records(theirs), allow_nan=False))[0]
     assert (record[f"{name}_q25"], record[name], record[f"{name}_q75"]) == (2.25, 4.5, 6.75)
-    assert f"{name}_q75" in summary_csv([*rows, *theirs]).splitlines()[0]
+    older = [{**one, "scene": scene, "agent": "older"} for one in rows[:3]]
+    assert f"{name}_q75" in summary_csv([*older, *theirs]).splitlines()[0]
     assert indicators(rows, "x") == indicators([{**one, "scene": scene} for one in rows], "x") == ""
     write_report(tmp_path / "report.html", "x", theirs, FIDELITY, [], [], [], "ground report x")
     text = (tmp_path / "report.html").read_text().rpartition("</script>")[2]
