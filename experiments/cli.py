@@ -244,7 +244,8 @@ def fidelity(
             f"{row['robot_deg_median']:.1f}",
         )
     CONSOLE.print(table)
-    write_fidelity(plot, rows)
+    names = " ".join(map(str, models))
+    write_fidelity(plot, rows, dataset.scene, f"ground fidelity {names} --data {data}")
     CONSOLE.print(f"plot: {plot.resolve()}", soft_wrap=True)
 
 
@@ -391,9 +392,13 @@ def verify(run: File, sample: int = 12, workers: int = 2) -> None:
 
 def report(run: File) -> None:
     """Write the HTML report of a run from its rows."""
+    from experiments.progress import bar
     from experiments.report.build import build_report
 
-    CONSOLE.print(f"report: {build_report(run, _factories(run)).resolve()}", soft_wrap=True)
+    planners = _factories(run)
+    with bar(CONSOLE, "report") as progress:
+        page = build_report(run, planners, progress)
+    CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
 
 
 def _factories(run: Path) -> dict[str, Any]:

@@ -318,7 +318,7 @@ class _Log:
         movers, steps = self._pose[0].shape[0], len(self._pose)
         bodies = env.bodies.map(lambda values: np.broadcast_to(values[:movers], (steps, movers, *values.shape[1:])))
         bodies = replace(bodies, pose=np.stack(self._pose), twist=np.stack(self._twist))
-        return scene.indicators(bodies, env.field, env.variation.speed_limit_m_s, scene.control_dt_s)
+        return scene.indicators.of(bodies, env.field, env.variation.speed_limit_m_s, scene.control_dt_s)
 
     def episode(self, trial: Trial, name: str, success: bool) -> Episode:
         movers = self._pose[0].shape[0]

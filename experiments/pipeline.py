@@ -49,7 +49,9 @@ def run(config: ExperimentConfig, path: Path, workers: int, console: Console, ca
         steps.train()
         steps.evaluate()
         steps.measure_fidelity()
-        return build_report(path, {arm.label: arm.factory for arm in steps.arms() if arm.model})
+        planners = {arm.label: arm.factory for arm in steps.arms() if arm.model}
+        with bar(console, "report") as progress:
+            return build_report(path, planners, progress)
 
 
 def _begin(config: ExperimentConfig, path: Path) -> None:

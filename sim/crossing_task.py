@@ -14,6 +14,12 @@ from sim.world import Hit
 NOBODY_M = 100.0  # gap to what is not there
 NEAREST = 4  # others that a hint tells of
 NEAR_MISS_M, STANDS_M_S = 0.7, 0.05
+INDICATORS = {
+    "time_over_free": "time over that of the free route at full speed",
+    "least_person_gap_m": "least distance to a person [m]",
+    "stops": "stops",
+    "near_misses_per_min": f"near misses, below {NEAR_MISS_M} m [1/min]",
+}
 
 
 @dataclass(frozen=True)

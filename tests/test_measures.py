@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from experiments.report import measures as m
-from experiments.report.figures import csv_of, flat, sections
 from experiments.report.guards import notes
+from experiments.report.measured import csv_of, flat
+from experiments.report.sections import sections
 from experiments.report.summary import Rate
 from sim.scenes import scenes
 

@@ -104,7 +104,7 @@ def test_a_finished_run_only_writes_its_report_again(
     config: ExperimentConfig, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = finished / "report" / "index.html"
-    monkeypatch.setattr(pipeline, "build_report", lambda path, arms: page)
+    monkeypatch.setattr(pipeline, "build_report", lambda path, arms, told: page)
     before = stamps(finished)
     assert run(config, finished, 1, QUIET) == page
     assert stamps(finished) == before

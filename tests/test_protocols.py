@@ -8,7 +8,7 @@ import pytest
 
 from experiments.config import ExperimentConfig
 from experiments.evaluation import Arm, evaluate, trials_of
-from experiments.report.build import check_comparable
+from experiments.report.guards import check as check_comparable
 from sim.env import GroundEnv
 from sim.errors import GroundError, UnknownName
 from sim.layout import Pose

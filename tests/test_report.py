@@ -15,8 +15,9 @@ from experiments.report.comparison import ALL, answers, compared, comparison_tab
 from experiments.report.failures import section, told, worst
 from experiments.report.guards import check
 from experiments.report.html import write_report
+from experiments.report.sections.indicators import indicators
 from experiments.report.summary import summarise, summary_csv, summary_markdown, summary_records, summary_table
-from experiments.report.topdown import picture, save_layout, strip
+from experiments.report.topdown import colours_say, picture, save_layout, strip
 from experiments.viewer.export import save
 from experiments.viewer.take import Take
 from sim.bodies import quaternion_of
@@ -24,6 +25,7 @@ from sim.dataset import Episode
 from sim.errors import GroundError
 from sim.layout import Layout
 from sim.layouts.hall import LOAD_HALF_M, draw
+from sim.scenes import scenes
 from sim.variation import Variation
 
 HOSTILE = '<script>alert("x")</script>|$y_$'
@@ -203,6 +205,33 @@ def test_figures_for_programs(rows: list[dict[str, Any]]) -> None:
     assert summary_csv([]).strip() == ""
 
 
+def test_what_else_a_scene_tells_is_shown_and_given_to_programs(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    scene = "logistics/aisle-traffic"
+    told = scenes[scene].indicators
+    assert told is not None
+    theirs = [{**one, "scene": scene, **{name: float(one["index"]) for name in told.says}} for one in rows]
+    (name, says), *_ = told.says.items()
+    shown = indicators(theirs, "ground report x")
+    assert says in shown
+    assert "4.50 [2.00, 7.00]" in shown
+    record = json.loads(json.dumps(summary_records(theirs), allow_nan=False))[0]
+    assert (record[f"{name}_q25"], record[name], record[f"{name}_q75"]) == (2.25, 4.5, 6.75)
+    older = [{**one, "scene": scene, "agent": "older"} for one in rows[:3]]
+    assert f"{name}_q75" in summary_csv([*older, *theirs]).splitlines()[0]
+    assert indicators(rows, "x") == indicators([{**one, "scene": scene} for one in rows], "x") == ""
+    write_report(tmp_path / "report.html", "x", theirs, FIDELITY, [], [], [], "ground report x")
+    text = (tmp_path / "report.html").read_text().rpartition("</script>")[2]
+    assert "What else the scene tells" in (tmp_path / "report.html").read_text()
+    assert " load" not in text.lower()
+
+
+def test_colours_are_named_for_what_is_there() -> None:
+    assert colours_say([draw("test", 0)]).startswith("The robot is blue, the load to deliver orange, the goal green")
+    traffic = next(space for i in range(20) if (space := scenes["logistics/aisle-traffic"].draw("test", i)).traffic)
+    assert "load" not in colours_say([traffic])
+    assert "people pink" in colours_say([traffic])
+
+
 def test_plain_tables_hold_every_arm(rows: list[dict[str, Any]]) -> None:
     lines = summary_markdown(rows).splitlines()
     assert len(lines) == 2 + 2 * len(ARMS)
@@ -229,7 +258,9 @@ def test_report_holds_everything_escaped_and_loads_nothing(tmp_path: Path, rows:
     assert not re.search(r"<(script|link|img|iframe|source|use|image)\b[^>]*\b(src|href)\s*=\s*[\"']?(https?:)?//", text)
     assert "@import" not in text.split("<script>", 1)[0]
     assert text.count("plotly.js v") == 1
-    for name in ("plot-success", "plot-fidelity", "plot-predicted"):
+    for name in ("results", "success", "differences", "fidelity", "predicted", "violations"):
+        assert text.count(f'download="{name}.csv"') == 1
+    for name in ("plot-success-0", "plot-fidelity", "plot-predicted-0"):
         assert text.count(f'id="{name}"') == 1
 
 

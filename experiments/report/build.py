@@ -1,20 +1,23 @@
 """From a run directory to its report: rows, fidelity, pictures of episodes, some of them recorded in 3-D."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from agents.build import PlannerSpec
 from experiments.evaluation import episode_of, read_rows
 from experiments.ledger import costs
 from experiments.report.failures import section as failures
 from experiments.report.failures import worst
-from experiments.report.figures import sections
 from experiments.report.guards import check, left_out, notes
 from experiments.report.html import write_report
+from experiments.report.sections import sections
 from experiments.report.spaces import TrainingSpaces
 from experiments.report.summary import Row, best_planner, protocol_of
-from experiments.report.topdown import strip
+from experiments.report.topdown import colours_say, strip
 from experiments.viewer.export import save
 from experiments.viewer.player import think
 from experiments.viewer.take import Take
@@ -22,18 +25,21 @@ from sim.dataset import Dataset, Episode
 from sim.errors import BadFile, GroundError
 from sim.files import read_json
 from sim.layout import Layout
-from sim.policy import PolicyFactory
+from sim.policy import Policy, PolicyFactory
 from sim.scenes import USUAL
 
 STRIP = 8  # episodes in a strip
 FAILURES = 2  # recorded in 3-D
+THINKING_S = 15.0  # at most, for a recording: what was imagined is shown until then
+PARTS = 100  # of a recording, in the progress that is told
 Arms = Mapping[str, PolicyFactory]
+Told = Callable[[int, int], None]
 
 
-def build_report(path: Path, arms: Arms | None = None) -> Path:
+def build_report(path: Path, arms: Arms | None = None, told: Told = lambda done, total: None) -> Path:
     """Write `report/index.html` and its recordings from what a run directory holds; gives the page's path."""
     config = read_json(path / "config.json") if (path / "config.json").exists() else {}
-    return compare(read([path], protocol=config.get("protocol", USUAL)), path / "report", arms)
+    return compare(read([path], protocol=config.get("protocol", USUAL)), path / "report", arms, told)
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,8 @@ def read(paths: Sequence[Path], split: str | None = None, protocol: str | None =
     return Found(tuple(paths), rows, places, skipped)
 
 
-def compare(found: Found, out: Path, arms: Arms | None = None) -> Path:
-    """One report over what was read. Recordings show what `arms` imagined."""
+def compare(found: Found, out: Path, arms: Arms | None = None, told: Told = lambda done, total: None) -> Path:
+    """One report over what was read. Recordings show what `arms` imagined; `told` is how far they are."""
     paths, rows, places = found.paths, found.rows, found.places
     planner = best_planner(rows)
     shown = [row for row in rows if row["agent"] == planner]
@@ -73,7 +79,7 @@ def compare(found: Found, out: Path, arms: Arms | None = None) -> Path:
     heading = f"{planner}, solved without violation: {len(solved)} of {len(shown)} episodes, the first {len(items)}"
     names = " ".join(map(str, paths))
     command = f"ground report {names}" if [out] == [path / "report" for path in paths] else f"ground compare {names} --out {out}"
-    recorded = _recordings([*worst(shown)[:FAILURES], *solved[:1]], places, out, arms or {})
+    recorded = _recordings([*worst(shown)[:FAILURES], *solved[:1]], places, out, arms or {}, told)
     links = {id(row): address for row, (_, address) in recorded}
     page = out / "index.html"
     write_report(
@@ -88,6 +94,7 @@ def compare(found: Found, out: Path, arms: Arms | None = None) -> Path:
         measures=sections(rows, _distances(paths, places, rows), command),
         notes=[*notes(rows), *found.skipped],
         failures=failures(planner, shown, rows, lambda row: _episode(places, row), links),
+        colours=colours_say(episode.layout for _, episode in items),
     )
     return page
 
@@ -121,19 +128,35 @@ def rows_by(path: Path, protocol: str | None) -> list[dict[str, Any]]:
     return [row for row in rows_of(path) if protocol in (None, protocol_of(row))]
 
 
-def _recordings(rows: list[Row], places: dict[int, Path], out: Path, arms: Arms) -> list[tuple[Row, tuple[str, str]]]:
+def _recordings(rows: list[Row], places: dict[int, Path], out: Path, arms: Arms, told: Told) -> list[tuple[Row, tuple[str, str]]]:
     """These episodes as 3-D pages beside the report: the row, and what its link says and leads to."""
     links = []
-    for row in rows:
+    policies: dict[str, Policy] = {}
+    for number, row in enumerate(rows):
         seed = row.get("train_seed")
         training = f"@{seed}" if seed else ""
         name = f"{'solved' if row['success'] else 'failed'}-{row['split']}-{row['index']}{training}.html"
         take = Take.recorded(row["scene"], _episode(places, row))
-        if (factory := arms.get(f"{row['agent']}{training}")) is not None:
-            think(take, factory())
+        arm = f"{row['agent']}{training}"
+        if arm in arms:
+            policies[arm] = policies.get(arm) or _uncompiled(arms[arm])()
+            until = time.monotonic() + THINKING_S
+            within = partial(_part, told, number, len(rows))
+            think(take, policies[arm], lambda until=until: time.monotonic() > until, within)
+        told((number + 1) * PARTS, len(rows) * PARTS)
         save([take], out / "recordings" / name, title=f"{row['agent']}, {_name(row)}")
         links.append((row, (f"{row['agent']}, {_name(row)}", f"recordings/{name}")))
     return links
+
+
+def _uncompiled(factory: PolicyFactory) -> PolicyFactory:
+    """For a few episodes compilation takes longer than it saves."""
+    return replace(factory, compiled=False) if isinstance(factory, PlannerSpec) else factory
+
+
+def _part(told: Told, number: int, of: int, done: int, total: int) -> None:
+    """Of one recording, as a part of all."""
+    told(number * PARTS + PARTS * done // total, of * PARTS)
 
 
 def _episode(places: dict[int, Path], row: Row) -> Episode:

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
-from experiments.report.html import _section
+from experiments.report import pieces
 from experiments.report.measures import episode_cost
 from experiments.report.summary import Row, violations_of
-from experiments.report.topdown import strip
+from experiments.report.topdown import colours_say, strip
 from sim.dataset import Episode
 
 SHOWN = 8
@@ -31,22 +31,23 @@ def told(row: Row, rows: Sequence[Row]) -> str:
 
 
 def section(
-    arm: str, own: Sequence[Row], rows: Sequence[Row], episode: Callable[[Row], Episode], links: Mapping[int, str]
+    arm: str, own: Sequence[Row], rows: Sequence[Row], episode_of: Callable[[Row], Episode], links: Mapping[int, str]
 ) -> str:
     """The worst episodes of one arm from above; `links` to recordings by the row's id()."""
     bad = worst(own)
     if not bad:
         return ""
     drawn = []
-    for row in bad[:SHOWN]:
+    episodes = [episode_of(row) for row in bad[:SHOWN]]
+    for row, episode in zip(bad, episodes, strict=False):
         name = f"{row['split']}/{row['index']}"
         address = links.get(id(row))
         link = f' <a href="{escape(address)}">watch in 3-D</a>' if address else ""
         text = f"<b>{escape(name)}</b> {escape(told(row, rows))}.{link}"
-        drawn.append(f"<figure>{strip([('', episode(row))])}<figcaption>{text}</figcaption></figure>")
+        drawn.append(f"<figure>{strip([('', episode)])}<figcaption>{text}</figcaption></figure>")
     unsolved = sum(not row["success"] for row in bad)
     says = (
         f"{arm}: {unsolved} of {len(own)} episodes not solved, {len(bad) - unsolved} solved with a violation; "
-        f"the {len(drawn)} worst. The robot is blue, the load orange, the goal green; outlines are earlier states."
+        f"the {len(drawn)} worst. {colours_say(episode.layout for episode in episodes)}"
     )
-    return _section("Where it fails", says, f'<div class="episodes">{"".join(drawn)}</div>')
+    return pieces.section("Where it fails", says, f'<div class="episodes">{"".join(drawn)}</div>')

@@ -1,36 +1,24 @@
 """The report: one HTML page, everything in it, that opens from disk without a network."""
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from experiments.report.comparison import ALL, COMPARED, COMPARED_SAY, answers, comparisons, headline
-from experiments.report.summary import COLUMNS, COLUMNS_SAY, Row, Summary, is_oracle, number, summarise, violations_of
+from experiments.report.comparison import answers, headline
+from experiments.report.measured import html_of
+from experiments.report.pieces import section
+from experiments.report.plots import FONT
+from experiments.report.sections import predicted, success
+from experiments.report.sections.differences import differences
+from experiments.report.sections.fidelity import fidelity
+from experiments.report.sections.indicators import indicators
+from experiments.report.sections.results import results
+from experiments.report.sections.violations import violations
+from experiments.report.summary import Row
 from sim.files import write_text
-
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
-COLOURS = ("#2563eb", "#d97706", "#7c3aed", "#0d9488", "#db2777", "#65a30d", "#0891b2", "#b45309")
-ORACLE_COLOUR, GOOD, BAD, FAINT = "#6b7280", "#16a34a", "#dc2626", "#e5e7eb"
-SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
-CONFIG = {"displayModeBar": False, "responsive": True}
-ROW_PX = 17  # height of one interval in the plot of successes
-
-FIDELITY_COLUMNS = (
-    ("horizon [s]", "horizon_s", 1),
-    ("n", "n", 0),
-    ("load, median [mm]", "load_mm_median", 1),
-    ("load, p90 [mm]", "load_mm_p90", 1),
-    ("load turn, median [°]", "load_deg_median", 1),
-    ("robot, median [mm]", "robot_mm_median", 1),
-    ("robot turn, median [°]", "robot_deg_median", 1),
-    ("load moved, median [m]", "moved_m_median", 2),
-    ("particles apart [mm]", "disagreement_mm", 1),
-)
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -114,7 +102,7 @@ def write_report(
     path: Path,
     title: str,
     rows: list[dict[str, Any]],
-    fidelity: list[dict[str, Any]],
+    found: Sequence[Row],
     strips: list[tuple[str, str]],
     recordings: list[tuple[str, str]],
     facts: list[tuple[str, str]],
@@ -122,33 +110,46 @@ def write_report(
     measures: Sequence[str] = (),
     notes: Sequence[str] = (),
     failures: str = "",
+    colours: str = "",
 ) -> None:
     """Write the page.
 
-    `rows` has one dict per evaluated episode, `fidelity` one per model and horizon; `strips` are (heading, inline svg),
+    `rows` has one dict per evaluated episode, `found` of fidelity one per model and horizon; `strips` are (heading, inline svg),
     `recordings` (text, relative address), `facts` (name, value), `measures` sections of their own, `notes` what a reader must
-    know beside the results, `failures` the worst episodes' section. Parts without content are left out. Every text is escaped.
+    know beside the results, `failures` the worst episodes' section, `colours`
+    what those of the strips mean. Parts without content are left out. Every text is escaped.
     """
     sections = [
         _heading(title, command, headline(rows)) + _answers(answers(rows)),
         _notes(notes),
-        _results(summarise(rows)),
-        _compared(rows),
-        *measures,
-        _fidelity(fidelity),
-        _predicted(rows),
-        _violations(rows),
+        *_of_rows(rows, found, measures, command),
         failures,
-        _strips(strips),
+        _strips(strips, colours),
         _recordings(recordings),
         _facts(facts),
     ]
     _write_page(path, title, sections)
 
 
-def write_fidelity(path: Path, fidelity: list[dict[str, Any]]) -> None:
+def _of_rows(rows: Sequence[Row], found: Sequence[Row], measures: Sequence[str], command: str) -> list[str]:
+    if not rows:
+        return []
+    about_plans = predicted.measured(rows)
+    return [
+        results(rows, command),
+        html_of(success.measured(rows), command),
+        indicators(rows, command),
+        differences(rows, command),
+        *measures,
+        fidelity(found, str(rows[0]["scene"]), command),
+        html_of(about_plans, command) if about_plans else "",
+        violations(rows, command),
+    ]
+
+
+def write_fidelity(path: Path, found: Sequence[Row], scene: str, command: str) -> None:
     """A page with the error by horizon alone."""
-    _write_page(path, "Fidelity", [_fidelity(fidelity)])
+    _write_page(path, "Fidelity", [fidelity(found, scene, command)])
 
 
 def _write_page(path: Path, title: str, sections: list[str]) -> None:
@@ -170,225 +171,16 @@ def _notes(notes: Sequence[str]) -> str:
     return "".join(f'<p class="notice">{escape(note)}</p>' for note in notes)
 
 
-def _results(summaries: list[Summary]) -> str:
-    if not summaries:
-        return ""
-    tables = []
-    for split in dict.fromkeys(summary.split for summary in summaries):
-        cells = [summary.cells for summary in summaries if summary.split == split]
-        tables.append(f'<h3>{escape(split)}</h3><div class="even">{_table(COLUMNS, cells)}</div>')
-    arms = dict.fromkeys(summary.agent for summary in summaries)
-    oracle = " The oracle plans on the true simulator and is the mark to measure by." if any(map(is_oracle, arms)) else ""
-    plot = _legend(list(arms)) + _plot(_success_figure(summaries), "plot-success")
-    plotted = _section("Success by arm", "Share of episodes solved, with 95 % intervals of each arm's own episodes.", plot)
-    return _section("Results", COLUMNS_SAY + oracle, "".join(tables)) + "\n" + plotted
-
-
-def _compared(rows: Sequence[Row]) -> str:
-    """All splits together, the single ones a click away."""
-    lines = [comparison.cells for comparison in comparisons(rows)]
-    if not lines:
-        return ""
-    together, single = (
-        f'<div class="compared">{_table(COMPARED, [line for line in lines if (line[0] == ALL) == wanted])}</div>'
-        for wanted in (True, False)
-    )
-    return _section("Differences", COMPARED_SAY, f"{together}<details><summary>By split</summary>{single}</details>")
-
-
-def _legend(arms: list[str]) -> str:
-    """Plotly's own legend would be cut off on a phone."""
-    dots = [
-        f'<span><i style="background:{colour}"></i>{escape(arm)}</span>'
-        for arm, colour in zip(arms, _arm_colours(arms), strict=True)
-    ]
-    return f'<div class="legend">{"".join(dots)}</div>'
-
-
-def _success_figure(summaries: list[Summary]) -> go.Figure:
-    """Splits down the side, one interval per arm and split."""
-    arms = list(dict.fromkeys(summary.agent for summary in summaries))
-    splits = list(dict.fromkeys(summary.split for summary in summaries))
-    figure = go.Figure()
-    for arm, colour in zip(arms, _arm_colours(arms), strict=True):
-        own = [summary for summary in summaries if summary.agent == arm]
-        values = [100 * summary.success.value for summary in own]
-        figure.add_scatter(
-            x=values,
-            y=[_tick(summary.split) for summary in own],
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": [100 * summary.success.interval[1] - value for summary, value in zip(own, values, strict=True)],
-                "arrayminus": [value - 100 * summary.success.interval[0] for summary, value in zip(own, values, strict=True)],
-                "thickness": 2,
-                "width": 3,
-            },
-            name=_label(arm),
-            customdata=[f"{_label(arm)}: {summary.success} of {summary.episodes}" for summary in own],
-            hovertemplate="%{customdata}<extra></extra>",
-            mode="markers",
-            marker={"color": colour, "size": 9},
-            orientation="h",
-            offsetgroup=_label(arm),
-        )
-    height = 70 + len(splits) * (len(arms) * ROW_PX + 14)
-    figure.update_layout(scattermode="group", scattergap=0.25, showlegend=False, height=height)
-    figure.update_xaxes(title="episodes solved [%]", range=[-2, 102])
-    ticks = [_tick(split) for split in splits]
-    figure.update_yaxes(categoryorder="array", categoryarray=ticks, range=[len(splits) - 0.5, -0.5], showgrid=False)
-    for border in range(1, len(splits)):
-        figure.add_hline(y=border - 0.5, line_color=FAINT, line_width=1)
-    return figure
-
-
-def _fidelity(fidelity: list[dict[str, Any]]) -> str:
-    if not fidelity:
-        return ""
-    columns = ("model", *(name for name, _, _ in FIDELITY_COLUMNS), "load error / moved")
-    cells = [_fidelity_cells(line) for line in fidelity]
-    says = "Error of the imagined load and robot against what happened, when the model only sees the first state and the actions."
-    plot = _plot(_fidelity_figure(fidelity), "plot-fidelity")
-    return _section("Error of the world model by horizon", says, plot + _table(columns, cells))
-
-
-def _fidelity_cells(line: Row) -> tuple[str, ...]:
-    numbers = [number(line.get(key), digits) for _, key, digits in FIDELITY_COLUMNS]
-    return (str(line["model"]), *numbers, _percent(line["load_relative_median"]))
-
-
-def _fidelity_figure(fidelity: list[dict[str, Any]]) -> go.Figure:
-    figure = go.Figure()
-    models = list(dict.fromkeys(str(line["model"]) for line in fidelity))
-    for model, colour in zip(models, _arm_colours(models), strict=True):
-        lines = sorted((line for line in fidelity if line["model"] == model), key=lambda line: float(line["horizon_s"]))
-        for key, what, dash in (("load_mm_median", "median", "solid"), ("load_mm_p90", "p90", "dot")):
-            figure.add_scatter(
-                x=[line["horizon_s"] for line in lines],
-                y=[line[key] for line in lines],
-                name=f"{_label(model)}, {what}",
-                mode="lines+markers",
-                line={"color": colour, "dash": dash, "width": 2},
-                hovertemplate="%{y:.0f} mm after %{x:.1f} s",
-            )
-    figure.update_layout(height=340)
-    figure.update_xaxes(title="horizon [s]", rangemode="tozero")
-    figure.update_yaxes(title="position error of the load [mm]", rangemode="tozero")
-    return figure
-
-
-def _predicted(rows: Sequence[Row]) -> str:
-    planned = [row for row in rows if _known(row["predicted_cost"]) and _known(row["realised_cost"])]
-    if not planned:
-        return ""
-    says = "One dot per episode of an arm that plans: the cost it foresaw, and the cost that came. On the line both agree."
-    return _section("Predicted and realised cost", says, _plot(_predicted_figure(planned), "plot-predicted"))
-
-
-def _predicted_figure(rows: list[Row]) -> go.Figure:
-    figure = go.Figure()
-    costs = [float(row[key]) for row in rows for key in ("predicted_cost", "realised_cost")]
-    ends = [min(0.0, *costs), max(costs)]
-    line = {"color": "#9ca3af", "dash": "dot", "width": 1}
-    figure.add_scatter(x=ends, y=ends, mode="lines", line=line, hoverinfo="skip", showlegend=False)
-    arms = dict.fromkeys(str(row["agent"]) for row in rows)
-    for position, arm in enumerate(arms):
-        for success, colour, word in ((True, GOOD, "solved"), (False, BAD, "not solved")):
-            own = [row for row in rows if row["agent"] == arm and bool(row["success"]) == success]
-            figure.add_scatter(
-                x=[row["predicted_cost"] for row in own],
-                y=[row["realised_cost"] for row in own],
-                name=f"{_label(arm)}, {word}",
-                mode="markers",
-                marker={"color": colour, "size": 8, "opacity": 0.7, "symbol": SYMBOLS[position % len(SYMBOLS)]},
-                customdata=[f"{_label(str(row['split']))} {row['index']}, seed {row['seed']}" for row in own],
-                hovertemplate="%{customdata}: predicted %{x:.2f}, realised %{y:.2f}",
-            )
-    figure.update_layout(height=460)
-    figure.update_xaxes(title="predicted cost")
-    figure.update_yaxes(title="realised cost")
-    return figure
-
-
-def _violations(rows: Sequence[Row]) -> str:
-    if not rows:
-        return ""
-    arms = dict.fromkeys(summary.agent for summary in summarise(rows))
-    kinds = violations_of(rows)
-    columns = ("arm", "episodes", *(kind.replace("_", " ") for kind in kinds), "any of them", "highest force [N]")
-    cells = [_violation_cells(arm, kinds, [row for row in rows if row["agent"] == arm]) for arm in arms]
-    says = "Episodes, of all splits, in which it happened: hard contact with what stands still, and what else must not be."
-    return _section("Violations", says, _table(columns, cells))
-
-
-def _violation_cells(arm: str, kinds: list[str], rows: list[Row]) -> tuple[str, ...]:
-    counts = [sum(bool(row[kind]) for row in rows) for kind in kinds]
-    counts.append(sum(any(row[kind] for kind in kinds) for row in rows))
-    shares = [f"{count} ({_percent(count / len(rows))})" for count in counts]
-    return (arm, str(len(rows)), *shares, number(max(float(row["peak_force_n"]) for row in rows)))
-
-
-def _strips(strips: list[tuple[str, str]]) -> str:
+def _strips(strips: list[tuple[str, str]], colours: str) -> str:
     drawn = [f'<h3>{escape(heading)}</h3><div class="pictures wide">{svg}</div>' for heading, svg in strips]
-    says = "From above: the robot is blue, the load to deliver orange, the goal green; outlines are earlier states."
-    return _section("Episodes", says, "".join(drawn)) if drawn else ""
+    return section("Episodes", f"From above. {colours}", "".join(drawn)) if drawn else ""
 
 
 def _recordings(recordings: list[tuple[str, str]]) -> str:
     links = [f'<li><a href="{escape(address)}">{escape(text)}</a></li>' for text, address in recordings]
-    return _section("Recordings in 3-D", "Each opens in the browser, from disk.", f"<ul>{''.join(links)}</ul>") if links else ""
+    return section("Recordings in 3-D", "Each opens in the browser, from disk.", f"<ul>{''.join(links)}</ul>") if links else ""
 
 
 def _facts(facts: list[tuple[str, str]]) -> str:
     lines = [f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in facts]
-    return _section("Facts", "", f'<table class="facts">{"".join(lines)}</table>') if lines else ""
-
-
-def _section(heading: str, says: str, content: str) -> str:
-    note = f'<p class="note">{escape(says)}</p>' if says else ""
-    return f"<section><h2>{escape(heading)}</h2>{note}{content}</section>"
-
-
-def _table(columns: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in lines)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _plot(figure: go.Figure, name: str) -> str:
-    """The figure as a <div> that expects plotly.js in the page."""
-    figure.update_layout(
-        template="none",
-        font={"family": FONT, "size": 13, "color": "#1c2530"},
-        margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "xanchor": "left"},
-        paper_bgcolor="rgba(0,0,0,0)",
-        dragmode=False,
-    )
-    figure.update_xaxes(automargin=True, gridcolor=FAINT, zeroline=False, fixedrange=True, title_font_size=13)
-    figure.update_yaxes(automargin=True, gridcolor=FAINT, zeroline=False, fixedrange=True, title_font_size=13)
-    height = f"{figure.layout.height}px"
-    return str(figure.to_html(full_html=False, include_plotlyjs=False, config=CONFIG, div_id=name, default_height=height))
-
-
-def _arm_colours(arms: list[str]) -> list[str]:
-    """A colour each, grey for oracles."""
-    return [ORACLE_COLOUR if is_oracle(arm) else COLOURS[position % len(COLOURS)] for position, arm in enumerate(arms)]
-
-
-def _label(text: str) -> str:
-    """Text for a plot, where plotly would read markup."""
-    return escape(text, quote=False)
-
-
-def _tick(split: str) -> str:
-    """A split's name in two short lines."""
-    return _label(split).replace("shift-", "shift-<br>", 1)
-
-
-def _known(value: float | None) -> bool:
-    return value is not None and not math.isnan(value)
-
-
-def _percent(share: float | None) -> str:
-    return number(None if share is None else 100 * share) + " %"
+    return section("Facts", "", f'<table class="facts">{"".join(lines)}</table>') if lines else ""

@@ -5,7 +5,7 @@ import io
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from experiments.statistics import wilson
 from sim.errors import GroundError
-from sim.scenes import USUAL
+from sim.scenes import USUAL, scenes
 
 Row = Mapping[str, Any]  # one evaluated episode
 
@@ -54,6 +54,18 @@ class Rate:
 
 
 @dataclass(frozen=True)
+class Quartiles:
+    """Of the episodes whose rows tell it."""
+
+    low: float
+    median: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} [{self.low:.2f}, {self.high:.2f}]".replace("-", "−")
+
+
+@dataclass(frozen=True)
 class Summary:
     """One arm on one split."""
 
@@ -73,6 +85,7 @@ class Summary:
     search_samples: float = math.nan
     search_iterations: float = math.nan
     search_horizon: float = math.nan
+    indicators: Mapping[str, Quartiles] = field(default_factory=dict)  # what else the scene tells, by its name in the rows
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -132,8 +145,16 @@ def _summary(split: str, agent: str, rows: Sequence[Row]) -> Summary:
         env_steps=max(int(row["env_steps"]) for row in rows),
         train_cpu_s=max(float(row["train_cpu_s"]) for row in rows),
         trainings=len(trainings_of(rows)),
+        indicators=indicators_of(rows),
         **{name: max((float(row[name]) for row in rows if known(row, name)), default=math.nan) for name in MORE},
     )
+
+
+def indicators_of(rows: Sequence[Row]) -> dict[str, Quartiles]:
+    """Medians over episodes, and what the middle half lies between, of what the scene says of its episodes."""
+    told = scenes[rows[0]["scene"]].indicators
+    values = {name: [float(row[name]) for row in rows if known(row, name)] for name in (told.says if told else ())}
+    return {name: Quartiles(*map(float, np.quantile(own, (0.25, 0.5, 0.75)))) for name, own in values.items() if own}
 
 
 def known(row: Row, name: str) -> bool:
@@ -194,11 +215,13 @@ def summary_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """Every arm on every split as plain values, None where there is none."""
     records = []
     for summary in summarise(rows):
-        record = {name: value for name, value in vars(summary).items() if not isinstance(value, Rate)}
+        record = {name: value for name, value in vars(summary).items() if not isinstance(value, Rate | Mapping)}
         for outcome in OUTCOMES:
             rate: Rate = getattr(summary, outcome)
             low, high = rate.interval
             record |= {outcome: rate.value, f"{outcome}_low": low, f"{outcome}_high": high}
+        for name, own in summary.indicators.items():
+            record |= {name: own.median, f"{name}_q25": own.low, f"{name}_q75": own.high}
         records.append({name: None if value != value else value for name, value in record.items()})  # JSON has no nan
     return records
 
@@ -206,7 +229,7 @@ def summary_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
 def summary_csv(rows: Iterable[Row]) -> str:
     """The records as comma-separated values with a heading."""
     records, text = summary_records(rows), io.StringIO()
-    writer = csv.DictWriter(text, list(records[0]) if records else [], lineterminator="\n")
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for record in records for name in record)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
     return text.getvalue()

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import re
+from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,14 @@ def strip(items: list[tuple[str, Episode]]) -> str:
     with rc_context({"svg.hashsalt": salt, "svg.fonttype": "none", "font.sans-serif": ["system-ui", "DejaVu Sans"]}):
         figure.savefig(text, format="svg", transparent=True, metadata=METADATA["svg"])
     return _inline(text.getvalue(), names)
+
+
+def colours_say(layouts: Iterable[Layout]) -> str:
+    """Which colour means what in pictures of these spaces."""
+    there = {kind for layout in layouts for kind in layout.kinds}
+    names = {Kind.LOAD: "the load to deliver orange", Kind.PERSON: "people pink", Kind.FORKLIFT: "forklifts violet"}
+    others = "".join(f"{name}, " for kind, name in names.items() if kind in there)
+    return f"The robot is blue, {others}the goal green; outlines are earlier states."
 
 
 def draw(axes: Axes, layout: Layout, episode: Episode | None = None, title: str = "") -> None:

@@ -33,6 +33,14 @@ class Protocol:
 
 
 @dataclass(frozen=True)
+class Indicators:
+    """What else a scene tells of an episode, as numbers in its row."""
+
+    says: Mapping[str, str] = field(hash=False)  # what each is, with its unit, by its name in the row
+    of: Callable[[Bodies, Any, float, float], dict[str, float]]  # states (T + 1, N), field, speed limit [m/s], control step [s]
+
+
+@dataclass(frozen=True)
 class Scene:
     """All there is to know about a scene; the environment is a thin junction of these."""
 
@@ -47,7 +55,7 @@ class Scene:
     behaviours: Mapping[str, PolicyFactory] = field(hash=False)  # "random" and "scripted" among them
     mix: Mapping[str, float] = field(hash=False)  # behaviours by weight that data is collected with where nobody says otherwise
     random_start: Callable[[Layout, np.random.Generator], np.ndarray | None]  # (M, 3) first movers where contact is soon
-    indicators: Callable[[Bodies, Any, float, float], dict[str, float]] | None = None  # of an episode's states, for its row
+    indicators: Indicators | None = None
     load: Callable[[Variation, Layout], LoadBody] | None = None  # what is pushed, where anything is
     unit_m: float = 1.0  # by which models scale lengths: 1 where loads are as large as a tote
     pieces: int = 1  # boxes that a load is made of, at most

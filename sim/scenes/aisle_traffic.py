@@ -1,11 +1,11 @@
 """logistics/aisle-traffic: an AMR crosses a hall to a station among people and forklifts."""
 
 from sim.crossing import CROSSING
-from sim.crossing_task import CrossingTask
+from sim.crossing_task import INDICATORS, CrossingTask
 from sim.layouts import aisles
 from sim.policy import RANDOM
 from sim.robots.differential_drive import DifferentialDrive, DriveLimits
-from sim.scenes import Scene, scenes
+from sim.scenes import Indicators, Scene, scenes
 from sim.variation import Variation
 
 
@@ -18,7 +18,7 @@ scenes.add("logistics/aisle-traffic")(
         name="logistics/aisle-traffic",
         gym_id="ground/AisleTraffic-v0",
         task=CrossingTask(),
-        indicators=CrossingTask().indicators,
+        indicators=Indicators(INDICATORS, CrossingTask().indicators),
         robot=_robot,
         draw=aisles.draw,
         faults=aisles.faults_of,

@@ -1,0 +1,24 @@
+"""One file per measure that the report shows; this one says which there are, in their order."""
+
+from collections.abc import Mapping, Sequence
+
+from experiments.report.measured import html_of
+from experiments.report.sections import distance, efficiency, exploitation, ledger, profiles, regret, touching, variations
+from experiments.report.summary import Row
+
+
+def sections(rows: Sequence[Row], distances: Mapping[str, float], command: str) -> list[str]:
+    """The page's sections, of what the rows tell; `distances` of layouts from the training set by their ids."""
+    if not rows:
+        return []
+    shown = (
+        regret.measured(rows),
+        exploitation.measured(rows),
+        distance.measured(rows, distances),
+        variations.measured(rows),
+        ledger.measured(rows),
+        efficiency.measured(rows),
+        touching.measured(rows),
+        profiles.measured(rows),
+    )
+    return [html_of(measured, command) for measured in shown if measured is not None]

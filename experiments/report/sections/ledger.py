@@ -1,0 +1,76 @@
+"""What success costs: data, training, deciding; and the arms that none beats at their cost."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go
+
+from experiments.report import measures as m
+from experiments.report.measured import Measured, colours_of, flats
+from experiments.report.plots import SYMBOLS, line
+from experiments.report.summary import Row, is_oracle, number
+
+
+def measured(rows: Sequence[Row]) -> Measured:
+    spent, colours = m.spendings(rows), colours_of(rows)
+    plots = [
+        _pareto_figure(spent, colours, "decision_ms", "ms per decision"),
+        _pareto_figure(spent, colours, "env_steps", "env steps of experience"),
+    ]
+    columns = (
+        "arm", "episodes", "without violation", "success", "env steps", "data [MB]", "CPU-s collecting", "CPU-s training",
+        "ms per decision", "s deciding, an episode", "CPU-s a success, deciding", "CPU-s a success, all",
+    )  # fmt: skip
+    cells = [
+        (
+            one.agent,
+            str(one.episodes),
+            str(one.clean),
+            str(one.success),
+            number(one.env_steps),
+            number(one.data_bytes / 1e6, 1),
+            number(one.collect_cpu_s),
+            number(one.train_cpu_s),
+            number(one.decision_ms, 2),
+            number(one.decide_s, 2),
+            *(number(value, 2) if math.isfinite(value) else "–" for value in (one.decide_s_per_success, one.cpu_s_per_success)),
+        )
+        for one in spent
+    ]
+    says = "What success costs: up is better, left is cheaper; no arm is surely as good and cheaper than those on the line."
+    how = (
+        "All splits together, so arms that played fewer or easier episodes are not on a par: see the numbers of episodes. The "
+        "line is the Pareto front of success without violation, oracles left out. The last column spreads collecting and "
+        "training over the successes here: it falls with every further episode. Where rows do not tell collecting apart, "
+        "training holds it."
+    )
+    return Measured("ledger", "What it costs", says, plots, columns, cells, flats(spent), how, list(colours))
+
+
+def _pareto_figure(spent: Sequence[m.Spent], colours: Mapping[str, str], name: str, title: str) -> go.Figure:
+    """Success without violation against a cost on a logarithmic axis; what is free stands at its left end."""
+    positive = [getattr(one, name) for one in spent if getattr(one, name) > 0]
+    free = min(positive, default=1.0) / 10
+    at = {one.agent: max(getattr(one, name), free) for one in spent}
+    figure = go.Figure()
+    rivals = [one for one in spent if not is_oracle(one.agent)]
+    front = [rivals[i] for i in m.pareto([(at[one.agent], one.clean.interval[0]) for one in rivals])]
+    steps = [(at[one.agent], 100 * one.clean.value) for one in front]
+    figure.add_scatter(
+        x=[x for x, _ in steps], y=[y for _, y in steps], mode="lines", line={"color": "#1c2530", "width": 1},
+        hoverinfo="skip", showlegend=False,
+    )  # fmt: skip
+    for position, one in enumerate(spent):
+        rate = (one.clean.value, *one.clean.interval)
+        dots = line([at[one.agent]], [rate], one.agent, colours[one.agent])
+        symbol = SYMBOLS[position % len(SYMBOLS)]
+        dots |= {"mode": "markers", "marker": {"size": 10, "symbol": symbol, "color": colours[one.agent]}}
+        told = f"{one.clean} of {one.episodes}, {number(getattr(one, name), 2)}"
+        figure.add_scatter(**dots, customdata=[told])
+    figure.update_layout(height=320, showlegend=False)
+    figure.update_xaxes(title=title, type="log", tickangle=0, dtick=1)
+    if any(getattr(one, name) <= 0 for one in spent):
+        ends = [10.0**power for power in range(math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive))) + 1)]
+        figure.update_xaxes(tickvals=[free, *ends], ticktext=["none", *(f"{end:,.0f}" for end in ends)])
+    figure.update_yaxes(title="without violation [%]", range=[-3, 103])
+    return figure

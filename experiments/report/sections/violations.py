@@ -1,0 +1,54 @@
+"""What went wrong, by arm and kind, in solved and unsolved episodes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.report.measured import file_of
+from experiments.report.measures import ranked
+from experiments.report.pieces import section, table
+from experiments.report.summary import Rate, Row, number, violations_of
+
+
+@dataclass(frozen=True)
+class _Violations:
+    """Of one arm, over all its episodes."""
+
+    agent: str
+    clean: Rate  # success without violation
+    kinds: dict[str, Rate]  # "any" among them
+    highest_force_n: float
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        shares = (f"{kind.count} ({number(100 * kind.value)} %)" for kind in self.kinds.values())
+        return (self.agent, str(self.clean.of), str(self.clean), *shares, number(self.highest_force_n))
+
+    @property
+    def record(self) -> dict[str, Any]:
+        low, high = self.clean.interval
+        counts = {kind: rate.count for kind, rate in self.kinds.items()}
+        clean = {"clean": self.clean.value, "clean_low": low, "clean_high": high}
+        return {"agent": self.agent, "episodes": self.clean.of, **clean, **counts, "highest_force_n": self.highest_force_n}
+
+
+def violations(rows: Sequence[Row], command: str) -> str:
+    kinds = violations_of(rows)
+    found = [_of(agent, kinds, [row for row in rows if row["agent"] == agent]) for agent in ranked(rows)]
+    columns = (
+        "arm", "episodes", "without violation", *(kind.replace("_", " ") for kind in kinds), "any of them", "highest force [N]",
+    )  # fmt: skip
+    says = (
+        "Success without violation, and episodes, of all splits, in which it happened: hard contact with what stands still, and "
+        "what else must not be."
+    )
+    shown = table(columns, [one.cells for one in found])
+    return section("Violations", says, shown + file_of("violations", [one.record for one in found], command))
+
+
+def _of(agent: str, kinds: Sequence[str], rows: Sequence[Row]) -> _Violations:
+    counts = {kind: sum(bool(row[kind]) for row in rows) for kind in kinds}
+    counts["any"] = sum(any(row[kind] for kind in kinds) for row in rows)
+    rates = {kind: Rate(count, len(rows)) for kind, count in counts.items()}
+    clean = Rate(sum(bool(row["clean"]) for row in rows), len(rows))
+    return _Violations(agent, clean, rates, max(float(row["peak_force_n"]) for row in rows))
