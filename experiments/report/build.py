@@ -142,7 +142,7 @@ def _recordings(rows: list[Row], places: dict[int, Path], out: Path, arms: Arms,
             policies[arm] = policies.get(arm) or _uncompiled(arms[arm])()
             until = time.monotonic() + THINKING_S
             within = partial(_part, told, number, len(rows))
-            think(take, policies[arm], lambda until=until: time.monotonic() > until, within)
+            think(take, policies[arm], partial(_past, until), within)
         told((number + 1) * PARTS, len(rows) * PARTS)
         save([take], out / "recordings" / name, title=f"{row['agent']}, {_name(row)}")
         links.append((row, (f"{row['agent']}, {_name(row)}", f"recordings/{name}")))
@@ -152,6 +152,10 @@ def _recordings(rows: list[Row], places: dict[int, Path], out: Path, arms: Arms,
 def _uncompiled(factory: PolicyFactory) -> PolicyFactory:
     """For a few episodes compilation takes longer than it saves."""
     return replace(factory, compiled=False) if isinstance(factory, PlannerSpec) else factory
+
+
+def _past(moment: float) -> bool:
+    return time.monotonic() > moment
 
 
 def _part(told: Told, number: int, of: int, done: int, total: int) -> None:
