@@ -1,0 +1,144 @@
+"""How models see people and forklifts: several futures, or an assumption."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from test_traffic import HALL, SCENE
+
+from agents.build import PlannerSpec
+from sim.bodies import Bodies, Kind
+from sim.collect import CollectConfig, collect
+from sim.env import GroundEnv
+from sim.errors import UnknownName
+from sim.layout import Pose, Traveller
+from sim.task import ROBOT
+from worldmodels.assumed import ASSUMPTIONS, Assumed
+from worldmodels.models.graph import FUTURES, INTENTS, GraphModel
+from worldmodels.planar import KINDS, NEAREST, PlanarState, repeated, state_of
+from worldmodels.windows import Batch, Windows, mirrored
+
+ALONE = replace(HALL, traffic=())
+
+
+def restless() -> GraphModel:
+    """A model whose last layers are not zero, so that what it is told shows."""
+    torch.manual_seed(0)
+    model = GraphModel(hidden=16, edge=8)
+    for values in (model.out.weight, model.static_push.weight, model.pair_push.weight):
+        torch.nn.init.normal_(values, std=0.1)
+    return model.eval()
+
+
+def observed(layout: object = HALL, steps: int = 5) -> dict[str, np.ndarray]:
+    env = GroundEnv(SCENE, layout=layout)  # type: ignore[arg-type]
+    observation, _ = env.reset(seed=0)
+    for _ in range(steps):
+        observation, *_ = env.step(np.array([0.5, 0.1]))
+    env.close()
+    return observation
+
+
+def plans(count: int) -> torch.Tensor:
+    return torch.rand(count, 6, 2, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def test_futures_differ_are_always_the_same_and_share_what_the_robot_does() -> None:
+    model, observation = restless(), observed()
+    state = model.begin(observation)
+    first, again = (model.rollout(state, plans(5)) for _ in range(2))
+    assert first.pose.shape == (FUTURES, 5, 6, 1 + NEAREST, 7)
+    torch.testing.assert_close(first.pose, again.pose)
+    torch.testing.assert_close(first.pose[:, :, :, ROBOT], first.pose[:1, :, :, ROBOT].expand(FUTURES, -1, -1, -1))
+    seen = torch.as_tensor(observation["present"][1 : 1 + NEAREST].sum())
+    ends = first.pose[:, 0, -1, 1 : 1 + int(seen), :2]
+    assert (ends.std(0) > 1e-4).any(), "what they are up to makes a difference"
+    assert len({tuple(row.flatten().tolist()) for row in ends.round(decimals=5)}) > INTENTS, "and so do combinations"
+
+
+def test_who_is_not_there_changes_nothing() -> None:
+    model, observation = restless(), observed()
+    state = model.begin(observation)
+    lonely = model.begin(observed(ALONE))
+    assert state.spin.shape == lonely.spin.shape == (1, 1 + NEAREST)
+    assert not lonely.around.traffic.any()
+    moved = replace(lonely, position=lonely.position + torch.tensor([0, *[0.3] * NEAREST]))
+    robots = [model.rollout(one, plans(3)).pose[..., ROBOT, :] for one in (lonely, moved)]
+    torch.testing.assert_close(*robots)
+
+
+def test_bodies_say_what_each_mover_is() -> None:
+    observation = observed()
+    imagined = restless().rollout(state_of(observation), plans(2))
+    there = imagined.present[0, 0, 0] > 0
+    told = Bodies.of(observation)
+    movers = np.flatnonzero(told.dynamic)
+    order = np.argsort(np.linalg.norm(told.pose[movers, :2] - told.pose[ROBOT, :2], axis=-1))[: 1 + NEAREST]
+    assert imagined.kind[0, 0, 0][there].tolist() == told.kind[movers[order]].tolist()
+    assert set(KINDS) == {Kind.ROBOT, Kind.LOAD, Kind.PERSON, Kind.FORKLIFT}
+
+
+@pytest.mark.parametrize("assumption", ASSUMPTIONS)
+def test_assumed_traffic_stands_or_goes_on(assumption: str) -> None:
+    model, observation = restless(), observed()
+    assumed = Assumed(model, assumption)
+    state = assumed.begin(observation)
+    bodies = assumed.rollout(state, plans(3))
+    speed = torch.view_as_real(state.velocity[0]) * (assumption == "constant-velocity")
+    expected = torch.view_as_real(state.position[0]) + 0.6 * speed
+    torch.testing.assert_close(bodies.pose[0, 1, -1, 1:, :2], expected[1:], atol=1e-5, rtol=0)
+    torch.testing.assert_close(bodies.pose[0, :, :, ROBOT], model.rollout(state, plans(3)).pose[0, :, :, ROBOT])
+
+
+def test_an_unknown_assumption_is_told_with_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'still'"):
+        PlannerSpec(SCENE, "simulator", traffic="stil")
+
+
+def test_windows_hold_the_robot_and_its_nearest(tmp_path: object) -> None:
+    config = CollectConfig(SCENE, steps=600, shard_steps=600, split="shift-dense", layouts_per_shard=2)
+    windows = Windows(collect(config, tmp_path, workers=1).episodes())  # type: ignore[arg-type]
+    batch = windows.take(windows.starts(4)[0][:40], 4)
+    assert batch.state.spin.shape[1] == 1 + NEAREST
+    assert (batch.state.around.kind[:, 0, 0] == 1).all()
+    assert (batch.state.around.traffic[:, 1:].sum(1) == NEAREST).all()
+    apart = (batch.state.position - batch.state.position[:, :1]).abs()
+    assert (apart.diff(dim=1) >= 0).all(), "the nearest come first"
+    turned = mirrored(batch, np.random.default_rng(0))
+    people = batch.state.around.kind[..., KINDS.index(Kind.PERSON)] > 0
+    same = (turned.state.heading - batch.state.heading).abs() < 1e-6
+    flipped = (turned.state.heading - batch.state.heading.conj()).abs() < 1e-6
+    assert (same | flipped)[people].all(), "people are not turned about"
+
+
+def forked(size: int, steps: int) -> Batch:
+    """Somebody before a standing robot who turns to one side or the other, and nothing tells which."""
+    layout = replace(HALL, boxes=(), traffic=(Traveller(4, 4, 0, "person", 1.0, (Pose(9, 4),)),))
+    state = repeated(state_of(observed(layout, steps=0)), size)
+    side = torch.where(torch.arange(size) % 2 > 0, 1.0, -1.0)
+    others = torch.zeros(1 + NEAREST)
+    others[1] = 1
+    states = []
+    for step in range(1, steps + 1):
+        shift = torch.complex(0.1 * step * torch.ones(size), 0.1 * step * side)[:, None] * others
+        velocity = torch.complex(torch.ones(size), side)[:, None] * others
+        states.append(PlanarState(state.position + shift, state.heading, velocity, state.spin, state.around))
+    first = replace(state, velocity=torch.complex(torch.ones(size), torch.zeros(size))[:, None] * others)
+    return Batch(first, torch.zeros(size, steps, 2), states)
+
+
+def test_where_ways_fork_there_is_a_future_for_each() -> None:
+    torch.manual_seed(0)
+    model, batch = GraphModel(hidden=24, edge=8), forked(32, 3)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(120):
+        optimizer.zero_grad()
+        model.loss(batch.state, batch.actions, batch.targets).backward()
+        optimizer.step()
+    with torch.no_grad():
+        one = forked(FUTURES, 3).state
+        ends = model.imagine(model.members(one, FUTURES), torch.zeros(FUTURES, 3, 2))[-1].position[:, 1] - one.position[0, 1]
+    assert ends.imag.max() > 0.2
+    assert ends.imag.min() < -0.2
+    assert abs(float(ends.real.median()) - 0.3) < 0.15
