@@ -20,6 +20,7 @@ from agents.objective import Imagined, Objective
 from agents.planner import Decision, Planner
 from agents.search import KNOTS, SearchConfig, spline_basis
 from experiments.cache import Cache
+from sim.bodies import Kind
 from sim.dataset import Episode, read_shard, write_shard
 from sim.env import GroundEnv
 from sim.errors import BadFile, GroundError
@@ -361,9 +362,10 @@ def random_plans(like: torch.Tensor, seed: int, step: int) -> torch.Tensor:
 
 
 def _touches(imagined: Imagined, observation: dict[str, np.ndarray]) -> bool:
-    """Whether the first plan brings a mover up to something that stands still before it reaches the goal; where a model has
-    several particles, in most of them."""
-    pose = imagined.bodies.pose[:, 0].numpy()  # (P, H, M, 7)
+    """Whether the first plan brings the robot or a load up to something that stands still before it reaches the goal; where a
+    model has several particles, in most of them."""
+    loads = int(((observation["kind"] == Kind.LOAD) & (observation["present"] > 0)).sum())
+    pose = imagined.bodies.pose[:, 0, :, : 1 + loads].numpy()  # (P, H, M, 7)
     ahead = imagined.running[0].numpy() > 0  # (H,)
     touching = (gaps(observation, pose) < TOUCH_M).any(-1) & ahead
     return bool(touching.any(-1).mean() > 0.5)

@@ -31,7 +31,7 @@ class Verdict:
 def sample_of(rows: list[dict[str, Any]], arms: Mapping[str, Arm], count: int, seed: int = 0) -> list[dict[str, Any]]:
     """At most `count` rows of these arms, of each as many as of the others where there are enough."""
     rng = np.random.default_rng(seed)
-    waiting = {name: [row for row in rows if label(row["agent"], row["train_seed"]) == name] for name in arms}
+    waiting = {name: [row for row in rows if label(row["agent"], row.get("train_seed")) == name] for name in arms}
     waiting = {name: [own[i] for i in rng.permutation(len(own))] for name, own in waiting.items() if own}
     chosen: list[dict[str, Any]] = []
     while len(chosen) < count and any(waiting.values()):

@@ -15,7 +15,8 @@ def gaps(observation: Observation, pose: np.ndarray) -> np.ndarray:
     Sizes, shapes and static bodies are the observation's. The distance of two convex shapes is that of a corner of one to the
     other, so corners are looked up both ways.
     """
-    static = (observation["present"] > 0) & (observation["kind"] >= Kind.WALL)
+    kind = observation["kind"]
+    static = (observation["present"] > 0) & (kind >= Kind.WALL) & (kind <= Kind.CLAMP)
     half = observation["half_extents"][static, :2].astype(float)
     places = observation["pose"][static].astype(float)
     boxes = np.column_stack([places[:, :2], yaw_of(places[:, 3:]), half])

@@ -96,8 +96,9 @@ def test_the_command_says_what_it_found(copy: Callable[[], tuple[str, Path]], gr
     assert code == 2
     assert "random in test/0: total_cost was 1.0, is" in out
     assert err.count("\n") == 1
-    code, out, _ = ground("compare", path, "--format", "csv", "--out", path / "report").finish()
-    assert (code, out.splitlines()[0].split(",")[:3]) == (0, ["split", "agent", "episodes"])
+    code, out, err = ground("compare", path, "--format", "csv", "--out", path / "report").finish()
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].split(",")[:3] == ["split", "agent", "episodes"]
     code, _, err = ground("compare", path, "--format", "cvs").finish()
     assert (code, "did you mean 'csv'" in err, err.count("\n")) == (2, True, 1)
     code, _, err = ground("verify", path.parent / "nothing").finish()

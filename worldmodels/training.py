@@ -176,7 +176,7 @@ class _Run:
             write_json(self.path / "best.json", {**read_json(self.path / "best.json"), "finished": True, "seconds": self.seconds})
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
-        for index, (_, state) in enumerate(sorted(self.optimizer.state_dict()["state"].items())):
+        for index, state in self.optimizer.state_dict()["state"].items():  # none for weights that no scene here uses
             tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
         write_atomic(self.path / f"last-{self.update}.safetensors", lambda to: save_file(_whole(tensors), to))
         write_json(self.path / "last.json", {**self._about(check, finished), "weights": f"last-{self.update}.safetensors"})

@@ -70,7 +70,8 @@ def _pareto_figure(spent: Sequence[m.Spent], colours: Mapping[str, str], name: s
     figure.update_layout(height=320, showlegend=False)
     figure.update_xaxes(title=title, type="log", tickangle=0, dtick=1)
     if any(getattr(one, name) <= 0 for one in spent):
-        ends = [10.0**power for power in range(math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive))) + 1)]
+        powers = [math.log10(value) for value in positive]
+        ends = [10.0**power for power in range(math.floor(min(powers)), math.ceil(max(powers)) + 1)] if powers else []
         figure.update_xaxes(tickvals=[free, *ends], ticktext=["none", *(f"{end:,.0f}" for end in ends)])
     figure.update_yaxes(title="without violation [%]", range=[-3, 103])
     return figure
