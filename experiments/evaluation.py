@@ -154,12 +154,22 @@ def _file(path: Path, split: str, index: int, train_seed: int | None) -> Path:
 
 def _row(file: Path) -> dict[str, Any] | None:
     """The row that lies in an episode's file, or None where there is none or it is damaged."""
-    if not file.exists():
+    try:
+        file.stat()
+        there = file.with_suffix(".row").stat()
+    except FileNotFoundError:
         return None
+    row = _read_row(file.with_suffix(".row"), there.st_mtime_ns, there.st_ino)
+    return row and {**dict.fromkeys(LATER), **row}
+
+
+@lru_cache(maxsize=100_000)
+def _read_row(file: Path, changed_ns: int, inode: int) -> dict[str, Any] | None:
+    """A row as it is; a report looks at each several times."""
     with contextlib.suppress(pa.ArrowException, OSError, KeyError, ValueError, IndexError):
-        table = pq.read_table(file.with_suffix(".row"))
+        table = pq.read_table(file)
         if int((table.schema.metadata or {}).get(b"rows_version", b"0")) == ROWS_VERSION:
-            return {**dict.fromkeys(LATER), **table.to_pylist()[0]}
+            return dict(table.to_pylist()[0])
     return None
 
 

@@ -36,7 +36,7 @@ from worldmodels.windows import Windows
 SHARD_STEPS = 2000
 GUESTS = "guests.json"  # models from elsewhere that plan in a run, by name
 COLLECTING, PLANNING, UPDATE, EPISODE, ORACLE_EPISODE = 0.0014, 0.0155, 0.12, 12.0, 200.0  # a step, with a planner, ... [s]
-STEP = {"sac": 0.018, "ppo": 0.0022, "dyna": 0.005}  # of training agents [s]
+STEP = {"sac": 0.018, "ppo": 0.0022, "dyna": 0.003}  # of training agents [s]
 PACKAGES = ("torch", "numpy", "pybullet", "gymnasium", "stable-baselines3", "pyarrow")
 
 

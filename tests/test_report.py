@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from agents.build import PlannerSpec
+from experiments.report.build import _thinkers, _uncompiled
 from experiments.report.comparison import ALL, answers, compared, comparison_table, comparisons, headline
 from experiments.report.failures import section, told, worst
 from experiments.report.guards import check
@@ -271,6 +273,17 @@ def test_report_leaves_out_what_is_not_there(tmp_path: Path) -> None:
     assert "<section>" not in path.read_text()
     write_report(path, "one arm", [row("random", "test", 0, False)], [], [], [], [], "ground report")
     assert "Predicted and realised" not in path.read_text()
+
+
+def test_recordings_think_uncompiled_and_say_who_cannot(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    spec = PlannerSpec("logistics/tote-push", str(tmp_path), compiled=True)
+    assert isinstance(quick := _uncompiled(spec), PlannerSpec)
+    assert not quick.compiled
+    random = scenes["logistics/tote-push"].behaviours["random"]
+    found, missing = _thinkers(rows, {"graph+mppi": spec, "scripted": random})
+    assert list(found) == ["scripted"]
+    assert len(missing) == 1
+    assert "graph+mppi show what happened" in missing[0]
 
 
 def test_strip_is_one_small_svg() -> None:

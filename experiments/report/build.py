@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.build import PlannerSpec
-from experiments.evaluation import episode_of, read_rows
+from experiments.evaluation import episode_of, label, read_rows
 from experiments.ledger import costs
 from experiments.report.failures import section as failures
 from experiments.report.failures import worst
@@ -79,7 +79,9 @@ def compare(found: Found, out: Path, arms: Arms | None = None, told: Told = lamb
     heading = f"{planner}, solved without violation: {len(solved)} of {len(shown)} episodes, the first {len(items)}"
     names = " ".join(map(str, paths))
     command = f"ground report {names}" if [out] == [path / "report" for path in paths] else f"ground compare {names} --out {out}"
-    recorded = _recordings([*worst(shown)[:FAILURES], *solved[:1]], places, out, arms or {}, told)
+    filmed = [*worst(shown)[:FAILURES], *solved[:1]]
+    thinkers, silent = _thinkers(filmed, arms or {})
+    recorded = _recordings(filmed, places, out, thinkers, told)
     links = {id(row): address for row, (_, address) in recorded}
     page = out / "index.html"
     write_report(
@@ -92,7 +94,7 @@ def compare(found: Found, out: Path, arms: Arms | None = None, told: Told = lamb
         [fact for path in paths for fact in _facts(path)],
         command,
         measures=sections(rows, _distances(paths, places, rows), command),
-        notes=[*notes(rows), *found.skipped],
+        notes=[*notes(rows), *found.skipped, *silent],
         failures=failures(planner, shown, rows, lambda row: _episode(places, row), links),
         colours=colours_say(episode.layout for _, episode in items),
     )
@@ -128,25 +130,37 @@ def rows_by(path: Path, protocol: str | None) -> list[dict[str, Any]]:
     return [row for row in rows_of(path) if protocol in (None, protocol_of(row))]
 
 
-def _recordings(rows: list[Row], places: dict[int, Path], out: Path, arms: Arms, told: Told) -> list[tuple[Row, tuple[str, str]]]:
+def _recordings(
+    rows: list[Row], places: dict[int, Path], out: Path, thinkers: Mapping[str, Policy], told: Told
+) -> list[tuple[Row, tuple[str, str]]]:
     """These episodes as 3-D pages beside the report: the row, and what its link says and leads to."""
     links = []
-    policies: dict[str, Policy] = {}
     for number, row in enumerate(rows):
-        seed = row.get("train_seed")
-        training = f"@{seed}" if seed else ""
+        training = label("", row.get("train_seed"))
         name = f"{'solved' if row['success'] else 'failed'}-{row['split']}-{row['index']}{training}.html"
         take = Take.recorded(row["scene"], _episode(places, row))
-        arm = f"{row['agent']}{training}"
-        if arm in arms:
-            policies[arm] = policies.get(arm) or _uncompiled(arms[arm])()
-            until = time.monotonic() + THINKING_S
-            within = partial(_part, told, number, len(rows))
-            think(take, policies[arm], partial(_past, until), within)
-        told((number + 1) * PARTS, len(rows) * PARTS)
+        if (policy := thinkers.get(_label(row))) is not None:
+            late = partial(_late, time.monotonic() + THINKING_S)
+            think(take, policy, late, partial(_part, told, number, len(rows)))
         save([take], out / "recordings" / name, title=f"{row['agent']}, {_name(row)}")
+        told((number + 1) * PARTS, len(rows) * PARTS)
         links.append((row, (f"{row['agent']}, {_name(row)}", f"recordings/{name}")))
     return links
+
+
+def _thinkers(rows: list[Row], arms: Arms) -> tuple[dict[str, Policy], list[str]]:
+    """The policies that can think again along these episodes; and which cannot, and why."""
+    found, missing = dict[str, Policy](), list[str]()
+    for name in dict.fromkeys(_label(row) for row in rows if _label(row) in arms):
+        try:
+            found[name] = _uncompiled(arms[name])()
+        except GroundError as error:
+            missing.append(f"Recordings of {name} show what happened, not what it imagined: {error}.")
+    return found, missing
+
+
+def _label(row: Row) -> str:
+    return label(str(row["agent"]), row.get("train_seed"))
 
 
 def _uncompiled(factory: PolicyFactory) -> PolicyFactory:
@@ -154,8 +168,8 @@ def _uncompiled(factory: PolicyFactory) -> PolicyFactory:
     return replace(factory, compiled=False) if isinstance(factory, PlannerSpec) else factory
 
 
-def _past(moment: float) -> bool:
-    return time.monotonic() > moment
+def _late(until_s: float) -> bool:
+    return time.monotonic() > until_s
 
 
 def _part(told: Told, number: int, of: int, done: int, total: int) -> None:
