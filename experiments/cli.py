@@ -200,7 +200,7 @@ def train(
     with bar(CONSOLE, f"train {model}") as progress:
         train_on(plan, found, judging, out, resume, progress, joint=scene == "all")
     for name, error_mm in read_json(out / "best.json").get("scenes_mm", {}).items():
-        CONSOLE.print(f"{name}: loads that moved are off by {error_mm:.0f} mm after 2 s (median)")
+        CONSOLE.print(f"{name}: loads and traffic that moved are off by {error_mm:.0f} mm after 2 s (median)")
     CONSOLE.print(f"trained model in {out}")
 
 
@@ -274,7 +274,7 @@ def evaluate(
         models: trained elsewhere, as on several scenes; they plan in this run from now on, called by their directories' names.
         layout: a layout file, or the YAML of a map_server map, in which what is not given is drawn.
         start: x, y and yaw of the robot, for a map.
-        load: x, y and yaw of the load, for a map.
+        load: x, y and yaw of the load, for a map; in scenes that have one.
         goal: x and y of the goal, for a map.
     """
     from experiments.config import config_of
@@ -436,7 +436,7 @@ def view(
         index: number of the space in its split.
         layout: a space of your own instead: a layout file, or the YAML of a map_server map, in which what is not given is drawn.
         start: x, y and yaw of the robot, for a map.
-        load: x, y and yaw of the load, for a map.
+        load: x, y and yaw of the load, for a map; in scenes that have one.
         goal: x and y of the goal, for a map.
         host: listens on this machine alone unless told otherwise.
         port: the first free one from here on.
@@ -608,22 +608,20 @@ def bench(out: Path = Path("bench.json"), scenes: tuple[str, ...] = (), compiled
 
 
 def show() -> None:
-    """List scenes, splits, protocols, models, search methods, behaviours and experiments."""
+    """List scenes with their splits, behaviours and protocols; models, search methods and experiments."""
     from agents.search import searches
     from experiments.config import names as experiments
     from sim.scenes import scenes
     from worldmodels.model import models
 
-    for title, names in (
-        ("scenes", list(scenes)),
-        ("splits", [split for name in scenes for split in scenes[name].splits]),
-        ("protocols", [f"{protocol} ({name})" for name in scenes for protocol in scenes[name].protocols]),
-        ("models", [*models, "simulator"]),
-        ("search methods", list(searches)),
-        ("behaviours", sorted({behaviour for name in scenes for behaviour in scenes[name].behaviours})),
-        ("experiments", experiments()),
-    ):
-        CONSOLE.print(f"[bold]{title}[/]: {', '.join(names)}", soft_wrap=True)
+    for name in scenes:
+        scene = scenes[name]
+        CONSOLE.print(f"[bold]{name}[/]")
+        for title, names in (("splits", scene.splits), ("behaviours", scene.behaviours), ("protocols", scene.protocols)):
+            if names:
+                CONSOLE.print(f"  {title}: {', '.join(names)}", soft_wrap=True)
+    for what, known in (("models", [*models, "simulator"]), ("search methods", list(searches)), ("experiments", experiments())):
+        CONSOLE.print(f"[bold]{what}[/]: {', '.join(known)}", soft_wrap=True)
 
 
 @dataclass(frozen=True)

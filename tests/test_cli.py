@@ -56,6 +56,7 @@ def test_every_command_explains_itself(name: str, run: Run) -> None:
 def test_list_names_everything(run: Run) -> None:
     code, out, _ = run("list")
     assert code == 0
+    assert "logistics/aisle-traffic\n  splits: train, val, test, shift-dense" in out
     for name in ("logistics/tote-push", "shift-two-totes", "graph", "mlp", "simulator", "mppi", "cem", "scripted", "demo"):
         assert name in out
 

@@ -240,10 +240,10 @@ def test_another_arm_goes_on_beside_what_happened_and_both_can_be_kept(page: Pag
 
 def test_a_person_drives(page: Page) -> None:
     page.live(SCENE, draw("test", 0), "test", 0, YOU, play=False)
-    page.driver.press("faster")
+    page.driver.press("forward")
     for _ in range(8):
         page.player.step()
-    page.driver.press("faster")
+    page.driver.press("forward")
     page.driver.press("left")
     for _ in range(8):
         page.player.step()
@@ -253,9 +253,23 @@ def test_a_person_drives(page: Page) -> None:
     assert page.take.frames[-1].twist[0, 5] == pytest.approx(0.75, abs=0.1)
     page.driver.press("stop")
     assert not page.driver.command.any()
-    for key in ("faster", "faster", "faster"):
+    for key in ("forward", "forward", "forward"):
         page.driver.press(key)
     assert page.driver.command[0] == 1
+
+
+@pytest.mark.parametrize(("scene", "forward"), [("factory/push-fixture", (0, 1)), ("logistics/aisle-traffic", None)])
+def test_forward_is_ahead_of_an_amr_and_away_from_who_stands_at_a_table(
+    page: Page, scene: str, forward: tuple[float, float] | None
+) -> None:
+    layout = scenes[scene].draw("test", 0)
+    page.live(scene, layout, "test", 0, YOU, play=False)
+    page.driver.press("forward")
+    for _ in range(6):
+        page.player.step()
+    way = page.take.frames[-1].pose[0, :2] - page.take.frames[0].pose[0, :2]
+    yaw = layout.robot.yaw
+    np.testing.assert_allclose(way / np.linalg.norm(way), forward or (np.cos(yaw), np.sin(yaw)), atol=0.15)
 
 
 def test_physics_of_ones_own_and_mistakes_are_told(page: Page) -> None:

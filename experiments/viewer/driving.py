@@ -1,4 +1,7 @@
-"""A person as a policy: keys or the page's pad set the speeds, and the robot keeps them until they are changed."""
+"""A person as a policy: keys or the page's pad set the speeds, and the robot keeps them until they are changed.
+
+An AMR drives forward and back and turns; an arm's tool goes away from who stands before the table, back, left and right.
+"""
 
 from typing import Any
 
@@ -7,11 +10,12 @@ import numpy as np
 from sim.bodies import Observation
 from sim.policy import EpisodeStart
 
-NOTCH = 0.5  # by which a key changes forward or turning speed, of their limits
+NOTCH = 0.5  # by which a key changes a speed, of its limit
+TURNING = 2  # row of an observation's action limits
 # Arrows and WASD move viser's camera.
 KEYS = {
-    "faster": ("I", (NOTCH, 0.0)),
-    "slower": ("K", (-NOTCH, 0.0)),
+    "forward": ("I", (NOTCH, 0.0)),
+    "back": ("K", (-NOTCH, 0.0)),
     "left": ("J", (0.0, NOTCH)),
     "right": ("L", (0.0, -NOTCH)),
     "stop": ("space", None),
@@ -35,4 +39,7 @@ class Driver:
     def predict(
         self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[np.ndarray, Any]:
-        return self.command.copy(), state
+        forward, left = self.command
+        turns = bool(observation["action_limits"][TURNING].any())
+        # A table is looked at along its y axis: its x axis points to the right.
+        return np.array((forward, left) if turns else (-left, forward), np.float32), state

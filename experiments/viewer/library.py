@@ -150,7 +150,7 @@ def title(row: dict[str, Any]) -> str:
 
 
 def _end(row: dict[str, Any]) -> str:
-    return ("solved" if row["clean"] else "solved, touched") if row["success"] else "failed"
+    return ("solved" if row["clean"] else "solved, violation") if row["success"] else "failed"
 
 
 def _same_space(row: dict[str, Any], other: dict[str, Any]) -> bool:

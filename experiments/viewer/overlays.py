@@ -138,17 +138,21 @@ class Overlays:
         ends = start + ranges[:, None] * np.stack([np.cos(angles), np.sin(angles)], -1)
         near = np.clip(1 - ranges / (REACH_M * self._unit), 0, 1)
         colours = (colormaps["plasma"](near)[:, :3] * 255).astype(np.uint8)
-        self._lines("rays", np.stack([start, ends], 1), colours[:, None], 0.2 * self._unit)
+        self._lines("rays", np.stack([start, ends], 1), colours[:, None], float(frame.pose[ROBOT, 2]))
 
     def _field(self, layout: Layout) -> None:
         if "field" in self._handles:
             return
-        field = self._take.field
-        values, cell_m = np.asarray(field.best, float), field.cell_m  # (X, Y), from low x and low y
+        field, hall = self._take.field, layout.hall
+        x, y, width, depth = layout.floor or (hall.x, hall.y, hall.width, hall.depth)
+        best, cell_m = np.asarray(field.best, float), field.cell_m  # (X, Y), from low x and low y
+        first, last = (np.round((np.array(end) - field.origin) / cell_m).astype(int) for end in ((x, y), (x + width, y + depth)))
+        first, last = np.maximum(first, 0), np.minimum(last, np.array(best.shape) - 1)  # a field may reach behind the walls
+        values = best[first[0] : last[0] + 1, first[1] : last[1] + 1]
         reach = np.quantile(values, 0.95)
         picture = (colormaps["viridis_r"](np.clip(values / reach, 0, 1))[..., :3] * 255).astype(np.uint8)
         size = np.array(values.shape) * cell_m
-        centre = np.array(field.origin) + (np.array(values.shape) - 1) * cell_m / 2
+        centre = np.array(field.origin) + cell_m * (first + last) / 2
         self._handles["field"] = self._scene.add_image(
             f"{self._root}/field",
             np.ascontiguousarray(picture.swapaxes(0, 1)[::-1]),

@@ -129,7 +129,7 @@ class Panels:
         self._number = gui.add_number("number", 0, min=0, step=1, hint="of the space in its split")
         self._seed = gui.add_number("seed", 0, min=0, step=1, hint="of the episode: noise, and physics that vary")
         self._arm = gui.add_dropdown("arm", tuple(page.arms[page.scene]))
-        physics = gui.add_text("physics", "", hint="what differs, as load_mass_kg=9 load_friction=0.3:0.7")
+        physics = gui.add_text("physics", "", hint="what differs, as load_mass_kg=9 load_friction=0.3:0.7 traffic_speed=1.5")
         beside = gui.add_checkbox("beside what is shown", False)
         start = gui.add_button("Start", color="blue")
         own = gui.add_upload_button("Start in a layout of your own (JSON)", mime_type="application/json")
@@ -150,8 +150,9 @@ class Panels:
     def _add_drive(self) -> None:
         page = self._page
         self._gui.add_markdown(
-            "Choose the arm **you** under *Live*, or let **you** go on from a frame. "
-            "Keys: I faster, K slower, J left, L right, space stops."
+            "Choose the arm **you** under *Live*, or let **you** go on from a frame. Each press changes a speed by half of its "
+            "limit, and the speed stays: an AMR drives forward or back and turns left or right; an arm's tool moves away from "
+            f"you, back, left or right. Keys: {', '.join(f'{key} {name}' for name, (key, _) in KEYS.items())}."
         )
         pad = self._gui.add_button_group("", tuple(KEYS))
         pad.on_click(lambda _: page.driver.press(str(pad.value)))

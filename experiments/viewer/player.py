@@ -10,7 +10,7 @@ from sim.policy import Policy
 from sim.scenes import scenes
 
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-WRONG_M = 0.02  # a load that ends a step this far from where the plan had it
+WRONG_M = 0.02  # what ends a step this far from where the plan had it, in a scene of lengths as tote-push has them
 
 
 class Player:
@@ -128,7 +128,8 @@ def marks(take: Take) -> list[tuple[int, str]]:
     contact = next((index for index, frame in enumerate(frames) if frame.touching), None)
     if contact is not None:
         found.append((contact, "contact"))
-    wrong = next((index for index, frame in enumerate(frames) if frame.error_m > WRONG_M), None)
+    far = WRONG_M * scenes[take.setting.scene].unit_m
+    wrong = next((index for index, frame in enumerate(frames) if frame.error_m > far), None)
     if wrong is not None:
         found.append((wrong, "wrong"))
     hit = next((index for index, frame in enumerate(frames) if frame.violations), None)
