@@ -35,7 +35,8 @@ from worldmodels.windows import Windows
 
 SHARD_STEPS = 2000
 GUESTS = "guests.json"  # models from elsewhere that plan in a run, by name
-COLLECTING, PLANNING, UPDATE, EPISODE, ORACLE_EPISODE = 0.0014, 0.0155, 0.12, 12.0, 200.0  # a step, with a planner, ... [s]
+COLLECTING, PLANNING, UPDATE = 0.0014, 0.0155, 0.12  # a step, one of which the half is planned, an update [s]
+EPISODE, UNPLANNED_EPISODE, ORACLE_EPISODE = 12.0, 0.5, 200.0  # [s]
 STEP = {"sac": 0.018, "ppo": 0.0022, "dyna": 0.003}  # of training agents [s]
 PACKAGES = ("torch", "numpy", "pybullet", "gymnasium", "stable-baselines3", "pyarrow")
 
@@ -117,7 +118,8 @@ class Steps:
                 cells[f"train {training.path.name}"] = STEP.get(plan.name, STEP["sac"]) * training.config.steps
         oracles = {"oracle": config.oracle, "oracle-large": config.oracle_large}
         for split, count in config.episodes.items():
-            cells |= {f"{split}: {label}": EPISODE * count for label in self._makers()}
+            planned = lambda label: EPISODE if "+" in label else UNPLANNED_EPISODE  # noqa: E731
+            cells |= {f"{split}: {label}": planned(label) * count for label in self._makers()}
             cells |= {f"{split}: {label}": ORACLE_EPISODE * min(count, most) for label, most in oracles.items() if most}
         return cells
 
@@ -144,7 +146,8 @@ class Steps:
             )
             self._collect(f"round-{number}", wanted, planner)
             if number < len(config.rounds):
-                plan = ModelPlan("graph", TrainConfig(updates=round_.updates or 3000, lengths=(4, 8, 8), seed=config.seed))
+                usual = next((plan.train for plan in config.models if plan.name == "graph"), TrainConfig())
+                plan = ModelPlan("graph", replace(usual, updates=round_.updates or 3000, lengths=(4, 8, 8), seed=config.seed))
                 training = self._model_training(f"graph-round-{number}", plan, number)
                 self._train([training], 1)
                 planner = training.path
