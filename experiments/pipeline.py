@@ -118,8 +118,8 @@ class Steps:
                 cells[f"train {training.path.name}"] = STEP.get(plan.name, STEP["sac"]) * training.config.steps
         oracles = {"oracle": config.oracle, "oracle-large": config.oracle_large}
         for split, count in config.episodes.items():
-            planned = lambda label: EPISODE if "+" in label else UNPLANNED_EPISODE  # noqa: E731
-            cells |= {f"{split}: {label}": planned(label) * count for label in self._makers()}
+            seconds = {label: EPISODE if "+" in label else UNPLANNED_EPISODE for label in self._makers()}
+            cells |= {f"{split}: {label}": each * count for label, each in seconds.items()}
             cells |= {f"{split}: {label}": ORACLE_EPISODE * min(count, most) for label, most in oracles.items() if most}
         return cells
 
