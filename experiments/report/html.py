@@ -52,7 +52,8 @@ code { font: 13px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mon
 .command { overflow-wrap: anywhere; }
 .headline { margin: 20px 0 0; font-size: 19px; line-height: 1.45; }
 .note { color: #5b6572; font-size: 14px; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; background: linear-gradient(90deg, #fff0, #fff 70%) right / 40px 100% no-repeat local,
+  linear-gradient(90deg, #fff0, #1c253033) right / 14px 100% no-repeat scroll; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; }
 th, td { padding: 6px 8px; border-bottom: 1px solid #e5e7eb; text-align: right; white-space: nowrap; }
 th { color: #5b6572; font-weight: 600; line-height: 1.3; vertical-align: bottom; white-space: normal; }
@@ -90,6 +91,12 @@ a { color: #1d4ed8; }
   section { padding: 16px 12px; }
   .headline { font-size: 17px; }
   .pictures svg { max-width: none; }
+  table { font-size: 12px; }
+  th, td { padding: 5px; }
+  th { hyphens: auto; }
+  td:first-child { min-width: 96px; padding-right: 8px; }
+  .compared td:first-child { min-width: 58px; }
+  .compared td:nth-child(2), .compared td:nth-child(5), .compared td:nth-child(7) { min-width: 100px; }
   .facts td:first-child { width: 38%; }
   .answers { grid-template-columns: 1fr; gap: 2px; }
   .answers dd { margin-bottom: 8px; }

@@ -75,7 +75,7 @@ def as_mp4(
     rate = round(1 / scenes[scene].control_dt_s)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "film.mp4"
-        film = write_frames(path, FILM_SIZE, fps=rate, quality=8, macro_block_size=8)
+        film = write_frames(path, FILM_SIZE, fps=rate, quality=8, macro_block_size=8, ffmpeg_log_level="quiet")
         film.send(None)
         seek(0)
         _settled(client)
