@@ -165,3 +165,14 @@ def test_what_makes_no_sense_is_told(change: dict[str, object], fault: str) -> N
     assert any(fault in line for line in faults), faults
     with pytest.raises(BadLayout, match="travellers"):
         GroundEnv(SCENE, layout=replace(HALL, traffic=HALL.traffic * 4)).reset(seed=0)
+
+
+@pytest.mark.parametrize("name", [name for name in scenes if scenes[name].indicators])
+def test_a_scene_gives_the_indicators_that_it_names(name: str) -> None:
+    env, told = GroundEnv(name, "test"), scenes[name].indicators
+    env.reset(seed=0)
+    states = env.bodies.map(lambda values: np.broadcast_to(values, (3, *values.shape)))
+    assert told is not None
+    found = told.of(states, env.field, 1.0, scenes[name].control_dt_s)
+    assert list(found) == list(told.says)
+    assert all(np.isfinite(value) for value in found.values())

@@ -39,8 +39,8 @@ def violations(rows: Sequence[Row], command: str) -> str:
         "arm", "episodes", "without violation", *(kind.replace("_", " ") for kind in kinds), "any of them", "highest force [N]",
     )  # fmt: skip
     says = (
-        "Success without violation, and episodes, of all splits, in which it happened: hard contact with what stands still, and "
-        "what else must not be."
+        "Success without violation; then in how many episodes, of all splits, each happened: hard contact with what stands "
+        "still, and what else must not be."
     )
     shown = table(columns, [one.cells for one in found])
     return section("Violations", says, shown + file_of("violations", [one.record for one in found], command))
