@@ -52,14 +52,13 @@ class Objective:
 
     def imitate(self, policy: Policy, observation: Observation, horizon: int) -> Tensor:
         """(H, A): what a policy does on imagined observations, from this one on; of several particles it sees the first."""
-        movers = np.flatnonzero(Bodies.of(observation).dynamic)
         plan = []
         for _ in range(horizon):
             action, _ = policy.predict(observation)
             plan.append(torch.as_tensor(action, dtype=torch.float32).clamp(-1, 1))
             twice = plan[-1].expand(2, 1, -1)  # a compiled model would be compiled anew for a single candidate
             after = self.model.rollout(self.model.begin(observation), twice)
-            observation = dict(observation)
+            movers, observation = self.model.movers(observation), dict(observation)
             for name in ("pose", "twist"):
                 observation[name] = observation[name].copy()
                 observation[name][movers] = getattr(after, name)[0, 0, 0].numpy()

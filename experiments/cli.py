@@ -530,7 +530,7 @@ def layout_import(
 
     Args:
         start: x, y and yaw of the robot [m, rad].
-        load: x, y and yaw of the load.
+        load: x, y and yaw of the load; in scenes that have one.
         goal: x and y of the goal.
     """
     layout = own_layout(file, scene, seed, start, load, goal)
@@ -552,7 +552,6 @@ def layout_export(file: File, out: Path, resolution_m: float = 0.05) -> None:
 def own_layout(file: Path, scene: str, seed: int, start: Any = None, load: Any = None, goal: Any = None) -> "Layout":
     """A space of the user's own: a layout file, or a map with a task in it; BadLayout where it cannot be used."""
     from sim.layout import Layout, Pose
-    from sim.layouts.hall import task_in
     from sim.layouts.ros_map import OccupancyMap
     from sim.scenes import scenes
 
@@ -561,6 +560,9 @@ def own_layout(file: Path, scene: str, seed: int, start: Any = None, load: Any =
             raise GroundError(f"{file} says itself where things are: --start, --load and --goal are for maps")
         layout = Layout.load(file)
     else:
+        task_in = scenes[scene].task_in
+        if task_in is None:
+            raise GroundError(f"{file}: {scene} does not take place in halls, of which maps are: --scene chooses another")
         hall, boxes = OccupancyMap.load(file).space(str(file))
         most = scenes[scene].max_static - 4
         if len(boxes) > most:

@@ -105,6 +105,8 @@ class ExperimentConfig:
         for assumption in self.assumptions:
             if assumption not in ASSUMPTIONS:
                 raise UnknownName("assumption about traffic", assumption, ASSUMPTIONS)
+            if not scene.max_traffic:
+                raise GroundError(f"assumptions: {scene.name} has no traffic to assume anything of")
         self._check_matrix()
         for split, count in self.episodes.items():
             if split not in played.splits:
@@ -149,8 +151,11 @@ class ExperimentConfig:
             raise GroundError(f"train_seeds {list(self.train_seeds)}: at least one is needed, and none below 0")
         if self.data_steps and not 2000 <= min(self.data_steps) <= max(self.data_steps) <= self.steps:
             raise GroundError(f"data_steps {list(self.data_steps)} must be between 2000 and the {self.steps} of all rounds")
-        if any(plan.name == "dyna" for plan in self.baselines) and not self.models:
-            raise GroundError("baselines: dyna learns in a model, and there is none")
+        if any(plan.name == "dyna" for plan in self.baselines):
+            if not self.models:
+                raise GroundError("baselines: dyna learns in a model, and there is none")
+            if scenes[self.scene].max_traffic:
+                raise GroundError(f"baselines: dyna cannot imagine the traffic of {self.scene} yet: leave it out there")
 
     @property
     def steps(self) -> int:

@@ -8,6 +8,7 @@ import torch
 from test_traffic import HALL, SCENE
 
 from agents.build import PlannerSpec
+from agents.objective import Objective
 from sim.bodies import Bodies, Kind
 from sim.collect import CollectConfig, collect
 from sim.env import GroundEnv
@@ -17,6 +18,7 @@ from sim.task import ROBOT
 from worldmodels.assumed import ASSUMPTIONS, Assumed
 from worldmodels.models.graph import FUTURES, INTENTS, GraphModel
 from worldmodels.planar import KINDS, NEAREST, PlanarState, repeated, state_of
+from worldmodels.simulator import SimulatorModel
 from worldmodels.windows import Batch, Windows, mirrored
 
 ALONE = replace(HALL, traffic=())
@@ -89,6 +91,34 @@ def test_assumed_traffic_stands_or_goes_on(assumption: str) -> None:
     expected = torch.view_as_real(state.position[0]) + 0.6 * speed
     torch.testing.assert_close(bodies.pose[0, 1, -1, 1:, :2], expected[1:], atol=1e-5, rtol=0)
     torch.testing.assert_close(bodies.pose[0, :, :, ROBOT], model.rollout(state, plans(3)).pose[0, :, :, ROBOT])
+
+
+def test_a_guide_acts_on_imagined_observations_of_whom_the_model_minds() -> None:
+    crowd = replace(HALL, boxes=(), traffic=tuple(replace(one, x=one.x + dx) for one in HALL.traffic for dx in (0.0, 1.2)))
+    env = GroundEnv(SCENE, layout=crowd)
+    observation, _ = env.reset(seed=0)
+    seen = np.flatnonzero(Bodies.of(observation).dynamic)
+    assert len(seen) > 1 + NEAREST
+    told = []
+
+    class Guide:
+        def begin(self, start: object) -> None: ...
+
+        def predict(self, observation: dict[str, np.ndarray], *args: object) -> tuple[np.ndarray, None]:
+            told.append(observation["pose"].copy())
+            return np.array([0.5, 0.2], np.float32), None
+
+    for model in (restless(), SimulatorModel(SCENE)):
+        told.clear()
+        model.start_episode(env.start(0))
+        plan = Objective(model, env.scene.task).imitate(Guide(), observation, 3)
+        assert plan.tolist() == [[0.5, pytest.approx(0.2)]] * 3
+        imagined = model.rollout(model.begin(observation), plan[None, :1].expand(2, -1, -1)).pose[0, 0, 0].numpy()
+        rows = model.movers(observation)
+        np.testing.assert_allclose(told[1][rows], imagined, atol=1e-5)
+        others = np.setdiff1d(seen, rows)
+        np.testing.assert_array_equal(told[1][others], observation["pose"][others])
+    env.close()
 
 
 def test_an_unknown_assumption_is_told_with_the_nearest() -> None:

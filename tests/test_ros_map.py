@@ -13,6 +13,7 @@ from sim.errors import BadLayout
 from sim.layout import Layout, Pose
 from sim.layouts import hall
 from sim.layouts.ros_map import OccupancyMap, rectangles
+from sim.scenes import scenes
 
 CELL_M = 0.05
 
@@ -132,3 +133,16 @@ def test_any_bytes_are_refused_or_read(content: bytes) -> None:
         path.write_bytes(content)
         with pytest.raises(BadLayout):
             OccupancyMap.load(path)
+
+
+@pytest.mark.parametrize("scene", [scene for scene in scenes if scenes[scene].task_in])
+def test_a_task_of_each_scene_that_takes_place_in_halls_is_drawn_in_a_map(scene: str) -> None:
+    task_in = scenes[scene].task_in
+    assert task_in is not None
+    around, boxes = OccupancyMap.of(scenes[scene].draw("test", 1)).space()
+    first, again = (task_in(around, boxes, seed=5) for _ in range(2))
+    assert first.id == again.id
+    assert scenes[scene].faults(first) == []
+    assert task_in(around, boxes, seed=5, goal=first.goal, robot=first.robot).robot == first.robot
+    with pytest.raises(BadLayout, match="outside the hall"):
+        task_in(around, boxes, goal=Pose(99, 99))

@@ -32,6 +32,9 @@ class Assumed(WorldModel[PlanarState]):
     def begin(self, observation: Mapping[str, np.ndarray]) -> PlanarState:
         return self._model.begin(observation)
 
+    def movers(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
+        return self._model.movers(observation)
+
     def rollout(self, state: PlanarState, actions: Tensor) -> Bodies:
         now = bodies_of([state])
         time = DT_S * torch.arange(1, actions.shape[1] + 1)[:, None] * self._moves  # (H, 1)

@@ -12,7 +12,7 @@ from sim.bodies import Bodies
 from sim.policy import EpisodeStart
 from sim.registry import Registry
 from worldmodels.joint import JointWindows
-from worldmodels.planar import PlanarState, bodies_of, mean_of, repeated, state_of
+from worldmodels.planar import PlanarState, bodies_of, mean_of, minded, repeated, state_of
 from worldmodels.windows import Windows
 
 State = TypeVar("State")
@@ -27,6 +27,10 @@ class WorldModel(ABC, Generic[State]):
     @abstractmethod
     def begin(self, observation: Mapping[str, np.ndarray]) -> State:
         """The state of one observation."""
+
+    def movers(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
+        """(M,) rows of an observation that the bodies of a rollout from it are, in their order."""
+        return np.flatnonzero(Bodies.of(observation).dynamic)
 
     particles: int = 1  # members that each imagine every candidate
 
@@ -62,6 +66,9 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
 
     def begin(self, observation: Mapping[str, np.ndarray]) -> PlanarState:
         return state_of(observation, self.reach_m)
+
+    def movers(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
+        return minded(Bodies.of(observation))
 
     def rollout(self, state: PlanarState, actions: Tensor) -> Bodies:
         """Differentiable where the actions want gradients."""

@@ -111,24 +111,27 @@ def surroundings_of(parts: Mapping[str, np.ndarray], movers: np.ndarray, statics
     )
 
 
+def minded(bodies: Bodies) -> np.ndarray:
+    """Rows of an observation that a model imagines: all that can move. Where there is no load, the robot and NEAREST others, the
+    nearest first, made up with rows of what is not there."""
+    movers = np.flatnonzero(bodies.dynamic)
+    if (bodies.kind[movers] == Kind.LOAD).any():
+        return movers
+    apart = np.linalg.norm(bodies.pose[movers, :2] - bodies.pose[0, :2], axis=-1)
+    return np.concatenate([movers[np.argsort(apart)], np.flatnonzero(bodies.present == 0)])[: 1 + NEAREST]
+
+
 def state_of(observation: Mapping[str, np.ndarray], reach_m: float = np.inf) -> PlanarState:
-    """The present bodies of one observation, batch 1; static boxes farther than `reach_m`, in the scene's units, from every
-    mover are left out. Where there is no load, there are NEAREST movers beside the robot, some of them absent."""
+    """What is `minded` of one observation, batch 1; static boxes farther than `reach_m`, in the scene's units, from everything
+    that moves are left out."""
     bodies = Bodies.of(observation)
-    movers, statics = np.flatnonzero(bodies.dynamic), np.flatnonzero(bodies.static)
-    if not (bodies.kind[movers] == Kind.LOAD).any():
-        apart = np.linalg.norm(bodies.pose[movers, :2] - bodies.pose[0, :2], axis=-1)
-        absent = np.flatnonzero(bodies.present == 0)
-        chosen = np.concatenate([movers[np.argsort(apart)], absent])[: 1 + NEAREST]
-        movers, missing = chosen[bodies.present[chosen] > 0], chosen[bodies.present[chosen] == 0]
-    else:
-        missing = movers[:0]
+    movers, statics = minded(bodies), np.flatnonzero(bodies.static)
     if np.isfinite(reach_m):
-        apart = np.linalg.norm(bodies.pose[statics, None, :2] - bodies.pose[None, movers, :2], axis=-1).min(-1)
+        there = movers[bodies.present[movers] > 0]
+        apart = np.linalg.norm(bodies.pose[statics, None, :2] - bodies.pose[None, there, :2], axis=-1).min(-1)
         radius = np.linalg.norm(bodies.half_extents[statics, :2], axis=-1)
         statics = statics[apart - radius < reach_m * observation["unit_m"][0]]
     parts = {name: np.asarray(values)[None] for name, values in observation.items()}
-    movers = np.concatenate([movers, missing])
     return PlanarState(**motion_of(parts["pose"][:, movers], parts["twist"][:, movers]),
                        around=surroundings_of(parts, movers, statics))  # fmt: skip
 

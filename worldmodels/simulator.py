@@ -76,12 +76,16 @@ class SimulatorModel(WorldModel[SimulatorState]):
         bodies = Bodies.of(observation)
         if self._traffic and self._truth:
             return _everybody(bodies, self._traffic, self._truth())
-        movers = np.flatnonzero(bodies.dynamic)
+        movers = self.movers(observation)
         return SimulatorState(
             bodies.pose[movers].astype(np.float64),
             bodies.twist[movers].astype(np.float64),
             bodies.map(lambda values: values[movers]),
         )
+
+    def movers(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Among traffic also those that are out of sight."""
+        return np.arange(1 + len(self._traffic.kinds)) if self._traffic else super().movers(observation)
 
     def rollout(self, state: SimulatorState, actions: Tensor) -> Bodies:
         if self._setting is None:

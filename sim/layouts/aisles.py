@@ -6,10 +6,10 @@ from functools import lru_cache
 import numpy as np
 
 from sim.bodies import rotate
-from sim.errors import BadLayout, UnknownName
+from sim.errors import BadLayout
 from sim.geodesic import clearance_of
 from sim.layout import TRAFFIC_KINDS, Box, Hall, Layout, Pose, Traveller, geometric_faults
-from sim.layouts import first_good
+from sim.layouts import completed, first_good, tier_among
 from sim.traffic import MANNERS
 from sim.variation import Variation, Variations
 from sim.ways import Grid, route_m
@@ -52,9 +52,7 @@ MOST_TRAFFIC = 11
 
 
 def tier_of(split: str) -> Tier:
-    if split not in TIERS:
-        raise UnknownName("split", split, TIERS)
-    return TIERS[split]
+    return tier_among(TIERS, split)
 
 
 @lru_cache(maxsize=4096)
@@ -100,31 +98,15 @@ def task_in(
     """A task in a space that came from elsewhere: what is not given is drawn; solvable, or BadLayout."""
     if load is not None:
         raise BadLayout(name or "map", ["this scene has no load to place"])
-    rng, fault = np.random.default_rng([seed, 98]), "has no room for traffic, the robot and its goal"
-    for _ in range(300):
-        size = float(np.hypot(hall.width, hall.depth))
-        tier = Tier(0, way_m=(min(2.0, 0.2 * size), 2 * size), people=(1, 3), forklifts=(0, 1))
-        drawn = _task_in(hall, boxes, tier, rng, name, robot, goal)
-        if drawn is None:
-            continue
-        faults = faults_of(drawn)
-        if not faults:
-            return drawn
-        fault = faults[0]
-    raise BadLayout(name or "map", [fault])
+    size, rng = float(np.hypot(hall.width, hall.depth)), np.random.default_rng([seed, 98])
+    tier = Tier(0, way_m=(min(2.0, 0.2 * size), 2 * size), people=(1, 3), forklifts=(0, 1))
+    nothing = "has no room for a task: no free start, goal and traffic with ways between them were found"
+    return completed(lambda: _task_in(hall, boxes, tier, rng, name), faults_of, name, nothing, robot, None, goal)
 
 
-def _task_in(
-    hall: Hall,
-    boxes: tuple[Box, ...],
-    tier: Tier,
-    rng: np.random.Generator,
-    name: str,
-    robot: Pose | None = None,
-    goal: Pose | None = None,
-) -> Layout | None:
+def _task_in(hall: Hall, boxes: tuple[Box, ...], tier: Tier, rng: np.random.Generator, name: str) -> Layout | None:
     space = Layout(hall, Pose(0, 0), (), Pose(0, 0), boxes)
-    start, aim = (given or _pose(_places(space, rng, 0.6, 1)[0], rng) for given in (robot, goal))
+    start, aim = (_pose(_places(space, rng, 0.6, 1)[0], rng) for _ in range(2))
     kinds = ["person"] * int(rng.integers(tier.people[0], tier.people[1] + 1))
     kinds += ["forklift"] * int(rng.integers(tier.forklifts[0], tier.forklifts[1] + 1))
     travellers: list[Traveller] = []

@@ -1,20 +1,18 @@
 """A rectangular hall with racks: the space of one seed, and the shift tiers that are harder on purpose."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from sim.errors import BadLayout, UnknownName
 from sim.geodesic import clearance_of, start_fault
 from sim.layout import Box, Hall, Layout, Pose, geometric_faults
-from sim.layouts import first_good
+from sim.layouts import completed, first_good, tier_among
 from sim.variation import Span, Variations
 
 LOAD_HALF_M = np.array([0.25, 0.2, 0.15])
 ROBOT_RADIUS_M = 0.3
 LOAD_RADIUS_M = 0.2  # of a circle within it
-TRIES = 300  # of a task in a given space
 
 
 @dataclass(frozen=True)
@@ -45,9 +43,7 @@ SPLITS = ("train", "val", "test")
 
 
 def tier_of(split: str) -> Tier:
-    if split not in TIERS:
-        raise UnknownName("split", split, TIERS)
-    return TIERS[split]
+    return tier_among(TIERS, split)
 
 
 @lru_cache(maxsize=4096)
@@ -96,17 +92,8 @@ def task_in(
 ) -> Layout:
     """A task in a space that came from elsewhere: what is not given is drawn; solvable, or BadLayout."""
     tier, rng = TIERS["test"], np.random.default_rng([seed, 99])
-    fault = "has no room for a task: no free start, load and goal with a route between them were found"
-    for _ in range(TRIES):
-        drawn = _task_in(hall, boxes, tier, rng, name)
-        if drawn is None:
-            continue
-        layout = replace(drawn, robot=robot or drawn.robot, loads=(load or drawn.loads[0],), goal=goal or drawn.goal)
-        faults = faults_of(layout)
-        if not faults:
-            return layout
-        fault = faults[0]
-    raise BadLayout(name or "map", [fault])
+    nothing = "has no room for a task: no free start, load and goal with a route between them were found"
+    return completed(lambda: _task_in(hall, boxes, tier, rng, name), faults_of, name, nothing, robot, load, goal)
 
 
 def _task_in(hall: Hall, boxes: tuple[Box, ...], tier: Tier, rng: np.random.Generator, name: str) -> Layout | None:

@@ -9,10 +9,9 @@ from functools import lru_cache
 import numpy as np
 from scipy.ndimage import label
 
-from sim.errors import UnknownName
 from sim.geodesic import clearance_of
 from sim.layout import Box, Hall, Layout, Pose, geometric_faults
-from sim.layouts import first_good
+from sim.layouts import first_good, tier_among
 from sim.variation import Span, Variation, Variations
 
 TABLE = Hall(0.3, -0.34, 0.4, 0.68)  # what the arm reaches with its tool upright; its base is the origin
@@ -72,9 +71,7 @@ TIERS = {
 
 
 def tier_of(split: str) -> Tier:
-    if split not in TIERS:
-        raise UnknownName("split", split, TIERS)
-    return TIERS[split]
+    return tier_among(TIERS, split)
 
 
 def outline(part: str) -> tuple[np.ndarray, np.ndarray]:

@@ -56,6 +56,7 @@ class Scene:
     mix: Mapping[str, float] = field(hash=False)  # behaviours by weight that data is collected with where nobody says otherwise
     random_start: Callable[[Layout, np.random.Generator], np.ndarray | None]  # (M, 3) first movers where contact is soon
     indicators: Indicators | None = None
+    task_in: Callable[..., Layout] | None = None  # hall, boxes, name, seed, robot, load, goal -> layout: of maps, where they fit
     load: Callable[[Variation, Layout], LoadBody] | None = None  # what is pushed, where anything is
     unit_m: float = 1.0  # by which models scale lengths: 1 where loads are as large as a tote
     pieces: int = 1  # boxes that a load is made of, at most

@@ -35,5 +35,6 @@ scenes.add("logistics/tote-push")(
         behaviours={**RANDOM, **PUSHING},
         mix={"smooth-random": 0.2, "approach-and-push": 0.5, "scripted-noisy": 0.3},
         random_start=hall.random_start,
+        task_in=hall.task_in,
     )
 )
