@@ -60,4 +60,4 @@ class PlannerSpec:
             return SimulatorModel(self.scene)
         model = load_checkpoint(Path(self.model), self.scene)
         model.compiled = self.compiled
-        return model if self.traffic == "foreseen" else Assumed(model, self.traffic)
+        return model if self.traffic == FORESEEN else Assumed(model, self.traffic)

@@ -18,7 +18,7 @@ from agents.build import FORESEEN, PlannerSpec
 from agents.search import SearchConfig
 from experiments.cache import Cache, files_in
 from experiments.config import BaselinePlan, ExperimentConfig, ModelPlan, config_of, thousands
-from experiments.evaluation import Arm, Trial, evaluate, trials_of
+from experiments.evaluation import Arm, Trial, evaluate, label, trials_of
 from experiments.ledger import LEDGER, cost, costs
 from experiments.progress import Whole, bar
 from experiments.report.build import build_report
@@ -117,10 +117,10 @@ class Steps:
                 training = self._agent_training(plan, seed)
                 cells[f"train {training.path.name}"] = STEP.get(plan.name, STEP["sac"]) * training.config.steps
         oracles = {"oracle": config.oracle, "oracle-large": config.oracle_large}
+        seconds = {arm: EPISODE if "+" in arm else UNPLANNED_EPISODE for arm in self._makers()}
         for split, count in config.episodes.items():
-            seconds = {label: EPISODE if "+" in label else UNPLANNED_EPISODE for label in self._makers()}
-            cells |= {f"{split}: {label}": each * count for label, each in seconds.items()}
-            cells |= {f"{split}: {label}": ORACLE_EPISODE * min(count, most) for label, most in oracles.items() if most}
+            cells |= {f"{split}: {arm}": each * count for arm, each in seconds.items()}
+            cells |= {f"{split}: {arm}": ORACLE_EPISODE * min(count, most) for arm, most in oracles.items() if most}
         return cells
 
     def collect(self) -> None:
@@ -396,7 +396,7 @@ class Steps:
 
 def _labelled(name: str, steps: int | None = None, seed: int = 0) -> str:
     """A cell's name: what it is, the amount of data where that is a part, the training seed where it is not the first."""
-    return name + (f"-{thousands(steps)}" if steps else "") + (f"@{seed}" if seed else "")
+    return label(name + (f"-{thousands(steps)}" if steps else ""), seed)
 
 
 def _cpu_s() -> float:

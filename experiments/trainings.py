@@ -14,7 +14,7 @@ from experiments.cache import Cache, files_in
 from experiments.config import ModelPlan
 from experiments.ledger import cost
 from experiments.progress import Report, bars
-from sim.dataset import Dataset, Episode
+from sim.dataset import STATES, Dataset, Episode
 from sim.errors import GroundError
 from sim.files import read_json
 from sim.workers import finished, tell
@@ -107,8 +107,7 @@ def _first(episodes: Iterable[Episode], steps: int | None) -> Iterator[Episode]:
         if steps is None or len(episode) <= steps:
             yield episode
         elif steps > 1:
-            names = ("pose", "twist", "action", "cost", "touching", "static_force_n")
-            yield replace(episode, **{name: getattr(episode, name)[:steps] for name in names})
+            yield replace(episode, **{name: getattr(episode, name)[:steps] for name in STATES})
         if steps is not None:
             steps -= min(steps, len(episode))
             if not steps:

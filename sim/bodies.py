@@ -67,6 +67,11 @@ class Kind(IntEnum):
 TRAFFIC = (Kind.PERSON, Kind.FORKLIFT)  # what moves by a will of its own
 
 
+def stands(kind: Array) -> Array:
+    """(...) mask of the kinds that never move."""
+    return (kind >= Kind.WALL) & (kind <= Kind.CLAMP)
+
+
 class Shape(IntEnum):
     """How the half extents are filled."""
 
@@ -96,12 +101,12 @@ class Bodies:
     @property
     def static(self) -> Array:
         """(..., N) mask of the present bodies that never move."""
-        return (self.present > 0) & (self.kind >= Kind.WALL) & (self.kind <= Kind.CLAMP)
+        return (self.present > 0) & stands(self.kind)
 
     @property
     def dynamic(self) -> Array:
         """(..., N) mask of the present bodies that can move."""
-        return (self.present > 0) & ((self.kind < Kind.WALL) | (self.kind > Kind.CLAMP))
+        return (self.present > 0) & ~stands(self.kind)
 
 
 def yaw_of(quaternion: Array) -> Array:
@@ -129,6 +134,11 @@ def rotate(xy: Array, yaw: Array) -> Array:
     xp = namespace(xy)
     c, s = xp.cos(yaw), xp.sin(yaw)
     return xp.stack([c * xy[..., 0] - s * xy[..., 1], s * xy[..., 0] + c * xy[..., 1]], axis=-1)
+
+
+def unit(angle: float | np.ndarray) -> np.ndarray:
+    """Plane vectors (..., 2) of length 1 at angles (...) [rad]."""
+    return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 
 
 def closest_on_box(point: Array, centre: Array, yaw: Array, half: Array) -> Array:

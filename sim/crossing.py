@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.bodies import TRAFFIC, Bodies, Kind, Observation, Shape, rotate, wrap, yaw_of
+from sim.bodies import TRAFFIC, Bodies, Kind, Observation, Shape, rotate, unit, wrap, yaw_of
 from sim.layouts.aisles import WAYS
 from sim.policy import Policy, PolicyFactory, Scripted
 from sim.task import ROBOT
@@ -63,9 +63,9 @@ class DynamicWindow(Scripted):
         speed, turn = (self._choices * view.limits).T
         time = DT_S * np.arange(1, STEPS + 1)
         yaw = view.yaw + turn[:, None] * time
-        places = view.robot + np.cumsum(DT_S * speed[:, None, None] * _unit(yaw - turn[:, None] * DT_S / 2), 1)
+        places = view.robot + np.cumsum(DT_S * speed[:, None, None] * unit(yaw - turn[:, None] * DT_S / 2), 1)
         crowded = np.maximum(0, view.radius + 0.1 - view.field.clearance_at(places)).max(1)
-        ahead = places[:, -1] + AHEAD_M * _unit(yaw[:, -1])
+        ahead = places[:, -1] + AHEAD_M * unit(yaw[:, -1])
         score = view.field.togo_at(places[:, -1]) + 0.3 * view.field.togo_at(ahead) + 30 * crowded + 0.1 * (speed < 0)
         if len(view.others):
             future = view.others + time[:, None, None] * view.velocities  # (STEPS, K, 2)
@@ -94,17 +94,13 @@ class Rush(Scripted):
             one = self._whom % len(view.others)
             to = view.others[one] + self._lead * view.velocities[one] - view.robot
         else:
-            to = _unit(around)[int(np.argmin(view.field.togo_at(view.robot + 0.5 * _unit(around))))]
+            to = unit(around)[int(np.argmin(view.field.togo_at(view.robot + 0.5 * unit(around))))]
         ways = rotate(np.broadcast_to(to / max(float(np.linalg.norm(to)), 1e-6), (24, 2)), around)
         room = view.field.clearance_at(view.robot + 0.4 * ways) > view.radius + 0.05
         way = ways[int(np.argmin(np.abs(around) + 10 * ~room))]
         error = float(wrap(np.asarray(np.arctan2(way[1], way[0]) + (np.pi if self._sign < 0 else 0) - view.yaw)))
         forward = self._sign * self._speed * max(0.0, np.cos(error)) ** 2
         return np.array([forward, 2.0 * error]) + 0.15 * rng.standard_normal(2)
-
-
-def _unit(angle: np.ndarray) -> np.ndarray:
-    return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 
 
 def noisy_expert() -> Policy:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.bodies import Array, Bodies, Kind, Shape, clamp, coordinates, namespace, rotate, yaw_of
+from sim.bodies import Array, Bodies, Kind, Shape, clamp, coordinates, namespace, rotate, unit, yaw_of
 from sim.layouts.aisles import WAYS
 from sim.task import ROBOT
 from sim.ways import WayField, way_field
@@ -87,8 +87,7 @@ class CrossingTask:
         """The goal, where to drive to, metres to go, room; and the nearest others: place, velocity, gap, whether a person."""
         field, robot = self.field(bodies, goal), bodies.pose[ROBOT, :2].astype(float)
         yaw = float(yaw_of(bodies.pose[ROBOT, 3:]))
-        bearing = np.linspace(-np.pi, np.pi, 16, endpoint=False)
-        around = np.stack([np.cos(bearing), np.sin(bearing)], -1)
+        around = unit(np.linspace(-np.pi, np.pi, 16, endpoint=False))
         drive = around[int(np.argmin(field.togo_at(robot + 0.3 * around)))]
         people, forklifts = self.gaps(bodies)
         gaps = np.minimum(people, forklifts)

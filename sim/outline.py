@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sim.bodies import Kind, Observation, Shape, rotate, yaw_of
+from sim.bodies import Observation, Shape, rotate, stands, yaw_of
 from sim.geodesic import clearance_of
 
 CORNERS = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
@@ -15,8 +15,7 @@ def gaps(observation: Observation, pose: np.ndarray) -> np.ndarray:
     Sizes, shapes and static bodies are the observation's. The distance of two convex shapes is that of a corner of one to the
     other, so corners are looked up both ways.
     """
-    kind = observation["kind"]
-    static = (observation["present"] > 0) & (kind >= Kind.WALL) & (kind <= Kind.CLAMP)
+    static = (observation["present"] > 0) & stands(observation["kind"])
     half = observation["half_extents"][static, :2].astype(float)
     places = observation["pose"][static].astype(float)
     boxes = np.column_stack([places[:, :2], yaw_of(places[:, 3:]), half])

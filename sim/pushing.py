@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.bodies import Bodies, Observation, wrap, yaw_of
+from sim.bodies import Bodies, Observation, unit, wrap, yaw_of
 from sim.geodesic import GeodesicField, field_of
 from sim.policy import Policy, PolicyFactory, Scripted
 from sim.task import LOAD, ROBOT
@@ -59,7 +59,7 @@ class ApproachAndPush(Scripted):
         self._left -= 1
         noise = 0.1 * self._rng.standard_normal(2)
         if self._phase == "approach":
-            target = view.load + (view.contact + 0.2) * _unit(self._bearing)
+            target = view.load + (view.contact + 0.2) * unit(self._bearing)
             if np.linalg.norm(target - view.robot) < 0.15:
                 self._left = 0
             return drive_to(view, _around(view, target), self._speed, self._backwards) + noise
@@ -111,7 +111,7 @@ class ScriptedExpert(Scripted):
         behind = _heading(view.load - view.robot)
         angles = behind + np.linspace(-np.pi, np.pi, 48, endpoint=False)
         off = np.abs(angles - behind)
-        spots = view.load - view.contact * _unit(angles)
+        spots = view.load - view.contact * unit(angles)
         score = view.field.pushing(np.broadcast_to(view.load, spots.shape), spots) + 0.9 * view.contact * 2 * off
         push = float(angles[int(np.argmin(score))])
         if np.linalg.norm(view.robot - view.load) > view.contact + 0.5:
@@ -120,11 +120,11 @@ class ScriptedExpert(Scripted):
         if abs(lead) < 0.5:
             error = float(wrap(np.asarray(behind + 1.2 * lead - view.yaw)))
             return np.array([0.9 * max(0.0, np.cos(error)) ** 4, 2.5 * error])
-        return drive_to(view, _around(view, view.load - (view.contact + 0.2) * _unit(push)), 1.0)
+        return drive_to(view, _around(view, view.load - (view.contact + 0.2) * unit(push)), 1.0)
 
     def _route(self, view: View) -> np.ndarray:
         """A point ahead from which the load is cheapest to reach, among those with room for the robot."""
-        points = view.robot + 0.4 * _unit(np.linspace(-np.pi, np.pi, 24, endpoint=False))
+        points = view.robot + 0.4 * unit(np.linspace(-np.pi, np.pi, 24, endpoint=False))
         crowded = np.maximum(0, 0.36 - view.field.clearance_at(points))
         length = view.field.approaching(np.broadcast_to(view.load, points.shape), points)
         return points[int(np.argmin(length + 10 * crowded))]
@@ -147,13 +147,9 @@ def _around(view: View, target: np.ndarray) -> np.ndarray:
         return target
     ways = np.array([turn, turn - np.sign(turn) * 2 * np.pi])
     steps = here + np.sign(ways)[:, None] * np.linspace(0.3, np.abs(ways), 6).T
-    room = view.field.clearance_at(view.load + radius * _unit(steps)).min(-1)
+    room = view.field.clearance_at(view.load + radius * unit(steps)).min(-1)
     way = ways[int(np.argmin(np.abs(ways) + 20 * np.maximum(0, 0.33 - room)))]
-    return view.load + radius * _unit(here + np.sign(way) * min(0.7, abs(way)))
-
-
-def _unit(angle: float | np.ndarray) -> np.ndarray:
-    return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    return view.load + radius * unit(here + np.sign(way) * min(0.7, abs(way)))
 
 
 def _heading(vector: np.ndarray) -> float:

@@ -19,7 +19,6 @@ import numpy as np
 from sim.bodies import yaw_of
 from sim.layout import Layout, Pose
 from sim.layouts import first_good, table
-from sim.policy import EpisodeStart
 from sim.pose_task import PoseTask
 from sim.scenes import Protocol
 from sim.task import LOAD, ROBOT
@@ -61,7 +60,7 @@ def _attempt(env: "GroundEnv", rng: np.random.Generator, name: str) -> Layout | 
     begin, seed = int(rng.integers(LATEST_START + 1)), int(rng.integers(2**31))
     observation, _ = env.reset(seed=seed, options={"layout": empty, "poses": table.random_start(empty, rng)})
     policy = Poke()
-    policy.begin(EpisodeStart(seed, empty, env.variation))
+    policy.begin(env.start(seed))
     seen = []
     for step in range(begin + OFFSET_STEPS + 1):
         if step in (begin, begin + OFFSET_STEPS):

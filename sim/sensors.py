@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sim.bodies import Bodies, Shape, yaw_of
+from sim.bodies import Bodies, Shape, unit, yaw_of
 
 LIDAR_HEIGHT_M = 0.2  # of the scanning plane above the floor
 
@@ -20,7 +20,7 @@ def lidar(bodies: Bodies, rays: int = 360, reach_m: float = 10.0, of: int = 0, h
     seen[of] = False
     heading = float(yaw_of(pose[of, 3:]))
     angles = heading + bearings(rays)
-    direction = np.stack([np.cos(angles), np.sin(angles)], -1)  # (R, 2)
+    direction = unit(angles)  # (R, 2)
     round_ = seen & (np.asarray(bodies.shape) == Shape.CYLINDER)
     boxes = seen & ~round_
     to_boxes = _to_boxes(pose[of, :2], direction, pose[boxes], half[boxes, :2])

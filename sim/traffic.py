@@ -14,7 +14,7 @@ import numpy as np
 import pyrvo
 from scipy.ndimage import map_coordinates
 
-from sim.bodies import Kind, Shape, rotate, wrap
+from sim.bodies import Kind, Shape, rotate, unit, wrap
 from sim.bullet import pybullet
 from sim.fields import Remembered
 from sim.layout import TRAFFIC_KINDS, Traveller
@@ -260,7 +260,7 @@ def _ways(manner: Manner, boxes: np.ndarray, traveller: Traveller) -> list[_Way]
 def _build_way(grid: Grid, boxes: np.ndarray, stop: np.ndarray) -> _Way:
     field = build(grid, boxes, stop[None])[0]
     around = np.linspace(-np.pi, np.pi, 24, endpoint=False)
-    offsets = np.stack([np.cos(around), np.sin(around)], -1)
+    offsets = unit(around)
     cells = np.stack(np.meshgrid(*map(np.arange, field.best.shape), indexing="ij"), -1)
     near = (cells[..., None, :] + AHEAD_CELLS * offsets).reshape(-1, 2).T
     togo = map_coordinates(field.best, near, order=1, mode="nearest").reshape(*field.best.shape, len(around))

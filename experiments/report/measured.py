@@ -1,7 +1,5 @@
 """One measure of the report: its plots, its numbers, the file they can be kept as, and the section that shows them."""
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -14,7 +12,7 @@ import plotly.graph_objects as go
 from experiments.report import measures as m
 from experiments.report.pieces import legend, section, table
 from experiments.report.plots import arm_colours, plot
-from experiments.report.summary import Rate, Row
+from experiments.report.summary import Rate, Row, csv_of, ends_of
 
 RATES_SAY = " Solid: solved without violation, with 95 % intervals; dotted: solved."
 
@@ -53,25 +51,15 @@ def file_of(name: str, records: Sequence[Mapping[str, Any]], command: str) -> st
     return f'<p class="note">As a file: {link}. Made with <code class="command">{escape(command)}</code></p>'
 
 
-def csv_of(records: Sequence[Mapping[str, Any]]) -> str:
-    """Records as comma-separated values; unknown ones are empty."""
-    text = io.StringIO()
-    names = list(dict.fromkeys(name for record in records for name in record))
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows([{name: None if value != value else value for name, value in record.items()} for record in records])
-    return text.getvalue()
-
-
 def flat(thing: Any) -> dict[str, Any]:
     """A dataclass of numbers as one level of names: intervals and rates as name, name_low and name_high."""
     record: dict[str, Any] = {}
     for field in fields(thing):
         value = getattr(thing, field.name)
         if isinstance(value, Rate):
-            record |= _ends(field.name, (value.value, *value.interval))
+            record |= value.record(field.name)
         elif isinstance(value, tuple):
-            record |= _ends(field.name, value)
+            record |= ends_of(field.name, value)
         elif isinstance(value, dict):
             parts = ((f"{key} {name}", number) for key, part in value.items() for name, number in asdict(part).items())
             record |= {name.replace(" ", "_"): number for name, number in parts}
@@ -80,10 +68,6 @@ def flat(thing: Any) -> dict[str, Any]:
         else:
             record[field.name] = value
     return record
-
-
-def _ends(name: str, interval: Sequence[float]) -> dict[str, float]:
-    return dict(zip((name, f"{name}_low", f"{name}_high"), interval, strict=True))
 
 
 def flats(found: Sequence[Any]) -> list[dict[str, Any]]:

@@ -102,15 +102,15 @@ def between(value: float, low: float, high: float, digits: int = 2) -> str:
 def difference(a: np.ndarray, b: np.ndarray, strata: np.ndarray) -> Difference:
     """Of the means of scores a (S, E) and b (R, E): interval over trainings and episodes, test over the episodes' means."""
     value, low, high = bootstrap(_apart, a, b, strata=strata)
-    per_episode = _overtrainings_of(a) - _overtrainings_of(b)
+    per_episode = _per_episode(a) - _per_episode(b)
     return Difference(value, low, high, signed_rank_test(per_episode), smallest_mean_difference(per_episode))
 
 
 def _apart(a: np.ndarray, b: np.ndarray) -> float:
-    return float((_overtrainings_of(a) - _overtrainings_of(b)).mean())
+    return float((_per_episode(a) - _per_episode(b)).mean())
 
 
-def _overtrainings_of(scores: np.ndarray) -> np.ndarray:
+def _per_episode(scores: np.ndarray) -> np.ndarray:
     """(E,) means over the trainings that played; where a resample holds none of an episode, the mean of all."""
     there = ~np.isnan(scores)
     counts = there.sum(0)
@@ -282,7 +282,7 @@ def spendings(rows: Sequence[Row]) -> list[Spent]:
 
 
 def _spent(agent: str, rows: Sequence[Row]) -> Spent:
-    solved = sum(bool(row["success"]) for row in rows)
+    success = Rate.of_rows(rows, "success")
     trainings = trainings_of(rows)
     made = {name: _mean(trainings, name) for name in ("env_steps", "data_bytes", "collect_cpu_s", "train_cpu_s")}
     making = len(trainings) * made["train_cpu_s"]  # collecting is in it
@@ -292,13 +292,13 @@ def _spent(agent: str, rows: Sequence[Row]) -> Spent:
     return Spent(
         agent,
         len(rows),
-        Rate(sum(bool(row["clean"]) for row in rows), len(rows)),
-        Rate(solved, len(rows)),
+        Rate.of_rows(rows, "clean"),
+        success,
         **made,
         decide_s=deciding / len(rows),
         decision_ms=float(np.median([row["decision_ms_p50"] for row in rows])),
-        decide_s_per_success=deciding / solved if solved else math.inf,
-        cpu_s_per_success=(making + deciding) / solved if solved else math.inf,
+        decide_s_per_success=deciding / success.count if success.count else math.inf,
+        cpu_s_per_success=(making + deciding) / success.count if success.count else math.inf,
     )
 
 

@@ -48,6 +48,15 @@ class Rate:
     def interval(self) -> tuple[float, float]:
         return wilson(self.count, self.of)
 
+    @classmethod
+    def of_rows(cls, rows: Sequence[Row], outcome: str) -> "Rate":
+        """Of the rows in which it came true."""
+        return cls(sum(bool(row[outcome]) for row in rows), len(rows))
+
+    def record(self, name: str) -> dict[str, float]:
+        """As plain values: name, name_low and name_high."""
+        return ends_of(name, (self.value, *self.interval))
+
     def __str__(self) -> str:
         low, high = self.interval
         return f"{number(100 * self.value)} % [{100 * low:.0f}–{100 * high:.0f}]"
@@ -138,7 +147,7 @@ def _summary(split: str, agent: str, rows: Sequence[Row]) -> Summary:
         agent=agent,
         episodes=len(rows),
         success=Rate(len(successes), len(rows)),
-        clean=Rate(sum(bool(row["clean"]) for row in rows), len(rows)),
+        clean=Rate.of_rows(rows, "clean"),
         steps=float(np.mean([row["steps"] for row in successes])) if successes else math.nan,
         decision_ms_p50=float(np.median([row["decision_ms_p50"] for row in rows])),
         decision_ms_p95=float(np.median([row["decision_ms_p95"] for row in rows])),
@@ -217,9 +226,7 @@ def summary_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
     for summary in summarise(rows):
         record = {name: value for name, value in vars(summary).items() if not isinstance(value, Rate | Mapping)}
         for outcome in OUTCOMES:
-            rate: Rate = getattr(summary, outcome)
-            low, high = rate.interval
-            record |= {outcome: rate.value, f"{outcome}_low": low, f"{outcome}_high": high}
+            record |= getattr(summary, outcome).record(outcome)
         for name, own in summary.indicators.items():
             record |= {name: own.median, f"{name}_q25": own.low, f"{name}_q75": own.high}
         records.append({name: None if value != value else value for name, value in record.items()})  # JSON has no nan
@@ -228,11 +235,21 @@ def summary_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
 
 def summary_csv(rows: Iterable[Row]) -> str:
     """The records as comma-separated values with a heading."""
-    records, text = summary_records(rows), io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for record in records for name in record)), lineterminator="\n")
+    return csv_of(summary_records(rows))
+
+
+def csv_of(records: Sequence[Mapping[str, Any]]) -> str:
+    """Records as comma-separated values with a heading; unknown ones are empty."""
+    text, names = io.StringIO(), list(dict.fromkeys(name for record in records for name in record))
+    writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows([{name: None if value != value else value for name, value in record.items()} for record in records])
     return text.getvalue()
+
+
+def ends_of(name: str, interval: Sequence[float]) -> dict[str, float]:
+    """A value and its interval by name, name_low and name_high."""
+    return dict(zip((name, f"{name}_low", f"{name}_high"), interval, strict=True))
 
 
 def _plain(text: str) -> str:

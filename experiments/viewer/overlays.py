@@ -9,7 +9,7 @@ from matplotlib import colormaps
 
 from experiments.viewer.stage import Stage, wxyz
 from experiments.viewer.take import Frame, Take, Thought
-from sim.bodies import TRAFFIC, Kind, yaw_of
+from sim.bodies import TRAFFIC, Kind, unit, yaw_of
 from sim.layout import Layout
 from sim.scenes import scenes
 from sim.sensors import bearings, lidar
@@ -135,7 +135,7 @@ class Overlays:
         ranges = lidar(bodies, RAYS, REACH_M * self._unit)
         angles = float(yaw_of(frame.pose[ROBOT, 3:])) + bearings(RAYS)
         start = np.broadcast_to(frame.pose[ROBOT, :2], (RAYS, 2))
-        ends = start + ranges[:, None] * np.stack([np.cos(angles), np.sin(angles)], -1)
+        ends = start + ranges[:, None] * unit(angles)
         near = np.clip(1 - ranges / (REACH_M * self._unit), 0, 1)
         colours = (colormaps["plasma"](near)[:, :3] * 255).astype(np.uint8)
         self._lines("rays", np.stack([start, ends], 1), colours[:, None], float(frame.pose[ROBOT, 2]))

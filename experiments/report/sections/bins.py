@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from experiments.report import measures as m
 from experiments.report.measured import flat
 from experiments.report.plots import dotted, line
-from experiments.report.summary import Rate, Row, is_oracle
+from experiments.report.summary import OUTCOMES, Rate, Row, is_oracle
 
 BINS, LEAST = 5, 5  # of a rate's plot; episodes in one
 
@@ -39,7 +39,7 @@ def binned(rows: Sequence[Row], value: Callable[[Row], float], what: str) -> lis
             own = [row for row, n in zip(rows, number_of, strict=True) if n == i and row["agent"] == agent]
             if len(own) >= LEAST:
                 inside = [value(row) for row in own]
-                rates = (Rate(sum(bool(row[outcome]) for row in own), len(own)) for outcome in ("clean", "success"))
+                rates = (Rate.of_rows(own, outcome) for outcome in OUTCOMES)
                 found.append(Bin(what, agent, min(inside), max(inside), float(np.median(inside)), *rates))
     return found
 

@@ -23,11 +23,8 @@ def measured(rows: Sequence[Row]) -> Measured:
 
 
 def _record(one: Summary) -> dict[str, Any]:
-    record: dict[str, Any] = {"split": one.split, "agent": one.agent, "episodes": one.episodes}
-    for name, rate in (("clean", one.clean), ("success", one.success)):
-        low, high = rate.interval
-        record |= {name: rate.value, f"{name}_low": low, f"{name}_high": high}
-    return record
+    rates = {**one.clean.record("clean"), **one.success.record("success")}
+    return {"split": one.split, "agent": one.agent, "episodes": one.episodes, **rates}
 
 
 def _figure(summaries: Sequence[Summary]) -> go.Figure:

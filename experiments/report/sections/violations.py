@@ -26,9 +26,8 @@ class _Violations:
 
     @property
     def record(self) -> dict[str, Any]:
-        low, high = self.clean.interval
         counts = {kind: rate.count for kind, rate in self.kinds.items()}
-        clean = {"clean": self.clean.value, "clean_low": low, "clean_high": high}
+        clean = self.clean.record("clean")
         return {"agent": self.agent, "episodes": self.clean.of, **clean, **counts, "highest_force_n": self.highest_force_n}
 
 
@@ -47,8 +46,6 @@ def violations(rows: Sequence[Row], command: str) -> str:
 
 
 def _of(agent: str, kinds: Sequence[str], rows: Sequence[Row]) -> _Violations:
-    counts = {kind: sum(bool(row[kind]) for row in rows) for kind in kinds}
-    counts["any"] = sum(any(row[kind] for kind in kinds) for row in rows)
-    rates = {kind: Rate(count, len(rows)) for kind, count in counts.items()}
-    clean = Rate(sum(bool(row["clean"]) for row in rows), len(rows))
-    return _Violations(agent, clean, rates, max(float(row["peak_force_n"]) for row in rows))
+    rates = {kind: Rate.of_rows(rows, kind) for kind in kinds}
+    rates["any"] = Rate(sum(any(row[kind] for kind in kinds) for row in rows), len(rows))
+    return _Violations(agent, Rate.of_rows(rows, "clean"), rates, max(float(row["peak_force_n"]) for row in rows))
