@@ -47,8 +47,10 @@ class PlannerSpec:
         if search.needs_gradient and self.model == "simulator":
             raise GroundError(f"the true simulator has no gradients, and {self.search} needs them: take another search method")
         guide = (self.guide or scenes[self.scene].behaviours["scripted"])() if search.needs_guide else None
-        far = replace(usual, samples=max(2, usual.samples // 2), horizon=2 * usual.horizon)  # as many model steps
-        return Planner(Objective(self._model(), scenes[self.scene].task), search(usual), self.budget_s, search(far), guide)
+        scene, far = scenes[self.scene], None
+        if scene.max_loads:  # nobody needs to look far to wait for others to pass, nor could foresee them so long
+            far = search(replace(usual, samples=max(2, usual.samples // 2), horizon=2 * usual.horizon))  # as many model steps
+        return Planner(Objective(self._model(), scene.task), search(usual), self.budget_s, far, guide)
 
     def content(self) -> dict[str, Any]:
         """What its decisions depend on, wherever its model lies."""
