@@ -200,7 +200,7 @@ def train(
     with bar(CONSOLE, f"train {model}") as progress:
         train_on(plan, found, judging, out, resume, progress, joint=scene == "all")
     for name, error_mm in read_json(out / "best.json").get("scenes_mm", {}).items():
-        CONSOLE.print(f"{name}: loads and traffic that moved are off by {error_mm:.0f} mm after 2 s (median)")
+        CONSOLE.print(f"{name}: {scenes[name].other} error after 2 s {error_mm:.0f} mm (median)")
     CONSOLE.print(f"trained model in {out}")
 
 
@@ -213,6 +213,7 @@ def fidelity(
     """
     from experiments.report.html import write_fidelity
     from sim.dataset import Dataset
+    from sim.scenes import scenes
     from worldmodels.fidelity import as_rows
     from worldmodels.fidelity import fidelity as measure
     from worldmodels.training import load_checkpoint
@@ -229,9 +230,9 @@ def fidelity(
         for path in models
         for row in as_rows(measure(load_checkpoint(path, dataset.scene), seen, windows))
     ]
-    table = Table(
-        "model", "horizon", "load mm (median)", "load mm (p90)", "load °", "of way moved", "robot mm", "robot °", title=str(data)
-    )
+    other = scenes[dataset.scene].other
+    columns = ("model", "horizon", f"{other} mm (median)", f"{other} mm (p90)", f"{other} °", "of way moved")
+    table = Table(*columns, "robot mm", "robot °", title=str(data))
     for row in rows:
         table.add_row(
             row["model"],
@@ -361,6 +362,7 @@ def verify(run: File, sample: int = 12, workers: int = 2) -> None:
     The oracle is left out: it takes minutes for each episode.
     """
     from experiments.config import config_of
+    from experiments.evaluation import arm_of
     from experiments.pipeline import Steps
     from experiments.progress import bar
     from experiments.report.build import rows_of
@@ -382,9 +384,9 @@ def verify(run: File, sample: int = 12, workers: int = 2) -> None:
     other = [verdict for verdict in verdicts if verdict.faults]
     for verdict in other:
         CONSOLE.print(
-            f"[red]{verdict.agent} in {verdict.split}/{verdict.index}[/]: {escape('; '.join(verdict.faults))}", soft_wrap=True
+            f"[red]{verdict.arm} in {verdict.split}/{verdict.index}[/]: {escape('; '.join(verdict.faults))}", soft_wrap=True
         )
-    counts = ", ".join(f"{name} {sum(row['agent'] == name for row in rows)}" for name in arms)
+    counts = ", ".join(f"{name} {sum(arm_of(row) == name for row in rows)}" for name in arms)
     CONSOLE.print(f"{len(rows) - len(other)} of {len(rows)} episodes came out the same ({counts})", soft_wrap=True)
     if other:
         raise GroundError(f"{len(other)} of {len(rows)} episodes do not come out the same")
@@ -464,6 +466,7 @@ def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tupl
         thoughts: let planners think again, and show what they imagined.
     """
     from experiments.config import config_of
+    from experiments.evaluation import arm_of
     from experiments.progress import bar
     from experiments.report.summary import best_planner
     from experiments.viewer.export import check, save
@@ -478,11 +481,8 @@ def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tupl
     if split not in splits and not split.startswith("own-"):
         raise UnknownName("split", split, splits)
     library = Library(run)
-    first, *others = arms or (best_planner(library.rows),)
-    row = library.find(split, index, first)
-    for other in others:
-        library.find(split, index, other)
-    takes = library.takes(row, others)
+    row, *beside = (library.find(split, index, arm) for arm in arms or (best_planner(library.rows),))
+    takes = library.takes(row, list(map(arm_of, beside)))
     factories = _factories(run) if thoughts else {}
     for take in takes:
         if take.name in factories:
@@ -491,7 +491,8 @@ def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tupl
             if differs > SAME_ACTION:
                 CONSOLE.print(f"[yellow]{take.name} would act differently now, by at most {differs:.2g}[/]")
     with bar(CONSOLE, f"record {out.name}") as progress:
-        save(takes, out, title(row) if not others else f"{split} {index}: {', '.join(arms)}", progress)
+        named = f"{split} {index}: {', '.join(take.name for take in takes)}" if beside else title(row)
+        save(takes, out, named, progress)
     CONSOLE.print(f"recording: {out.resolve()}", soft_wrap=True)
 
 

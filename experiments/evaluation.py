@@ -86,6 +86,11 @@ def label(agent: str, train_seed: int | None) -> str:
     return f"{agent}@{train_seed}" if train_seed else agent
 
 
+def arm_of(row: Mapping[str, Any]) -> str:
+    """The label of the arm whose episode a row is of."""
+    return label(str(row["agent"]), row.get("train_seed"))
+
+
 @dataclass(frozen=True)
 class Trial:
     """One episode to be played."""

@@ -32,7 +32,8 @@ def bars(console: Console) -> Iterator[Callable[[str], Report]]:
             def report(done: int, total: int, check: Check | None = None) -> None:
                 progress.update(task, completed=done, total=total)
                 if check is not None:
-                    progress.update(task, note=f"loss {check.loss:.3f}, load error after 2 s {check.validation_mm:.0f} mm")
+                    error = f"{check.others} error after 2 s {check.validation_mm:.0f} mm"
+                    progress.update(task, note=f"loss {check.loss:.3f}, {error}")
 
             return report
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.evaluation import Arm, Trial, episode_of, label, play_again
+from experiments.evaluation import Arm, Trial, arm_of, episode_of, play_again
 from sim.dataset import Episode
 from sim.env import GroundEnv
 from sim.scenes import scenes
@@ -22,7 +22,7 @@ CLOSE = 1e-6  # relative, of numbers
 class Verdict:
     """What came of playing one row's episode again."""
 
-    agent: str
+    arm: str
     split: str
     index: int
     faults: tuple[str, ...]  # none: it came out the same
@@ -31,7 +31,7 @@ class Verdict:
 def sample_of(rows: list[dict[str, Any]], arms: Mapping[str, Arm], count: int, seed: int = 0) -> list[dict[str, Any]]:
     """At most `count` rows of these arms, of each as many as of the others where there are enough."""
     rng = np.random.default_rng(seed)
-    waiting = {name: [row for row in rows if label(row["agent"], row.get("train_seed")) == name] for name in arms}
+    waiting = {name: [row for row in rows if arm_of(row) == name] for name in arms}
     waiting = {name: [own[i] for i in rng.permutation(len(own))] for name, own in waiting.items() if own}
     chosen: list[dict[str, Any]] = []
     while len(chosen) < count and any(waiting.values()):
@@ -47,7 +47,7 @@ def verify(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Verdict]:
     """Play each row's episode again, by its arm; `path` holds the results of the run, by arm."""
-    jobs = [(number, arms[label(row["agent"], row["train_seed"])], row, path / row["agent"]) for number, row in enumerate(rows)]
+    jobs = [(number, arms[arm_of(row)], row, path / row["agent"]) for number, row in enumerate(rows)]
     found: dict[int, Verdict] = {}
     progress(0, len(rows))
     for number, verdict in finished(_again, jobs, workers):
@@ -70,7 +70,7 @@ def _again(number: int, arm: Arm, row: dict[str, Any], path: Path) -> tuple[int,
         name: value for name, value in now.items() if name not in TIMED and row.get(name) is not None
     }  # older rows lack some
     faults += [f"{name} was {row[name]}, is {value}" for name, value in known.items() if _differs(row[name], value)]
-    return number, Verdict(row["agent"], split, index, tuple(faults))
+    return number, Verdict(arm_of(row), split, index, tuple(faults))
 
 
 def _replayed(scene: str, episode: Episode) -> float:

@@ -19,7 +19,7 @@ def told(layout: Layout) -> dict[str, float]:
 def test_an_empty_hall_without_loads() -> None:
     found = told(hall())
     assert found["free area [m²]"] == pytest.approx(36)
-    assert (found["boxes"], found["loads"]) == (0, 0)
+    assert (found["boxes"], found["loads and traffic"]) == (0, 0)
     assert found["route [m]"] == pytest.approx(4, abs=0.15)
     assert found["detour"] == pytest.approx(1, abs=0.05)
 
@@ -56,3 +56,12 @@ def test_spaces_of_every_scene_have_numbers(name: str) -> None:
     for split in scene.splits[:3]:
         assert np.isfinite(describe(scene.draw(split, 0))).all()
     assert TrainingSpaces([scene.draw("train", 0)]).distance(scene.draw("train", 0)) == 0
+
+
+def test_denser_traffic_is_further_away() -> None:
+    scene = scenes["logistics/aisle-traffic"]
+    spaces = TrainingSpaces([scene.draw("train", index) for index in range(30)])
+    test, dense = (
+        np.median([spaces.distance(scene.draw(split, index)) for index in range(12)]) for split in ("test", "shift-dense")
+    )
+    assert test < dense

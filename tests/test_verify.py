@@ -43,7 +43,7 @@ def copy(played: tuple[str, Path], tmp_path: Path) -> Callable[[], tuple[str, Pa
 
 def verdicts(scene: str, path: Path, agents: tuple[str, ...] = ARMS) -> dict[tuple[str, str], tuple[str, ...]]:
     rows = [row for row in read_rows(path / "results") if row["agent"] in agents]
-    return {(v.agent, v.split): v.faults for v in verify(rows, arms_of(scene), path / "results", workers=1)}
+    return {(v.arm, v.split): v.faults for v in verify(rows, arms_of(scene), path / "results", workers=1)}
 
 
 def rewrite(file: Path, change: dict[str, Any]) -> None:

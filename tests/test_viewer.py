@@ -20,11 +20,11 @@ from experiments.config import ExperimentConfig
 from experiments.evaluation import Arm, evaluate, trials_of
 from experiments.viewer import browser, looks
 from experiments.viewer.export import check
-from experiments.viewer.library import ORDERS, Library, Shelf, table
+from experiments.viewer.library import ANY, ORDERS, Library, Shelf, table, title
 from experiments.viewer.overlays import MEANINGS
 from experiments.viewer.page import YOU, Page
 from experiments.viewer.player import Player, marks, think
-from experiments.viewer.plots import COST, DECISION, FORESEEN, PLOTS, series
+from experiments.viewer.plots import COST, DECISION, ERROR, FORESEEN, PLOTS, series
 from experiments.viewer.scenery import Scenery
 from experiments.viewer.serve import arms_of, free_port
 from experiments.viewer.stage import serving
@@ -307,9 +307,9 @@ def test_every_overlay_draws_what_there_is_and_hides_what_there_is_not(scene: st
 def test_plots_show_what_was_known(page: Page) -> None:
     page.live(SCENE, draw("test", 0), "test", 0, "scripted", play=False)
     page.player.step()
-    for title, names in PLOTS.items():
-        data = series(title, page.take, 1)
-        assert [len(column) for column in data] == [2 if title == COST else 0] * (1 + len(names))
+    for name, names in PLOTS.items():
+        data = series(name, page.take, 1)
+        assert [len(column) for column in data] == [2 if name == COST else 0] * (1 + len(names))
     plan, sizes, paths = np.zeros((12, 2, 7)), np.zeros((2, 3)), np.zeros((1, 12, 2, 2))
     thought = Thought(plan, np.array([0, 1]), sizes, paths, np.zeros(1), np.arange(12.0), 0.05, 0.08, None)
     for _ in range(20):
@@ -319,6 +319,12 @@ def test_plots_show_what_was_known(page: Page) -> None:
     assert (steps.tolist(), predicted.tolist()) == ([15.0], [9.0]), "nothing is shown that was not predicted"
     assert came[0] == page.take.frames[15].cost
     assert [column.tolist() for column in series(DECISION, page.take, 20)] == [[5.0], [50.0], [80.0]]
+
+
+@pytest.mark.parametrize("scene", list(scenes))
+def test_plots_call_things_as_their_scene_does(page: Page, scene: str) -> None:
+    page.live(scene, scenes[scene].draw("test", 0), "test", 0, "scripted", play=False)
+    assert f"of the {scenes[scene].other} [" in str(page.panels._plots[ERROR].title)
 
 
 def test_a_bug_while_playing_is_told_and_the_next_episode_plays(page: Page) -> None:
@@ -399,6 +405,42 @@ def test_a_library_filters_sorts_and_shows_arms_beside_each_other_in_the_order_a
     html = table(library.rows, 5, 1)
     assert html.count("<tr>") == 5
     assert "1 damaged" in html
+
+
+def test_trainings_of_one_agent_are_told_apart(tmp_path: Path, page: Page) -> None:
+    policies = {"agent": "scripted", "agent@1": "random", "agent@10": "smooth-random"}
+    factories = {arm: scenes[SCENE].behaviours[name] for arm, name in policies.items()}
+    trials = trials_of("seeds", scenes[SCENE], "test", 1)
+    for seed, factory in zip((0, 1, 10), factories.values(), strict=True):
+        evaluate(Arm("agent", factory, train_seed=seed), trials, tmp_path / "results" / "agent", workers=1)
+    library = Library(tmp_path)
+    assert len({title(row) for row in library.rows}) == 3
+    for arm in policies:
+        assert f"<td>{arm}</td>" in table(library.choose(arm=arm), 3, 0)
+        assert library.find("test", 0, arm) == library.choose(arm=arm)[0]
+    takes = library.takes(library.find("test", 0, "agent@1"), ["agent@10", "agent"])
+    assert [take.name for take in takes] == ["agent@1", "agent@10", "agent"]
+    for take in takes:
+        assert think(take, factories[take.name]()) < 1e-6, "these are its own actions"
+        take.close()
+    page.offer(SCENE, factories)
+    shelf = Shelf(library, page)
+    assert shelf._arm.options == (ANY, *policies)
+    shelf._arm.value = "agent@10"
+    shelf.fill()
+    shelf._beside["agent@1"].value = True
+    shelf.watch()
+    assert [take.name for take in page.player.takes] == ["agent@10", "agent@1"]
+
+
+def test_an_agent_by_its_name_alone_is_its_first_training(run: Path) -> None:
+    library = Library(run)
+    row = library.find("test", 0, "scripted")
+    library.rows = [{**row, "train_seed": seed} for seed in (10, 3)]
+    assert library.find("test", 0, "scripted")["train_seed"] == 3
+    assert library.find("test", 0, "scripted@10")["train_seed"] == 10
+    with pytest.raises(GroundError, match="there are scripted@10, scripted@3"):
+        library.find("test", 0, "scripted@4")
 
 
 def test_the_page_of_an_unfinished_run_shows_what_there_is(run: Path, page: Page) -> None:

@@ -19,7 +19,7 @@ CHUNK = 512
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Errors at one horizon; loads are those that moved at least MOVED within it (or within the longest one)."""
+    """Errors at one horizon; `load` is whatever moved beside the robot, at least MOVED within it (or within the longest one)."""
 
     model: str
     horizon_s: float
@@ -31,7 +31,7 @@ class Fidelity:
     robot_deg_median: float
     moved_m_median: float
     load_relative_median: float  # error over distance moved, median of the windows' ratios
-    disagreement_mm: float | None = None  # how far apart the particles see the first load, mean over the steps until here
+    disagreement_mm: float | None = None  # how far apart the particles see the first other, mean over the steps until here
 
 
 def fidelity(model: LearnedModel, windows: Windows, count: int = 2000, dt_s: float = 0.1, seed: int = 0) -> list[Fidelity]:
@@ -58,14 +58,14 @@ def fidelity(model: LearnedModel, windows: Windows, count: int = 2000, dt_s: flo
 
 @torch.inference_mode()
 def _spread(model: LearnedModel, state: PlanarState, actions: Tensor) -> Tensor:
-    """(L, W) how far apart the particles see the first load after each step [m], as planners measure it along a plan."""
+    """(L, W) how far apart the particles see the first other after each step [m], as planners measure it along a plan."""
     states = model.imagine(repeated(state, model.particles), actions.repeat(model.particles, 1, 1))
     places = torch.stack([state.position[:, 1] for state in states]).unflatten(1, (model.particles, -1))  # (L, P, W)
     return (places - places.mean(1, keepdim=True)).abs().square().mean(1).sqrt()
 
 
 def _moved(before: PlanarState, after: PlanarState) -> Tensor:
-    """(W, M) mask of loads that moved."""
+    """(W, M) mask of others that moved."""
     moved = ((after.position - before.position).abs() > MOVED * after.around.unit[:, None]) & (after.around.present > 0)
     moved[:, 0] = False
     return moved
@@ -87,7 +87,7 @@ def _errors(before: PlanarState, predicted: PlanarState, true: PlanarState, move
 def _summary(name: str, horizon: float, parts: list[dict[str, Tensor]]) -> Fidelity:
     joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     if not len(joined["load"]):
-        raise GroundError("no load moved in these episodes: the error of moved loads is not defined")
+        raise GroundError("nothing but the robot moved in these episodes: how far others are off is not defined")
     ratio = joined["load"] / joined["way"].clamp(min=1e-3)
     return Fidelity(
         model=name,

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sim.errors import BadFile, GroundError
 from sim.files import in_use, read_json, write_atomic, write_json
-from sim.scenes import parted
+from sim.scenes import parted, scenes
 from worldmodels.joint import JointWindows
 from worldmodels.model import LearnedModel, models
 from worldmodels.muon import Muon
@@ -29,7 +29,7 @@ from worldmodels.windows import Batch, Windows
 FORMAT = 1
 VALIDATION_WINDOWS, VALIDATION_STEPS = 1024, 20
 AVERAGED = 500  # updates that the running average of the weights looks back
-MOVED = 0.1  # a load that moved at least this far in a validation window, in the scene's units, counts as moved
+MOVED = 0.1  # what moved at least this far in a validation window, in the scene's units, counts as moved
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,10 @@ class TrainConfig:
 class Check:
     """One look at training."""
 
+    others: str  # what moves beside the robot, as people call it
     update: int
     loss: float
-    validation_mm: float  # median error of moved loads after 2 s; of several scenes, the mean of each one's over its unit
+    validation_mm: float  # median error of others that moved after 2 s; of several scenes, the mean of each one's over its unit
     seconds: float
     scenes_mm: dict[str, float] = field(default_factory=dict)  # median errors, where there are several scenes
 
@@ -117,6 +118,8 @@ class _Run:
         self.average = copy.deepcopy(model)
         self.optimizer = Muon(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         self.validation = {scene: _validation_batch(part) for scene, part in validation.parts.items()}
+        names = [facts["scene"]] if isinstance(facts["scene"], str) else facts["scene"]
+        self.others = " and ".join(dict.fromkeys(scenes[name].other for name in names))
 
     def fit(self, progress: Progress) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -129,12 +132,12 @@ class _Run:
                 check = None
                 if self.update % config.check_every == 0 or self.update == config.updates:
                     self.seconds = time.perf_counter() - begun
-                    check = Check(self.update, float(torch.stack(losses).mean()), *self._judge(self.seconds))
+                    check = Check(self.others, self.update, float(torch.stack(losses).mean()), *self._judge(self.seconds))
                     losses = []
                     board.add_scalar("loss/train", check.loss, self.update)
-                    board.add_scalar("validation/load_mm_2s", check.validation_mm, self.update)
+                    board.add_scalar("validation/moved_mm_2s", check.validation_mm, self.update)
                     for scene, error_mm in check.scenes_mm.items():
-                        board.add_scalar(f"validation/load_mm_2s/{scene}", error_mm, self.update)
+                        board.add_scalar(f"validation/moved_mm_2s/{scene}", error_mm, self.update)
                     self._keep(check)
                 progress(self.update, config.updates, check)
 
@@ -211,8 +214,8 @@ def _validation_batch(windows: Windows) -> Batch:
 
 
 def moved_error_mm(model: LearnedModel, batch: Batch) -> float:
-    """Distance [mm] between predicted and true loads at the end of the windows in which they moved: the median; where there are
-    several futures the mean energy score, each one's distance less half of that between two (Gneiting and Raftery 2007)."""
+    """Distance [mm] of others than the robot from where they are foretold, at the end of windows in which they moved: the median;
+    of several futures the mean energy score, each one's distance less half of that between two (Gneiting and Raftery 2007)."""
     particles, true = model.particles_of(batch.state), batch.targets[-1]
     moved = ((true.position - batch.state.position).abs() > MOVED * true.around.unit[:, None]) & (true.around.present > 0)
     moved[:, 0] = False

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.build import PlannerSpec
-from experiments.evaluation import episode_of, label, read_rows
+from experiments.evaluation import arm_of, episode_of, label, read_rows
 from experiments.ledger import costs
 from experiments.report.failures import section as failures
 from experiments.report.failures import worst
@@ -139,28 +139,25 @@ def _recordings(
         training = label("", row.get("train_seed"))
         name = f"{'solved' if row['success'] else 'failed'}-{row['split']}-{row['index']}{training}.html"
         take = Take.recorded(row["scene"], _episode(places, row))
-        if (policy := thinkers.get(_label(row))) is not None:
+        if (policy := thinkers.get(arm_of(row))) is not None:
             late = partial(_late, time.monotonic() + THINKING_S)
             think(take, policy, late, partial(_part, told, number, len(rows)))
-        save([take], out / "recordings" / name, title=f"{row['agent']}, {_name(row)}")
+        title = f"{arm_of(row)}, {_name(row)}"
+        save([take], out / "recordings" / name, title)
         told((number + 1) * PARTS, len(rows) * PARTS)
-        links.append((row, (f"{row['agent']}, {_name(row)}", f"recordings/{name}")))
+        links.append((row, (title, f"recordings/{name}")))
     return links
 
 
 def _thinkers(rows: list[Row], arms: Arms) -> tuple[dict[str, Policy], list[str]]:
     """The policies that can think again along these episodes; and which cannot, and why."""
     found, missing = dict[str, Policy](), list[str]()
-    for name in dict.fromkeys(_label(row) for row in rows if _label(row) in arms):
+    for name in dict.fromkeys(arm_of(row) for row in rows if arm_of(row) in arms):
         try:
             found[name] = _uncompiled(arms[name])()
         except GroundError as error:
             missing.append(f"Recordings of {name} show what happened, not what it imagined: {error}.")
     return found, missing
-
-
-def _label(row: Row) -> str:
-    return label(str(row["agent"]), row.get("train_seed"))
 
 
 def _uncompiled(factory: PolicyFactory) -> PolicyFactory:

@@ -16,10 +16,10 @@ from sim.reach import edges
 
 CELLS = 60  # along the longer side of a hall
 AROUND = 0.1  # of that side: so far from a start or goal the way may be narrow, it counts as wide as its widest place there
-DESCRIPTOR = ("free area [m²]", "boxes", "loads", "widest passage [m]", "route [m]", "detour")
+DESCRIPTOR = ("free area [m²]", "boxes", "loads and traffic", "widest passage [m]", "route [m]", "detour")
 DESCRIPTOR_SAYS = (
-    "A space's numbers: free area, boxes, loads, the widest passage from start to goal, the length of a route through passages"
-    " at least half as wide (from the robot over the first load to the goal), and that over the straight way. Distance: to the"
+    "A space's numbers: free area, boxes, loads and traffic, the widest passage from start to goal, the length of a route through"
+    " passages at least half as wide (by way of a load where there is one), and that over the straight way. Distance: to the"
     " nearest training space, each number in standard deviations of the training set, in units of the median distance between "
     "a training space and its own nearest neighbour: up to 2 or so a space is like those trained in."
 )
@@ -40,7 +40,8 @@ def describe(layout: Layout) -> tuple[float, ...]:
     route = sum(_way(lifted >= passage / 4, a, b) for a, b in pairwise(at)) * cell_m
     straight = sum(float(np.hypot(b.x - a.x, b.y - a.y)) for a, b in pairwise(stops))
     free = float((clearance > 0).sum()) * cell_m**2
-    return free, float(len(layout.boxes)), float(len(layout.loads)), passage, route, route / max(straight, cell_m)
+    standing, others = float(len(layout.boxes)), float(len(layout.loads) + len(layout.traffic))
+    return free, standing, others, passage, route, route / max(straight, cell_m)
 
 
 def _sides(layout: Layout) -> tuple[tuple[float, float], tuple[float, float]]:

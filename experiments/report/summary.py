@@ -197,14 +197,15 @@ def summary_table(rows: Iterable[Row]) -> Table:
 
 
 def scenes_table(runs: Sequence[Sequence[Row]], fidelity: Sequence[Sequence[Row]]) -> Table:
-    """Arms in the first split of each run, and how far the models' loads that moved are off after 2 s (median)."""
+    """Arms in the first split of each run, and how far the models are off after 2 s with what moved beside the robot (median)."""
     table = Table("scene", box=rich.box.SIMPLE)
-    for column in ("split", "arm", "episodes", "success", "load error, 2 s"):
+    for column in ("split", "arm", "episodes", "success", "model's error, 2 s"):
         table.add_column(column, justify="left" if column in ("split", "arm") else "right")
     for rows, errors in zip(runs, fidelity, strict=True):
         if not rows:
             continue
-        off = {error["model"]: f"{error['load_mm_median']:.0f} mm" for error in errors if error["horizon_s"] == 2.0}
+        other = scenes[rows[0]["scene"]].other
+        off = {error["model"]: f"{other} {error['load_mm_median']:.0f} mm" for error in errors if error["horizon_s"] == 2.0}
         model, found = {row["agent"]: row["model"] for row in rows}, summarise(rows)
         for summary in (summary for summary in found if summary.split == found[0].split):
             cells = (summary.split, summary.agent, str(summary.episodes), str(summary.success))

@@ -35,8 +35,7 @@ def save(takes: Sequence[Take], path: Path, title: str = "", told: Told = lambda
     """Write takes side by side to `path`, an .html or an .mp4 file."""
     check(path)
     if path.suffix == ".html":
-        write_text(path, as_html(takes, title))
-        told(1, 1)
+        write_text(path, as_html(takes, title, told=told))
     else:
         film = _filmed(takes, told)
         write_atomic(path, lambda to: _write(to, film))
@@ -50,16 +49,22 @@ def check(path: Path) -> None:
         raise GroundError(f"{path}: a film is drawn by Chromium, and there is none on this machine: save as .html instead")
 
 
-def as_html(takes: Sequence[Take], title: str = "", shown: set[str] | frozenset[str] = USUAL) -> str:
+def as_html(
+    takes: Sequence[Take],
+    title: str = "",
+    shown: set[str] | frozenset[str] = USUAL,
+    told: Told = lambda done, total: None,
+) -> str:
     """One self-contained page that plays the takes side by side."""
-    pause = scenes[takes[0].setting.scene].control_dt_s
+    pause, length = scenes[takes[0].setting.scene].control_dt_s, _length(takes)
     with serving() as server:
         scenery = Scenery(server, takes, set(shown))
         scenery.draw(0)
         serializer = server.get_scene_serializer()
-        for index in range(1, _length(takes)):
+        for index in range(1, length):
             serializer.insert_sleep(pause)
             scenery.draw(index)
+            told(index + 1, length)
         serializer.insert_sleep(HOLD_S)
         return _captioned(serializer.as_html(), title)
 

@@ -1,13 +1,14 @@
 """The recorded episodes of a run: found, filtered, sorted, and watched, several arms on the same space beside each other."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import viser
 
-from experiments.evaluation import episode_of, read_rows
+from experiments.evaluation import arm_of, episode_of, read_rows
 from experiments.report.summary import best_planner
 from experiments.viewer.page import Page
 from experiments.viewer.take import Take
@@ -17,12 +18,12 @@ ANY = "any"
 OUTCOMES = {ANY: lambda row: True, "failed": lambda row: not row["success"], "solved": lambda row: row["success"],
             "solved with a violation": lambda row: row["success"] and not row["clean"]}  # fmt: skip
 ORDERS = {
-    "space": lambda row: (row["split"], row["index"], row["agent"]),
+    "space": lambda row: (row["split"], row["index"], *_training(row)),
     "longest first": lambda row: -row["steps"],
     "highest cost first": lambda row: -row["total_cost"],
-    "arm": lambda row: (row["agent"], row["split"], row["index"]),
+    "arm": lambda row: (*_training(row), row["split"], row["index"]),
     "outcome": lambda row: (row["success"], row["clean"], row["split"], row["index"]),
-    "layout": lambda row: (row["layout_id"], row["agent"]),
+    "layout": lambda row: (row["layout_id"], *_training(row)),
     "most overrated plan first": lambda row: -_overrated(row),
 }
 LISTED = 100  # rows of the table; filters narrow it down
@@ -42,22 +43,27 @@ class Library:
 
     def choose(self, split: str = ANY, arm: str = ANY, outcome: str = ANY, order: str = "space") -> list[dict[str, Any]]:
         """Rows that fit, in order."""
-        fitting = [row for row in self.rows if split in (ANY, row["split"]) and arm in (ANY, row["agent"])]
+        fitting = [row for row in self.rows if split in (ANY, row["split"]) and arm in (ANY, arm_of(row))]
         return sorted(filter(OUTCOMES[outcome], fitting), key=ORDERS[order])
 
     def find(self, split: str, index: int, arm: str) -> dict[str, Any]:
-        """One row, or a GroundError that says what there is."""
-        for row in self.rows:
-            if (row["split"], row["index"], row["agent"]) == (split, index, arm):
-                return row
-        there = ", ".join(sorted({row["agent"] for row in self.rows if (row["split"], row["index"]) == (split, index)}))
-        raise GroundError(f"{self.run} has no episode of {arm} on {split} {index}: there are {there or 'none on this space'}")
+        """One row, or a GroundError that says what there is. An agent's name alone stands for its first training."""
+        here = [row for row in self.rows if (row["split"], row["index"]) == (split, index)]
+        for name in (arm_of, lambda row: row["agent"]):
+            if own := [row for row in here if name(row) == arm]:
+                return min(own, key=_training)
+        there = ", ".join(sorted(map(arm_of, here))) or "none on this space"
+        raise GroundError(f"{self.run} has no episode of {arm} on {split} {index}: there are {there}")
 
     def takes(self, row: dict[str, Any], beside: Sequence[str] = ()) -> list[Take]:
         """A recorded episode, and other arms' on the same space."""
-        same = {other["agent"]: other for other in self.rows if _same_space(row, other) and other is not row}
-        rows = [row, *(same[arm] for arm in beside if arm in same)]
-        return [Take.recorded(one["scene"], episode_of(self.run / "results" / one["agent"], one)) for one in rows]
+        same = {arm_of(other): other for other in self.rows if _same_space(row, other) and other is not row}
+        return [self._take(one) for one in (row, *(same[arm] for arm in beside if arm in same))]
+
+    def _take(self, row: dict[str, Any]) -> Take:
+        """Called as the arm is: an episode itself does not say which training of its agent it is of."""
+        episode = episode_of(self.run / "results" / row["agent"], row)
+        return Take.recorded(row["scene"], replace(episode, behaviour=arm_of(row)))
 
 
 class Shelf:
@@ -110,7 +116,7 @@ class Shelf:
         takes = self._library.takes(row, beside)
         self._page.scene, self._page.split = row["scene"], row["split"]
         self._page.show(takes, play=True)
-        planners = {one["agent"] for one in self._library.rows if one["model"]}
+        planners = {arm_of(one) for one in self._library.rows if one["model"]}
         self._page.think([take for take in takes if take.name in planners])
 
     def look(self) -> None:
@@ -120,22 +126,20 @@ class Shelf:
 
     def name(self) -> None:
         """Splits and arms that there are."""
-        arms = self._names("agent")
-        for handle, options in ((self._split, (ANY, *self._names("split"))), (self._arm, (ANY, *arms))):
+        rows = self._library.rows
+        splits, arms = dict.fromkeys(row["split"] for row in rows), dict.fromkeys(map(arm_of, sorted(rows, key=_training)))
+        for handle, options in ((self._split, (ANY, *splits)), (self._arm, (ANY, *arms))):
             if handle.options != options:
                 handle.options = options
         with self._folder:
             self._beside |= {arm: self._page.server.gui.add_checkbox(arm, False) for arm in arms if arm not in self._beside}
         self.fill()
 
-    def _names(self, column: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(row[column] for row in self._library.rows))
-
 
 def table(rows: list[dict[str, Any]], of: int, lost: int) -> str:
     """An HTML table of some rows."""
     lines = "".join(
-        f"<tr><td>{escape(row['split'])} {row['index']}</td><td>{escape(row['agent'])}</td><td>{_end(row)}</td>"
+        f"<tr><td>{escape(row['split'])} {row['index']}</td><td>{escape(arm_of(row))}</td><td>{_end(row)}</td>"
         f"<td align=right>{row['steps']}</td><td align=right>{row['total_cost']:.0f}</td><td>{row['layout_id'][:8]}</td></tr>"
         for row in rows[:LISTED]
     )
@@ -146,11 +150,15 @@ def table(rows: list[dict[str, Any]], of: int, lost: int) -> str:
 
 def title(row: dict[str, Any]) -> str:
     """A line of the list."""
-    return f"{row['split']} {row['index']} · {row['agent']} · {_end(row)} in {row['steps']}"
+    return f"{row['split']} {row['index']} · {arm_of(row)} · {_end(row)} in {row['steps']}"
 
 
 def _end(row: dict[str, Any]) -> str:
     return ("solved" if row["clean"] else "solved, violation") if row["success"] else "failed"
+
+
+def _training(row: dict[str, Any]) -> tuple[str, int]:
+    return row["agent"], row["train_seed"] or 0
 
 
 def _same_space(row: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -88,7 +88,8 @@ class Page:
                 self._scenery.remove()
             self._scenery = Scenery(self.server, takes, self.shown)
             self.chosen = 0
-            self.panels.name([take.name for take in takes], tuple(self.arms[takes[0].setting.scene]))
+            scene = takes[0].setting.scene
+            self.panels.name([take.name for take in takes], tuple(self.arms[scene]), scene)
             self.player.show(list(takes), play)
 
     def think(self, takes: Sequence[Take]) -> None:

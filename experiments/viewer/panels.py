@@ -11,7 +11,7 @@ import viser
 from experiments.viewer.driving import KEYS
 from experiments.viewer.overlays import MEANINGS
 from experiments.viewer.player import SPEEDS
-from experiments.viewer.plots import COST, FORESEEN, add_plots
+from experiments.viewer.plots import COST, ERROR, FORESEEN, add_plots
 from sim.errors import BadLayout
 from sim.layout import Layout
 from sim.scenes import scenes
@@ -45,12 +45,13 @@ class Panels:
         if self._status.content != text:
             self._status.content = text
 
-    def name(self, takes: list[str], arms: tuple[str, ...]) -> None:
-        """What can be chosen of the takes that are shown now."""
+    def name(self, takes: list[str], arms: tuple[str, ...], scene: str) -> None:
+        """What can be chosen of the takes that are shown now, and what their scene calls things."""
         self._takes = tuple(f"{number} {name}" for number, name in enumerate(takes, 1))
         self._chosen.options, self._chosen.visible = self._takes, len(takes) > 1
         if self._other.options != arms:
             self._other.options = arms
+        self._plots[ERROR].title = ERROR.format(other=scenes[scene].other)
 
     def offer(self, scene: str, arms: tuple[str, ...]) -> None:
         """What can be chosen in a scene."""

@@ -10,7 +10,7 @@ from sim.scenes import scenes
 SHOWN = 120  # frames that a plot shows at once
 AHEAD = 10  # steps that a prediction of the cost looks ahead
 COST, FORESEEN = "cost [m]", f"cost against its prediction {AHEAD} steps before [m]"
-ERROR, DECISION = "one-step error of loads and traffic [mm]", "decision, on this machine now [ms]"
+ERROR, DECISION = "one-step error of the {other} [mm]", "decision, on this machine now [ms]"
 PLOTS = {
     COST: ("now",),
     FORESEEN: ("came", "predicted"),

@@ -58,6 +58,7 @@ class Scene:
     indicators: Indicators | None = None
     task_in: Callable[..., Layout] | None = None  # hall, boxes, name, seed, robot, load, goal -> layout: of maps, where they fit
     load: Callable[[Variation, Layout], LoadBody] | None = None  # what is pushed, where anything is
+    other: str = "load"  # what moves beside the robot, as people call it
     unit_m: float = 1.0  # by which models scale lengths: 1 where loads are as large as a tote
     pieces: int = 1  # boxes that a load is made of, at most
     max_loads: int = 3

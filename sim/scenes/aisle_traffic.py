@@ -28,6 +28,7 @@ scenes.add("logistics/aisle-traffic")(
         mix={"smooth-random": 0.15, "rush": 0.4, "scripted-noisy": 0.45},
         random_start=aisles.random_start,
         task_in=aisles.task_in,
+        other="traffic",
         unit_m=4.0,
         max_loads=0,
         max_traffic=aisles.MOST_TRAFFIC,

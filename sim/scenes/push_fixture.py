@@ -30,6 +30,7 @@ scenes.add(NAME)(
         task=PoseTask(unit_m=UNIT_M),
         robot=_robot,
         load=_part,
+        other="part",
         draw=table.draw,
         faults=table.faults_of,
         splits=tuple(table.TIERS),
