@@ -91,7 +91,7 @@ class Planner:
             try:
                 candidates = thinking.send(self.objective.evaluate(candidates))
             except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
+                return end.value
 
     def deciding(self, observation: Observation) -> Generator[Tensor, Imagined, Decision]:
         """The search as a conversation: it gives candidates (B, H, A), and is sent what they would do."""

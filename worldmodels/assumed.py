@@ -40,12 +40,13 @@ class Assumed(WorldModel[PlanarState]):
 
     def rollouts(self, states: Sequence[PlanarState], actions: Sequence[Tensor]) -> list[Bodies]:
         robots = self._model.rollouts([alone(state) for state in states], actions)
-        return [beside(robot, self._others(*of)) for robot, *of in zip(robots, states, actions, strict=True)]
+        parts = zip(robots, states, actions, strict=True)
+        return [beside(robot, self._others(state, own.shape[1])) for robot, state, own in parts]
 
-    def _others(self, state: PlanarState, actions: Tensor) -> Bodies:
+    def _others(self, state: PlanarState, horizon: int) -> Bodies:
         """(1, 1, H, M, ...)"""
         now = bodies_of([state])
-        time = DT_S * torch.arange(1, actions.shape[1] + 1)[:, None] * self._moves  # (H, 1)
+        time = DT_S * torch.arange(1, horizon + 1)[:, None] * self._moves  # (H, 1)
         yaw = yaw_of(now.pose[..., 3:]) + time * now.twist[..., 5]
         place = now.pose[..., :3] + time[..., None] * now.twist[..., :3]
         steady = now.map(lambda values: values.expand(1, len(time), *values.shape[2:]))
