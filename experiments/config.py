@@ -88,7 +88,7 @@ class ExperimentConfig:
     collecting: SearchConfig = SearchConfig(samples=64, horizon=20)
     budget_s: float | None = None  # of a decision; None: all iterations, so that results do not depend on the machine
     compiled: bool = False  # planners' models: steps take half as long, after half a minute's compilation at the first run
-    together: int = 1  # episodes that a worker plays in lock-step, their candidates in one rollout (see README); 1: alone
+    together: int = 1  # episodes that a worker plays in lock-step, their candidates in one rollout; last digits depend on it
     baselines: tuple[BaselinePlan, ...] = (BaselinePlan("sac"), BaselinePlan("ppo"))
     baseline_steps: int = 100_000
     episodes: dict[str, int] = field(default_factory=lambda: {"test": 20})
