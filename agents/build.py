@@ -58,10 +58,11 @@ class PlannerSpec:
         if count > 1 and not self.joins:
             raise GroundError(f"planners on {self.model} with {self.search} and budget_s {self.budget_s} cannot imagine together")
         guide = (self.guide or scenes[self.scene].behaviours["scripted"]) if search.needs_guide else None
-        far = replace(usual, samples=max(2, usual.samples // 2), horizon=2 * usual.horizon)  # as many model steps
-        task, model = scenes[self.scene].task, self._model(count > 1)
+        scene, model, far = scenes[self.scene], self._model(count > 1), None
+        if scene.max_loads:  # nobody needs to look far to wait for others to pass, nor could foresee them so long
+            far = search(replace(usual, samples=max(2, usual.samples // 2), horizon=2 * usual.horizon))  # as many model steps
         return [
-            Planner(Objective(model, task), search(usual), self.budget_s, search(far), guide() if guide else None)
+            Planner(Objective(model, scene.task), search(usual), self.budget_s, far, guide() if guide else None)
             for _ in range(count)
         ]
 

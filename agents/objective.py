@@ -36,7 +36,8 @@ class Imagined:
 
 
 class Objective:
-    """The task's cost along imagined futures: its mean, plus the last step's, which stands for all that comes later."""
+    """The task's cost and risk along imagined futures: their mean, plus the last step's, which stands for all that comes later,
+    plus the worst risk on the way: a violation is one, however soon it is over."""
 
     def __init__(self, model: WorldModel[Any], task: Task) -> None:
         self.model, self._task = model, task
@@ -72,7 +73,9 @@ class Objective:
     def judged(self, actions: Tensor, bodies: Bodies) -> Imagined:
         """Candidates whose rollout is known."""
         assert self._field is not None, "call begin first"
-        running = self._task.cost(bodies, actions, self._goal, self._field[1])
+        field = self._field[1]
+        risk = torch.as_tensor(self._task.risk(bodies, field))
+        running = self._task.cost(bodies, actions, self._goal, field) + risk
         done = torch.cummax(self._task.success(bodies, self._goal, GOAL_MARGIN_M).to(running.dtype), 2).values
-        running = (running * (1 - done)).mean(0)
-        return Imagined(running.mean(1) + TERMINAL_WEIGHT * running[:, -1], running, bodies)
+        running, worst = (running * (1 - done)).mean(0), (risk * (1 - done)).amax(-1).mean(0)
+        return Imagined(running.mean(1) + TERMINAL_WEIGHT * running[:, -1] + worst, running, bodies)

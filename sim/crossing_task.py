@@ -31,11 +31,10 @@ class CrossingTask:
     hit_force_n: float = 1.0
     room_m: float = 0.2  # to a forklift's; less is no violation, but counts like one in the cost
     berth_m: float = 0.15  # that is kept beyond both
-    near_weight: float = 24.0  # of being too near, in metres to go: more than it costs to wait
+    violation_m: float = 20.0  # what a violation is feared to cost, in metres to go: more than it costs to wait
     clearance_m: float = 0.05  # the robot should keep this far from static boxes
     clearance_weight: float = 10.0
-    touch_m: float = 0.04
-    touch_weight: float = 12.0
+    touch_m: float = 0.04  # nearer than this it is about to touch them
     hints = 6 + 6 * NEAREST
 
     def field(self, bodies: Bodies, goal: np.ndarray) -> WayField:
@@ -55,16 +54,21 @@ class CrossingTask:
         return tuple(xp.where((bodies.kind == kind) & (bodies.present > 0), gap, nobody) for kind in (Kind.PERSON, Kind.FORKLIFT))
 
     def cost(self, bodies: Bodies, action: Array, goal: Array, field: WayField) -> Array:
-        """Metres to go (...) around boxes; closeness to boxes; being too near to people and forklifts."""
-        robot = coordinates(bodies.pose[..., ROBOT, :2])
-        (radius,) = coordinates(bodies.half_extents[..., ROBOT, :1])
-        gap = field.clearance_at(robot) - radius
-        close = self.clearance_weight * clamp(self.clearance_m - gap, 0) + self.touch_weight * clamp(1 - gap / self.touch_m, 0, 1)
-        near = 0.0
+        """Metres to go (...) around boxes, and closeness to boxes."""
+        return field.togo_at(_robot(bodies)) + self.clearance_weight * clamp(self.clearance_m - self._room(bodies, field), 0)
+
+    def risk(self, bodies: Bodies, field: WayField) -> Array:
+        """Of touching boxes, and of being too near to people and forklifts (...) [m]."""
+        danger = clamp(1 - self._room(bodies, field) / self.touch_m, 0, 1)
         for gaps, least in zip(self.gaps(bodies), (self.near_m, self.room_m), strict=True):
             short = (least + self.berth_m - gaps) / self.berth_m  # 1 where it is a violation
-            near = near + (clamp(short, 0, 1) ** 2 + 0.1 * clamp(short - 1, 0)).sum(-1)
-        return field.togo_at(robot) + close + self.near_weight * near
+            danger = danger + (clamp(short, 0, 1) ** 2 + 0.1 * clamp(short - 1, 0)).sum(-1)
+        return self.violation_m * danger
+
+    def _room(self, bodies: Bodies, field: WayField) -> Array:
+        """(...) between the robot and static boxes [m]."""
+        (radius,) = coordinates(bodies.half_extents[..., ROBOT, :1])
+        return field.clearance_at(_robot(bodies)) - radius
 
     def success(self, bodies: Bodies, goal: Array, margin_m: float = 0.0) -> Array:
         """(...) bool: the robot's centre lies within the goal radius, by at least `margin_m`."""
@@ -112,6 +116,10 @@ class CrossingTask:
             "stops": float(_begins(speed < STANDS_M_S)),
             "near_misses_per_min": 60 * _begins(gap < NEAR_MISS_M) / time_s,
         }
+
+
+def _robot(bodies: Bodies) -> tuple[Array, ...]:
+    return coordinates(bodies.pose[..., ROBOT, :2])
 
 
 def _begins(true: np.ndarray) -> int:

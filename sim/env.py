@@ -168,7 +168,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
     def _judge(self, action: tuple[float, float]) -> tuple[float, dict[str, Any]]:
         assert self._world is not None
         task, goal, hits = self.scene.task, self._fixed["goal"], self._world.hits()
-        cost = float(task.cost(self.bodies, action, goal, self.field))
+        cost = float(task.cost(self.bodies, action, goal, self.field) + task.risk(self.bodies, self.field))
         x, y = self.bodies.pose[ROBOT, :2].tolist()
         hall = self.layout.hall
         inside = hall.x < x < hall.x + hall.width and hall.y < y < hall.y + hall.depth

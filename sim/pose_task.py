@@ -56,6 +56,9 @@ class PoseTask:
         total = away / 4 + field.detour_at(part) + self.approach_weight * approach + self.behind_weight * wrong_side + close
         return total / self.unit_m
 
+    def risk(self, bodies: Bodies, field: WayField) -> float:
+        return 0.0
+
     def success(self, bodies: Bodies, goal: Array, margin_m: float = 0.0) -> Array:
         """(...) bool: the part lies at its pose, and still. The margin is in units of `unit_m`, of the angle in proportion."""
         (x, y), goal = coordinates(bodies.pose[..., LOAD, :2]), coordinates(goal)

@@ -32,7 +32,10 @@ class Task(Protocol):
         """The Field of this space and goal, computed once and remembered."""
 
     def cost(self, bodies: Bodies, action: Array, goal: Array, field: Any) -> Array:
-        """Metres to go (...), zero is ideal; the environment's reward is minus this."""
+        """Metres to go (...), zero is ideal; the environment's reward is minus this and `risk`."""
+
+    def risk(self, bodies: Bodies, field: Any) -> Array | float:
+        """What the danger of a violation in a state is feared to cost (...) [m]; planners also pay for the worst of a plan."""
 
     def success(self, bodies: Bodies, goal: Array, margin_m: float = 0.0) -> Array:
         """(...) bool, by at least `margin_m`."""
@@ -71,6 +74,9 @@ class PushTask:
         tilt = 1 - tilt_of(bodies.pose[..., LOAD, 3:])
         close = self.clearance_weight * clamp(self.clearance_m - gap, 0) + self.touch_weight * clamp(1 - gap / self.touch_m, 0, 1)
         return field.cost_to_go(load, robot) + close + self.tip_weight * tilt
+
+    def risk(self, bodies: Bodies, field: GeodesicField) -> float:
+        return 0.0
 
     def success(self, bodies: Bodies, goal: Array, margin_m: float = 0.0) -> Array:
         """(...) bool: the load's centre lies within the goal radius, by at least `margin_m`."""

@@ -16,7 +16,7 @@ from sim.errors import UnknownName
 from sim.layout import Pose, Traveller
 from sim.task import ROBOT
 from worldmodels.assumed import ASSUMPTIONS, Assumed
-from worldmodels.models.graph import FUTURES, INTENTS, GraphModel
+from worldmodels.models.graph import FUTURES, INTENTS, NUMBERS, GraphModel
 from worldmodels.planar import KINDS, NEAREST, PlanarState, repeated, state_of
 from worldmodels.simulator import SimulatorModel
 from worldmodels.windows import Batch, Windows, mirrored
@@ -57,6 +57,31 @@ def test_futures_differ_are_always_the_same_and_share_what_the_robot_does() -> N
     ends = first.pose[:, 0, -1, 1 : 1 + int(seen), :2]
     assert (ends.std(0) > 1e-4).any(), "what they are up to makes a difference"
     assert len({tuple(row.flatten().tolist()) for row in ends.round(decimals=5)}) > INTENTS, "and so do combinations"
+
+
+def test_who_does_not_mind_the_robot_goes_as_if_it_were_elsewhere() -> None:
+    model, state = restless(), state_of(observed())
+    nearer = replace(
+        state, position=state.position + (state.position[:, 1] - state.position[:, 0] + 0.7) * torch.eye(1 + NEAREST)[0]
+    )
+    for number in range(NUMBERS):
+        numbers = torch.full_like(state.spin, number, dtype=torch.long)
+        ends = [model.imagine(replace(one, intent=numbers), plans(1))[-1].position[0, 1:] for one in (state, nearer)]
+        apart = float((ends[0] - ends[1]).abs().max().detach())
+        assert (apart > 1e-4) == (number < INTENTS), f"number {number}: {apart}"
+
+
+def test_numbers_are_drawn_as_often_as_they_are_likely() -> None:
+    model, particles = restless(), 400
+    likely = torch.tensor([0.4, 0.0, 0.1, 0.0, 0.3, 0.2, 0.0, 0.0])
+    with torch.no_grad():
+        model.choice.weight.zero_()
+        model.choice.bias.copy_((likely + 1e-9).log())
+        numbers = model.members(state_of(observed()).expand(particles), particles).intent
+    assert numbers is not None
+    for mover in numbers.T:
+        shares = torch.bincount(mover, minlength=NUMBERS) / particles
+        torch.testing.assert_close(shares, likely, atol=0.02, rtol=0)
 
 
 def test_who_is_not_there_changes_nothing() -> None:
@@ -143,10 +168,10 @@ def test_windows_hold_the_robot_and_its_nearest(tmp_path: object) -> None:
 
 
 def forked(size: int, steps: int) -> Batch:
-    """Somebody before a standing robot who turns to one side or the other, and nothing tells which."""
+    """Somebody before a standing robot who turns to the left thrice as often as to the right, and nothing tells when."""
     layout = replace(HALL, boxes=(), traffic=(Traveller(4, 4, 0, "person", 1.0, (Pose(9, 4),)),))
     state = repeated(state_of(observed(layout, steps=0)), size)
-    side = torch.where(torch.arange(size) % 2 > 0, 1.0, -1.0)
+    side = torch.where(torch.arange(size) % 4 > 0, 1.0, -1.0)
     others = torch.zeros(1 + NEAREST)
     others[1] = 1
     states = []
@@ -158,7 +183,7 @@ def forked(size: int, steps: int) -> Batch:
     return Batch(first, torch.zeros(size, steps, 2), states)
 
 
-def test_where_ways_fork_there_is_a_future_for_each() -> None:
+def test_where_ways_fork_there_are_futures_for_each_as_often_as_it_is_gone() -> None:
     torch.manual_seed(0)
     model, batch = GraphModel(hidden=24, edge=8), forked(32, 3)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
@@ -171,4 +196,5 @@ def test_where_ways_fork_there_is_a_future_for_each() -> None:
         ends = model.imagine(model.members(one, FUTURES), torch.zeros(FUTURES, 3, 2))[-1].position[:, 1] - one.position[0, 1]
     assert ends.imag.max() > 0.2
     assert ends.imag.min() < -0.2
+    assert abs(float((ends.imag > 0).float().mean()) - 0.75) < 0.15
     assert abs(float(ends.real.median()) - 0.3) < 0.15

@@ -19,6 +19,7 @@ from sim.errors import BadFile, GroundError
 from sim.layout import Hall, Layout, Pose
 from sim.policy import EpisodeStart
 from sim.scenes import scenes
+from sim.task import ROBOT, PushTask
 from sim.variation import Variation
 from worldmodels.model import models
 from worldmodels.simulator import SimulatorModel
@@ -259,6 +260,35 @@ def test_a_planner_that_looks_further_gets_over_a_hill_that_others_stay_behind(f
         action, _ = planner.predict(state(place))
         place, steps = place + 0.2 * float(action[0]), steps + 1
     assert (place >= 3) == far
+
+
+def test_a_plan_pays_for_its_worst_moment_however_soon_it_is_over() -> None:
+    class Slides:
+        """The robot is where the actions say."""
+
+        def begin(self, observation: object) -> None: ...
+
+        def rollout(self, state: object, actions: torch.Tensor) -> Bodies:
+            pose = torch.zeros(1, *actions.shape[:2], 2, 7)
+            pose[0, :, :, 0, 0] = actions[..., 0]
+            return Bodies(pose, *[torch.zeros(1, *actions.shape[:2], 2)] * 5)
+
+    class Careful(PushTask):
+        def cost(self, bodies: Bodies, *args: Any) -> torch.Tensor:
+            return torch.zeros(bodies.pose.shape[:-2])
+
+        def risk(self, bodies: Bodies, field: Any) -> Any:
+            return 20 * (bodies.pose[..., ROBOT, 0] > 0.5)
+
+        def success(self, bodies: Bodies, *args: Any) -> torch.Tensor:
+            return bodies.pose[..., ROBOT, 0] < -0.5
+
+    objective = Objective(Slides(), Careful())  # type: ignore[arg-type]
+    objective.begin(observed())
+    actions = torch.zeros(4, 10, 2)
+    actions[1, 3, 0] = actions[2, 3:8, 0] = actions[3, 5:, 0] = 1
+    actions[3, 2, 0] = -1  # what comes after success does not matter
+    assert objective.evaluate(actions).costs.tolist() == pytest.approx([0, 2 + 20, 10 + 20, 0])
 
 
 @pytest.mark.parametrize("name", models)

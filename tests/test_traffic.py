@@ -134,6 +134,17 @@ def test_gaps_are_those_between_edges_wherever_the_scene_lies(turn: float, shift
         np.testing.assert_allclose(forklifts, [NOBODY_M, NOBODY_M, 2.0 - 0.3 - 0.42], atol=1e-6)
 
 
+def test_the_risk_is_that_of_a_violation_where_there_is_one_and_none_further_away() -> None:
+    env = GroundEnv(SCENE, layout=replace(HALL, boxes=(), traffic=()))
+    env.reset(seed=0)
+    task, field = CrossingTask(), env.field
+    for away, share in ((0.66, 0.0), (0.575, 0.25), (0.5, 1.0)):
+        bodies = observed(0.0, (4.0, 4.0))
+        bodies.pose[1, 0] = 4.0 + 0.3 + 0.25 + away
+        assert task.risk(bodies, field) == pytest.approx(share * task.violation_m, abs=1e-6)
+    env.close()
+
+
 def test_coming_near_people_costs_and_is_a_violation() -> None:
     env = GroundEnv(SCENE, layout=replace(HALL, traffic=(Traveller(3, 4, 0, "person", 1.0, (Pose(9, 7),)),)))
     costs, near = [], []

@@ -153,11 +153,27 @@ def test_lengths_and_rates_follow_the_plan() -> None:
 def test_the_moved_error_is_zero_for_a_perfect_model(windows: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
     batch, model = windows.take(windows.starts(10)[0], 10), models["graph"]()
     still = moved_error_mm(model, batch)
-    monkeypatch.setattr(model, "forecast", lambda state, actions: batch.targets)
+    monkeypatch.setattr(model, "futures", lambda state, actions: batch.targets)
     assert moved_error_mm(model, batch) == 0
-    monkeypatch.setattr(model, "forecast", lambda state, actions: [batch.state] * 10)
+    monkeypatch.setattr(model, "futures", lambda state, actions: [batch.state] * 10)
     assert moved_error_mm(model, batch) > 100  # a load that moved 0.1 m, said to stand still
     assert still > 0
+
+
+def test_futures_on_both_sides_of_the_truth_are_better_than_all_on_one(windows: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, model = windows.take(windows.starts(10)[0], 10), models["graph"]()
+    monkeypatch.setattr(model, "particles_of", lambda state: 2)
+
+    def error(*apart_m: float) -> float:
+        last = batch.targets[-1]
+        places = torch.cat([last.position + apart for apart in apart_m])
+        monkeypatch.setattr(model, "futures", lambda state, actions: [replace(last, position=places)])
+        return moved_error_mm(model, batch)
+
+    assert error(0.2, 0.2) == pytest.approx(200, abs=0.1)
+    assert error(0.2, -0.2) == pytest.approx(0, abs=0.1)
+    assert error(0.2, 0.0) == pytest.approx(0, abs=0.1)
+    assert error(0.3, 0.1) == pytest.approx(100, abs=0.1)
 
 
 @pytest.mark.parametrize(

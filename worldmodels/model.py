@@ -104,11 +104,16 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
     @torch.inference_mode()
     def forecast(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
         """The model's best guess: H states of W different scenes, averaged over its particles."""
+        particles, states = self.particles_of(state), self.futures(state, actions)
+        return states if particles == 1 else [mean_of(state, particles) for state in states]
+
+    @torch.inference_mode()
+    def futures(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
+        """All that may come: H states of W different scenes, one block (W) for each particle."""
         particles = self.particles_of(state)
         if particles == 1:
             return self.imagine(state, actions)
-        states = self.imagine(self.members(repeated(state, particles), particles), actions.repeat(particles, 1, 1))
-        return [mean_of(state, particles) for state in states]
+        return self.imagine(self.members(repeated(state, particles), particles), actions.repeat(particles, 1, 1))
 
     def particles_of(self, state: PlanarState) -> int:
         """How many members imagine what comes of a state."""

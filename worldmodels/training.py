@@ -211,12 +211,19 @@ def _validation_batch(windows: Windows) -> Batch:
 
 
 def moved_error_mm(model: LearnedModel, batch: Batch) -> float:
-    """Median distance [mm] between predicted and true loads at the end of the windows in which they moved."""
-    predicted, true = model.forecast(batch.state, batch.actions)[-1], batch.targets[-1]
+    """Distance [mm] between predicted and true loads at the end of the windows in which they moved: the median; where there are
+    several futures the mean energy score, each one's distance less half of that between two (Gneiting and Raftery 2007)."""
+    particles, true = model.particles_of(batch.state), batch.targets[-1]
     moved = ((true.position - batch.state.position).abs() > MOVED * true.around.unit[:, None]) & (true.around.present > 0)
     moved[:, 0] = False
-    error = (predicted.position - true.position).abs()[moved]
-    return float(error.median()) * 1e3 if len(error) else 0.0
+    if not moved.any():
+        return 0.0
+    places = model.futures(batch.state, batch.actions)[-1].position.unflatten(0, (particles, -1))[:, moved]
+    errors = (places - true.position[moved]).abs().mean(0)
+    if particles == 1:
+        return float(errors.median()) * 1e3
+    apart = (places[:, None] - places).abs().sum((0, 1)) / (particles * (particles - 1))
+    return float((errors - apart / 2).mean()) * 1e3
 
 
 def save_checkpoint(model: LearnedModel, path: Path, name: str, about: dict[str, Any]) -> None:

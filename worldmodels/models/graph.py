@@ -6,8 +6,9 @@ messages are summed, so the number of bodies does not matter, and nothing sees w
 bodies would touch and how fast they close in there, and pushes there, so that levers need not be learned: without both, a load's
 error after 2 s is a quarter larger. Trained over several steps.
 
-What traffic is up to cannot be seen, so its future is several: each mover of it has one of INTENTS numbers, and the loss is that
-of the number which foretells it best (multiple choice learning, Guzman-Rivera et al. 2012). Each particle imagines other numbers.
+What traffic is up to cannot be seen, so its future is several: each mover of it has a number, the loss is that of the number that
+foretells it best (multiple choice learning, Guzman-Rivera et al. 2012), and how likely each is, is learned beside it (Cui et al.
+2019, "Multimodal trajectory predictions"). Each particle imagines other numbers, as often as they are likely.
 """
 
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from worldmodels.vectors import across, cross, gap, heading_of_angle, inverse, o
 DT_S = 0.1
 FRESH = torch.contiguous_format
 INTENTS = 4
+NUMBERS = 2 * INTENTS  # the second half are the same intents of those who do not mind the robot
 FUTURES = 16  # of traffic, that are imagined
 UNDECIDED = 0.1  # share of intents that are trained whether or not they foretell best, or some would never be
 SPEED, GAP, LEVER = 0.5, 0.1, 0.2  # typical speed [m/s], gap and lever [m] where contact matters
@@ -59,7 +61,7 @@ class _Scene(NamedTuple):
     place: Tensor | None  # (E, K, 2) its centre in the body's frame; None where each body is one piece
     gyration: Tensor  # (E, M) squared radius of gyration
     pair: Tensor  # (E, K, K, 2 * edge) what each piece's shape means to each other
-    pair_present: Tensor  # (E, K, K), zero within a body
+    pair_present: Tensor  # (E or B, K, K), zero within a body, and towards who is not minded
     static_centre: Tensor  # (E, S, 2)
     static_heading: Tensor  # (E, S, 2)
     static_half: Tensor  # (E, S, 2)
@@ -110,6 +112,7 @@ class GraphModel(LearnedModel):
         body, piece = 4 + len(KINDS), 6 + len(KINDS)  # half extents, rounding, gyration, kind; with the piece's own
         self.body = nn.Linear(body + 3, hidden)  # with the action
         self.intent = nn.Embedding(INTENTS, hidden)
+        self.choice = nn.Linear(hidden, NUMBERS)
         self.motion = nn.Linear(3, hidden, bias=False)
         self.ends = nn.Linear(hidden, 3 * edge)  # static receiver, pair receiver, pair sender
         self.static_edge = nn.Linear(9, edge, bias=False)  # on many rows, where a bias would cost a copy
@@ -136,16 +139,14 @@ class GraphModel(LearnedModel):
             for movers in [1 + loads] if loads else [1, 1 + NEAREST]:
                 one = still(movers, 4)
                 for state in (one.expand(2), repeated(one, 2))[: 1 + self.together]:
-                    self.imagine(state, torch.zeros(2, 2, 2))
+                    self.imagine(state if loads or movers == 1 else self.members(state, 2), torch.zeros(2, 2, 2))
 
     def imagine(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
         unit = state.around.unit[:, None]
         gyration = _gyration(state.around)
         bodies = self._bodies(state, gyration)
         scene, nodes = self._scene(state, bodies, gyration), self._nodes(state, actions, bodies).unbind(1)
-        parts = (state.position / unit, state.heading, state.velocity / unit)
-        position, heading, velocity = (torch.view_as_real(part) for part in parts)
-        motion = _Motion(position, heading, velocity, state.spin)
+        motion = _motion_of(state)
         advance: Callable[..., _Motion] = self._advance
         if self.compiled and not nodes[0].requires_grad:
             advance, (motion, scene) = self._advance_compiled, _of_any_size(motion, scene, nodes[0])
@@ -163,13 +164,23 @@ class GraphModel(LearnedModel):
         return FUTURES if bool(state.around.traffic.any()) else 1
 
     def members(self, state: PlanarState, particles: int) -> PlanarState:
-        """Each mover has each number in as many particles; combinations differ, and are always the same."""
+        """Each mover has each number in about as many particles as it is likely; combinations are always the same."""
         batch, movers = state.spin.shape
         if particles == 1:
             return state
         dice = torch.Generator().manual_seed(0)
-        numbers = torch.stack([torch.randperm(particles, generator=dice) % INTENTS for _ in range(movers)], 1)
-        return replace(state, intent=numbers.repeat_interleave(batch // particles, 0))
+        at = torch.stack([torch.randperm(particles, generator=dice) for _ in range(movers)], 1)
+        at = (at + torch.rand(particles, movers, generator=dice)) / particles
+        below = self._likely(state).softmax(-1).cumsum(-1) < at.repeat_interleave(batch // particles, 0)[..., None]
+        return replace(state, intent=below.sum(-1).clamp(max=NUMBERS - 1))
+
+    def _likely(self, state: PlanarState) -> Tensor:
+        """(B, M, NUMBERS) how likely each mover has each number, as unnormalised logarithms; the robot's plan is not known."""
+        gyration = _gyration(state.around)
+        bodies = self._bodies(state, gyration)
+        nodes = self._nodes(state, torch.zeros(len(state.spin), 1, state.around.limits.shape[-1]), bodies)
+        heard, _ = self._heard(_motion_of(state), self._scene(state, bodies, gyration), nodes[:, 0])
+        return self.choice(heard)
 
     def _rollout(self, state: PlanarState, actions: Tensor) -> Bodies:
         """Traffic minds a robot's plan little: its futures are imagined beside the first candidate, which is the mean of what is
@@ -192,7 +203,7 @@ class GraphModel(LearnedModel):
         command = F.pad(command[:, :, None], (0, 0, 0, movers - 1))  # the robot's row
         nodes: Tensor = self.body(torch.cat([bodies[:, None].expand(*command.shape[:2], -1, -1), command], -1))
         if state.intent is not None:
-            nodes = nodes + (self.intent(state.intent) * state.around.traffic[..., None])[:, None]
+            nodes = nodes + (self.intent(state.intent % INTENTS) * state.around.traffic[..., None])[:, None]
         return nodes
 
     def _scene(self, state: PlanarState, bodies: Tensor, gyration: Tensor) -> _Scene:
@@ -204,13 +215,17 @@ class GraphModel(LearnedModel):
         mine, theirs = pieces[:, :, None].expand(-1, -1, total, -1), pieces[:, None].expand(-1, total, -1, -1)
         there = _each(around.present, count) * ((core.sum(-1) + rounding) > 0)
         body = torch.arange(total) // count
+        pair_present = there[:, :, None] * there[:, None] * (body[:, None] != body)
+        if state.intent is not None:
+            robot = torch.arange(total) < count
+            pair_present = pair_present * ~(_each(state.intent >= INTENTS, count)[:, :, None] & robot)
         return _Scene(
             core,
             rounding,
             torch.view_as_real(around.place / unit[:, None, None]).flatten(1, 2) if count > 1 else None,
             gyration,
             self.pair_pieces(torch.cat([mine, theirs], -1)),
-            there[:, :, None] * there[:, None] * (body[:, None] != body),
+            pair_present,
             torch.view_as_real(around.static_centre / unit[:, None]),
             torch.view_as_real(around.static_heading),
             around.static_half / unit[:, None, None],
@@ -218,7 +233,23 @@ class GraphModel(LearnedModel):
         )
 
     def _advance(self, state: _Motion, scene: _Scene, node: Tensor) -> _Motion:
-        """One step: two rounds of messages, then each body's change of motion in its own frame."""
+        """One step: each body's change of motion in its own frame, from what it heard."""
+        own = turned(state.velocity, inverse(state.heading))
+        hidden, pushed = self._heard(state, scene, node)
+        out = self.out(self.head(hidden).relu_())
+        moves = out[..., :4] + pushed[..., :4]
+        shift, kick = moves[..., :2], moves[..., 2:]
+        turn, twist = (out[..., 4:] + SPEED * pushed[..., 4:] / scene.gyration[..., None]).unbind(-1)
+        moved = turned(torch.stack([DT_S * (own + SPEED * shift), own + SPEED * kick], -2), state.heading[..., None, :])
+        return _Motion(
+            position=state.position + moved[..., 0, :],
+            heading=turned(state.heading, heading_of_angle(DT_S * (state.spin + turn))),
+            velocity=moved[..., 1, :].contiguous(),
+            spin=state.spin + twist,
+        )
+
+    def _heard(self, state: _Motion, scene: _Scene, node: Tensor) -> tuple[Tensor, Tensor]:
+        """What each body makes of two rounds of messages (B, M, hidden), and how it is pushed (B, M, 6)."""
         back = inverse(state.heading)
         own = turned(state.velocity, back)
         node = node + self.motion(torch.cat([own, state.spin[..., None]], -1))
@@ -233,18 +264,7 @@ class GraphModel(LearnedModel):
         receive, send = _each(self.second_ends(hidden), count).chunk(2, -1)
         messages = _messages(pair_second, receive, send, near)
         pushed = _joined(pushed + contact.pushed(self.pair_push(messages)), count)
-        hidden = self.second(torch.cat([hidden, _joined(messages.sum(2), count)], -1)).relu_() + hidden
-        out = self.out(self.head(hidden).relu_())
-        moves = out[..., :4] + pushed[..., :4]
-        shift, kick = moves[..., :2], moves[..., 2:]
-        turn, twist = (out[..., 4:] + SPEED * pushed[..., 4:] / scene.gyration[..., None]).unbind(-1)
-        moved = turned(torch.stack([DT_S * (own + SPEED * shift), own + SPEED * kick], -2), state.heading[..., None, :])
-        return _Motion(
-            position=state.position + moved[..., 0, :],
-            heading=turned(state.heading, heading_of_angle(DT_S * (state.spin + turn))),
-            velocity=moved[..., 1, :].contiguous(),
-            spin=state.spin + twist,
-        )
+        return self.second(torch.cat([hidden, _joined(messages.sum(2), count)], -1)).relu_() + hidden, pushed
 
     def _from_static(self, state: _Motion, scene: _Scene, back: Tensor, own: Tensor, receive: Tensor) -> tuple[Tensor, Tensor]:
         """What static boxes near each piece tell it (B, K, edge), by the closest point on each, and how they push (B, K, 6)."""
@@ -294,23 +314,31 @@ class GraphModel(LearnedModel):
         return (1 - gap / self.sizes.cutoff_m).clamp(0, 1)
 
     def loss(self, state: PlanarState, actions: Tensor, targets: list[PlanarState]) -> Tensor:
-        if bool(state.around.traffic.any()):
-            state = replace(state, intent=self._foretelling(state, actions, targets))
+        guessing, present, traffic = torch.zeros(()), state.around.present, state.around.traffic
+        if bool(traffic.any()):
+            best = self._foretelling(state, actions, targets)
+            wrong = F.cross_entropy(self._likely(state).mT, best, reduction="none")
+            guessing, state = (wrong * traffic).sum() / traffic.sum(), replace(state, intent=best)
         errors = torch.stack([step_errors(*pair) for pair in zip(self.imagine(state, actions), targets, strict=True)])
-        present = state.around.present
-        return (errors * present).sum() / present.expand_as(errors).sum()
+        return (errors * present).sum() / present.expand_as(errors).sum() + guessing
 
     @torch.no_grad()
     def _foretelling(self, state: PlanarState, actions: Tensor, targets: list[PlanarState]) -> Tensor:
         """(W, M) the intent that foretells each mover best while the others' are drawn at random; some are drawn anyway."""
         size = state.spin.shape
-        drawn = torch.randint(INTENTS, size)
-        intents = (drawn + torch.arange(INTENTS)[:, None, None]) % INTENTS
-        imagined = self.imagine(replace(repeated(state, INTENTS), intent=intents.flatten(0, 1)), actions.repeat(INTENTS, 1, 1))
-        pairs = zip(imagined, (repeated(target, INTENTS) for target in targets), strict=True)
-        errors = torch.stack([step_errors(*pair) for pair in pairs]).mean(0).unflatten(0, (INTENTS, -1))
+        drawn = torch.randint(NUMBERS, size)
+        intents = (drawn + torch.arange(NUMBERS)[:, None, None]) % NUMBERS
+        imagined = self.imagine(replace(repeated(state, NUMBERS), intent=intents.flatten(0, 1)), actions.repeat(NUMBERS, 1, 1))
+        pairs = zip(imagined, (repeated(target, NUMBERS) for target in targets), strict=True)
+        errors = torch.stack([step_errors(*pair) for pair in pairs]).mean(0).unflatten(0, (NUMBERS, -1))
         best = intents.gather(0, errors.argmin(0, keepdim=True))[0]
         return torch.where(torch.rand(size) < UNDECIDED, drawn, best)
+
+
+def _motion_of(state: PlanarState) -> _Motion:
+    unit = state.around.unit[:, None]
+    position, heading, velocity = map(torch.view_as_real, (state.position / unit, state.heading, state.velocity / unit))
+    return _Motion(position, heading, velocity, state.spin)
 
 
 def _gyration(around: Surroundings) -> Tensor:
@@ -347,7 +375,7 @@ def _of_any_size(motion: _Motion, scene: _Scene, node: Tensor) -> tuple[_Motion,
     missing = max(0, 2 - scene.static_present.shape[1])
     boxes = [F.pad(values, (0,) * (2 * values.ndim - 3) + (missing,)).clone(memory_format=FRESH) for values in scene[-4:]]
     motion, scene = _Motion(*(values.clone() for values in motion)), _Scene(*scene[:-4], *boxes)
-    batched = scene if len(scene.core) > 1 else ()
+    batched = scene if len(scene.core) > 1 else (scene.pair_present,)
     for values in (*motion, node, *batched):
         if values is not None:
             torch._dynamo.maybe_mark_dynamic(values, 0)
