@@ -42,24 +42,38 @@ class PlannerSpec:
             raise UnknownName("assumption about traffic", self.traffic, (FORESEEN, *ASSUMPTIONS))
 
     def __call__(self) -> Policy:
+        return self.several(1)[0]
+
+    @property
+    def joins(self) -> bool:
+        """Whether several decide faster together: those that a time budget binds, or that take gradients, each imagine alone."""
+        return self.model != "simulator" and self.budget_s is None and not searches[self.search].needs_gradient
+
+    def several(self, count: int) -> list[Planner]:
+        """Planners that share what they imagine with."""
         torch.set_num_threads(1)  # two threads hurt at these sizes, and every worker has a core
         search, usual = searches[self.search], self.config
         if search.needs_gradient and self.model == "simulator":
             raise GroundError(f"the true simulator has no gradients, and {self.search} needs them: take another search method")
-        guide = (self.guide or scenes[self.scene].behaviours["scripted"])() if search.needs_guide else None
-        scene, far = scenes[self.scene], None
+        if count > 1 and not self.joins:
+            raise GroundError(f"planners on {self.model} with {self.search} and budget_s {self.budget_s} cannot imagine together")
+        guide = (self.guide or scenes[self.scene].behaviours["scripted"]) if search.needs_guide else None
+        scene, model, far = scenes[self.scene], self._model(count > 1), None
         if scene.max_loads:  # nobody needs to look far to wait for others to pass, nor could foresee them so long
             far = search(replace(usual, samples=max(2, usual.samples // 2), horizon=2 * usual.horizon))  # as many model steps
-        return Planner(Objective(self._model(), scene.task), search(usual), self.budget_s, far, guide)
+        return [
+            Planner(Objective(model, scene.task), search(usual), self.budget_s, far, guide() if guide else None)
+            for _ in range(count)
+        ]
 
     def content(self) -> dict[str, Any]:
         """What its decisions depend on, wherever its model lies."""
         model = self.model if self.model == "simulator" else digest(Path(self.model) / "best.safetensors")
         return {**asdict(replace(self, guide=None)), "model": model}
 
-    def _model(self) -> WorldModel[Any]:
+    def _model(self, together: bool) -> WorldModel[Any]:
         if self.model == "simulator":
             return SimulatorModel(self.scene)
         model = load_checkpoint(Path(self.model), self.scene)
-        model.compiled = self.compiled
+        model.compiled, model.together = self.compiled, together
         return model if self.traffic == FORESEEN else Assumed(model, self.traffic)

@@ -45,7 +45,7 @@ class Objective:
 
     def begin(self, observation: Mapping[str, np.ndarray]) -> None:
         """Look at the present: the model's first state, and the field of this space and goal."""
-        self._state = self.model.begin(observation)
+        self.state = self.model.begin(observation)
         field = self._task.field(Bodies.of(observation), observation["goal"])
         if self._field is None or self._field[0] is not field:
             self._field = (field, field.map(torch.as_tensor))
@@ -68,11 +68,11 @@ class Objective:
     def evaluate(self, actions: Tensor) -> Imagined:
         """Candidates (B, H, A) from the state given to `begin`; costs can be differentiated where the actions want gradients."""
         with torch.inference_mode(not actions.requires_grad):
-            return self._evaluate(actions)
+            return self.judged(actions, self.model.rollout(self.state, actions))
 
-    def _evaluate(self, actions: Tensor) -> Imagined:
+    def judged(self, actions: Tensor, bodies: Bodies) -> Imagined:
+        """Candidates whose rollout is known."""
         assert self._field is not None, "call begin first"
-        bodies = self.model.rollout(self._state, actions)
         field = self._field[1]
         risk = torch.as_tensor(self._task.risk(bodies, field))
         running = self._task.cost(bodies, actions, self._goal, field) + risk

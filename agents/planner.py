@@ -1,7 +1,10 @@
-"""The one receding-horizon loop: warm start, propose, imagine, update, act; within a time budget."""
+"""The one receding-horizon loop: warm start, propose, imagine, update, act; within a time budget.
+
+Who imagines is left open: `decide` asks the planner's own objective, `agents.together` a model for many planners at once.
+"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +30,7 @@ class Decision:
     cost: float  # predicted for the whole plan
     running: Tensor  # (H,) predicted cost of each step [m]
     seconds: float
-    model_seconds: float  # of it inside the objective
+    model_seconds: float  # of it waiting for what candidates would do
     iterations: int
     disagreement: float | None  # mean over the plan [m]
 
@@ -69,15 +72,29 @@ class Planner:
     ) -> tuple[np.ndarray, Any]:
         """The first action of the plan; with `deterministic=False` (as data is collected) disturbed, so that its
         neighbourhood is covered too."""
-        self.last = self.decide(observation)
-        self._look_further(self.last)
-        action = self.last.plan[0]
+        return self.act(self.decide(observation), deterministic), state
+
+    def act(self, decision: Decision, deterministic: bool = True) -> np.ndarray:
+        """Carry out a decision."""
+        self.last = decision
+        self._look_further(decision)
+        action = decision.plan[0]
         if not deterministic:
             action = action + EXPLORATION * torch.randn(action.shape, generator=self._generator)
-        return action.clamp(-1, 1).numpy(), state
+        return action.clamp(-1, 1).numpy()
 
     def decide(self, observation: Observation) -> Decision:
         """Search from this observation; the best candidate seen is the plan."""
+        thinking = self.deciding(observation)
+        candidates = next(thinking)
+        while True:
+            try:
+                candidates = thinking.send(self.objective.evaluate(candidates))
+            except StopIteration as end:
+                return end.value
+
+    def deciding(self, observation: Observation) -> Generator[Tensor, Imagined, Decision]:
+        """The search as a conversation: it gives candidates (B, H, A), and is sent what they would do."""
         begun = time.perf_counter()
         imagining = 0.0
         self.objective.begin(observation)
@@ -91,7 +108,7 @@ class Planner:
         for _ in range(search.config.iterations):
             candidates = search.propose(proposal, self._generator).requires_grad_(search.needs_gradient)
             before = time.perf_counter()
-            imagined = self.objective.evaluate(candidates)
+            imagined = yield candidates
             imagining += time.perf_counter() - before
             if self.watch is not None:
                 self.watch(candidates, imagined)

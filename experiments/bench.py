@@ -20,6 +20,7 @@ from rich.table import Table
 from agents.objective import Objective
 from agents.planner import Planner
 from agents.search import SearchConfig, searches
+from agents.together import decide_together
 from experiments.pipeline import versions
 from experiments.viewer.measure import BODIES, SIZES, cost_of_pushing, first_frame_s
 from sim.bodies import Observation
@@ -41,6 +42,7 @@ SCENE = "logistics/tote-push"  # of what is measured once
 BUDGET = SearchConfig(samples=128, iterations=2, horizon=25)
 SHARD_STEPS = 1500
 PICTURE_SIZES, PICTURES = (64, 128, 256), 20
+TOGETHER = 8  # episodes whose decisions are made at once
 SIMULATED = 16  # candidates that the simulator imagines, where models imagine 128
 
 
@@ -222,7 +224,29 @@ def _decision(scene: Scene, decisions: int = 60, compiled: bool = False) -> Line
             ("planner logic / model", np.median((total - imagining) / imagining), "%", "all but the rollouts"),
             ("of it the task's cost", np.median(costing / imagining), "%", "the objective on imagined states"),
         ]
-    return lines + _model_steps(scene, observations[len(observations) // 2], start, compiled)
+    return lines + _together(scene, compiled) + _model_steps(scene, observations[len(observations) // 2], start, compiled)
+
+
+def _together(scene: Scene, compiled: bool, repetitions: int = 7) -> Lines:
+    """Decisions of several episodes one after the other, against those made at once."""
+    model, env = _random_weights("graph"), GroundEnv(scene, "test")
+    model.compiled, model.together = compiled, True
+    planners = [Planner(Objective(model, scene.task), searches["mppi"](BUDGET)) for _ in range(TOGETHER)]
+    observations = []
+    for index, planner in enumerate(planners):
+        observations.append(env.reset(seed=index, options={"index": index})[0])
+        planner.begin(env.start(index))
+    env.close()
+    ratios = []
+    for _ in range(repetitions + 1):  # the first one warms up
+        begun = time.perf_counter()
+        for planner, observation in zip(planners, observations, strict=True):
+            planner.decide(observation)
+        alone = time.perf_counter()
+        decide_together(planners, observations)
+        ratios.append((alone - begun) / (time.perf_counter() - alone))
+    how = f"of {TOGETHER} episodes, {'compiled' if compiled else 'not compiled'}"
+    return [("decisions, one after the other / together", statistics.median(ratios[1:]), "×", how)]
 
 
 def _model_steps(scene: Scene, observation: Observation, start: EpisodeStart, compiled: bool, repetitions: int = 7) -> Lines:

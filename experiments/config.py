@@ -88,6 +88,7 @@ class ExperimentConfig:
     collecting: SearchConfig = SearchConfig(samples=64, horizon=20)
     budget_s: float | None = None  # of a decision; None: all iterations, so that results do not depend on the machine
     compiled: bool = False  # planners' models: steps take half as long, after half a minute's compilation at the first run
+    together: int = 1  # episodes that a worker plays in lock-step, their candidates in one rollout; last digits depend on it
     baselines: tuple[BaselinePlan, ...] = (BaselinePlan("sac"), BaselinePlan("ppo"))
     baseline_steps: int = 100_000
     episodes: dict[str, int] = field(default_factory=lambda: {"test": 20})
@@ -117,6 +118,8 @@ class ExperimentConfig:
             raise GroundError(f"seed {self.seed} must not be negative")
         if self.budget_s is not None and not self.budget_s > 0:
             raise GroundError(f"budget_s = {self.budget_s}: a decision needs some time")
+        if self.together < 1:
+            raise GroundError(f"together = {self.together}: at least one episode is played at a time")
         if not self.rounds or min(self.held_out_steps, *(round_.steps for round_ in self.rounds)) < LEAST_STEPS:
             raise GroundError(
                 f"at least one round is needed, and at least {LEAST_STEPS} steps in each round and in held_out_steps"

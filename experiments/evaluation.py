@@ -1,13 +1,15 @@
 """Arms × spaces → one row per episode. Every arm meets the same spaces and seeds; results do not depend on the workers.
 
-An episode is one job. Its row and what happened in it are written before it counts, so an interrupted evaluation goes on.
+An episode is one job. Its row and what happened in it are written before it counts, so an interrupted evaluation goes on. Where
+an arm plays several `together`, so many neighbours in a split are one job, whoever plays it, and are played again as one.
 """
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from agents.build import PlannerSpec
 from agents.objective import Imagined, Objective
 from agents.planner import Decision, Planner
 from agents.search import KNOTS, SearchConfig, spline_basis
+from agents.together import act_together
 from experiments.cache import Cache
 from sim.bodies import Kind
 from sim.dataset import Episode, read_shard, write_shard
@@ -56,6 +60,7 @@ class Arm:
     train_seed: int | None = None  # None: nothing was trained
     data_bytes: int = 0  # of the episodes it was trained on, as they lie on the disk
     collect_cpu_s: float = 0.0  # part of train_cpu_s
+    together: int = 1  # episodes that are played in lock-step, where its planners can imagine together
     content: Mapping[str, Any] | None = field(default=None, compare=False)  # what its episodes depend on; None: not to be cached
 
     @property
@@ -115,37 +120,44 @@ def evaluate(
     progress: Progress = lambda done, total: None,
     cache: Cache | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows of all trials, in their order; those already in `path` or in the cache are not played again."""
+    """Rows of all trials, in their order; batches that are in `path` or in the cache are not played again."""
     seen = [trial for trial in trials if trial.layout.id in arm.seen]
     if seen:
         where = f"{seen[0].layout.id} ({seen[0].split}/{seen[0].index})"
         raise GroundError(f"{arm.name} was trained on layout {where}: it cannot be evaluated there")
-    files = [_file(path, trial.split, trial.index, arm.train_seed) for trial in trials]
-    missing = [number for number, file in enumerate(files) if _row(file) is None]
+    files = {trial.index: _file(path, trial.split, trial.index, arm.train_seed) for trial in trials}
+    missing = [batch for batch in batches(arm, trials) if not all(_row(files[trial.index]) for trial in batch)]
     if cache is not None and arm.content is not None:
-        missing = [number for number in missing if not _take(cache, arm, trials[number], files[number])]
-    done = len(trials) - len(missing)
+        kept = [all(_take(cache, arm, batch, trial, files[trial.index]) for trial in batch) for batch in missing]
+        missing = [batch for batch, taken in zip(missing, kept, strict=True) if not taken]
+    done = len(trials) - sum(map(len, missing))
     progress(done, len(trials))
-    numbers = {trials[number].index: number for number in missing}
-    for index in finished(play_and_write, [(arm, trials[number], path) for number in missing], workers):
+    for batch in finished(play_and_write, [(arm, batch, path) for batch in missing], workers):
         if cache is not None and arm.content is not None:
-            file = files[numbers[index]]
-            cache.keep(_cell(arm, trials[numbers[index]]), {"episode.parquet": file}, _row(file))
-        done += 1
+            for trial in batch:
+                file = files[trial.index]
+                cache.keep(_cell(arm, batch, trial), {"episode.parquet": file}, _row(file))
+        done += len(batch)
         progress(done, len(trials))
-    rows = [_row(file) for file in files]
+    rows = [_row(file) for file in files.values()]
     return [row for row in rows if row is not None]
 
 
-def _cell(arm: Arm, trial: Trial) -> dict[str, Any]:
-    """What an episode depends on."""
-    where = {"layout": trial.layout.id, "seed": trial.seed, "split": trial.split, "index": trial.index}
-    return {"episode": where, "scene": trial.scene, "variations": trial.variations, "arm": arm.content, "rows": ROWS_VERSION}
+def batches(arm: Arm, trials: Sequence[Trial]) -> list[list[Trial]]:
+    """Trials that are played together: by their places in the split, whatever is there already and whoever plays them."""
+    return [list(batch) for _, batch in groupby(trials, lambda trial: (trial.split, trial.index // arm.together))]
 
 
-def _take(cache: Cache, arm: Arm, trial: Trial, file: Path) -> bool:
+def _cell(arm: Arm, batch: Sequence[Trial], trial: Trial) -> dict[str, Any]:
+    """What an episode depends on: the last digits of its numbers, on what is imagined with it."""
+    where = [{"layout": one.layout.id, "seed": one.seed, "split": one.split, "index": one.index} for one in (trial, *batch)]
+    about = {"scene": trial.scene, "variations": trial.variations, "arm": arm.content, "rows": ROWS_VERSION}
+    return {"episode": where[0], **about, **({"together": where[1:]} if len(batch) > 1 else {})}
+
+
+def _take(cache: Cache, arm: Arm, batch: Sequence[Trial], trial: Trial, file: Path) -> bool:
     """An episode that was played in another run; its row now speaks of this one."""
-    row = cache.take(_cell(arm, trial), lambda name: file)
+    row = cache.take(_cell(arm, batch, trial), lambda name: file)
     if row is None:
         return False
     _write_row(file, {**row, "run": trial.run, **arm.facts()})
@@ -194,18 +206,18 @@ def unreadable(path: Path) -> list[Path]:
     return [file for file in sorted(path.rglob("*.row")) if _row(file.with_suffix(".parquet")) is None]
 
 
-def play_again(arm: Arm, trial: Trial) -> tuple[dict[str, Any], Episode]:
-    """One episode by an arm's policy, which is kept for the next one."""
-    return play(_policy(arm.factory), arm, trial)
+def play_again(arm: Arm, batch: Sequence[Trial]) -> list[tuple[dict[str, Any], Episode]]:
+    """Episodes by an arm's policies, which are kept for the next ones."""
+    return play(_policies(arm.factory, arm.together)[: len(batch)], arm, batch)
 
 
-def play_and_write(arm: Arm, trial: Trial, path: Path) -> int:
-    """Play one trial; the episode is written first, its row last: with it the trial is done."""
-    row, episode = play_again(arm, trial)
-    file = _file(path, trial.split, trial.index, arm.train_seed)
-    write_shard(file, [episode], first_episode=trial.index, movers=episode.pose.shape[1])
-    _write_row(file, row)
-    return trial.index
+def play_and_write(arm: Arm, batch: Sequence[Trial], path: Path) -> Sequence[Trial]:
+    """Play one batch; each episode is written first, its row last: with it the trial is done."""
+    for trial, (row, episode) in zip(batch, play_again(arm, batch), strict=True):
+        file = _file(path, trial.split, trial.index, arm.train_seed)
+        write_shard(file, [episode], first_episode=trial.index, movers=episode.pose.shape[1])
+        _write_row(file, row)
+    return batch
 
 
 def _write_row(file: Path, row: dict[str, Any]) -> None:
@@ -214,46 +226,61 @@ def _write_row(file: Path, row: dict[str, Any]) -> None:
 
 
 @lru_cache(maxsize=2)
-def _policy(factory: PolicyFactory) -> Policy:
+def _policies(factory: PolicyFactory, count: int) -> Sequence[Policy]:
     torch.set_num_threads(1)
-    return factory()
+    return factory.several(count) if isinstance(factory, PlannerSpec) else [factory() for _ in range(count)]
 
 
-@lru_cache(maxsize=4)
-def _env(scene: str, split: str, variations: tuple[str, ...]) -> GroundEnv:
+@lru_cache(maxsize=32)
+def _env(scene: str, split: str, variations: tuple[str, ...], number: int) -> GroundEnv:
     split = split if split in scenes[scene].splits else "test"  # a space of the user's own has no split
     return GroundEnv(scene, split, variations=scenes[scene].varied(split, variations))
 
 
-def play(policy: Policy, arm: Arm, trial: Trial) -> tuple[dict[str, Any], Episode]:
-    """One episode: its row and what happened."""
-    env = _env(trial.scene, trial.split, trial.variations)
-    observation, info = env.reset(seed=trial.seed, options={"layout": trial.layout})
-    policy.begin(env.start(trial.seed))
-    log = _Log(env, policy)
-    finished = False
-    while not finished:
-        log.before(info)
+def play(policies: Sequence[Policy], arm: Arm, batch: Sequence[Trial]) -> list[tuple[dict[str, Any], Episode]]:
+    """Episodes in lock-step, each by a policy and in an environment of its own: their rows and what happened."""
+    games = [_Game(policy, trial, number) for number, (policy, trial) in enumerate(zip(policies, batch, strict=True))]
+    while playing := [game for game in games if not game.over]:
         begun = time.perf_counter()
-        action, _ = policy.predict(observation)
-        log.decided(time.perf_counter() - begun, action, observation, trial)
-        observation, _, success, truncated, info = env.step(action)
-        finished = success or truncated
-    log.before(info)
-    episode = log.episode(trial, arm.name, info["success"])
-    row = {
-        "run": trial.run,
-        "scene": trial.scene,
-        "protocol": parted(trial.scene)[1],
-        "layout_id": trial.layout.id,
-        "split": trial.split,
-        "index": trial.index,
-        "seed": trial.seed,
-        **arm.facts(),
-        **asdict(env.variation),
-        **log.summary(info["success"]),
-    }
-    return row, episode
+        actions = act_together([game.policy for game in playing], [game.observation for game in playing])
+        seconds = (time.perf_counter() - begun) / len(playing)
+        for game, action in zip(playing, actions, strict=True):
+            game.act(action, seconds)
+    return [game.result(arm) for game in games]
+
+
+class _Game:
+    """One episode on its way."""
+
+    def __init__(self, policy: Policy, trial: Trial, number: int) -> None:
+        self.policy, self._trial = policy, trial
+        self._env = _env(trial.scene, trial.split, trial.variations, number)
+        self.observation, self._info = self._env.reset(seed=trial.seed, options={"layout": trial.layout})
+        policy.begin(self._env.start(trial.seed))
+        self._log, self.over = _Log(self._env, policy), False
+        self._log.before(self._info)
+
+    def act(self, action: np.ndarray, seconds: float) -> None:
+        self._log.decided(seconds, action, self.observation, self._trial)
+        self.observation, _, success, truncated, self._info = self._env.step(action)
+        self._log.before(self._info)
+        self.over = success or truncated
+
+    def result(self, arm: Arm) -> tuple[dict[str, Any], Episode]:
+        trial, success = self._trial, self._info["success"]
+        row = {
+            "run": trial.run,
+            "scene": trial.scene,
+            "protocol": parted(trial.scene)[1],
+            "layout_id": trial.layout.id,
+            "split": trial.split,
+            "index": trial.index,
+            "seed": trial.seed,
+            **arm.facts(),
+            **asdict(self._env.variation),
+            **self._log.summary(success),
+        }
+        return row, self._log.episode(trial, arm.name, success)
 
 
 class _Log:

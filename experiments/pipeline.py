@@ -285,6 +285,7 @@ class Steps:
             method=method,
             planning=config.planning,
             train_seed=fit.seed,
+            together=config.together if spec.joins else 1,
             content=spec.content(),
             **spent,
         )
@@ -311,8 +312,19 @@ class Steps:
         search, planning = self._config.search, self._config.planning
         spec = self._planner(Path(path), search, planning, self._config.budget_s)
         seen, (steps, seconds) = frozenset(about["layouts"]), (about["env_steps"], about["seconds"])
-        arm = f"{name}+{search}"
-        return Arm(arm, spec, name, search, steps, seconds, seen, planning=planning, content=spec.content())
+        together = self._config.together if spec.joins else 1
+        return Arm(
+            f"{name}+{search}",
+            spec,
+            name,
+            search,
+            steps,
+            seconds,
+            seen,
+            planning=planning,
+            together=together,
+            content=spec.content(),
+        )
 
     def _spent(self, fit: Fit) -> dict[str, Any]:
         """Data and CPU-seconds that went into a model: of data in part, the part."""

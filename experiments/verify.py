@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.evaluation import Arm, Trial, arm_of, episode_of, play_again
+from experiments.evaluation import Arm, Trial, arm_of, episode_of, play_again, read_rows
 from sim.dataset import Episode
 from sim.env import GroundEnv
 from sim.scenes import scenes
@@ -64,13 +64,24 @@ def _again(number: int, arm: Arm, row: dict[str, Any], path: Path) -> tuple[int,
         faults.append("the split has another space there now")
     if (apart := _replayed(row["scene"], episode)) > 0:
         faults.append(f"the same actions end {1e3 * apart:.3g} mm elsewhere")
-    trial = Trial(row["run"], row["scene"], split, index, row["seed"], episode.layout)
-    now, _ = play_again(arm, trial)
+    rows = [row] if arm.together == 1 else _together(arm, row, read_rows(path))
+    trials = [Trial(row["run"], row["scene"], split, one["index"], one["seed"], episode_of(path, one).layout) for one in rows]
+    now = next(new for new, _ in play_again(arm, trials) if new["index"] == index)
     known = {
         name: value for name, value in now.items() if name not in TIMED and row.get(name) is not None
     }  # older rows lack some
     faults += [f"{name} was {row[name]}, is {value}" for name, value in known.items() if _differs(row[name], value)]
     return number, Verdict(arm_of(row), split, index, tuple(faults))
+
+
+def _together(arm: Arm, row: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of the batch that one was played in."""
+
+    def batch(one: dict[str, Any]) -> tuple[Any, ...]:
+        return one["split"], one["train_seed"], one["index"] // arm.together
+
+    own = [one for one in rows if batch(one) == batch(row)]
+    return sorted(own, key=lambda one: int(one["index"]))
 
 
 def _replayed(scene: str, episode: Episode) -> float:

@@ -13,7 +13,7 @@ from worldmodels.compiled import Compiled
 from worldmodels.planar import still
 
 
-def test_compiled_rollouts_are_those_of_the_model_for_any_number_of_candidates_and_boxes() -> None:
+def test_compiled_rollouts_are_those_of_the_model_for_any_number_of_candidates_boxes_and_episodes() -> None:
     model = made("graph")
     layout = scenes[SCENE].draw("test", 0)
     variation = scenes[SCENE].variations_of("test").base
@@ -33,6 +33,18 @@ def test_compiled_rollouts_are_those_of_the_model_for_any_number_of_candidates_a
         torch.testing.assert_close(fast.pose, slow.pose, atol=1e-5, rtol=0)
         torch.testing.assert_close(fast.twist, slow.twist, atol=1e-4, rtol=0)
     assert compiled["unique_graphs"] == before + 1, "another size was compiled anew"
+    model.together = model.compiled = True
+    model.start_episode(EpisodeStart(0, layout, variation))
+    for boxes, candidates, episodes in ((3, 5, 3), (0, 4, 4), (6, 3, 2)):
+        states = [still(2, boxes), *[model.begin(observation_of(1))] * (episodes - 1)]
+        actions = [2 * torch.rand(candidates, 4, 2, generator=torch.Generator().manual_seed(i)) - 1 for i in range(episodes)]
+        model.compiled = True
+        quick = model.rollouts(states, actions)
+        model.compiled = False
+        for fast, slow in zip(quick, model.rollouts(states, actions), strict=True):
+            torch.testing.assert_close(fast.pose, slow.pose, atol=1e-5, rtol=0)
+            torch.testing.assert_close(fast.twist, slow.twist, atol=1e-4, rtol=0)
+    assert compiled["unique_graphs"] == before + 2, "another number of episodes was compiled anew"
 
 
 def test_where_compilation_fails_the_function_itself_runs(

@@ -1,7 +1,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from agents.search import SearchConfig
 from experiments import evaluation as module
 from experiments.evaluation import Arm, Trial, episode_of, evaluate, read_rows, trials_of
 from experiments.report.guards import left_out
+from experiments.verify import verify
 from sim.env import GroundEnv
 from sim.errors import GroundError, UnknownName
 from sim.policy import EpisodeStart
@@ -130,8 +131,8 @@ def test_random_plans_are_the_episodes_own() -> None:
 
 
 def test_results_do_not_depend_on_the_workers(trials: list[Trial], planner: Arm, tmp_path: Path) -> None:
-    for arm in (SCRIPTED, planner):
-        one, two = (evaluate(arm, trials[:2], tmp_path / arm.name / str(workers), workers) for workers in (1, 2))
+    for arm in (SCRIPTED, replace(planner, together=2)):  # the last one is alone
+        one, two = (evaluate(arm, trials, tmp_path / arm.name / str(workers), workers) for workers in (1, 2))
         assert untimed(one) == untimed(two)
         for row in one:
             episodes = [episode_of(tmp_path / arm.name / str(workers), row) for workers in (1, 2)]
@@ -142,9 +143,9 @@ def test_only_what_is_missing_is_played(trials: list[Trial], tmp_path: Path, mon
     indices: list[int] = []
     play = module.play_and_write
 
-    def counted(arm: Arm, trial: Trial, path: Path) -> int:
-        indices.append(trial.index)
-        return play(arm, trial, path)
+    def counted(arm: Arm, batch: list[Trial], path: Path) -> Sequence[Trial]:
+        indices.extend(trial.index for trial in batch)
+        return play(arm, batch, path)
 
     monkeypatch.setattr(module, "play_and_write", counted)
     evaluate(SCRIPTED, trials[1:2], tmp_path, workers=1)
@@ -154,6 +155,44 @@ def test_only_what_is_missing_is_played(trials: list[Trial], tmp_path: Path, mon
     assert progress == [(1, 3), (2, 3), (3, 3)]
     assert evaluate(SCRIPTED, trials, tmp_path, workers=1) == first
     assert indices == [1, 0, 2]
+
+
+@pytest.mark.usefixtures("short")
+def test_episodes_that_are_played_together_are_played_again_together(planner: Arm, trials: list[Trial], tmp_path: Path) -> None:
+    arm, path = replace(planner, together=2), tmp_path / planner.name
+    rows = evaluate(arm, trials, path, workers=1)
+    (path / "test-00001.row").unlink()
+    alone = (path / "test-00002.row").stat().st_ino
+    assert untimed(evaluate(arm, trials, path, workers=1)) == untimed(rows)
+    assert (path / "test-00002.row").stat().st_ino == alone
+    assert [verdict.faults for verdict in verify(rows[1:], {arm.name: arm}, tmp_path, workers=1)] == [(), ()]
+
+
+def test_episodes_that_are_played_together_end_each_in_its_time(
+    planner: Arm, trials: list[Trial], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def played(batch: list[Trial], *steps: int) -> list[np.ndarray]:
+        lengths = iter(steps)
+        monkeypatch.setattr(
+            module,
+            "GroundEnv",
+            lambda scene, *args, **more: GroundEnv(replace(SCENE, episode_steps=next(lengths)), *args, **more),
+        )
+        module._env.cache_clear()
+        return [episode.pose for _, episode in module.play_again(replace(planner, together=len(batch)), batch)]
+
+    together = played(trials, 6, 14, 10)
+    assert [len(pose) - 1 for pose in together] == [6, 14, 10]
+    for trial, pose in zip(trials, together, strict=True):
+        np.testing.assert_allclose(pose, played([trial], len(pose) - 1)[0], atol=1e-4)
+    module._env.cache_clear()
+
+
+def test_cells_of_episodes_depend_on_what_is_played_with_them(planner: Arm, trials: list[Trial]) -> None:
+    alone, two, other = (module._cell(planner, batch, trials[0]) for batch in (trials[:1], trials[:2], trials[::2]))
+    assert "together" not in alone
+    assert alone != two != other != alone
+    assert [len(batch) for batch in module.batches(replace(planner, together=2), trials[1:])] == [1, 1]
 
 
 @pytest.mark.parametrize("damage", ["truncated row", "empty row", "no row", "no episode", "another version"])

@@ -3,7 +3,7 @@
 The robot's own motion is still a learned model's; nobody minds it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -36,10 +36,19 @@ class Assumed(WorldModel[PlanarState]):
         return self._model.movers(observation)
 
     def rollout(self, state: PlanarState, actions: Tensor) -> Bodies:
+        return self.rollouts([state], [actions])[0]
+
+    def rollouts(self, states: Sequence[PlanarState], actions: Sequence[Tensor]) -> list[Bodies]:
+        robots = self._model.rollouts([alone(state) for state in states], actions)
+        parts = zip(robots, states, actions, strict=True)
+        return [beside(robot, self._others(state, own.shape[1])) for robot, state, own in parts]
+
+    def _others(self, state: PlanarState, horizon: int) -> Bodies:
+        """(1, 1, H, M, ...)"""
         now = bodies_of([state])
-        time = DT_S * torch.arange(1, actions.shape[1] + 1)[:, None] * self._moves  # (H, 1)
+        time = DT_S * torch.arange(1, horizon + 1)[:, None] * self._moves  # (H, 1)
         yaw = yaw_of(now.pose[..., 3:]) + time * now.twist[..., 5]
         place = now.pose[..., :3] + time[..., None] * now.twist[..., :3]
         steady = now.map(lambda values: values.expand(1, len(time), *values.shape[2:]))
-        others = replace(steady, pose=torch.cat([place, quaternion_of(yaw)], -1), twist=steady.twist * self._moves)
-        return beside(self._model.rollout(alone(state), actions), others.map(lambda values: values[None]))
+        moved = replace(steady, pose=torch.cat([place, quaternion_of(yaw)], -1), twist=steady.twist * self._moves)
+        return moved.map(lambda values: values[None])

@@ -16,11 +16,14 @@ def alone(state: PlanarState) -> PlanarState:
 
 
 def beside(robot: Bodies, others: Bodies) -> Bodies:
-    """Bodies (P, B, H, M, ...) of a robot (1, B, H, 1, ...) and of all (P, 1, H, M, ...), whose own robot is left out."""
+    """Bodies (P, ..., B, H, M, ...) of a robot (1, ..., B, H, 1, ...) and of all (P, ..., 1, H, M, ...), whose own robot is left
+    out."""
+    row = robot.present.ndim - 1
 
     def joined(name: str) -> Tensor:
-        own, them = getattr(robot, name), getattr(others, name)[:, :, :, 1:]
-        shape = torch.broadcast_shapes(own.shape[:3], them.shape[:3])
-        return torch.cat([values.expand(*shape, *values.shape[3:]) for values in (own, them)], 3)
+        own, them = getattr(robot, name), getattr(others, name)
+        them = them.narrow(row, 1, them.shape[row] - 1)
+        shape = torch.broadcast_shapes(own.shape[:row], them.shape[:row])
+        return torch.cat([values.expand(*shape, *values.shape[row:]) for values in (own, them)], row)
 
     return Bodies(**{field.name: joined(field.name) for field in fields(Bodies)})

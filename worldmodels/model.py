@@ -1,7 +1,9 @@
 """The contract every world model keeps, whether learned or the simulator itself."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -12,7 +14,7 @@ from sim.bodies import Bodies
 from sim.policy import EpisodeStart
 from sim.registry import Registry
 from worldmodels.joint import JointWindows
-from worldmodels.planar import PlanarState, bodies_of, mean_of, minded, repeated, state_of
+from worldmodels.planar import PlanarState, bodies_of, each, mean_of, minded, repeated, stacked, state_of
 from worldmodels.windows import Windows
 
 State = TypeVar("State")
@@ -38,6 +40,10 @@ class WorldModel(ABC, Generic[State]):
     def rollout(self, state: State, actions: Tensor) -> Bodies:
         """Movers after each of H actions (B, H, A) from one state: Bodies (P, B, H, M, ...), P particles of each future."""
 
+    def rollouts(self, states: Sequence[State], actions: Sequence[Tensor]) -> list[Bodies]:
+        """A rollout from each of several states with its own actions; learned models imagine scenes of equal sizes at once."""
+        return [self.rollout(state, own) for state, own in zip(states, actions, strict=True)]
+
     def close(self) -> None:
         """Release processes and memory."""
 
@@ -48,6 +54,7 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
     name: str
     reach_m: float = 2.6  # static boxes farther than this from every mover do not matter within a plan
     compiled: bool = False  # whether rollouts may run compiled, where the model can
+    together: bool = False  # whether rollouts of several scenes at once will be asked for
 
     @abstractmethod
     def step(self, state: PlanarState, action: Tensor) -> PlanarState:
@@ -71,15 +78,27 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
         return minded(Bodies.of(observation))
 
     def rollout(self, state: PlanarState, actions: Tensor) -> Bodies:
+        return self.rollouts([state], [actions])[0]
+
+    def rollouts(self, states: Sequence[PlanarState], actions: Sequence[Tensor]) -> list[Bodies]:
         """Differentiable where the actions want gradients."""
-        with torch.inference_mode(not actions.requires_grad):
-            return self._rollout(state, actions)
+        alike, found = defaultdict(list), dict[int, Bodies]()
+        for number, (state, plans) in enumerate(zip(states, actions, strict=True)):
+            alike[state.around.core.shape, plans.shape, self.particles_of(state)].append(number)
+        for numbers in alike.values():
+            plans = torch.stack([actions[number] for number in numbers])
+            with torch.inference_mode(not plans.requires_grad):
+                bodies = self._rollout(stacked([states[number] for number in numbers]), plans)
+                found |= {number: bodies.map(itemgetter((slice(None), place))) for place, number in enumerate(numbers)}
+        return [found[number] for number in range(len(states))]
 
     def _rollout(self, state: PlanarState, actions: Tensor) -> Bodies:
-        particles, batch = self.particles_of(state), len(actions)
-        states = self.imagine(self.members(state.expand(particles * batch), particles), actions.repeat(particles, 1, 1))
+        """What comes of actions (E, B, H, A) in E scenes: (P, E, B, H, M, ...)."""
+        particles, (scenes, batch) = self.particles_of(state), actions.shape[:2]
+        spread = repeated(each(state, batch), particles) if scenes > 1 else state.expand(particles * batch)
+        states = self.imagine(self.members(spread, particles), actions.flatten(0, 1).repeat(particles, 1, 1))
         return bodies_of(states).map(
-            lambda values: values.expand(particles * batch, *values.shape[1:]).unflatten(0, (particles, batch))
+            lambda values: values.expand(len(spread.spin), *values.shape[1:]).unflatten(0, (particles, scenes, batch))
         )
 
     @torch.inference_mode()

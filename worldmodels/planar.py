@@ -4,12 +4,14 @@ Turning a frame is then one multiplication, which keeps models short, exactly eq
 planner the number of tensor operations is the cost. Height, roll and pitch are held.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from sim.bodies import TRAFFIC, Bodies, Kind, Shape, quaternion_of
 
@@ -208,10 +210,31 @@ def with_static(state: PlanarState) -> Bodies:
 
 def repeated(state: PlanarState, times: int) -> PlanarState:
     """The whole batch `times` over, block after block, with its surroundings."""
-    around = {field.name: getattr(state.around, field.name) for field in fields(Surroundings)}
-    around = {name: values.repeat(times, *[1] * (values.ndim - 1)) for name, values in around.items()}
-    motion = {name: getattr(state, name).repeat(times, 1) for name in ("position", "heading", "velocity", "spin")}
-    return PlanarState(**motion, around=Surroundings(**around))
+    return _joined([state] * times, torch.cat)
+
+
+def each(state: PlanarState, times: int) -> PlanarState:
+    """Every scene of a batch `times` in a row, with its surroundings."""
+    return _joined([state], lambda values: values[0].repeat_interleave(times, 0))
+
+
+def stacked(scenes: Sequence[PlanarState]) -> PlanarState:
+    """Single scenes as one batch, with as many bodies as the fullest of them; what others lack is not present."""
+
+    def padded(values: list[Tensor]) -> Tensor:
+        return pad_sequence([one[0] for one in values], batch_first=True) if values[0].ndim > 1 else torch.cat(values)
+
+    return _joined(scenes, padded) if len(scenes) > 1 else scenes[0]
+
+
+def _joined(states: Sequence[PlanarState], join: Callable[[list[Tensor]], Tensor]) -> PlanarState:
+    """One state of several, array by array."""
+
+    def arrays(parts: Sequence[Any], names: Iterable[str]) -> dict[str, Tensor]:
+        return {name: join([getattr(part, name) for part in parts]) for name in names}
+
+    around = Surroundings(**arrays([state.around for state in states], [field.name for field in fields(Surroundings)]))
+    return PlanarState(**arrays(states, ("position", "heading", "velocity", "spin")), around=around)
 
 
 def mean_of(state: PlanarState, particles: int) -> PlanarState:

@@ -137,8 +137,9 @@ class GraphModel(LearnedModel):
         if self.compiled:
             loads = len(start.layout.loads)
             for movers in [1 + loads] if loads else [1, 1 + NEAREST]:
-                state = still(movers, 4).expand(2)
-                self.imagine(state if loads or movers == 1 else self.members(state, 2), torch.zeros(2, 2, 2))
+                one = still(movers, 4)
+                for state in (one.expand(2), repeated(one, 2))[: 1 + self.together]:
+                    self.imagine(state if loads or movers == 1 else self.members(state, 2), torch.zeros(2, 2, 2))
 
     def imagine(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
         unit = state.around.unit[:, None]
@@ -147,7 +148,7 @@ class GraphModel(LearnedModel):
         scene, nodes = self._scene(state, bodies, gyration), self._nodes(state, actions, bodies).unbind(1)
         motion = _motion_of(state)
         advance: Callable[..., _Motion] = self._advance
-        if self.compiled and len(scene.core) == 1 and not nodes[0].requires_grad:
+        if self.compiled and not nodes[0].requires_grad:
             advance, (motion, scene) = self._advance_compiled, _of_any_size(motion, scene, nodes[0])
         states = []
         for node in nodes:
@@ -186,7 +187,7 @@ class GraphModel(LearnedModel):
         proposed, and the other candidates' robots are put among them: many futures for the price of a few candidates."""
         if not bool(state.around.traffic.any()):
             return super()._rollout(state, actions)
-        return beside(super()._rollout(alone(state), actions), super()._rollout(state, actions[:1]))
+        return beside(super()._rollout(alone(state), actions), super()._rollout(state, actions[:, :1]))
 
     def _bodies(self, state: PlanarState, gyration: Tensor) -> Tensor:
         """(E, M, 4 + len(KINDS)): what each mover is."""
@@ -369,13 +370,15 @@ def _joined(values: Tensor, count: int) -> Tensor:
 
 
 def _of_any_size(motion: _Motion, scene: _Scene, node: Tensor) -> tuple[_Motion, _Scene]:
-    """Tell the compiler that the numbers of candidates and boxes change. What would be compiled anew is avoided: fewer than two
-    boxes, and a first state whose memory differs from that of later ones."""
+    """Tell the compiler that the numbers of candidates, scenes and boxes change. What would be compiled anew is avoided: fewer
+    than two boxes, and a first state whose memory differs from that of later ones."""
     missing = max(0, 2 - scene.static_present.shape[1])
     boxes = [F.pad(values, (0,) * (2 * values.ndim - 3) + (missing,)).clone(memory_format=FRESH) for values in scene[-4:]]
     motion, scene = _Motion(*(values.clone() for values in motion)), _Scene(*scene[:-4], *boxes)
-    for values in (*motion, node, scene.pair_present):
-        torch._dynamo.maybe_mark_dynamic(values, 0)
+    batched = scene if len(scene.core) > 1 else (scene.pair_present,)
+    for values in (*motion, node, *batched):
+        if values is not None:
+            torch._dynamo.maybe_mark_dynamic(values, 0)
     for values in boxes:
         torch._dynamo.maybe_mark_dynamic(values, 1)
     return motion, scene
