@@ -1,5 +1,6 @@
 """A space and its bodies on a viser page: drawn once, then only moved."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -139,6 +140,7 @@ def light_and_camera(server: viser.ViserServer, layout: Layout, width: float | N
 @contextmanager
 def serving(host: str = "127.0.0.1", port: int = 0) -> Iterator[viser.ViserServer]:
     """A server, by default on a free port of this machine only."""
+    logging.getLogger("websockets.server").addFilter(_meant)
     with _silent():
         server = viser.ViserServer(host=host, port=port, verbose=False)
     try:
@@ -146,6 +148,11 @@ def serving(host: str = "127.0.0.1", port: int = 0) -> Iterator[viser.ViserServe
     finally:
         with _silent():
             server.stop()
+
+
+def _meant(record: logging.LogRecord) -> bool:
+    """Browsers open connections ahead of need and close some unused: no mistake, and not worth a traceback."""
+    return record.msg != "opening handshake failed"
 
 
 @contextmanager
