@@ -76,11 +76,18 @@ class Stage:
         for handle, link in zip(self._links, () if links is None else links, strict=False):
             handle.position, handle.wxyz = link[:3], wxyz(link[3:])
 
-    def name(self, text: str, layout: Layout) -> None:
-        """A sign behind the hall."""
+    def name(self, text: str, layout: Layout, height: float) -> None:
+        """A sign behind the hall, of letters `height` [m] tall: of a size in the scene, a film of any window shows them alike."""
         hall = layout.hall
         position = (hall.x + hall.width / 2, hall.y + hall.depth, SIGN_M if layout.floor is None else 0.2 * SIGN_M)
-        self._scene.add_label(f"{self.root}/sign", text, position=position)
+        self._scene.add_label(
+            f"{self.root}/sign",
+            text,
+            position=position,
+            font_size_mode="scene",
+            font_scene_height=height,
+            anchor="bottom-center",
+        )
 
     def remove(self) -> None:
         """Everything under the stage's root."""
@@ -133,7 +140,8 @@ def light_and_camera(server: viser.ViserServer, layout: Layout, width: float | N
     server.scene.set_up_direction("+z")
     server.scene.configure_default_lights(cast_shadow=False)
     server.initial_camera.look_at = centre
-    server.initial_camera.position = centre + size * np.array(ABOVE_HALL if layout.floor is None else BESIDE_TABLE)
+    beside = np.array(BESIDE_TABLE) * (hall.width / width, 1.0, 1.0)  # a row of tables is looked at from its front
+    server.initial_camera.position = centre + size * (np.array(ABOVE_HALL) if layout.floor is None else beside)
     server.initial_camera.fov = np.deg2rad(50)
 
 
