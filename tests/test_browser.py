@@ -113,7 +113,9 @@ class Viewer:
 
     @property
     def frame(self) -> int:
-        return int(re.search(r"step (\d+)", self.text)[1])  # type: ignore[index]
+        """That is shown; -1 while an error stands there instead."""
+        found = re.search(r"step (\d+)", self.text)
+        return int(found[1]) if found else -1
 
     @property
     def text(self) -> str:
