@@ -14,17 +14,21 @@ import pytest
 from conftest import Ground
 from PIL import Image
 
+from agents.search import SearchConfig
 from experiments.config import ExperimentConfig
 from experiments.evaluation import Arm, evaluate, trials_of
 from experiments.viewer import browser
 from experiments.viewer.export import save
+from experiments.viewer.overlays import MEANINGS
 from experiments.viewer.take import Setting, Take
+from sim.dataset import Dataset
 from sim.scenes import scenes
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e .[dev]")
 pytestmark = pytest.mark.skipif(browser.found() is None, reason=f"no Chromium: {browser.NAMES} were looked for")
 
 SCENE = "logistics/tote-push"
+RECORDED = "logistics/aisle-traffic"  # one of them: each takes half a minute
 PATIENCE_MS = 90_000  # software WebGL on a shared core
 SCENE_WIDTH = 800  # pixels left of the panel
 
@@ -38,12 +42,13 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that is still being made: two arms have played, there is no model yet, and one row is damaged."""
-    path = tmp_path_factory.mktemp("runs") / "unfinished"
+    path, scene = tmp_path_factory.mktemp("runs") / "unfinished", RECORDED
     for name in ("scripted", "random"):
-        trials = trials_of("unfinished", scenes[SCENE], "test", 2)
-        evaluate(Arm(name, scenes[SCENE].behaviours[name]), trials, path / "results" / name)
+        trials = trials_of("unfinished", scenes[scene], "test", 2)
+        evaluate(Arm(name, scenes[scene].behaviours[name]), trials, path / "results" / name)
     (path / "results" / "random" / "test-00001.row").write_bytes(b"PAR1 half of a file")
-    (path / "config.json").write_text(json.dumps(asdict(ExperimentConfig("unfinished"))))
+    quick = SearchConfig(samples=4, iterations=1, horizon=10)
+    (path / "config.json").write_text(json.dumps(asdict(ExperimentConfig("unfinished", scene, oracle_planning=quick))))
     return path
 
 
@@ -109,7 +114,9 @@ class Viewer:
 
     @property
     def frame(self) -> int:
-        return int(re.search(r"step (\d+)", self.text)[1])  # type: ignore[index]
+        """That is shown; -1 while an error stands there instead."""
+        found = re.search(r"step (\d+)", self.text)
+        return int(found[1]) if found else -1
 
     @property
     def text(self) -> str:
@@ -123,7 +130,7 @@ class Viewer:
             time.sleep(0.3)
 
     def end(self) -> None:
-        """Close the page; the server ends by itself."""
+        """Close the page; the server ends by itself, after a while that one test waits for."""
         self.page.close()
         assert self._ground.process.wait(timeout=60) == 0
 
@@ -186,7 +193,6 @@ def test_a_live_scene_plays_pauses_scrubs_and_changes_its_arm(view: Callable[...
     viewer.page.keyboard.press("i")
     viewer.until(lambda: moved(still, viewer.shot("driven")) > 0.003)
     viewer.until(lambda: abs(viewer.cost - cost) > 0.015)
-    viewer.end()
 
 
 def test_a_space_of_ones_own_is_opened_and_saved_as_a_page_and_a_film(view: Callable[..., Viewer], tmp_path: Path) -> None:
@@ -214,7 +220,7 @@ def test_a_space_of_ones_own_is_opened_and_saved_as_a_page_and_a_film(view: Call
 
 
 def test_recorded_episodes_are_listed_watched_beside_each_other_and_gone_on_with(
-    view: Callable[..., Viewer], watched: Path
+    view: Callable[..., Viewer], watched: Path, tmp_path: Path
 ) -> None:
     viewer = view(watched)
     viewer.tab("Recorded")
@@ -226,24 +232,45 @@ def test_recorded_episodes_are_listed_watched_beside_each_other_and_gone_on_with
     viewer.until(lambda: "scripted" in viewer.text and "random" in viewer.text)
     viewer.until(lambda: viewer.frame > 10)
     viewer.press("play / pause")
-    viewer.shot("side by side")
+    viewer.until(viewer.stands)
     viewer.tab("Watch")
+    for name in ("field", "rays"):
+        before = viewer.shot("side by side")
+        viewer.page.get_by_label(name, exact=True).check()
+        viewer.until(lambda: moved(before, viewer.shot(name)) > 0.005)  # noqa: B023
+    for name in MEANINGS:
+        viewer.page.get_by_label(name, exact=True).set_checked(name == "plan")
+    viewer.choose("let", "oracle")
     viewer.press("go on from this frame, beside it")
     viewer.page.get_by_text("rebuilt to within 0 mm").wait_for()
+    viewer.until(lambda: "oracle from step" in viewer.text)
+    at = int(re.search(r"from step (\d+)", viewer.text)[1])  # type: ignore[index]
+    viewer.until(lambda: viewer.frame > at + 1)
+    viewer.press("play / pause")
     viewer.shot("branched")
-    viewer.end()
+    viewer.tab("Save")
+    viewer.page.locator("input[value=kept]").fill(str(tmp_path / "kept"))
+    for take in ("1 scripted", f"2 oracle from step {at}"):
+        viewer.choose("take", take)
+        viewer.press("Keep as an episode")
+        viewer.page.get_by_text("kept:").wait_for()
+    kept = tmp_path / "kept" / "test"
+    viewer.until(lambda: kept.is_dir() and len(list(Dataset.open(kept).episodes())) == 2)
 
 
-def test_a_film_is_as_long_as_its_episode(tmp_path: Path) -> None:
-    take = Take("scripted", Setting(SCENE, scenes[SCENE].draw("test", 0)), scenes[SCENE].behaviours["scripted"]())
+def test_a_film_is_as_long_as_its_longest_take(tmp_path: Path) -> None:
+    setting = Setting(SCENE, scenes[SCENE].draw("test", 0))
+    takes = [Take(name, setting, scenes[SCENE].behaviours[name]()) for name in ("scripted", "random")]
     for _ in range(9):
-        take.advance()
-    save([take], tmp_path / "film.mp4")
-    take.close()
+        takes[0].advance()
+    save(takes, tmp_path / "film.mp4")
+    for take in takes:
+        take.close()
     frames, seconds = imageio_ffmpeg.count_frames_and_secs(tmp_path / "film.mp4")
     assert (frames, seconds) == (10, pytest.approx(1.0, abs=0.1))
     film = imageio_ffmpeg.read_frames(tmp_path / "film.mp4")
     width, height = next(film)["size"]
     pictures = [np.frombuffer(picture, np.uint8).reshape(height, width, 3).astype(float) for picture in film]
     assert pictures[0].std() > 20
+    assert 0 < (pictures[0].max(-1) < 30).mean() < 0.005, "names are as large as halls, or not there"
     assert moved(pictures[0], pictures[-1]) > 0.001

@@ -475,6 +475,18 @@ def test_playing_waits_for_what_is_still_being_thought() -> None:
     player.close()
 
 
+def test_playing_waits_until_somebody_looks() -> None:
+    player = Player()
+    player.held = True
+    take = Take("scripted", Setting(SCENE, solved_by_the_expert()), scenes[SCENE].behaviours["scripted"]())
+    player.show([take], play=True)
+    time.sleep(0.3)
+    assert (player.index, player.playing) == (0, True)
+    player.held = False
+    until(lambda: player.index > 1)
+    player.close()
+
+
 def test_an_episode_that_is_over_has_no_branches(page: Page) -> None:
     take = Take("scripted", Setting(SCENE, solved_by_the_expert()), scenes[SCENE].behaviours["scripted"]())
     while not take.over:

@@ -22,6 +22,7 @@ from sim.scenes import scenes
 
 HOLD_S = 1.0  # the last state stays this long before a recording starts over
 FILM_SIZE = (1280, 720)
+WINDOW = (320, 180)  # of a browser that nobody sees: it draws its own window beside each picture of the film
 CONNECT_S, PICTURE_S = 60.0, 60.0
 SETTLE = 20  # pictures at most, before the first of a film
 CAPTION_STYLE = (
@@ -116,7 +117,7 @@ def _filmed(takes: Sequence[Take], told: Told) -> bytes:
     """Without a person's browser, a headless one draws."""
     with serving() as server:
         scenery = Scenery(server, takes, set(USUAL))
-        with browser.headless(f"http://127.0.0.1:{server.get_port()}", FILM_SIZE) as process:
+        with browser.headless(f"http://127.0.0.1:{server.get_port()}", WINDOW) as process:
             begun = time.monotonic()
             while not server.get_clients():
                 if time.monotonic() - begun > CONNECT_S or process.poll() is not None:

@@ -173,6 +173,7 @@ class Overlays:
 
     def _set(self, name: str, shape: tuple[int, ...], points: np.ndarray, colors: np.ndarray) -> None:
         """Lines or arrows with these points. They are made anew where their number changes, else only moved."""
+        colors = _linear(colors)
         handle = self._handles.get(name)
         if handle is None or self._sizes[name] != shape:
             path = f"{self._root}/{name}"
@@ -186,3 +187,8 @@ class Overlays:
             self._sizes[name] = shape
             return
         handle.points, handle.colors = points, colors  # type: ignore[attr-defined]
+
+
+def _linear(colours: np.ndarray) -> np.ndarray:
+    """Of sRGB colours (..., 3): viser takes the colours of lines and arrows, unlike those of meshes, as linear ones."""
+    return (255 * (colours / 255) ** 2.2).round().astype(np.uint8)

@@ -24,6 +24,7 @@ class Player:
         self.takes: list[Take] = []
         self.index, self.speed, self.playing = 0, 1.0, False
         self.ready: int | None = None  # playing waits at this frame for what is still being thought; None: it need not
+        self.held = False  # playing waits: nobody looks yet
         self._lock = threading.RLock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._play, daemon=True)
@@ -85,7 +86,7 @@ class Player:
         due = time.monotonic()
         while not self._ended.is_set():
             ready = self.ready
-            if not self.playing or not self.takes or (ready is not None and self.index >= ready):
+            if self.held or not self.playing or not self.takes or (ready is not None and self.index >= ready):
                 self._ended.wait(0.05)
                 due = time.monotonic()
                 continue

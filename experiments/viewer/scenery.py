@@ -8,7 +8,8 @@ from experiments.viewer.overlays import Overlays
 from experiments.viewer.stage import Stage, light_and_camera
 from experiments.viewer.take import Take
 
-APART_M = 1.5  # between two stages
+APART_M, TABLES_APART_M = 1.5, 0.7  # between two stages
+LETTER = 1 / 25  # of a stage's room, so that names of 40 letters do not overlap
 
 
 class Scenery:
@@ -18,17 +19,18 @@ class Scenery:
         self.takes = list(takes)
         self._stages: list[Stage] = []
         self._overlays: list[Overlays] = []
-        x = 0.0
+        x, apart = 0.0, APART_M if takes[0].setting.layout.floor is None else TABLES_APART_M
         for number, take in enumerate(self.takes):
             layout = take.setting.layout
+            room = layout.hall.width + apart
             stage = Stage(server.scene, f"/take{number}", (x, 0.0))
             stage.build(layout, take.half_extents, take.frames[0].pose, take.visuals)
             if len(self.takes) > 1:
-                stage.name(take.name, layout)
+                stage.name(take.name, layout, LETTER * room)
             self._stages.append(stage)
             self._overlays.append(Overlays(server.scene, stage, take, shown))
-            x += layout.hall.width + APART_M
-        light_and_camera(server, self.takes[0].setting.layout, width=x - APART_M)
+            x += room
+        light_and_camera(server, self.takes[0].setting.layout, width=x - apart)
 
     def draw(self, index: int) -> None:
         """Frame `index`, or a take's last one where it is shorter."""

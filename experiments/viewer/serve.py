@@ -48,6 +48,8 @@ def serve(
     with serving(host, free) as server:
         free = server.get_port()  # another program may have taken the one that was free
         page = Page(server, {name: dict(scenes[name].behaviours) for name in scenes.with_protocols()}, scene)
+        page.player.held = True  # who drives would find half of the time gone
+        server.on_client_connect(lambda _: setattr(page.player, "held", False))
         try:
             busy = f" (port {port} is taken)" if free != port else ""
             ends = "Ctrl-C ends it" if stay else "closing the page ends it, and Ctrl-C"

@@ -1,5 +1,6 @@
 """A space and its bodies on a viser page: drawn once, then only moved."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -75,11 +76,18 @@ class Stage:
         for handle, link in zip(self._links, () if links is None else links, strict=False):
             handle.position, handle.wxyz = link[:3], wxyz(link[3:])
 
-    def name(self, text: str, layout: Layout) -> None:
-        """A sign behind the hall."""
+    def name(self, text: str, layout: Layout, height: float) -> None:
+        """A sign behind the hall, of letters `height` [m] tall: of a size in the scene, a film of any window shows them alike."""
         hall = layout.hall
         position = (hall.x + hall.width / 2, hall.y + hall.depth, SIGN_M if layout.floor is None else 0.2 * SIGN_M)
-        self._scene.add_label(f"{self.root}/sign", text, position=position)
+        self._scene.add_label(
+            f"{self.root}/sign",
+            text,
+            position=position,
+            font_size_mode="scene",
+            font_scene_height=height,
+            anchor="bottom-center",
+        )
 
     def remove(self) -> None:
         """Everything under the stage's root."""
@@ -132,13 +140,15 @@ def light_and_camera(server: viser.ViserServer, layout: Layout, width: float | N
     server.scene.set_up_direction("+z")
     server.scene.configure_default_lights(cast_shadow=False)
     server.initial_camera.look_at = centre
-    server.initial_camera.position = centre + size * np.array(ABOVE_HALL if layout.floor is None else BESIDE_TABLE)
+    beside = np.array(BESIDE_TABLE) * (hall.width / width, 1.0, 1.0)  # a row of tables is looked at from its front
+    server.initial_camera.position = centre + size * (np.array(ABOVE_HALL) if layout.floor is None else beside)
     server.initial_camera.fov = np.deg2rad(50)
 
 
 @contextmanager
 def serving(host: str = "127.0.0.1", port: int = 0) -> Iterator[viser.ViserServer]:
     """A server, by default on a free port of this machine only."""
+    logging.getLogger("websockets.server").addFilter(_meant)
     with _silent():
         server = viser.ViserServer(host=host, port=port, verbose=False)
     try:
@@ -146,6 +156,11 @@ def serving(host: str = "127.0.0.1", port: int = 0) -> Iterator[viser.ViserServe
     finally:
         with _silent():
             server.stop()
+
+
+def _meant(record: logging.LogRecord) -> bool:
+    """Browsers open connections ahead of need and close some unused: no mistake, and not worth a traceback."""
+    return record.msg != "opening handshake failed"
 
 
 @contextmanager
