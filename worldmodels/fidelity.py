@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sim.errors import GroundError
 from worldmodels.model import LearnedModel
-from worldmodels.planar import PlanarState, repeated
+from worldmodels.planar import PlanarState
 from worldmodels.windows import Windows
 
 HORIZONS_S = (0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 2.5)
@@ -59,7 +59,7 @@ def fidelity(model: LearnedModel, windows: Windows, count: int = 2000, dt_s: flo
 @torch.inference_mode()
 def _spread(model: LearnedModel, state: PlanarState, actions: Tensor) -> Tensor:
     """(L, W) how far apart the particles see the first other after each step [m], as planners measure it along a plan."""
-    states = model.imagine(repeated(state, model.particles), actions.repeat(model.particles, 1, 1))
+    states = model.futures(state, actions)
     places = torch.stack([state.position[:, 1] for state in states]).unflatten(1, (model.particles, -1))  # (L, P, W)
     return (places - places.mean(1, keepdim=True)).abs().square().mean(1).sqrt()
 
