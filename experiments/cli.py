@@ -310,6 +310,7 @@ def compare(
     format: str = "table",
     protocol: str | None = None,
     scene: str | None = None,
+    split: str | None = None,
 ) -> None:
     """Compare the arms of one or several runs: tables here, and a report.
 
@@ -320,6 +321,7 @@ def compare(
         format: table, md for Markdown, csv or json.
         protocol: only episodes played by this one.
         scene: "all" for one table of runs of several scenes, without a report.
+        split: only episodes of this one.
     """
     from experiments.report.build import compare as compare_runs
     from experiments.report.build import fidelity_of, read, rows_by
@@ -341,7 +343,7 @@ def compare(
     if scene:
         CONSOLE.print(scenes_table([rows_by(path, protocol) for path in runs], [fidelity_of(path) for path in runs]))
         return
-    found = read(runs, protocol=protocol)
+    found = read(runs, split, protocol)
     page, rows = compare_runs(found, out), found.rows
     told = [*notes(rows), *found.skipped]
     if format in texts:
@@ -392,22 +394,41 @@ def verify(run: File, sample: int = 12, workers: int = 2) -> None:
         raise GroundError(f"{len(other)} of {len(rows)} episodes do not come out the same")
 
 
-def report(run: File) -> None:
-    """Write the HTML report of a run from its rows."""
+def report(run: File, out: Path | None = None) -> None:
+    """Write the HTML report of a run from its rows.
+
+    Examples: ground report runs/demo | ground report results/tote-push --out report
+
+    Args:
+        out: directory of the report; usually `report` in the run's.
+    """
     from experiments.progress import bar
     from experiments.report.build import build_report
 
     planners = _factories(run)
     with bar(CONSOLE, "report") as progress:
-        page = build_report(run, planners, progress)
+        page = build_report(run, planners, progress, out)
     CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
 
 
+def keep(run: File, out: Path) -> None:
+    """Keep a run's rows as one small file, from which tables and a report can be made without the run.
+
+    Example: ground keep runs/tote-push --out results/tote-push, then: ground compare results/tote-push
+    """
+    from experiments.report.build import keep_run
+
+    file = keep_run(run, out)
+    CONSOLE.print(f"{file}: {file.stat().st_size / 1e3:.0f} kB", soft_wrap=True)
+
+
 def _factories(run: Path) -> dict[str, Any]:
-    """The planners of a run that are there, by name."""
+    """The planners of a run that are there, by name; none of a run of which rows alone were kept."""
     from experiments.config import config_of
     from experiments.pipeline import Steps
 
+    if not (run / "results").exists():
+        return {}
     found, missing = Steps(config_of(run), run, 1, CONSOLE).arms_there()
     for name, why in missing.items():
         CONSOLE.print(f"[yellow]{name} cannot think again, its rows are shown all the same: {escape(why)}[/]", soft_wrap=True)
@@ -649,6 +670,7 @@ COMMANDS = {
     "compare": Command(compare),
     "verify": Command(verify),
     "report": Command(report),
+    "keep": Command(keep),
     "view": Command(view),
     "record": Command(record),
     "layout check": Command(layout_check),

@@ -190,9 +190,14 @@ def _read_row(file: Path, changed_ns: int, inode: int) -> dict[str, Any] | None:
     return None
 
 
-def episode_of(path: Path, row: dict[str, Any]) -> Episode:
+def episode_file(path: Path, row: Mapping[str, Any]) -> Path:
+    """Where the episode of a row is kept."""
+    return _file(path, row["split"], row["index"], row["train_seed"])
+
+
+def episode_of(path: Path, row: Mapping[str, Any]) -> Episode:
     """What happened in the episode of a row."""
-    return read_shard(_file(path, row["split"], row["index"], row["train_seed"]))[0]
+    return read_shard(episode_file(path, row))[0]
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from rich.console import Console
@@ -16,10 +18,12 @@ from experiments.config import BaselinePlan, ExperimentConfig, ModelPlan, Round
 from experiments.evaluation import read_rows
 from experiments.ledger import LEDGER
 from experiments.pipeline import Steps, run
-from experiments.report.build import rows_of
+from experiments.report.build import build_report, keep_run, read, rows_of
+from experiments.report.kept import DISTANCE
+from experiments.report.summary import summary_markdown
 from sim import collect as collecting
 from sim.dataset import Dataset
-from sim.errors import GroundError
+from sim.errors import BadFile, GroundError
 from sim.layout import Layout
 from sim.scenes import scenes
 from worldmodels.training import TrainConfig
@@ -88,6 +92,33 @@ def test_a_run_has_data_models_rows_and_a_report(config: ExperimentConfig, finis
     assert list((finished / "report" / "recordings").glob("*.html"))
     assert {line["model"] for line in json.loads((finished / "fidelity.json").read_text())} == {"graph"}
     assert "torch" in json.loads((finished / "versions.json").read_text())
+
+
+def test_what_is_kept_of_a_run_tells_the_same(finished: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    file = keep_run(finished, kept)
+    assert file.stat().st_size < 100_000
+    assert sum(part.stat().st_size for part in kept.rglob("*") if part.is_file()) < 120_000
+    rows, again = rows_of(finished), rows_of(kept)
+    distances = [row.pop(DISTANCE) for row in again]
+    assert again == rows
+    assert min(distances) >= 0
+    assert summary_markdown(read([kept]).rows) == summary_markdown(rows)
+    pages = [build_report(path, out=tmp_path / "report" / path.name).read_text() for path in (finished, kept)]
+    assert [page.count("<td>") for page in pages] == [pages[0].count("<td>")] * 2
+    assert "rows alone were kept" in pages[1]
+    assert not list((tmp_path / "report" / "kept").rglob("recordings/*"))
+    assert keep_run(kept, tmp_path / "again").read_bytes() == file.read_bytes()
+
+
+def test_a_damaged_kept_run_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1 cut off")
+    with pytest.raises(BadFile, match=r"rows\.parquet is damaged"):
+        rows_of(tmp_path)
+    pq.write_table(pa.table({"success": [True]}), tmp_path / "rows.parquet")
+    with pytest.raises(BadFile, match="is of version"):
+        rows_of(tmp_path)
 
 
 def test_no_space_is_in_two_roles(config: ExperimentConfig, finished: Path) -> None:

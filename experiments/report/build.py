@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from agents.build import PlannerSpec
-from experiments.evaluation import arm_of, episode_of, label, read_rows
+from experiments.evaluation import arm_of, episode_file, episode_of, label, read_rows
 from experiments.ledger import costs
 from experiments.report.failures import section as failures
 from experiments.report.failures import worst
 from experiments.report.guards import check, left_out, notes
 from experiments.report.html import write_report
+from experiments.report.kept import DISTANCE, ROWS, keep, kept_rows
 from experiments.report.sections import sections
 from experiments.report.spaces import TrainingSpaces
-from experiments.report.summary import Row, best_planner, protocol_of
+from experiments.report.summary import Row, best_planner, known, protocol_of
 from experiments.report.topdown import colours_say, strip
 from experiments.viewer.export import save
 from experiments.viewer.player import think
@@ -36,10 +37,16 @@ Arms = Mapping[str, PolicyFactory]
 Told = Callable[[int, int], None]
 
 
-def build_report(path: Path, arms: Arms | None = None, told: Told = lambda done, total: None) -> Path:
+def build_report(path: Path, arms: Arms | None = None, told: Told = lambda done, total: None, out: Path | None = None) -> Path:
     """Write `report/index.html` and its recordings from what a run directory holds; gives the page's path."""
     config = read_json(path / "config.json") if (path / "config.json").exists() else {}
-    return compare(read([path], protocol=config.get("protocol", USUAL)), path / "report", arms, told)
+    return compare(read([path], protocol=config.get("protocol", USUAL)), out or path / "report", arms, told)
+
+
+def keep_run(path: Path, out: Path) -> Path:
+    """Keep what a report is made of, without episodes, data and models; gives the file of its rows."""
+    found = read([path])
+    return keep(path, found.rows, _distances(found), out)
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ def read(paths: Sequence[Path], split: str | None = None, protocol: str | None =
         rows += found
         places |= {id(row): path / "results" / row["agent"] for row in found}
     skipped = [note for path in paths if (note := left_out(path))]
+    skipped += [f"Of {path} rows alone were kept: its episodes cannot be shown." for path in paths if (path / ROWS).exists()]
     if not rows:
         raise GroundError("; ".join(skipped) or f"{', '.join(map(str, paths))}: no evaluated episodes yet: evaluate first")
     check(rows)
@@ -73,7 +81,8 @@ def compare(found: Found, out: Path, arms: Arms | None = None, told: Told = lamb
     """One report over what was read. Recordings show what `arms` imagined; `told` is how far they are."""
     paths, rows, places = found.paths, found.rows, found.places
     planner = best_planner(rows)
-    shown = [row for row in rows if row["agent"] == planner]
+    own = [row for row in rows if row["agent"] == planner]
+    shown = [row for row in own if episode_file(places[id(row)], row).exists()]
     solved = [row for row in shown if row["clean"]]
     items = [(_name(row), _episode(places, row)) for row in solved[:STRIP]]
     heading = f"{planner}, solved without violation: {len(solved)} of {len(shown)} episodes, the first {len(items)}"
@@ -93,7 +102,7 @@ def compare(found: Found, out: Path, arms: Arms | None = None, told: Told = lamb
         [link for _, link in recorded],
         [fact for path in paths for fact in _facts(path)],
         command,
-        measures=sections(rows, _distances(paths, places, rows), command),
+        measures=sections(rows, _distances(found), command),
         notes=[*notes(rows), *found.skipped, *silent],
         failures=failures(planner, shown, rows, lambda row: _episode(places, row), links),
         colours=colours_say(episode.layout for _, episode in items),
@@ -101,23 +110,24 @@ def compare(found: Found, out: Path, arms: Arms | None = None, told: Told = lamb
     return page
 
 
-def _distances(paths: Sequence[Path], places: dict[int, Path], rows: list[dict[str, Any]]) -> dict[str, float]:
+def _distances(found: Found) -> dict[str, float]:
     """How far each layout is from the spaces that the runs trained in; none where a run has no data of its own any more."""
     trained: dict[str, Layout] = {}
-    for path in paths:
+    for path in found.paths:
         for manifest in sorted((path / "data").glob("*/manifest.json")):
             dataset = Dataset.open(manifest.parent)
             if dataset.manifest["split"] == "train":
                 trained |= {episode.layout.id: episode.layout for episode in dataset.episodes([])}
+    kept = {row["layout_id"]: row[DISTANCE] for row in found.rows if known(row, DISTANCE)}
     if not trained:
-        return {}
-    spaces, met = TrainingSpaces(trained.values()), {row["layout_id"]: row for row in rows}
-    return {layout: spaces.distance(_episode(places, row).layout) for layout, row in met.items()}
+        return kept
+    spaces, met = TrainingSpaces(trained.values()), {row["layout_id"]: row for row in found.rows if not known(row, DISTANCE)}
+    return kept | {layout: spaces.distance(_episode(found.places, row).layout) for layout, row in met.items()}
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
-    """All rows of a run."""
-    return read_rows(path / "results")
+    """All rows of a run, or those that were kept of it."""
+    return kept_rows(path) or read_rows(path / "results")
 
 
 def fidelity_of(path: Path) -> list[dict[str, Any]]:
@@ -175,7 +185,7 @@ def _part(told: Told, number: int, of: int, done: int, total: int) -> None:
 
 
 def _episode(places: dict[int, Path], row: Row) -> Episode:
-    return episode_of(places[id(row)], dict(row))
+    return episode_of(places[id(row)], row)
 
 
 def _name(row: Row) -> str:

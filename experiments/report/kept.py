@@ -1,0 +1,47 @@
+"""What stays of a run when its directory does not: its rows as one small Parquet file, and what a report says beside them.
+
+A kept run is read as a run is; it has no episodes to be shown and no models to plan with.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from experiments.evaluation import LATER, ROWS_VERSION
+from experiments.ledger import LEDGER
+from sim.errors import BadFile
+from sim.files import write_atomic
+
+ROWS = "rows.parquet"
+DISTANCE = "distance"  # column: how far an episode's space is from those that the run trained in
+BESIDE = ("config.json", "versions.json", "fidelity.json")
+
+
+def keep(run: Path, rows: Sequence[Mapping[str, Any]], distances: Mapping[str, float], out: Path) -> Path:
+    """Write what is kept of a run; gives the file of its rows."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    found = [{name: row.get(name) for name in names} | {DISTANCE: distances.get(row["layout_id"])} for row in rows]
+    table = pa.Table.from_pylist(found).replace_schema_metadata({"rows_version": str(ROWS_VERSION)})
+    for file in [run / name for name in BESIDE] + sorted((run / LEDGER).glob("*.json")):
+        if file.exists():
+            write_atomic(out / file.relative_to(run), lambda to, file=file: shutil.copyfile(file, to))  # type: ignore[misc]
+    write_atomic(out / ROWS, lambda to: pq.write_table(table, to, compression="zstd"))
+    return out / ROWS
+
+
+def kept_rows(run: Path) -> list[dict[str, Any]]:
+    """The rows that were kept of a run; none where it is no kept one."""
+    if not (run / ROWS).exists():
+        return []
+    try:
+        table = pq.read_table(run / ROWS)
+    except (pa.ArrowException, OSError) as error:
+        raise BadFile(f"{run / ROWS} is damaged: fetch it again, or keep it again from the run (ground keep)") from error
+    version = (table.schema.metadata or {}).get(b"rows_version", b"?").decode()
+    if version != str(ROWS_VERSION):
+        raise BadFile(f"{run / ROWS} is of version {version}, this one reads {ROWS_VERSION}: keep it again (ground keep)")
+    return [{**dict.fromkeys(LATER), **row} for row in table.to_pylist()]
