@@ -49,7 +49,13 @@ class Objective:
         field = self._task.field(Bodies.of(observation), observation["goal"])
         if self._field is None or self._field[0] is not field:
             self._field = (field, field.map(torch.as_tensor))
-        self._goal = torch.as_tensor(observation["goal"])
+        self.goal = torch.as_tensor(observation["goal"])
+
+    @property
+    def field(self) -> Field:
+        """Of the space and goal given to `begin`, in torch."""
+        assert self._field is not None, "call begin first"
+        return self._field[1]
 
     def imitate(self, policy: Policy, observation: Observation, horizon: int) -> Tensor:
         """(H, A): what a policy does on imagined observations, from this one on; of several particles it sees the first."""
@@ -72,10 +78,8 @@ class Objective:
 
     def judged(self, actions: Tensor, bodies: Bodies) -> Imagined:
         """Candidates whose rollout is known."""
-        assert self._field is not None, "call begin first"
-        field = self._field[1]
-        risk = torch.as_tensor(self._task.risk(bodies, field))
-        running = self._task.cost(bodies, actions, self._goal, field) + risk
-        done = torch.cummax(self._task.success(bodies, self._goal, GOAL_MARGIN_M).to(running.dtype), 2).values
+        risk = torch.as_tensor(self._task.risk(bodies, self.field))
+        running = self._task.cost(bodies, actions, self.goal, self.field) + risk
+        done = torch.cummax(self._task.success(bodies, self.goal, GOAL_MARGIN_M).to(running.dtype), 2).values
         running, worst = (running * (1 - done)).mean(0), (risk * (1 - done)).amax(-1).mean(0)
         return Imagined(running.mean(1) + TERMINAL_WEIGHT * running[:, -1] + worst, running, bodies)

@@ -22,6 +22,7 @@ from agents.planner import Planner
 from agents.search import SearchConfig, searches
 from agents.together import decide_together
 from experiments.pipeline import versions
+from experiments.search_bench import Stopwatch, search_costs
 from experiments.viewer.measure import BODIES, SIZES, cost_of_pushing, first_frame_s
 from sim.bodies import Observation
 from sim.collect import CollectConfig, collect, make_shard
@@ -183,19 +184,6 @@ def _pictures(scene: Scene) -> Lines:
     return lines
 
 
-class _Stopwatch:
-    """Adds up the time spent in a function."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function, self.seconds = function, 0.0
-
-    def __call__(self, *arguments: Any) -> Any:
-        begun = time.perf_counter()
-        result = self._function(*arguments)
-        self.seconds += time.perf_counter() - begun
-        return result
-
-
 def _decision(scene: Scene, decisions: int = 60, compiled: bool = False) -> Lines:
     """A planner's decision, and what of it is the model, the cost and the search."""
     env = GroundEnv(scene, "test")
@@ -207,7 +195,7 @@ def _decision(scene: Scene, decisions: int = 60, compiled: bool = False) -> Line
         model.compiled = quick
         planner = Planner(Objective(model, scene.task), searches["mppi"](BUDGET))
         planner.begin(start)
-        rollout = _Stopwatch(model.rollout)
+        rollout = Stopwatch(model.rollout)
         model.rollout = rollout  # type: ignore[method-assign, assignment]  # of this one model
         planner.decide(observations[0])  # the field is computed once per space, not per decision
         parts = []
@@ -225,6 +213,12 @@ def _decision(scene: Scene, decisions: int = 60, compiled: bool = False) -> Line
             ("of it the task's cost", np.median(costing / imagining), "%", "the objective on imagined states"),
         ]
     return lines + _together(scene, compiled) + _model_steps(scene, observations[len(observations) // 2], start, compiled)
+
+
+def _search(scene: Scene) -> Lines:
+    env = GroundEnv(scene, "test")
+    observations = [observation for observation, _ in _episode(env, 0)]
+    return search_costs(scene, _random_weights("graph"), observations, env.start(0))
 
 
 def _together(scene: Scene, compiled: bool, repetitions: int = 7) -> Lines:
@@ -351,4 +345,4 @@ PARTS: dict[str, Callable[[Scene], Lines]] = {
     "decision": _decision,
     "training": _training,
 }
-ONCE: dict[str, Callable[[Scene], Lines]] = {"viewer": _viewer, "physics": _physics}
+ONCE: dict[str, Callable[[Scene], Lines]] = {"search": _search, "viewer": _viewer, "physics": _physics}

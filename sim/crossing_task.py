@@ -42,16 +42,15 @@ class CrossingTask:
 
     def gaps(self, bodies: Bodies) -> tuple[Array, Array]:
         """From the robot's edge to that of each body (..., N), [m]: people, and forklifts; NOBODY_M where it is none."""
-        xp = namespace(bodies.pose)
-        robot, pose, half = bodies.pose[..., ROBOT : ROBOT + 1, :2], bodies.pose, bodies.half_extents
-        local = rotate(robot - pose[..., :2], -yaw_of(pose[..., 3:]))
-        round_ = bodies.shape == Shape.CYLINDER
-        core = xp.where(round_[..., None], xp.zeros_like(half[..., :2]), half[..., :2])
-        beyond = clamp(abs(local) - core, 0)
-        away = xp.hypot(beyond[..., 0], beyond[..., 1]) - xp.where(round_, half[..., 0], xp.zeros_like(half[..., 0]))
-        gap = away - half[..., ROBOT : ROBOT + 1, 0]
-        nobody = xp.full_like(gap, NOBODY_M)
-        return tuple(xp.where((bodies.kind == kind) & (bodies.present > 0), gap, nobody) for kind in (Kind.PERSON, Kind.FORKLIFT))
+        xp, half = namespace(bodies.pose), bodies.half_extents
+        x, y, *_, z, w = coordinates(bodies.pose)  # all upright: half an angle's sine and cosine
+        dx, dy, sin, cos = x[..., ROBOT : ROBOT + 1] - x, y[..., ROBOT : ROBOT + 1] - y, 2 * z * w, 1 - 2 * z * z
+        boxes = bodies.shape != Shape.CYLINDER
+        box_x, box_y = boxes * half[..., 0], boxes * half[..., 1]
+        away = xp.hypot(clamp(abs(cos * dx + sin * dy) - box_x, 0), clamp(abs(cos * dy - sin * dx) - box_y, 0))
+        gap = away - (half[..., 0] - box_x) - half[..., ROBOT : ROBOT + 1, 0]
+        nobody, there = xp.full_like(gap, NOBODY_M), bodies.present > 0
+        return tuple(xp.where((bodies.kind == kind) & there, gap, nobody) for kind in (Kind.PERSON, Kind.FORKLIFT))
 
     def cost(self, bodies: Bodies, action: Array, goal: Array, field: WayField) -> Array:
         """Metres to go (...) around boxes, and closeness to boxes."""

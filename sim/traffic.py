@@ -6,6 +6,7 @@ does. People hesitate, turn aside, or do not see it for a while; forklifts canno
 well as they can. Nobody is pushed by anybody: bodies are moved, and contacts with the robot are found by Bullet.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,7 +15,7 @@ import numpy as np
 import pyrvo
 from scipy.ndimage import map_coordinates
 
-from sim.bodies import Kind, Shape, rotate, unit, wrap
+from sim.bodies import Kind, Shape, clamp, rotate, unit, wrap
 from sim.bullet import pybullet
 from sim.fields import Remembered
 from sim.layout import TRAFFIC_KINDS, Traveller
@@ -26,6 +27,7 @@ AHEAD_CELLS = 3.0  # to which the way is looked up
 ARRIVED_M = 0.6
 BRAKES_S = 0.4  # ahead, for a forklift before a box
 ELSEWHERE = (1e4, 1e4)
+NEAR_M = 2.5  # between centres, from which on nobody touches the robot within DT_S
 PIVOT_RAD_S = 0.5  # of a forklift that hardly moves, with its steered wheels across
 ROBOT_BERTH_M = 0.45  # that others leave between themselves and the robot's edge, where they can
 HORIZON_S, HORIZON_BOXES_S, NEIGHBOURS_M = 1.5, 0.8, 5.0
@@ -104,9 +106,9 @@ class _Way:
     field: WayField
     heading: np.ndarray  # (X, Y, 2) unit
 
-    def at(self, xy: np.ndarray) -> np.ndarray:
-        cell = np.round((xy - self.field.origin) / self.field.cell_m).astype(int)
-        x, y = np.clip(cell, 0, np.array(self.heading.shape[:2]) - 1).tolist()
+    def at(self, place: Sequence[float]) -> np.ndarray:
+        cell = (round((at - low) / self.field.cell_m) for at, low in zip(place, self.field.origin, strict=True))
+        x, y = (min(max(at, 0), most - 1) for at, most in zip(cell, self.heading.shape, strict=False))
         return np.asarray(self.heading[x, y])
 
 
@@ -121,7 +123,11 @@ class Traffic:
         self.half_extents = np.array([manner.half_extents for manner in self.manners])
         self._speed = speed * np.array([traveller.speed_m_s for traveller in travellers])
         self._ways = [_ways(manner, boxes, one) for manner, one in zip(self.manners, travellers, strict=True)]
-        self._stops = [np.array([(stop.x, stop.y) for stop in traveller.stops]) for traveller in travellers]
+        stops = [[(stop.x, stop.y) for stop in traveller.stops] for traveller in travellers]
+        self._counts = np.array([len(own) for own in stops])
+        self._stops = np.array([own + own[-1:] * (self._counts.max() - len(own)) for own in stops])  # (K, S, 2)
+        self._most = DT_S * np.array([manner.acceleration_m_s2 for manner in self.manners])
+        self._wheeled = [k for k, manner in enumerate(self.manners) if manner.turn_radius_m]
         self._robot_radius, self._moods_of = robot_radius_m, -1
         self._minding, self._ignoring = self._among(boxes), self._among(boxes)  # the robot
         pose = np.array([(traveller.x, traveller.y, traveller.yaw) for traveller in travellers])
@@ -156,10 +162,11 @@ class Traffic:
     def think(self, robot_xy: tuple[float, float], robot_velocity: tuple[float, float]) -> None:
         """Choose everybody's velocity for the next DT_S."""
         state = self.state
-        arrived = [np.hypot(*(self._stops[k][state.stop[k]] - state.pose[k, :2])) < ARRIVED_M for k in range(len(state.pose))]
-        stop = np.array([(at + here) % len(stops) for at, here, stops in zip(state.stop, arrived, self._stops, strict=True)])
+        away = self._stops[np.arange(len(state.stop)), state.stop] - state.pose[:, :2]
+        stop = (state.stop + (np.hypot(*away.T) < ARRIVED_M)) % self._counts
         now = min(state.time, SCHEDULE_STEPS - 1)
-        headings = np.stack([way[at].at(xy) for way, at, xy in zip(self._ways, stop, state.pose[:, :2], strict=True)])
+        places = state.pose[:, :2].tolist()
+        headings = np.stack([way[at].at(place) for way, at, place in zip(self._ways, stop.tolist(), places, strict=True)])
         wishes = (self._speed * self._haste[now])[:, None] * rotate(headings, self._aside[now])
         blind = self._blind[now]
         minding = _asked(self._minding, state, wishes, robot_xy, robot_velocity)
@@ -169,25 +176,27 @@ class Traffic:
 
     def _followed(self, wanted: np.ndarray) -> np.ndarray:
         """(K, 3) velocities and turning speeds that bodies can have in the next DT_S, towards those wanted (K, 2)."""
-        velocity = np.empty((len(wanted), 3))
-        for k, (manner, (vx, vy)) in enumerate(zip(self.manners, wanted.tolist(), strict=True)):
-            yaw, (now_x, now_y, _) = self.state.pose[k, 2], self.state.velocity[k].tolist()
-            most, speed = manner.acceleration_m_s2 * DT_S, float(np.hypot(vx, vy))
-            off = float(wrap(np.arctan2(vy, vx) - yaw)) if speed > 0.05 else 0.0
-            if manner.turn_radius_m:
-                now = now_x * np.cos(yaw) + now_y * np.sin(yaw)
-                now += np.clip(speed * max(0.0, np.cos(off)) - now, -most, most)
-                ahead = self.state.pose[k, :2] + BRAKES_S * now * np.array([np.cos(yaw), np.sin(yaw)])
-                if self._ways[k][0].field.clearance_at(ahead) < manner.half_extents[1]:
-                    now = 0.0
-                fastest = max(now / manner.turn_radius_m, PIVOT_RAD_S)
-                turn = np.clip(off / DT_S, -fastest, fastest)
-                velocity[k] = now * np.cos(yaw + turn * DT_S / 2), now * np.sin(yaw + turn * DT_S / 2), turn
-                continue
-            change = np.array([vx - now_x, vy - now_y])
-            change *= min(1.0, most / max(float(np.hypot(*change)), 1e-9))
-            velocity[k] = now_x + change[0], now_y + change[1], np.clip(off / DT_S, -5, 5)
-        return velocity
+        now, speed = self.state.velocity[:, :2], np.hypot(*wanted.T)
+        off = np.where(speed > 0.05, wrap(np.arctan2(wanted[:, 1], wanted[:, 0]) - self.state.pose[:, 2]), 0.0)
+        change = wanted - now
+        change *= np.minimum(1.0, self._most / np.maximum(np.hypot(*change.T), 1e-9))[:, None]
+        followed = np.column_stack([now + change, clamp(off / DT_S, -5, 5)])
+        for k in self._wheeled:
+            followed[k] = self._steered(k, float(speed[k]), float(off[k]))
+        return followed
+
+    def _steered(self, k: int, speed: float, off: float) -> tuple[float, float, float]:
+        """Of one that cannot go sideways, and brakes before boxes; `off` from its heading it should go [rad]."""
+        manner, most = self.manners[k], float(self._most[k])
+        (x, y, yaw), (vx, vy, _) = self.state.pose[k].tolist(), self.state.velocity[k].tolist()
+        now = vx * math.cos(yaw) + vy * math.sin(yaw)
+        now += clamp(speed * max(0.0, math.cos(off)) - now, -most, most)
+        ahead = x + BRAKES_S * now * math.cos(yaw), y + BRAKES_S * now * math.sin(yaw)
+        if self._ways[k][0].field.clearance_at(ahead) < manner.half_extents[1]:
+            now = 0.0
+        fastest = max(now / manner.turn_radius_m, PIVOT_RAD_S)
+        turn = clamp(off / DT_S, -fastest, fastest)
+        return now * math.cos(yaw + turn * DT_S / 2), now * math.sin(yaw + turn * DT_S / 2), turn
 
     def move(self, duration_s: float) -> None:
         """Go on at the velocities chosen."""
@@ -199,25 +208,25 @@ class Traffic:
         self._bodies = [_spawn(manner, client) for manner in self.manners]
         return self._bodies
 
-    def show(self) -> None:
-        """Move Bullet's bodies to where everybody is."""
-        for body, (position, orientation), velocity in zip(
-            self._bodies, self._places(), self.state.velocity.tolist(), strict=True
-        ):
-            pybullet.resetBasePositionAndOrientation(body, position, orientation, physicsClientId=self._client)
-            pybullet.resetBaseVelocity(body, [*velocity[:2], 0.0], [0.0, 0.0, velocity[2]], physicsClientId=self._client)
+    def near(self, xy: tuple[float, float]) -> list[int]:
+        """Who could touch a robot there within the next DT_S."""
+        return np.flatnonzero(np.hypot(*(self.state.pose[:, :2] - xy).T) < NEAR_M).tolist()
 
-    def _places(self) -> list[tuple[list[float], list[float]]]:
-        half = self.state.pose[:, 2] / 2
-        turns = zip(np.sin(half).tolist(), np.cos(half).tolist(), strict=True)
-        return [
-            ([x, y, manner.half_extents[2]], [0.0, 0.0, s, c])
-            for (x, y, _), (s, c), manner in zip(self.state.pose.tolist(), turns, self.manners, strict=True)
-        ]
+    def show(self, whom: Sequence[int] | None = None) -> None:
+        """Move Bullet's bodies to where they are; all, unless named."""
+        for k in range(len(self._bodies)) if whom is None else whom:
+            vx, vy, turn = self.state.velocity[k].tolist()
+            body, (position, orientation) = self._bodies[k], self._place(k)
+            pybullet.resetBasePositionAndOrientation(body, position, orientation, physicsClientId=self._client)
+            pybullet.resetBaseVelocity(body, [vx, vy, 0.0], [0.0, 0.0, turn], physicsClientId=self._client)
+
+    def _place(self, k: int) -> tuple[list[float], list[float]]:
+        x, y, yaw = self.state.pose[k].tolist()
+        return [x, y, self.manners[k].half_extents[2]], [0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2)]
 
     def movers(self) -> tuple[list[list[float]], list[list[float]]]:
         """Poses (K × 7) and twists (K × 6), as plain lists."""
-        poses = [[*position, *orientation] for position, orientation in self._places()]
+        poses = [[*position, *orientation] for position, orientation in map(self._place, range(len(self.manners)))]
         return poses, [[vx, vy, 0.0, 0.0, 0.0, turn] for vx, vy, turn in self.state.velocity.tolist()]
 
 

@@ -192,13 +192,16 @@ class World:
         if self.traffic:
             (x, y, _), (vx, vy, _) = self._robot.motion()
             self.traffic.think((x, y), (vx, vy))
+            near = self.traffic.near((x, y))
         for _ in range(round(duration_s * MOTOR_HZ)):
             if self.traffic:
                 self.traffic.move(1 / MOTOR_HZ)
-                self.traffic.show()
+                self.traffic.show(near)
             self._robot.drive(forward, turn)
             for _ in range(int(self._physics_hz / MOTOR_HZ)):
                 step(client)
+        if self.traffic:
+            self.traffic.show()
 
     def movers(self) -> tuple[list[list[float]], list[list[float]]]:
         """Poses (M × 7) and twists (M × 6) of the robot, the loads and the traffic, as plain lists."""

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from experiments import cli
 from experiments import config as experiment_config
+from experiments.cli.console import CONSOLE
 from sim.dataset import Dataset
 from sim.files import in_use
 from sim.layout import Layout
@@ -23,7 +23,7 @@ Run = Callable[..., tuple[int, str, str]]
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     """`ground WORDS` in this process: exit code, stdout, stderr. The working directory is empty."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "CONSOLE", Console(width=200))
+    monkeypatch.setattr(CONSOLE, "width", 200)
 
     def call(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["ground", *map(str, words)])

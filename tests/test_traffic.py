@@ -92,6 +92,28 @@ def test_forklifts_do_not_slide_sideways() -> None:
         traffic.move(0.1)
 
 
+def test_moving_only_who_is_near_between_steps_of_physics_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crossing() -> tuple[np.ndarray, list[object]]:
+        env = GroundEnv(SCENE, "shift-dense")
+        observation, _ = env.reset(seed=0, options={"index": 1})
+        poses, met = [], list[object]()
+        rush = scenes[SCENE].behaviours["rush"]()
+        rush.begin(env.start(3))
+        for _ in range(150):
+            observation, *_ = env.step(rush.predict(observation)[0])
+            poses.append(env.bodies.pose.copy())
+            met.append([hit for hit in env.hits() if not hit.static])
+        env.close()
+        return np.stack(poses), met
+
+    poses, met = crossing()
+    assert any(met), "somebody is run into"
+    monkeypatch.setattr(Traffic, "near", lambda self, xy: range(len(self.manners)))
+    everybody, theirs = crossing()
+    np.testing.assert_array_equal(poses, everybody)
+    assert met == theirs
+
+
 def test_who_is_behind_a_box_or_far_away_is_not_seen() -> None:
     far = Traveller(9.5, 7, 0, "person", 1.0, (Pose(9, 7),))
     seen = Traveller(2.5, 6, 0, "person", 1.0, (Pose(1, 7),))

@@ -24,6 +24,16 @@ def beside(robot: Bodies, others: Bodies) -> Bodies:
         own, them = getattr(robot, name), getattr(others, name)
         them = them.narrow(row, 1, them.shape[row] - 1)
         shape = torch.broadcast_shapes(own.shape[:row], them.shape[:row])
-        return torch.cat([values.expand(*shape, *values.shape[row:]) for values in (own, them)], row)
+        own, them = (_once(values, row) for values in (own, them))
+        least = torch.broadcast_shapes(own.shape[:row], them.shape[:row])
+        both = torch.cat([values.expand(*least, *values.shape[row:]) for values in (own, them)], row)
+        return both.expand(*shape, *both.shape[row:])
 
     return Bodies(**{field.name: joined(field.name) for field in fields(Bodies)})
+
+
+def _once(values: Tensor, dims: int) -> Tensor:
+    """Without the repetitions that its first dimensions are expanded to: what does not change is not copied."""
+    for dim in range(dims):
+        values = values.narrow(dim, 0, 1) if values.stride(dim) == 0 else values
+    return values

@@ -187,7 +187,7 @@ class Page:
             logging.getLogger(__name__).error("the viewer met a bug", exc_info=error)
         text = str(error) if expected else f"{type(error).__name__}: {error} (a bug; the terminal shows where)"
         self._note = f"**{text}**"
-        self.panels.describe(self._note)
+        self.panels.describe(self._said())
         if client is not None:
             client.add_notification("That did not work", text, color="red", auto_close_seconds=10)
 
@@ -210,14 +210,17 @@ class Page:
                 return
             self._scenery.draw(index)
             at = min(index, len(self.take.frames) - 1)
-            text = "\n\n".join([*(describe(take, index) for take in takes), *([self._note] if self._note else [])])
-            self.panels.update(index, self.player.length, marks(self.take), text)
+            self.panels.update(index, self.player.length, marks(self.take), self._said())
             self.panels.plot(lambda title: series(title, self.take, at))
             if self.follow:
                 self._look_at(self.take.frames[at].pose[0, :3])
 
     def close(self) -> None:
         self.player.close()
+
+    def _said(self) -> str:
+        """How the takes stand, and what else there is to say."""
+        return "\n\n".join([*(describe(take, self.player.index) for take in self.player.takes), *filter(None, [self._note])])
 
     def _policy(self, scene: str, arm: str) -> Any:
         if arm not in self.arms[scene]:

@@ -1,0 +1,193 @@
+"""`ground collect`, `data info`, `train` and `fidelity`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.markup import escape
+from rich.table import Table
+
+from experiments.cli.console import CONSOLE, SCENE, File
+from sim.errors import GroundError
+from sim.files import read_json
+
+
+def collect(
+    out: File,
+    scene: str = SCENE,
+    steps: int = 20_000,
+    seed: int = 0,
+    split: str = "train",
+    behaviours: tuple[str, ...] = (),
+    vary: tuple[str, ...] = (),
+    planner: Path | None = None,
+    cameras: tuple[str, ...] = (),
+    picture_size: tuple[int, int] = (96, 96),
+    every: int = 5,
+    lossless: bool = False,
+    workers: int = 2,
+) -> None:
+    """Collect episodes into a dataset; a killed collection goes on with the same command.
+
+    Examples: ground collect data/a --steps 60000 | ground collect data/b --vary load_mass_kg=3:12!5:7 load_friction=0.3 |
+    ground collect data/c --behaviours planner=1 --planner runs/demo/models/graph |
+    ground collect data/d --cameras overhead robot --every 5 --vary looks=varied
+
+    Args:
+        behaviours: name=weight pairs; none: the scene's own mix.
+        vary: physics to fix, sample or hold out: name=VALUE, name=LOW:HIGH, name=LOW:HIGH!HELD_LOW:HELD_HIGH.
+        planner: a trained model's directory, for the behaviour "planner".
+        cameras: whose pictures (colour, depth, segmentation) to keep: overhead, robot, side.
+        picture_size: width and height.
+        every: steps from one picture to the next.
+        lossless: colours as PNG; otherwise JPEG.
+    """
+    from agents.build import PlannerSpec
+    from agents.search import SearchConfig
+    from experiments.progress import bar
+    from sim.collect import CollectConfig
+    from sim.collect import collect as collect_episodes
+    from sim.pictures import PictureConfig, price
+
+    weights = tuple(_weight(text) for text in behaviours)
+    pictures = PictureConfig(cameras, picture_size, every, lossless) if cameras else None
+    config = CollectConfig(scene, steps, seed, split, weights, vary, shard_steps=min(2000, steps), pictures=pictures)
+    spec = PlannerSpec(scene, str(planner), "mppi", SearchConfig(samples=64, horizon=20)) if planner else None
+    if spec:
+        spec()  # a model that cannot be loaded is told before anything is written
+    with bar(CONSOLE, "collect") as progress:
+        extra = {"planner": spec} if spec else {}
+        dataset = collect_episodes(config, out, workers, extra, {"planner": str(planner)} if planner else {}, progress)
+    CONSOLE.print(f"{dataset.steps} steps in {out}")
+    if pictures:
+        CONSOLE.print(str(price(dataset)), soft_wrap=True)
+
+
+def _weight(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value or 1)
+    except ValueError as error:
+        raise GroundError(f"behaviour '{text}': write NAME or NAME=WEIGHT") from error
+
+
+def data_info(path: File) -> None:
+    """Describe and verify a dataset: damaged shards are named, the rest is still usable."""
+    from sim.dataset import Dataset
+    from sim.pictures import price
+
+    dataset = Dataset.open(path)
+    damaged: list[str] = []
+    episodes = list(dataset.episodes(damaged))
+    faults = dict.fromkeys([*dataset.faults(), *damaged])
+    steps: dict[str, list[int]] = {}
+    for episode in episodes:
+        steps.setdefault(episode.behaviour, []).append(len(episode))
+    table = Table("behaviour", "episodes", "steps", title=f"{path}: {dataset.scene}, split {dataset.manifest['split']}")
+    for name, lengths in sorted(steps.items()):
+        table.add_row(name, str(len(lengths)), str(sum(lengths)))
+    CONSOLE.print(table)
+    touching = sum(int(episode.touching.sum()) for episode in episodes)
+    total = max(1, sum(len(episode) for episode in episodes))
+    CONSOLE.print(
+        f"{total} readable steps in {len(dataset.manifest['shards'])} shards, {len(dataset.layout_ids)} layouts, "
+        f"{touching / total:.0%} with contact, {sum(episode.success for episode in episodes)} episodes solved"
+    )
+    if "pictures" in dataset.manifest and not faults:
+        facts = dataset.manifest["pictures"]
+        size = "{} × {}".format(*facts["size"])
+        CONSOLE.print(
+            f"pictures of {', '.join(facts['cameras'])}, {size}, every {facts['every']} steps, colours as {facts['rgb']}"
+        )
+        CONSOLE.print(str(price(dataset)), soft_wrap=True)
+    for fault in faults:
+        CONSOLE.print(f"[red]{escape(fault)}[/]", soft_wrap=True)
+    if faults:
+        raise GroundError(f"{len(faults)} damaged: the other shards are usable; collect again to replace them")
+
+
+def train(
+    data: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    out: Path,
+    validation: tuple[Path, ...],
+    model: str = "graph",
+    scene: str | None = None,
+    updates: int = 6000,
+    seed: int = 0,
+    check_every: int = 250,
+    threads: int = 2,
+    resume: bool = True,
+) -> None:
+    """Train a world model on datasets; goes on from its last checkpoint.
+
+    Examples: ground train data/a data/b --validation data/val --out models/mine --model graph |
+    ground train runs/tote-push/data/round-1 runs/push-fixture/data/round-1 --scene all
+    --validation runs/tote-push/data/val runs/push-fixture/data/val --out models/joint
+
+    Args:
+        validation: datasets that choose among checkpoints; of each scene that is trained on.
+        scene: "all" for one model of several scenes; none: the data's own one.
+        check_every: updates between two looks at the validation data, each with a checkpoint.
+    """
+    from experiments.config import ModelPlan
+    from experiments.progress import bar
+    from experiments.trainings import train_on
+    from sim.dataset import Dataset
+    from sim.scenes import scenes
+    from worldmodels.training import TrainConfig
+
+    plan = ModelPlan(model, TrainConfig(updates=updates, seed=seed, check_every=check_every, threads=threads))
+    found, judging = ([Dataset.open(path) for path in paths] for paths in (data, validation))
+    if scene not in (None, "all") and (other := [dataset for dataset in found if dataset.scene != scenes[scene].name]):
+        raise GroundError(f"{other[0].path} is of scene '{other[0].scene}', not '{scene}'")
+    with bar(CONSOLE, f"train {model}") as progress:
+        train_on(plan, found, judging, out, resume, progress, joint=scene == "all")
+    for name, error_mm in read_json(out / "best.json").get("scenes_mm", {}).items():
+        CONSOLE.print(f"{name}: {scenes[name].other} error after 2 s {error_mm:.0f} mm (median)")
+    CONSOLE.print(f"trained model in {out}")
+
+
+def fidelity(
+    models: Annotated[tuple[Path, ...], tyro.conf.Positional], data: Path, windows: int = 2000, plot: Path = Path("fidelity.html")
+) -> None:
+    """Open-loop error of models by horizon on a dataset of unseen layouts, in metres and degrees, with a plot.
+
+    Example: ground fidelity runs/demo/models/graph --data runs/demo/data/test
+    """
+    from experiments.report.html import write_fidelity
+    from sim.dataset import Dataset
+    from sim.scenes import scenes
+    from worldmodels.fidelity import as_rows
+    from worldmodels.fidelity import fidelity as measure
+    from worldmodels.training import load_checkpoint
+    from worldmodels.windows import Windows
+
+    dataset = Dataset.open(data)
+    if dataset.manifest["split"] == "train":
+        raise GroundError(
+            f"{data} was collected in training spaces: fidelity is measured on unseen ones (ground collect --split test)"
+        )
+    seen = Windows(dataset.episodes())
+    rows = [
+        {**row, "model": path.resolve().name}
+        for path in models
+        for row in as_rows(measure(load_checkpoint(path, dataset.scene), seen, windows))
+    ]
+    other = scenes[dataset.scene].other
+    columns = ("model", "horizon", f"{other} mm (median)", f"{other} mm (p90)", f"{other} °", "of way moved")
+    table = Table(*columns, "robot mm", "robot °", title=str(data))
+    for row in rows:
+        table.add_row(
+            row["model"],
+            f"{row['horizon_s']:g} s",
+            f"{row['load_mm_median']:.1f}",
+            f"{row['load_mm_p90']:.1f}",
+            f"{row['load_deg_median']:.1f}",
+            f"{row['load_relative_median']:.1%}",
+            f"{row['robot_mm_median']:.1f}",
+            f"{row['robot_deg_median']:.1f}",
+        )
+    CONSOLE.print(table)
+    names = " ".join(map(str, models))
+    write_fidelity(plot, rows, dataset.scene, f"ground fidelity {names} --data {data}")
+    CONSOLE.print(f"plot: {plot.resolve()}", soft_wrap=True)

@@ -1,0 +1,112 @@
+"""`ground layout`: spaces of one's own, as files and maps."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.cli.console import SCENE, File, Place2, Pose2
+from sim.errors import BadLayout, GroundError, UnknownName
+
+if TYPE_CHECKING:
+    from sim.layout import Layout
+
+
+def layout_check(file: File, scene: str = SCENE) -> None:
+    """Check a floor plan of your own; says what is wrong in one line per fault.
+
+    The format is described in sim/layout.py; `ground layout new` writes one to begin with.
+    """
+    from sim.layout import Layout
+    from sim.scenes import scenes
+
+    try:
+        layout = Layout.load(file)
+        faults = scenes[scene].faults(layout)
+    except BadLayout as error:
+        faults = error.faults
+    for fault in faults:
+        print(f"{file}: {fault}")
+    if faults:
+        raise SystemExit(2)
+    print(f"{file}: good, layout {layout.id}")
+
+
+def layout_draw(file: File, out: Path | None = None) -> None:
+    """Draw a floor plan from above, as PNG, SVG or PDF."""
+    from experiments.report.topdown import save_layout
+    from sim.layout import Layout
+
+    target = out or file.with_suffix(".png")
+    save_layout(Layout.load(file), target)
+    print(target)
+
+
+def layout_import(
+    file: File,
+    out: Path,
+    start: Pose2 | None = None,
+    load: Pose2 | None = None,
+    goal: Place2 | None = None,
+    seed: int = 0,
+    scene: str = SCENE,
+) -> None:
+    """Make a layout of a map as ROS's map_server keeps it (YAML and PGM or PNG); what is not given is drawn from the seed.
+
+    Example: ground layout import warehouse.yaml --out warehouse.json --start 1 1 0 --goal 4 4
+
+    Args:
+        start: x, y and yaw of the robot [m, rad].
+        load: x, y and yaw of the load; in scenes that have one.
+        goal: x and y of the goal.
+    """
+    layout = own_layout(file, scene, seed, start, load, goal)
+    layout.save(out)
+    print(f"{out}: layout {layout.id} with {len(layout.boxes)} boxes")
+
+
+def layout_export(file: File, out: Path, resolution_m: float = 0.05) -> None:
+    """Write a layout's free space as a map that ROS's map_server reads: OUT.yaml, and a PGM picture beside it."""
+    from sim.layout import Layout
+    from sim.layouts.ros_map import OccupancyMap
+
+    if not 0.005 <= resolution_m <= 1:
+        raise GroundError(f"resolution {resolution_m} m: between 0.005 and 1 is possible")
+    OccupancyMap.of(Layout.load(file), resolution_m).save(out)
+    print(out)
+
+
+def layout_new(out: File, split: str = "test", index: int = 0, scene: str = SCENE, overwrite: bool = False) -> None:
+    """Write a space of a split as a JSON file: something to edit."""
+    from sim.scenes import scenes
+
+    if out.exists() and not overwrite:
+        raise GroundError(f"{out} is there already: --overwrite replaces it")
+    if split not in scenes[scene].splits:
+        raise UnknownName("split", split, scenes[scene].splits)
+    scenes[scene].draw(split, index).save(out)
+    print(out)
+
+
+def own_layout(file: Path, scene: str, seed: int, start: Any = None, load: Any = None, goal: Any = None) -> "Layout":
+    """A space of the user's own: a layout file, or a map with a task in it; BadLayout where it cannot be used."""
+    from sim.layout import Layout, Pose
+    from sim.layouts.ros_map import OccupancyMap
+    from sim.scenes import scenes
+
+    if file.suffix not in (".yaml", ".yml"):
+        if start or load or goal:
+            raise GroundError(f"{file} says itself where things are: --start, --load and --goal are for maps")
+        layout = Layout.load(file)
+    else:
+        task_in = scenes[scene].task_in
+        if task_in is None:
+            raise GroundError(f"{file}: {scene} does not take place in halls, of which maps are: --scene chooses another")
+        hall, boxes = OccupancyMap.load(file).space(str(file))
+        most = scenes[scene].max_static - 4
+        if len(boxes) > most:
+            fault = f"needs {len(boxes)} or more boxes, at most {most} are allowed: cut a part out, or straighten its walls"
+            raise BadLayout(str(file), [fault])
+        places = (start and Pose(*start), load and Pose(*load), goal and Pose(*goal))
+        layout = task_in(hall, boxes, str(file), seed, *places)
+    if faults := scenes[scene].faults(layout):
+        raise BadLayout(str(file), faults)
+    return layout

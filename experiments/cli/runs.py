@@ -1,0 +1,241 @@
+"""`ground run` and what is done with a run: evaluate, compare, verify, report, keep."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.markup import escape
+
+from experiments.cli.console import CONSOLE, File, Place2, Pose2
+from experiments.cli.layouts import own_layout
+from sim.errors import GroundError, UnknownName
+
+
+def demo(out: Path = Path("runs"), workers: int = 2) -> None:
+    """The whole flow at a small size: collect, train, plan in unseen spaces, compare, report (at most 10 minutes)."""
+    _run("demo", out, workers)
+
+
+def run(
+    experiment: Annotated[str, tyro.conf.Positional],
+    out: Path = Path("runs"),
+    workers: int = 2,
+    protocol: str | None = None,
+    cache: Path | None = None,
+) -> None:
+    """A named experiment, or one from a TOML file. Goes on where it was interrupted.
+
+    Examples: ground run tote-push | ground run my.toml --out /data/runs | ground run push-fixture --protocol pusht
+
+    Args:
+        protocol: evaluate by a protocol of the scene, in a run of its own.
+        cache: where finished data, trainings and episodes are shared between experiments; without it, OUT/.cache.
+    """
+    _run(experiment, out, workers, protocol, cache)
+
+
+def _run(experiment: str, out: Path, workers: int, protocol: str | None = None, cache: Path | None = None) -> None:
+    from experiments.cache import Cache
+    from experiments.config import load
+    from experiments.pipeline import run as run_pipeline
+    from experiments.report.build import rows_of
+    from experiments.report.comparison import comparison_table
+    from experiments.report.summary import summary_table
+
+    config = load(experiment)
+    if protocol not in (None, config.protocol):
+        config = replace(config.under(protocol), name=f"{config.name}-{protocol}")
+    path = out / config.name
+    page = run_pipeline(config, path, workers, CONSOLE, Cache(cache or out / ".cache"))
+    rows = rows_of(path)
+    CONSOLE.print(summary_table(rows))
+    CONSOLE.print(comparison_table(rows))
+    CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
+
+
+def evaluate(
+    run: File,
+    split: str | None = None,
+    episodes: int | None = None,
+    protocol: str | None = None,
+    models: tuple[Path, ...] = (),
+    oracle: int = 0,
+    layout: Path | None = None,
+    start: Pose2 | None = None,
+    load: Pose2 | None = None,
+    goal: Place2 | None = None,
+    workers: int = 2,
+) -> None:
+    """Play every arm of a finished run on spaces of a split, or on a space of your own (--layout FILE.json, or a ROS map).
+
+    Examples: ground evaluate runs/demo --split shift-two-totes | ground evaluate runs/demo --layout my-hall.json |
+    ground evaluate runs/demo --layout warehouse.yaml --start 1 1 0 --goal 4 4 | ground evaluate runs/pf --protocol pusht
+
+    Args:
+        split: "test" unless told otherwise, or the protocol's.
+        episodes: 20 unless told otherwise, or as many as the protocol has.
+        protocol: one of the scene's, other than the run's own; its episodes are compared among themselves.
+        models: trained elsewhere, as on several scenes; they plan in this run from now on, called by their directories' names.
+        layout: a layout file, or the YAML of a map_server map, in which what is not given is drawn.
+        start: x, y and yaw of the robot, for a map.
+        load: x, y and yaw of the load, for a map; in scenes that have one.
+        goal: x and y of the goal, for a map.
+    """
+    from experiments.config import config_of
+    from experiments.pipeline import Steps
+    from experiments.report.build import compare as compare_runs
+    from experiments.report.build import read, rows_by
+    from experiments.report.summary import summary_table
+    from sim.scenes import USUAL
+
+    config = config_of(run)
+    config = config.under(protocol or config.protocol)
+    if models:
+        Steps(config, run, workers, CONSOLE).invite(models)
+        Steps(config, run, workers, CONSOLE).measure_fidelity()
+    if layout is not None:
+        own = own_layout(layout, config.scene, 0, start, load, goal)
+        rows = Steps(config, run, workers, CONSOLE).evaluate_layout(own, oracle > 0)
+        page = compare_runs(read([run], rows[0]["split"], config.protocol), run / "own" / own.id)
+        CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
+    else:
+        usual, (first, *_) = config.protocol == USUAL, config.episodes
+        split = split or ("test" if usual else first)
+        count = episodes or (20 if usual else config.episodes.get(split, 20))
+        Steps(replace(config, episodes={split: count}, oracle=oracle), run, workers, CONSOLE).evaluate()
+        rows = [row for row in rows_by(run, config.protocol) if row["split"] == split]
+    CONSOLE.print(summary_table(rows))
+
+
+def compare(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    out: Path = Path("comparison"),
+    format: str = "table",
+    protocol: str | None = None,
+    scene: str | None = None,
+    split: str | None = None,
+) -> None:
+    """Compare the arms of one or several runs: tables here, and a report.
+
+    Examples: ground compare runs/demo runs/other | ground compare runs/demo --format csv > rates.csv |
+    ground compare runs/tote-push runs/push-fixture --scene all
+
+    Args:
+        format: table, md for Markdown, csv or json.
+        protocol: only episodes played by this one.
+        scene: "all" for one table of runs of several scenes, without a report.
+        split: only episodes of this one.
+    """
+    from experiments.report.build import compare as compare_runs
+    from experiments.report.build import fidelity_of, read, rows_by
+    from experiments.report.comparison import comparison_table
+    from experiments.report.guards import notes
+    from experiments.report.summary import scenes_table, summary_csv, summary_markdown, summary_records, summary_table
+
+    texts: dict[str, Callable[[Any], str]] = {
+        "md": summary_markdown,
+        "csv": summary_csv,
+        "json": lambda rows: json.dumps(summary_records(rows), indent=1),
+    }
+    if not runs:
+        raise GroundError("name at least one run directory, as in: ground compare runs/demo")
+    if format not in ("table", *texts):
+        raise UnknownName("format", format, ("table", *texts))
+    if scene not in (None, "all"):
+        raise GroundError(f"--scene {scene}: runs say their scene themselves; 'all' makes one table of several scenes")
+    if scene:
+        CONSOLE.print(scenes_table([rows_by(path, protocol) for path in runs], [fidelity_of(path) for path in runs]))
+        return
+    found = read(runs, split, protocol)
+    page, rows = compare_runs(found, out), found.rows
+    told = [*notes(rows), *found.skipped]
+    if format in texts:
+        print(texts[format](rows))
+        if format == "md":
+            print("\n".join(told))
+        return
+    CONSOLE.print(summary_table(rows))
+    CONSOLE.print(comparison_table(rows))
+    for note in told:
+        CONSOLE.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
+    CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
+
+
+def verify(run: File, sample: int = 12, workers: int = 2) -> None:
+    """Play a sample of a run's episodes again from their seeds; tells each row that does not come out the same.
+
+    The oracle is left out: it takes minutes for each episode.
+    """
+    from experiments.config import config_of
+    from experiments.evaluation import arm_of
+    from experiments.pipeline import Steps
+    from experiments.progress import bar
+    from experiments.report.build import rows_of
+    from experiments.report.summary import is_oracle
+    from experiments.verify import sample_of
+    from experiments.verify import verify as play_again
+
+    if sample < 1:
+        raise GroundError(f"--sample {sample}: at least one episode is needed")
+    found, missing = Steps(config_of(run), run, workers, CONSOLE).arms_there()
+    arms = {arm.label: arm for arm in found if not is_oracle(arm.name)}
+    for name, why in missing.items():
+        CONSOLE.print(f"[yellow]{name} cannot be played again: {escape(why)}[/]", soft_wrap=True)
+    rows = sample_of(rows_of(run), arms, sample)
+    if not rows:
+        raise GroundError(f"{run}: no evaluated episodes of arms that are there: evaluate first")
+    with bar(CONSOLE, "verify") as progress:
+        verdicts = play_again(rows, arms, run / "results", workers, progress)
+    other = [verdict for verdict in verdicts if verdict.faults]
+    for verdict in other:
+        CONSOLE.print(
+            f"[red]{verdict.arm} in {verdict.split}/{verdict.index}[/]: {escape('; '.join(verdict.faults))}", soft_wrap=True
+        )
+    counts = ", ".join(f"{name} {sum(arm_of(row) == name for row in rows)}" for name in arms)
+    CONSOLE.print(f"{len(rows) - len(other)} of {len(rows)} episodes came out the same ({counts})", soft_wrap=True)
+    if other:
+        raise GroundError(f"{len(other)} of {len(rows)} episodes do not come out the same")
+
+
+def report(run: File, out: Path | None = None) -> None:
+    """Write the HTML report of a run from its rows.
+
+    Examples: ground report runs/demo | ground report results/tote-push --out report
+
+    Args:
+        out: directory of the report; usually `report` in the run's.
+    """
+    from experiments.progress import bar
+    from experiments.report.build import build_report
+
+    planners = factories(run)
+    with bar(CONSOLE, "report") as progress:
+        page = build_report(run, planners, progress, out)
+    CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
+
+
+def keep(run: File, out: Path) -> None:
+    """Keep a run's rows as one small file, from which tables and a report can be made without the run.
+
+    Example: ground keep runs/tote-push --out results/tote-push, then: ground compare results/tote-push
+    """
+    from experiments.report.build import keep_run
+
+    file = keep_run(run, out)
+    CONSOLE.print(f"{file}: {file.stat().st_size / 1e3:.0f} kB", soft_wrap=True)
+
+
+def factories(run: Path) -> dict[str, Any]:
+    """The planners of a run that are there, by name; none of a run of which rows alone were kept."""
+    from experiments.config import config_of
+    from experiments.pipeline import Steps
+
+    if not (run / "results").exists():
+        return {}
+    found, missing = Steps(config_of(run), run, 1, CONSOLE).arms_there()
+    for name, why in missing.items():
+        CONSOLE.print(f"[yellow]{name} cannot think again, its rows are shown all the same: {escape(why)}[/]", soft_wrap=True)
+    return {arm.label: arm.factory for arm in found if arm.model}

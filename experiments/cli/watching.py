@@ -1,0 +1,93 @@
+"""`ground view` and `record`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from experiments.cli.console import CONSOLE, SCENE, File, Place2, Pose2
+from experiments.cli.layouts import own_layout
+from experiments.cli.runs import factories
+from sim.errors import UnknownName
+
+
+def view(
+    run: Annotated[Path | None, tyro.conf.Positional] = None,
+    scene: str = SCENE,
+    split: str = "test",
+    index: int = 0,
+    arm: str | None = None,
+    layout: Path | None = None,
+    start: Pose2 | None = None,
+    load: Pose2 | None = None,
+    goal: Place2 | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    stay: bool = False,
+) -> None:
+    """Watch a scene in the browser: live with any arm, or the recorded episodes of a run with what its planner thought.
+
+    Examples: ground view | ground view runs/demo | ground view runs/demo --arm graph+mppi --split shift-two-totes --index 3
+
+    Args:
+        run: a run directory; its arms and its episodes can be chosen on the page.
+        arm: who acts, live; none: the run's recorded episodes, without a run the scripted expert.
+        index: number of the space in its split.
+        layout: a space of your own instead: a layout file, or the YAML of a map_server map, in which what is not given is drawn.
+        start: x, y and yaw of the robot, for a map.
+        load: x, y and yaw of the load, for a map; in scenes that have one.
+        goal: x and y of the goal, for a map.
+        host: listens on this machine alone unless told otherwise.
+        port: the first free one from here on.
+        stay: go on serving after the page was closed.
+    """
+    from experiments.viewer.serve import scene_of, serve
+    from sim.scenes import scenes
+
+    name = scene_of(run) or scene if run else scene
+    if split not in scenes[name].splits:
+        raise UnknownName("split", split, scenes[name].splits)
+    own = own_layout(layout, name, index, start, load, goal) if layout else None
+    arm = arm or ("scripted" if own else None)  # nothing is recorded in a space of one's own
+    serve(name, run, own or scenes[name].draw(split, index), split, index, arm, host, port, stay, CONSOLE)
+
+
+def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tuple[str, ...] = (), thoughts: bool = True) -> None:
+    """Write a recorded episode, or several arms' on the same space, as one HTML file or as a film.
+
+    Examples: ground record runs/demo --out talk.mp4 --arms graph+mppi scripted --index 3 | ground record runs/demo --out one.html
+
+    Args:
+        out: an .html file, which opens from disk, or an .mp4, which needs a Chromium on this machine to draw it.
+        arms: side by side; without any, the run's best planner.
+        thoughts: let planners think again, and show what they imagined.
+    """
+    from experiments.config import config_of
+    from experiments.evaluation import arm_of
+    from experiments.progress import bar
+    from experiments.report.summary import best_planner
+    from experiments.viewer.export import check, save
+    from experiments.viewer.library import Library, title
+    from experiments.viewer.player import think
+    from experiments.viewer.take import SAME_ACTION
+    from sim.scenes import scenes
+
+    check(out)
+    scene = scenes[config_of(run).scene]
+    splits = (*scene.splits, *(protocol.split for protocol in scene.protocols.values()))
+    if split not in splits and not split.startswith("own-"):
+        raise UnknownName("split", split, splits)
+    library = Library(run)
+    row, *beside = (library.find(split, index, arm) for arm in arms or (best_planner(library.rows),))
+    takes = library.takes(row, list(map(arm_of, beside)))
+    thinkers = factories(run) if thoughts else {}
+    for take in takes:
+        if take.name in thinkers:
+            with bar(CONSOLE, f"{take.name} thinks again") as progress:
+                differs = think(take, thinkers[take.name](), told=progress)
+            if differs > SAME_ACTION:
+                CONSOLE.print(f"[yellow]{take.name} would act differently now, by at most {differs:.2g}[/]")
+    with bar(CONSOLE, f"record {out.name}") as progress:
+        named = f"{split} {index}: {', '.join(take.name for take in takes)}" if beside else title(row)
+        save(takes, out, named, progress)
+    CONSOLE.print(f"recording: {out.resolve()}", soft_wrap=True)
