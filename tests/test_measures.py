@@ -163,7 +163,7 @@ def test_every_section_has_its_numbers_as_a_file_and_its_command() -> None:
 def test_unequal_budgets_are_told() -> None:
     rows = costs("graph+mppi", ARM) + costs("oracle", TWIN[:2], search_samples=48) + costs("mlp+mppi", ARM, env_steps=5000)
     search, experience, episodes = notes(rows)
-    assert "graph+mppi mppi 8 × 2 × 10" in search
+    assert "8 × 2 × 10: graph+mppi, mlp+mppi; 48 × 2 × 10: oracle" in search
     assert "oracle mppi 48 × 2 × 10" in search
     assert "graph+mppi 1,000" in experience
     assert "mlp+mppi 5,000" in experience

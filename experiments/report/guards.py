@@ -1,7 +1,7 @@
 """What keeps rows from being compared, and what a reader must know where they are: one line each, with what to do."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -79,11 +79,9 @@ def notes(rows: Sequence[Row]) -> list[str]:
 
 
 def _search_note(rows: Sequence[Row]) -> str:
-    budgets = {arm: budget for arm in ranked(rows) if (budget := budget_of(rows, arm)) is not None}
-    if len(set(budgets.values())) < 2:
-        return ""
-    told = ", ".join(f"{arm} {search} {' × '.join(map(str, size))}" for arm, (search, *size) in budgets.items())
-    return f"Search budgets differ (samples × iterations × horizon): {told}."
+    sizes = {arm: " × ".join(map(str, budget[1:])) for arm in ranked(rows) if (budget := budget_of(rows, arm)) is not None}
+    told = _unlike(sizes)
+    return f"Search budgets differ (samples × iterations × horizon): {told}." if told else ""
 
 
 def _experience_note(rows: Sequence[Row]) -> str:
@@ -91,7 +89,15 @@ def _experience_note(rows: Sequence[Row]) -> str:
     learners = {arm: value for arm, value in steps.items() if value > 0}
     if not learners or max(learners.values()) <= (1 + ALIKE) * min(learners.values()):
         return ""
-    return f"Experience differs (env steps): {', '.join(f'{arm} {number(value)}' for arm, value in learners.items())}."
+    return f"Experience differs (env steps): {_unlike({arm: number(value) for arm, value in learners.items()})}."
+
+
+def _unlike(values: Mapping[str, str]) -> str:
+    """Which arms have which value; nothing where all have the same."""
+    arms: dict[str, list[str]] = defaultdict(list)
+    for arm, value in values.items():
+        arms[value].append(arm)
+    return "; ".join(f"{value}: {', '.join(own)}" for value, own in arms.items()) if len(arms) > 1 else ""
 
 
 def _episode_notes(rows: Sequence[Row]) -> list[str]:

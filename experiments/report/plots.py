@@ -9,9 +9,14 @@ import plotly.graph_objects as go
 from experiments.report.summary import is_oracle
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
-COLOURS = ("#2563eb", "#d97706", "#7c3aed", "#0d9488", "#db2777", "#65a30d", "#0891b2", "#b45309")
+COLOURS = (
+    "#2563eb", "#d97706", "#7c3aed", "#0d9488", "#db2777", "#65a30d", "#0891b2", "#b45309",
+    "#1e3a8a", "#facc15", "#c084fc", "#134e4a", "#fda4af", "#3f6212", "#67e8f9", "#451a03",
+)  # fmt: skip
 ORACLE_COLOUR, GOOD, BAD, FAINT = "#6b7280", "#16a34a", "#dc2626", "#e5e7eb"
-SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
+SYMBOLS = (
+    "circle", "diamond", "square", "triangle-up", "cross", "star", "x", "triangle-down", "pentagon", "hourglass", "bowtie",
+)  # fmt: skip
 CONFIG = {"displayModeBar": False, "responsive": True}
 
 

@@ -177,9 +177,11 @@ def trainings_of(rows: Iterable[Row]) -> list[Row]:
     return list({(str(row["run"]), int(row.get("train_seed") or 0)): row for row in rows}.values())
 
 
-def _rank(summary: Summary) -> tuple[float, float, str]:
-    """By success without violation, as far as it can be relied on: three of three are less than 95 of 100."""
-    return -summary.clean.interval[0], -summary.success.interval[0], summary.agent
+def _rank(summary: Summary) -> tuple[float, float, float, str]:
+    """By success without violation, as far as it can be relied on: three of three are less than 95 of 100. Among equals the
+    quicker one comes first."""
+    steps = math.inf if math.isnan(summary.steps) else summary.steps
+    return -summary.clean.interval[0], -summary.success.interval[0], steps, summary.agent
 
 
 def summary_table(rows: Iterable[Row]) -> Table:

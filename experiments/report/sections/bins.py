@@ -12,7 +12,7 @@ from experiments.report.measured import flat
 from experiments.report.plots import dotted, line
 from experiments.report.summary import OUTCOMES, Rate, Row, is_oracle
 
-BINS, LEAST = 5, 5  # of a rate's plot; episodes in one
+BINS, LEAST = 5, 5  # at most, in a rate's plot; episodes in one
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,13 @@ class Bin:
 
 def binned(rows: Sequence[Row], value: Callable[[Row], float], what: str) -> list[Bin]:
     """Every arm but oracles, in ranges that hold equally many episodes; those with fewer than LEAST are left out."""
+    agents = [agent for agent in m.ranked(rows) if not is_oracle(agent)]
     values = np.array([value(row) for row in rows])
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)))
+    most = max(sum(row["agent"] == agent for row in rows) for agent in agents) if agents else 0
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, min(BINS, max(1, most // LEAST)) + 1)))
     number_of = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, max(0, len(edges) - 2))
     found = []
-    for agent in (agent for agent in m.ranked(rows) if not is_oracle(agent)):
+    for agent in agents:
         for i in range(max(1, len(edges) - 1)):
             own = [row for row, n in zip(rows, number_of, strict=True) if n == i and row["agent"] == agent]
             if len(own) >= LEAST:

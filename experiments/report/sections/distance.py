@@ -19,6 +19,8 @@ def measured(rows: Sequence[Row], distances: Mapping[str, float]) -> Measured | 
         return distances[row["layout_id"]]
 
     bins = binned(near, of, "distance")
+    if not bins:
+        return None
     figure = rates_figure(bins, colours_of(rows), "distance to the nearest training space")
     figure.update_xaxes(type="log", dtick=1)
     tiers = []
