@@ -164,7 +164,6 @@ def test_unequal_budgets_are_told() -> None:
     rows = costs("graph+mppi", ARM) + costs("oracle", TWIN[:2], search_samples=48) + costs("mlp+mppi", ARM, env_steps=5000)
     search, experience, episodes = notes(rows)
     assert "8 × 2 × 10: graph+mppi, mlp+mppi; 48 × 2 × 10: oracle" in search
-    assert "graph+mppi 1,000" in experience
-    assert "mlp+mppi 5,000" in experience
+    assert "1,000: graph+mppi; 5,000: mlp+mppi" in experience
     assert "oracle 2 of 4" in episodes
     assert notes(costs("graph+mppi", ARM)) == []
