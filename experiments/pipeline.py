@@ -357,6 +357,8 @@ class Steps:
     def _agent(self, plan: BaselinePlan, seed: int, at: int | None) -> Arm:
         training = self._agent_training(plan, seed)
         path = training.path if at is None else snapshot_path(training.path, at)
+        if not (path / "policy.json").exists():
+            raise BadFile(f"{path} holds no trained agent yet")
         about = read_json(path / "policy.json")
         own = {"env_steps": about["steps"], "train_cpu_s": about["cpu_s"]}
         if at is None:
