@@ -15,7 +15,7 @@ FOUND = TABLE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
 
 
 def test_there_are_tables() -> None:
-    assert {run for run, *_ in FOUND} == {str(path.relative_to(ROOT)) for path in (ROOT / "results").iterdir()}
+    assert {run for run, *_ in FOUND} == {str(path.relative_to(ROOT)) for path in (ROOT / "experiments" / "results").iterdir()}
 
 
 @pytest.mark.parametrize(("run", "options", "table"), FOUND)

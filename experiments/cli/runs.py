@@ -203,7 +203,7 @@ def verify(run: File, sample: int = 12, workers: int = 2) -> None:
 def report(run: File, out: Path | None = None) -> None:
     """Write the HTML report of a run from its rows.
 
-    Examples: ground report runs/demo | ground report results/tote-push --out report
+    Examples: ground report runs/demo | ground report experiments/results/tote-push --out report
 
     Args:
         out: directory of the report; usually `report` in the run's.
@@ -220,7 +220,7 @@ def report(run: File, out: Path | None = None) -> None:
 def keep(run: File, out: Path) -> None:
     """Keep a run's rows as one small file, from which tables and a report can be made without the run.
 
-    Example: ground keep runs/tote-push --out results/tote-push, then: ground compare results/tote-push
+    Example: ground keep runs/tote-push --out kept/tote-push, then: ground compare kept/tote-push
     """
     from experiments.report.build import keep_run
 
