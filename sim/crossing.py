@@ -14,6 +14,7 @@ STEPS, DT_S = 15, 0.1  # that a choice is looked ahead
 SPEEDS = np.array([-0.5, 0.0, 0.25, 0.5, 0.75, 1.0])
 TURNS = np.linspace(-1, 1, 9)
 AHEAD_M = 0.4  # in front of the robot, where it should like to be next
+THERE_M = 0.3  # from where it wants to stand in the way
 BLINDLY = 0.25  # share of the ways on which one who rushes does not look for racks
 KEEP_M = {Kind.PERSON: 0.7, Kind.FORKLIFT: 0.35}
 
@@ -76,8 +77,8 @@ class DynamicWindow(Scripted):
 
 
 class Rush(Scripted):
-    """Drives towards the goal, or towards somebody in sight, or away, at any speed, whoever is in the way; now and then at racks
-    too, since planners will ask what comes of it; changes its mind."""
+    """Drives towards the goal, or to where somebody near is or will be and stands there, or away, at any speed; now and then at
+    racks too, since planners will ask what comes of it; changes its mind."""
 
     data_steps = 100
 
@@ -88,14 +89,15 @@ class Rush(Scripted):
         view, rng = View.of(observation), self._rng
         if self._left <= 0:
             self._left, self._speed = int(rng.integers(8, 35)), float(rng.uniform(0.0, 1.1))
-            self._whom = int(rng.integers(1, 100)) if rng.random() < 0.6 else 0
-            self._lead, self._sign = float(rng.uniform(0, 1.5)), float(rng.choice([1, 1, 1, -1]))
+            self._whom = int(rng.integers(1, 4)) if rng.random() < 0.7 else 0  # the nearest, or one of the next two
+            self._lead, self._sign = float(rng.uniform(0, 3)), float(rng.choice([1, 1, 1, -1]))
             self._blindly = rng.random() < BLINDLY
             self._aside = float(rng.uniform(-1.5, 1.5)) if self._blindly else 0.0
         self._left -= 1
         around = np.linspace(-np.pi, np.pi, 24, endpoint=False)
         if self._whom and len(view.others):
-            one = self._whom % len(view.others)
+            nearest = np.argsort(np.linalg.norm(view.others - view.robot, axis=-1))
+            one = nearest[min(self._whom, len(nearest)) - 1]
             to = view.others[one] + self._lead * view.velocities[one] - view.robot
         else:
             to = unit(around)[int(np.argmin(view.field.togo_at(view.robot + 0.5 * unit(around))))]
@@ -103,7 +105,8 @@ class Rush(Scripted):
         room = view.field.clearance_at(view.robot + 0.4 * ways) > view.radius + 0.05
         way = ways[int(np.argmin(np.abs(around) + 10 * ~(room | self._blindly)))]
         error = float(wrap(np.asarray(np.arctan2(way[1], way[0]) + (np.pi if self._sign < 0 else 0) - view.yaw)))
-        forward = self._sign * self._speed * max(0.0, np.cos(error)) ** 2
+        there = 0.0 if self._whom and np.linalg.norm(to) < THERE_M else 1.0
+        forward = there * self._sign * self._speed * max(0.0, np.cos(error)) ** 2
         return np.array([forward, 2.0 * error]) + 0.15 * rng.standard_normal(2)
 
 

@@ -16,7 +16,7 @@ from sim.errors import UnknownName
 from sim.layout import Pose, Traveller
 from sim.task import ROBOT
 from worldmodels.assumed import ASSUMPTIONS, Assumed
-from worldmodels.models.graph import FUTURES, INTENTS, NUMBERS, GraphModel
+from worldmodels.models.graph import FUTURES, WHIMS, GraphModel, _scores, _whims
 from worldmodels.planar import KINDS, NEAREST, PlanarState, repeated, state_of
 from worldmodels.simulator import SimulatorModel
 from worldmodels.windows import Batch, Windows, mirrored
@@ -56,32 +56,45 @@ def test_futures_differ_are_always_the_same_and_share_what_the_robot_does() -> N
     seen = torch.as_tensor(observation["present"][1 : 1 + NEAREST].sum())
     ends = first.pose[:, 0, -1, 1 : 1 + int(seen), :2]
     assert (ends.std(0) > 1e-4).any(), "what they are up to makes a difference"
-    assert len({tuple(row.flatten().tolist()) for row in ends.round(decimals=5)}) > INTENTS, "and so do combinations"
+    assert len({tuple(row.flatten().tolist()) for row in ends.round(decimals=5)}) == FUTURES
 
 
-def test_who_does_not_mind_the_robot_goes_as_if_it_were_elsewhere() -> None:
-    model, state = restless(), state_of(observed())
-    nearer = replace(
-        state, position=state.position + (state.position[:, 1] - state.position[:, 0] + 0.7) * torch.eye(1 + NEAREST)[0]
-    )
-    for number in range(NUMBERS):
-        numbers = torch.full_like(state.spin, number, dtype=torch.long)
-        ends = [model.imagine(replace(one, intent=numbers), plans(1))[-1].position[0, 1:] for one in (state, nearer)]
-        apart = float((ends[0] - ends[1]).abs().max().detach())
-        assert (apart > 1e-4) == (number < INTENTS), f"number {number}: {apart}"
+def test_whims_are_normal_at_all_times_and_change() -> None:
+    whims = _whims(torch.randn(4000, 1, 3 * WHIMS, generator=torch.Generator().manual_seed(0)), 21)[:, :, 0]  # (4000, 21, D)
+    torch.testing.assert_close(whims.mean(0), torch.zeros(21, 2 * WHIMS), atol=0.08, rtol=0)
+    torch.testing.assert_close(whims.std(0), torch.ones(21, 2 * WHIMS), atol=0.06, rtol=0)
+    later = (whims[:, 0] * whims[:, 10]).mean(0)  # a second later, a quarter of their period
+    torch.testing.assert_close(later, torch.tensor([1.0] * WHIMS + [0.0] * WHIMS), atol=0.08, rtol=0)
 
 
-def test_numbers_are_drawn_as_often_as_they_are_likely() -> None:
-    model, particles = restless(), 400
-    likely = torch.tensor([0.4, 0.0, 0.1, 0.0, 0.3, 0.2, 0.0, 0.0])
-    with torch.no_grad():
-        model.choice.weight.zero_()
-        model.choice.bias.copy_((likely + 1e-9).log())
-        numbers = model.members(state_of(observed()).expand(particles), particles).intent
-    assert numbers is not None
-    for mover in numbers.T:
-        shares = torch.bincount(mover, minlength=NUMBERS) / particles
-        torch.testing.assert_close(shares, likely, atol=0.02, rtol=0)
+@pytest.mark.parametrize("off", [0.0, 0.4])
+def test_the_score_is_least_where_futures_are_spread_as_what_comes(off: float) -> None:
+    count, dice = 20_000, torch.Generator().manual_seed(0)
+    one = replace(state_of(observed()), whim=None)
+    assert one.around.traffic[0, 1]
+
+    def spread(times: int, by: float, shift: float = 0.0) -> PlanarState:
+        noise = by * torch.randn(times, one.spin.shape[1], generator=dice, dtype=torch.complex64)
+        many = repeated(one, times)
+        return replace(many, position=many.position + noise + shift)
+
+    true = spread(count, 0.3)
+    scores = {by: float(_scores(spread(2 * count, by, off), true)[:, 1].mean()) for by in (0.0, 0.15, 0.3, 0.6)}
+    best = min(scores, key=lambda by: scores[by])
+    assert best == (0.3 if not off else best)
+    if off:
+        assert scores[0.3] > float(_scores(spread(2 * count, 0.3), true)[:, 1].mean())
+
+
+def test_people_see_the_robot_from_afar() -> None:
+    model = restless()
+    for apart, minded in ((3.5, True), (5.5, False)):  # between centres [m]
+        state = state_of(observed(replace(HALL, boxes=(), traffic=(Traveller(5, 4, 0, "person", 1.0, (Pose(1, 4),)),))))
+        at = state.position[:, 1:2] - apart
+        seen, away = (replace(state, position=torch.cat([place, state.position[:, 1:]], 1)) for place in (at, at - 30))
+        with torch.no_grad():
+            ends = [model.imagine(one, torch.zeros(1, 1, 2))[0].position[0, 1] for one in (seen, away)]
+        assert (float((ends[0] - ends[1]).abs()) > 1e-6) == minded
 
 
 def test_who_is_not_there_changes_nothing() -> None:
@@ -187,13 +200,13 @@ def test_where_ways_fork_there_are_futures_for_each_as_often_as_it_is_gone() -> 
     torch.manual_seed(0)
     model, batch = GraphModel(hidden=24, edge=8), forked(32, 3)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    for _ in range(120):
+    for _ in range(300):
         optimizer.zero_grad()
         model.loss(batch.state, batch.actions, batch.targets).backward()
         optimizer.step()
     with torch.no_grad():
-        one = forked(FUTURES, 3).state
-        ends = model.imagine(model.members(one, FUTURES), torch.zeros(FUTURES, 3, 2))[-1].position[:, 1] - one.position[0, 1]
+        one = forked(200, 3).state
+        ends = model.imagine(model.members(one, 200), torch.zeros(200, 3, 2))[-1].position[:, 1] - one.position[0, 1]
     assert ends.imag.max() > 0.2
     assert ends.imag.min() < -0.2
     assert abs(float((ends.imag > 0).float().mean()) - 0.75) < 0.15

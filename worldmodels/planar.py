@@ -57,7 +57,7 @@ class PlanarState:
     velocity: Tensor  # (B, M) complex, world frame [m/s]
     spin: Tensor  # (B, M) [rad/s]
     around: Surroundings
-    intent: Tensor | None = None  # (B, M) number of what traffic is imagined to be up to; None: nobody asks
+    whim: Tensor | None = None  # (B, M, D) random numbers that say what traffic is up to; None: nobody asks
 
     def expand(self, batch: int) -> "PlanarState":
         """One scene, `batch` times; the surroundings are shared."""

@@ -14,7 +14,8 @@ from sim.errors import GroundError
 from worldmodels.planar import KINDS, NEAREST, PlanarState, Surroundings, motion_of, surroundings_of
 
 ROUND = (Kind.ROBOT, Kind.PERSON)  # what is a cylinder
-MEETING = 0.5  # in the scene's units, between the robot's centre and one of traffic: they mind each other
+MEETING, MEETING_S = 0.2, 2.5  # in the scene's units, within which the robot's and somebody's centres pass, unless one gives way
+MOVES = 0.1  # units a second
 CONTACT_SHARE = 0.75  # of windows contain the robot touching a load; in the data they are fewer, and they are what is hard
 
 
@@ -43,7 +44,8 @@ class Windows:
         lengths = np.array([len(episode) for episode in kept])
         self._episode = torch.as_tensor(np.repeat(np.arange(len(kept)), lengths))
         self._left = np.concatenate([np.arange(n)[::-1] for n in lengths])  # steps that follow in the same episode
-        self._touching = np.concatenate([episode.touching | _meets(episode) for episode in kept])
+        self._touching = np.concatenate([episode.touching & (episode.kinds is None) for episode in kept])
+        self._meeting = np.concatenate([_meets(episode) for episode in kept])
         self.steps = int(lengths.sum())
 
     @property
@@ -52,12 +54,13 @@ class Windows:
         return {"": self}
 
     def starts(self, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows from which `length` steps follow: all of them, and those with contact within."""
+        """Rows from which `length` steps follow: all of them, and those with contact within. Among traffic, those that begin with
+        a meeting: who chose them by what came of it would make it look likelier than it is."""
         contact = np.concatenate([[0], np.cumsum(self._touching)])
         rows = np.flatnonzero(self._left >= length)
         if not len(rows):
             raise GroundError(f"no episode has {length} steps in a row: collect longer ones or use shorter windows")
-        touched = contact[rows + length + 1] > contact[rows]
+        touched = (contact[rows + length + 1] > contact[rows]) | self._meeting[rows]
         return rows, rows[touched]
 
     def sample(self, rng: np.random.Generator, size: int, length: int) -> Batch:
@@ -121,11 +124,16 @@ def mirrored(batch: Batch, rng: np.random.Generator) -> Batch:
 
 
 def _meets(episode: Episode) -> np.ndarray:
-    """(T+1,) whether the robot is near somebody."""
+    """(T+1,) whether the robot and somebody on the move would pass closely soon if they kept their velocities: one has to give
+    way."""
     if episode.kinds is None:
         return np.zeros(len(episode), bool)
-    apart = np.linalg.norm(episode.pose[:, 1:, :2] - episode.pose[:, :1, :2], axis=-1)
-    return np.asarray(apart.min(1, initial=np.inf) < MEETING * episode.unit_m)
+    away, pace = (values[:, 1:, :2] - values[:, :1, :2] for values in (episode.pose, episode.twist))
+    speed = np.maximum(np.linalg.norm(pace, axis=-1), 1e-6)
+    ahead = np.clip(-(away * pace).sum(-1) / speed**2, 0, MEETING_S)  # when they are nearest [s]
+    passing = np.linalg.norm(away + ahead[..., None] * pace, axis=-1)
+    moves = np.linalg.norm(episode.twist[:, 1:, :2], axis=-1) > MOVES * episode.unit_m
+    return np.asarray(((passing < MEETING * episode.unit_m) & (ahead > 0) & moves).any(1))
 
 
 def _nearest(batch: Batch) -> Batch:

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from sim.bodies import rotate
+from sim.bodies import unit
 from sim.errors import BadLayout
 from sim.geodesic import clearance_of
 from sim.layout import TRAFFIC_KINDS, Box, Hall, Layout, Pose, Traveller, geometric_faults
@@ -191,14 +191,15 @@ def _box(along: tuple[float, ...], across: bool) -> Box:
 
 
 def random_start(layout: Layout, rng: np.random.Generator) -> np.ndarray | None:
-    """The robot anywhere with room, half of the time within 3 m of somebody; None where 200 tries find nothing."""
+    """The robot anywhere with room, half of the time in somebody's way, up to 3.5 m ahead; None where 200 tries find nothing."""
     hall, boxes = layout.hall, layout.static_boxes
     others = np.array([(one.x, one.y) for one in layout.traffic]).reshape(-1, 2)
     for _ in range(200):
         place = rng.uniform((hall.x, hall.y), (hall.x + hall.width, hall.y + hall.depth))
         if len(others) and rng.random() < 0.5:
-            away = rotate(np.array([[rng.uniform(1.2, 3.0), 0.0]]), rng.uniform(-np.pi, np.pi, 1))[0]
-            place = others[rng.integers(len(others))] + away
+            one = layout.traffic[int(rng.integers(len(others)))]
+            bearing = np.arctan2(one.stops[0].y - one.y, one.stops[0].x - one.x) + rng.normal(0, 0.3)
+            place = np.array([one.x, one.y]) + rng.uniform(1.2, 3.5) * unit(bearing)
         room = clearance_of(place, boxes) - ROBOT_RADIUS_M
         if room > 0.1 and (not len(others) or np.linalg.norm(others - place, axis=-1).min() > 1.0):
             return np.array([[*place, rng.uniform(-np.pi, np.pi)]])

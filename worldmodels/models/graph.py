@@ -6,9 +6,10 @@ messages are summed, so the number of bodies does not matter, and nothing sees w
 bodies would touch and how fast they close in there, and pushes there, so that levers need not be learned: without both, a load's
 error after 2 s is a quarter larger. Trained over several steps.
 
-What traffic is up to cannot be seen, so its future is several: each mover of it has a number, the loss is that of the number that
-foretells it best (multiple choice learning, Guzman-Rivera et al. 2012), and how likely each is, is learned beside it (Cui et al.
-2019, "Multimodal trajectory predictions"). Each particle imagines other numbers, as often as they are likely.
+What traffic is up to cannot be seen, so its future is several: each mover of it has a whim, normal random numbers that change
+within seconds. Two futures are imagined of each window, and their energy score is the loss (Gneiting and Raftery 2007, "Strictly
+proper scoring rules"; Bouchacourt et al. 2016, "DISCO nets"): the distance to what came, less half of that between the two. It is
+least where futures come as often as they are imagined.
 """
 
 from collections.abc import Callable
@@ -30,10 +31,8 @@ from worldmodels.vectors import across, cross, gap, heading_of_angle, inverse, o
 
 DT_S = 0.1
 FRESH = torch.contiguous_format
-INTENTS = 4
-NUMBERS = 2 * INTENTS  # the second half are the same intents of those who do not mind the robot
 FUTURES = 16  # of traffic, that are imagined
-UNDECIDED = 0.1  # share of intents that are trained whether or not they foretell best, or some would never be
+WHIMS, TURNOVER_S = 4, 4.0  # numbers of a whim, each a wave of this period; and as many that stay
 SPEED, GAP, LEVER = 0.5, 0.1, 0.2  # typical speed [m/s], gap and lever [m] where contact matters
 EDGE = 0.01  # how softly the one closest point gives way to the other [m]
 ERROR_SCALES = (0.01, 0.025, 0.05, 0.15)  # position [m], heading [rad], velocity [m/s], spin [rad/s] that count alike
@@ -43,10 +42,11 @@ ERROR_SCALES = (0.01, 0.025, 0.05, 0.15)  # position [m], heading [rad], velocit
 class GraphConfig:
     hidden: int = 96
     edge: int = 48
-    cutoff_m: float = 0.5
+    cutoff_m: float = 0.5  # gap from which on bodies do not touch soon, in the scene's units as the next one
+    sight_m: float = 1.1  # from which on traffic gives way to nobody
 
     def __post_init__(self) -> None:
-        if self.hidden < 1 or self.edge < 1 or self.cutoff_m <= 0:
+        if self.hidden < 1 or self.edge < 1 or min(self.cutoff_m, self.sight_m) <= 0:
             raise GroundError(f"graph sizes must be positive, not {self}")
 
 
@@ -61,7 +61,8 @@ class _Scene(NamedTuple):
     place: Tensor | None  # (E, K, 2) its centre in the body's frame; None where each body is one piece
     gyration: Tensor  # (E, M) squared radius of gyration
     pair: Tensor  # (E, K, K, 2 * edge) what each piece's shape means to each other
-    pair_present: Tensor  # (E or B, K, K), zero within a body, and towards who is not minded
+    pair_present: Tensor  # (E, K, K), zero within a body
+    pair_reach: Tensor  # (E, K, K) gap from which on they do not mind each other
     static_centre: Tensor  # (E, S, 2)
     static_heading: Tensor  # (E, S, 2)
     static_half: Tensor  # (E, S, 2)
@@ -111,8 +112,7 @@ class GraphModel(LearnedModel):
         hidden, edge = self.sizes.hidden, self.sizes.edge
         body, piece = 4 + len(KINDS), 6 + len(KINDS)  # half extents, rounding, gyration, kind; with the piece's own
         self.body = nn.Linear(body + 3, hidden)  # with the action
-        self.intent = nn.Embedding(INTENTS, hidden)
-        self.choice = nn.Linear(hidden, NUMBERS)
+        self.whim = nn.Linear(2 * WHIMS, hidden, bias=False)
         self.motion = nn.Linear(3, hidden, bias=False)
         self.ends = nn.Linear(hidden, 3 * edge)  # static receiver, pair receiver, pair sender
         self.static_edge = nn.Linear(9, edge, bias=False)  # on many rows, where a bias would cost a copy
@@ -164,23 +164,12 @@ class GraphModel(LearnedModel):
         return FUTURES if bool(state.around.traffic.any()) else 1
 
     def members(self, state: PlanarState, particles: int) -> PlanarState:
-        """Each mover has each number in about as many particles as it is likely; combinations are always the same."""
+        """Each mover has a whim in each particle, always the same ones."""
         batch, movers = state.spin.shape
         if particles == 1:
             return state
-        dice = torch.Generator().manual_seed(0)
-        at = torch.stack([torch.randperm(particles, generator=dice) for _ in range(movers)], 1)
-        at = (at + torch.rand(particles, movers, generator=dice)) / particles
-        below = self._likely(state).softmax(-1).cumsum(-1) < at.repeat_interleave(batch // particles, 0)[..., None]
-        return replace(state, intent=below.sum(-1).clamp(max=NUMBERS - 1))
-
-    def _likely(self, state: PlanarState) -> Tensor:
-        """(B, M, NUMBERS) how likely each mover has each number, as unnormalised logarithms; the robot's plan is not known."""
-        gyration = _gyration(state.around)
-        bodies = self._bodies(state, gyration)
-        nodes = self._nodes(state, torch.zeros(len(state.spin), 1, state.around.limits.shape[-1]), bodies)
-        heard, _ = self._heard(_motion_of(state), self._scene(state, bodies, gyration), nodes[:, 0])
-        return self.choice(heard)
+        whims = torch.randn(particles, movers, 3 * WHIMS, generator=torch.Generator().manual_seed(0))
+        return replace(state, whim=whims.repeat_interleave(batch // particles, 0))
 
     def _rollout(self, state: PlanarState, actions: Tensor) -> Bodies:
         """Traffic minds a robot's plan little: its futures are imagined beside the first candidate, which is the mean of what is
@@ -202,8 +191,8 @@ class GraphModel(LearnedModel):
         command = torch.cat([command[..., :2] / unit, command[..., 2:]], -1)
         command = F.pad(command[:, :, None], (0, 0, 0, movers - 1))  # the robot's row
         nodes: Tensor = self.body(torch.cat([bodies[:, None].expand(*command.shape[:2], -1, -1), command], -1))
-        if state.intent is not None:
-            nodes = nodes + (self.intent(state.intent % INTENTS) * state.around.traffic[..., None])[:, None]
+        if state.whim is not None:
+            nodes = nodes + self.whim(_whims(state.whim, actions.shape[1])) * state.around.traffic[:, None, :, None]
         return nodes
 
     def _scene(self, state: PlanarState, bodies: Tensor, gyration: Tensor) -> _Scene:
@@ -216,9 +205,7 @@ class GraphModel(LearnedModel):
         there = _each(around.present, count) * ((core.sum(-1) + rounding) > 0)
         body = torch.arange(total) // count
         pair_present = there[:, :, None] * there[:, None] * (body[:, None] != body)
-        if state.intent is not None:
-            robot = torch.arange(total) < count
-            pair_present = pair_present * ~(_each(state.intent >= INTENTS, count)[:, :, None] & robot)
+        wary = _each(around.traffic, count)
         return _Scene(
             core,
             rounding,
@@ -226,6 +213,7 @@ class GraphModel(LearnedModel):
             gyration,
             self.pair_pieces(torch.cat([mine, theirs], -1)),
             pair_present,
+            self.sizes.cutoff_m + (self.sizes.sight_m - self.sizes.cutoff_m) * torch.maximum(wary[:, :, None], wary[:, None]),
             torch.view_as_real(around.static_centre / unit[:, None]),
             torch.view_as_real(around.static_heading),
             around.static_half / unit[:, None, None],
@@ -279,7 +267,7 @@ class GraphModel(LearnedModel):
         speed = -own[:, :, None] - state.spin[:, :, None, None] * across(contact.point)
         to_me = outside(nearest, core) / GAP  # where a corner of theirs would touch
         edges = self.static_edge(torch.cat([contact.features(speed), to_me.clamp(-5, 5)], -1))
-        near = self._nearness(length) * scene.static_present[:, None]
+        near = _nearness(length, self.sizes.cutoff_m) * scene.static_present[:, None]
         messages = edges.add_(receive[:, :, None]).relu_() * near[..., None]
         return messages.sum(2), contact.pushed(self.static_push(messages))
 
@@ -308,31 +296,18 @@ class GraphModel(LearnedModel):
         at = speed + spin * across(lever) - state.spin[:, :, None, None] * across(point)
         levers = torch.stack([cross(lever, normal) / LEVER, spin[..., 0]], -1)
         features = torch.cat([offset, facing, speed, to_them, to_me, contact.features(at), levers], -1)
-        return self.pair_edge(features) + scene.pair, self._nearness(contact.length) * scene.pair_present, contact
-
-    def _nearness(self, gap: Tensor) -> Tensor:
-        return (1 - gap / self.sizes.cutoff_m).clamp(0, 1)
+        return self.pair_edge(features) + scene.pair, _nearness(contact.length, scene.pair_reach) * scene.pair_present, contact
 
     def loss(self, state: PlanarState, actions: Tensor, targets: list[PlanarState]) -> Tensor:
-        guessing, present, traffic = torch.zeros(()), state.around.present, state.around.traffic
-        if bool(traffic.any()):
-            best = self._foretelling(state, actions, targets)
-            wrong = F.cross_entropy(self._likely(state).mT, best, reduction="none")
-            guessing, state = (wrong * traffic).sum() / traffic.sum(), replace(state, intent=best)
-        errors = torch.stack([step_errors(*pair) for pair in zip(self.imagine(state, actions), targets, strict=True)])
-        return (errors * present).sum() / present.expand_as(errors).sum() + guessing
-
-    @torch.no_grad()
-    def _foretelling(self, state: PlanarState, actions: Tensor, targets: list[PlanarState]) -> Tensor:
-        """(W, M) the intent that foretells each mover best while the others' are drawn at random; some are drawn anyway."""
-        size = state.spin.shape
-        drawn = torch.randint(NUMBERS, size)
-        intents = (drawn + torch.arange(NUMBERS)[:, None, None]) % NUMBERS
-        imagined = self.imagine(replace(repeated(state, NUMBERS), intent=intents.flatten(0, 1)), actions.repeat(NUMBERS, 1, 1))
-        pairs = zip(imagined, (repeated(target, NUMBERS) for target in targets), strict=True)
-        errors = torch.stack([step_errors(*pair) for pair in pairs]).mean(0).unflatten(0, (NUMBERS, -1))
-        best = intents.gather(0, errors.argmin(0, keepdim=True))[0]
-        return torch.where(torch.rand(size) < UNDECIDED, drawn, best)
+        present, traffic = state.around.present, state.around.traffic
+        if not bool(traffic.any()):
+            errors = torch.stack([step_errors(*pair) for pair in zip(self.imagine(state, actions), targets, strict=True)])
+            return (errors * present).sum() / present.expand_as(errors).sum()
+        whims = torch.randn(2, *state.spin.shape, 3 * WHIMS)
+        both = replace(repeated(state, 2), whim=whims.flatten(0, 1))
+        futures = self.imagine(both, actions.repeat(2, 1, 1))
+        errors = torch.stack([_scores(*pair) for pair in zip(futures, targets, strict=True)])
+        return (errors * present).sum() / present.expand_as(errors).sum()
 
 
 def _motion_of(state: PlanarState) -> _Motion:
@@ -375,8 +350,7 @@ def _of_any_size(motion: _Motion, scene: _Scene, node: Tensor) -> tuple[_Motion,
     missing = max(0, 2 - scene.static_present.shape[1])
     boxes = [F.pad(values, (0,) * (2 * values.ndim - 3) + (missing,)).clone(memory_format=FRESH) for values in scene[-4:]]
     motion, scene = _Motion(*(values.clone() for values in motion)), _Scene(*scene[:-4], *boxes)
-    batched = scene if len(scene.core) > 1 else (scene.pair_present,)
-    for values in (*motion, node, *batched):
+    for values in (*motion, node, *(scene if len(scene.core) > 1 else ())):
         if values is not None:
             torch._dynamo.maybe_mark_dynamic(values, 0)
     for values in boxes:
@@ -398,6 +372,35 @@ def step_errors(predicted: PlanarState, true: PlanarState) -> Tensor:
         + 0.5 * huber((predicted.velocity - true.velocity).abs() / unit, velocity)
         + 0.5 * huber(predicted.spin - true.spin, spin)
     )
+
+
+def _scores(both: PlanarState, true: PlanarState) -> Tensor:
+    """(W, M) after one step: the error of what is sure, and of traffic the energy score of two futures (2 * W, M)."""
+    size, around = len(true.spin), true.around
+    parts = (getattr(both, name).split(size) for name in ("position", "heading", "velocity", "spin"))
+    one, two = (PlanarState(at, heading, velocity, spin, around) for at, heading, velocity, spin in zip(*parts, strict=True))
+    score = (_apart(one, true) + _apart(two, true) - _apart(one, two)) / 2
+    sure = (step_errors(one, true) + step_errors(two, true)) / 2
+    return torch.where(around.traffic > 0, score, sure)
+
+
+def _apart(one: PlanarState, two: PlanarState) -> Tensor:
+    """(W, M) distance of movers in two states, in ERROR_SCALES."""
+    position, heading, velocity, spin = ERROR_SCALES
+    place, pace = (one.position - two.position).abs() / position, (one.velocity - two.velocity).abs() / velocity
+    turn, turning = (one.heading - two.heading).abs() / heading, (one.spin - two.spin).abs() / spin
+    return (place + 0.5 * pace) / one.around.unit[:, None] + turn + 0.5 * turning
+
+
+def _whims(whim: Tensor, steps: int) -> Tensor:
+    """(B, H, M, 2 * WHIMS) at each step, of whims (B, M, 3 * WHIMS): waves of random phases are normal at all times."""
+    stays, sine, cosine = whim[:, None].split(WHIMS, -1)
+    time = (2 * torch.pi / TURNOVER_S * DT_S) * torch.arange(steps)[:, None, None]
+    return torch.cat([stays.expand(-1, steps, -1, -1), sine * time.sin() + cosine * time.cos()], -1)
+
+
+def _nearness(gap: Tensor, reach: Tensor | float) -> Tensor:
+    return (1 - gap / reach).clamp(0, 1)
 
 
 def _scaled(gap: Tensor) -> Tensor:
