@@ -21,13 +21,13 @@ from experiments.evaluation import Arm, evaluate, trials_of
 from experiments.viewer import browser, looks
 from experiments.viewer.export import check
 from experiments.viewer.library import ANY, ORDERS, Library, Shelf, table, title
-from experiments.viewer.overlays import MEANINGS
+from experiments.viewer.overlays import MEANINGS, to_edge
 from experiments.viewer.page import YOU, Page
 from experiments.viewer.player import Player, marks, think
 from experiments.viewer.plots import COST, DECISION, ERROR, FORESEEN, PLOTS, series
 from experiments.viewer.scenery import Scenery
 from experiments.viewer.serve import arms_of, free_port
-from experiments.viewer.stage import serving
+from experiments.viewer.stage import light_and_camera, serving
 from experiments.viewer.take import Setting, Take, Thought
 from sim.dataset import Dataset, keep
 from sim.errors import GroundError
@@ -302,6 +302,28 @@ def test_every_overlay_draws_what_there_is_and_hides_what_there_is_not(scene: st
         scenery.draw(0)
         assert not any(handle.visible for handle in overlays._handles.values())
     take.close()
+
+
+def test_rays_end_at_the_edge_of_a_table() -> None:
+    x, y, width, depth = table = (-0.4, 0.2, 1.0, 0.6)
+    start = np.random.default_rng(0).uniform((x, y), (x + width, y + depth), (64, 2))
+    angles = np.linspace(0, 2 * np.pi, 64)  # straight along the axes too
+    towards = np.round(np.stack([np.cos(angles), np.sin(angles)], -1), 12)
+    ends = start + to_edge(start, towards, table)[:, None] * towards
+    share = (ends - (x, y)) / (width, depth)
+    assert (share > -1e-9).all()
+    assert (share < 1 + 1e-9).all()
+    np.testing.assert_allclose(np.minimum(share, 1 - share).min(-1), 0, atol=1e-9)
+
+
+def test_a_row_of_halls_is_looked_at_from_nearer_in_a_wider_window() -> None:
+    layout = draw("test", 0)
+    away = []
+    with serving() as server:
+        for window in ((1000, 1000), (2000, 1000)):
+            light_and_camera(server, layout, 4 * layout.hall.width, window)
+            away.append(np.linalg.norm(server.initial_camera.position - server.initial_camera.look_at))
+    assert away[1] == pytest.approx(away[0] / 2)
 
 
 def test_plots_show_what_was_known(page: Page) -> None:

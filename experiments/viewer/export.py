@@ -116,7 +116,7 @@ def _picture(client: viser.ClientHandle) -> np.ndarray:
 def _filmed(takes: Sequence[Take], told: Told) -> bytes:
     """Without a person's browser, a headless one draws."""
     with serving() as server:
-        scenery = Scenery(server, takes, set(USUAL))
+        scenery = Scenery(server, takes, set(USUAL), FILM_SIZE)
         with browser.headless(f"http://127.0.0.1:{server.get_port()}", WINDOW) as process:
             begun = time.monotonic()
             while not server.get_clients():

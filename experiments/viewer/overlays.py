@@ -135,8 +135,11 @@ class Overlays:
         ranges = lidar(bodies, RAYS, REACH_M * self._unit)
         angles = float(yaw_of(frame.pose[ROBOT, 3:])) + bearings(RAYS)
         start = np.broadcast_to(frame.pose[ROBOT, :2], (RAYS, 2))
-        ends = start + ranges[:, None] * unit(angles)
         near = np.clip(1 - ranges / (REACH_M * self._unit), 0, 1)
+        towards = unit(angles)
+        if (table := self._take.setting.layout.floor) is not None:
+            ranges = np.minimum(ranges, to_edge(start, towards, table))  # in the air beside a table there is nothing to be seen
+        ends = start + ranges[:, None] * towards
         colours = (colormaps["plasma"](near)[:, :3] * 255).astype(np.uint8)
         self._lines("rays", np.stack([start, ends], 1), colours[:, None], float(frame.pose[ROBOT, 2]))
 
@@ -187,6 +190,13 @@ class Overlays:
             self._sizes[name] = shape
             return
         handle.points, handle.colors = points, colors  # type: ignore[attr-defined]
+
+
+def to_edge(start: np.ndarray, towards: np.ndarray, area: tuple[float, float, float, float]) -> np.ndarray:
+    """How far it is from places (R, 2) inside an area (x, y, width, depth) to its edge along unit vectors (R, 2) [m]."""
+    low, size = np.array(area[:2]), np.array(area[2:])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(towards == 0, np.inf, (np.where(towards > 0, low + size, low) - start) / towards).min(-1)
 
 
 def _linear(colours: np.ndarray) -> np.ndarray:

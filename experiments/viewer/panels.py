@@ -119,9 +119,9 @@ class Panels:
         for name, meaning in MEANINGS.items():
             box = self._gui.add_checkbox(name, name in page.shown, hint=meaning)
             box.on_update(partial(self._switched, name))
-        self._plots = add_plots(self._gui)
         self._other = self._gui.add_dropdown("let", tuple(page.arms[page.scene]), hint="another arm, or yourself")
         self._on(self._gui.add_button("go on from this frame, beside it"), lambda: page.branch(self._other.value))
+        self._plots = add_plots(self._gui)  # last: with a planner's three, what follows would be out of sight
 
     def _add_live(self) -> None:
         gui, page = self._gui, self._page

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import viser
 
 from experiments.viewer.overlays import Overlays
-from experiments.viewer.stage import Stage, light_and_camera
+from experiments.viewer.stage import PAGE, Stage, light_and_camera
 from experiments.viewer.take import Take
 
 APART_M, TABLES_APART_M = 1.5, 0.7  # between two stages
@@ -13,9 +13,9 @@ LETTER = 1 / 25  # of a stage's room, so that names of 40 letters do not overlap
 
 
 class Scenery:
-    """Drawn once; then `draw` shows one frame of every take."""
+    """Drawn once, to be looked at in a window of a shape; then `draw` shows one frame of every take."""
 
-    def __init__(self, server: viser.ViserServer, takes: Sequence[Take], shown: set[str]) -> None:
+    def __init__(self, server: viser.ViserServer, takes: Sequence[Take], shown: set[str], window: tuple[int, int] = PAGE) -> None:
         self.takes = list(takes)
         self._stages: list[Stage] = []
         self._overlays: list[Overlays] = []
@@ -30,7 +30,7 @@ class Scenery:
             self._stages.append(stage)
             self._overlays.append(Overlays(server.scene, stage, take, shown))
             x += room
-        light_and_camera(server, self.takes[0].setting.layout, width=x - apart)
+        light_and_camera(server, self.takes[0].setting.layout, width=x - apart, window=window)
 
     def draw(self, index: int) -> None:
         """Frame `index`, or a take's last one where it is shorter."""
