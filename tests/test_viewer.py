@@ -195,6 +195,10 @@ def test_a_second_viewer_takes_another_port() -> None:
         first.listen()
         taken = first.getsockname()[1]
         assert free_port("127.0.0.1", taken) > taken
+    wrong = (("127.0.0.1", 99999, "1 to 65535"), ("300.1.1.1", 8080, "no address"), ("192.0.2.1", 8080, "no address"))
+    for host, port, said in wrong:
+        with pytest.raises(GroundError, match=said):
+            free_port(host, port)
 
 
 @pytest.fixture

@@ -219,8 +219,9 @@ class Page:
         self.player.close()
 
     def _said(self) -> str:
-        """How the takes stand, and what else there is to say."""
-        return "\n\n".join([*(describe(take, self.player.index) for take in self.player.takes), *filter(None, [self._note])])
+        """How the takes stand, whether time goes on, and what else there is to say."""
+        stand = [describe(take, self.player.index) for take in self.player.takes]
+        return "\n\n".join([*stand, "*playing*" if self.player.playing else "*paused*", *filter(None, [self._note])])
 
     def _policy(self, scene: str, arm: str) -> Any:
         if arm not in self.arms[scene]:

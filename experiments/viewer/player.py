@@ -65,6 +65,7 @@ class Player:
         if not self.playing and self.index >= self.length - 1 and all(take.over for take in self.takes):
             self.seek(0)
         self.playing = not self.playing
+        self.changed()
 
     def reset(self) -> None:
         """Live takes begin anew; recorded ones are shown from the start."""
@@ -93,6 +94,7 @@ class Player:
             try:
                 if not self.step():
                     self.playing = False  # who pauses during a long step is not overruled
+                    self.changed()
             except Exception as error:  # the thread has to outlive it
                 self.playing = False
                 self._failed(error)

@@ -1,5 +1,6 @@
 """`ground view`: a server on this machine, a page, and nothing left behind."""
 
+import errno
 import socket
 import time
 from functools import partial
@@ -125,12 +126,16 @@ def arms_of(run: Path) -> Arms:
 
 def free_port(host: str, first: int) -> int:
     """The first port from `first` on that nobody listens on."""
+    if not 0 < first < 65536:
+        raise GroundError(f"port {first}: 1 to 65535 are possible")
     for port in range(first, min(first + TRIED_PORTS, 65536)):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
-            except OSError:
+            except OSError as error:
+                if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                    raise GroundError(f"host {host} is no address of this machine ({error.strerror})") from error
                 continue
             return port
     raise GroundError(f"no free port on {host} from {first} to {first + TRIED_PORTS - 1}")

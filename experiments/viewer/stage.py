@@ -18,7 +18,7 @@ from sim.task import LOAD
 
 SIGN_M = 1.2  # above the floor
 ABOVE_HALL, BESIDE_TABLE = (0.0, -0.75, 1.25), (0.75, -1.6, 1.0)  # the camera; an arm would hide its tool from above
-PAGE, FILLED = (1000, 850), 0.94  # the scene beside the panel on a usual screen; at which share of its width a row is seen
+PAGE = (1000, 850)  # the scene beside the panel on a usual screen
 ARM_M = 0.2  # above a table the middle of what is to be seen
 
 
@@ -138,7 +138,7 @@ def light_and_camera(
     """A clear view from above the near side of a hall, or of several in a row that is `width` wide [m]; `window`: its shape."""
     hall = layout.hall
     width = width or hall.width
-    size = max(FILLED * window[1] / window[0] * width, hall.depth)
+    size = max(window[1] / window[0] * width, hall.depth)
     centre = np.array([hall.x + width / 2, hall.y + hall.depth / 2, 0.0 if layout.floor is None else ARM_M])
     server.scene.set_up_direction("+z")
     server.scene.configure_default_lights(cast_shadow=False)
