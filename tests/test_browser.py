@@ -262,7 +262,7 @@ def test_a_film_is_as_long_as_its_longest_take(tmp_path: Path) -> None:
     setting = Setting(SCENE, scenes[SCENE].draw("test", 0))
     takes = [Take(name, setting, scenes[SCENE].behaviours[name]()) for name in ("scripted", "random")]
     for _ in range(9):
-        takes[0].advance()
+        takes[0].advance(np.array([1.0, 0.0]))
     save(takes, tmp_path / "film.mp4")
     for take in takes:
         take.close()

@@ -34,6 +34,7 @@ FRESH = torch.contiguous_format
 FUTURES = 16  # of traffic, that are imagined
 WHIMS, TURNOVER_S = 4, 4.0  # numbers of a whim, each a wave of this period; and as many that stay
 SPEED, GAP, LEVER = 0.5, 0.1, 0.2  # typical speed [m/s], gap and lever [m] where contact matters
+CLOSE, SOON_S = 0.4, 1.5  # centres' passing distance, in the scene's unit, and time until then, that matter to who gives way
 EDGE = 0.01  # how softly the one closest point gives way to the other [m]
 ERROR_SCALES = (0.01, 0.025, 0.05, 0.15)  # position [m], heading [rad], velocity [m/s], spin [rad/s] that count alike
 
@@ -62,7 +63,7 @@ class _Scene(NamedTuple):
     gyration: Tensor  # (E, M) squared radius of gyration
     pair: Tensor  # (E, K, K, 2 * edge) what each piece's shape means to each other
     pair_present: Tensor  # (E, K, K), zero within a body
-    pair_reach: Tensor  # (E, K, K) gap from which on they do not mind each other
+    pair_wary: Tensor  # (E, K, K) 1 where one of them is of traffic, that sees others from afar and may give way
     static_centre: Tensor  # (E, S, 2)
     static_heading: Tensor  # (E, S, 2)
     static_half: Tensor  # (E, S, 2)
@@ -117,7 +118,7 @@ class GraphModel(LearnedModel):
         self.ends = nn.Linear(hidden, 3 * edge)  # static receiver, pair receiver, pair sender
         self.static_edge = nn.Linear(9, edge, bias=False)  # on many rows, where a bias would cost a copy
         self.pair_pieces = nn.Linear(2 * piece, 2 * edge)
-        self.pair_edge = nn.Linear(19, 2 * edge, bias=False)  # both rounds
+        self.pair_edge = nn.Linear(23, 2 * edge, bias=False)  # both rounds
         self.first = nn.Linear(2 * edge, hidden)
         self.second_ends = nn.Linear(hidden, 2 * edge, bias=False)
         self.second = nn.Linear(hidden + edge, hidden)
@@ -213,7 +214,7 @@ class GraphModel(LearnedModel):
             gyration,
             self.pair_pieces(torch.cat([mine, theirs], -1)),
             pair_present,
-            self.sizes.cutoff_m + (self.sizes.sight_m - self.sizes.cutoff_m) * torch.maximum(wary[:, :, None], wary[:, None]),
+            torch.maximum(wary[:, :, None], wary[:, None]),
             torch.view_as_real(around.static_centre / unit[:, None]),
             torch.view_as_real(around.static_heading),
             around.static_half / unit[:, None, None],
@@ -295,8 +296,10 @@ class GraphModel(LearnedModel):
         spin = state.spin[:, None, :, None].expand(-1, ahead.shape[1], -1, -1)
         at = speed + spin * across(lever) - state.spin[:, :, None, None] * across(point)
         levers = torch.stack([cross(lever, normal) / LEVER, spin[..., 0]], -1)
-        features = torch.cat([offset, facing, speed, to_them, to_me, contact.features(at), levers], -1)
-        return self.pair_edge(features) + scene.pair, _nearness(contact.length, scene.pair_reach) * scene.pair_present, contact
+        meeting = _meeting(offset, speed) * scene.pair_wary[..., None]
+        features = torch.cat([offset, facing, speed, to_them, to_me, contact.features(at), levers, meeting], -1)
+        reach = self.sizes.cutoff_m + (self.sizes.sight_m - self.sizes.cutoff_m) * scene.pair_wary
+        return self.pair_edge(features) + scene.pair, _nearness(contact.length, reach) * scene.pair_present, contact
 
     def loss(self, state: PlanarState, actions: Tensor, targets: list[PlanarState]) -> Tensor:
         present, traffic = state.around.present, state.around.traffic
@@ -397,6 +400,15 @@ def _whims(whim: Tensor, steps: int) -> Tensor:
     stays, sine, cosine = whim[:, None].split(WHIMS, -1)
     time = (2 * torch.pi / TURNOVER_S * DT_S) * torch.arange(steps)[:, None, None]
     return torch.cat([stays.expand(-1, steps, -1, -1), sine * time.sin() + cosine * time.cos()], -1)
+
+
+def _meeting(offset: Tensor, speed: Tensor) -> Tensor:
+    """(..., 4) where another passes if both keep their velocities, and when; and how close and soon at once, which is what people
+    give way to."""
+    when = (-(offset * speed).sum(-1) / (speed.square().sum(-1) + 1e-4)).clamp(0, 2 * SOON_S)
+    passing = offset + when[..., None] * speed
+    close = (CLOSE - (passing.square().sum(-1) + 1e-6).sqrt()).clamp(min=0)
+    return torch.cat([passing / CLOSE, torch.stack([when, (SOON_S - when) * close / CLOSE], -1)], -1)
 
 
 def _nearness(gap: Tensor, reach: Tensor | float) -> Tensor:
