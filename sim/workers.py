@@ -54,9 +54,7 @@ def _from_pool(function: Callable[..., T], jobs: Sequence[tuple[Any, ...]], work
                 futures += [pool.submit(function, *job) for job in jobs]
             for future in as_completed(futures):
                 yield future.result()
-        except BaseException:
-            for future in futures:
-                future.cancel()
+        except BaseException:  # futures are not cancelled: the pool's own thread would stumble over them
             for process in pool._processes.values():  # a job half done is not worth waiting for
                 process.terminate()
             raise

@@ -14,6 +14,7 @@ from rich.console import Console
 from agents.search import SearchConfig
 from experiments import evaluation, pipeline, trainings
 from experiments.cache import Cache
+from experiments.cli.runs import verify
 from experiments.config import BaselinePlan, ExperimentConfig, ModelPlan, Round
 from experiments.evaluation import read_rows
 from experiments.ledger import LEDGER
@@ -109,6 +110,10 @@ def test_what_is_kept_of_a_run_tells_the_same(finished: Path, tmp_path: Path) ->
     assert "rows alone were kept" in pages[1]
     assert not list((tmp_path / "report" / "kept").rglob("recordings/*"))
     assert keep_run(kept, tmp_path / "again").read_bytes() == file.read_bytes()
+    with pytest.raises(GroundError, match="no evaluated episodes of split 'nowhere'"):
+        read([kept], "nowhere")
+    with pytest.raises(GroundError, match="rows alone were kept"):
+        verify(kept)
 
 
 def test_a_damaged_kept_run_is_named(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from experiments.report.failures import section, told, worst
 from experiments.report.guards import check
 from experiments.report.html import write_report
 from experiments.report.sections.indicators import indicators
+from experiments.report.sections.variations import measured as variations
 from experiments.report.summary import summarise, summary_csv, summary_markdown, summary_records, summary_table
 from experiments.report.topdown import colours_say, picture, save_layout, strip
 from experiments.viewer.export import save
@@ -179,6 +180,16 @@ def test_what_cannot_be_compared_is_told(rows: list[dict[str, Any]], change: dic
     check([*rows, other])
     with pytest.raises(GroundError, match=message):
         check([*rows, {**other, **change}])
+
+
+def test_rows_that_lack_a_later_quantity_are_compared_all_the_same(rows: list[dict[str, Any]]) -> None:
+    def drawn(row: dict[str, Any], number: int) -> dict[str, Any]:
+        return {**row, "index": number, "load_mass_kg": 4.0 + number, **({"traffic_speed": number} if number % 2 else {})}
+
+    told = variations([drawn(rows[0], number) for number in range(40)])
+    assert told is not None
+    assert {line["what"].split(": ")[1].split(",")[0] for line in told.records} == {"load mass [kg]", "traffic speed"}
+    assert sum(line["episodes"] for line in told.records) == 40 + 20
 
 
 def test_the_worst_come_first_and_say_who_did_better(rows: list[dict[str, Any]]) -> None:

@@ -174,12 +174,15 @@ def verify(run: File, sample: int = 12, workers: int = 2) -> None:
     from experiments.pipeline import Steps
     from experiments.progress import bar
     from experiments.report.build import rows_of
+    from experiments.report.kept import is_kept
     from experiments.report.summary import is_oracle
     from experiments.verify import sample_of
     from experiments.verify import verify as play_again
 
     if sample < 1:
         raise GroundError(f"--sample {sample}: at least one episode is needed")
+    if is_kept(run):
+        raise GroundError(f"of {run} rows alone were kept: there are no episodes to be played again")
     found, missing = Steps(config_of(run), run, workers, CONSOLE).arms_there()
     arms = {arm.label: arm for arm in found if not is_oracle(arm.name)}
     for name, why in missing.items():
@@ -232,8 +235,9 @@ def factories(run: Path) -> dict[str, Any]:
     """The planners of a run that are there, by name; none of a run of which rows alone were kept."""
     from experiments.config import config_of
     from experiments.pipeline import Steps
+    from experiments.report.kept import is_kept
 
-    if not (run / "results").exists():
+    if is_kept(run):
         return {}
     found, missing = Steps(config_of(run), run, 1, CONSOLE).arms_there()
     for name, why in missing.items():

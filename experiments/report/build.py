@@ -14,7 +14,7 @@ from experiments.report.failures import section as failures
 from experiments.report.failures import worst
 from experiments.report.guards import check, left_out, notes
 from experiments.report.html import write_report
-from experiments.report.kept import DISTANCE, ROWS, keep, kept_rows
+from experiments.report.kept import DISTANCE, is_kept, keep, kept_rows
 from experiments.report.sections import sections
 from experiments.report.spaces import TrainingSpaces
 from experiments.report.summary import Row, best_planner, known, protocol_of
@@ -70,10 +70,12 @@ def read(paths: Sequence[Path], split: str | None = None, protocol: str | None =
         rows += found
         places |= {id(row): path / "results" / row["agent"] for row in found}
     skipped = [note for path in paths if (note := left_out(path))]
-    skipped += [f"Of {path} rows alone were kept: its episodes cannot be shown." for path in paths if (path / ROWS).exists()]
     if not rows:
-        raise GroundError("; ".join(skipped) or f"{', '.join(map(str, paths))}: no evaluated episodes yet: evaluate first")
+        asked = "".join(f" of {what} '{name}'" for what, name in (("split", split), ("protocol", protocol)) if name)
+        told = f"{', '.join(map(str, paths))}: no evaluated episodes{asked} yet: evaluate first"
+        raise GroundError("; ".join(skipped) or told)
     check(rows)
+    skipped += [f"Of {path} rows alone were kept: its episodes cannot be shown." for path in paths if is_kept(path)]
     return Found(tuple(paths), rows, places, skipped)
 
 

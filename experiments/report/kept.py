@@ -33,9 +33,14 @@ def keep(run: Path, rows: Sequence[Mapping[str, Any]], distances: Mapping[str, f
     return out / ROWS
 
 
+def is_kept(run: Path) -> bool:
+    """Whether rows alone were kept of a run."""
+    return (run / ROWS).exists()
+
+
 def kept_rows(run: Path) -> list[dict[str, Any]]:
     """The rows that were kept of a run; none where it is no kept one."""
-    if not (run / ROWS).exists():
+    if not is_kept(run):
         return []
     try:
         table = pq.read_table(run / ROWS)

@@ -302,14 +302,12 @@ class GraphModel(LearnedModel):
         return self.pair_edge(features) + scene.pair, _nearness(contact.length, reach) * scene.pair_present, contact
 
     def loss(self, state: PlanarState, actions: Tensor, targets: list[PlanarState]) -> Tensor:
-        present, traffic = state.around.present, state.around.traffic
-        if not bool(traffic.any()):
-            errors = torch.stack([step_errors(*pair) for pair in zip(self.imagine(state, actions), targets, strict=True)])
-            return (errors * present).sum() / present.expand_as(errors).sum()
-        whims = torch.randn(2, *state.spin.shape, 3 * WHIMS)
-        both = replace(repeated(state, 2), whim=whims.flatten(0, 1))
-        futures = self.imagine(both, actions.repeat(2, 1, 1))
-        errors = torch.stack([_scores(*pair) for pair in zip(futures, targets, strict=True)])
+        present = state.around.present
+        judge: Callable[[PlanarState, PlanarState], Tensor] = step_errors
+        if bool(state.around.traffic.any()):
+            whims = torch.randn(2, *state.spin.shape, 3 * WHIMS)
+            state, actions, judge = replace(repeated(state, 2), whim=whims.flatten(0, 1)), actions.repeat(2, 1, 1), _scores
+        errors = torch.stack([judge(*pair) for pair in zip(self.imagine(state, actions), targets, strict=True)])
         return (errors * present).sum() / present.expand_as(errors).sum()
 
 

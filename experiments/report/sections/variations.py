@@ -7,7 +7,7 @@ from operator import itemgetter
 from experiments.report.measured import RATES_SAY, Measured, colours_of
 from experiments.report.plots import label
 from experiments.report.sections.bins import binned, flat_bin, rate_cells, rates_figure
-from experiments.report.summary import Row, summarise
+from experiments.report.summary import Row, known, summarise
 from sim.variation import Variation
 
 
@@ -16,11 +16,12 @@ def measured(rows: Sequence[Row]) -> Measured | None:
     plots, cells, records = [], [], []
     for split in dict.fromkeys(summary.split for summary in summarise(rows)):
         own = [row for row in rows if row["split"] == split]
-        varied = [field.name for field in fields(Variation) if len({row.get(field.name) for row in own}) > 1]
+        drawn = {field.name: [row for row in own if known(row, field.name)] for field in fields(Variation)}
+        varied = [name for name, told in drawn.items() if len({row[name] for row in told}) > 1]
         for name in varied:
             others = [_plain(other) for other in varied if other != name]
             alone = f"with {', '.join(others)}" if others else "alone"
-            bins = binned(own, itemgetter(name), f"{split}: {_plain(name)}, {alone}")
+            bins = binned(drawn[name], itemgetter(name), f"{split}: {_plain(name)}, {alone}")
             plots.append(rates_figure(bins, colours_of(rows), f"{_plain(name)}<br>{label(split)}, {alone}"))
             cells += [(*line[:1], f"{_plain(name)} {line[1]}", split, *line[2:]) for line in rate_cells(bins, "range")[1]]
             records += [flat_bin(one) for one in bins]

@@ -1,0 +1,45 @@
+"""What the bench says of searches, at the smallest size; a stand-in for pytorch-mppi shows what it is given to plan with."""
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from experiments import search_bench
+from sim.env import GroundEnv
+from sim.scenes import scenes
+from worldmodels.models.graph import GraphModel
+
+SCENE = "logistics/tote-push"
+
+
+def test_a_search_is_measured_beside_one_that_plans_on_the_same_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, Any]] = []
+
+    class Mppi:
+        def __init__(self, dynamics: Any, cost: Any, size: int, sigma: torch.Tensor, **options: Any) -> None:
+            given.append({"dynamics": dynamics, "cost": cost, "size": size, **options})
+
+        def command(self, start: torch.Tensor) -> None:
+            given[-1]["start"] = start
+
+    monkeypatch.setitem(sys.modules, "pytorch_mppi", SimpleNamespace(MPPI=Mppi))
+    for name, value in (("CANDIDATES", (4, 8)), ("REPETITIONS", 2), ("HORIZON", 3)):
+        monkeypatch.setattr(search_bench, name, value)
+    torch.manual_seed(0)
+    model, env = GraphModel(hidden=16, edge=8).eval(), GroundEnv(SCENE, "test")
+    observation, _ = env.reset(seed=0, options={"index": 0})
+    lines = search_bench.search_costs(scenes[SCENE], model, [observation, observation], env.start(0))
+    assert [line[0] for line in lines[::2]] == [f"search logic / model's rollouts, {count} candidates" for count in (4, 8)]
+    assert len(lines) == 4
+    assert all(line[1] > 0 for line in lines)
+    one, action = given[-1], torch.tensor([[0.5, 0.2], [-1.0, 0.0]])
+    assert (one["size"], one["num_samples"], one["horizon"]) == (14, 8, 3)
+    after = one["dynamics"](one["start"].expand(2, -1), action)
+    expected = model.rollout(model.begin(observation), action[:, None])
+    torch.testing.assert_close(after[:, :4].unflatten(1, (2, 2)), expected.pose[0, :, 0, :, :2])
+    torch.testing.assert_close(after[:, 12:], expected.twist[0, :, 0, :, 5])
+    assert one["cost"](after, action).shape == (2,)
+    env.close()
