@@ -240,7 +240,7 @@ def test_recorded_episodes_are_listed_watched_beside_each_other_and_gone_on_with
         viewer.until(lambda: moved(before, viewer.shot(name)) > 0.005)  # noqa: B023
     for name in MEANINGS:
         viewer.page.get_by_label(name, exact=True).set_checked(name == "plan")
-    viewer.choose("let", "oracle")
+    viewer.choose("hand over to", "oracle")
     viewer.press("go on from this frame, beside it")
     viewer.page.get_by_text("rebuilt to within 0 mm").wait_for()
     viewer.until(lambda: "oracle from step" in viewer.text)

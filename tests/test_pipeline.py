@@ -20,7 +20,7 @@ from experiments.evaluation import read_rows
 from experiments.ledger import LEDGER
 from experiments.pipeline import Steps, run
 from experiments.report.build import build_report, keep_run, read, rows_of
-from experiments.report.kept import DISTANCE
+from experiments.report.kept import DISTANCE, keep
 from experiments.report.summary import summary_markdown
 from sim import collect as collecting
 from sim.dataset import Dataset
@@ -112,6 +112,18 @@ def test_what_is_kept_of_a_run_tells_the_same(finished: Path, tmp_path: Path) ->
     assert keep_run(kept, tmp_path / "again").read_bytes() == file.read_bytes()
     with pytest.raises(GroundError, match="no evaluated episodes of split 'nowhere'"):
         read([kept], "nowhere")
+
+
+def test_episodes_of_several_protocols_are_kept_and_chosen_from(finished: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    keep_run(finished, kept)
+    rows = rows_of(kept)
+    keep(finished, [*rows, *({**row, "protocol": "other"} for row in rows)], {}, kept)
+    keep_run(kept, tmp_path / "again")
+    assert len(rows_of(tmp_path / "again")) == 2 * len(rows)
+    with pytest.raises(GroundError, match="different protocols"):
+        read([tmp_path / "again"])
+    assert len(read([tmp_path / "again"], protocol="other").rows) == len(rows)
     with pytest.raises(GroundError, match="rows alone were kept"):
         verify(kept)
 

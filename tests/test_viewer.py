@@ -301,7 +301,7 @@ def test_every_overlay_draws_what_there_is_and_hides_what_there_is_not(scene: st
             scenery.draw(index)
         drawn = {key.partition("/")[0] for key in overlays._handles}
         assert drawn <= {name}
-        assert drawn == {name} or name in ("doubt", "forces")
+        assert drawn == {name} or name in ("disagreement", "forces")
         shown.clear()
         scenery.draw(0)
         assert not any(handle.visible for handle in overlays._handles.values())

@@ -45,7 +45,7 @@ def build_report(path: Path, arms: Arms | None = None, told: Told = lambda done,
 
 def keep_run(path: Path, out: Path) -> Path:
     """Keep what a report is made of, without episodes, data and models; gives the file of its rows."""
-    found = read([path])
+    found = read([path], comparable=False)
     return keep(path, found.rows, _distances(found), out)
 
 
@@ -59,8 +59,8 @@ class Found:
     skipped: list[str]  # what could not be read
 
 
-def read(paths: Sequence[Path], split: str | None = None, protocol: str | None = None) -> Found:
-    """The rows of runs of one scene, or those of one split or protocol; GroundError where they cannot be compared."""
+def read(paths: Sequence[Path], split: str | None = None, protocol: str | None = None, comparable: bool = True) -> Found:
+    """The rows of runs of one scene, or those of one split or protocol; GroundError where they must be comparable and are not."""
     rows: list[dict[str, Any]] = []
     places: dict[int, Path] = {}
     for path in paths:
@@ -74,7 +74,8 @@ def read(paths: Sequence[Path], split: str | None = None, protocol: str | None =
         asked = "".join(f" of {what} '{name}'" for what, name in (("split", split), ("protocol", protocol)) if name)
         told = f"{', '.join(map(str, paths))}: no evaluated episodes{asked} yet: evaluate first"
         raise GroundError("; ".join(skipped) or told)
-    check(rows)
+    if comparable:
+        check(rows)
     skipped += [f"Of {path} rows alone were kept: its episodes cannot be shown." for path in paths if is_kept(path)]
     return Found(tuple(paths), rows, places, skipped)
 

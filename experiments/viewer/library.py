@@ -143,7 +143,7 @@ def table(rows: list[dict[str, Any]], of: int, lost: int) -> str:
         f"<td align=right>{row['steps']}</td><td align=right>{row['total_cost']:.0f}</td><td>{row['layout_id'][:8]}</td></tr>"
         for row in rows[:LISTED]
     )
-    head = "<tr align=left><th>space</th><th>arm</th><th>outcome</th><th>steps</th><th>cost</th><th>layout</th></tr>"
+    head = "<tr align=left><th>space</th><th>arm</th><th>outcome</th><th>steps</th><th>Σ cost [m]</th><th>layout</th></tr>"
     left = f", {lost} damaged or unfinished left out" if lost else ""
     return f'<div style="{TABLE_STYLE}">{len(rows)} of {of} episodes{left}<table width="100%">{head}{lines}</table></div>'
 

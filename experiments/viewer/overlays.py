@@ -22,7 +22,7 @@ RAYS, REACH_M = 72, 4.0
 DEAR = 0.8  # of the candidates' costs, from where on all are red
 LINE_M = 0.018  # thickness
 ARROW_M = (0.02, 0.05, 0.1)  # radius of its shaft and head, length of the head
-FORCE_COLOUR, DOUBT_COLOUR = (220, 38, 38), (147, 51, 234)
+FORCE_COLOUR, HALO_COLOUR = (220, 38, 38), (147, 51, 234)
 COLOURS = {
     Kind.ROBOT: (37, 99, 235),
     Kind.LOAD: (217, 119, 6),
@@ -34,11 +34,11 @@ MEANINGS = {
     "candidates": "where the robot would go in each candidate, from cheap (green) to dear (red)",
     "field": "what it costs to get from each place to the goal, dark: much",
     "forces": "arrows where the robot or a load touches something, as long as the force is large",
-    "doubt": "a halo around the load, or a robot without one, wide where the model's members disagree",
+    "disagreement": "a halo around the load, or a robot without one, wide where the model's members disagree",
     "rays": "what a lidar on the robot would read",
-    "way": "where the robot, the load and traffic have been",
+    "trails": "where the robot, the load and traffic have been",
 }
-USUAL = frozenset({"plan", "candidates", "forces", "way"})
+USUAL = frozenset({"plan", "candidates", "forces", "trails"})
 
 
 class Overlays:
@@ -55,11 +55,11 @@ class Overlays:
     def update(self, index: int) -> None:
         """Draw what belongs to frame `index`; what is switched off, or not known, disappears."""
         frame, thought = self._take.frames[index], self._take.thought(index)
-        self._show("way", index > 0, lambda: self._way(index))
+        self._show("trails", index > 0, lambda: self._trails(index))
         self._show("plan", thought is not None, lambda: self._plan(thought))
         self._show("candidates", thought is not None, lambda: self._candidates(thought))
-        doubt = None if thought is None else thought.disagreement
-        self._show("doubt", doubt is not None, lambda: self._doubt(frame, doubt))
+        apart = None if thought is None else thought.disagreement
+        self._show("disagreement", apart is not None, lambda: self._halo(frame, apart))
         self._show("forces", bool(frame.hits), lambda: self._forces(frame))
         self._show("rays", True, lambda: self._rays(frame))
         self._show("field", True, lambda: self._field(self._take.setting.layout))
@@ -72,12 +72,12 @@ class Overlays:
             if key.partition("/")[0] == name and handle.visible != visible:
                 handle.visible = visible
 
-    def _way(self, index: int) -> None:
+    def _trails(self, index: int) -> None:
         kinds = self._take.setting.layout.kinds
         shown = [body for body, kind in enumerate(kinds) if body <= LOAD or kind in TRAFFIC]
         poses = np.stack([frame.pose[shown, :2] for frame in self._take.frames[: index + 1]])
         colours = np.array([COLOURS[kinds[body]] for body in shown], np.uint8)
-        self._lines("way", poses.swapaxes(0, 1), np.repeat(colours[:, None], index, 1), LIFT_M * self._unit)
+        self._lines("trails", poses.swapaxes(0, 1), np.repeat(colours[:, None], index, 1), LIFT_M * self._unit)
 
     def _plan(self, thought: Thought | None) -> None:
         assert thought is not None
@@ -109,17 +109,17 @@ class Overlays:
         paths = thought.candidates[:, :, ROBOT]
         self._lines("candidates", paths, np.repeat(colours[:, None], paths.shape[1] - 1, 1), 2 * LIFT_M * self._unit)
 
-    def _doubt(self, frame: Frame, disagreement: float | None) -> None:
+    def _halo(self, frame: Frame, disagreement: float | None) -> None:
         assert disagreement is not None
         body = LOAD if self._take.setting.layout.loads else ROBOT
         radius, place = 0.3 * self._unit + 5 * disagreement, (*frame.pose[body, :2].astype(float), LIFT_M * self._unit)
-        if "doubt" not in self._handles:
-            path = f"{self._root}/doubt"
-            self._handles["doubt"] = self._scene.add_cylinder(
-                path, 1.0, 0.01, color=DOUBT_COLOUR, opacity=0.35, cast_shadow=False
+        if "disagreement" not in self._handles:
+            path = f"{self._root}/disagreement"
+            self._handles["disagreement"] = self._scene.add_cylinder(
+                path, 1.0, 0.01, color=HALO_COLOUR, opacity=0.35, cast_shadow=False
             )
-        self._handles["doubt"].position = np.array(place)
-        self._handles["doubt"].scale = (radius, radius, 1.0)  # type: ignore[attr-defined]
+        self._handles["disagreement"].position = np.array(place)
+        self._handles["disagreement"].scale = (radius, radius, 1.0)  # type: ignore[attr-defined]
 
     def _forces(self, frame: Frame) -> None:
         points = np.array([hit.point for hit in frame.hits])
@@ -186,7 +186,8 @@ class Overlays:
                     path, points, colors, shaft_radius=shaft, head_radius=head, head_length=length
                 )
             else:
-                self._handles[name] = self._scene.add_line_segments(path, points, colors, thickness=LINE_M * self._unit)
+                thick = LINE_M * self._unit / (3 if name == "rays" else 1)  # of which there are hundreds
+                self._handles[name] = self._scene.add_line_segments(path, points, colors, thickness=thick)
             self._sizes[name] = shape
             return
         handle.points, handle.colors = points, colors  # type: ignore[attr-defined]

@@ -119,7 +119,7 @@ class Panels:
         for name, meaning in MEANINGS.items():
             box = self._gui.add_checkbox(name, name in page.shown, hint=meaning)
             box.on_update(partial(self._switched, name))
-        self._other = self._gui.add_dropdown("let", tuple(page.arms[page.scene]), hint="another arm, or yourself")
+        self._other = self._gui.add_dropdown("hand over to", tuple(page.arms[page.scene]), hint="another arm, or yourself")
         self._on(self._gui.add_button("go on from this frame, beside it"), lambda: page.branch(self._other.value))
         self._plots = add_plots(self._gui)  # last: with a planner's three, what follows would be out of sight
 
@@ -127,7 +127,7 @@ class Panels:
         gui, page = self._gui, self._page
         self._scene = gui.add_dropdown("scene", tuple(page.arms), initial_value=page.scene)
         self._split = gui.add_dropdown("split", scenes[page.scene].splits, initial_value="test")
-        self._number = gui.add_number("number", 0, min=0, step=1, hint="of the space in its split")
+        self._number = gui.add_number("index", 0, min=0, step=1, hint="of the space in its split")
         self._seed = gui.add_number("seed", 0, min=0, step=1, hint="of the episode: noise, and physics that vary")
         self._arm = gui.add_dropdown("arm", tuple(page.arms[page.scene]))
         physics = gui.add_text("physics", "", hint="what differs, as load_mass_kg=9 load_friction=0.3:0.7 traffic_speed=1.5")

@@ -7,9 +7,10 @@ bodies would touch and how fast they close in there, and pushes there, so that l
 error after 2 s is a quarter larger. Trained over several steps.
 
 What traffic is up to cannot be seen, so its future is several: each mover of it has a whim, normal random numbers that change
-within seconds. Two futures are imagined of each window, and their energy score is the loss (Gneiting and Raftery 2007, "Strictly
-proper scoring rules"; Bouchacourt et al. 2016, "DISCO nets"): the distance to what came, less half of that between the two. It is
-least where futures come as often as they are imagined.
+within seconds, and an intent that it makes of this and of how things stand when a rollout begins: who is still on course towards
+a robot close by hardly sees it, who is far away most likely does, and both must last. Two futures are imagined of each window,
+and their energy score is the loss (Gneiting and Raftery 2007, "Strictly proper scoring rules"; Bouchacourt et al. 2016, "DISCO
+nets"): the distance to what came, less half of that between the two. It is least where futures come as often as imagined.
 """
 
 from collections.abc import Callable
@@ -37,6 +38,8 @@ SPEED, GAP, LEVER = 0.5, 0.1, 0.2  # typical speed [m/s], gap and lever [m] wher
 CLOSE, SOON_S = 0.4, 1.5  # centres' passing distance, in the scene's unit, and time until then, that matter to who gives way
 EDGE = 0.01  # how softly the one closest point gives way to the other [m]
 ERROR_SCALES = (0.01, 0.025, 0.05, 0.15)  # position [m], heading [rad], velocity [m/s], spin [rad/s] that count alike
+SCORE_SCALES = (0.01, 0.25, 0.02, 1.5)  # of traffic: people turn at 5 rad/s, and where they will be matters, not how they face
+FASTEST, SPINNIEST = 5.0, 12.0  # [units/s, rad/s] beyond which speeds are heard as these, or what is imagined could run away
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ class GraphModel(LearnedModel):
         body, piece = 4 + len(KINDS), 6 + len(KINDS)  # half extents, rounding, gyration, kind; with the piece's own
         self.body = nn.Linear(body + 3, hidden)  # with the action
         self.whim = nn.Linear(2 * WHIMS, hidden, bias=False)
+        self.intent = nn.Linear(hidden, hidden, bias=False)
         self.motion = nn.Linear(3, hidden, bias=False)
         self.ends = nn.Linear(hidden, 3 * edge)  # static receiver, pair receiver, pair sender
         self.static_edge = nn.Linear(9, edge, bias=False)  # on many rows, where a bias would cost a copy
@@ -126,7 +130,7 @@ class GraphModel(LearnedModel):
         self.out = nn.Linear(hidden, 6)
         self.static_push, self.pair_push = (nn.Linear(edge, 4, bias=False) for _ in range(2))
         self._advance_compiled = Compiled(self._advance)
-        for values in (self.out.weight, self.out.bias, self.static_push.weight, self.pair_push.weight):
+        for values in (self.out.weight, self.out.bias, self.static_push.weight, self.pair_push.weight, self.intent.weight):
             nn.init.zeros_(values)
 
     def config(self) -> dict[str, Any]:
@@ -148,6 +152,9 @@ class GraphModel(LearnedModel):
         bodies = self._bodies(state, gyration)
         scene, nodes = self._scene(state, bodies, gyration), self._nodes(state, actions, bodies).unbind(1)
         motion = _motion_of(state)
+        if state.whim is not None:  # what one is up to follows from where all are now, and stays
+            intent = self.intent(self._heard(_bounded(motion), scene, nodes[0])[0]) * state.around.traffic[..., None]
+            nodes = tuple(node + intent for node in nodes)
         advance: Callable[..., _Motion] = self._advance
         if self.compiled and not nodes[0].requires_grad:
             advance, (motion, scene) = self._advance_compiled, _of_any_size(motion, scene, nodes[0])
@@ -224,7 +231,7 @@ class GraphModel(LearnedModel):
     def _advance(self, state: _Motion, scene: _Scene, node: Tensor) -> _Motion:
         """One step: each body's change of motion in its own frame, from what it heard."""
         own = turned(state.velocity, inverse(state.heading))
-        hidden, pushed = self._heard(state, scene, node)
+        hidden, pushed = self._heard(_bounded(state), scene, node)
         out = self.out(self.head(hidden).relu_())
         moves = out[..., :4] + pushed[..., :4]
         shift, kick = moves[..., :2], moves[..., 2:]
@@ -317,6 +324,12 @@ def _motion_of(state: PlanarState) -> _Motion:
     return _Motion(position, heading, velocity, state.spin)
 
 
+def _bounded(state: _Motion) -> _Motion:
+    """As it is heard of: a spin of 40 rad/s, imagined once, would else make ten times that in the next step."""
+    velocity, spin = state.velocity.clamp(-FASTEST, FASTEST), state.spin.clamp(-SPINNIEST, SPINNIEST)
+    return state._replace(velocity=velocity, spin=spin)
+
+
 def _gyration(around: Surroundings) -> Tensor:
     """(E, M) squared radius of gyration of each mover, as of equal density, in the scene's unit."""
     core, place = around.core, around.place
@@ -386,8 +399,8 @@ def _scores(both: PlanarState, true: PlanarState) -> Tensor:
 
 
 def _apart(one: PlanarState, two: PlanarState) -> Tensor:
-    """(W, M) distance of movers in two states, in ERROR_SCALES."""
-    position, heading, velocity, spin = ERROR_SCALES
+    """(W, M) distance of movers in two states, in SCORE_SCALES."""
+    position, heading, velocity, spin = SCORE_SCALES
     place, pace = (one.position - two.position).abs() / position, (one.velocity - two.velocity).abs() / velocity
     turn, turning = (one.heading - two.heading).abs() / heading, (one.spin - two.spin).abs() / spin
     return (place + 0.5 * pace) / one.around.unit[:, None] + turn + 0.5 * turning
