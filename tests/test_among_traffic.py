@@ -16,7 +16,7 @@ from sim.errors import UnknownName
 from sim.layout import Pose, Traveller
 from sim.task import ROBOT
 from worldmodels.assumed import ASSUMPTIONS, Assumed
-from worldmodels.models.graph import FUTURES, WHIMS, GraphModel, _scores, _whims
+from worldmodels.models.graph import FUTURES, SPINNIEST, WHIMS, GraphModel, _scores, _whims
 from worldmodels.planar import KINDS, NEAREST, PlanarState, repeated, state_of
 from worldmodels.simulator import SimulatorModel
 from worldmodels.windows import Batch, Windows, mirrored
@@ -28,7 +28,7 @@ def restless() -> GraphModel:
     """A model whose last layers are not zero, so that what it is told shows."""
     torch.manual_seed(0)
     model = GraphModel(hidden=16, edge=8)
-    for values in (model.out.weight, model.static_push.weight, model.pair_push.weight):
+    for values in (model.out.weight, model.static_push.weight, model.pair_push.weight, model.intent.weight):
         torch.nn.init.normal_(values, std=0.1)
     return model.eval()
 
@@ -84,6 +84,32 @@ def test_the_score_is_least_where_futures_are_spread_as_what_comes(off: float) -
     assert best == (0.3 if not off else best)
     if off:
         assert scores[0.3] > float(_scores(spread(2 * count, 0.3), true)[:, 1].mean())
+
+
+def test_an_intent_is_made_where_a_rollout_begins_and_lasts() -> None:
+    model, state = restless(), state_of(observed())
+    there = int(state.around.present.sum())
+    whim = torch.nn.functional.pad(torch.randn(1, 1 + NEAREST, WHIMS), (0, 2 * WHIMS))  # that stays: no waves
+
+    def differs() -> torch.Tensor:
+        """How far going on is from beginning anew in the middle."""
+        along = model.imagine(replace(state, whim=whim), plans(1))
+        anew = model.imagine(replace(along[2], whim=whim), plans(1)[:, 3:])
+        return (along[-1].velocity - anew[-1].velocity).abs()[0, 1:there].max()
+
+    with torch.inference_mode():
+        assert differs() > 1e-5
+        torch.nn.init.zeros_(model.intent.weight)
+        assert differs() < 1e-6
+
+
+@pytest.mark.parametrize("fast", [30.0, 3000.0])
+def test_what_is_imagined_cannot_run_away(fast: float) -> None:
+    model, state = restless(), replace(state_of(observed(ALONE)), whim=None)
+    at = [replace(state, spin=torch.full_like(state.spin, spin)) for spin in (SPINNIEST, fast)]
+    with torch.inference_mode():
+        usual, wild = (model.step(one, plans(1)[:, 0]).spin - one.spin for one in at)
+    torch.testing.assert_close(wild, usual, atol=1e-3, rtol=1e-3)
 
 
 def test_people_see_the_robot_from_afar() -> None:

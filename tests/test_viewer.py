@@ -357,8 +357,8 @@ def test_a_bug_while_playing_is_told_and_the_next_episode_plays(page: Page) -> N
     page.live(SCENE, draw("test", 0), "test", 0, "scripted", play=False)
     page.take.policy.predict = None  # type: ignore[union-attr, method-assign, assignment]
     page.player.toggle()
-    until(lambda: not page.player.playing)
-    assert "a bug" in page._note
+    until(lambda: "a bug" in page._note)
+    assert not page.player.playing
     page.live(SCENE, draw("test", 0), "test", 0, "scripted")
     until(lambda: len(page.take.frames) > 3)
 

@@ -20,7 +20,7 @@ LIFT_M = 0.02  # lines above the floor
 FORCE_M_PER_N = 0.004
 RAYS, REACH_M = 72, 4.0
 DEAR = 0.8  # of the candidates' costs, from where on all are red
-LINE_M = 0.018  # thickness
+LINE_M, RAY_M = 0.018, 0.006  # thickness; there are many rays
 ARROW_M = (0.02, 0.05, 0.1)  # radius of its shaft and head, length of the head
 FORCE_COLOUR, HALO_COLOUR = (220, 38, 38), (147, 51, 234)
 COLOURS = {
@@ -186,7 +186,7 @@ class Overlays:
                     path, points, colors, shaft_radius=shaft, head_radius=head, head_length=length
                 )
             else:
-                thick = LINE_M * self._unit / (3 if name == "rays" else 1)  # of which there are hundreds
+                thick = self._unit * (RAY_M if name == "rays" else LINE_M)
                 self._handles[name] = self._scene.add_line_segments(path, points, colors, thickness=thick)
             self._sizes[name] = shape
             return

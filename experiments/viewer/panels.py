@@ -60,7 +60,7 @@ class Panels:
 
     def set_live(self, scene: str, split: str, number: int, arm: str) -> None:
         """What the Live tab begins with."""
-        handles: tuple[Any, ...] = (self._scene, self._split, self._number, self._seed, self._arm)
+        handles: tuple[Any, ...] = (self._scene, self._split, self._index, self._seed, self._arm)
         for handle, value in zip(handles, (scene, split, number, number, arm), strict=True):
             handle.value = value
 
@@ -127,7 +127,7 @@ class Panels:
         gui, page = self._gui, self._page
         self._scene = gui.add_dropdown("scene", tuple(page.arms), initial_value=page.scene)
         self._split = gui.add_dropdown("split", scenes[page.scene].splits, initial_value="test")
-        self._number = gui.add_number("index", 0, min=0, step=1, hint="of the space in its split")
+        self._index = gui.add_number("index", 0, min=0, step=1, hint="of the space in its split")
         self._seed = gui.add_number("seed", 0, min=0, step=1, hint="of the episode: noise, and physics that vary")
         self._arm = gui.add_dropdown("arm", tuple(page.arms[page.scene]))
         physics = gui.add_text("physics", "", hint="what differs, as load_mass_kg=9 load_friction=0.3:0.7 traffic_speed=1.5")
@@ -137,7 +137,7 @@ class Panels:
 
         def begin(layout: Layout | None) -> None:
             scene, seed = self._scene.value, int(self._seed.value)
-            space = layout or scenes[scene].draw(self._split.value, int(self._number.value))
+            space = layout or scenes[scene].draw(self._split.value, int(self._index.value))
             split = f"own-{space.id}" if layout else self._split.value
             page.live(scene, space, split, seed, self._arm.value, physics.value, beside=beside.value)
 

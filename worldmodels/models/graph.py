@@ -153,7 +153,7 @@ class GraphModel(LearnedModel):
         scene, nodes = self._scene(state, bodies, gyration), self._nodes(state, actions, bodies).unbind(1)
         motion = _motion_of(state)
         if state.whim is not None:  # what one is up to follows from where all are now, and stays
-            intent = self.intent(self._heard(_bounded(motion), scene, nodes[0])[0]) * state.around.traffic[..., None]
+            intent = self.intent(self._heard(motion, scene, nodes[0])[0]) * state.around.traffic[..., None]
             nodes = tuple(node + intent for node in nodes)
         advance: Callable[..., _Motion] = self._advance
         if self.compiled and not nodes[0].requires_grad:
@@ -231,7 +231,7 @@ class GraphModel(LearnedModel):
     def _advance(self, state: _Motion, scene: _Scene, node: Tensor) -> _Motion:
         """One step: each body's change of motion in its own frame, from what it heard."""
         own = turned(state.velocity, inverse(state.heading))
-        hidden, pushed = self._heard(_bounded(state), scene, node)
+        hidden, pushed = self._heard(state, scene, node)
         out = self.out(self.head(hidden).relu_())
         moves = out[..., :4] + pushed[..., :4]
         shift, kick = moves[..., :2], moves[..., 2:]
@@ -246,7 +246,7 @@ class GraphModel(LearnedModel):
 
     def _heard(self, state: _Motion, scene: _Scene, node: Tensor) -> tuple[Tensor, Tensor]:
         """What each body makes of two rounds of messages (B, M, hidden), and how it is pushed (B, M, 6)."""
-        back = inverse(state.heading)
+        state, back = _bounded(state), inverse(state.heading)
         own = turned(state.velocity, back)
         node = node + self.motion(torch.cat([own, state.spin[..., None]], -1))
         at, count = _pieces(state, scene)
