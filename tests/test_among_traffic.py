@@ -3,8 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
+import pyrvo
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from test_traffic import HALL, SCENE
 
 from agents.build import PlannerSpec
@@ -16,7 +19,8 @@ from sim.errors import UnknownName
 from sim.layout import Pose, Traveller
 from sim.task import ROBOT
 from worldmodels.assumed import ASSUMPTIONS, Assumed
-from worldmodels.models.graph import FUTURES, SPINNIEST, WHIMS, GraphModel, _scores, _whims
+from worldmodels.beside import representatives
+from worldmodels.models.graph import FUTURES, PLANS, SPINNIEST, WHIMS, GraphModel, _detour, _scores, _whims
 from worldmodels.planar import KINDS, NEAREST, PlanarState, repeated, state_of
 from worldmodels.simulator import SimulatorModel
 from worldmodels.windows import Batch, Windows, mirrored
@@ -28,8 +32,8 @@ def restless() -> GraphModel:
     """A model whose last layers are not zero, so that what it is told shows."""
     torch.manual_seed(0)
     model = GraphModel(hidden=16, edge=8)
-    for values in (model.out.weight, model.static_push.weight, model.pair_push.weight, model.intent.weight):
-        torch.nn.init.normal_(values, std=0.1)
+    for layer in (model.out, model.static_push, model.pair_push, model.give_way, model.intent):
+        torch.nn.init.normal_(layer.weight, std=0.1)
     return model.eval()
 
 
@@ -110,6 +114,40 @@ def test_what_is_imagined_cannot_run_away(fast: float) -> None:
     with torch.inference_mode():
         usual, wild = (model.step(one, plans(1)[:, 0]).spin - one.spin for one in at)
     torch.testing.assert_close(wild, usual, atol=1e-3, rtol=1e-3)
+
+
+@given(
+    offset=st.tuples(st.floats(-3, 3), st.floats(-3, 3)).filter(lambda xy: np.hypot(*xy) > 1),
+    own=st.tuples(st.floats(-1.5, 1.5), st.floats(-1.5, 1.5)),
+    other=st.tuples(st.floats(-1.5, 1.5), st.floats(-1.5, 1.5)),
+)
+def test_a_detour_is_half_of_what_two_who_avoid_each_other_share(
+    offset: tuple[float, float], own: tuple[float, float], other: tuple[float, float]
+) -> None:
+    crowd = pyrvo.RVOSimulator(0.1, 10.0, 10, 1.5, 1.0, 0.4, 9.0)
+    for agent, (at, velocity) in enumerate((((0.0, 0.0), own), (offset, other))):
+        crowd.add_agent(at)
+        crowd.set_agent_velocity(agent, velocity)
+        crowd.set_agent_pref_velocity(agent, velocity)
+    crowd.do_step()
+    speed = torch.tensor(other, dtype=torch.float64) - torch.tensor(own, dtype=torch.float64)
+    detour = _detour(torch.tensor(offset, dtype=torch.float64), speed, torch.tensor(0.8), torch.tensor(1.5))
+    expected = np.array(own) + detour.normal.numpy() * max(0.0, float(detour.length)) / 2
+    np.testing.assert_allclose(crowd.get_agent_velocity(0).to_tuple(), expected, atol=2e-3)
+
+
+def test_futures_of_a_few_plans_stand_for_all() -> None:
+    model, state, actions = restless(), state_of(observed()), plans(9)
+    robot = model.rollout(state, actions).pose[0, :, :, ROBOT, :2].flatten(1)[None]
+    picked, alike = representatives(robot, 3)
+    assert picked[0, 0] == 0
+    away = torch.cdist(robot[0], robot[0, picked[0]])
+    assert away.argmin(1).tolist() == alike[0].tolist()
+    assert float(away.amin(1).max()) <= float(torch.pdist(robot[0, picked[0]]).min()), "a plan left out is nearer than those are"
+    others = model.rollout(state, actions[:PLANS]).pose[..., 1:, :2]
+    for plan in range(PLANS):
+        own = model.rollout(state, actions[[plan, plan]]).pose[:, 0, :, 1:, :2]
+        torch.testing.assert_close(others[:, plan], own, atol=1e-4, rtol=0)
 
 
 def test_people_see_the_robot_from_afar() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 from torch.nn.utils.rnn import pad_sequence
 
 from sim.bodies import TRAFFIC, Bodies, Kind, Shape, quaternion_of
@@ -66,14 +67,15 @@ class PlanarState:
         )
 
 
-def still(movers: int, boxes: int, pieces: int = 1) -> PlanarState:
-    """Some state of one scene, where only its sizes matter."""
+def still(movers: int, boxes: int, pieces: int = 1, others: Kind = Kind.LOAD) -> PlanarState:
+    """Some state of a robot and others of one kind, where only sizes matter."""
     zero, one = torch.zeros(1, movers), torch.ones(1, movers, dtype=torch.complex64)
+    columns = torch.tensor([KINDS.index(kind) for kind in [Kind.ROBOT, *[others] * (movers - 1)]])
     around = Surroundings(
         core=torch.zeros(1, movers, pieces, 2),
         place=torch.zeros(1, movers, pieces, dtype=torch.complex64),
         rounding=zero,
-        kind=torch.zeros(1, movers, len(KINDS)),
+        kind=one_hot(columns, len(KINDS))[None].float(),
         present=torch.ones(1, movers),
         height=zero,
         half_extents=torch.zeros(1, movers, 3),
