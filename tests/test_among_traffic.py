@@ -20,7 +20,7 @@ from sim.layout import Pose, Traveller
 from sim.task import ROBOT
 from worldmodels.assumed import ASSUMPTIONS, Assumed
 from worldmodels.beside import representatives
-from worldmodels.models.graph import FUTURES, PLANS, SPINNIEST, WHIMS, GraphModel, _detour, _scores, _whims
+from worldmodels.models.graph import FUTURES, PLANS, WHIMS, GraphModel, _detour, _scores, _whims
 from worldmodels.planar import KINDS, NEAREST, PlanarState, repeated, state_of
 from worldmodels.simulator import SimulatorModel
 from worldmodels.windows import Batch, Windows, mirrored
@@ -65,10 +65,10 @@ def test_futures_differ_are_always_the_same_and_share_what_the_robot_does() -> N
 
 def test_whims_are_normal_at_all_times_and_change() -> None:
     whims = _whims(torch.randn(4000, 1, 3 * WHIMS, generator=torch.Generator().manual_seed(0)), 21)[:, :, 0]  # (4000, 21, D)
-    torch.testing.assert_close(whims.mean(0), torch.zeros(21, 2 * WHIMS), atol=0.08, rtol=0)
-    torch.testing.assert_close(whims.std(0), torch.ones(21, 2 * WHIMS), atol=0.06, rtol=0)
+    torch.testing.assert_close(whims.mean(0), torch.zeros(21, 3 * WHIMS), atol=0.08, rtol=0)
+    torch.testing.assert_close(whims.std(0), torch.ones(21, 3 * WHIMS), atol=0.06, rtol=0)
     later = (whims[:, 0] * whims[:, 10]).mean(0)  # a second later, a quarter of their period
-    torch.testing.assert_close(later, torch.tensor([1.0] * WHIMS + [0.0] * WHIMS), atol=0.08, rtol=0)
+    torch.testing.assert_close(later, torch.tensor([1.0] * 2 * WHIMS + [0.0] * WHIMS), atol=0.08, rtol=0)
 
 
 @pytest.mark.parametrize("off", [0.0, 0.4])
@@ -107,13 +107,17 @@ def test_an_intent_is_made_where_a_rollout_begins_and_lasts() -> None:
         assert differs() < 1e-6
 
 
-@pytest.mark.parametrize("fast", [30.0, 3000.0])
-def test_what_is_imagined_cannot_run_away(fast: float) -> None:
-    model, state = restless(), replace(state_of(observed(ALONE)), whim=None)
-    at = [replace(state, spin=torch.full_like(state.spin, spin)) for spin in (SPINNIEST, fast)]
-    with torch.inference_mode():
-        usual, wild = (model.step(one, plans(1)[:, 0]).spin - one.spin for one in at)
-    torch.testing.assert_close(wild, usual, atol=1e-3, rtol=1e-3)
+def test_what_is_imagined_cannot_run_away() -> None:
+    model = restless()
+    with torch.no_grad():
+        model.out.weight *= 1e3
+    model.fastest = torch.tensor([[0.5, 2.0], [1.0, 1.0], [0.4, 5.0], [0.3, 1.0]])
+    state = state_of(observed())
+    for one in model.futures(state, plans(1)):
+        most = (one.around.kind @ model.fastest).unbind(-1)
+        assert (one.velocity.abs() / one.around.unit[:, None] <= 1.001 * most[0]).all()
+        assert (one.spin.abs() <= most[1]).all()
+    assert (one.spin.abs() == most[1])[one.around.present.bool().expand(FUTURES, -1)].any(), "nothing was held back"
 
 
 @given(
@@ -262,12 +266,14 @@ def forked(size: int, steps: int) -> Batch:
 
 def test_where_ways_fork_there_are_futures_for_each_as_often_as_it_is_gone() -> None:
     torch.manual_seed(0)
-    model, batch = GraphModel(hidden=24, edge=8), forked(32, 3)
+    model, batch = GraphModel(hidden=64, edge=8), forked(32, 3)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    slower = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, 300)
     for _ in range(300):
         optimizer.zero_grad()
         model.loss(batch.state, batch.actions, batch.targets).backward()
         optimizer.step()
+        slower.step()
     with torch.no_grad():
         one = forked(200, 3).state
         ends = model.imagine(model.members(one, 200), torch.zeros(200, 3, 2))[-1].position[:, 1] - one.position[0, 1]

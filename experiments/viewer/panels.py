@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import viser
+from viser._messages import GuiSliderMark
 
 from experiments.viewer.driving import KEYS
 from experiments.viewer.overlays import MEANINGS
@@ -70,6 +71,7 @@ class Panels:
             self._timeline.max = max(1, length - 1)
         if self._timeline.value != index:
             self._timeline.value = index  # type: ignore[misc]  # viser types it as read-only
+        self._timeline._marks = tuple(GuiSliderMark(float(number), None) for number, _ in marks)  # no public setter
         places = (NOWHERE, *(f"{name} ({number})" for number, name in marks))
         if self._marks.options != places:
             self._marks.options = places

@@ -30,9 +30,11 @@ from sim.errors import GroundError
 from sim.policy import EpisodeStart
 from worldmodels.beside import alone, beside, chosen, representatives
 from worldmodels.compiled import Compiled
+from worldmodels.joint import JointWindows
 from worldmodels.model import LearnedModel, models
 from worldmodels.planar import KINDS, NEAREST, PlanarState, Surroundings, commanded, repeated, still
 from worldmodels.vectors import across, cross, gap, heading_of_angle, inverse, outside, turned
+from worldmodels.windows import Windows
 
 DT_S = 0.1
 FRESH = torch.contiguous_format
@@ -45,7 +47,8 @@ DEEP = 0.08  # change of velocity, in the scene's units a second, from which on 
 EDGE = 0.01  # how softly the one closest point gives way to the other [m]
 ERROR_SCALES = (0.01, 0.025, 0.05, 0.15)  # position [m], heading [rad], velocity [m/s], spin [rad/s] that count alike
 SCORE_SCALES = (0.01, 0.25, 0.02, 1.5)  # of traffic: people turn at 5 rad/s, and where they will be matters, not how they face
-FASTEST, SPINNIEST = 5.0, 12.0  # [units/s, rad/s] beyond which speeds are heard as these, or what is imagined could run away
+FASTEST = (5.0, 12.0)  # [units/s, rad/s] that nothing imagined exceeds where no data tell
+BEYOND = 1.5  # times as fast as nearly all of its kind in the data: what is too fast would else make more of it in the next step
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class _Scene(NamedTuple):
     rounding: Tensor  # (E, K) radius around the box
     place: Tensor | None  # (E, K, 2) its centre in the body's frame; None where each body is one piece
     gyration: Tensor  # (E, M) squared radius of gyration
+    fastest: Tensor  # (E, M, 2) speed [units/s] and spin [rad/s] that nothing imagined exceeds
     pair: Tensor  # (E, K, K, 2 * edge) what each piece's shape means to each other
     pair_present: Tensor  # (E, K, K), zero within a body
     pair_wary: Tensor  # (E, K, K) 1 where one of them is of traffic, that sees others from afar and may give way
@@ -116,6 +120,7 @@ class _Contact(NamedTuple):
 @models.add("graph")
 class GraphModel(LearnedModel):
     name = "graph"
+    fastest: Tensor  # (len(KINDS), 2) of each kind of mover [units/s, rad/s]
 
     def __init__(self, config: GraphConfig | None = None, **sizes: Any) -> None:
         super().__init__()
@@ -123,7 +128,7 @@ class GraphModel(LearnedModel):
         hidden, edge = self.sizes.hidden, self.sizes.edge
         body, piece = 4 + len(KINDS), 6 + len(KINDS)  # half extents, rounding, gyration, kind; with the piece's own
         self.body = nn.Linear(body + 3, hidden)  # with the action
-        self.whim = nn.Linear(2 * WHIMS, hidden, bias=False)
+        self.whim = nn.Linear(3 * WHIMS, hidden, bias=False)
         self.intent = nn.Linear(hidden, hidden, bias=False)
         self.motion = nn.Linear(3, hidden, bias=False)
         self.ends = nn.Linear(hidden, 3 * edge)  # static receiver, pair receiver, pair sender
@@ -137,10 +142,16 @@ class GraphModel(LearnedModel):
         self.out = nn.Linear(hidden, 6)
         self.static_push, self.pair_push, self.give_way = (nn.Linear(edge, 4, bias=False) for _ in range(3))
         self.room, self.foresight = nn.Parameter(torch.ones(len(KINDS) ** 2)), nn.Parameter(torch.ones(()))  # over ROOM, SOON_S
+        self.register_buffer("fastest", torch.tensor(FASTEST).repeat(len(KINDS), 1))
         self._advance_compiled = Compiled(self._advance)
         for layer in (self.out, self.static_push, self.pair_push, self.give_way, self.intent):
             for values in layer.parameters():
                 nn.init.zeros_(values)
+
+    def prepare(self, windows: Windows | JointWindows) -> None:
+        """How fast each kind of mover goes in the data."""
+        fastest = torch.stack([part.fastest() for part in windows.parts.values()]).amax(0)
+        self.fastest = torch.where(fastest > 0, BEYOND * fastest, self.fastest)
 
     def config(self) -> dict[str, Any]:
         return asdict(self.sizes)
@@ -231,6 +242,7 @@ class GraphModel(LearnedModel):
             rounding,
             torch.view_as_real(around.place / unit[:, None, None]).flatten(1, 2) if count > 1 else None,
             gyration,
+            around.kind @ self.fastest,
             self.pair_pieces(torch.cat([mine, theirs], -1)),
             pair_present,
             torch.maximum(wary[:, :, None], wary[:, None]),
@@ -259,16 +271,18 @@ class GraphModel(LearnedModel):
         shift, kick = moves[..., :2], moves[..., 2:]
         turn, twist = (out[..., 4:] + SPEED * pushed[..., 4:] / scene.gyration[..., None]).unbind(-1)
         moved = turned(torch.stack([DT_S * (own + SPEED * shift), own + SPEED * kick], -2), state.heading[..., None, :])
+        velocity, (fastest, spinniest) = moved[..., 1, :], scene.fastest.unbind(-1)
+        slower = (fastest / (velocity.square().sum(-1) + 1e-8).sqrt()).clamp(max=1)
         return _Motion(
             position=state.position + moved[..., 0, :],
             heading=turned(state.heading, heading_of_angle(DT_S * (state.spin + turn))),
-            velocity=moved[..., 1, :].contiguous(),
-            spin=state.spin + twist,
+            velocity=velocity * slower[..., None],
+            spin=torch.clamp(state.spin + twist, -spinniest, spinniest),
         )
 
     def _heard(self, state: _Motion, scene: _Scene, node: Tensor) -> tuple[Tensor, Tensor]:
         """What each body makes of two rounds of messages (B, M, hidden), and how it is pushed (B, M, 6)."""
-        state, back = _bounded(state), inverse(state.heading)
+        back = inverse(state.heading)
         own = turned(state.velocity, back)
         node = node + self.motion(torch.cat([own, state.spin[..., None]], -1))
         at, count = _pieces(state, scene)
@@ -359,12 +373,6 @@ def _motion_of(state: PlanarState) -> _Motion:
     return _Motion(position, heading, velocity, state.spin)
 
 
-def _bounded(state: _Motion) -> _Motion:
-    """As it is heard of: a spin of 40 rad/s, imagined once, would else make ten times that in the next step."""
-    velocity, spin = state.velocity.clamp(-FASTEST, FASTEST), state.spin.clamp(-SPINNIEST, SPINNIEST)
-    return state._replace(velocity=velocity, spin=spin)
-
-
 def _gyration(around: Surroundings) -> Tensor:
     """(E, M) squared radius of gyration of each mover, as of equal density, in the scene's unit."""
     core, place = around.core, around.place
@@ -442,9 +450,11 @@ def _apart(one: PlanarState, two: PlanarState) -> Tensor:
 
 
 def _whims(whim: Tensor, steps: int) -> Tensor:
-    """(B, H, M, 2 * WHIMS) at each step, of whims (B, M, 3 * WHIMS): waves of random phases are normal at all times."""
+    """(B, H, M, 3 * WHIMS) at each step, of whims (B, M, 3 * WHIMS): waves of random phases are normal at all times. What stays
+    comes with its sign: who goes left or right, or sees the robot or does not, does one or the other, and nothing between."""
     stays, sine, cosine = whim[:, None].split(WHIMS, -1)
     time = (2 * torch.pi / TURNOVER_S * DT_S) * torch.arange(steps)[:, None, None]
+    stays = torch.cat([stays, stays.sign()], -1)
     return torch.cat([stays.expand(-1, steps, -1, -1), sine * time.sin() + cosine * time.cos()], -1)
 
 
@@ -462,7 +472,8 @@ def _detour(offset: Tensor, speed: Tensor, room: Tensor, soon_s: Tensor) -> _Con
     leg = (side * (square - room.square()).sqrt())[..., None] * offset + room[..., None] * across(offset)
     flank = across(leg / square[..., None])
     way = torch.where(rim[..., None], out / far[..., None], flank)
-    return _Contact(torch.zeros_like(way), way, torch.where(rim, room / soon_s - far, (speed * flank).sum(-1)))
+    length = torch.where(rim, room / soon_s - far, (speed * flank).sum(-1))
+    return _Contact(torch.zeros_like(way), way.detach(), length)  # where the ways round part, the direction's gradient is endless
 
 
 def _nearness(gap: Tensor, reach: Tensor | float) -> Tensor:
