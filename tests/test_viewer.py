@@ -363,6 +363,15 @@ def test_a_bug_while_playing_is_told_and_the_next_episode_plays(page: Page) -> N
     until(lambda: len(page.take.frames) > 3)
 
 
+def test_the_timeline_has_a_tick_at_each_mark(page: Page) -> None:
+    page.live(SCENE, draw("test", 0), "test", 0, "scripted", play=False)
+    while not page.take.over:
+        page.player.step()
+    ticks = [tick.value for tick in page.panels._timeline._marks or ()]
+    assert ticks == [index for index, _ in marks(page.take)]
+    assert ticks[-1] == len(page.take.frames) - 1
+
+
 def test_what_takes_long_is_done_one_at_a_time(page: Page) -> None:
     with page.acting():
         page.panels.tried(None, lambda: page.live(SCENE, draw("test", 0), "test", 0, "scripted"))
