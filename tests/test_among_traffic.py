@@ -23,6 +23,7 @@ from worldmodels.beside import representatives
 from worldmodels.models.graph import FUTURES, PLANS, WHIMS, GraphModel, _detour, _scores, _whims
 from worldmodels.planar import KINDS, NEAREST, PlanarState, repeated, state_of
 from worldmodels.simulator import SimulatorModel
+from worldmodels.vectors import cross
 from worldmodels.windows import Batch, Windows, mirrored
 
 ALONE = replace(HALL, traffic=())
@@ -136,8 +137,13 @@ def test_a_detour_is_half_of_what_two_who_avoid_each_other_share(
     crowd.do_step()
     speed = torch.tensor(other, dtype=torch.float64) - torch.tensor(own, dtype=torch.float64)
     detour = _detour(torch.tensor(offset, dtype=torch.float64), speed, torch.tensor(0.8), torch.tensor(1.5))
-    expected = np.array(own) + detour.normal.numpy() * max(0.0, float(detour.length)) / 2
-    np.testing.assert_allclose(crowd.get_agent_velocity(0).to_tuple(), expected, atol=2e-3)
+    change = np.array(crowd.get_agent_velocity(0).to_tuple()) - own
+    expected = detour.normal.numpy() * max(0.0, float(detour.length)) / 2
+    assert np.linalg.norm(change) == pytest.approx(np.linalg.norm(expected), abs=2e-3)
+    if (
+        abs(float(cross(torch.tensor(offset, dtype=torch.float64), speed))) > 1e-4
+    ):  # who comes straight on can be passed on either side, and rounding decides
+        np.testing.assert_allclose(change, expected, atol=2e-3)
 
 
 def test_futures_of_a_few_plans_stand_for_all() -> None:
