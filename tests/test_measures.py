@@ -3,9 +3,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.report import measures as m
+from experiments.report.costs import efficiency, pareto, spendings
 from experiments.report.guards import notes
 from experiments.report.measured import csv_of, flat
+from experiments.report.measures import aggregates, exploitation, touching
+from experiments.report.pairs import episode_cost
+from experiments.report.regret import BOTH, MODEL, REST, SEARCH, regrets
 from experiments.report.sections import sections
 from experiments.report.summary import Rate
 from sim.scenes import scenes
@@ -36,36 +39,36 @@ RIVAL = [0.9, 1.2, 4.0, 2.5]  # once the best known way
 
 def test_regret_is_the_sum_of_its_parts() -> None:
     rows = costs("graph+mppi", ARM) + costs("oracle", TWIN) + costs("oracle-large", LARGE, search_samples=64) + costs("x", RIVAL)
-    (regret,) = m.regrets(rows)
+    (regret,) = regrets(rows)
     assert (regret.twin, regret.reference, regret.episodes) == ("oracle", "oracle-large", 4)
     best = np.minimum.reduce([ARM, TWIN, LARGE, RIVAL])
     assert regret.total[0] == pytest.approx(np.mean(ARM) - best.mean())
-    assert regret.parts[m.MODEL].value == pytest.approx(np.mean(ARM) - np.mean(TWIN))
-    assert regret.parts[m.SEARCH].value == pytest.approx(np.mean(TWIN) - np.mean(LARGE))
-    assert regret.parts[m.REST].value == pytest.approx(np.mean(LARGE) - best.mean())
+    assert regret.parts[MODEL].value == pytest.approx(np.mean(ARM) - np.mean(TWIN))
+    assert regret.parts[SEARCH].value == pytest.approx(np.mean(TWIN) - np.mean(LARGE))
+    assert regret.parts[REST].value == pytest.approx(np.mean(LARGE) - best.mean())
     assert sum(part.value for part in regret.parts.values()) == pytest.approx(regret.total[0], abs=1e-12)
-    assert "no difference shown (smallest: " in regret.parts[m.MODEL].verdict()
+    assert "no difference shown (smallest: " in regret.parts[MODEL].verdict()
 
 
 def test_without_an_oracle_of_the_same_budget_model_and_search_are_one() -> None:
-    (regret,) = m.regrets(costs("graph+mppi", ARM) + costs("oracle", TWIN, search_samples=48))
-    assert list(regret.parts) == [m.BOTH, m.REST]
-    (regret,) = m.regrets(costs("graph+mppi", ARM) + costs("oracle", TWIN))
-    assert list(regret.parts) == [m.MODEL, m.REST]
-    assert m.regrets(costs("graph+mppi", ARM)) == []
+    (regret,) = regrets(costs("graph+mppi", ARM) + costs("oracle", TWIN, search_samples=48))
+    assert list(regret.parts) == [BOTH, REST]
+    (regret,) = regrets(costs("graph+mppi", ARM) + costs("oracle", TWIN))
+    assert list(regret.parts) == [MODEL, REST]
+    assert regrets(costs("graph+mppi", ARM)) == []
 
 
 def test_parts_add_up_over_several_trainings_and_missing_episodes() -> None:
     arm = costs("graph+mppi", ARM, train_seed=0) + costs("graph+mppi", [2.0, 2.5, 3.5], train_seed=1)
-    (regret,) = m.regrets(arm + costs("oracle", TWIN))
+    (regret,) = regrets(arm + costs("oracle", TWIN))
     assert regret.trainings == 2
     assert sum(part.value for part in regret.parts.values()) == pytest.approx(regret.total[0], abs=1e-12)
     mean = (1.5 + 2.25 + 3.25 + 2.0) / 4
-    assert regret.parts[m.MODEL].value == pytest.approx(mean - np.mean(TWIN))
+    assert regret.parts[MODEL].value == pytest.approx(mean - np.mean(TWIN))
 
 
 def test_an_unsolved_episode_owes_to_its_end() -> None:
-    assert m.episode_cost(row("a", 0, 3.0, success=False)) == pytest.approx(3.0)
+    assert episode_cost(row("a", 0, 3.0, success=False)) == pytest.approx(3.0)
 
 
 def test_a_model_is_exploited_where_only_chosen_plans_disappoint() -> None:
@@ -74,35 +77,35 @@ def test_a_model_is_exploited_where_only_chosen_plans_disappoint() -> None:
     for index, noise in enumerate(rng.normal(0, 0.05, 20)):
         told = {"predicted_cost": 2.0, "realised_cost": 2.5 + noise, "random_predicted_cost": 4.0, "random_realised_cost": 4.0}
         rows.append(row("graph+mppi", index, 1.0, **told, disagreement=0.02, random_disagreement=0.01))
-    (found,) = m.exploitation([*rows, row("oracle", 0, 1.0)])
+    (found,) = exploitation([*rows, row("oracle", 0, 1.0)])
     assert found.excess.shown
     assert found.excess.value == pytest.approx(0.5, abs=0.05)
     assert found.random.value == 0
     assert not found.random.shown
     assert (found.disagreement_mm, found.random_disagreement_mm) == pytest.approx((20, 10))
-    assert m.exploitation([row("graph+mppi", 0, 1.0)]) == []  # an older row
+    assert exploitation([row("graph+mppi", 0, 1.0)]) == []  # an older row
 
 
 def test_plans_that_touch_are_counted() -> None:
     told = {"plans_checked": 10, "plans_touching_predicted": 3, "plans_touching_realised": 4, "plans_touching_both": 2}
-    (found,) = m.touching([row("graph+mppi", index, 1.0, **told) for index in range(5)])
+    (found,) = touching([row("graph+mppi", index, 1.0, **told) for index in range(5)])
     shares = (found.predicted[0], found.realised[0], found.missed[0], found.needless[0])
     assert shares == pytest.approx((0.3, 0.4, 0.5, 1 / 3))
 
 
 def test_costs_are_made_once_and_spread_over_successes() -> None:
     rows = [row("graph+mppi", index, 1.0, success=index < 2, collect_cpu_s=40.0, data_bytes=7) for index in range(4)]
-    (spent,) = m.spendings(rows)
+    (spent,) = spendings(rows)
     assert (spent.collect_cpu_s, spent.train_cpu_s, spent.decide_s, spent.data_bytes) == (40, 60, 4, 7)
     assert spent.decide_s_per_success == pytest.approx(8)
     assert spent.cpu_s_per_success == pytest.approx((100 + 16) / 2)
-    (none,) = m.spendings([row("random", 0, 5.0, success=False)])
+    (none,) = spendings([row("random", 0, 5.0, success=False)])
     assert none.cpu_s_per_success == float("inf")
 
 
 def test_the_front_holds_what_nothing_beats() -> None:
     points = [(1.0, 0.2), (2.0, 0.5), (2.0, 0.6), (3.0, 0.6), (4.0, 0.9), (0.5, 0.1)]
-    assert m.pareto(points) == [5, 0, 2, 4]
+    assert pareto(points) == [5, 0, 2, 4]
 
 
 def test_sample_efficiency_is_by_method_and_over_trainings() -> None:
@@ -112,27 +115,27 @@ def test_sample_efficiency_is_by_method_and_over_trainings() -> None:
         for seed, index in ((seed, index) for seed in (0, 1) for index in range(8)):
             success = (index + seed) % 4 < share
             rows.append(row(f"graph+mppi-{steps}", index, 1.0, success, train_seed=seed, **told))
-    few, many = m.efficiency(rows, "test")
+    few, many = efficiency(rows, "test")
     assert (few.family, few.env_steps, few.trainings, few.success[0]) == ("graph+mppi", 1000, 2, 0.25)
     assert many.success[0] == 0.75
     assert many.success[1] < 0.75 < many.success[2]
-    assert m.efficiency(costs("random", [1.0]), "test") == []
+    assert efficiency(costs("random", [1.0]), "test") == []
 
 
 def test_aggregates_say_how_probably_the_best_is_better() -> None:
     lower, higher = [1.0 + 0.1 * i for i in range(8)], [2.0 + 0.1 * i for i in range(8)]
-    own, other = m.aggregates(costs("a", lower) + costs("b", higher))
+    own, other = aggregates(costs("a", lower) + costs("b", higher))
     assert (own.cost[0], own.improvement, own.verdict) == (pytest.approx(1.35), None, "–")
     assert other.improvement == (1, 1, 1)
     assert other.verdict == "lower cost"
-    _, few = m.aggregates(costs("a", lower[:3]) + costs("b", higher[:3]))
+    _, few = aggregates(costs("a", lower[:3]) + costs("b", higher[:3]))
     assert few.verdict.startswith("no difference shown")
-    _, same = m.aggregates(costs("a", lower) + costs("b", lower))
+    _, same = aggregates(costs("a", lower) + costs("b", lower))
     assert same.improvement == (0.5, 0.5, 0.5)
 
 
 def test_numbers_become_a_file() -> None:
-    (spent,) = m.spendings([row("random, <b>", 0, 5.0, success=False, collect_cpu_s=None)])
+    (spent,) = spendings([row("random, <b>", 0, 5.0, success=False, collect_cpu_s=None)])
     record = flat(spent)
     assert (record["success"], record["success_low"]) == (0.0, 0.0)
     lines = csv_of([record, {"agent": "x", "more": 1}]).splitlines()

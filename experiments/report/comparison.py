@@ -8,7 +8,7 @@ import rich.box
 from rich.table import Table
 from rich.text import Text
 
-from experiments.report.measures import difference, paired
+from experiments.report.pairs import difference, paired
 from experiments.report.summary import Row, Summary, is_oracle, number, summarise, violations_of
 from experiments.statistics import paired_rates, sign_test, smallest_difference
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 from experiments.report import pieces
-from experiments.report.measures import episode_cost
+from experiments.report.pairs import episode_cost
 from experiments.report.summary import Row, violations_of
 from experiments.report.topdown import colours_say, strip
 from sim.dataset import Episode

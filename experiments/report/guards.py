@@ -6,7 +6,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from experiments.evaluation import unreadable
-from experiments.report.measures import budget_of, ranked
+from experiments.report.pairs import ranked
+from experiments.report.regret import budget_of
 from experiments.report.summary import Row, known, number, protocol_of
 from sim.errors import GroundError
 from sim.scenes import parted

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import plotly.graph_objects as go
 
-from experiments.report import measures as m
+from experiments.report.pairs import ranked
 from experiments.report.pieces import legend, section, table
 from experiments.report.plots import arm_colours, plot
 from experiments.report.summary import Rate, Row, csv_of, ends_of
@@ -75,7 +75,7 @@ def flats(found: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def colours_of(rows: Sequence[Row]) -> dict[str, str]:
-    arms = m.ranked(rows)
+    arms = ranked(rows)
     return dict(zip(arms, arm_colours(arms), strict=True))
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from experiments.report import measures as m
 from experiments.report.measured import flat
+from experiments.report.pairs import ranked
 from experiments.report.plots import dotted, line
 from experiments.report.summary import OUTCOMES, Rate, Row, is_oracle
 
@@ -30,7 +30,7 @@ class Bin:
 
 def binned(rows: Sequence[Row], value: Callable[[Row], float], what: str) -> list[Bin]:
     """Every arm but oracles, in ranges that hold equally many episodes; those with fewer than LEAST are left out."""
-    agents = [agent for agent in m.ranked(rows) if not is_oracle(agent)]
+    agents = [agent for agent in ranked(rows) if not is_oracle(agent)]
     values = np.array([value(row) for row in rows])
     most = max(sum(row["agent"] == agent for row in rows) for agent in agents) if agents else 0
     edges = np.unique(np.quantile(values, np.linspace(0, 1, min(BINS, max(1, most // LEAST)) + 1)))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from experiments.report import measures as m
+from experiments.report.costs import efficiency
 from experiments.report.measured import RATES_SAY, Measured, flats, percents
 from experiments.report.plots import arm_colours, dotted, line
 from experiments.report.summary import Row, number, summarise
@@ -13,7 +13,7 @@ from experiments.report.summary import Row, number, summarise
 
 def measured(rows: Sequence[Row]) -> Measured | None:
     split = summarise(rows)[0].split
-    found = m.efficiency(rows, split)
+    found = efficiency(rows, split)
     if not found:
         return None
     figure, families = go.Figure(), list(dict.fromkeys(one.family for one in found))

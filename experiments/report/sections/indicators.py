@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from experiments.report.measured import file_of
-from experiments.report.measures import ranked
+from experiments.report.pairs import ranked
 from experiments.report.pieces import section, table
 from experiments.report.summary import Row, indicators_of
 from sim.scenes import scenes

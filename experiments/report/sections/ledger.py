@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from experiments.report import measures as m
+from experiments.report.costs import Spent, pareto, spendings
 from experiments.report.measured import Measured, colours_of, flats
 from experiments.report.plots import SYMBOLS, line
 from experiments.report.summary import Row, is_oracle, number
 
 
 def measured(rows: Sequence[Row]) -> Measured:
-    spent, colours = m.spendings(rows), colours_of(rows)
+    spent, colours = spendings(rows), colours_of(rows)
     plots = [
         _pareto_figure(spent, colours, "decision_ms", "ms per decision"),
         _pareto_figure(spent, colours, "env_steps", "env steps of experience"),
@@ -47,14 +47,14 @@ def measured(rows: Sequence[Row]) -> Measured:
     return Measured("ledger", "What it costs", says, plots, columns, cells, flats(spent), how, list(colours))
 
 
-def _pareto_figure(spent: Sequence[m.Spent], colours: Mapping[str, str], name: str, title: str) -> go.Figure:
+def _pareto_figure(spent: Sequence[Spent], colours: Mapping[str, str], name: str, title: str) -> go.Figure:
     """Success without violation against a cost on a logarithmic axis; what is free stands at its left end."""
     positive = [getattr(one, name) for one in spent if getattr(one, name) > 0]
     free = min(positive, default=1.0) / 10
     at = {one.agent: max(getattr(one, name), free) for one in spent}
     figure = go.Figure()
     rivals = [one for one in spent if not is_oracle(one.agent)]
-    front = [rivals[i] for i in m.pareto([(at[one.agent], one.clean.interval[0]) for one in rivals])]
+    front = [rivals[i] for i in pareto([(at[one.agent], one.clean.interval[0]) for one in rivals])]
     steps = [(at[one.agent], 100 * one.clean.value) for one in front]
     figure.add_scatter(
         x=[x for x, _ in steps], y=[y for _, y in steps], mode="lines", line={"color": "#1c2530", "width": 1},

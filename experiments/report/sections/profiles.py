@@ -5,19 +5,20 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from experiments.report import measures as m
 from experiments.report.measured import Measured, colours_of, flat, percents
+from experiments.report.measures import aggregates
+from experiments.report.pairs import between, episode_cost, ranked
 from experiments.report.plots import label
 from experiments.report.summary import Row
 from experiments.statistics import performance_profile
 
 
 def measured(rows: Sequence[Row]) -> Measured:
-    found, colours = m.aggregates(rows), colours_of(rows)
+    found, colours = aggregates(rows), colours_of(rows)
     split = found[0].split
     here = [row for row in rows if row["split"] == split]
     figure = go.Figure()
-    costs = {agent: np.array([m.episode_cost(row) for row in here if row["agent"] == agent]) for agent in m.ranked(here)}
+    costs = {agent: np.array([episode_cost(row) for row in here if row["agent"] == agent]) for agent in ranked(here)}
     ends = np.concatenate(list(costs.values()))
     thresholds = np.linspace(0, float(ends.max()), 120)
     for agent, values in costs.items():
@@ -37,7 +38,7 @@ def measured(rows: Sequence[Row]) -> Measured:
             one.agent,
             str(one.episodes),
             str(one.trainings),
-            m.between(*one.cost),
+            between(*one.cost),
             str(one.shared),
             "–" if one.improvement is None else percents(one.improvement),
             one.verdict,

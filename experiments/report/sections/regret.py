@@ -4,22 +4,23 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from experiments.report import measures as m
 from experiments.report.measured import Measured, flats
+from experiments.report.pairs import Difference, between
 from experiments.report.plots import dots, label
+from experiments.report.regret import BOTH, MODEL, REST, SEARCH, regrets
 from experiments.report.summary import Row
 
-PART_COLOURS = {m.MODEL: "#dc2626", m.SEARCH: "#d97706", m.BOTH: "#be5a3c", m.REST: "#9ca3af"}
+PART_COLOURS = {MODEL: "#dc2626", SEARCH: "#d97706", BOTH: "#be5a3c", REST: "#9ca3af"}
 
 
 def measured(rows: Sequence[Row]) -> Measured | None:
-    regrets = m.regrets(rows)
-    if not regrets:
+    found = regrets(rows)
+    if not found:
         return None
-    figure, arms = go.Figure(), [label(f"{regret.agent} ({regret.episodes})") for regret in regrets]
-    names = [name for name in PART_COLOURS if any(name in regret.parts for regret in regrets)]
+    figure, arms = go.Figure(), [label(f"{regret.agent} ({regret.episodes})") for regret in found]
+    names = [name for name in PART_COLOURS if any(name in regret.parts for regret in found)]
     for name in names:
-        own = [regret.parts.get(name) for regret in regrets]
+        own = [regret.parts.get(name) for regret in found]
         figure.add_bar(
             x=[part.value if part else None for part in own],
             y=arms,
@@ -28,7 +29,7 @@ def measured(rows: Sequence[Row]) -> Measured | None:
             marker_color=PART_COLOURS[name],
             hovertemplate=f"{name}: %{{x:.2f}} m",
         )
-    figure.add_scatter(**dots([regret.total for regret in regrets], arms, "sum", "#1c2530"))
+    figure.add_scatter(**dots([regret.total for regret in found], arms, "sum", "#1c2530"))
     figure.update_layout(barmode="relative", height=110 + 46 * len(arms), yaxis={"autorange": "reversed"})
     figure.update_xaxes(title="above the best known way [m]")
     columns = ("arm", "episodes", "trainings", "regret [m]", *(f"{name} [m]" for name in names), "same budget", "largest search")
@@ -37,12 +38,12 @@ def measured(rows: Sequence[Row]) -> Measured | None:
             regret.agent,
             str(regret.episodes),
             str(regret.trainings),
-            m.between(*regret.total),
+            between(*regret.total),
             *(_part(regret.parts.get(name), name) for name in names),
             regret.twin or "none",
             regret.reference,
         )
-        for regret in regrets
+        for regret in found
     ]
     says = (
         "What each planner's episodes cost more than the best known way, and how much of that its model and its search explain."
@@ -57,8 +58,8 @@ def measured(rows: Sequence[Row]) -> Measured | None:
         "to chance or the interval holds zero, with the smallest mean difference that so many episodes would have shown in "
         "four of five samples."
     )
-    return Measured("regret", "Regret, and where it comes from", says, [figure], columns, cells, flats(regrets), how)
+    return Measured("regret", "Regret, and where it comes from", says, [figure], columns, cells, flats(found), how)
 
 
-def _part(part: m.Difference | None, name: str) -> str:
-    return "–" if part is None else f"{part}" if name == m.REST else f"{part}, {part.verdict()}"
+def _part(part: Difference | None, name: str) -> str:
+    return "–" if part is None else f"{part}" if name == REST else f"{part}, {part.verdict()}"

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from experiments.report import measures as m
 from experiments.report.measured import Measured, flats, percents
+from experiments.report.measures import touching
 from experiments.report.plots import dots, label
 from experiments.report.summary import Row
 
 
 def measured(rows: Sequence[Row]) -> Measured | None:
-    found = m.touching(rows)
+    found = touching(rows)
     if not found:
         return None
     figure, arms = go.Figure(), [label(f"{one.agent} ({one.plans})") for one in found]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.report.measured import file_of
-from experiments.report.measures import ranked
+from experiments.report.pairs import ranked
 from experiments.report.pieces import section, table
 from experiments.report.summary import Rate, Row, number, violations_of
 
