@@ -20,8 +20,10 @@ from sim.layout import Pose, Traveller
 from sim.task import ROBOT
 from worldmodels.assumed import ASSUMPTIONS, Assumed
 from worldmodels.beside import representatives
-from worldmodels.models.graph import FUTURES, PLANS, WHIMS, GraphModel, _detour, _scores, _whims
+from worldmodels.contacts import detour_of
+from worldmodels.models.graph import FUTURES, PLANS, WHIMS, GraphModel, _whims
 from worldmodels.planar import KINDS, NEAREST, PlanarState, repeated, state_of
+from worldmodels.scores import energy_scores
 from worldmodels.simulator import SimulatorModel
 from worldmodels.vectors import cross
 from worldmodels.windows import Batch, Windows, mirrored
@@ -84,11 +86,11 @@ def test_the_score_is_least_where_futures_are_spread_as_what_comes(off: float) -
         return replace(many, position=many.position + noise + shift)
 
     true = spread(count, 0.3)
-    scores = {by: float(_scores(spread(2 * count, by, off), true)[:, 1].mean()) for by in (0.0, 0.15, 0.3, 0.6)}
+    scores = {by: float(energy_scores(spread(2 * count, by, off), true)[:, 1].mean()) for by in (0.0, 0.15, 0.3, 0.6)}
     best = min(scores, key=lambda by: scores[by])
     assert best == (0.3 if not off else best)
     if off:
-        assert scores[0.3] > float(_scores(spread(2 * count, 0.3), true)[:, 1].mean())
+        assert scores[0.3] > float(energy_scores(spread(2 * count, 0.3), true)[:, 1].mean())
 
 
 def test_an_intent_is_made_where_a_rollout_begins_and_lasts() -> None:
@@ -136,7 +138,7 @@ def test_a_detour_is_half_of_what_two_who_avoid_each_other_share(
         crowd.set_agent_pref_velocity(agent, velocity)
     crowd.do_step()
     speed = torch.tensor(other, dtype=torch.float64) - torch.tensor(own, dtype=torch.float64)
-    detour = _detour(torch.tensor(offset, dtype=torch.float64), speed, torch.tensor(0.8), torch.tensor(1.5))
+    detour = detour_of(torch.tensor(offset, dtype=torch.float64), speed, torch.tensor(0.8), torch.tensor(1.5))
     change = np.array(crowd.get_agent_velocity(0).to_tuple()) - own
     expected = detour.normal.numpy() * max(0.0, float(detour.length)) / 2
     assert np.linalg.norm(change) == pytest.approx(np.linalg.norm(expected), abs=2e-3)

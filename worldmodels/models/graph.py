@@ -30,23 +30,21 @@ from sim.errors import GroundError
 from sim.policy import EpisodeStart
 from worldmodels.beside import alone, beside, chosen, representatives
 from worldmodels.compiled import Compiled
+from worldmodels.contacts import DT_S, GAP, LEVER, SPEED, Contact, detour_of
 from worldmodels.joint import JointWindows
 from worldmodels.model import LearnedModel, models
 from worldmodels.planar import KINDS, NEAREST, PlanarState, Surroundings, commanded, repeated, still
+from worldmodels.scores import energy_scores, step_errors
 from worldmodels.vectors import across, cross, gap, heading_of_angle, inverse, outside, turned
 from worldmodels.windows import Windows
 
-DT_S = 0.1
 FRESH = torch.contiguous_format
 FUTURES = 16  # of traffic, that are imagined
 PLANS = 4  # of the robot, beside each of which they are
 WHIMS, TURNOVER_S = 4, 4.0  # numbers of a whim, each a wave of this period; and as many that stay
-SPEED, GAP, LEVER = 0.5, 0.1, 0.2  # typical speed [m/s], gap and lever [m] where contact matters
 ROOM, SOON_S = 0.08, 1.5  # that those who give way keep, in the scene's unit, and for how long: both are learned from here on
 DEEP = 0.08  # change of velocity, in the scene's units a second, from which on they give way as fast as they can
 EDGE = 0.01  # how softly the one closest point gives way to the other [m]
-ERROR_SCALES = (0.01, 0.025, 0.05, 0.15)  # position [m], heading [rad], velocity [m/s], spin [rad/s] that count alike
-SCORE_SCALES = (0.01, 0.25, 0.02, 1.5)  # of traffic: people turn at 5 rad/s, and where they will be matters, not how they face
 FASTEST = (5.0, 12.0)  # [units/s, rad/s] that nothing imagined exceeds where no data tell
 BEYOND = 1.5  # times as fast as nearly all of its kind in the data: what is too fast would else make more of it in the next step
 
@@ -91,30 +89,6 @@ class _Motion(NamedTuple):
     heading: Tensor  # (B, M, 2)
     velocity: Tensor  # (B, M, 2) of the body's centre
     spin: Tensor  # (B, M) [rad/s]
-
-
-class _Contact(NamedTuple):
-    """Where bodies would touch, in the frame of the one that hears of it."""
-
-    point: Tensor  # (..., 2) from the body's centre
-    normal: Tensor  # (..., 2) unit, out of it
-    length: Tensor  # (...) between the two
-
-    def features(self, speed: Tensor) -> Tensor:
-        """(..., 7) from the speed (..., 2) of the other's point against its own, and how far apart they will be."""
-        closing = -(speed * self.normal).sum(-1)
-        sliding, lever = cross(speed, self.normal), cross(self.point, self.normal)
-        lengths = torch.stack([self.length, self.length - DT_S * closing], -1)
-        rest = torch.stack([closing / SPEED, sliding / SPEED, lever / LEVER], -1)
-        return torch.cat([self.normal, _scaled(lengths), rest], -1)
-
-    def pushed(self, along: Tensor) -> Tensor:
-        """(B, K, 6): displacement and change of velocity, and the turn and change of spin that come with them, of pushes
-        (B, K, N, 4) at the points, along the normal and to its left."""
-        tangent = across(self.normal)
-        shift, kick = (along[..., i : i + 1] * self.normal + along[..., i + 1 : i + 2] * tangent for i in (0, 2))
-        torque = torch.stack([cross(self.point, shift), cross(self.point, kick)], -1)
-        return torch.cat([shift, kick, torque], -1).sum(2)
 
 
 @models.add("graph")
@@ -311,7 +285,7 @@ class GraphModel(LearnedModel):
         nearest = turned(nearest, turned(heading, back[:, :, None]))  # from the piece to the box, own frame
         length, normal = gap(nearest, core, rounding)
         point = core * (5 * normal).clamp(-1, 1) + rounding[..., None] * normal  # the corner that is nearest, or within a face
-        contact = _Contact(point if scene.place is None else point + scene.place[:, :, None], normal, length)
+        contact = Contact(point if scene.place is None else point + scene.place[:, :, None], normal, length)
         speed = -own[:, :, None] - state.spin[:, :, None, None] * across(contact.point)
         to_me = outside(nearest, core) / GAP  # where a corner of theirs would touch
         edges = self.static_edge(torch.cat([contact.features(speed), to_me.clamp(-5, 5)], -1))
@@ -319,7 +293,7 @@ class GraphModel(LearnedModel):
         messages = edges.add_(receive[:, :, None]).relu_() * near[..., None]
         return messages.sum(2), contact.pushed(self.static_push(messages))
 
-    def _pairs(self, state: _Motion, scene: _Scene, back: Tensor) -> tuple[Tensor, Tensor, _Contact, _Contact | None]:
+    def _pairs(self, state: _Motion, scene: _Scene, back: Tensor) -> tuple[Tensor, Tensor, Contact, Contact | None]:
         """Edges (B, K, K, 2 * edge) from every piece (dim 2) to every other (dim 1), their weights (B, K, K), contacts, and the
         detours that would avoid them."""
         offset, speed = (values[:, None] - values[:, :, None] for values in (state.position, state.velocity))
@@ -340,7 +314,7 @@ class GraphModel(LearnedModel):
         if scene.place is not None:
             lever = lever + turned(scene.place[:, None], facing)
             point = point + scene.place[:, :, None]
-        contact = _Contact(point, normal, torch.maximum(ahead, behind))
+        contact = Contact(point, normal, torch.maximum(ahead, behind))
         spin = state.spin[:, None, :, None].expand(-1, ahead.shape[1], -1, -1)
         at = speed + spin * across(lever) - state.spin[:, :, None, None] * across(point)
         levers = torch.stack([cross(lever, normal) / LEVER, spin[..., 0]], -1)
@@ -349,7 +323,7 @@ class GraphModel(LearnedModel):
         if scene.pair_room is None:
             weight = weight[:, : features.shape[-1]]
         else:
-            detour = _detour(offset, speed, scene.pair_room, SOON_S * self.foresight)
+            detour = detour_of(offset, speed, scene.pair_room, SOON_S * self.foresight)
             most = (detour.length / DEEP).clamp(-2, 2)[..., None]
             giving = torch.cat([detour.normal * most.clamp(min=0), most], -1)
             features = torch.cat([features, giving * scene.pair_wary[..., None]], -1)
@@ -362,7 +336,7 @@ class GraphModel(LearnedModel):
         judge: Callable[[PlanarState, PlanarState], Tensor] = step_errors
         if bool(state.around.traffic.any()):
             whims = torch.randn(2, *state.spin.shape, 3 * WHIMS)
-            state, actions, judge = replace(repeated(state, 2), whim=whims.flatten(0, 1)), actions.repeat(2, 1, 1), _scores
+            state, actions, judge = replace(repeated(state, 2), whim=whims.flatten(0, 1)), actions.repeat(2, 1, 1), energy_scores
         errors = torch.stack([judge(*pair) for pair in zip(self.imagine(state, actions), targets, strict=True)])
         return (errors * present).sum() / present.expand_as(errors).sum()
 
@@ -415,40 +389,6 @@ def _of_any_size(motion: _Motion, scene: _Scene, node: Tensor) -> tuple[_Motion,
     return motion, scene
 
 
-def step_errors(predicted: PlanarState, true: PlanarState) -> Tensor:
-    """(B, M) robust error of each mover after one step: contact makes tails that squares would follow."""
-    position, heading, velocity, spin = ERROR_SCALES
-    zero, unit = torch.zeros_like(true.spin), true.around.unit[:, None]
-
-    def huber(error: Tensor, scale: float) -> Tensor:
-        return F.smooth_l1_loss(error / scale, zero, reduction="none")
-
-    return (
-        huber((predicted.position - true.position).abs() / unit, position)
-        + huber((predicted.heading * true.heading.conj()).imag, heading)
-        + 0.5 * huber((predicted.velocity - true.velocity).abs() / unit, velocity)
-        + 0.5 * huber(predicted.spin - true.spin, spin)
-    )
-
-
-def _scores(both: PlanarState, true: PlanarState) -> Tensor:
-    """(W, M) after one step: the error of what is sure, and of traffic the energy score of two futures (2 * W, M)."""
-    size, around = len(true.spin), true.around
-    parts = (getattr(both, name).split(size) for name in ("position", "heading", "velocity", "spin"))
-    one, two = (PlanarState(at, heading, velocity, spin, around) for at, heading, velocity, spin in zip(*parts, strict=True))
-    score = (_apart(one, true) + _apart(two, true) - _apart(one, two)) / 2
-    sure = (step_errors(one, true) + step_errors(two, true)) / 2
-    return torch.where(around.traffic > 0, score, sure)
-
-
-def _apart(one: PlanarState, two: PlanarState) -> Tensor:
-    """(W, M) distance of movers in two states, in SCORE_SCALES."""
-    position, heading, velocity, spin = SCORE_SCALES
-    place, pace = (one.position - two.position).abs() / position, (one.velocity - two.velocity).abs() / velocity
-    turn, turning = (one.heading - two.heading).abs() / heading, (one.spin - two.spin).abs() / spin
-    return (place + 0.5 * pace) / one.around.unit[:, None] + turn + 0.5 * turning
-
-
 def _whims(whim: Tensor, steps: int) -> Tensor:
     """(B, H, M, 3 * WHIMS) at each step, of whims (B, M, 3 * WHIMS): waves of random phases are normal at all times. What stays
     comes with its sign: who goes left or right, or sees the robot or does not, does one or the other, and nothing between."""
@@ -458,30 +398,8 @@ def _whims(whim: Tensor, steps: int) -> Tensor:
     return torch.cat([stays.expand(-1, steps, -1, -1), sine * time.sin() + cosine * time.cos()], -1)
 
 
-def _detour(offset: Tensor, speed: Tensor, room: Tensor, soon_s: Tensor) -> _Contact:
-    """The least change of a body's velocity that keeps another at `offset` (..., 2), of `speed` (..., 2) against its own, `room`
-    (...) away for `soon_s`, if that one keeps its velocity: its direction, and its length, negative where there is no need (the
-    velocity obstacle of van den Berg et al. 2011, "Reciprocal n-body collision avoidance"). Who gives way ends up at the rim of
-    that, centimetres from too near, and what is made of messages alone would not hit it."""
-    square = offset.square().sum(-1).clamp(min=1e-6)
-    room = torch.minimum(room, 0.95 * square.sqrt())  # who is nearer already gets out of there sideways
-    out = -speed - offset / soon_s  # from the middle of the disc of velocities that end too near
-    far, along = (out.square().sum(-1) + 1e-8).sqrt(), (out * offset).sum(-1)
-    rim = (along < 0) & (along.square() > room.square() * far.square())  # else one of the two legs is nearer
-    side = torch.where(cross(offset, out) > 0, 1.0, -1.0)
-    leg = (side * (square - room.square()).sqrt())[..., None] * offset + room[..., None] * across(offset)
-    flank = across(leg / square[..., None])
-    way = torch.where(rim[..., None], out / far[..., None], flank)
-    length = torch.where(rim, room / soon_s - far, (speed * flank).sum(-1))
-    return _Contact(torch.zeros_like(way), way.detach(), length)  # where the ways round part, the direction's gradient is endless
-
-
 def _nearness(gap: Tensor, reach: Tensor | float) -> Tensor:
     return (1 - gap / reach).clamp(0, 1)
-
-
-def _scaled(gap: Tensor) -> Tensor:
-    return (gap / GAP).clamp(-3, 5)
 
 
 def _messages(edges: Tensor, receive: Tensor, send: Tensor, near: Tensor) -> Tensor:

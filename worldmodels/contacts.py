@@ -1,0 +1,57 @@
+"""Where bodies meet, as features of a message and as pushes that it makes there: contacts, and detours that avoid them."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from worldmodels.vectors import across, cross
+
+DT_S = 0.1
+SPEED, GAP, LEVER = 0.5, 0.1, 0.2  # typical speed [m/s], gap and lever [m] where contact matters
+
+
+class Contact(NamedTuple):
+    """Where bodies would touch, in the frame of the one that hears of it."""
+
+    point: Tensor  # (..., 2) from the body's centre
+    normal: Tensor  # (..., 2) unit, out of it
+    length: Tensor  # (...) between the two
+
+    def features(self, speed: Tensor) -> Tensor:
+        """(..., 7) from the speed (..., 2) of the other's point against its own, and how far apart they will be."""
+        closing = -(speed * self.normal).sum(-1)
+        sliding, lever = cross(speed, self.normal), cross(self.point, self.normal)
+        lengths = torch.stack([self.length, self.length - DT_S * closing], -1)
+        rest = torch.stack([closing / SPEED, sliding / SPEED, lever / LEVER], -1)
+        return torch.cat([self.normal, _scaled(lengths), rest], -1)
+
+    def pushed(self, along: Tensor) -> Tensor:
+        """(B, K, 6): displacement and change of velocity, and the turn and change of spin that come with them, of pushes
+        (B, K, N, 4) at the points, along the normal and to its left."""
+        tangent = across(self.normal)
+        shift, kick = (along[..., i : i + 1] * self.normal + along[..., i + 1 : i + 2] * tangent for i in (0, 2))
+        torque = torch.stack([cross(self.point, shift), cross(self.point, kick)], -1)
+        return torch.cat([shift, kick, torque], -1).sum(2)
+
+
+def detour_of(offset: Tensor, speed: Tensor, room: Tensor, soon_s: Tensor) -> Contact:
+    """The least change of a body's velocity that keeps another at `offset` (..., 2), of `speed` (..., 2) against its own, `room`
+    (...) away for `soon_s`, if that one keeps its velocity: its direction, and its length, negative where there is no need (the
+    velocity obstacle of van den Berg et al. 2011, "Reciprocal n-body collision avoidance"). Who gives way ends up at the rim of
+    that, centimetres from too near, and what is made of messages alone would not hit it."""
+    square = offset.square().sum(-1).clamp(min=1e-6)
+    room = torch.minimum(room, 0.95 * square.sqrt())  # who is nearer already gets out of there sideways
+    out = -speed - offset / soon_s  # from the middle of the disc of velocities that end too near
+    far, along = (out.square().sum(-1) + 1e-8).sqrt(), (out * offset).sum(-1)
+    rim = (along < 0) & (along.square() > room.square() * far.square())  # else one of the two legs is nearer
+    side = torch.where(cross(offset, out) > 0, 1.0, -1.0)
+    leg = (side * (square - room.square()).sqrt())[..., None] * offset + room[..., None] * across(offset)
+    flank = across(leg / square[..., None])
+    way = torch.where(rim[..., None], out / far[..., None], flank)
+    length = torch.where(rim, room / soon_s - far, (speed * flank).sum(-1))
+    return Contact(torch.zeros_like(way), way.detach(), length)  # where the ways round part, the direction's gradient is endless
+
+
+def _scaled(gap: Tensor) -> Tensor:
+    return (gap / GAP).clamp(-3, 5)

@@ -1,0 +1,44 @@
+"""How far imagined states are from true ones: a robust error, and the energy score of what is uncertain."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from worldmodels.planar import PlanarState
+
+ERROR_SCALES = (0.01, 0.025, 0.05, 0.15)  # position [m], heading [rad], velocity [m/s], spin [rad/s] that count alike
+SCORE_SCALES = (0.01, 0.25, 0.02, 1.5)  # of traffic: people turn at 5 rad/s, and where they will be matters, not how they face
+
+
+def step_errors(predicted: PlanarState, true: PlanarState) -> Tensor:
+    """(B, M) robust error of each mover after one step: contact makes tails that squares would follow."""
+    position, heading, velocity, spin = ERROR_SCALES
+    zero, unit = torch.zeros_like(true.spin), true.around.unit[:, None]
+
+    def huber(error: Tensor, scale: float) -> Tensor:
+        return F.smooth_l1_loss(error / scale, zero, reduction="none")
+
+    return (
+        huber((predicted.position - true.position).abs() / unit, position)
+        + huber((predicted.heading * true.heading.conj()).imag, heading)
+        + 0.5 * huber((predicted.velocity - true.velocity).abs() / unit, velocity)
+        + 0.5 * huber(predicted.spin - true.spin, spin)
+    )
+
+
+def energy_scores(both: PlanarState, true: PlanarState) -> Tensor:
+    """(W, M) after one step: the error of what is sure, and of traffic the energy score of two futures (2 * W, M)."""
+    size, around = len(true.spin), true.around
+    parts = (getattr(both, name).split(size) for name in ("position", "heading", "velocity", "spin"))
+    one, two = (PlanarState(at, heading, velocity, spin, around) for at, heading, velocity, spin in zip(*parts, strict=True))
+    score = (_apart(one, true) + _apart(two, true) - _apart(one, two)) / 2
+    sure = (step_errors(one, true) + step_errors(two, true)) / 2
+    return torch.where(around.traffic > 0, score, sure)
+
+
+def _apart(one: PlanarState, two: PlanarState) -> Tensor:
+    """(W, M) distance of movers in two states, in SCORE_SCALES."""
+    position, heading, velocity, spin = SCORE_SCALES
+    place, pace = (one.position - two.position).abs() / position, (one.velocity - two.velocity).abs() / velocity
+    turn, turning = (one.heading - two.heading).abs() / heading, (one.spin - two.spin).abs() / spin
+    return (place + 0.5 * pace) / one.around.unit[:, None] + turn + 0.5 * turning
