@@ -61,6 +61,7 @@ def test_list_names_everything(run: Run) -> None:
         assert name in out
 
 
+KEPT = str(Path(__file__).parents[1] / "experiments" / "results" / "demo")  # of a run
 MISTAKES = [
     (("trian",), "did you mean 'ground train'"),
     (("xyzzy",), "unknown command 'xyzzy'"),
@@ -98,12 +99,14 @@ MISTAKES = [
     (("report", "no-run"), "no-run is no run directory"),
     (("compare", "no-run"), "no-run is no run directory"),
     (("compare",), "name at least one run directory"),
+    (("view", KEPT), "keeps rows alone"),
+    (("record", KEPT, "--out", "one.html"), "keeps rows alone"),
     (("compare", "no-run", "--scene", "al"), "'all' makes one table"),
     (("run", "demo", "--out", "a-file"), "a-file/demo: Not a directory"),
 ]
 
 
-@pytest.mark.parametrize(("words", "says"), MISTAKES, ids=[" ".join(words) for words, _ in MISTAKES])
+@pytest.mark.parametrize(("words", "says"), MISTAKES, ids=[" ".join(words).replace(KEPT, "kept") for words, _ in MISTAKES])
 def test_a_mistake_is_told_in_one_line_and_leaves_nothing(words: tuple[str, ...], says: str, run: Run, tmp_path: Path) -> None:
     (tmp_path / "a-file").write_text("mine")
     code, out, err = run(*words)

@@ -8,7 +8,7 @@ import tyro
 from experiments.cli.console import CONSOLE, SCENE, File, Place2, Pose2
 from experiments.cli.layouts import own_layout
 from experiments.cli.runs import factories
-from sim.errors import UnknownName
+from sim.errors import GroundError, UnknownName
 
 
 def view(
@@ -44,6 +44,7 @@ def view(
     from experiments.viewer.serve import scene_of, serve
     from sim.scenes import scenes
 
+    _must_hold_episodes(run)
     name = scene_of(run) or scene if run else scene
     if split not in scenes[name].splits:
         raise UnknownName("split", split, scenes[name].splits)
@@ -77,6 +78,7 @@ def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tupl
     splits = (*scene.splits, *(protocol.split for protocol in scene.protocols.values()))
     if split not in splits and not split.startswith("own-"):
         raise UnknownName("split", split, splits)
+    _must_hold_episodes(run)
     library = Library(run)
     row, *beside = (library.find(split, index, arm) for arm in arms or (best_planner(library.rows),))
     takes = library.takes(row, list(map(arm_of, beside)))
@@ -91,3 +93,10 @@ def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tupl
         named = f"{split} {index}: {', '.join(take.name for take in takes)}" if beside else title(row)
         save(takes, out, named, progress)
     CONSOLE.print(f"recording: {out.resolve()}", soft_wrap=True)
+
+
+def _must_hold_episodes(run: Path | None) -> None:
+    from experiments.report.kept import is_kept
+
+    if run and is_kept(run):
+        raise GroundError(f"{run} keeps rows alone, without episodes to watch: take the run itself, or play it (ground run)")
