@@ -19,7 +19,7 @@ from sim.errors import UnknownName
 from sim.layout import Pose, Traveller
 from sim.task import ROBOT
 from worldmodels.assumed import ASSUMPTIONS, Assumed
-from worldmodels.beside import representatives
+from worldmodels.beside import alone, representatives
 from worldmodels.contacts import detour_of
 from worldmodels.models.graph import FUTURES, PLANS, WHIMS, GraphModel, _whims
 from worldmodels.planar import KINDS, NEAREST, PlanarState, repeated, state_of
@@ -180,8 +180,9 @@ def test_who_is_not_there_changes_nothing() -> None:
     assert state.spin.shape == lonely.spin.shape == (1, 1 + NEAREST)
     assert not lonely.around.traffic.any()
     moved = replace(lonely, position=lonely.position + torch.tensor([0, *[0.3] * NEAREST]))
-    robots = [model.rollout(one, plans(3)).pose[..., ROBOT, :] for one in (lonely, moved)]
-    torch.testing.assert_close(*robots)
+    robot, *others = (model.rollout(one, plans(3)).pose[..., ROBOT, :] for one in (lonely, moved, alone(lonely)))
+    for other in others:
+        torch.testing.assert_close(robot, other)
 
 
 def test_bodies_say_what_each_mover_is() -> None:

@@ -72,7 +72,7 @@ class _Scene(NamedTuple):
     place: Tensor | None  # (E, K, 2) its centre in the body's frame; None where each body is one piece
     gyration: Tensor  # (E, M) squared radius of gyration
     fastest: Tensor  # (E, M, 2) speed [units/s] and spin [rad/s] that nothing imagined exceeds
-    pair: Tensor  # (E, K, K, 2 * edge) what each piece's shape means to each other
+    pair: Tensor | None  # (E, K, K, 2 * edge) what each piece's shape means to each other; None where one body is alone
     pair_present: Tensor  # (E, K, K), zero within a body
     pair_wary: Tensor  # (E, K, K) 1 where one of them is of traffic, that sees others from afar and may give way
     pair_room: Tensor | None  # (E, K, K) distance of centres that those who give way keep; None where there are loads alone
@@ -217,7 +217,7 @@ class GraphModel(LearnedModel):
             torch.view_as_real(around.place / unit[:, None, None]).flatten(1, 2) if count > 1 else None,
             gyration,
             around.kind @ self.fastest,
-            self.pair_pieces(torch.cat([mine, theirs], -1)),
+            self.pair_pieces(torch.cat([mine, theirs], -1)) if bodies.shape[1] > 1 else None,
             pair_present,
             torch.maximum(wary[:, :, None], wary[:, None]),
             self._room(around, core.square().sum(-1).sqrt() + rounding, count),
@@ -261,20 +261,24 @@ class GraphModel(LearnedModel):
         node = node + self.motion(torch.cat([own, state.spin[..., None]], -1))
         at, count = _pieces(state, scene)
         back, moving = _each(back, count), _each(own, count)
-        pairs, near, contact, detour = self._pairs(at, scene, back)
-        pair_first, pair_second = pairs.chunk(2, -1)
         receive_static, receive, send = _each(self.ends(F.relu(node)), count).chunk(3, -1)
         static, pushed = self._from_static(at, scene, back, moving, receive_static)
-        heard = _messages(pair_first, receive, send, near).sum(2)
-        hidden = self.first(_joined(torch.cat([static, heard], -1), count)).add_(node).relu_()
-        receive, send = _each(self.second_ends(hidden), count).chunk(2, -1)
-        messages = _messages(pair_second, receive, send, near)
-        pushed = pushed + contact.pushed(self.pair_push(messages))
-        if detour is not None:
-            urge = (detour.length / DEEP).clamp(0, 1)[..., None]
-            pushed = pushed + detour.pushed(self.give_way(messages) * urge)
-        pushed = _joined(pushed, count)
-        return self.second(torch.cat([hidden, _joined(messages.sum(2), count)], -1)).relu_() + hidden, pushed
+        first = second = torch.zeros_like(static)
+        if scene.pair is not None:
+            pairs, near, contact, detour = self._pairs(at, scene, scene.pair, back)
+            pair_first, pair_second = pairs.chunk(2, -1)
+            first = _messages(pair_first, receive, send, near).sum(2)
+        hidden = self.first(_joined(torch.cat([static, first], -1), count)).add_(node).relu_()
+        if scene.pair is not None:
+            receive, send = _each(self.second_ends(hidden), count).chunk(2, -1)
+            messages = _messages(pair_second, receive, send, near)
+            second = messages.sum(2)
+            pushed = pushed + contact.pushed(self.pair_push(messages))
+            if detour is not None:
+                urge = (detour.length / DEEP).clamp(0, 1)[..., None]
+                pushed = pushed + detour.pushed(self.give_way(messages) * urge)
+        heard = torch.cat([hidden, _joined(second, count)], -1)
+        return self.second(heard).relu_() + hidden, _joined(pushed, count)
 
     def _from_static(self, state: _Motion, scene: _Scene, back: Tensor, own: Tensor, receive: Tensor) -> tuple[Tensor, Tensor]:
         """What static boxes near each piece tell it (B, K, edge), by the closest point on each, and how they push (B, K, 6)."""
@@ -293,7 +297,9 @@ class GraphModel(LearnedModel):
         messages = edges.add_(receive[:, :, None]).relu_() * near[..., None]
         return messages.sum(2), contact.pushed(self.static_push(messages))
 
-    def _pairs(self, state: _Motion, scene: _Scene, back: Tensor) -> tuple[Tensor, Tensor, Contact, Contact | None]:
+    def _pairs(
+        self, state: _Motion, scene: _Scene, shapes: Tensor, back: Tensor
+    ) -> tuple[Tensor, Tensor, Contact, Contact | None]:
         """Edges (B, K, K, 2 * edge) from every piece (dim 2) to every other (dim 1), their weights (B, K, K), contacts, and the
         detours that would avoid them."""
         offset, speed = (values[:, None] - values[:, :, None] for values in (state.position, state.velocity))
@@ -328,7 +334,7 @@ class GraphModel(LearnedModel):
             giving = torch.cat([detour.normal * most.clamp(min=0), most], -1)
             features = torch.cat([features, giving * scene.pair_wary[..., None]], -1)
         reach = self.sizes.cutoff_m + (self.sizes.sight_m - self.sizes.cutoff_m) * scene.pair_wary
-        edges = F.linear(features, weight) + scene.pair
+        edges = F.linear(features, weight) + shapes
         return edges, _nearness(contact.length, reach) * scene.pair_present, contact, detour
 
     def loss(self, state: PlanarState, actions: Tensor, targets: list[PlanarState]) -> Tensor:
