@@ -113,6 +113,8 @@ def train(
     model: str = "graph",
     scene: str | None = None,
     updates: int = 6000,
+    batch: int = 256,
+    lengths: tuple[int, ...] = (4, 8, 8, 12),
     seed: int = 0,
     check_every: int = 250,
     threads: int = 2,
@@ -127,6 +129,8 @@ def train(
     Args:
         validation: datasets that choose among checkpoints; of each scene that is trained on.
         scene: "all" for one model of several scenes; none: the data's own one.
+        batch: windows in an update.
+        lengths: steps of a window, growing while it trains.
         check_every: updates between two looks at the validation data, each with a checkpoint.
     """
     from experiments.config import ModelPlan
@@ -136,7 +140,7 @@ def train(
     from sim.scenes import scenes
     from worldmodels.training import TrainConfig
 
-    plan = ModelPlan(model, TrainConfig(updates=updates, seed=seed, check_every=check_every, threads=threads))
+    plan = ModelPlan(model, TrainConfig(updates, batch, lengths, seed=seed, check_every=check_every, threads=threads))
     found, judging = ([Dataset.open(path) for path in paths] for paths in (data, validation))
     if scene not in (None, "all") and (other := [dataset for dataset in found if dataset.scene != scenes[scene].name]):
         raise GroundError(f"{other[0].path} is of scene '{other[0].scene}', not '{scene}'")
