@@ -30,11 +30,11 @@ class CrossingTask:
     near_m: float = 0.5  # from a person's edge to the robot's
     hit_force_n: float = 1.0
     room_m: float = 0.2  # to a forklift's; less is no violation, but counts like one in the cost
-    berth_m: float = 0.15  # that is kept beyond both
+    berth_m: float = 0.06  # that is kept beyond both: people pass at 0.55 m, and who fears that flees from everybody
     violation_m: float = 20.0  # what a violation is feared to cost, in metres to go: more than it costs to wait
-    clearance_m: float = 0.05  # the robot should keep this far from static boxes
+    clearance_m: float = 0.12  # the robot should keep this far from static boxes
     clearance_weight: float = 10.0
-    touch_m: float = 0.04  # nearer than this it is about to touch them
+    touch_m: float = 0.08  # nearer than this it is about to touch them: what a model imagines there is off by centimetres
     hints = 6 + 6 * NEAREST
 
     def field(self, bodies: Bodies, goal: np.ndarray) -> WayField:
