@@ -38,6 +38,9 @@ def bars(console: Console) -> Iterator[Callable[[str], Report]]:
             return report
 
         yield add
+        for task in progress.tasks:
+            if task.total is None:  # nothing was left to do, and nobody reported
+                progress.update(task.id, completed=1, total=1)
 
 
 @contextmanager

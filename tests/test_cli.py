@@ -92,6 +92,7 @@ MISTAKES = [
     (("collect", "a-file"), "a-file: File exists"),
     (("data", "info", "no-data"), "no-data is no dataset"),
     (("train", "no-data", "--validation", "no-data", "--out", "out"), "no-data is no dataset"),
+    (("train", "no-data", "--validation", "no-data", "--out", "out", "--lengths"), "training needs positive updates"),
     (("fidelity", "no-model", "--data", "no-data"), "no-data is no dataset"),
     (("evaluate", "no-run"), "no-run is no run directory"),
     (("view", "--arm", "scriptd"), "did you mean 'scripted'"),

@@ -14,9 +14,8 @@ from sim.bodies import Bodies, quaternion_of, yaw_of
 from sim.policy import EpisodeStart
 from worldmodels.beside import alone, beside
 from worldmodels.model import LearnedModel, WorldModel
-from worldmodels.planar import PlanarState, bodies_of
+from worldmodels.planar import DT_S, PlanarState, bodies_of
 
-DT_S = 0.1
 ASSUMPTIONS = ("still", "constant-velocity")
 
 

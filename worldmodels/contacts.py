@@ -5,9 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from worldmodels.planar import DT_S
 from worldmodels.vectors import across, cross
 
-DT_S = 0.1
 SPEED, GAP, LEVER = 0.5, 0.1, 0.2  # typical speed [m/s], gap and lever [m] where contact matters
 
 

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from sim.bodies import TRAFFIC, Bodies, Kind, Shape, quaternion_of
 
 KINDS = (Kind.ROBOT, Kind.LOAD, *TRAFFIC)  # of movers, by column of Surroundings.kind
+DT_S = 0.1  # of a control step, in every scene
 NEAREST = 4  # others that a robot without a load minds: traffic may be any number
 
 

@@ -47,7 +47,8 @@ class TrainConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if min(self.updates, self.batch, self.check_every, *self.lengths) < 1 or self.learning_rate <= 0 or self.weight_decay < 0:
+        counts = (self.updates, self.batch, self.check_every, len(self.lengths), *self.lengths)
+        if min(counts) < 1 or self.learning_rate <= 0 or self.weight_decay < 0:
             raise GroundError(f"training needs positive updates, batch, lengths and learning rate, not {self}")
         if self.seed < 0:
             raise GroundError(f"seed {self.seed} must not be negative")

@@ -44,7 +44,8 @@ def view(
     from experiments.viewer.serve import scene_of, serve
     from sim.scenes import scenes
 
-    _must_hold_episodes(run)
+    if arm is None and layout is None:
+        _must_hold_episodes(run)
     name = scene_of(run) or scene if run else scene
     if split not in scenes[name].splits:
         raise UnknownName("split", split, scenes[name].splits)

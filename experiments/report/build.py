@@ -159,8 +159,6 @@ def _recordings(
         save([take], out / "recordings" / name, title)
         told((number + 1) * PARTS, len(rows) * PARTS)
         links.append((row, (title, f"recordings/{name}")))
-    if not rows:
-        told(1, 1)  # a bar would wait for ever
     return links
 
 

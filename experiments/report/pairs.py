@@ -37,7 +37,7 @@ def paired(rows: Sequence[Row], arms: Sequence[str], value: Callable[[Row], floa
     """Two rows of one arm in one episode are of different trainings, or runs."""
     found = [_scores(rows, arm, value) for arm in arms]
     shared = sorted(set[Episode].intersection(*(set(one) for one in found))) if found else []
-    split_of = {episode_of(row): str(row["split"]) for row in rows}
+    split_of = {key_of(row): str(row["split"]) for row in rows}
     scores = []
     for one in found:
         trainings = list(dict.fromkeys(training for episode in shared for training in one[episode]))
@@ -45,7 +45,7 @@ def paired(rows: Sequence[Row], arms: Sequence[str], value: Callable[[Row], floa
     return Paired(shared, np.array([split_of[episode] for episode in shared]), scores)
 
 
-def episode_of(row: Row) -> Episode:
+def key_of(row: Row) -> Episode:
     """What was played, whoever did."""
     return str(row["layout_id"]), int(row["seed"])
 
@@ -56,7 +56,7 @@ def _scores(rows: Sequence[Row], arm: str, value: Callable[[Row], float]) -> dic
     found: dict[Episode, dict[tuple[str, int, int], float]] = defaultdict(dict)
     for row in rows:
         if row["agent"] == arm:
-            training = episode_of(row), str(row["run"]), int(row.get("train_seed") or 0)
+            training = key_of(row), str(row["run"]), int(row.get("train_seed") or 0)
             found[training[0]][(*training[1:], times[training])] = value(row)
             times[training] += 1
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.report.pairs import Difference, Episode, Interval, apart, difference, episode_cost, episode_of, paired, ranked
+from experiments.report.pairs import Difference, Episode, Interval, apart, difference, episode_cost, key_of, paired, ranked
 from experiments.report.summary import Row, is_oracle, known
 from experiments.statistics import bootstrap
 
@@ -67,7 +67,7 @@ def _best_known(rows: Sequence[Row], episodes: list[Episode]) -> np.ndarray:
     """(1, E) the least cost of any arm."""
     least: dict[Episode, float] = defaultdict(lambda: math.inf)
     for row in rows:
-        least[episode_of(row)] = min(least[episode_of(row)], episode_cost(row))
+        least[key_of(row)] = min(least[key_of(row)], episode_cost(row))
     return np.array([[least[episode] for episode in episodes]])
 
 

@@ -30,10 +30,10 @@ from sim.errors import GroundError
 from sim.policy import EpisodeStart
 from worldmodels.beside import alone, beside, chosen, representatives
 from worldmodels.compiled import Compiled
-from worldmodels.contacts import DT_S, GAP, LEVER, SPEED, Contact, detour_of
+from worldmodels.contacts import GAP, LEVER, SPEED, Contact, detour_of
 from worldmodels.joint import JointWindows
 from worldmodels.model import LearnedModel, models
-from worldmodels.planar import KINDS, NEAREST, PlanarState, Surroundings, commanded, repeated, still
+from worldmodels.planar import DT_S, KINDS, NEAREST, PlanarState, Surroundings, commanded, repeated, still
 from worldmodels.scores import energy_scores, step_errors
 from worldmodels.vectors import across, cross, gap, heading_of_angle, inverse, outside, turned
 from worldmodels.windows import Windows

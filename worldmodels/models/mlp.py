@@ -18,12 +18,11 @@ from sim.errors import GroundError
 from sim.flat import FLAT, LOADS, egocentric
 from worldmodels.joint import JointWindows
 from worldmodels.model import LearnedModel, models
-from worldmodels.planar import PlanarState, commanded, with_static
+from worldmodels.planar import DT_S, PlanarState, commanded, with_static
 from worldmodels.windows import Windows
 
 OUTPUTS = 6  # displacement x, y, turn, change of velocity x, y, change of spin
 BODIES = 1 + LOADS
-DT_S = 0.1
 
 
 @dataclass(frozen=True)
