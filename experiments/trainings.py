@@ -88,8 +88,8 @@ def train_on(
         "env_steps": steps or sum(dataset.steps for dataset in data),
         "layouts": sorted(frozenset().union(*(dataset.layout_ids for dataset in [*data, *validation]))),
     }
-    model = models[plan.name]()
-    train(model, _windows(data, steps), _windows(validation), plan.train, path, facts, resume, progress)
+    with plan.train.where():
+        train(models[plan.name](), _windows(data, steps), _windows(validation), plan.train, path, facts, resume, progress)
 
 
 def _windows(datasets: list[Dataset], steps: int | None = None) -> Windows | JointWindows:

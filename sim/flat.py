@@ -66,7 +66,7 @@ def _loads(bodies: Bodies, yaw: Array, movers: int) -> Array:
         ],
         axis=-1,
     )
-    return _padded(rows * present, LOADS, (0.0,) * 10)
+    return _padded(rows * present, LOADS)
 
 
 def _boxes(bodies: Bodies, yaw: Array, point: Array, movers: int) -> Array:
@@ -85,16 +85,17 @@ def _boxes(bodies: Bodies, yaw: Array, point: Array, movers: int) -> Array:
     rows = xp.concat([vectors, kept[..., None]], axis=-1)
     order = xp.argsort(length, axis=-1)[..., :BOXES, None]
     nearest = xp.take_along_axis(rows, xp.broadcast_to(order, (*order.shape[:-1], 3)), axis=-2)
-    return _padded(nearest, BOXES, (0.0, 0.0, FAR_M))
+    return _padded(nearest, BOXES, last=FAR_M)
 
 
-def _padded(rows: Array, count: int, blank: tuple[float, ...]) -> Array:
-    """(..., n, D) -> (..., count * D), with `blank` rows (D,) where there are fewer."""
+def _padded(rows: Array, count: int, last: float = 0.0) -> Array:
+    """(..., n, D) -> (..., count * D), with rows of zeros that end in `last` where there are fewer."""
     xp = namespace(rows)
     missing = count - rows.shape[-2]
     if missing > 0:
-        padding = xp.broadcast_to(xp.asarray(blank, dtype=rows.dtype), (*rows.shape[:-2], missing, len(blank)))
-        rows = xp.concat([rows, padding], axis=-2)
+        *shape, width = (*rows.shape[:-2], missing, rows.shape[-1])
+        blank = [xp.full((*shape, size), value, dtype=rows.dtype) for size, value in ((width - 1, 0.0), (1, last))]
+        rows = xp.concat([rows, xp.concat(blank, axis=-1)], axis=-2)
     return xp.reshape(rows, (*rows.shape[:-2], count * rows.shape[-1]))
 
 

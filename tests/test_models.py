@@ -359,7 +359,7 @@ def test_a_part_of_two_boxes_turns_and_shifts_with_the_scene() -> None:
 
 def test_surroundings_keep_their_scene(windows: Windows) -> None:
     batch = windows.take(windows.starts(1)[0][[0, 500, 900]], 1)
-    for field in vars(batch.state.around):
-        assert len(getattr(batch.state.around, field)) == 3
+    for values in batch.state.around.arrays().values():
+        assert len(values) == 3
     assert isinstance(batch.state.around, Surroundings)
     torch.testing.assert_close(batch.state.around.limits, torch.tensor([[[0.8, 0], [0, 0], [0, 1.5]]]).expand(3, -1, -1))

@@ -83,7 +83,7 @@ def test_bodies_of_one_scene_do_not_leak_into_another(name: str) -> None:
     state, crowded = model.begin(observation_of(1)), model.begin(observation_of(3))
     around = state.around
     empty = replace(
-        state, around=replace(around, **{field: getattr(around, field)[:, :0] for field in vars(around) if "static" in field})
+        state, around=replace(around, **{name: values[:, :0] for name, values in around.arrays().items() if "static" in name})
     )
     asked = [(state, plans(4, 6)), (crowded, plans(4, 6)), (empty, plans(4, 6)), (state, plans(3, 2)), (crowded, plans(4, 6))]
     found = model.rollouts(*zip(*asked, strict=True))

@@ -6,6 +6,7 @@ planner the number of tensor operations is the cost. Height, roll and pitch are 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,18 @@ class Surroundings:
     static_present: Tensor  # (E, S)
     limits: Tensor  # (E, 3, 2) speeds forward, to the left and turning that each number of an action asks for [m/s, rad/s]
     unit: Tensor  # (E,) typical length of the scene [m]
+    kinds: frozenset[Kind] | None = None  # of movers, that a data set has; None: whoever asks has to look
+
+    def arrays(self) -> dict[str, Any]:
+        """All but `kinds`, each of leading size E."""
+        return {name: values for name, values in vars(self).items() if isinstance(values, Tensor)}
+
+    def has(self, *kinds: Kind) -> bool:
+        """Whether a mover of one of these kinds may be there. To look makes a GPU wait."""
+        if self.kinds is not None:
+            return not self.kinds.isdisjoint(kinds)
+        columns = [KINDS.index(kind) for kind in kinds]
+        return bool((self.kind[..., columns].sum(-1) * self.present).any())
 
     @property
     def traffic(self) -> Tensor:
@@ -47,7 +60,7 @@ class Surroundings:
     def of_movers(self, pick: Callable[[Tensor], Tensor]) -> "Surroundings":
         """The same with `pick` applied to everything that is said of movers."""
         names = ("core", "place", "rounding", "kind", "present", "height", "half_extents")
-        return replace(self, **{name: pick(getattr(self, name)) for name in names})
+        return replace(self, **{name: pick(getattr(self, name)) for name in names}, kinds=None)
 
 
 @dataclass(frozen=True)
@@ -182,10 +195,16 @@ def bodies_of(states: list[PlanarState]) -> Bodies:
         ),
         twist=torch.cat([torch.view_as_real(velocity), zero, spin[..., None]], -1),
         half_extents=around.half_extents[:, None].expand(*shape, 3),
-        kind=torch.tensor(KINDS)[around.kind.argmax(-1)][:, None].expand(shape),
+        kind=_kinds_on(around.kind.device)[around.kind.argmax(-1)][:, None].expand(shape),
         shape=(around.rounding > 0).long()[:, None].expand(shape),
         present=around.present[:, None].expand(shape),
     )
+
+
+@lru_cache
+def _kinds_on(device: torch.device) -> Tensor:
+    """Copied to a GPU once: no recording of what runs there may hold a copy."""
+    return torch.tensor(KINDS, device=device)
 
 
 def with_static(state: PlanarState) -> Bodies:
@@ -236,8 +255,10 @@ def _joined(states: Sequence[PlanarState], join: Callable[[list[Tensor]], Tensor
     def arrays(parts: Sequence[Any], names: Iterable[str]) -> dict[str, Tensor]:
         return {name: join([getattr(part, name) for part in parts]) for name in names}
 
-    around = Surroundings(**arrays([state.around for state in states], [field.name for field in fields(Surroundings)]))
-    return PlanarState(**arrays(states, ("position", "heading", "velocity", "spin")), around=around)
+    around = [state.around for state in states]
+    kinds = around[0].kinds if all(one.kinds == around[0].kinds for one in around) else None
+    joined = Surroundings(**arrays(around, around[0].arrays()), kinds=kinds)
+    return PlanarState(**arrays(states, ("position", "heading", "velocity", "spin")), around=joined)
 
 
 def mean_of(state: PlanarState, particles: int) -> PlanarState:
@@ -247,5 +268,5 @@ def mean_of(state: PlanarState, particles: int) -> PlanarState:
     }
     motion["heading"] = motion["heading"] / motion["heading"].abs().clamp(min=1e-6)
     batch = len(motion["spin"])
-    around = {field.name: getattr(state.around, field.name)[:batch] for field in fields(Surroundings)}
-    return PlanarState(**motion, around=Surroundings(**around))
+    around = replace(state.around, **{name: values[:batch] for name, values in state.around.arrays().items()})
+    return PlanarState(**motion, around=around)

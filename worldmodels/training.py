@@ -3,6 +3,7 @@
 What is kept and judged is the running average of the weights (Polyak & Juditsky 1992), which errs less than they do.
 """
 
+import contextlib
 import copy
 import json
 import math
@@ -21,12 +22,14 @@ from torch import Tensor
 from sim.errors import BadFile, GroundError
 from sim.files import in_use, read_json, write_atomic, write_json
 from sim.scenes import parted, scenes
+from worldmodels.captured import Gradients
 from worldmodels.joint import JointWindows
 from worldmodels.model import LearnedModel, models
 from worldmodels.muon import Muon
 from worldmodels.windows import Batch, Windows
 
 FORMAT = 1
+DEVICES = ("auto", "cpu", "cuda")
 VALIDATION_WINDOWS, VALIDATION_STEPS = 1024, 20
 AVERAGED = 500  # updates that the running average of the weights looks back
 MOVED = 0.1  # what moved at least this far in a validation window, in the scene's units, counts as moved
@@ -44,7 +47,7 @@ class TrainConfig:
     seed: int = 0
     check_every: int = 250
     threads: int = 1
-    device: str = "cpu"
+    device: str = "auto"  # a GPU where there is one, or "cpu" or "cuda"
 
     def __post_init__(self) -> None:
         counts = (self.updates, self.batch, self.check_every, len(self.lengths), *self.lengths)
@@ -52,6 +55,15 @@ class TrainConfig:
             raise GroundError(f"training needs positive updates, batch, lengths and learning rate, not {self}")
         if self.seed < 0:
             raise GroundError(f"seed {self.seed} must not be negative")
+        if self.device not in DEVICES:
+            raise GroundError(f"device is one of {', '.join(DEVICES)}, not '{self.device}'")
+
+    def where(self) -> contextlib.AbstractContextManager[Any]:
+        """Windows and models made within are on the device, and so is what they make."""
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise GroundError("there is no GPU that torch can use here: --device auto trains on the CPU then")
+        here = self.device != "cpu" and torch.cuda.is_available()
+        return torch.device("cuda") if here else contextlib.nullcontext()
 
     def length_at(self, update: int) -> int:
         return self.lengths[min(len(self.lengths) - 1, update * len(self.lengths) // self.updates)]
@@ -116,7 +128,7 @@ class _Run:
         self.model, self.windows, self.config, self.path, self.facts = model, windows, config, path, facts
         self.update, self.best, self.seconds = 0, math.inf, 0.0
         model.prepare(windows)
-        self.average = copy.deepcopy(model)
+        self.average, self.gradients = copy.deepcopy(model), Gradients(model)
         self.optimizer = Muon(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         self.validation = {scene: _validation_batch(part) for scene, part in validation.parts.items()}
         names = [facts["scene"]] if isinstance(facts["scene"], str) else facts["scene"]
@@ -150,15 +162,13 @@ class _Run:
         batch = self.windows.sample(rng, config.batch, config.length_at(self.update))
         for group in self.optimizer.param_groups:
             group["lr"] = config.rate_at(self.update)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.model.loss(batch.state, batch.actions, batch.targets)
-        loss.backward()
+        loss = self.gradients(batch)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
         self.optimizer.step()
         with torch.no_grad():
             weight = max(1 / AVERAGED, 9 / (self.update + 10))
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), weight)
-        return loss.detach()
+        return loss
 
     def _judge(self, seconds: float) -> tuple[float, float, dict[str, float]]:
         """What a Check says from `validation_mm` on."""
@@ -189,7 +199,15 @@ class _Run:
                 old.unlink()
 
     def _about(self, check: Check, finished: bool) -> dict[str, Any]:
-        return {**self.facts, "training": asdict(self.config), "best_mm": self.best, "finished": finished, **asdict(check)}
+        device = next(self.model.parameters()).device.type
+        return {
+            **self.facts,
+            "training": asdict(self.config),
+            "device": device,
+            "best_mm": self.best,
+            "finished": finished,
+            **asdict(check),
+        }
 
     def restore(self) -> None:
         about = read_json(self.path / "last.json")

@@ -58,8 +58,8 @@ class Windows:
         there is none. Once in a while physics throws a robot that is run over."""
         around, episode = self._around, self._episode
         speed = self._motion["velocity"].abs() / around.unit[episode, None]
-        found = torch.stack([speed, self._motion["spin"].abs()], -1).numpy()
-        kind = torch.where(around.present > 0, around.kind.argmax(-1), -1)[episode].numpy()
+        found = torch.stack([speed, self._motion["spin"].abs()], -1).cpu().numpy()
+        kind = torch.where(around.present > 0, around.kind.argmax(-1), -1)[episode].cpu().numpy()
         rows = [found[kind == column] for column in range(len(KINDS))]
         return torch.as_tensor(np.array([np.quantile(row, 0.999, axis=0) if len(row) else (0, 0) for row in rows], np.float32))
 
@@ -93,7 +93,7 @@ class Windows:
         """The windows that begin at given rows."""
         first = torch.as_tensor(rows)
         episode = self._episode[first]
-        around = Surroundings(**{name: values[episode] for name, values in vars(self._around).items()})
+        around = replace(self._around, **{name: values[episode] for name, values in self._around.arrays().items()})
         span = first[:, None] + torch.arange(length + 1)
         motion = {name: values[span] for name, values in self._motion.items()}
         states = [
@@ -156,7 +156,7 @@ def _nearest(batch: Batch) -> Batch:
         index = order.reshape(*order.shape, *[1] * (values.ndim - 2)).expand(-1, -1, *values.shape[2:])
         return values.gather(1, index)
 
-    around = state.around.of_movers(pick)
+    around = replace(state.around.of_movers(pick), kinds=state.around.kinds)
     states = [
         PlanarState(pick(one.position), pick(one.heading), pick(one.velocity), pick(one.spin), around)
         for one in (state, *batch.targets)
@@ -204,4 +204,5 @@ def _surroundings(episodes: list[Episode], movers: int) -> Surroundings:
             parts["pieces"][i, 1:here, 0, 2:] = episode.half_extents[1:, :2]
         else:
             parts["pieces"][i, :here, : episode.pieces.shape[1]] = episode.pieces
-    return surroundings_of(parts, np.arange(movers), np.arange(movers, n))
+    kinds = frozenset(Kind(kind) for kind in np.unique(parts["kind"][:, :movers][parts["present"][:, :movers] > 0]))
+    return replace(surroundings_of(parts, np.arange(movers), np.arange(movers, n)), kinds=kinds)

@@ -1,7 +1,7 @@
 """`ground collect`, `data info`, `train` and `fidelity`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.markup import escape
@@ -118,6 +118,7 @@ def train(
     seed: int = 0,
     check_every: int = 250,
     threads: int = 2,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     resume: bool = True,
 ) -> None:
     """Train a world model on datasets; goes on from its last checkpoint.
@@ -132,6 +133,7 @@ def train(
         batch: windows in an update.
         lengths: steps of a window, growing while it trains.
         check_every: updates between two looks at the validation data, each with a checkpoint.
+        device: "auto" takes a GPU where there is one.
     """
     from experiments.config import ModelPlan
     from experiments.progress import bar
@@ -140,7 +142,9 @@ def train(
     from sim.scenes import scenes
     from worldmodels.training import TrainConfig
 
-    plan = ModelPlan(model, TrainConfig(updates, batch, lengths, seed=seed, check_every=check_every, threads=threads))
+    plan = ModelPlan(
+        model, TrainConfig(updates, batch, lengths, seed=seed, check_every=check_every, threads=threads, device=device)
+    )
     found, judging = ([Dataset.open(path) for path in paths] for paths in (data, validation))
     if scene not in (None, "all") and (other := [dataset for dataset in found if dataset.scene != scenes[scene].name]):
         raise GroundError(f"{other[0].path} is of scene '{other[0].scene}', not '{scene}'")

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sim.bodies import Bodies, Kind
+from sim.bodies import TRAFFIC, Bodies, Kind
 from sim.errors import GroundError
 from sim.policy import EpisodeStart
 from worldmodels.beside import alone, beside, chosen, representatives
@@ -163,20 +163,20 @@ class GraphModel(LearnedModel):
         return self.imagine(state, action[:, None])[0]
 
     def particles_of(self, state: PlanarState) -> int:
-        return FUTURES if bool(state.around.traffic.any()) else 1
+        return FUTURES if state.around.has(*TRAFFIC) else 1
 
     def members(self, state: PlanarState, particles: int) -> PlanarState:
         """Each mover has a whim in each particle, always the same ones."""
         batch, movers = state.spin.shape
         if particles == 1:
             return state
-        whims = torch.randn(particles, movers, 3 * WHIMS, generator=torch.Generator().manual_seed(0))
+        whims = torch.randn(particles, movers, 3 * WHIMS, generator=torch.Generator().manual_seed(0), device="cpu").to(state.spin)
         return replace(state, whim=whims.repeat_interleave(batch // particles, 0))
 
     def _rollout(self, state: PlanarState, actions: Tensor) -> Bodies:
         """Traffic minds what the robot does, but many plans are much alike: futures are imagined beside a few that differ most,
         the first candidate among them, and each candidate's robot is put among those beside the plan most like its own."""
-        if not bool(state.around.traffic.any()):
+        if not state.around.has(*TRAFFIC):
             return super()._rollout(state, actions)
         robot = super()._rollout(alone(state), actions)
         picked, alike = representatives(robot.pose[0, :, :, :, 0, :2].flatten(2), PLANS)
@@ -230,7 +230,7 @@ class GraphModel(LearnedModel):
     def _room(self, around: Surroundings, size: Tensor, count: int) -> Tensor | None:
         """(E, K, K) distance that the centre of each piece, of radius `size` (E, K), keeps from each other's; 0 unless it is of
         traffic."""
-        if bool(around.kind[..., KINDS.index(Kind.LOAD)].any()) and not bool(around.traffic.any()):
+        if around.has(Kind.LOAD) and not around.has(*TRAFFIC):
             return None
         kind, gives = _each(around.kind, count), _each(around.traffic, count)
         room = size[:, :, None] + size[:, None] + kind @ (ROOM * self.room.view(len(KINDS), -1)) @ kind.mT
@@ -340,7 +340,7 @@ class GraphModel(LearnedModel):
     def loss(self, state: PlanarState, actions: Tensor, targets: list[PlanarState]) -> Tensor:
         present = state.around.present
         judge: Callable[[PlanarState, PlanarState], Tensor] = step_errors
-        if bool(state.around.traffic.any()):
+        if state.around.has(*TRAFFIC):
             whims = torch.randn(2, *state.spin.shape, 3 * WHIMS)
             state, actions, judge = replace(repeated(state, 2), whim=whims.flatten(0, 1)), actions.repeat(2, 1, 1), energy_scores
         errors = torch.stack([judge(*pair) for pair in zip(self.imagine(state, actions), targets, strict=True)])

@@ -1,0 +1,68 @@
+"""Updates as one recording on a GPU. There alone can it be seen."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.config import ModelPlan
+from experiments.trainings import train_on
+from sim.collect import CollectConfig, collect
+from sim.dataset import Dataset
+from sim.errors import GroundError
+from sim.files import read_json
+from worldmodels.captured import WARM, Gradients
+from worldmodels.model import models
+from worldmodels.training import TrainConfig, load_checkpoint
+from worldmodels.windows import Windows
+
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+CUDA = TrainConfig(updates=12, batch=16, lengths=(2, 4), check_every=6, device="cuda")
+
+
+@on_gpu
+@pytest.mark.parametrize("scene", ["logistics/tote-push", "logistics/aisle-traffic"])
+@pytest.mark.parametrize("name", list(models))
+def test_recorded_gradients_are_those_of_the_model(name: str, scene: str, tmp_path: Path) -> None:
+    data = collect(CollectConfig(scene, steps=600, shard_steps=600, seed=7), tmp_path / "data", workers=1)
+    with torch.device("cuda"):
+        windows, model = Windows(data.episodes()), models[name]()
+        model.prepare(windows)
+        for parameter in model.parameters():  # a fresh model's outputs are zero, and so would most gradients be
+            torch.nn.init.normal_(parameter, std=0.05)
+        recorded, plain = Gradients(model), Gradients(model)
+        for update in range(2 * WARM + 2):
+            batch = windows.sample(np.random.default_rng(update), 16, 3)
+            found = []
+            for gradients in (recorded, lambda batch: plain._now(batch)):
+                torch.manual_seed(update)
+                loss = gradients(batch)
+                found.append([loss, *(parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None)])
+            torch.testing.assert_close(*found, rtol=1e-3, atol=1e-5)
+    assert len(recorded._recorded) == 1
+
+
+@on_gpu
+def test_a_training_on_the_gpu_resumes_and_plans_on_the_cpu(dataset: Dataset, validation: Dataset, tmp_path: Path) -> None:
+    def interrupt(done: int, *_: object) -> None:
+        if done == 8:
+            raise InterruptedError
+
+    plan = ModelPlan("graph", CUDA)
+    with pytest.raises(InterruptedError):
+        train_on(plan, [dataset], [validation], tmp_path / "model", progress=interrupt)
+    train_on(plan, [dataset], [validation], tmp_path / "model")
+    about = read_json(tmp_path / "model" / "best.json")
+    assert (about["finished"], about["device"]) == (True, "cuda")
+    assert {values.device.type for values in load_checkpoint(tmp_path / "model").parameters()} == {"cpu"}
+
+
+def test_a_device_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(GroundError, match="no GPU"):
+        TrainConfig(device="cuda").where()
+    with TrainConfig().where():
+        assert torch.zeros(1).device.type == "cpu"
+    with pytest.raises(GroundError, match="device is one of"):
+        TrainConfig(device="tpu")
