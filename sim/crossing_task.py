@@ -30,7 +30,9 @@ class CrossingTask:
     near_m: float = 0.5  # from a person's edge to the robot's
     hit_force_n: float = 1.0
     room_m: float = 0.2  # to a forklift's; less is no violation, but counts like one in the cost
-    berth_m: float = 0.06  # that is kept beyond both: people pass at 0.55 m, and who fears that flees from everybody
+    # Risk begins half of this beyond both and is whole as far within: people pass at 0.55 m, which models blur by centimetres,
+    # and who fears that much flees from everybody.
+    berth_m: float = 0.06
     violation_m: float = 20.0  # what a violation is feared to cost, in metres to go: more than it costs to wait
     clearance_m: float = 0.12  # the robot should keep this far from static boxes
     clearance_weight: float = 10.0
@@ -60,7 +62,7 @@ class CrossingTask:
         """Of touching boxes, and of being too near to people and forklifts (...) [m]."""
         danger = clamp(1 - self._room(bodies, field) / self.touch_m, 0, 1)
         for gaps, least in zip(self.gaps(bodies), (self.near_m, self.room_m), strict=True):
-            short = (least + self.berth_m - gaps) / self.berth_m  # 1 where it is a violation
+            short = 0.5 + (least - gaps) / self.berth_m
             danger = danger + (clamp(short, 0, 1) ** 2 + 0.1 * clamp(short - 1, 0)).sum(-1)
         return self.violation_m * danger
 

@@ -93,7 +93,7 @@ def _padded(rows: Array, count: int, last: float = 0.0) -> Array:
     xp = namespace(rows)
     missing = count - rows.shape[-2]
     if missing > 0:
-        *shape, width = (*rows.shape[:-2], missing, rows.shape[-1])
+        shape, width = (*rows.shape[:-2], missing), rows.shape[-1]
         blank = [xp.full((*shape, size), value, dtype=rows.dtype) for size, value in ((width - 1, 0.0), (1, last))]
         rows = xp.concat([rows, xp.concat(blank, axis=-1)], axis=-2)
     return xp.reshape(rows, (*rows.shape[:-2], count * rows.shape[-1]))

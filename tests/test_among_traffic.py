@@ -20,7 +20,7 @@ from sim.layout import Pose, Traveller
 from sim.task import ROBOT
 from worldmodels.assumed import ASSUMPTIONS, Assumed
 from worldmodels.beside import alone, representatives
-from worldmodels.contacts import detour_of
+from worldmodels.contacts import Detour, detour_of, way_given
 from worldmodels.models.graph import FUTURES, PLANS, WHIMS, GraphModel, _whims
 from worldmodels.planar import KINDS, NEAREST, PlanarState, repeated, state_of
 from worldmodels.scores import energy_scores
@@ -35,7 +35,7 @@ def restless() -> GraphModel:
     """A model whose last layers are not zero, so that what it is told shows."""
     torch.manual_seed(0)
     model = GraphModel(hidden=16, edge=8)
-    for layer in (model.out, model.static_push, model.pair_push, model.give_way, model.intent):
+    for layer in (model.out, model.static_push, model.pair_push, model.minds, model.intent):
         torch.nn.init.normal_(layer.weight, std=0.1)
     return model.eval()
 
@@ -146,6 +146,38 @@ def test_a_detour_is_half_of_what_two_who_avoid_each_other_share(
         abs(float(cross(torch.tensor(offset, dtype=torch.float64), speed))) > 1e-4
     ):  # who comes straight on can be passed on either side, and rounding decides
         np.testing.assert_allclose(change, expected, atol=2e-3)
+
+
+@given(
+    others=st.lists(
+        st.tuples(st.floats(-3, 3), st.floats(-3, 3), st.floats(-1, 1), st.floats(-1, 1)).filter(
+            lambda row: np.hypot(*row[:2]) > 1
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    own=st.tuples(st.floats(-1, 1), st.floats(-1, 1)),
+    wish=st.tuples(st.floats(-1, 1), st.floats(-1, 1)),
+)
+def test_who_gives_way_goes_as_near_to_its_wish_as_others_allow(
+    others: list[tuple[float, ...]], own: tuple[float, float], wish: tuple[float, float]
+) -> None:
+    crowd = pyrvo.RVOSimulator(0.1, 10.0, 10, 1.5, 1.0, 0.4, 9.0)
+    for agent, (x, y, *velocity) in enumerate([(0.0, 0.0, *own), *others]):
+        crowd.add_agent((x, y))
+        crowd.set_agent_velocity(agent, tuple(velocity))
+        crowd.set_agent_pref_velocity(agent, tuple(velocity) if agent else wish)
+    crowd.do_step()
+    rows, mine = torch.tensor(others, dtype=torch.float64), torch.tensor(own, dtype=torch.float64)
+    detours = detour_of(rows[:, :2], rows[:, 2:] - mine, torch.tensor(0.8), torch.tensor(1.5))
+    kick = way_given(torch.tensor(wish)[None, None] - mine, Detour(*(values[None, None] for values in detours)), 0.5)[0, 0]
+    lacking = 0.5 * detours.length - (detours.normal * kick).sum(-1)
+    if len(others) == 1 and abs(float(cross(rows[0, :2], rows[0, 2:] - mine))) > 1e-4:
+        np.testing.assert_allclose(kick + mine, crowd.get_agent_velocity(0).to_tuple(), atol=2e-3)
+    before = 0.5 * detours.length - (detours.normal * (torch.tensor(wish) - mine)).sum(-1)
+    assert float(lacking.max()) <= max(0.0, float(before.max())) + 1e-6
+    if (before <= 0).all():
+        np.testing.assert_allclose(kick + mine, wish, atol=1e-6)
 
 
 def test_futures_of_a_few_plans_stand_for_all() -> None:

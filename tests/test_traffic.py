@@ -156,11 +156,11 @@ def test_gaps_are_those_between_edges_wherever_the_scene_lies(turn: float, shift
         np.testing.assert_allclose(forklifts, [NOBODY_M, NOBODY_M, 2.0 - 0.3 - 0.42], atol=1e-6)
 
 
-def test_the_risk_is_that_of_a_violation_where_there_is_one_and_none_further_away() -> None:
+def test_the_risk_begins_before_a_violation_and_is_whole_soon_after() -> None:
     env = GroundEnv(SCENE, layout=replace(HALL, boxes=(), traffic=()))
     env.reset(seed=0)
     task, field = CrossingTask(), env.field
-    for berths, share in ((1.01, 0.0), (0.5, 0.25), (0.0, 1.0)):
+    for berths, share in ((0.51, 0.0), (0.0, 0.25), (-0.5, 1.0)):
         bodies = observed(0.0, (4.0, 4.0))
         bodies.pose[1, 0] = 4.0 + 0.3 + 0.25 + task.near_m + berths * task.berth_m
         assert task.risk(bodies, field) == pytest.approx(share * task.violation_m, abs=1e-6)

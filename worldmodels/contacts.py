@@ -4,10 +4,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from worldmodels.planar import DT_S
 from worldmodels.vectors import across, cross
 
+ROUNDS = 3
 SPEED, GAP, LEVER = 0.5, 0.1, 0.2  # typical speed [m/s], gap and lever [m] where contact matters
 
 
@@ -35,7 +37,15 @@ class Contact(NamedTuple):
         return torch.cat([shift, kick, torque], -1).sum(2)
 
 
-def detour_of(offset: Tensor, speed: Tensor, room: Tensor, soon_s: Tensor) -> Contact:
+class Detour(NamedTuple):
+    """The least change of a body's velocity that keeps another away, in the frame of the one who would make it."""
+
+    normal: Tensor  # (..., 2) its direction
+    length: Tensor  # (...) negative where there is no need, by how much there is not
+    minds: Tensor  # (...) whether it makes it, 0 to 1
+
+
+def detour_of(offset: Tensor, speed: Tensor, room: Tensor, soon_s: Tensor) -> Detour:
     """The least change of a body's velocity that keeps another at `offset` (..., 2), of `speed` (..., 2) against its own, `room`
     (...) away for `soon_s`, if that one keeps its velocity: its direction, and its length, negative where there is no need (the
     velocity obstacle of van den Berg et al. 2011, "Reciprocal n-body collision avoidance"). Who gives way ends up at the rim of
@@ -50,7 +60,22 @@ def detour_of(offset: Tensor, speed: Tensor, room: Tensor, soon_s: Tensor) -> Co
     flank = across(leg / square[..., None])
     way = torch.where(rim[..., None], out / far[..., None], flank)
     length = torch.where(rim, room / soon_s - far, (speed * flank).sum(-1))
-    return Contact(torch.zeros_like(way), way.detach(), length)  # where the ways round part, the direction's gradient is endless
+    return Detour(way.detach(), length, torch.ones_like(length))  # where the ways round part, the direction's gradient is endless
+
+
+def way_given(kick: Tensor, detour: Detour, share: float) -> Tensor:
+    """The change of velocity (B, M, 2) nearest to the one wished for, `kick`, that makes its share of all detours (B, M, M): each
+    allows a half-plane of velocities. A round goes a mean way to those that are not met, further to those that lack more."""
+    for _ in range(ROUNDS):
+        lacks = F.relu(share * detour.length - (detour.normal * kick[:, :, None]).sum(-1)) * detour.minds
+        weight = lacks / (lacks.sum(-1, keepdim=True) + 1e-6)
+        kick = kick + ((weight * lacks)[..., None] * detour.normal).sum(2)
+    return kick
+
+
+def limited(vector: Tensor, most: Tensor) -> Tensor:
+    """Vectors (..., 2) no longer than `most` (...)."""
+    return vector * (most / (vector.square().sum(-1) + 1e-8).sqrt()).clamp(max=1)[..., None]
 
 
 def _scaled(gap: Tensor) -> Tensor:
