@@ -83,8 +83,8 @@ class Objective:
 
     def judged(self, actions: Tensor, bodies: Bodies) -> Imagined:
         """Candidates whose rollout is known."""
-        risk = torch.as_tensor(self._task.risk(bodies, self.field))
-        risk = risk * torch.exp(torch.arange(risk.shape[-1]) * (-DT_S / AVOIDABLE_S))
+        later_s = DT_S * torch.arange(actions.shape[1])
+        risk = torch.as_tensor(self._task.risk(bodies, self.field)) * torch.exp(-later_s / AVOIDABLE_S)
         running = self._task.cost(bodies, actions, self.goal, self.field) + risk
         done = torch.cummax(self._task.success(bodies, self.goal, GOAL_MARGIN_M).to(running.dtype), 2).values
         running, worst = (running * (1 - done)).mean(0), (risk * (1 - done)).amax(-1).mean(0)
