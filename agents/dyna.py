@@ -21,7 +21,7 @@ from sim.env import upright
 from sim.fields import KEPT
 from sim.flat import FLAT, egocentric
 from sim.scenes import scenes
-from worldmodels.planar import PlanarState, with_static
+from worldmodels.planar import MOTION, PlanarState, with_static
 from worldmodels.training import load_checkpoint
 from worldmodels.windows import Windows
 
@@ -56,7 +56,7 @@ class ImaginedEnv(VecEnv):
             self._state = fresh
             return
         old, motion = self._state, {}
-        for name in ("position", "heading", "velocity", "spin"):
+        for name in MOTION:
             values = getattr(old, name).clone()
             values[which] = getattr(fresh, name)[which]
             motion[name] = values

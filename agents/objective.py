@@ -15,10 +15,9 @@ from worldmodels.model import WorldModel
 from worldmodels.planar import DT_S
 
 GOAL_MARGIN_M = 0.03  # a plan has to reach the goal by this much: at its rim a small error of the model looks like success
-AVOIDABLE_S = (
-    1.0  # ahead, a risk counts 1/e of what it would now: plans are made anew in each step, and what comes later can still be
-)
-# avoided. Who wants to be safe for the whole of a plan, whatever others do, stands still (Trautman and Krause 2010)
+# So far ahead a risk counts 1/e of what it would now: plans are made anew in each step, and what is later can still be avoided.
+# Who wants to be safe for the whole of a plan, whatever others do, stands still (Trautman and Krause 2010).
+AVOIDABLE_S = 1.0
 TERMINAL_WEIGHT = 1.0  # of the last step's cost, against the mean of all steps
 
 

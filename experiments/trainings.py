@@ -39,7 +39,8 @@ class ModelTraining:
     def content(self) -> dict[str, Any]:
         """What comes out depends on this alone."""
         data = [Dataset.open(path).digest for path in (*self.data, *self.validation)]
-        return {"model": self.plan.name, "train": asdict(self.plan.train), "data": data, "steps": self.steps}
+        train = {**asdict(self.plan.train), "on_gpu": self.plan.train.on_gpu}
+        return {"model": self.plan.name, "train": train, "data": data, "steps": self.steps}
 
 
 @dataclass(frozen=True)

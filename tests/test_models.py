@@ -14,7 +14,7 @@ from sim.env import GroundEnv
 from sim.errors import BadFile, GroundError
 from sim.layout import Box, Hall, Layout, Pose
 from worldmodels.model import LearnedModel, models
-from worldmodels.planar import PlanarState, Surroundings, mean_of, repeated, state_of
+from worldmodels.planar import MOTION, PlanarState, Surroundings, mean_of, repeated, state_of
 from worldmodels.training import load_checkpoint, save_checkpoint
 from worldmodels.windows import Batch, Windows, mirrored
 
@@ -23,7 +23,6 @@ CROWDED = Layout(
     Hall(0, 0, 6, 6), Pose(2.2, 2.95, 0.2), (Pose(2.75, 3.02, 0.1), Pose(3.3, 3.2, 1.0), Pose(3, 2.5, -0.6)), Pose(5, 4),
     (Box(3.7, 3.6, 0.6, 0.5, 0.3), Box(2, 1, 1, 0.5)),
 )  # fmt: skip
-MOTION = ("position", "heading", "velocity", "spin")
 EQUIVARIANT = ("graph", "mlp")  # those that promise it
 
 

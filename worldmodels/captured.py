@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 from worldmodels.model import LearnedModel
-from worldmodels.planar import PlanarState
+from worldmodels.planar import MOTION, PlanarState
 from worldmodels.windows import Batch
 
 LOG = logging.getLogger(__name__)
-MOTION = ("position", "heading", "velocity", "spin")
 WARM = 3  # updates before a graph is recorded, in which libraries choose what they do
 
 

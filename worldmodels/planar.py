@@ -19,6 +19,7 @@ from sim.bodies import TRAFFIC, Bodies, Kind, Shape, quaternion_of
 
 KINDS = (Kind.ROBOT, Kind.LOAD, *TRAFFIC)  # of movers, by column of Surroundings.kind
 DT_S = 0.1  # of a control step, in every scene
+MOTION = ("position", "heading", "velocity", "spin")  # of a PlanarState
 NEAREST = 4  # others that a robot without a load minds: traffic may be any number
 
 
@@ -76,9 +77,7 @@ class PlanarState:
 
     def expand(self, batch: int) -> "PlanarState":
         """One scene, `batch` times; the surroundings are shared."""
-        return replace(
-            self, **{name: getattr(self, name).expand(batch, -1) for name in ("position", "heading", "velocity", "spin")}
-        )
+        return replace(self, **{name: getattr(self, name).expand(batch, -1) for name in MOTION})
 
 
 def still(movers: int, boxes: int, pieces: int = 1, others: Kind = Kind.LOAD) -> PlanarState:
@@ -258,14 +257,12 @@ def _joined(states: Sequence[PlanarState], join: Callable[[list[Tensor]], Tensor
     around = [state.around for state in states]
     kinds = around[0].kinds if all(one.kinds == around[0].kinds for one in around) else None
     joined = Surroundings(**arrays(around, around[0].arrays()), kinds=kinds)
-    return PlanarState(**arrays(states, ("position", "heading", "velocity", "spin")), around=joined)
+    return PlanarState(**arrays(states, MOTION), around=joined)
 
 
 def mean_of(state: PlanarState, particles: int) -> PlanarState:
     """The average over `particles` blocks of a batch; positions and headings as complex means."""
-    motion = {
-        name: getattr(state, name).unflatten(0, (particles, -1)).mean(0) for name in ("position", "heading", "velocity", "spin")
-    }
+    motion = {name: getattr(state, name).unflatten(0, (particles, -1)).mean(0) for name in MOTION}
     motion["heading"] = motion["heading"] / motion["heading"].abs().clamp(min=1e-6)
     batch = len(motion["spin"])
     around = replace(state.around, **{name: values[:batch] for name, values in state.around.arrays().items()})

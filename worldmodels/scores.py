@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from worldmodels.planar import PlanarState
+from worldmodels.planar import MOTION, PlanarState
 
 ERROR_SCALES = (0.01, 0.025, 0.05, 0.15)  # position [m], heading [rad], velocity [m/s], spin [rad/s] that count alike
 SCORE_SCALES = (0.1, 2.5, 0.2, 15.0)  # of traffic: people turn at 5 rad/s, and where they will be matters, not how they face; ten
@@ -30,7 +30,7 @@ def step_errors(predicted: PlanarState, true: PlanarState) -> Tensor:
 def energy_scores(both: PlanarState, true: PlanarState) -> Tensor:
     """(W, M) after one step: the error of what is sure, and of traffic the energy score of two futures (2 * W, M)."""
     size, around = len(true.spin), true.around
-    parts = (getattr(both, name).split(size) for name in ("position", "heading", "velocity", "spin"))
+    parts = (getattr(both, name).split(size) for name in MOTION)
     one, two = (PlanarState(at, heading, velocity, spin, around) for at, heading, velocity, spin in zip(*parts, strict=True))
     score = (_apart(one, true) + _apart(two, true) - _apart(one, two)) / 2
     sure = (step_errors(one, true) + step_errors(two, true)) / 2

@@ -58,12 +58,17 @@ class TrainConfig:
         if self.device not in DEVICES:
             raise GroundError(f"device is one of {', '.join(DEVICES)}, not '{self.device}'")
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it trains on a GPU here."""
+        there = torch.cuda.is_available()
+        if self.device == "cuda" and not there:
+            raise GroundError("there is no GPU that torch can use here: device 'auto' trains on the CPU then")
+        return there and self.device != "cpu"
+
     def where(self) -> contextlib.AbstractContextManager[Any]:
         """Windows and models made within are on the device, and so is what they make."""
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise GroundError("there is no GPU that torch can use here: --device auto trains on the CPU then")
-        here = self.device != "cpu" and torch.cuda.is_available()
-        return torch.device("cuda") if here else contextlib.nullcontext()
+        return torch.device("cuda") if self.on_gpu else contextlib.nullcontext()
 
     def length_at(self, update: int) -> int:
         return self.lengths[min(len(self.lengths) - 1, update * len(self.lengths) // self.updates)]
@@ -199,15 +204,9 @@ class _Run:
                 old.unlink()
 
     def _about(self, check: Check, finished: bool) -> dict[str, Any]:
+        progress = {"best_mm": self.best, "finished": finished, **asdict(check)}
         device = next(self.model.parameters()).device.type
-        return {
-            **self.facts,
-            "training": asdict(self.config),
-            "device": device,
-            "best_mm": self.best,
-            "finished": finished,
-            **asdict(check),
-        }
+        return {**self.facts, "training": asdict(self.config), "device": device, **progress}
 
     def restore(self) -> None:
         about = read_json(self.path / "last.json")
