@@ -22,7 +22,7 @@ from worldmodels.assumed import ASSUMPTIONS, Assumed
 from worldmodels.beside import alone, representatives
 from worldmodels.contacts import Detour, detour_of, way_given
 from worldmodels.models.graph import FUTURES, PLANS, WHIMS, GraphModel, _whims
-from worldmodels.planar import KINDS, NEAREST, PlanarState, repeated, state_of
+from worldmodels.planar import KINDS, NEAREST, SOON_S, PlanarState, minded, repeated, soon_apart, state_of
 from worldmodels.scores import energy_scores
 from worldmodels.simulator import SimulatorModel
 from worldmodels.vectors import cross
@@ -196,13 +196,13 @@ def test_futures_of_a_few_plans_stand_for_all() -> None:
 
 def test_people_see_the_robot_from_afar() -> None:
     model = restless()
-    for apart, minded in ((3.5, True), (5.5, False)):  # between centres [m]
+    for apart, gives_way in ((3.5, True), (5.5, False)):  # between centres [m]
         state = state_of(observed(replace(HALL, boxes=(), traffic=(Traveller(5, 4, 0, "person", 1.0, (Pose(1, 4),)),))))
         at = state.position[:, 1:2] - apart
         seen, away = (replace(state, position=torch.cat([place, state.position[:, 1:]], 1)) for place in (at, at - 30))
         with torch.no_grad():
             ends = [model.imagine(one, torch.zeros(1, 1, 2))[0].position[0, 1] for one in (seen, away)]
-        assert (float((ends[0] - ends[1]).abs()) > 1e-6) == minded
+        assert (float((ends[0] - ends[1]).abs()) > 1e-6) == gives_way
 
 
 def test_who_is_not_there_changes_nothing() -> None:
@@ -222,9 +222,7 @@ def test_bodies_say_what_each_mover_is() -> None:
     imagined = restless().rollout(state_of(observation), plans(2))
     there = imagined.present[0, 0, 0] > 0
     told = Bodies.of(observation)
-    movers = np.flatnonzero(told.dynamic)
-    order = np.argsort(np.linalg.norm(told.pose[movers, :2] - told.pose[ROBOT, :2], axis=-1))[: 1 + NEAREST]
-    assert imagined.kind[0, 0, 0][there].tolist() == told.kind[movers[order]].tolist()
+    assert imagined.kind[0, 0, 0][there].tolist() == told.kind[minded(told)][: int(there.sum())].tolist()
     assert set(KINDS) == {Kind.ROBOT, Kind.LOAD, Kind.PERSON, Kind.FORKLIFT}
 
 
@@ -241,7 +239,7 @@ def test_assumed_traffic_stands_or_goes_on(assumption: str) -> None:
 
 
 def test_a_guide_acts_on_imagined_observations_of_whom_the_model_minds() -> None:
-    crowd = replace(HALL, boxes=(), traffic=tuple(replace(one, x=one.x + dx) for one in HALL.traffic for dx in (0.0, 1.2)))
+    crowd = replace(HALL, boxes=(), traffic=tuple(replace(one, x=one.x + dx) for one in HALL.traffic for dx in (0.0, 0.7, 1.4)))
     env = GroundEnv(SCENE, layout=crowd)
     observation, _ = env.reset(seed=0)
     seen = np.flatnonzero(Bodies.of(observation).dynamic)
@@ -273,6 +271,30 @@ def test_an_unknown_assumption_is_told_with_the_nearest() -> None:
         PlannerSpec(SCENE, "simulator", traffic="stil")
 
 
+@given(
+    offset=st.tuples(st.floats(-5, 5), st.floats(-5, 5)),
+    velocity=st.tuples(st.floats(-2, 2), st.floats(-2, 2)),
+)
+def test_how_near_somebody_will_soon_be_is_the_least_distance_on_the_way(
+    offset: tuple[float, float], velocity: tuple[float, float]
+) -> None:
+    way = np.array(offset) + np.linspace(0, SOON_S, 301)[:, None] * np.array(velocity)
+    least = np.linalg.norm(way, axis=-1).min()
+    assert soon_apart(np.array(offset), np.array(velocity)) == pytest.approx(least, abs=0.01)
+    assert float(soon_apart(torch.tensor(offset), torch.tensor(velocity))) == pytest.approx(least, abs=0.01)
+
+
+def test_who_comes_fast_from_afar_is_minded_before_those_who_stand_nearer() -> None:
+    standing = [Traveller(4 + 0.1 * k, 6, 0, "person", 1.0, (Pose(9, 4),)) for k in range(NEAREST)]
+    comer = Traveller(6.5, 4, np.pi, "person", 1.4, (Pose(1, 4),))
+    layout = replace(HALL, boxes=(), traffic=(*standing, comer))
+    bodies = Bodies.of(observed(layout, steps=0))
+    bodies.twist[1 + NEAREST, 0] = -1.4
+    assert minded(bodies)[:2].tolist() == [ROBOT, 1 + NEAREST]
+    bodies.twist[1 + NEAREST, 0] = 1.4
+    assert 1 + NEAREST not in minded(bodies)
+
+
 def test_windows_hold_the_robot_and_its_nearest(tmp_path: object) -> None:
     config = CollectConfig(SCENE, steps=600, shard_steps=600, split="shift-dense", layouts_per_shard=2)
     windows = Windows(collect(config, tmp_path, workers=1).episodes())  # type: ignore[arg-type]
@@ -280,8 +302,8 @@ def test_windows_hold_the_robot_and_its_nearest(tmp_path: object) -> None:
     assert batch.state.spin.shape[1] == 1 + NEAREST
     assert (batch.state.around.kind[:, 0, 0] == 1).all()
     assert (batch.state.around.traffic[:, 1:].sum(1) == NEAREST).all()
-    apart = (batch.state.position - batch.state.position[:, :1]).abs()
-    assert (apart.diff(dim=1) >= 0).all(), "the nearest come first"
+    offset, velocity = map(torch.view_as_real, (batch.state.position - batch.state.position[:, :1], batch.state.velocity))
+    assert (soon_apart(offset, velocity)[:, 1:].diff(dim=1) >= 0).all(), "those who will soon be nearest come first"
     turned = mirrored(batch, np.random.default_rng(0))
     people = batch.state.around.kind[..., KINDS.index(Kind.PERSON)] > 0
     same = (turned.state.heading - batch.state.heading).abs() < 1e-6

@@ -15,12 +15,13 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from torch.nn.utils.rnn import pad_sequence
 
-from sim.bodies import TRAFFIC, Bodies, Kind, Shape, quaternion_of
+from sim.bodies import TRAFFIC, Array, Bodies, Kind, Shape, clamp, coordinates, namespace, quaternion_of
 
 KINDS = (Kind.ROBOT, Kind.LOAD, *TRAFFIC)  # of movers, by column of Surroundings.kind
 DT_S = 0.1  # of a control step, in every scene
 MOTION = ("position", "heading", "velocity", "spin")  # of a PlanarState
-NEAREST = 4  # others that a robot without a load minds: traffic may be any number
+NEAREST = 5  # others that a robot without a load minds: traffic may be any number
+SOON_S = 1.5  # nearest within so long: who comes fast from afar matters more than who stands nearby
 
 
 @dataclass(frozen=True)
@@ -129,13 +130,21 @@ def surroundings_of(parts: Mapping[str, np.ndarray], movers: np.ndarray, statics
 
 
 def minded(bodies: Bodies) -> np.ndarray:
-    """Rows of an observation that a model imagines: all that can move. Where there is no load, the robot and NEAREST others, the
-    nearest first, made up with rows of what is not there."""
+    """Rows of an observation that a model imagines: all that can move. Where there is no load, the robot and NEAREST others,
+    those who will soon be nearest first, made up with rows of what is not there."""
     movers = np.flatnonzero(bodies.dynamic)
     if (bodies.kind[movers] == Kind.LOAD).any():
         return movers
-    apart = np.linalg.norm(bodies.pose[movers, :2] - bodies.pose[0, :2], axis=-1)
-    return np.concatenate([movers[np.argsort(apart)], np.flatnonzero(bodies.present == 0)])[: 1 + NEAREST]
+    robot, others = movers[0], movers[1:]
+    apart = soon_apart(bodies.pose[others, :2] - bodies.pose[robot, :2], bodies.twist[others, :2])
+    return np.concatenate([[robot], others[np.argsort(apart)], np.flatnonzero(bodies.present == 0)])[: 1 + NEAREST]
+
+
+def soon_apart(offset: Array, velocity: Array) -> Array:
+    """The least distance (...) [m] within SOON_S of what is at an offset (..., 2) and keeps its velocity (..., 2)."""
+    (x, y), (vx, vy) = coordinates(offset), coordinates(velocity)
+    ahead_s = clamp(-(x * vx + y * vy) / clamp(vx * vx + vy * vy, 1e-9), 0, SOON_S)
+    return namespace(x).hypot(x + ahead_s * vx, y + ahead_s * vy)
 
 
 def state_of(observation: Mapping[str, np.ndarray], reach_m: float = np.inf) -> PlanarState:

@@ -11,7 +11,7 @@ from sim.bodies import Kind
 from sim.dataset import Episode
 from sim.env import upright
 from sim.errors import GroundError
-from worldmodels.planar import KINDS, NEAREST, PlanarState, Surroundings, motion_of, surroundings_of
+from worldmodels.planar import KINDS, NEAREST, PlanarState, Surroundings, motion_of, soon_apart, surroundings_of
 
 ROUND = (Kind.ROBOT, Kind.PERSON)  # what is a cylinder
 MEETING, MEETING_S = 0.2, 2.5  # in the scene's units, within which the robot's and somebody's centres pass, unless one gives way
@@ -147,9 +147,10 @@ def _meets(episode: Episode) -> np.ndarray:
 
 
 def _nearest(batch: Batch) -> Batch:
-    """Windows with the NEAREST movers around the robot alone."""
+    """Windows with those alone whom the robot minds."""
     state = batch.state
-    apart = (state.position - state.position[:, :1]).abs() + 1e6 * (1 - state.around.present)
+    offset, velocity = map(torch.view_as_real, (state.position - state.position[:, :1], state.velocity))
+    apart = soon_apart(offset, velocity) + 1e6 * (1 - state.around.present)
     order = torch.cat([torch.zeros(len(apart), 1, dtype=torch.long), 1 + apart[:, 1:].argsort(1)[:, :NEAREST]], 1)
 
     def pick(values: Tensor) -> Tensor:
