@@ -73,7 +73,7 @@ class Cache:
             shutil.rmtree(temporary)
 
     def _entry(self, cell: Mapping[str, Any]) -> Path:
-        key = hashlib.sha256(json.dumps([cell, _ground()], sort_keys=True).encode()).hexdigest()[:32]
+        key = hashlib.sha256(json.dumps([cell, ground()], sort_keys=True).encode()).hexdigest()[:32]
         return self._path / key[:2] / key
 
 
@@ -94,7 +94,7 @@ def _link(file: Path, to: Path) -> None:
 
 
 @cache
-def _ground() -> dict[str, str]:
+def ground() -> dict[str, str]:
     """What every cell depends on: the code, the libraries, and the kind of machine."""
     root, code = Path(__file__).parents[1], hashlib.sha256()
     for source in SOURCES:

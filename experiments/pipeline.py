@@ -7,7 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rich.console import Console
 from agents.baselines import IMAGINING, BaselineConfig, BaselineSpec, Imagined, snapshot_path
 from agents.build import FORESEEN, PlannerSpec
 from agents.search import SearchConfig
-from experiments.cache import Cache, files_in
+from experiments.cache import Cache, files_in, ground
 from experiments.config import BaselinePlan, ExperimentConfig, ModelPlan, config_of, thousands
 from experiments.evaluation import Arm, Trial, evaluate, label, trials_of
 from experiments.ledger import LEDGER, cost, costs
@@ -38,13 +39,14 @@ GUESTS = "guests.json"  # models from elsewhere that plan in a run, by name
 COLLECTING, PLANNING, UPDATE = 0.0014, 0.0155, 0.12  # a step, one of which the half is planned, an update [s]
 EPISODE, UNPLANNED_EPISODE, ORACLE_EPISODE = 12.0, 0.5, 200.0  # [s]
 STEP = {"sac": 0.018, "ppo": 0.0022, "dyna": 0.003}  # of training agents [s]
+SINCE = "gone on with"  # in a run's versions: what changed each time that it was
 PACKAGES = ("torch", "numpy", "pybullet", "gymnasium", "stable-baselines3", "pyarrow")
 
 
 def run(config: ExperimentConfig, path: Path, workers: int, console: Console, cache: Cache | None = None) -> Path:
     """The whole experiment in `path`; gives the report's path. What `cache` holds of it is not made again."""
     with in_use(path):
-        _begin(config, path)
+        _begin(config, path, console)
         steps = Steps(config, path, workers, console, cache)
         steps.collect()
         steps.train()
@@ -55,17 +57,33 @@ def run(config: ExperimentConfig, path: Path, workers: int, console: Console, ca
             return build_report(path, planners, progress)
 
 
-def _begin(config: ExperimentConfig, path: Path) -> None:
-    """Save what will be run, or check that it is what was begun here."""
+def _begin(config: ExperimentConfig, path: Path, console: Console) -> None:
+    """Save what will be run, or check that it is what was begun here. Code and libraries can have changed since: a run of both is
+    gone on with, but it says so, here and in its report."""
     file = path / "config.json"
     if file.exists():
         found, wanted = asdict(config_of(path)), asdict(config)
         other = sorted(key for key in wanted if found[key] != wanted[key])
         if other:
             raise GroundError(f"{path} was begun with another {', '.join(other)}: choose another --out, or remove it")
+        _go_on(path, console)
         return
     write_json(file, asdict(config))
     write_json(path / "versions.json", versions())
+
+
+def _go_on(path: Path, console: Console) -> None:
+    """Note with what else than before a run goes on."""
+    file = path / "versions.json"
+    before = read_json(file) if file.exists() else {}
+    since = before.get(SINCE, [])
+    last = reduce(or_, since, before)
+    if now := {name: version for name, version in versions().items() if last.get(name) != version}:
+        write_json(file, {**before, SINCE: [*since, now]})
+        changed = ", ".join(f"{name} {last.get(name, 'unknown')} before, {version} now" for name, version in now.items())
+        console.print(
+            f"[yellow]{path} was begun with other versions ({changed}): what is finished stays as it is[/]", soft_wrap=True
+        )
 
 
 def versions() -> dict[str, str]:
@@ -76,7 +94,8 @@ def versions() -> dict[str, str]:
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         revision = "unknown"
-    return {"python": sys.version.split()[0], "machine": platform.machine(), "git": revision, **found}
+    code = ground()["code"][:12]  # tells what a revision does not: edits
+    return {"python": sys.version.split()[0], "machine": platform.machine(), "git": revision, "code": code, **found}
 
 
 @dataclass(frozen=True)

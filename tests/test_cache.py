@@ -64,5 +64,5 @@ def test_a_damaged_entry_is_as_good_as_none(tmp_path: Path, damage: str) -> None
 def test_other_code_is_another_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = Cache(tmp_path / "cache")
     cache.keep(CELL, files_in(made(tmp_path / "cell")), 1.0)
-    monkeypatch.setattr("experiments.cache._ground", lambda: {"code": "changed"})
+    monkeypatch.setattr("experiments.cache.ground", lambda: {"code": "changed"})
     assert cache.take(CELL, lambda name: tmp_path / "other" / name) is None

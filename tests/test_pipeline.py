@@ -1,5 +1,6 @@
 """The whole flow at the smallest size that has all its parts."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -159,11 +160,26 @@ def test_a_finished_run_only_writes_its_report_again(
 
 
 def test_a_run_from_before_an_option_was_there_goes_on(config: ExperimentConfig, tmp_path: Path) -> None:
-    pipeline._begin(config, tmp_path)
+    pipeline._begin(config, tmp_path, QUIET)
     content = json.loads((tmp_path / "config.json").read_text())
     del content["protocol"]
     (tmp_path / "config.json").write_text(json.dumps(content))
-    pipeline._begin(config, tmp_path)
+    pipeline._begin(config, tmp_path, QUIET)
+
+
+def test_a_run_gone_on_with_by_other_code_says_so_each_time(
+    config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = io.StringIO()
+    console = Console(file=said)
+    begun = pipeline.versions()
+    for code in ("first", "first", "second", "second", "third"):
+        monkeypatch.setattr(pipeline, "versions", lambda code=code: {**begun, "code": code})
+        pipeline._begin(config, tmp_path, console)
+    assert said.getvalue().count("code first before, second now") == 1
+    assert said.getvalue().count("before") == 2
+    content = json.loads((tmp_path / "versions.json").read_text())
+    assert content == {**begun, "code": "first", pipeline.SINCE: [{"code": "second"}, {"code": "third"}]}
 
 
 def test_another_configuration_is_refused(config: ExperimentConfig, finished: Path) -> None:

@@ -199,5 +199,5 @@ def _facts(path: Path) -> list[tuple[str, str]]:
     config = read_json(path / "config.json")
     versions = read_json(path / "versions.json") if (path / "versions.json").exists() else {}
     facts = [("run", str(config.get("name"))), ("seed", str(config.get("seed")))]
-    facts += [(name, str(value)) for name, value in versions.items()]
+    facts += [(name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)) for name, value in versions.items()]
     return facts + [(f"{name}, CPU-seconds", f"{value:.0f}") for name, value in costs(path).items()]
