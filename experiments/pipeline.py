@@ -120,7 +120,7 @@ class Steps:
 
     def __init__(self, config: ExperimentConfig, path: Path, workers: int, console: Console, cache: Cache | None = None) -> None:
         self._config, self._path, self._workers, self._console, self._cache = config, path, workers, console, cache
-        self._whole = Whole(console, self._cells())
+        self._whole = Whole(console, self._cells(), workers)
 
     def _cells(self) -> dict[str, float]:
         """Everything that is to be done, with about the core-seconds that it takes (measured on "tote-push")."""

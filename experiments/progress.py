@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from worldmodels.training import Check
 
 FOUND_S = 2.0  # what is over sooner was there already, and says nothing of how long others take
+BELIEVED_S = 600.0  # of measured time that what cells are expected to take is worth: first ones say little of the others
 Report = Callable[..., None]  # done, total, and maybe a Check
 
 
@@ -51,10 +52,10 @@ def bar(console: Console, title: str) -> Iterator[Report]:
 
 
 class Whole:
-    """Progress over all cells of an experiment. Cells weigh what they are expected to take, in any unit."""
+    """Progress over all cells of an experiment. Cells weigh the core-seconds that they are expected to take."""
 
-    def __init__(self, console: Console, cells: Mapping[str, float]) -> None:
-        self._console, self._cells, self._count = console, dict(cells), len(cells)
+    def __init__(self, console: Console, cells: Mapping[str, float], workers: int) -> None:
+        self._console, self._cells, self._count, self._workers = console, dict(cells), len(cells), workers
         self._last, self._weight, self._spent_s = time.monotonic(), 0.0, 0.0  # of cells that were made, not found
 
     def done(self, names: Iterable[str]) -> None:
@@ -65,5 +66,6 @@ class Whole:
         self._last, left = now, sum(self._cells.values())
         text = f"{self._count - len(self._cells)} of {self._count} cells"
         if self._weight > 0 and left > 0:
-            text += f", about {max(1, round(self._spent_s * left / self._weight / 60))} min left"
+            pace = (self._spent_s + BELIEVED_S) / (self._weight + self._workers * BELIEVED_S)
+            text += f", about {max(1, round(pace * left / 60))} min left"
         self._console.print(f"[dim]{text}[/]", highlight=False)

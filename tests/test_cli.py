@@ -177,6 +177,13 @@ def test_every_fault_of_an_own_space_has_its_line(run: Run, tmp_path: Path) -> N
     assert "; " in err
 
 
+def test_a_run_is_of_one_scene(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"scene": "logistics/tote-push"}))
+    code, _, err = run("view", tmp_path, "--scene", "factory/push-fixture")
+    assert code == 2
+    assert f"{tmp_path} is of logistics/tote-push" in err
+
+
 def test_a_dataset_is_described(run: Run, dataset: Dataset) -> None:
     code, out, err = run("data", "info", dataset.path)
     assert (code, err) == (0, "")

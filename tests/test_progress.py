@@ -1,11 +1,12 @@
 """Progress bars say how things stand, also where there was nothing to do."""
 
 import io
+import re
 
 import pytest
 from rich.console import Console
 
-from experiments.progress import bar
+from experiments.progress import Whole, bar
 
 
 def test_a_bar_that_nobody_reports_to_ends_whole() -> None:
@@ -27,3 +28,17 @@ def test_a_bar_shows_what_it_was_told() -> None:
     with bar(Console(file=text, width=120), "train") as report:
         report(3, 7)
     assert "3/7" in text.getvalue()
+
+
+def test_the_first_cell_says_little_of_how_long_the_others_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    text, now = io.StringIO(), [0.0]
+    monkeypatch.setattr("experiments.progress.time.monotonic", lambda: now[0])
+    whole = Whole(Console(file=text, width=120), {str(number): 600.0 for number in range(20)}, workers=2)
+    left = []
+    for number in range(19):
+        now[0] += 1200.0  # four times as slow as believed
+        whole.done([str(number)])
+        left.append(int(re.search(r"about (\d+) min left", text.getvalue().splitlines()[-1])[1]))  # type: ignore[index]
+    assert left[0] < 0.6 * 19 * 20, "after one: between what was believed, 95 minutes, and what it took, 380"
+    assert left[0] > 95
+    assert left[-1] == pytest.approx(20, rel=0.1)

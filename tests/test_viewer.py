@@ -21,8 +21,9 @@ from experiments.evaluation import Arm, evaluate, trials_of
 from experiments.viewer import browser, looks
 from experiments.viewer.export import check
 from experiments.viewer.library import ANY, ORDERS, Library, Shelf, table, title
-from experiments.viewer.overlays import MEANINGS, to_edge
+from experiments.viewer.overlays import ARROW_M, MEANINGS, to_edge
 from experiments.viewer.page import YOU, Page
+from experiments.viewer.panels import labelled
 from experiments.viewer.player import Player, marks, think
 from experiments.viewer.plots import COST, DECISION, ERROR, FORESEEN, PLOTS, series
 from experiments.viewer.scenery import Scenery
@@ -33,8 +34,9 @@ from sim.dataset import Dataset, keep
 from sim.errors import GroundError
 from sim.layout import Layout
 from sim.layouts.hall import draw
+from sim.policy import EpisodeStart
 from sim.scenes import scenes
-from sim.task import PushTask
+from sim.task import LOAD, PushTask
 from sim.variation import Variation
 
 SCENE = "logistics/tote-push"
@@ -236,6 +238,8 @@ def test_another_arm_goes_on_beside_what_happened_and_both_can_be_kept(page: Pag
     assert [episode.behaviour for episode in kept] == ["scripted", "random from step 4"]
     np.testing.assert_array_equal(kept[1].pose, np.stack([frame.pose for frame in other.frames]).astype(np.float32))
     assert path == tmp_path / "test"
+    with pytest.raises(GroundError, match="kept already"):
+        page.keep(tmp_path)
     page.live(SCENE, draw("train", 0), "train", 0, "random", play=False)
     page.player.step()
     with pytest.raises(GroundError, match="choose another directory"):
@@ -255,11 +259,28 @@ def test_a_person_drives(page: Page) -> None:
     assert way[7] == pytest.approx(0.04, abs=0.01)
     assert way[-1] == pytest.approx(0.08, abs=0.01)
     assert page.take.frames[-1].twist[0, 5] == pytest.approx(0.75, abs=0.1)
+    assert "you drive: 100% forward, 50% to the left" in page._said()
     page.driver.press("stop")
     assert not page.driver.command.any()
     for key in ("forward", "forward", "forward"):
         page.driver.press(key)
     assert page.driver.command[0] == 1
+
+
+def test_time_waits_for_who_drives(page: Page) -> None:
+    page.live(SCENE, draw("test", 0), "test", 0, "scripted", play=False)
+    for _ in range(3):
+        page.player.step()
+    page.player.seek(2)
+    page.branch(YOU)
+    time.sleep(0.3)
+    assert (page.player.index, page.player.playing) == (2, False)
+    page.drive("forward")
+    until(lambda: page.player.index > 4)
+    page.player.toggle()
+    page.player.seek(3)
+    page.drive("forward")
+    assert not page.player.playing, "who looks back does not drive"
 
 
 @pytest.mark.parametrize(("scene", "forward"), [("factory/push-fixture", (0, 1)), ("logistics/aisle-traffic", None)])
@@ -280,10 +301,27 @@ def test_physics_of_ones_own_and_mistakes_are_told(page: Page) -> None:
     page.live(SCENE, draw("test", 0), "test", 0, "random", physics="load_mass_kg=9 load_friction=0.3:0.4", play=False)
     assert page.take.setting.variation.load_mass_kg == 9
     assert 0.3 <= page.take.setting.variation.load_friction <= 0.4
+    assert "(load_mass_kg=9, load_friction=0.3" in page._said()
+    with pytest.raises(GroundError, match="same scene alone"):
+        page.live("factory/push-fixture", scenes["factory/push-fixture"].draw("test", 0), "test", 0, "random", beside=True)
     page.panels.tried(None, lambda: page.live(SCENE, draw("test", 0), "test", 0, "random", physics="mass=9"))
     assert "mass" in page._note
     with pytest.raises(GroundError, match="graph"):
         page.live(SCENE, draw("test", 0), "test", 0, "graph+mppi")
+
+
+def test_forces_are_drawn_above_the_bodies_that_would_hide_them() -> None:
+    take = Take("scripted", Setting(SCENE, solved_by_the_expert()), scenes[SCENE].behaviours["scripted"]())
+    while not take.frames[-1].hits:
+        take.advance()
+    with serving() as server:
+        scenery = Scenery(server, [take], {"forces"})
+        scenery.draw(len(take.frames) - 1)
+        arrows = scenery._overlays[0]._handles["forces"].points  # type: ignore[attr-defined]
+    assert (arrows[..., 2] >= 2 * take.half_extents[LOAD, 2] - 0.01).all()
+    lengths = np.linalg.norm(np.diff(arrows, axis=1)[:, 0], axis=-1)
+    assert (lengths > ARROW_M[-1]).all(), "more than a head"
+    take.close()
 
 
 @pytest.mark.parametrize("scene", list(scenes))
@@ -493,8 +531,24 @@ def test_the_page_of_an_unfinished_run_shows_what_there_is(run: Path, page: Page
     shelf.begin("test", 1)
     assert page.take.name == "scripted"
     assert page.take.setting.layout.id == draw("test", 1).id
+    assert "there is no episode" not in page._note
     shelf.begin("test", 99)
     assert page.take.setting.layout.id == draw("test", 0).id, "the first one where that space was not played"
+    assert "no episode of scripted in test 99" in page._note
+    shelf._episode.value = shelf._episode.options[-1]
+    shelf._order.value = "longest first"
+    shelf.fill()
+    assert shelf._episode.value == shelf._episode.options[0]
+    places = []
+    for steps in (1, -1, -1, 1):
+        shelf.turn(steps)
+        places.append(shelf._episode.options.index(shelf._episode.value))
+        row = shelf._found[shelf._episode.value]
+        assert (page.take.name, page.take.setting.layout.id) == (row["agent"], row["layout_id"])
+    assert places == [1, 0, len(shelf._episode.options) - 1, 0]
+    shelf._library.rows = []
+    with pytest.raises(GroundError, match="no episode to show yet"):
+        shelf.begin("test", 0)
 
 
 def test_playing_waits_for_what_is_still_being_thought() -> None:
@@ -502,14 +556,71 @@ def test_playing_waits_for_what_is_still_being_thought() -> None:
     take = Take("scripted", Setting(SCENE, solved_by_the_expert()), scenes[SCENE].behaviours["scripted"]())
     player.show([take], play=True)
     player.ready = 3
-    until(lambda: player.index == 3)
+    until(lambda: player.index == 2)
     time.sleep(0.3)
-    assert (player.index, player.playing) == (3, True)
-    player.seek(1)
-    until(lambda: player.index == 3)
+    assert (player.index, player.playing) == (2, True), "the fourth frame's thoughts are not known"
+    player.seek(0)
+    until(lambda: player.index == 2)
     player.ready = None
     until(lambda: player.index > 4)
     player.close()
+
+
+def test_who_is_behind_catches_up_before_time_goes_on() -> None:
+    player = Player()
+    one, other = (Take(name, Setting(SCENE, draw("test", 0)), scenes[SCENE].behaviours["random"]()) for name in ("one", "other"))
+    for _ in range(6):
+        one.advance()
+    player.show([one, other])
+    player.seek(4)
+    for frames in (2, 3, 4, 5):
+        assert player.step()
+        assert (player.index, len(one.frames), len(other.frames)) == (4, 7, frames)
+    assert player.step()
+    assert (player.index, len(one.frames), len(other.frames)) == (5, 7, 6)
+    player.close()
+
+
+class Slow:
+    """Acts at random, and takes its time."""
+
+    def __init__(self) -> None:
+        self._policy = scenes[SCENE].behaviours["random"]()
+
+    def begin(self, start: EpisodeStart) -> None:
+        self._policy.begin(start)
+
+    def predict(self, *args: object, **named: object) -> tuple[np.ndarray, object]:
+        time.sleep(0.05)
+        return self._policy.predict(*args, **named)  # type: ignore[arg-type]
+
+
+def test_what_is_saved_waits_for_all_thoughts_and_the_end_does_not(page: Page) -> None:
+    page.live(SCENE, draw("test", 0), "test", 0, "random", play=False)
+    for _ in range(20):
+        page.player.step()
+    page.offer(SCENE, {"slow": Slow})
+    said, say = list[str](), page.thinker._say
+    page.thinker._say = lambda note: (said.append(note), say(note))[1]
+    for _ in range(2):
+        page.show([Take.recorded(SCENE, replace(page.take.episode(), behaviour="slow"))])
+        page.thinker.begin(page.player.takes)
+    page.thinker.wait()
+    assert said[-1] == "slow thought again: it takes the same actions"
+    assert page.player.ready is None
+    page.thinker.begin(page.player.takes)
+    until(lambda: "thinks again" in said[-1])
+    page.thinker.close()
+    assert "20" not in said[-1].partition(":")[2].partition("of")[0], "it has not gone on to the end"
+    assert not any(thread.is_alive() for thread in page.thinker._threads)
+
+
+@given(marks=st.lists(st.tuples(st.integers(0, 99), st.sampled_from(["contact", "solved"])), max_size=6))
+def test_names_of_marks_do_not_overlap(marks: list[tuple[int, str]]) -> None:
+    named = labelled(marks, 100)
+    assert [at for at, _ in named] == sorted(at for at, _ in marks)
+    assert (np.diff([at for at, name in named if name]) >= 20).all()
+    assert not marks or named[0][1]
 
 
 def test_playing_waits_until_somebody_looks() -> None:

@@ -84,6 +84,9 @@ COMMANDS = {
 }
 
 
+STOPPED = {"view": "closed", "record": "stopped; nothing was written"}
+
+
 def _find(words: list[str]) -> tuple[str, list[str]]:
     """The command's name, of one word or two, and its arguments."""
     for length in (2, 1):
@@ -128,8 +131,7 @@ def main() -> None:
         Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         raise SystemExit(2) from error
     except KeyboardInterrupt:
-        said = "closed" if name == "view" else "stopped; what was finished is kept, the same command goes on"
-        Console(stderr=True).print(said)
+        Console(stderr=True).print(STOPPED.get(name, "stopped; what was finished is kept, the same command goes on"))
         raise SystemExit(130) from None
     except BrokenPipeError:
         raise SystemExit(0) from None

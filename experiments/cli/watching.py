@@ -13,7 +13,7 @@ from sim.errors import GroundError, UnknownName
 
 def view(
     run: Annotated[Path | None, tyro.conf.Positional] = None,
-    scene: str = SCENE,
+    scene: str | None = None,
     split: str = "test",
     index: int = 0,
     arm: str | None = None,
@@ -31,6 +31,7 @@ def view(
 
     Args:
         run: a run directory; its arms and its episodes can be chosen on the page.
+        scene: none: the run's, without a run logistics/tote-push.
         arm: who acts, live; none: the run's recorded episodes, without a run the scripted expert.
         index: number of the space in its split.
         layout: a space of your own instead: a layout file, or the YAML of a map_server map, in which what is not given is drawn.
@@ -46,12 +47,16 @@ def view(
 
     if arm is None and layout is None:
         _must_hold_episodes(run)
-    name = scene_of(run) or scene if run else scene
+    found = scene_of(run) if run else None
+    if found and scene not in (None, found):
+        raise GroundError(f"{run} is of {found}: leave --scene out, or the run")
+    name = found or scene or SCENE
     if split not in scenes[name].splits:
         raise UnknownName("split", split, scenes[name].splits)
     own = own_layout(layout, name, index, start, load, goal) if layout else None
     arm = arm or ("scripted" if own else None)  # nothing is recorded in a space of one's own
-    serve(name, run, own or scenes[name].draw(split, index), split, index, arm, host, port, stay, CONSOLE)
+    space = own or scenes[name].draw(split, index)
+    serve(name, run, space, f"own-{own.id}" if own else split, index, arm, host, port, stay, CONSOLE)
 
 
 def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tuple[str, ...] = (), thoughts: bool = True) -> None:

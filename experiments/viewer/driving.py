@@ -33,6 +33,13 @@ class Driver:
         change = KEYS[key][1]
         self.command = np.zeros(2, np.float32) if change is None else np.clip(self.command + np.array(change, np.float32), -1, 1)
 
+    def __str__(self) -> str:
+        """What is asked for now, of the limits."""
+        forward, left = self.command
+        sideways = f"{abs(left):.0%} to the {'left' if left > 0 else 'right'}" if left else ""
+        along = f"{abs(forward):.0%} {'forward' if forward > 0 else 'back'}" if forward else ""
+        return ", ".join(filter(None, (along, sideways))) or "nothing yet"
+
     def begin(self, start: EpisodeStart) -> None:
         self.press("stop")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from experiments.viewer.take import Take
 from sim.errors import GroundError
 
 ANY = "any"
+BEFORE, AFTER = "watch the one before", "watch the next"
 OUTCOMES = {ANY: lambda row: True, "failed": lambda row: not row["success"], "solved": lambda row: row["success"],
             "solved with a violation": lambda row: row["success"] and not row["clean"]}  # fmt: skip
 ORDERS = {
@@ -82,10 +84,12 @@ class Shelf:
             self._folder = gui.add_folder("beside it", expand_by_default=False)
             self._beside: dict[str, viser.GuiCheckboxHandle] = {}
             watch = gui.add_button("Watch", color="blue")
+            step = gui.add_button_group("", (BEFORE, AFTER), hint="the episodes in this order, one by one")
             again = gui.add_button("Look for new episodes")
         for filter_ in (self._split, self._arm, self._outcome, self._order):
             filter_.on_update(lambda _: self.fill())
         watch.on_click(lambda event: page.panels.tried(event.client, self.watch))
+        step.on_click(lambda event: page.panels.tried(event.client, partial(self.turn, 1 if step.value == AFTER else -1)))
         again.on_click(lambda event: page.panels.tried(event.client, self.look))
         self.name()
 
@@ -94,15 +98,21 @@ class Shelf:
         rows = self._library.choose(self._split.value, self._arm.value, self._outcome.value, self._order.value)
         self._found = {title(row): row for row in rows[:LISTED]}
         self._episode.options = tuple(self._found) or ("no such episode",)
+        # viser would keep the one chosen before, wherever it is now; it types values as read-only
+        self._episode.value = self._episode.options[0]  # type: ignore[misc]
         self._table.content = table(rows, len(self._library.rows), self._library.lost)
 
     def begin(self, split: str, index: int) -> None:
-        """Play the best planner's episode in a space, or its first one; where there is none yet, what is shown stays."""
+        """Play the best planner's episode in a space, or its first one and say so. GroundError where there is none yet."""
         rows = self._library.rows
-        own = [row for row in rows if row["agent"] == best_planner(rows)] if rows else []
+        if not rows:
+            lost = f" ({self._library.lost} damaged or unfinished)" if self._library.lost else ""
+            raise GroundError(f"{self._library.run} has no episode to show yet{lost}")
+        own = [row for row in rows if row["agent"] == best_planner(rows)]
         wanted = [row for row in own if (row["split"], row["index"]) == (split, index)]
-        if own:
-            self.show((wanted or own)[0])
+        self.show((wanted or own)[0])
+        if not wanted:
+            self._page.say(f"there is no episode of {own[0]['agent']} in {split} {index}: this is its first one")
 
     def watch(self) -> None:
         """Show the chosen episode."""
@@ -111,13 +121,20 @@ class Shelf:
             raise GroundError("no episode fits the filters")
         self.show(row, [arm for arm, box in self._beside.items() if box.value])
 
+    def turn(self, steps: int) -> None:
+        """Show an episode so many places further down the list, which ends where it begins."""
+        options = self._episode.options
+        at = (options.index(self._episode.value) + steps) % len(options)
+        self._episode.value = options[at]  # type: ignore[misc]
+        self.watch()
+
     def show(self, row: dict[str, Any], beside: Sequence[str] = ()) -> None:
         """Play a row's episode, others beside it, and let its planner think again."""
         takes = self._library.takes(row, beside)
         self._page.scene, self._page.split = row["scene"], row["split"]
         self._page.show(takes, play=True)
         planners = {arm_of(one) for one in self._library.rows if one["model"]}
-        self._page.think([take for take in takes if take.name in planners])
+        self._page.thinker.begin([take for take in takes if take.name in planners])
 
     def look(self) -> None:
         """Find what has come since."""

@@ -17,7 +17,8 @@ from sim.task import LOAD, ROBOT
 
 GHOSTS = 4  # along the horizon
 LIFT_M = 0.02  # lines above the floor
-FORCE_M_PER_N = 0.004
+FORCE_M_PER_N = 0.004  # beyond the arrow's head, times the scene's unit
+HALO = 5.0  # times as wide as members are apart, up to a unit
 RAYS, REACH_M = 72, 4.0
 DEAR = 0.8  # of the candidates' costs, from where on all are red
 LINE_M, RAY_M = 0.018, 0.006  # thickness; there are many rays
@@ -33,8 +34,8 @@ MEANINGS = {
     "plan": "ghosts of the robot, and of what it minds, along the chosen plan",
     "candidates": "where the robot would go in each candidate, from cheap (green) to dear (red)",
     "field": "what it costs to get from each place to the goal, dark: much",
-    "forces": "arrows where the robot or a load touches something, as long as the force is large",
-    "disagreement": "a halo around the load, or a robot without one, wide where the model's members disagree",
+    "forces": "arrows above where the robot or a load touches something, longer where the force is large",
+    "disagreement": "a halo around the load, or a robot without one, wide where an ensemble, or futures of traffic, disagree",
     "rays": "what a lidar on the robot would read",
     "trails": "where the robot, the load and traffic have been",
 }
@@ -112,7 +113,8 @@ class Overlays:
     def _halo(self, frame: Frame, disagreement: float | None) -> None:
         assert disagreement is not None
         body = LOAD if self._take.setting.layout.loads else ROBOT
-        radius, place = 0.3 * self._unit + 5 * disagreement, (*frame.pose[body, :2].astype(float), LIFT_M * self._unit)
+        radius = 0.3 * self._unit + min(HALO * disagreement, self._unit)
+        place = (*frame.pose[body, :2].astype(float), LIFT_M * self._unit)
         if "disagreement" not in self._handles:
             path = f"{self._root}/disagreement"
             self._handles["disagreement"] = self._scene.add_cylinder(
@@ -122,10 +124,11 @@ class Overlays:
         self._handles["disagreement"].scale = (radius, radius, 1.0)  # type: ignore[attr-defined]
 
     def _forces(self, frame: Frame) -> None:
+        tops = frame.pose[:, 2] + self._take.half_extents[:, 2]  # bodies would hide what is drawn between them
         points = np.array([hit.point for hit in frame.hits])
-        tips = points + FORCE_M_PER_N * np.array([[hit.force_n] for hit in frame.hits]) * np.array(
-            [hit.normal for hit in frame.hits]
-        )
+        points[:, 2] = [max(tops[body] for body in (hit.first, hit.second) if body < len(tops)) for hit in frame.hits]
+        force = np.array([[hit.force_n] for hit in frame.hits])
+        tips = points + self._unit * (ARROW_M[-1] + FORCE_M_PER_N * force) * np.array([hit.normal for hit in frame.hits])
         arrows = np.stack([points, tips], 1).astype(np.float32)
         self._set("forces", arrows.shape, points=arrows, colors=np.array(FORCE_COLOUR, np.uint8))
 

@@ -15,17 +15,20 @@ from experiments.viewer import export
 from experiments.viewer.driving import Driver
 from experiments.viewer.overlays import USUAL
 from experiments.viewer.panels import Panels
-from experiments.viewer.player import Player, marks, think
+from experiments.viewer.player import Player, marks
 from experiments.viewer.plots import series
 from experiments.viewer.scenery import Scenery
 from experiments.viewer.take import Setting, Take
+from experiments.viewer.thinking import Thinker
 from sim.dataset import keep
 from sim.errors import GroundError, UnknownName
 from sim.layout import Layout
 from sim.policy import PolicyFactory
 from sim.scenes import scenes
+from sim.variation import differences
 
 YOU = "you"  # the arm that a person drives
+WRONG = "**"  # how notes of what went wrong begin
 SAME_M = 1e-5  # a replay this close to its recording is not worth a word: recordings are in single precision
 
 
@@ -36,12 +39,14 @@ class Page:
         self.server, self.scene = server, scene
         self.driver = Driver()
         self.arms = {name: {**of, YOU: lambda: self.driver} for name, of in arms.items()}
-        self.player = Player(self.redraw, lambda error: self.tell(None, error))
+        self.player = Player(self.redraw, partial(self.tell, None))
+        self.thinker = Thinker(self.player, self.arms, self.say, partial(self.tell, None))
         self.shown = set(USUAL)
         self.split = "test"  # of the space that is shown
         self.follow = False
         self.chosen = 0  # of the takes side by side, the one that plots, marks and buttons are about
         self._note = ""
+        self._kept: tuple[Take, int] | None = None  # the take that was kept last, and how many frames of it
         self._scenery: Scenery | None = None
         self._drawing = threading.RLock()
         self._acting = threading.Lock()
@@ -69,11 +74,15 @@ class Page:
     ) -> None:
         """An arm in a space, from the start; beside what is shown, or instead. physics: as `ground collect --vary` takes it, over
         what the split varies."""
+        if beside and self.player.takes and self.take.setting.scene != scene:
+            raise GroundError(
+                f"beside {self.take.setting.scene} the same scene alone can be shown: untick 'beside what is shown'"
+            )
         varied = scenes[scene].varied(split, tuple(physics.split()))
         setting = Setting(scene, layout, seed, varied.sample(np.random.default_rng(seed)))
         take = Take(arm, setting, self._policy(scene, arm))
         self.scene, self.split = scene, split
-        self.show([*(self.player.takes if beside else ()), take], play)
+        self.show([*(self.player.takes if beside else ()), take], play and arm != YOU)
 
     def offer(self, scene: str, arms: Mapping[str, PolicyFactory]) -> None:
         """More arms that can be chosen."""
@@ -92,48 +101,6 @@ class Page:
             self.panels.name([take.name for take in takes], tuple(self.arms[scene]), scene)
             self.player.show(list(takes), play)
 
-    def think(self, takes: Sequence[Take]) -> None:
-        """Find out in the background what planners thought along recorded takes; playing waits for the first one's thoughts."""
-        known = [take for take in takes if take.name in self.arms[take.setting.scene]]
-        player = self.player
-
-        def told(take: Take, done: int, total: int) -> None:
-            if known and take is known[0] and take in player.takes:
-                player.ready = done if done < total else None
-            self.say(f"{take.name} thinks again: {done} of {total}")
-
-        def work() -> None:
-            try:
-                think_all()
-            finally:
-                if known and known[0] in player.takes:
-                    player.ready = None
-
-        def think_all() -> None:
-            for take in takes:
-                arms = self.arms[take.setting.scene]
-                if take.name not in arms:
-                    self.say(f"what {take.name} thought is not known: its model is not here")
-                    continue
-                try:
-                    differs = think(
-                        take,
-                        arms[take.name](),
-                        lambda take=take: take not in self.player.takes,  # type: ignore[misc]
-                        partial(told, take),
-                    )
-                except Exception as error:  # the page has to outlive it
-                    self.tell(None, error)
-                    return
-                if take not in self.player.takes:
-                    return
-                same = "takes the same actions" if differs < 1e-3 else f"would act differently now, by at most {differs:.2g}"
-                self.say(f"{take.name} thought again: it {same}")
-
-        if known:
-            player.ready = 0
-        threading.Thread(target=work, daemon=True).start()
-
     def branch(self, arm: str) -> None:
         """Show what another arm does from the frame that is shown, beside what happened."""
         take, at = self.take, min(self.player.index, len(self.take.frames) - 1)
@@ -146,23 +113,35 @@ class Page:
         )
         self.show([take, other], note=f"the state at step {at} was rebuilt to within {1e3 * apart:.3g} mm")
         self.player.seek(at)
-        self.player.playing = True
+        self.player.playing = arm != YOU
+        self.redraw()
+
+    def drive(self, key: str) -> None:
+        """One of the driver's keys; the first one starts the time of a take that waits for it."""
+        self.driver.press(key)
+        if any(take.policy is self.driver and len(take.frames) == self.player.index + 1 for take in self.player.takes):
+            self.player.playing = True
 
     def keep(self, directory: Path) -> Path:
         """Add the chosen take to a dataset in `directory`; one directory per split."""
         take = self.take
         if len(take.frames) < 2:
             raise GroundError("nothing has happened yet: there is no episode to keep")
+        if self._kept == (take, len(take.frames)):
+            raise GroundError("this episode is kept already")
         dataset = keep(directory / self.split, take.setting.scene, self.split, take.episode())
+        self._kept = take, len(take.frames)
         self.say(f"kept: {dataset.path} now holds {dataset.steps} steps")
         return dataset.path
 
     def export_html(self) -> str:
         """What is shown, as one page that opens from disk."""
+        self.thinker.wait()  # half of what was thought would look like a planner that stopped
         return export.as_html(self.player.takes, " beside ".join(take.name for take in self.player.takes), self.shown)
 
     def export_mp4(self, client: viser.ClientHandle) -> bytes:
         """What is shown, as a film from where the client's camera stands."""
+        self.thinker.wait()
         takes, player = self.player.takes, self.player
         player.playing = False
 
@@ -186,16 +165,18 @@ class Page:
         if not expected:
             logging.getLogger(__name__).error("the viewer met a bug", exc_info=error)
         text = str(error) if expected else f"{type(error).__name__}: {error} (a bug; the terminal shows where)"
-        self._note = f"**{text}**"
+        self._note = f"{WRONG}{text}**"
         self.panels.describe(self._said())
         if client is not None:
             client.add_notification("That did not work", text, color="red", auto_close_seconds=10)
 
     @contextmanager
     def acting(self) -> Iterator[None]:
-        """For what takes long and changes what is shown: one at a time."""
+        """For what takes long and changes what is shown: one at a time. What went wrong before is forgotten."""
         if not self._acting.acquire(blocking=False):
             raise GroundError("the page is still busy with what was asked before")
+        if self._note.startswith(WRONG):
+            self.say("")
         try:
             yield
         finally:
@@ -216,12 +197,16 @@ class Page:
                 self._look_at(self.take.frames[at].pose[0, :3])
 
     def close(self) -> None:
+        self.thinker.close()
         self.player.close()
 
     def _said(self) -> str:
         """How the takes stand, whether time goes on, and what else there is to say."""
         stand = [describe(take, self.player.index) for take in self.player.takes]
-        return "\n\n".join([*stand, "*playing*" if self.player.playing else "*paused*", *filter(None, [self._note])])
+        time_ = "*playing*" if self.player.playing else "*paused*"
+        if self.player.takes and self.take.policy is self.driver and not self.take.over:
+            time_ += f" · you drive: {self.driver}"
+        return "\n\n".join([*stand, time_, *filter(None, [self._note])])
 
     def _policy(self, scene: str, arm: str) -> Any:
         if arm not in self.arms[scene]:
@@ -249,4 +234,6 @@ def describe(take: Take, index: int) -> str:
     hit = f", {', '.join(kind.replace('_', ' ') for kind in frame.violations)}" if frame.violations else ""
     apart = take.deviation_m or 0.0
     replay = f" (replayed to within {1e3 * apart:.3g} mm of the recording)" if apart > SAME_M else ""
-    return f"**{take.name}** in {layout.name or layout.id}, step {at}: {state}{hit}{replay}"
+    physics = ", ".join(differences(take.setting.variation))
+    given = f" ({physics})" if physics else ""
+    return f"**{take.name}** in {layout.name or layout.id}{given}, step {at}: {state}{hit}{replay}"

@@ -13,7 +13,7 @@ from experiments.viewer.driving import KEYS
 from experiments.viewer.overlays import MEANINGS
 from experiments.viewer.player import SPEEDS
 from experiments.viewer.plots import COST, ERROR, FORESEEN, add_plots
-from sim.errors import BadLayout
+from sim.errors import BadLayout, GroundError
 from sim.layout import Layout
 from sim.scenes import scenes
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PLAY, STEP, START, RESET = "play / pause", "step", "to the start", "reset"
 NOWHERE = "…"
+LABEL = 0.2  # of the timeline that a mark's name takes
 
 
 class Panels:
@@ -71,7 +72,9 @@ class Panels:
             self._timeline.max = max(1, length - 1)
         if self._timeline.value != index:
             self._timeline.value = index  # type: ignore[misc]  # viser types it as read-only
-        self._timeline._marks = tuple(GuiSliderMark(float(number), None) for number, _ in marks)  # no public setter
+        self._timeline._marks = tuple(
+            GuiSliderMark(float(at), label) for at, label in labelled(marks, length)
+        )  # no public setter
         places = (NOWHERE, *(f"{name} ({number})" for number, name in marks))
         if self._marks.options != places:
             self._marks.options = places
@@ -144,7 +147,11 @@ class Panels:
             page.live(scene, space, split, seed, self._arm.value, physics.value, beside=beside.value)
 
         def other_scene(_: Any) -> None:
-            self._split.options, self._arm.options = scenes[self._scene.value].splits, tuple(page.arms[self._scene.value])
+            splits, arms = scenes[self._scene.value].splits, tuple(page.arms[self._scene.value])
+            for handle, options, usual in ((self._split, splits, "test"), (self._arm, arms, "scripted")):
+                value = handle.value if handle.value in options else usual
+                handle.options = options
+                handle.value = value  # type: ignore[misc]  # viser types it as read-only
 
         self._scene.on_update(other_scene)
         self._on(start, lambda: begin(None))
@@ -153,27 +160,28 @@ class Panels:
     def _add_drive(self) -> None:
         page = self._page
         self._gui.add_markdown(
-            "Choose the arm **you** under *Live*, or let **you** go on from a frame. Each press changes a speed by half of its "
+            "Choose the arm **you** under *Live*, or let **you** go on from a frame; time starts with the first press. "
+            "Each press changes a speed by half of its "
             "limit, and the speed stays: an AMR drives forward or back and turns left or right; an arm's tool moves away from "
             f"you, back, left or right. Keys: {', '.join(f'{key} {name}' for name, (key, _) in KEYS.items())}."
         )
         pad = self._gui.add_button_group("", tuple(KEYS))
-        pad.on_click(lambda _: page.driver.press(str(pad.value)))
+        pad.on_click(lambda _: page.drive(str(pad.value)))
         for name, (key, _) in KEYS.items():
             self._gui.add_command(f"Drive: {name}", hotkey=key).on_trigger(  # type: ignore[arg-type]
-                partial(lambda name, _: page.driver.press(name), name)
+                partial(lambda name, _: page.drive(name), name)
             )
 
     def _add_save(self) -> None:
         gui, page = self._gui, self._page
         where = gui.add_text("dataset", "kept", hint="a directory; episodes are kept by split below it")
-        self._on(gui.add_button("Keep as an episode"), lambda: page.keep(Path(where.value)))
+        self._on(gui.add_button("Keep as an episode"), lambda: page.keep(_directory(where.value)))
         html, mp4 = gui.add_button("Save as one HTML file"), gui.add_button("Save as mp4")
         html.on_click(lambda event: self.tried(event.client, lambda: self._save_html(event.client)))
         mp4.on_click(lambda event: self.tried(event.client, lambda: self._save_mp4(event.client)))
 
     def _save_html(self, client: viser.ClientHandle | None) -> None:
-        self._page.say("writing …")
+        self._page.say("writing, once all thoughts are known …")
         content = self._page.export_html().encode()
         if client is not None:
             client.send_file_download("training-ground.html", content, save_immediately=True)
@@ -215,6 +223,22 @@ class Panels:
         if event.client is not None and int(event.target.value) != self._page.player.index:  # by a person
             self._page.player.playing = False
             self._page.player.seek(int(event.target.value))
+
+
+def labelled(marks: list[tuple[int, str]], length: int) -> list[tuple[int, str | None]]:
+    """Marks with their names, without that of one so near to the one named before that they would overlap."""
+    named, last = list[tuple[int, str | None]](), -LABEL * length
+    for at, name in sorted(marks):
+        free = at - last >= LABEL * length
+        named.append((at, name if free else None))
+        last = at if free else last
+    return named
+
+
+def _directory(name: str) -> Path:
+    if not name.strip():
+        raise GroundError("where to? give the dataset's directory a name")
+    return Path(name.strip())
 
 
 def _layout_of(file: viser.UploadedFile, scene: str) -> Layout:

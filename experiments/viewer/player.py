@@ -23,7 +23,7 @@ class Player:
         self.changed, self._failed = changed, failed
         self.takes: list[Take] = []
         self.index, self.speed, self.playing = 0, 1.0, False
-        self.ready: int | None = None  # playing waits at this frame for what is still being thought; None: it need not
+        self.ready: int | None = None  # what was thought is known of so many frames, and playing waits for more; None: of all
         self.held = False  # playing waits: nobody looks yet
         self._lock = threading.RLock()
         self._ended = threading.Event()
@@ -50,15 +50,17 @@ class Player:
         self.changed()
 
     def step(self) -> bool:
-        """One frame on: shown where it is there already, else made. False at the end of all takes."""
+        """One frame on: shown where it is there already, else made; who is behind the others catches up first. False at the
+        end of all takes."""
         with self._lock:
             at_end = [take for take in self.takes if len(take.frames) - 1 <= self.index and not take.over]
-            for take in at_end:
+            behind = [take for take in at_end if len(take.frames) - 1 < self.index]
+            for take in behind or at_end:
                 take.advance()
-            moved = self.index < self.length - 1
+            moved = not behind and self.index < self.length - 1
             self.index += moved
         self.changed()
-        return moved
+        return moved or bool(behind)
 
     def toggle(self) -> None:
         """Play or pause; at the end, from the start."""
@@ -87,7 +89,7 @@ class Player:
         due = time.monotonic()
         while not self._ended.is_set():
             ready = self.ready
-            if self.held or not self.playing or not self.takes or (ready is not None and self.index >= ready):
+            if self.held or not self.playing or not self.takes or (ready is not None and self.index + 1 >= ready):
                 self._ended.wait(0.05)
                 due = time.monotonic()
                 continue

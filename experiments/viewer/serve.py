@@ -59,7 +59,7 @@ def serve(
                 page.live(scene, layout, split, seed, first, play=run is None or arm is not None)
             console.print(f"open http://{host}:{free}{busy}; {ends}", soft_wrap=True)
             shelf = None if run is None else _add_run(page, scene, run, there, console)  # takes seconds; the page is there
-            page.panels.set_live(scene, split, seed, first)
+            page.panels.set_live(scene, split if split in scenes[scene].splits else "test", seed, first)
             if there is not None:
                 page.live(scene, layout, split, seed, first)
             if shelf is not None and arm is None:
