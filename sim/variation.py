@@ -24,9 +24,9 @@ class Variation:
     looks: str = NONE  # in pictures: the scene's own colours, or VARIED ones, which come from the episode's seed
 
 
-def differences(variation: Variation) -> list[str]:
+def differences(variation: Variation, usual: Variation) -> list[str]:
     """What is other than usual, as it would be asked for."""
-    values = ((field.name, getattr(variation, field.name), field.default) for field in fields(Variation))
+    values = ((field.name, getattr(variation, field.name), getattr(usual, field.name)) for field in fields(Variation))
     return [
         f"{name}={value}" if isinstance(value, str) else f"{name}={value:.3g}" for name, value, usual in values if value != usual
     ]

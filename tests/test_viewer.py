@@ -26,8 +26,9 @@ from experiments.viewer.page import YOU, Page
 from experiments.viewer.panels import labelled
 from experiments.viewer.player import Player, marks, think
 from experiments.viewer.plots import COST, DECISION, ERROR, FORESEEN, PLOTS, series
+from experiments.viewer.runs import arms_of
 from experiments.viewer.scenery import Scenery
-from experiments.viewer.serve import arms_of, free_port
+from experiments.viewer.serve import free_port
 from experiments.viewer.stage import light_and_camera, serving
 from experiments.viewer.take import Setting, Take, Thought
 from sim.dataset import Dataset, keep
@@ -549,6 +550,20 @@ def test_the_page_of_an_unfinished_run_shows_what_there_is(run: Path, page: Page
     shelf._library.rows = []
     with pytest.raises(GroundError, match="no episode to show yet"):
         shelf.begin("test", 0)
+
+
+def test_arms_of_any_run_can_be_chosen_by_its_name(run: Path, page: Page, tmp_path: Path) -> None:
+    with pytest.raises(GroundError, match="is no run directory"):
+        page.offer_run(tmp_path)
+    page.offer_run(run)
+    name = f"{run.name}: oracle"
+    assert name in page.arms[SCENE]
+    assert name not in page.arms["factory/push-fixture"]
+    assert name in page._note
+    assert "graph+mppi cannot be played: " in page._note
+    page.live(SCENE, draw("test", 0), "test", 0, name, play=False)
+    page.player.step()
+    assert len(page.take.frames) == 2
 
 
 def test_playing_waits_for_what_is_still_being_thought() -> None:

@@ -42,7 +42,8 @@ def view(
         port: the first free one from here on.
         stay: go on serving after the page was closed.
     """
-    from experiments.viewer.serve import scene_of, serve
+    from experiments.viewer.runs import scene_of
+    from experiments.viewer.serve import serve
     from sim.scenes import scenes
 
     if arm is None and layout is None:

@@ -29,7 +29,7 @@ ORDERS = {
     "most overrated plan first": lambda row: -_overrated(row),
 }
 LISTED = 100  # rows of the table; filters narrow it down
-TABLE_STYLE = "max-height:16em;overflow:auto;font-size:0.75em;margin:0 0.5em"
+TABLE_STYLE = "max-height:17em;overflow:auto;font-size:0.75em;line-height:1.5;margin:0 0.5em;white-space:nowrap"
 
 
 class Library:
@@ -160,9 +160,10 @@ def table(rows: list[dict[str, Any]], of: int, lost: int) -> str:
         f"<td align=right>{row['steps']}</td><td align=right>{row['total_cost']:.0f}</td><td>{row['layout_id'][:8]}</td></tr>"
         for row in rows[:LISTED]
     )
-    head = "<tr align=left><th>space</th><th>arm</th><th>outcome</th><th>steps</th><th>Σ cost [m]</th><th>layout</th></tr>"
+    head = "<tr align=left><th>space</th><th>arm</th><th>outcome</th><th>steps</th><th>Σ cost</th><th>layout</th></tr>"
     left = f", {lost} damaged or unfinished left out" if lost else ""
-    return f'<div style="{TABLE_STYLE}">{len(rows)} of {of} episodes{left}<table width="100%">{head}{lines}</table></div>'
+    whole = f'<table width="100%" style="border-spacing:3px 0">{head}{lines}</table>'
+    return f'<div style="{TABLE_STYLE}">{len(rows)} of {of} episodes{left}{whole}</div>'
 
 
 def title(row: dict[str, Any]) -> str:

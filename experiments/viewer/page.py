@@ -17,6 +17,7 @@ from experiments.viewer.overlays import USUAL
 from experiments.viewer.panels import Panels
 from experiments.viewer.player import Player, marks
 from experiments.viewer.plots import series
+from experiments.viewer.runs import arms_of, scene_of
 from experiments.viewer.scenery import Scenery
 from experiments.viewer.take import Setting, Take
 from experiments.viewer.thinking import Thinker
@@ -24,7 +25,7 @@ from sim.dataset import keep
 from sim.errors import GroundError, UnknownName
 from sim.layout import Layout
 from sim.policy import PolicyFactory
-from sim.scenes import scenes
+from sim.scenes import parted, scenes
 from sim.variation import differences
 
 YOU = "you"  # the arm that a person drives
@@ -85,9 +86,22 @@ class Page:
         self.show([*(self.player.takes if beside else ()), take], play and arm != YOU)
 
     def offer(self, scene: str, arms: Mapping[str, PolicyFactory]) -> None:
-        """More arms that can be chosen."""
-        self.arms[scene] = {**arms, **self.arms[scene]}
-        self.panels.offer(scene, tuple(self.arms[scene]))
+        """More arms that can be chosen in a scene, and in its protocols."""
+        for name in self.arms:
+            if parted(name)[0] == scene:
+                self.arms[name] = {**arms, **self.arms[name]}
+                self.panels.offer(name, tuple(self.arms[name]))
+
+    def offer_run(self, run: Path) -> None:
+        """What a run, of whatever scene, has trained can be chosen too, by the run's name and its own."""
+        scene = scene_of(run)
+        if scene is None:
+            raise GroundError(f"{run} does not tell which scene it is of")
+        found, missing = arms_of(run)
+        trained = {f"{run.resolve().name}: {name}": arm for name, arm in found.items() if name not in scenes[scene].behaviours}
+        self.offer(scene, trained)
+        lost = "".join(f"; {name} cannot be played: {why}" for name, why in missing.items())
+        self.say(f"{run}: {', '.join(trained) or 'nothing'} can be chosen in {scene} now{lost}")
 
     def show(self, takes: Sequence[Take], play: bool = False, note: str = "") -> None:
         """Takes side by side, from the start."""
@@ -234,6 +248,6 @@ def describe(take: Take, index: int) -> str:
     hit = f", {', '.join(kind.replace('_', ' ') for kind in frame.violations)}" if frame.violations else ""
     apart = take.deviation_m or 0.0
     replay = f" (replayed to within {1e3 * apart:.3g} mm of the recording)" if apart > SAME_M else ""
-    physics = ", ".join(differences(take.setting.variation))
+    physics = ", ".join(differences(take.setting.variation, scenes[take.setting.scene].varied("test", ()).base))
     given = f" ({physics})" if physics else ""
     return f"**{take.name}** in {layout.name or layout.id}{given}, step {at}: {state}{hit}{replay}"

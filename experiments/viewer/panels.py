@@ -138,6 +138,8 @@ class Panels:
         physics = gui.add_text("physics", "", hint="what differs, as load_mass_kg=9 load_friction=0.3:0.7 traffic_speed=1.5")
         beside = gui.add_checkbox("beside what is shown", False)
         start = gui.add_button("Start", color="blue")
+        run = gui.add_text("run", "", hint="a directory whose arms are to be chosen from, too")
+        self._on(gui.add_button("Take the arms of that run"), lambda: page.offer_run(_directory(run.value)))
         own = gui.add_upload_button("Start in a layout of your own (JSON)", mime_type="application/json")
 
         def begin(layout: Layout | None) -> None:
@@ -237,7 +239,7 @@ def labelled(marks: list[tuple[int, str]], length: int) -> list[tuple[int, str |
 
 def _directory(name: str) -> Path:
     if not name.strip():
-        raise GroundError("where to? give the dataset's directory a name")
+        raise GroundError("name a directory first")
     return Path(name.strip())
 
 

@@ -12,19 +12,18 @@ from rich.console import Console
 from rich.markup import escape
 
 from experiments.viewer.page import YOU, Page
+from experiments.viewer.runs import Arms, arms_of
 from experiments.viewer.stage import serving
-from sim.errors import BadFile, GroundError, UnknownName
-from sim.files import read_json
+from sim.errors import GroundError, UnknownName
 from sim.layout import Layout
 from sim.policy import PolicyFactory
-from sim.scenes import parted, scenes
+from sim.scenes import scenes
 
 if TYPE_CHECKING:
     from experiments.viewer.library import Shelf
 
 TRIED_PORTS = 50
 CLOSED_S = 20.0  # without anyone who looks, after someone did; reloading a page takes less
-Arms = tuple[dict[str, PolicyFactory], dict[str, str]]  # those that are there, and why others are not
 
 
 def serve(
@@ -84,23 +83,10 @@ def _add_run(page: Page, scene: str, run: Path, there: Arms | None, console: Con
     arms, missing = there or arms_of(run)
     for name, why in missing.items():
         console.print(f"[yellow]{name} cannot be played live: {escape(why)}[/]", soft_wrap=True)
-    for name in scenes.with_protocols():
-        if parted(name)[0] == scene:
-            page.offer(name, arms)
+    page.offer(scene, arms)
     shelf = Shelf(Library(run), page)
     page.say("")
     return shelf
-
-
-def scene_of(run: Path) -> str | None:
-    """The scene that a run is of, if it can still tell."""
-    try:
-        name = read_json(run / "config.json")["scene"]
-    except (GroundError, KeyError, TypeError) as error:
-        if not (run / "results").is_dir():
-            raise BadFile(f"{run} is no run directory (config.json is missing)") from error
-        return None
-    return name if name in scenes else None
 
 
 def _wait(server: viser.ViserServer, stay: bool) -> None:
@@ -110,18 +96,6 @@ def _wait(server: viser.ViserServer, stay: bool) -> None:
         time.sleep(0.5)
         if server.get_clients():
             looked = time.monotonic()
-
-
-def arms_of(run: Path) -> Arms:
-    """What of a run's arms is there already, and why the others are not."""
-    from experiments.config import config_of
-    from experiments.pipeline import Steps
-
-    try:
-        found, missing = Steps(config_of(run), run, 1, Console(quiet=True)).arms_there()
-    except GroundError as error:
-        found, missing = [], {"what this run trained": str(error)}
-    return {arm.label: arm.factory for arm in found}, missing
 
 
 def free_port(host: str, first: int) -> int:

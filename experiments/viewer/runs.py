@@ -1,0 +1,35 @@
+"""What a run directory, damaged or unfinished as it may be, has to offer to a page."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from sim.errors import BadFile, GroundError
+from sim.files import read_json
+from sim.policy import PolicyFactory
+from sim.scenes import scenes
+
+Arms = tuple[dict[str, PolicyFactory], dict[str, str]]  # those that are there, and why others are not
+
+
+def scene_of(run: Path) -> str | None:
+    """The scene that a run is of, if it can still tell."""
+    try:
+        name = read_json(run / "config.json")["scene"]
+    except (GroundError, KeyError, TypeError) as error:
+        if not (run / "results").is_dir():
+            raise BadFile(f"{run} is no run directory (config.json is missing)") from error
+        return None
+    return name if name in scenes else None
+
+
+def arms_of(run: Path) -> Arms:
+    """What of a run's arms is there already, and why the others are not."""
+    from experiments.config import config_of
+    from experiments.pipeline import Steps
+
+    try:
+        found, missing = Steps(config_of(run), run, 1, Console(quiet=True)).arms_there()
+    except GroundError as error:
+        found, missing = [], {"what this run trained": str(error)}
+    return {arm.label: arm.factory for arm in found}, missing
