@@ -140,10 +140,10 @@ def minded(bodies: Bodies) -> np.ndarray:
     return np.concatenate([[robot], others[np.argsort(apart)], np.flatnonzero(bodies.present == 0)])[: 1 + NEAREST]
 
 
-def soon_apart(offset: Array, velocity: Array) -> Array:
-    """The least distance (...) [m] within SOON_S of what is at an offset (..., 2) and keeps its velocity (..., 2)."""
+def soon_apart(offset: Array, velocity: Array, within_s: float = SOON_S) -> Array:
+    """The least distance (...) [m], within some time, of what is at an offset (..., 2) and keeps its velocity (..., 2)."""
     (x, y), (vx, vy) = coordinates(offset), coordinates(velocity)
-    ahead_s = clamp(-(x * vx + y * vy) / clamp(vx * vx + vy * vy, 1e-9), 0, SOON_S)
+    ahead_s = clamp(-(x * vx + y * vy) / clamp(vx * vx + vy * vy, 1e-9), 0, within_s)
     return namespace(x).hypot(x + ahead_s * vx, y + ahead_s * vy)
 
 

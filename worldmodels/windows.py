@@ -139,11 +139,9 @@ def _meets(episode: Episode) -> np.ndarray:
     if episode.kinds is None:
         return np.zeros(len(episode), bool)
     away, pace = (values[:, 1:, :2] - values[:, :1, :2] for values in (episode.pose, episode.twist))
-    speed = np.maximum(np.linalg.norm(pace, axis=-1), 1e-6)
-    ahead = np.clip(-(away * pace).sum(-1) / speed**2, 0, MEETING_S)  # when they are nearest [s]
-    passing = np.linalg.norm(away + ahead[..., None] * pace, axis=-1)
+    passing, approach = soon_apart(away, pace, MEETING_S), (away * pace).sum(-1) < 0
     moves = np.linalg.norm(episode.twist[:, 1:, :2], axis=-1) > MOVES * episode.unit_m
-    return np.asarray(((passing < MEETING * episode.unit_m) & (ahead > 0) & moves).any(1))
+    return np.asarray(((passing < MEETING * episode.unit_m) & approach & moves).any(1))
 
 
 def _nearest(batch: Batch) -> Batch:

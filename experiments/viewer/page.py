@@ -47,7 +47,7 @@ class Page:
         self.follow = False
         self.chosen = 0  # of the takes side by side, the one that plots, marks and buttons are about
         self._note = ""
-        self._kept: tuple[Take, int] | None = None  # the take that was kept last, and how many frames of it
+        self._kept: tuple[Take, int, Path] | None = None  # the take that was kept last, how many frames of it, and where
         self._scenery: Scenery | None = None
         self._drawing = threading.RLock()
         self._acting = threading.Lock()
@@ -141,10 +141,11 @@ class Page:
         take = self.take
         if len(take.frames) < 2:
             raise GroundError("nothing has happened yet: there is no episode to keep")
-        if self._kept == (take, len(take.frames)):
+        this = take, len(take.frames), directory
+        if self._kept == this:
             raise GroundError("this episode is kept already")
         dataset = keep(directory / self.split, take.setting.scene, self.split, take.episode())
-        self._kept = take, len(take.frames)
+        self._kept = this
         self.say(f"kept: {dataset.path} now holds {dataset.steps} steps")
         return dataset.path
 

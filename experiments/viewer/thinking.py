@@ -8,14 +8,18 @@ from experiments.viewer.player import Player, think
 from experiments.viewer.take import SAME_ACTION, Take
 from sim.policy import PolicyFactory
 
-Arms = Mapping[str, Mapping[str, PolicyFactory]]  # by scene
-
 
 class Thinker:
-    """Lets arms think again along takes that a player shows, until it shows others. `say` is told how far that is, and `failed`
-    what went wrong."""
+    """Lets arms, by scene and name, think again along takes that a player shows, until it shows others. `say` is told how far
+    that is, and `failed` what went wrong."""
 
-    def __init__(self, player: Player, arms: Arms, say: Callable[[str], None], failed: Callable[[Exception], None]) -> None:
+    def __init__(
+        self,
+        player: Player,
+        arms: Mapping[str, Mapping[str, PolicyFactory]],
+        say: Callable[[str], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
         self._player, self._arms, self._say, self._failed = player, arms, say, failed
         self._threads: list[threading.Thread] = []
         self._closed = threading.Event()
