@@ -269,6 +269,15 @@ def test_a_person_drives(page: Page) -> None:
     assert page.driver.command[0] == 1
 
 
+def test_a_space_of_ones_own_has_a_splits_physics_and_is_kept_apart(page: Page, tmp_path: Path) -> None:
+    layout = draw("test", 0)
+    page.live(SCENE, layout, "shift-physics", 3, "random", play=False, own=True)
+    assert page.take.setting.variation == scenes[SCENE].varied("shift-physics", ()).sample(np.random.default_rng(3))
+    assert page.take.setting.variation != scenes[SCENE].varied("test", ()).sample(np.random.default_rng(3))
+    page.player.step()
+    assert page.keep(tmp_path) == tmp_path / f"own-{layout.id}"
+
+
 def test_time_waits_for_who_drives(page: Page) -> None:
     page.live(SCENE, draw("test", 0), "test", 0, "scripted", play=False)
     for _ in range(3):

@@ -57,7 +57,7 @@ def view(
     own = own_layout(layout, name, index, start, load, goal) if layout else None
     arm = arm or ("scripted" if own else None)  # nothing is recorded in a space of one's own
     space = own or scenes[name].draw(split, index)
-    serve(name, run, space, f"own-{own.id}" if own else split, index, arm, host, port, stay, CONSOLE)
+    serve(name, run, space, split, index, arm, host, port, stay, CONSOLE, own=own is not None)
 
 
 def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tuple[str, ...] = (), thoughts: bool = True) -> None:

@@ -72,9 +72,11 @@ class Page:
         physics: str = "",
         play: bool = True,
         beside: bool = False,
+        own: bool = False,
     ) -> None:
         """An arm in a space, from the start; beside what is shown, or instead. physics: as `ground collect --vary` takes it, over
-        what the split varies."""
+        what the split varies. own: the space is of no split; `split` then says only how
+        physics vary."""
         if beside and self.player.takes and self.take.setting.scene != scene:
             raise GroundError(
                 f"beside {self.take.setting.scene} the same scene alone can be shown: untick 'beside what is shown'"
@@ -82,7 +84,7 @@ class Page:
         varied = scenes[scene].varied(split, tuple(physics.split()))
         setting = Setting(scene, layout, seed, varied.sample(np.random.default_rng(seed)))
         take = Take(arm, setting, self._policy(scene, arm))
-        self.scene, self.split = scene, split
+        self.scene, self.split = scene, f"own-{layout.id}" if own else split
         self.show([*(self.player.takes if beside else ()), take], play and arm != YOU)
 
     def offer(self, scene: str, arms: Mapping[str, PolicyFactory]) -> None:

@@ -145,8 +145,8 @@ class Panels:
         def begin(layout: Layout | None) -> None:
             scene, seed = self._scene.value, int(self._seed.value)
             space = layout or scenes[scene].draw(self._split.value, int(self._index.value))
-            split = f"own-{space.id}" if layout else self._split.value
-            page.live(scene, space, split, seed, self._arm.value, physics.value, beside=beside.value)
+            split, own = ("test", True) if layout else (self._split.value, False)
+            page.live(scene, space, split, seed, self._arm.value, physics.value, beside=beside.value, own=own)
 
         def other_scene(_: Any) -> None:
             splits, arms = scenes[self._scene.value].splits, tuple(page.arms[self._scene.value])

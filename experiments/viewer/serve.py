@@ -37,9 +37,10 @@ def serve(
     port: int,
     stay: bool,
     console: Console,
+    own: bool = False,
 ) -> None:
-    """Show a page until it is closed (unless `stay`), or Ctrl-C: `arm` live in `layout`, or the recorded episodes of a run, its
-    best planner's first. GroundError before anything is shown where that arm is not there."""
+    """Show a page until it is closed (unless `stay`), or Ctrl-C: `arm` live in `layout`, a split's or one's `own`, or the
+    recorded episodes of a run, its best planner's first. GroundError before anything is shown where that arm is not there."""
     there = None  # of the run: whoever does not ask for one of its arms need not wait for them
     if arm is not None and arm not in (YOU, *scenes[scene].behaviours):
         there = arms_of(run) if run else ({}, {})
@@ -55,12 +56,12 @@ def serve(
             ends = "Ctrl-C ends it" if stay else "closing the page ends it, and Ctrl-C"
             first = arm or "scripted"
             if there is None:
-                page.live(scene, layout, split, seed, first, play=run is None or arm is not None)
+                page.live(scene, layout, split, seed, first, play=run is None or arm is not None, own=own)
             console.print(f"open http://{host}:{free}{busy}; {ends}", soft_wrap=True)
             shelf = None if run is None else _add_run(page, scene, run, there, console)  # takes seconds; the page is there
-            page.panels.set_live(scene, split if split in scenes[scene].splits else "test", seed, first)
+            page.panels.set_live(scene, split, seed, first)
             if there is not None:
-                page.live(scene, layout, split, seed, first)
+                page.live(scene, layout, split, seed, first, own=own)
             if shelf is not None and arm is None:
                 page.panels.tried(None, partial(shelf.begin, split, seed))  # an episode may be damaged: the page tells
             _wait(server, stay)
