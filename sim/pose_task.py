@@ -23,6 +23,9 @@ class PoseTask:
     still_m_s: float = 0.03
     still_rad_s: float = 0.3
     hit_force_n: float = 15.0
+    reach_m: tuple[float, float] = (0.0, np.inf)  # of the arm, from its base, which is the world's origin
+    berth_m: float = 0.015  # from either end of its reach; nearer is a risk, whole at the end
+    violation_weight: float = 2.0  # what a violation is feared to cost, in units of `unit_m`
     clearance_m: float = 0.01  # the tool should keep this far from boxes
     clearance_weight: float = 10.0
     approach_weight: float = 0.3  # of the tool's way to the part
@@ -56,8 +59,13 @@ class PoseTask:
         total = away / 4 + field.detour_at(part) + self.approach_weight * approach + self.behind_weight * wrong_side + close
         return total / self.unit_m
 
-    def risk(self, bodies: Bodies, field: WayField) -> float:
-        return 0.0
+    def risk(self, bodies: Bodies, field: WayField) -> Array:
+        """Of the arm being stretched or folded to its limits (...), in units of `unit_m`."""
+        x, y = coordinates(bodies.pose[..., ROBOT, :2])
+        away = namespace(x).hypot(x, y)
+        nearest, farthest = self.reach_m
+        inside, outside = nearest + self.berth_m - away, away + self.berth_m - farthest
+        return self.violation_weight / self.berth_m * (clamp(inside, 0) + clamp(outside, 0))
 
     def success(self, bodies: Bodies, goal: Array, margin_m: float = 0.0) -> Array:
         """(...) bool: the part lies at its pose, and still. The margin is in units of `unit_m`, of the angle in proportion."""

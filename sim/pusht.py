@@ -20,6 +20,7 @@ from sim.bodies import yaw_of
 from sim.layout import Layout, Pose
 from sim.layouts import first_good, table
 from sim.pose_task import PoseTask
+from sim.robots.panda import REACH_M
 from sim.scenes import Protocol
 from sim.task import LOAD, ROBOT
 from sim.tool_pushing import Poke
@@ -36,7 +37,7 @@ VARIATIONS = Variations(table.tier_of("test").variations.base)  # physics is the
 
 
 def pusht(scene: str, unit_m: float) -> Protocol:
-    task = PoseTask(unit_m, WITHIN_M, WITHIN_RAD, still_m_s=np.inf, still_rad_s=np.inf)
+    task = PoseTask(unit_m, WITHIN_M, WITHIN_RAD, reach_m=REACH_M, still_m_s=np.inf, still_rad_s=np.inf)
 
     @lru_cache(maxsize=1024)
     def draw(split: str, index: int) -> Layout:

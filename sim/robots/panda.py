@@ -27,6 +27,7 @@ LIMITS_RAD = np.array([[-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2
 SPEEDS_RAD_S = np.array([2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61])
 TORQUES_NM = (87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0)
 NEAR_LIMIT_RAD = 0.02
+REACH_M = (0.285, 0.8)  # of the tool from the base, at the height of a table: no joint is at its limit between (a test)
 DAMPING = 1e-4
 POSTURE_PER_S, HOLD_PER_S = 2.0, 10.0  # how fast the arm's posture, and the tool's height and tilt, are put right
 DOWN = np.array([1.0, 0.0, 0.0, 0.0])  # orientation of the hand, xyzw

@@ -5,7 +5,7 @@ from sim.layouts import table
 from sim.policy import RANDOM
 from sim.pose_task import PoseTask
 from sim.pusht import pusht
-from sim.robots.panda import Panda, ToolLimits
+from sim.robots.panda import REACH_M, Panda, ToolLimits
 from sim.scenes import Scene, scenes
 from sim.tool_pushing import TOOL_PUSHING
 from sim.variation import Variation
@@ -27,7 +27,7 @@ scenes.add(NAME)(
     Scene(
         name=NAME,
         gym_id="ground/PushFixture-v0",
-        task=PoseTask(unit_m=UNIT_M),
+        task=PoseTask(unit_m=UNIT_M, reach_m=REACH_M),
         robot=_robot,
         load=_part,
         other="part",
