@@ -183,8 +183,10 @@ class Steps:
         self._train([one for plan, own in agents.items() if plan.name in IMAGINING for one in own], self._workers)
 
     def _train(self, trainings: Sequence[Training], workers: int) -> None:
-        train_all(trainings, self._path / LEDGER, workers, self._console, self._cache)
-        self._whole.done(f"train {training.path.name}" for training in trainings)
+        def ended(training: Training, took_s: float) -> None:
+            self._whole.done(f"train {training.path.name}", took_s)
+
+        train_all(trainings, self._path / LEDGER, workers, self._console, self._cache, ended)
 
     def _fits(self) -> list[Fit]:
         config = self._config
@@ -223,7 +225,7 @@ class Steps:
             )
         if self._cache:
             self._cache.keep(cell, files_in(to), read_json(ledger))
-        self._whole.done([f"collect {name}"])
+        self._whole.done(f"collect {name}")
 
     def evaluate(self) -> None:
         """The oracles last: they take as long as all others together."""
@@ -237,7 +239,7 @@ class Steps:
                     with bar(self._console, f"{split}: {arm.label}") as progress:
                         to = self._path / "results" / arm.name
                         evaluate(arm, trials[: arm.episodes], to, self._workers, progress, self._cache)
-                    self._whole.done([f"{split}: {arm.label}"])
+                    self._whole.done(f"{split}: {arm.label}")
 
     def evaluate_layout(self, layout: Layout, oracle: bool) -> list[dict[str, Any]]:
         """Every arm once in a space of the user's own."""

@@ -1,7 +1,7 @@
 """Progress bars for everything that takes long."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -58,10 +58,10 @@ class Whole:
         self._console, self._cells, self._count, self._workers = console, dict(cells), len(cells), workers
         self._last, self._weight, self._spent_s = time.monotonic(), 0.0, 0.0  # of cells that were made, not found
 
-    def done(self, names: Iterable[str]) -> None:
-        """Cells are over, one after another since the last were, or side by side."""
-        now, weight = time.monotonic(), sum(self._cells.pop(name, 0.0) for name in names)
-        if now - self._last > FOUND_S:
+    def done(self, name: str, took_s: float | None = None) -> None:
+        """A cell is over. It took the time since the last one was, or where others were made beside it, `took_s`."""
+        now, weight = time.monotonic(), self._cells.pop(name, 0.0)
+        if (now - self._last if took_s is None else took_s) > FOUND_S:
             self._weight, self._spent_s = self._weight + weight, self._spent_s + now - self._last
         self._last, left = now, sum(self._cells.values())
         text = f"{self._count - len(self._cells)} of {self._count} cells"

@@ -1,7 +1,7 @@
 """Everything that is trained: world models and SB3 agents, side by side in worker processes, each on one thread."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -115,8 +115,16 @@ def _first(episodes: Iterable[Episode], steps: int | None) -> Iterator[Episode]:
                 return
 
 
-def train_all(trainings: Sequence[Training], ledger: Path, workers: int, console: Console, cache: Cache | None = None) -> None:
-    """Each training in a worker of its own, with a progress bar; what one costs is added to its file in `ledger`."""
+def train_all(
+    trainings: Sequence[Training],
+    ledger: Path,
+    workers: int,
+    console: Console,
+    cache: Cache | None = None,
+    ended: Callable[[Training, float], None] = lambda *_: None,
+) -> None:
+    """Each training in a worker of its own, with a progress bar; what one costs is added to its file in `ledger`. `ended` is
+    told of each, and the seconds that it took."""
     costs = [ledger / f"train {training.path.name}.json" for training in trainings]
     if cache is not None:
         for training, file in zip(trainings, costs, strict=True):
@@ -124,13 +132,14 @@ def train_all(trainings: Sequence[Training], ledger: Path, workers: int, console
     with bars(console) as add:
         reports = [add(f"train {training.path.name}") for training in trainings]
         jobs = [(training, costs[number], number) for number, training in enumerate(trainings)]
-        for number in finished(_train, jobs, workers, lambda message: reports[message[0]](*message[1:])):
+        for number, took_s in finished(_train, jobs, workers, lambda message: reports[message[0]](*message[1:])):
             if cache is not None:
                 cache.keep(trainings[number].content(), files_in(trainings[number].path), read_json(costs[number]))
+            ended(trainings[number], took_s)
 
 
-def _train(training: Training, ledger: Path, number: int) -> int:
-    told = 0.0
+def _train(training: Training, ledger: Path, number: int) -> tuple[int, float]:
+    began, told = time.monotonic(), 0.0
 
     def report(done: int, total: int, check: Check | None = None) -> None:
         nonlocal told
@@ -140,4 +149,4 @@ def _train(training: Training, ledger: Path, number: int) -> int:
 
     with cost(ledger, time.process_time):
         training(report)
-    return number
+    return number, time.monotonic() - began

@@ -37,8 +37,20 @@ def test_the_first_cell_says_little_of_how_long_the_others_take(monkeypatch: pyt
     left = []
     for number in range(19):
         now[0] += 1200.0  # four times as slow as believed
-        whole.done([str(number)])
+        whole.done(str(number))
         left.append(int(re.search(r"about (\d+) min left", text.getvalue().splitlines()[-1])[1]))  # type: ignore[index]
     assert left[0] < 0.6 * 19 * 20, "after one: between what was believed, 95 minutes, and what it took, 380"
     assert left[0] > 95
     assert left[-1] == pytest.approx(20, rel=0.1)
+
+
+def test_cells_that_end_side_by_side_count_as_made_and_found_ones_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    text, now = io.StringIO(), [0.0]
+    monkeypatch.setattr("experiments.progress.time.monotonic", lambda: now[0])
+    whole = Whole(Console(file=text, width=120), {str(number): 600.0 for number in range(20)}, workers=2)
+    for number in range(10):
+        whole.done(str(number), took_s=0.1)  # found
+    for number in range(10, 16):
+        now[0] += 600.0 * (number % 2 == 0)  # two at a time, as fast as believed
+        whole.done(str(number), took_s=600.0)
+    assert text.getvalue().splitlines()[-1] == "16 of 20 cells, about 20 min left"
