@@ -185,7 +185,7 @@ def test_a_live_scene_plays_pauses_scrubs_and_changes_its_arm(view: Callable[...
     viewer.tab("Live")
     viewer.choose("arm", "you")
     viewer.press("Start")
-    viewer.page.get_by_text("you drive: nothing yet").wait_for()
+    viewer.page.get_by_text("you drive: no speed").wait_for()
     still, cost = viewer.shot("before driving"), viewer.cost
     time.sleep(1)
     assert abs(viewer.cost - cost) < 0.015, "nobody drives yet"  # the picture can be behind

@@ -38,7 +38,7 @@ class Driver:
         forward, left = self.command
         sideways = f"{abs(left):.0%} to the {'left' if left > 0 else 'right'}" if left else ""
         along = f"{abs(forward):.0%} {'forward' if forward > 0 else 'back'}" if forward else ""
-        return ", ".join(filter(None, (along, sideways))) or "nothing yet"
+        return ", ".join(filter(None, (along, sideways))) or "no speed"
 
     def begin(self, start: EpisodeStart) -> None:
         self.press("stop")
