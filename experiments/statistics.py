@@ -5,17 +5,21 @@ Scores of one arm are arrays (S, E): a row for each training of it, a column for
 """
 
 from collections.abc import Callable
-from math import sqrt
+from functools import lru_cache
+from math import inf, sqrt
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import ndtri
-from scipy.stats import binomtest, wilcoxon
+from scipy.stats import binom, binomtest, wilcoxon
 
 RESAMPLES = 1000
+LEAST_EPISODES = 6  # five of five are chance more often than one time in twenty: fewer show nothing
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of a rate after `successes` of `n` trials (Wilson 1927); (0, 1) where nothing was tried."""
+def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of a rate after `successes` of `n` trials (Wilson 1927); (0, 1) where nothing was tried. Neither has to be whole:
+    trials that hang together count as fewer."""
     if not 0 <= successes <= n:
         raise ValueError(f"{successes} successes of {n}: between 0 and {n} are possible")
     if not 0 < confidence < 1:
@@ -63,14 +67,30 @@ def sign_test(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def smallest_difference(a: np.ndarray, b: np.ndarray, confidence: float = 0.95, power: float = 0.8) -> float:
-    """The difference of two rates that a paired sample of this size would have shown with probability `power`.
+    """The difference of two rates that a paired sample of this size would have shown, by the sign test, with probability `power`;
+    inf where it could have shown none.
 
-    a and b, both (n,), are outcomes of the same n episodes, 0 to 1 each. The variance of their differences is at most the share
-    of episodes in which they differ; the upper end of its Wilson interval is taken: where none differ, some may yet.
+    a and b, both (n,), are outcomes of the same n episodes, 0 to 1 each. Of the share of episodes in which they differ the upper
+    end of its Wilson interval is taken: where none differ, some may yet; or the difference itself, which needs as many.
     """
     n = len(a)
     share = wilson(int(np.count_nonzero(np.asarray(a) != np.asarray(b))), n, confidence)[1]
-    return min(1.0, float((ndtri((1 + confidence) / 2) + ndtri(power)) * sqrt(share / n))) if n else 1.0
+    least, numbers = _least_shown(n, confidence), np.arange(n + 1)
+
+    def shown(difference: float) -> float:
+        differ = max(share, difference)
+        better = (1 + difference / differ) / 2  # of those that differ
+        return float(binom.pmf(numbers, n, differ) @ binom.sf(least - 1, numbers, better))
+
+    if shown(1.0) < power:
+        return inf
+    return float(brentq(lambda difference: shown(difference) - power, 0.0, 1.0, xtol=1e-4))
+
+
+@lru_cache(maxsize=256)
+def _least_shown(n: int, confidence: float) -> np.ndarray:
+    """(n + 1,) of 0 to n episodes that differ, in how many one has to be better for a two-sided sign test to show it."""
+    return np.asarray(binom.isf((1 - confidence) / 2, np.arange(n + 1), 0.5)) + 1
 
 
 def iqm(scores: np.ndarray) -> float:
@@ -103,12 +123,13 @@ def bootstrap(
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    joint: bool = False,
 ) -> tuple[float, float, float]:
     """`statistic(*scores)` and its percentile interval: (value, low, high), for scores (S, E) of arms on the same E episodes.
 
     Two levels: each resample draws every arm's trainings, and then the episodes, the same ones for all trainings and arms, within
     each of the strata (E,), such as splits (crossed levels: Owen 2007, "The pigeonhole bootstrap"). With one training the
-    interval tells of the choice of episodes alone.
+    interval tells of the choice of episodes alone. `joint`: the arms share their trainings, row by row.
     """
     rng, episodes = np.random.default_rng(seed), scores[0].shape[1]
     labels = np.zeros(episodes) if strata is None else np.asarray(strata)
@@ -116,7 +137,9 @@ def bootstrap(
     values = []
     for _ in range(resamples):
         columns = np.concatenate([group[rng.integers(len(group), size=len(group))] for group in groups])
-        values.append(statistic(*(part[rng.integers(len(part), size=len(part))][:, columns] for part in scores)))
+        drawn = [rng.integers(len(part), size=len(part)) for part in scores[: 1 if joint else None]]
+        trainings = drawn * len(scores) if joint else drawn
+        values.append(statistic(*(part[own][:, columns] for part, own in zip(scores, trainings, strict=True))))
     low, high = np.nanquantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     return statistic(*scores), float(low), float(high)
 
@@ -128,6 +151,7 @@ def signed_rank_test(differences: np.ndarray) -> float:
 
 
 def smallest_mean_difference(differences: np.ndarray, confidence: float = 0.95, power: float = 0.8) -> float:
-    """The mean of paired differences that as many episodes, spread like these (n,), would have shown with probability `power`."""
+    """The mean of paired differences that as many episodes, spread like these (n,), would have shown with probability `power`;
+    inf where it could have shown none."""
     n = len(differences)
-    return float((ndtri((1 + confidence) / 2) + ndtri(power)) * differences.std(ddof=1) / sqrt(n)) if n > 1 else float("inf")
+    return float((ndtri((1 + confidence) / 2) + ndtri(power)) * differences.std(ddof=1) / sqrt(n)) if n >= LEAST_EPISODES else inf

@@ -143,7 +143,7 @@ def test_numbers_become_a_file() -> None:
     assert lines[0].endswith(",more")
     assert '"random, <b>"' in lines[1]
     assert "nan" not in lines[1]
-    assert Rate(1, 2).value == 0.5
+    assert Rate(1, 2, 2).value == 0.5
 
 
 def test_every_section_has_its_numbers_as_a_file_and_its_command() -> None:

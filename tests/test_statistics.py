@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -78,7 +80,7 @@ def test_few_episodes_leave_much_to_chance() -> None:
     won, lost = np.ones(3, bool), np.zeros(3, bool)
     assert sign_test(won, lost) == pytest.approx(0.25)
     assert paired_rates(won, lost)[1] < 0.3
-    assert smallest_difference(won, lost) == 1
+    assert smallest_difference(won, lost) == math.inf
     assert sign_test(won, won) == 1
 
 
@@ -171,3 +173,28 @@ def test_signed_ranks_and_the_smallest_mean_difference() -> None:
     smallest = smallest_mean_difference(rng.normal(0, 1, 100))
     shown = [signed_rank_test(rng.normal(smallest, 1, 100)) < 0.05 for _ in range(400)]
     assert 0.7 < np.mean(shown) < 0.92
+
+
+@pytest.mark.parametrize("n", [6, 16, 100])
+def test_arms_that_never_differed_could_have_shown_what_is_said(n: int) -> None:
+    smallest, rng = smallest_difference(np.ones(n), np.ones(n)), np.random.default_rng(0)
+    shown = [sign_test(rng.random(n) < smallest, np.zeros(n)) <= 0.05 for _ in range(2000)]  # at best: all that differ favour one
+    assert np.mean(shown) > 0.75
+
+
+@given(st.integers(0, 5))
+def test_fewer_than_six_episodes_show_nothing(n: int) -> None:
+    assert smallest_difference(np.ones(n), np.zeros(n)) == math.inf
+    assert smallest_mean_difference(np.arange(n, dtype=float)) == math.inf
+
+
+def test_arms_on_the_same_models_are_compared_model_by_model() -> None:
+    bias = np.array([[0.1], [0.5], [0.9]]) * np.ones((3, 20))
+
+    def apart(a: np.ndarray, b: np.ndarray) -> float:
+        return float((a - b).mean())
+
+    value, low, high = bootstrap(apart, bias + 0.05, bias, joint=True)
+    assert (value, low, high) == pytest.approx((0.05, 0.05, 0.05))
+    _, low, high = bootstrap(apart, bias + 0.05, bias)
+    assert low < 0 < high

@@ -1,9 +1,11 @@
 """From a run directory to its report: rows, fidelity, pictures of episodes, some of them recorded in 3-D."""
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,10 @@ from experiments.report.failures import worst
 from experiments.report.guards import check, left_out, notes
 from experiments.report.html import write_report
 from experiments.report.kept import DISTANCE, is_kept, keep, kept_rows
+from experiments.report.regret import budget_of
 from experiments.report.sections import sections
 from experiments.report.spaces import TrainingSpaces
-from experiments.report.summary import Row, best_planner, known, protocol_of
+from experiments.report.summary import Row, best_planner, key_of, known, protocol_of
 from experiments.report.topdown import colours_say, strip
 from experiments.viewer.export import save
 from experiments.viewer.player import think
@@ -61,14 +64,13 @@ class Found:
 
 def read(paths: Sequence[Path], split: str | None = None, protocol: str | None = None, comparable: bool = True) -> Found:
     """The rows of runs of one scene, or those of one split or protocol; GroundError where they must be comparable and are not."""
-    rows: list[dict[str, Any]] = []
-    places: dict[int, Path] = {}
+    held: dict[Path, list[dict[str, Any]]] = {}
     for path in paths:
         if not (path / "config.json").exists():
             raise BadFile(f"{path} is no run directory (config.json is missing)")
-        found = [row for row in rows_by(path, protocol) if split in (None, row["split"])]
-        rows += found
-        places |= {id(row): path / "results" / row["agent"] for row in found}
+        held[path] = [row for row in rows_by(path, protocol) if split in (None, row["split"])]
+    places = {id(row): path / "results" / row["agent"] for path, found in held.items() for row in found}
+    rows = _told_apart(held)
     skipped = [note for path in paths if (note := left_out(path))]
     if not rows:
         asked = "".join(f" of {what} '{name}'" for what, name in (("split", split), ("protocol", protocol)) if name)
@@ -78,6 +80,37 @@ def read(paths: Sequence[Path], split: str | None = None, protocol: str | None =
         check(rows)
     skipped += [f"Of {path} rows alone were kept: its episodes cannot be shown." for path in paths if is_kept(path)]
     return Found(tuple(paths), rows, places, skipped)
+
+
+def _told_apart(held: Mapping[Path, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The rows of several runs as of one: arms that each run trained for itself, or gave a budget of its own, get its name; an
+    episode that an arm of several runs played in each counts once."""
+    if len(held) == 1:
+        return list(chain(*held.values()))
+    ways: dict[str, set[Any]] = defaultdict(set)
+    for path, found in held.items():
+        for row in found:
+            ways[row["agent"]].add((path if row["env_steps"] else None, budget_of([row], row["agent"])))
+    named = dict(zip(held, _names(list(held)), strict=True))
+    rows, met = list[dict[str, Any]](), set[tuple[str, Any]]()
+    for path, found in held.items():
+        once = set(met)
+        for row in found:
+            if len(ways[row["agent"]]) > 1:
+                row["agent"] = f"{row['agent']} ({named[path]})"
+            elif (episode := (row["agent"], key_of(row))) in once:
+                continue
+            else:
+                met.add(episode)
+            rows.append(row)
+    return rows
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Of directories: their last names, with as many before them as tells all apart."""
+    whole = [path.resolve().parts for path in paths]
+    deep = next(n for n in count(1) if len({parts[-n:] for parts in whole}) == len(set(whole)))
+    return ["/".join(parts[-deep:]) for parts in whole]
 
 
 def compare(found: Found, out: Path, arms: Arms | None = None, told: Told = lambda done, total: None) -> Path:

@@ -1,5 +1,6 @@
 """Arms against each other over the episodes that both met, and the sentence that says who wins."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,7 +39,8 @@ class RateDifference:
 
     def verdict(self, arm: str, other: str, does: str) -> str:
         if not self.shown:
-            return f"no difference shown (smallest: {self.smallest:.0f} points)"
+            smallest = f"{self.smallest:.0f} points" if math.isfinite(self.smallest) else "any"
+            return f"no difference shown (smallest: {smallest})"
         return f"{arm if self.interval[0] > 0 else other} {does}"
 
     def __str__(self) -> str:
@@ -90,25 +92,19 @@ def compared(rows: Sequence[Row], split: str, arm: str, other: str) -> Compariso
 
 
 def _difference(rows: Sequence[Row], arm: str, other: str, outcome: str) -> tuple[int, RateDifference | None]:
-    """Over how many episodes, and the difference; one training against one, an episode of several runs counts in each."""
+    """Over how many episodes, and the difference; of an arm with several trainings, their mean in each episode."""
     pairs = paired(rows, [arm, other], lambda row: float(row[outcome]))
     if not pairs.episodes:
         return 0, None
     a, b = pairs.scores
-    if len(a) == len(b) and not (several(rows, arm) or several(rows, other)):
-        both = ~np.isnan(a) & ~np.isnan(b)
-        one, two = a[both] > 0, b[both] > 0
-        mean, low, high = (100 * end for end in paired_rates(one, two))
-        return len(one), RateDifference((mean, low, high), sign_test(one, two), 100 * smallest_difference(one, two))
-    found = difference(a, b, pairs.splits)
-    interval = (100 * found.value, 100 * found.low, 100 * found.high)
     one, two = np.nanmean(a, 0), np.nanmean(b, 0)
-    return len(one), RateDifference(interval, sign_test(one, two), 100 * found.smallest)
-
-
-def several(rows: Sequence[Row], arm: str) -> bool:
-    """Whether one run trained an arm more than once."""
-    return len({int(row.get("train_seed") or 0) for row in rows if row["agent"] == arm}) > 1
+    interval = paired_rates(one > 0.5, two > 0.5)
+    if max(len(a), len(b)) > 1:
+        found = difference(a, b, pairs.splits, pairs.joint)
+        if found.low < found.high:  # else all trainings did the same: a bootstrap sees no spread there
+            interval = found.value, found.low, found.high
+    mean, low, high = (100 * end for end in interval)
+    return len(one), RateDifference((mean, low, high), sign_test(one, two), 100 * smallest_difference(one, two))
 
 
 def headline(rows: Sequence[Row]) -> str:
@@ -155,6 +151,8 @@ def _how_sure(rows: Sequence[Row], arms: Sequence[Summary]) -> str:
     found = [line for line in comparisons(rows) if line.other == other and line.split != ALL]
     shown = [line.split for line in found if line.clean.shown and line.clean.interval[0] > 0]
     text = f"ahead of {other} beyond chance on {len(shown)} of {len(found)} splits"
+    if not arms[0].env_steps:
+        return text
     several = arms[0].trainings > 1
     of = f"{arms[0].trainings} trainings of {best}" if several else f"one training of {best}: another one may do better or worse"
     return f"{text}; {of}"

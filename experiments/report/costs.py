@@ -83,8 +83,8 @@ class Learned:
 
 
 def efficiency(rows: Sequence[Row], split: str) -> list[Learned]:
-    """Of every arm that learned from data, on one split; intervals over trainings and episodes where there are several trainings,
-    else Wilson's over episodes."""
+    """Of every arm that learned from data, on one split; intervals over trainings and episodes where there are several trainings
+    that do not all do the same, else Wilson's over episodes."""
     here = [row for row in rows if row["split"] == split and row["env_steps"] > 0 and not is_oracle(str(row["agent"]))]
     found = []
     for agent in dict.fromkeys(str(row["agent"]) for row in here):
@@ -101,7 +101,7 @@ def family(row: Row) -> str:
 
 def _rate(rows: Sequence[Row], agent: str, outcome: str) -> Interval:
     (scores,) = paired(rows, [agent], lambda row: float(row[outcome])).scores
-    if len(scores) > 1:
-        return bootstrap(lambda drawn: float(np.nanmean(drawn)), scores)
-    rate = Rate(int(scores.sum()), scores.size)
-    return (rate.value, *rate.interval)
+    rate = Rate.of_rows(rows, outcome)
+    if len(scores) == 1 or rate.count in (0, rate.of):  # a bootstrap sees no spread there
+        return (rate.value, *rate.interval)
+    return bootstrap(lambda drawn: float(np.nanmean(drawn)), scores)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
+from experiments.evaluation import arm_of, label
 from experiments.report import pieces
 from experiments.report.pairs import episode_cost
 from experiments.report.summary import Row, violations_of
@@ -25,7 +26,7 @@ def told(row: Row, rows: Sequence[Row]) -> str:
     force = f", {row['peak_force_n']:,.0f} N" if row["peak_force_n"] > 0 else ""
     wrong += [f"{', '.join(kinds)}{force}"] if kinds else []
     same = [other for other in rows if (other["layout_id"], other["seed"]) == (row["layout_id"], row["seed"])]
-    better = dict.fromkeys(str(other["agent"]) for other in same if other["clean"] and other["agent"] != row["agent"])
+    better = dict.fromkeys(arm_of(other) for other in same if other["clean"] and arm_of(other) != arm_of(row))
     rivals = f"clean by {', '.join(better)}" if better else "by no arm without violation"
     return f"{'; '.join(wrong)}; solved {rivals}"
 
@@ -40,7 +41,7 @@ def section(
     drawn = []
     episodes = [episode_of(row) for row in bad[:SHOWN]]
     for row, episode in zip(bad, episodes, strict=False):
-        name = f"{row['split']}/{row['index']}"
+        name = label(f"{row['split']}/{row['index']}", row.get("train_seed"))
         address = links.get(id(row))
         link = f' <a href="{escape(address)}">watch in 3-D</a>' if address else ""
         text = f"<b>{escape(name)}</b> {escape(told(row, rows))}.{link}"

@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.report.pairs import Difference, Interval, difference, paired, ranked
 from experiments.report.summary import Row, is_oracle, known, summarise
-from experiments.statistics import bootstrap, iqm, probability_of_improvement, smallest_mean_difference
+from experiments.statistics import LEAST_EPISODES, bootstrap, iqm, probability_of_improvement, smallest_mean_difference
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def exploitation(rows: Sequence[Row]) -> list[Exploitation]:
         random = paired(own, [agent], lambda row: float(row["random_realised_cost"] - row["random_predicted_cost"]))
         (a,), (b,), strata = chosen.scores, random.scores, chosen.splits
         zero = np.zeros((1, a.shape[1]))
-        differences = (difference(a, zero, strata), difference(b, zero, strata), difference(a, b, strata))
+        differences = (difference(a, zero, strata), difference(b, zero, strata), difference(a, b, strata, joint=True))
         spread = [_mean_mm(own, name) for name in ("disagreement", "random_disagreement")]
         found.append(Exploitation(agent, len(own), *differences, *spread))
     return found
@@ -97,7 +97,7 @@ class Aggregate:
         if self.improvement is None:
             return "–"
         _, low, high = self.improvement
-        if low <= 0.5 <= high or self.shared < 6:  # five of five are chance more often than one time in twenty
+        if low <= 0.5 <= high or self.shared < LEAST_EPISODES:
             smallest = f"{100 * self.smallest:.0f} points" if math.isfinite(self.smallest) else "any"
             return f"no difference shown (smallest: {smallest})"
         return "lower cost" if low > 0.5 else "higher cost"

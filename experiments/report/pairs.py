@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.report.summary import Row, summarise
+from experiments.report.summary import Episode, Row, key_of, summarise
 from experiments.statistics import bootstrap, signed_rank_test, smallest_mean_difference
 from sim.scenes import scenes
 
-Episode = tuple[str, int]  # layout id and seed
 Interval = tuple[float, float, float]  # value, low, high
+Training = tuple[str, int, int]  # run, seed, and number of the time that an episode was met
 
 
 def episode_cost(row: Row) -> float:
@@ -31,6 +31,7 @@ class Paired:
     episodes: list[Episode]
     splits: np.ndarray  # (E,) their strata
     scores: list[np.ndarray]  # of each arm
+    joint: bool  # the arms act by the same trained models, row by row
 
 
 def paired(rows: Sequence[Row], arms: Sequence[str], value: Callable[[Row], float] = episode_cost) -> Paired:
@@ -38,22 +39,19 @@ def paired(rows: Sequence[Row], arms: Sequence[str], value: Callable[[Row], floa
     found = [_scores(rows, arm, value) for arm in arms]
     shared = sorted(set[Episode].intersection(*(set(one) for one in found))) if found else []
     split_of = {key_of(row): str(row["split"]) for row in rows}
-    scores = []
+    scores, orders = [], list[list[Training]]()
     for one in found:
-        trainings = list(dict.fromkeys(training for episode in shared for training in one[episode]))
-        scores.append(np.array([[one[episode].get(training, np.nan) for episode in shared] for training in trainings]))
-    return Paired(shared, np.array([split_of[episode] for episode in shared]), scores)
+        orders.append(sorted({training for episode in shared for training in one[episode]}))
+        scores.append(np.array([[one[episode].get(training, np.nan) for episode in shared] for training in orders[-1]]))
+    models = {(row["model"], row["env_steps"]) for row in rows if row["agent"] in arms}
+    joint = len(models) == 1 and all(model for model, _ in models) and all(order == orders[0] for order in orders)
+    return Paired(shared, np.array([split_of[episode] for episode in shared]), scores, joint)
 
 
-def key_of(row: Row) -> Episode:
-    """What was played, whoever did."""
-    return str(row["layout_id"]), int(row["seed"])
-
-
-def _scores(rows: Sequence[Row], arm: str, value: Callable[[Row], float]) -> dict[Episode, dict[tuple[str, int, int], float]]:
+def _scores(rows: Sequence[Row], arm: str, value: Callable[[Row], float]) -> dict[Episode, dict[Training, float]]:
     """Of each episode the score of each training: by run, its seed, and number of the time that it was met."""
     times: Counter[tuple[Episode, str, int]] = Counter()
-    found: dict[Episode, dict[tuple[str, int, int], float]] = defaultdict(dict)
+    found: dict[Episode, dict[Training, float]] = defaultdict(dict)
     for row in rows:
         if row["agent"] == arm:
             training = key_of(row), str(row["run"]), int(row.get("train_seed") or 0)
@@ -91,9 +89,10 @@ def between(value: float, low: float, high: float, digits: int = 2) -> str:
     return f"{one} [{two}, {three}]"
 
 
-def difference(a: np.ndarray, b: np.ndarray, strata: np.ndarray) -> Difference:
-    """Of the means of scores a (S, E) and b (R, E): interval over trainings and episodes, test over the episodes' means."""
-    value, low, high = bootstrap(apart, a, b, strata=strata)
+def difference(a: np.ndarray, b: np.ndarray, strata: np.ndarray, joint: bool = False) -> Difference:
+    """Of the means of scores a (S, E) and b (R, E): interval over trainings and episodes, test over the episodes' means.
+    `joint`: they are of the same trainings, row by row."""
+    value, low, high = bootstrap(apart, a, b, strata=strata, joint=joint)
     each = per_episode(a) - per_episode(b)
     return Difference(value, low, high, signed_rank_test(each), smallest_mean_difference(each))
 

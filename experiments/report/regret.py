@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.report.pairs import Difference, Episode, Interval, apart, difference, episode_cost, key_of, paired, ranked
-from experiments.report.summary import Row, is_oracle, known
+from experiments.report.pairs import Difference, Interval, apart, difference, episode_cost, paired, ranked
+from experiments.report.summary import Episode, Row, is_oracle, key_of, known
 from experiments.statistics import bootstrap
 
 Budget = tuple[str, int, int, int]  # search, samples, iterations, horizon
@@ -46,10 +46,11 @@ def regrets(rows: Sequence[Row]) -> list[Regret]:
 
 
 def _regret(rows: Sequence[Row], arm: str, oracles: list[str], budgets: dict[str, Budget | None]) -> Regret | None:
-    met = [oracle for oracle in oracles if paired(rows, [arm, oracle]).episodes]
+    met = {oracle: number for oracle in oracles if (number := len(paired(rows, [arm, oracle]).episodes))}
     if not met:
         return None
-    reference = max(met, key=lambda oracle: (_size(budgets[oracle]), oracle))
+    most = [oracle for oracle, number in met.items() if number == max(met.values())]
+    reference = max(most, key=lambda oracle: (_size(budgets[oracle]), oracle))
     twin = next((oracle for oracle in met if budgets[arm] is not None and budgets[oracle] == budgets[arm]), "")
     chain = list(dict.fromkeys([arm, *([twin] if twin else []), reference]))
     pairs = paired(rows, chain)

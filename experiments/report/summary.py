@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,8 +24,11 @@ COLUMNS = ("arm", "episodes", "without violation", "success", "steps", "ms per d
 MORE = ("collect_cpu_s", "data_bytes", "search_samples", "search_iterations", "search_horizon")  # where rows tell
 COLUMNS_SAY = (
     "Success without violation, and success, with 95 % Wilson intervals; steps: mean of the successes; ms per decision: "
-    "p50 / p95, medians over episodes; env steps and CPU-seconds: spent on training before acting."
+    "p50 / p95, medians over episodes; env steps and CPU-seconds: spent on training before acting, without the held-out episodes "
+    "that choose among a model's checkpoints. Where an arm was trained several times, episodes are trainings × spaces, and "
+    "intervals as wide as for the spaces alone, since all its trainings met the same ones."
 )
+Episode = tuple[str, int]  # layout id and seed
 
 
 def protocol_of(row: Row) -> str:
@@ -33,12 +36,18 @@ def protocol_of(row: Row) -> str:
     return str(row.get("protocol", USUAL))
 
 
+def key_of(row: Row) -> Episode:
+    """What was played, whoever did."""
+    return str(row["layout_id"]), int(row["seed"])
+
+
 @dataclass(frozen=True)
 class Rate:
-    """A share of episodes and its 95 % interval (Wilson)."""
+    """A share of episodes and its 95 % interval (Wilson): of several trainings in one space as if it were one episode."""
 
     count: int
     of: int
+    spaces: int  # that the episodes are in
 
     @property
     def value(self) -> float:
@@ -46,12 +55,13 @@ class Rate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        return wilson(self.count, self.of)
+        return wilson(self.count * self.spaces / self.of if self.of else 0, self.spaces)
 
     @classmethod
-    def of_rows(cls, rows: Sequence[Row], outcome: str) -> "Rate":
+    def of_rows(cls, rows: Sequence[Row], outcome: str | Callable[[Row], bool]) -> "Rate":
         """Of the rows in which it came true."""
-        return cls(sum(bool(row[outcome]) for row in rows), len(rows))
+        true = [outcome(row) if callable(outcome) else bool(row[outcome]) for row in rows]
+        return cls(sum(true), len(rows), len(set(map(key_of, rows))))
 
     def record(self, name: str) -> dict[str, float]:
         """As plain values: name, name_low and name_high."""
@@ -99,9 +109,11 @@ class Summary:
     @property
     def cells(self) -> tuple[str, ...]:
         """What COLUMNS name, as text."""
+        spaces, trainings = self.clean.spaces, self.trainings
+        episodes = f"{trainings} × {spaces}" if trainings > 1 and trainings * spaces == self.episodes else str(self.episodes)
         decision = f"{number(self.decision_ms_p50, 1)} / {number(self.decision_ms_p95, 1)}"
         spent = (number(self.env_steps), number(self.train_cpu_s))
-        return (self.agent, str(self.episodes), str(self.clean), str(self.success), number(self.steps, 1), decision, *spent)
+        return (self.agent, episodes, str(self.clean), str(self.success), number(self.steps, 1), decision, *spent)
 
 
 def is_oracle(agent: str) -> bool:
@@ -146,7 +158,7 @@ def _summary(split: str, agent: str, rows: Sequence[Row]) -> Summary:
         split=split,
         agent=agent,
         episodes=len(rows),
-        success=Rate(len(successes), len(rows)),
+        success=Rate.of_rows(rows, "success"),
         clean=Rate.of_rows(rows, "clean"),
         steps=float(np.mean([row["steps"] for row in successes])) if successes else math.nan,
         decision_ms_p50=float(np.median([row["decision_ms_p50"] for row in rows])),

@@ -53,10 +53,10 @@ def measured(rows: Sequence[Row]) -> Measured | None:
         "known way is the cheapest of all arms in that episode. Model error: the arm against the true dynamics with the same "
         "search and budget; search error: that against the largest search on the true dynamics; the rest: that against the "
         "best known way. The parts add up. Without an oracle of the same budget, model and search cannot be told apart; "
-        "without one of a larger budget the search error is in the rest. Episodes that all of them played; 95 % intervals from"
-        " a paired bootstrap over trainings and episodes; no difference shown where the signed-rank test leaves more than 5 % "
-        "to chance or the interval holds zero, with the smallest mean difference that so many episodes would have shown in "
-        "four of five samples."
+        "without one of a larger budget that met as many episodes, the search error is in the rest. Episodes that all of them "
+        "played; 95 % intervals from a paired bootstrap over trainings and episodes; no difference shown where the signed-rank "
+        "test leaves more than 5 % to chance or the interval holds zero, with the smallest mean difference that so many episodes "
+        "would have shown in four of five samples."
     )
     return Measured("regret", "Regret, and where it comes from", says, [figure], columns, cells, flats(found), how)
 

@@ -47,5 +47,5 @@ def violations(rows: Sequence[Row], command: str) -> str:
 
 def _of(agent: str, kinds: Sequence[str], rows: Sequence[Row]) -> _Violations:
     rates = {kind: Rate.of_rows(rows, kind) for kind in kinds}
-    rates["any"] = Rate(sum(any(row[kind] for kind in kinds) for row in rows), len(rows))
+    rates["any"] = Rate.of_rows(rows, lambda row: any(row[kind] for kind in kinds))
     return _Violations(agent, Rate.of_rows(rows, "clean"), rates, max(float(row["peak_force_n"]) for row in rows))
