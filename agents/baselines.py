@@ -33,8 +33,10 @@ class BaselineConfig:
     steps: int = 100_000
     seed: int = 0
     save_every: int = 10_000
+    variations: tuple[str, ...] = ()  # of the physics, instead of the training split's own
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "variations", tuple(self.variations))  # JSON has lists
         if self.algorithm not in ALGORITHMS:
             raise UnknownName("algorithm", self.algorithm, ALGORITHMS)
         if self.steps < 1 or self.save_every < 1:

@@ -34,34 +34,52 @@ from sim.policy import EpisodeStart
 from sim.scenes import scenes
 
 FORMAT = 1
+RESUMED = 1_000_003  # apart from all seeds that people choose
+LAYOUTS = 240  # of the training split, that agents meet
 
 
 def train(config: BaselineConfig, path: Path, progress: Progress, snapshots: Sequence[int], imagined: Imagined | None) -> None:
     """Train in `path`, keeping the last state every `save_every` steps; a finished run is left as it is, a broken one goes on."""
     with in_use(path):
         done = read_json(path / "policy.json") if (path / "policy.json").exists() else None
-        if done and done.get("config") != asdict(config):
+        if done and _config_of(path, done) != config:
             raise GroundError(f"{path} holds an agent with another configuration: choose another directory")
         if done and done["finished"]:
             return
         torch.set_num_threads(1)
-        count = ALGORITHMS[config.algorithm][2]
+        count, seen = ALGORITHMS[config.algorithm][2], set(done.get("layouts", ()) if done else ())
         env = VecNormalize(
-            ImaginedEnv(imagined, config.scene, count) if imagined else DummyVecEnv([lambda: _env(config)] * count),
+            ImaginedEnv(imagined, config.scene, count) if imagined else DummyVecEnv([lambda: _env(config, seen)] * count),
             norm_obs=False,
         )
         model = _build(config, env)
         if done:
             _restore(model, path, done)
+            model.set_random_seed(config.seed + RESUMED * done["steps"])  # not the beginning's spaces and noise once more
         model.set_logger(Logger(None, []))  # SB3 would leave a folder in /tmp
-        keeper = _Keeper(config, path, progress, done["cpu_s"] if done else 0.0, snapshots)
+        keeper = _Keeper(config, path, progress, done["cpu_s"] if done else 0.0, snapshots, seen)
         model.learn(config.steps - model.num_timesteps, callback=keeper, reset_num_timesteps=done is None)
         keeper.save(finished=True)
         env.close()
 
 
-def _env(config: BaselineConfig) -> gymnasium.Env[Any, Any]:
-    return Monitor(FlatObservation(GroundEnv(config.scene, "train", layouts=240)))
+def _env(config: BaselineConfig, seen: set[str]) -> gymnasium.Env[Any, Any]:
+    variations = scenes[config.scene].varied("train", config.variations)
+    env = GroundEnv(config.scene, "train", layouts=LAYOUTS, variations=variations)
+    return Monitor(_Noting(FlatObservation(env), env, seen))
+
+
+class _Noting(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Notes the layouts that an agent trains in: it cannot be evaluated there."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], ground: GroundEnv, seen: set[str]) -> None:
+        super().__init__(env)
+        self._ground, self._seen = ground, seen
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        begun = super().reset(**options)
+        self._seen.add(self._ground.layout.id)
+        return begun
 
 
 def _build(config: BaselineConfig, env: Any) -> BaseAlgorithm:
@@ -73,8 +91,11 @@ def _build(config: BaselineConfig, env: Any) -> BaseAlgorithm:
 class _Keeper(BaseCallback):
     """Saves weights, optimiser and replay now and then, and reports progress."""
 
-    def __init__(self, config: BaselineConfig, path: Path, progress: Progress, cpu_s: float, snapshots: Sequence[int]) -> None:
+    def __init__(
+        self, config: BaselineConfig, path: Path, progress: Progress, cpu_s: float, snapshots: Sequence[int], seen: set[str]
+    ) -> None:
         super().__init__()
+        self._seen = seen
         self._snapshots = sorted(at for at in snapshots if not (snapshot_path(path, at) / "policy.json").exists())
         self._config, self._path, self._progress = config, path, progress
         self._cpu_s, self._begun, self._next = cpu_s, time.process_time(), config.save_every
@@ -125,6 +146,7 @@ class _Keeper(BaseCallback):
                 "weights": weights,
                 "replay": replay,
                 "reward_rms": [float(spread.mean), float(spread.var), float(spread.count)],
+                "layouts": sorted(self._seen),
             },
         )
         for old in [*path.glob("policy-*.safetensors"), *path.glob("replay-*.npz")]:
@@ -191,6 +213,13 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         raise BadFile(f"{path} is damaged or missing ({error})") from error
 
 
+def _config_of(path: Path, about: dict[str, Any]) -> BaselineConfig:
+    try:
+        return BaselineConfig(**about["config"])
+    except (TypeError, KeyError) as error:
+        raise BadFile(f"{path / 'policy.json'} does not describe an agent ({error})") from error
+
+
 class BaselinePolicy:
     """A trained SB3 policy that takes the dictionary observation."""
 
@@ -201,10 +230,7 @@ class BaselinePolicy:
         if not isinstance(about, dict) or about.get("format") != FORMAT or about.get("scene") != scene:
             raise BadFile(f"{path} holds no agent of format {FORMAT} for scene '{scene}'")
         torch.set_num_threads(1)
-        try:
-            config = BaselineConfig(**about["config"])
-        except (TypeError, KeyError) as error:
-            raise BadFile(f"{path / 'policy.json'} does not describe an agent ({error})") from error
+        config = _config_of(path, about)
         self._task = scenes[scene].task
         space = FlatObservation(GroundEnv(scene))
         stub = DummyVecEnv([lambda: space])

@@ -27,8 +27,12 @@ ENTRY = "entry.json"
 class Cache:
     """A directory of entries; several runs may use it at once."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, adds: bool = True) -> None:
+        self._path, self._adds = path, adds
+
+    def closed(self) -> "Cache":
+        """The same, to which nothing is added."""
+        return Cache(self._path, adds=False)
 
     def take(self, cell: Mapping[str, Any], place: Callable[[str], Path]) -> Any:
         """Puts a cell's files where `place` says by name, and gives its facts; None where it is not there, or damaged."""
@@ -59,7 +63,7 @@ class Cache:
     def keep(self, cell: Mapping[str, Any], files: Mapping[str, Path], facts: Any) -> None:
         """Add a finished cell, unless it is there; facts: anything that JSON can hold, but None."""
         entry = self._entry(cell)
-        if entry.exists():
+        if entry.exists() or not self._adds:
             return
         temporary = entry.with_name(f".{entry.name}.{os.getpid()}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)

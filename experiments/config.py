@@ -146,10 +146,17 @@ class ExperimentConfig:
         return replace(self, protocol=protocol, episodes={way.split: way.episodes} if way else {"test": 20})
 
     def _check_matrix(self) -> None:
+        agents = [plan.arm for plan in self.baselines]
         for name, values in (("searches", self.searches), ("train_seeds", self.train_seeds), ("data_steps", self.data_steps),
-                             ("baselines", tuple(plan.arm for plan in self.baselines))):  # fmt: skip
+                             ("baselines", agents)):  # fmt: skip
             if len(set(values)) < len(values):
                 raise GroundError(f"{name}: each may stand once")
+        kept = [f"{plan.arm}-{thousands(at)}" for plan in self.baselines for at in self.data_steps if at < self.baseline_steps]
+        for name in kept:
+            if name in agents:
+                raise GroundError(
+                    f"baselines: {name} is kept on the way of a longer training already, by data_steps: leave it out"
+                )
         if not self.train_seeds or min(self.train_seeds) < 0:
             raise GroundError(f"train_seeds {list(self.train_seeds)}: at least one is needed, and none below 0")
         if self.data_steps and not 2000 <= min(self.data_steps) <= max(self.data_steps) <= self.steps:

@@ -1,6 +1,7 @@
 """collect → train → plan in unseen spaces → compare → report; a finished step is left as it is, a broken one goes on."""
 
 import importlib.metadata
+import math
 import platform
 import resource
 import subprocess
@@ -47,6 +48,8 @@ def run(config: ExperimentConfig, path: Path, workers: int, console: Console, ca
     """The whole experiment in `path`; gives the report's path. What `cache` holds of it is not made again."""
     with in_use(path):
         _begin(config, path, console)
+        if cache is not None and SINCE in read_json(path / "versions.json"):
+            cache = cache.closed()  # what others made here must not pass for what this code makes
         steps = Steps(config, path, workers, console, cache)
         steps.collect()
         steps.train()
@@ -205,7 +208,8 @@ class Steps:
             model = self._path / "models" / _labelled(config.models[0].name, None, seed)
             imagined = Imagined(model, tuple(self._path / "data" / f"round-{n}" for n in range(1, len(config.rounds) + 1)))
         path = self._path / "agents" / _labelled(plan.arm, None, seed)
-        return AgentTraining(BaselineConfig(plan.name, config.scene, steps, config.seed + seed), path, snapshots, imagined)
+        agent = BaselineConfig(plan.name, config.scene, steps, config.seed + seed, variations=config.variations)
+        return AgentTraining(agent, path, snapshots, imagined)
 
     def _collect(self, name: str, wanted: CollectConfig, planner: Path | None) -> None:
         config = self._config
@@ -280,8 +284,8 @@ class Steps:
         for assumption in config.assumptions:
             fit = Fit(config.models[0], config.train_seeds[0])
             makers[f"{assumption}+{config.search}"] = partial(self._planning, fit, config.search, assumption)
-        for name, path in self._guests().items():
-            makers[f"{name}+{config.search}"] = partial(self._visiting, name, path)
+        for name, guest in self._guests().items():
+            makers[f"{name}+{config.search}"] = partial(self._visiting, name, guest)
         for plan in config.baselines:
             for seed in config.train_seeds:
                 training = self._agent_training(plan, seed)
@@ -316,22 +320,27 @@ class Steps:
         guests, own = self._guests(), [plan.name for plan in self._config.models]
         for path in models:
             load_checkpoint(path, self._config.scene)
-            if path.name in own or guests.get(path.name, str(path.resolve())) != str(path.resolve()):
+            guest = {"path": str(path.resolve()), "weights": digest(path / "best.safetensors")}
+            if path.name in own or guests.get(path.name, guest) != guest:
                 raise GroundError(f"{self._path} has another model called {path.name}: rename the directory {path}")
-            guests[path.name] = str(path.resolve())
+            guests[path.name] = guest
         if models:
             write_json(self._path / GUESTS, guests)
 
-    def _guests(self) -> dict[str, str]:
+    def _guests(self) -> dict[str, dict[str, str]]:
+        """By name, where each lies and what its weights were when it came: trained again, it is another."""
         return dict(read_json(self._path / GUESTS)) if (self._path / GUESTS).exists() else {}
 
-    def _visiting(self, name: str, path: str) -> Arm:
+    def _visiting(self, name: str, guest: dict[str, str]) -> Arm:
         """A model that was trained elsewhere; the seconds are of its training alone."""
-        about = read_json(Path(path) / "best.json")
+        path = Path(guest["path"])
+        if digest(path / "best.safetensors") != guest["weights"]:
+            raise GroundError(f"{path} was trained on since it came to {self._path}: bring it under another name")
+        about = read_json(path / "best.json")
         if "layouts" not in about:
             raise GroundError(f"{path} does not say in which layouts it was trained: train it again")
         search, planning = self._config.search, self._config.planning
-        spec = self._planner(Path(path), search, planning, self._config.budget_s)
+        spec = self._planner(path, search, planning, self._config.budget_s)
         seen, (steps, seconds) = frozenset(about["layouts"]), (about["env_steps"], about["seconds"])
         together = self._config.together if spec.joins else 1
         return Arm(
@@ -349,7 +358,7 @@ class Steps:
 
     def _spent(self, fit: Fit) -> dict[str, Any]:
         """Data and CPU-seconds that went into a model: of data in part, the part."""
-        ledger, left = costs(self._path), fit.steps or self._config.steps
+        ledger, left = costs(self._path), fit.steps or math.inf
         steps, data_bytes, collecting = 0, 0.0, 0.0
         for number in range(1, len(self._config.rounds) + 1):
             dataset = Dataset.open(self._path / "data" / f"round-{number}")
@@ -390,7 +399,7 @@ class Steps:
         return Arm(
             _labelled(plan.arm, at),
             BaselineSpec(self._config.scene, str(path)),
-            seen=self._seen() if training.imagined else frozenset(),
+            seen=self._seen() if training.imagined else frozenset(about.get("layouts", ())),
             method=plan.name,
             train_seed=seed,
             content={"agent": digest(path / about["weights"])},
@@ -418,7 +427,7 @@ class Steps:
         rows = list(read_json(file)) if file.exists() else []
         seed = self._config.train_seeds[0]
         own = {plan.name: str(self._path / "models" / Fit(plan, seed).name) for plan in self._config.models}
-        models = {**own, **self._guests()}
+        models = {**own, **{name: guest["path"] for name, guest in self._guests().items()}}
         missing = {name: path for name, path in models.items() if name not in {row["model"] for row in rows}}
         if not missing:
             return

@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -70,6 +71,7 @@ def worker_pool(workers: int, queue: Any = None) -> ProcessPoolExecutor:
 def _begin_worker(queue: Any) -> None:
     global _hear
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what a job has cost so far is written down
     if queue is not None:
         _hear = queue.put
     threading.Thread(target=_end_with_parent, daemon=True).start()

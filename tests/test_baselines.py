@@ -106,7 +106,10 @@ def stop_at(steps: int) -> Callable[[int, int], None]:
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_a_trained_agent_acts_after_loading_as_before(name: str, tmp_path: Path, made: list[BaseAlgorithm]) -> None:
+def test_a_trained_agent_acts_after_loading_as_before(
+    name: str, tmp_path: Path, made: list[BaseAlgorithm], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LAYOUTS", 3)
     config = BaselineConfig(name, SCENE, steps=500, save_every=10_000)
     reported: list[tuple[int, int]] = []
     fit(config, tmp_path / name, progress=lambda *args: reported.append(args))
@@ -125,6 +128,8 @@ def test_a_trained_agent_acts_after_loading_as_before(name: str, tmp_path: Path,
     assert (facts["finished"], facts["algorithm"]) == (True, name)
     assert facts["steps"] >= 500
     assert sorted(file.suffix for file in (tmp_path / name).iterdir() if file.name != ".lock") == [".json", ".safetensors"]
+    assert bool(facts["layouts"]) == (name not in IMAGINING)
+    assert set(facts["layouts"]) <= {scenes[SCENE].draw("train", index).id for index in range(3)}
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

@@ -32,6 +32,14 @@ def test_what_was_kept_is_taken_with_its_cost(tmp_path: Path) -> None:
     assert not (tmp_path / "third").exists()
 
 
+def test_nothing_is_added_to_a_closed_cache(tmp_path: Path) -> None:
+    cache, cell = Cache(tmp_path / "cache"), made(tmp_path / "cell")
+    cache.closed().keep(CELL, files_in(cell), 12.5)
+    assert cache.take(CELL, lambda name: tmp_path / name) is None
+    cache.keep(CELL, files_in(cell), 12.5)
+    assert cache.closed().take(CELL, lambda name: tmp_path / name) == 12.5
+
+
 def test_what_is_begun_is_left_as_it_is(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache")
     cache.keep(CELL, files_in(made(tmp_path / "cell")), 1.0)

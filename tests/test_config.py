@@ -73,6 +73,7 @@ def test_a_file_may_build_on_a_named_experiment(tmp_path: Path) -> None:
         ("baselines = [{name = 'ppp'}]", "did you mean 'ppo'"),
         ("baselines = [{name = 'ppo', steps = 0}]", "positive steps"),
         ("baselines = ['ppo', 'ppo']", "baselines: each may stand once"),
+        ("data_steps = [2000]\nbaselines = ['ppo', {name = 'ppo', steps = 2000}]", "ppo-2k is kept on the way"),
         ("baselines = ['dyna']\nmodels = []", "dyna learns in a model"),
         ("scene = 'logistics/aisle-traffic'\nbaselines = ['dyna']", "dyna cannot imagine the traffic"),
         ("assumptions = ['still']", "has no traffic"),

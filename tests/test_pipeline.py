@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 from agents.search import SearchConfig
 from experiments import evaluation, pipeline, trainings
@@ -182,6 +184,14 @@ def test_a_run_gone_on_with_by_other_code_says_so_each_time(
     assert content == {**begun, "code": "first", pipeline.SINCE: [{"code": "second"}, {"code": "third"}]}
 
 
+def test_what_other_code_made_is_not_added_to_the_cache(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    versions = json.loads((tmp_path / "run" / "versions.json").read_text())
+    (tmp_path / "run" / "versions.json").write_text(json.dumps({**versions, "code": "other"}))
+    run(config, tmp_path / "run", 1, QUIET, Cache(tmp_path / "cache"))
+    assert not list((tmp_path / "cache").rglob("entry.json"))
+
+
 def test_another_configuration_is_refused(config: ExperimentConfig, finished: Path) -> None:
     with pytest.raises(GroundError, match="begun with another seed"):
         run(replace(config, seed=1), finished, 1, QUIET)
@@ -199,6 +209,19 @@ def test_an_own_space_that_a_model_has_seen_is_refused(config: ExperimentConfig,
     seen: Layout = next(Dataset.open(finished / "data" / "round-1").episodes()).layout
     with pytest.raises(GroundError, match=f"trained on layout {seen.id}"):
         Steps(config, finished, 1, QUIET).evaluate_layout(replace(seen, name="disguised"), oracle=False)
+
+
+def test_a_guest_that_was_trained_on_is_another(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    guest = Path(shutil.copytree(finished / "models" / "graph", tmp_path / "guest"))
+    Steps(config, tmp_path / "run", 1, QUIET).invite([guest])
+    assert "guest+mppi" in {arm.name for arm in Steps(config, tmp_path / "run", 1, QUIET).arms()}
+    weights = load_file(guest / "best.safetensors")
+    save_file({name: values + 1 for name, values in weights.items()}, guest / "best.safetensors")
+    with pytest.raises(GroundError, match="another model called guest"):
+        Steps(config, tmp_path / "run", 1, QUIET).invite([guest])
+    with pytest.raises(GroundError, match="was trained on since it came"):
+        Steps(config, tmp_path / "run", 1, QUIET).arms()
 
 
 def test_the_arms_are_the_whole_matrix() -> None:

@@ -34,6 +34,25 @@ def test_results_come_back_and_what_jobs_tell_is_heard(workers: int) -> None:
     assert sorted(heard) == [("halving", number) for number in range(6)]
 
 
+def slow(file: Path, first: Path) -> None:
+    try:
+        file.touch()
+        time.sleep(60 if file != first else 0)
+        if file == first:
+            until(lambda: len(list(file.parent.iterdir())) == 2)
+            raise InterruptedError
+    finally:
+        file.with_suffix(".ended").touch()
+
+
+def test_a_job_that_is_stopped_ends_what_it_has_begun(tmp_path: Path) -> None:
+    """As when somebody presses Ctrl-C: what it has cost has to be written down."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    with pytest.raises(InterruptedError):
+        list(finished(slow, [(first, first), (second, first)], 2))
+    until(second.with_suffix(".ended").exists)
+
+
 def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     script = tmp_path / "work.py"
     script.write_text(ORPHANS)

@@ -41,7 +41,7 @@ def _run(experiment: str, out: Path, workers: int, protocol: str | None = None, 
     from experiments.cache import Cache
     from experiments.config import load
     from experiments.pipeline import run as run_pipeline
-    from experiments.report.build import rows_of
+    from experiments.report.build import rows_by
     from experiments.report.comparison import comparison_table
     from experiments.report.summary import summary_table
 
@@ -50,7 +50,7 @@ def _run(experiment: str, out: Path, workers: int, protocol: str | None = None, 
         config = replace(config.under(protocol), name=f"{config.name}-{protocol}")
     path = out / config.name
     page = run_pipeline(config, path, workers, CONSOLE, Cache(cache or out / ".cache"))
-    rows = rows_of(path)
+    rows = rows_by(path, config.protocol)
     CONSOLE.print(summary_table(rows))
     CONSOLE.print(comparison_table(rows))
     CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
@@ -173,7 +173,7 @@ def verify(run: File, sample: int = 12, workers: int = 2) -> None:
     from experiments.evaluation import arm_of
     from experiments.pipeline import Steps
     from experiments.progress import bar
-    from experiments.report.build import rows_of
+    from experiments.report.build import rows_by
     from experiments.report.kept import is_kept
     from experiments.report.summary import is_oracle
     from experiments.verify import sample_of
@@ -183,11 +183,12 @@ def verify(run: File, sample: int = 12, workers: int = 2) -> None:
         raise GroundError(f"--sample {sample}: at least one episode is needed")
     if is_kept(run):
         raise GroundError(f"of {run} rows alone were kept: there are no episodes to be played again")
-    found, missing = Steps(config_of(run), run, workers, CONSOLE).arms_there()
+    config = config_of(run)
+    found, missing = Steps(config, run, workers, CONSOLE).arms_there()
     arms = {arm.label: arm for arm in found if not is_oracle(arm.name)}
     for name, why in missing.items():
         CONSOLE.print(f"[yellow]{name} cannot be played again: {escape(why)}[/]", soft_wrap=True)
-    rows = sample_of(rows_of(run), arms, sample)
+    rows = sample_of(rows_by(run, config.protocol), arms, sample)
     if not rows:
         raise GroundError(f"{run}: no evaluated episodes of arms that are there: evaluate first")
     with bar(CONSOLE, "verify") as progress:
