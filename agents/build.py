@@ -54,15 +54,19 @@ class PlannerSpec:
         torch.set_num_threads(1)  # two threads hurt at these sizes, and every worker has a core
         search, usual = searches[self.search], self.config
         if search.needs_gradient and self.model == "simulator":
-            raise GroundError(f"the true simulator has no gradients, and {self.search} needs them: take another search method")
+            raise GroundError(f"the true simulator has no gradients, and {self.search} needs them: take another one")
         if count > 1 and not self.joins:
             raise GroundError(f"planners on {self.model} with {self.search} and budget_s {self.budget_s} cannot imagine together")
+        if search.needs_guide and self.model == "simulator" and scenes[self.scene].max_traffic:
+            raise GroundError(
+                f"{self.search} cannot imagine its guide among the true simulator's traffic: take another search method"
+            )
         guide = (self.guide or scenes[self.scene].behaviours["scripted"]) if search.needs_guide else None
         scene, model, far = scenes[self.scene], self._model(count > 1), None
         if scene.max_loads:  # nobody needs to look far to wait for others to pass, nor could foresee them so long
             far = search(replace(usual, samples=max(2, usual.samples // 2), horizon=2 * usual.horizon))  # as many model steps
         return [
-            Planner(Objective(model, scene.task), search(usual), self.budget_s, far, guide() if guide else None)
+            Planner(Objective(model, scene.task, scene.hold_steps), search(usual), self.budget_s, far, guide() if guide else None)
             for _ in range(count)
         ]
 

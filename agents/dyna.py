@@ -43,14 +43,15 @@ class ImaginedEnv(VecEnv):
         self._spaces = [_bodies(episode) for episode in episodes]
         self._owner = np.repeat(np.arange(len(episodes)), [len(episode) for episode in episodes])
         self._starts = self._windows.starts(1)[0]
-        self._rng, self._rows, self._age = np.random.default_rng(0), np.zeros(count, int), np.zeros(count, int)
+        self._rng, self._hold_steps = np.random.default_rng(0), scenes[scene].hold_steps
+        self._rows, self._age, self._reached = (np.zeros(count, int) for _ in range(3))
         self._branch(np.arange(count))
         space = gymnasium.spaces.Box(-20, 20, (FLAT.size + self._task.hints,), np.float32)
         super().__init__(count, space, gymnasium.spaces.Box(-1, 1, (2,), np.float32))
 
     def _branch(self, which: np.ndarray) -> None:
         """New beginnings for some of the futures."""
-        self._rows[which], self._age[which] = self._rng.choice(self._starts, len(which)), 0
+        self._rows[which], self._age[which], self._reached[which] = self._rng.choice(self._starts, len(which)), 0, 0
         fresh = self._windows.take(self._rows, 1).state
         if len(which) == len(self._rows):
             self._state = fresh
@@ -73,7 +74,9 @@ class ImaginedEnv(VecEnv):
         (after,) = self._model.forecast(self._state, self._actions[:, None])
         self._state = replace(after, around=self._state.around)
         self._age += 1
-        seen, costs, solved = self._look()
+        seen, costs, there = self._look()
+        self._reached = np.where(there, self._reached + 1, 0)
+        solved = self._reached > self._hold_steps
         ended = solved | (self._age >= BRANCH)
         infos: list[dict[str, Any]] = [
             {"TimeLimit.truncated": bool(end and not won)} for end, won in zip(ended, solved, strict=True)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sim.bodies import Bodies, Observation
 from sim.policy import Policy
@@ -43,13 +44,15 @@ class Objective:
     """The task's cost and risk along imagined futures: their mean, plus the last step's, which stands for all that comes later,
     plus the worst risk on the way: a violation is one, however soon it is over."""
 
-    def __init__(self, model: WorldModel[Any], task: Task) -> None:
-        self.model, self._task = model, task
+    def __init__(self, model: WorldModel[Any], task: Task, hold_steps: int = 0) -> None:
+        """hold_steps: after its first one, for which success has to last before an episode ends."""
+        self.model, self._task, self._hold_steps = model, task, hold_steps
         self._field: tuple[Field, Field] | None = None
 
-    def begin(self, observation: Mapping[str, np.ndarray]) -> None:
-        """Look at the present: the model's first state, and the field of this space and goal."""
-        self.state = self.model.begin(observation)
+    def begin(self, observation: Mapping[str, np.ndarray], steps: int = 0) -> None:
+        """Look at the present: the model's first state, for plans of at most so many steps, and the field of this space and
+        goal."""
+        self.state = self.model.begin(observation, steps)
         field = self._task.field(Bodies.of(observation), observation["goal"])
         if self._field is None or self._field[0] is not field:
             self._field = (field, field.map(torch.as_tensor))
@@ -85,6 +88,12 @@ class Objective:
         later_s = DT_S * torch.arange(actions.shape[1])
         risk = torch.as_tensor(self._task.risk(bodies, self.field)) * torch.exp(-later_s / AVOIDABLE_S)
         running = self._task.cost(bodies, actions, self.goal, self.field) + risk
-        done = torch.cummax(self._task.success(bodies, self.goal, GOAL_MARGIN_M).to(running.dtype), 2).values
+        done = torch.cummax(self._held(self._task.success(bodies, self.goal, GOAL_MARGIN_M).to(running.dtype)), 2).values
         running, worst = (running * (1 - done)).mean(0), (risk * (1 - done)).amax(-1).mean(0)
         return Imagined(running.mean(1) + TERMINAL_WEIGHT * running[:, -1] + worst, running, bodies)
+
+    def _held(self, success: Tensor) -> Tensor:
+        """(P, B, H) 1 where a success begins that lasts as long as it has to, or to the end of the plan."""
+        if not self._hold_steps:
+            return success
+        return F.pad(success, (0, self._hold_steps), value=1.0).unfold(2, self._hold_steps + 1, 1).amin(-1)

@@ -97,8 +97,8 @@ class Planner:
         """The search as a conversation: it gives candidates (B, H, A), and is sent what they would do."""
         begun = time.perf_counter()
         imagining = 0.0
-        self.objective.begin(observation)
         search = self.far if self._looking_far and self.far is not None else self.search
+        self.objective.begin(observation, search.config.horizon)
         proposal = search.start(2) if self._proposal is None else search.renew(self._proposal)
         if self.guide is not None:
             self.guide.begin(self._start)  # the guide sees each decision anew: what it remembers would be of other futures

@@ -231,7 +231,7 @@ class BaselinePolicy:
             raise BadFile(f"{path} holds no agent of format {FORMAT} for scene '{scene}'")
         torch.set_num_threads(1)
         config = _config_of(path, about)
-        self._task = scenes[scene].task
+        self._task, self._movers = scenes[scene].task, scenes[scene].movers
         space = FlatObservation(GroundEnv(scene))
         stub = DummyVecEnv([lambda: space])
         self._policy = _build(config, stub).policy
@@ -248,5 +248,5 @@ class BaselinePolicy:
     def predict(
         self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[np.ndarray, Any]:
-        action, _ = self._policy.predict(flat_vector(observation, self._task), deterministic=deterministic)
+        action, _ = self._policy.predict(flat_vector(observation, self._task, self._movers), deterministic=deterministic)
         return np.clip(action, -1, 1), state

@@ -326,7 +326,7 @@ class _Log:
         if self._truth is None:
             simulator = SimulatorModel(trial.scene)
             simulator.start_episode(self._env.start(trial.seed))
-            self._truth = Objective(simulator, self._env.scene.task)
+            self._truth = Objective(simulator, self._env.scene.task, self._env.scene.hold_steps)
         self._truth.begin(observation)
         plans = torch.cat([decision.plan[None], random_plans(decision.plan, trial.seed, len(self._action))])
         imagined, real = self._planner.objective.evaluate(plans), self._truth.evaluate(plans)

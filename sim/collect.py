@@ -15,7 +15,7 @@ import numpy as np
 from sim.dataset import MANIFEST, Dataset, Episode, entry_of, new_manifest, save_manifest, shard_name, write_shard
 from sim.env import GroundEnv
 from sim.errors import BadFile, GroundError, UnknownName
-from sim.files import in_use
+from sim.files import digest, in_use
 from sim.pictures import Album, PictureConfig, add_speed
 from sim.policy import Policy, PolicyFactory
 from sim.scenes import scenes
@@ -120,9 +120,11 @@ def _begin(config: CollectConfig, path: Path, tags: dict[str, str]) -> dict[str,
 
 
 def _adopt(path: Path, manifest: dict[str, Any], config: CollectConfig) -> None:
-    """Keep whole shards that a killed run had no time to note; drop notes of shards that are gone or damaged."""
-    for name in [name for name in manifest["shards"] if not (path / name).exists()]:
-        del manifest["shards"][name]
+    """Keep whole shards that a killed run had no time to note; drop shards that are gone or not what was noted."""
+    for name, noted in list(manifest["shards"].items()):
+        if not (path / name).exists() or digest(path / name) != noted["sha256"]:
+            (path / name).unlink(missing_ok=True)
+            del manifest["shards"][name]
     for number in range(config.shards):
         file = path / shard_name(number)
         if file.exists():

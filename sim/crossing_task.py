@@ -12,6 +12,7 @@ from sim.ways import WayField, way_field
 from sim.world import Hit
 
 NOBODY_M = 100.0  # gap to what is not there
+TINY_M = 1e-9  # at zero itself a distance has no slope
 NEAREST = 4  # others that a hint tells of
 NEAR_MISS_M, STANDS_M_S = 0.7, 0.05
 INDICATORS = {
@@ -49,7 +50,8 @@ class CrossingTask:
         dx, dy, sin, cos = x[..., ROBOT : ROBOT + 1] - x, y[..., ROBOT : ROBOT + 1] - y, 2 * z * w, 1 - 2 * z * z
         boxes = bodies.shape != Shape.CYLINDER
         box_x, box_y = boxes * half[..., 0], boxes * half[..., 1]
-        away = xp.hypot(clamp(abs(cos * dx + sin * dy) - box_x, 0), clamp(abs(cos * dy - sin * dx) - box_y, 0))
+        beside = clamp(abs(cos * dy - sin * dx) - box_y, TINY_M)
+        away = xp.hypot(clamp(abs(cos * dx + sin * dy) - box_x, 0), beside)
         gap = away - (half[..., 0] - box_x) - half[..., ROBOT : ROBOT + 1, 0]
         nobody, there = xp.full_like(gap, NOBODY_M), bodies.present > 0
         return tuple(xp.where((bodies.kind == kind) & there, gap, nobody) for kind in (Kind.PERSON, Kind.FORKLIFT))

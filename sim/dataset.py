@@ -245,12 +245,13 @@ def shard_name(number: int) -> str:
 def entry_of(file: Path) -> dict[str, Any]:
     """What the manifest says of a shard."""
     episodes = read_shard(file)
+    names = sorted({episode.behaviour for episode in episodes})
     return {
         "sha256": digest(file),
         "steps": sum(len(episode) for episode in episodes),
         "episodes": len(episodes),
         "layout_ids": sorted({episode.layout.id for episode in episodes}),
-        "behaviours": {name: sum(len(e) for e in episodes if e.behaviour == name) for name in {e.behaviour for e in episodes}},
+        "behaviours": {name: sum(len(e) for e in episodes if e.behaviour == name) for name in names},
         "bytes": file.stat().st_size,
     }
 

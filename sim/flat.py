@@ -104,16 +104,15 @@ class FlatObservation(gymnasium.ObservationWrapper[np.ndarray, np.ndarray, Obser
 
     def __init__(self, env: GroundEnv) -> None:
         super().__init__(env)
-        self._task = env.scene.task
+        self._task, self._movers = env.scene.task, env.scene.movers
         self.observation_space = gymnasium.spaces.Box(-20, 20, (FLAT.size + self._task.hints,), np.float32)
 
     def observation(self, observation: Observation) -> np.ndarray:
-        return flat_vector(observation, self._task)
+        return flat_vector(observation, self._task, self._movers)
 
 
-def flat_vector(observation: Observation, task: Task) -> np.ndarray:
-    """(FLAT.size + task.hints,) float32 from one observation."""
+def flat_vector(observation: Observation, task: Task, movers: int) -> np.ndarray:
+    """(FLAT.size + task.hints,) float32 from one observation, whose first rows are of so many movers."""
     bodies = Bodies.of(observation)
-    movers = int(np.argmax(bodies.static))
     vector = np.concatenate([egocentric(bodies, movers), task.hint(bodies, observation["goal"])])
     return np.clip(vector, -20, 20).astype(np.float32)

@@ -15,8 +15,9 @@ from agents.objective import Objective
 from sim.bodies import Bodies, Kind
 from sim.collect import CollectConfig, collect
 from sim.env import GroundEnv
-from sim.errors import UnknownName
+from sim.errors import GroundError, UnknownName
 from sim.layout import Pose, Traveller
+from sim.scenes import scenes
 from sim.task import ROBOT
 from worldmodels.assumed import ASSUMPTIONS, Assumed
 from worldmodels.beside import alone, representatives
@@ -264,6 +265,24 @@ def test_a_guide_acts_on_imagined_observations_of_whom_the_model_minds() -> None
         others = np.setdiff1d(seen, rows)
         np.testing.assert_array_equal(told[1][others], observation["pose"][others])
     env.close()
+
+
+def test_a_plans_slope_is_its_own() -> None:
+    """Futures are imagined beside few plans: those do not answer for what others would risk in them."""
+    observation = observed()
+    objective = Objective(restless(), scenes[SCENE].task)
+    objective.begin(observation, 6)
+    actions = plans(8).requires_grad_()
+    costs = objective.evaluate(actions).costs
+    for index in range(len(actions)):
+        (slope,) = torch.autograd.grad(costs[index], actions, retain_graph=True)
+        assert (slope[index] != 0).any()
+        assert (slope[torch.arange(len(actions)) != index] == 0).all()
+
+
+def test_the_true_simulators_traffic_does_not_wait_for_a_guide() -> None:
+    with pytest.raises(GroundError, match="mixed cannot imagine its guide"):
+        PlannerSpec(SCENE, "simulator", "mixed")()
 
 
 def test_an_unknown_assumption_is_told_with_the_nearest() -> None:

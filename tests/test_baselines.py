@@ -118,7 +118,7 @@ def test_a_trained_agent_acts_after_loading_as_before(
     assert [done for done, _ in reported] == sorted(done for done, _ in reported)
     policy = BaselineSpec(SCENE, str(tmp_path / name))()
     policy.begin(EpisodeStart(0, scenes[SCENE].draw("test", 0), Variation()))
-    vectors = [flat_vector(seen, scenes[SCENE].task) for seen in observations()]
+    vectors = [flat_vector(seen, scenes[SCENE].task, scenes[SCENE].movers) for seen in observations()]
     before = np.array([np.clip(trained.predict(vector, deterministic=True)[0], -1, 1) for vector in vectors])
     assert isinstance(policy, BaselinePolicy)
     found = acts(policy)
@@ -263,7 +263,7 @@ def test_imagined_futures_look_and_cost_as_real_ones(imagined: Imagined, dataset
         options = {"layout": episode.layout, "variation": episode.variation, "poses": poses}
         observation, info = env.reset(seed=0, options=options)
         assert costs[index] == pytest.approx(info["cost"], abs=5e-3)
-        real = flat_vector(observation, scenes[SCENE].task)
+        real = flat_vector(observation, scenes[SCENE].task, scenes[SCENE].movers)
         np.testing.assert_allclose(np.delete(seen[index], VELOCITIES), np.delete(real, VELOCITIES), atol=2e-3)
     env.close()
 

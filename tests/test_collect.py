@@ -110,7 +110,12 @@ def test_an_interrupted_collection_goes_on_and_damaged_shards_are_made_again(tmp
     shard = tmp_path / "broken" / "shard-00000.parquet"
     assert [file.name for file in shard.parent.glob("*.parquet")] == [shard.name]
     shard.write_bytes(shard.read_bytes()[:1000])
-    assert contents(collect(TINY, tmp_path / "broken", workers=1).path) == contents(dataset.path)
+    whole = collect(TINY, tmp_path / "broken", workers=1)
+    assert contents(whole.path) == contents(dataset.path)
+    other = whole.path / "shard-00001.parquet"
+    shard.write_bytes(other.read_bytes())  # it can be read, and is not what was noted
+    assert whole.faults() == ["shard-00000.parquet: damaged (its content is not what was written)"]
+    assert contents(collect(TINY, whole.path, workers=1).path) == contents(dataset.path)
 
 
 @pytest.mark.parametrize(

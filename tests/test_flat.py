@@ -7,7 +7,7 @@ import torch
 
 from sim.bodies import Bodies, quaternion_of, rotate, yaw_of
 from sim.env import GroundEnv
-from sim.flat import ABSENT_M, BOXES, FAR_M, FLAT, FlatObservation, egocentric, flat_vector
+from sim.flat import ABSENT_M, BOXES, FAR_M, FLAT, LOADS, FlatObservation, egocentric, flat_vector
 from sim.scenes import scenes
 
 SCENES = list(scenes)
@@ -96,18 +96,28 @@ def test_the_wrapper_gives_what_the_vector_says(scene: str) -> None:
     assert env.observation_space.contains(vector)
     assert vector.shape == (FLAT.size + scenes[scene].task.hints,)
     raw, _ = GroundEnv(scene, "test").reset(seed=0)
-    assert np.array_equal(vector, flat_vector(raw, scenes[scene].task))
+    assert np.array_equal(vector, flat_vector(raw, scenes[scene].task, scenes[scene].movers))
     for _ in range(10):
         vector, *_ = env.step(np.array([1.0, 0.3], np.float32))
         assert env.observation_space.contains(vector)
     env.close()
 
 
+def test_a_space_without_boxes_has_its_movers_all_the_same() -> None:
+    name = "factory/push-fixture@pusht"
+    observation, _ = GroundEnv(name, "pusht", layouts=1).reset(seed=0)
+    assert not Bodies.of(observation).static.any()
+    vector = flat_vector(observation, scenes[name].task, scenes[name].movers)
+    part = observation["pose"][1, :2] - observation["pose"][0, :2]
+    assert vector[FLAT.loads].reshape(LOADS, -1)[0, :2] == pytest.approx(part, abs=1e-5)
+    assert (vector[FLAT.boxes_of_robot].reshape(BOXES, 3)[:, 2] == FAR_M).all()
+
+
 def test_the_hint_of_pushing_holds_distances_and_directions() -> None:
     scene = "logistics/tote-push"
     _, _, observation = seen(scene)
     robot, load, goal = observation["pose"][0, :2], observation["pose"][1, :2], observation["goal"][:2]
-    hint = flat_vector(observation, scenes[scene].task)[FLAT.size :]
+    hint = flat_vector(observation, scenes[scene].task, scenes[scene].movers)[FLAT.size :]
     goal_of_robot, goal_of_load, push, drive = hint[:8].reshape(4, 2)
     togo, apart = hint[8:]
     assert np.linalg.norm(goal_of_robot) == pytest.approx(np.linalg.norm(goal - robot), rel=1e-4)

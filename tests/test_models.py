@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from sim.bodies import Bodies
 from sim.collect import CollectConfig, collect
+from sim.dataset import Dataset
 from sim.env import GroundEnv
 from sim.errors import BadFile, GroundError
 from sim.layout import Box, Hall, Layout, Pose
@@ -182,16 +184,35 @@ def test_what_touches_matters(name: str) -> None:
 
 @pytest.mark.parametrize("name", models)
 def test_boxes_out_of_reach_may_be_left_out(name: str) -> None:
-    """A plan of 25 steps at full speed does not come farther than `reach_m`."""
+    """A plan of 25 steps at full speed does not come farther than `reach`."""
     boxes = (Box(5.3, 3, 0.4, 0.4), Box(5, 4, 0.3, 0.3), Box(12, 6, 0.5, 0.5))
     env = GroundEnv(SCENE, layout=replace(CROWDED, hall=Hall(0, 0, 14, 8), loads=CROWDED.loads[:1], boxes=boxes))
     observation, _ = env.reset(seed=0)
     env.close()
     model = made(name)
     near, everything = model.begin(observation), state_of(observation)
-    if np.isfinite(model.reach_m):
+    if np.isfinite(model.reach):
         assert near.around.static_half.shape[1] < everything.around.static_half.shape[1]
     assert_close(forecast(model, near, 3), forecast(model, everything, 3), atol=1e-5)
+
+
+@pytest.mark.parametrize("scene", ["logistics/tote-push", "factory/push-fixture"])
+@pytest.mark.parametrize("name", models)
+def test_a_model_is_given_the_boxes_as_far_as_a_plan_can_come(name: str, scene: str) -> None:
+    env = GroundEnv(scene, "test", layouts=1)
+    observation, _ = env.reset(seed=0)
+    env.close()
+    model, bodies = made(name), Bodies.of(observation)
+    robot, speed = observation["pose"][0, :2], np.linalg.norm(observation["action_limits"][:2])
+    boxes = bodies.pose[bodies.static, :2], bodies.half_extents[bodies.static]
+    counts = []
+    for steps in (10, 25, 50, 100):
+        near = np.linalg.norm(boxes[0] - robot, axis=1) < 0.1 * steps * speed  # centres: those reached for sure
+        found = model.begin(observation, steps).around.static_centre[0].numpy()
+        kept = {(round(float(x), 3), round(float(y), 3)) for x, y in np.stack([found.real, found.imag], -1)}
+        assert {(round(float(x), 3), round(float(y), 3)) for x, y in boxes[0][near]} <= kept
+        counts.append(len(kept))
+    assert counts == sorted(counts)
 
 
 def loss_of(model: LearnedModel, batch: Batch) -> Tensor:
@@ -354,6 +375,16 @@ def test_a_part_of_two_boxes_turns_and_shifts_with_the_scene() -> None:
     torch.testing.assert_close(forecast(model, swapped, 3).position, before.position, atol=1e-5, rtol=1e-4)
     other = replace(state, around=replace(around, place=-around.place))
     assert (forecast(model, other, 3).position - before.position).abs().max() > 1e-5, "where the boxes are does not matter"
+
+
+def test_actions_are_those_that_reached_the_robot(dataset: Dataset) -> None:
+    episodes = list(dataset.episodes())[:3]
+    late = [replace(one, variation=replace(one.variation, latency_steps=2)) for one in episodes]
+    usual, shifted = (Windows(found) for found in (episodes, late))
+    rows = np.array([0, 1, 2, 10])
+    after = shifted.take(rows, 1).actions[:, 0]
+    assert (after[:2] == 0).all()
+    assert torch.equal(after[2:], usual.take(rows[2:] - 2, 1).actions[:, 0])
 
 
 def test_surroundings_keep_their_scene(windows: Windows) -> None:

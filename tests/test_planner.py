@@ -40,7 +40,7 @@ class Known:
     def start_episode(self, start: EpisodeStart) -> None:
         self.calls.clear()
 
-    def begin(self, observation: dict[str, np.ndarray]) -> None:
+    def begin(self, observation: dict[str, np.ndarray], steps: int = 0) -> None:
         self._problem = LinearQuadratic(tuple(observation["state"]), CONFIG.horizon)
 
     def evaluate(self, actions: torch.Tensor) -> Imagined:
@@ -236,7 +236,7 @@ class Hill:
 
     def start_episode(self, start: EpisodeStart) -> None: ...
 
-    def begin(self, observation: dict[str, np.ndarray]) -> None:
+    def begin(self, observation: dict[str, np.ndarray], steps: int = 0) -> None:
         self._place = float(observation["state"][0])
 
     @staticmethod
@@ -266,7 +266,7 @@ def test_a_plan_pays_for_its_worst_moment_however_soon_it_is_over() -> None:
     class Slides:
         """The robot is where the actions say."""
 
-        def begin(self, observation: object) -> None: ...
+        def begin(self, observation: object, steps: int) -> None: ...
 
         def rollout(self, state: object, actions: torch.Tensor) -> Bodies:
             pose = torch.zeros(1, *actions.shape[:2], 2, 7)
@@ -291,6 +291,34 @@ def test_a_plan_pays_for_its_worst_moment_however_soon_it_is_over() -> None:
     risk = 20 * np.exp(-0.1 * np.arange(10) / AVOIDABLE_S)  # what is later can still be avoided
     expected = [0, risk[3] / 10 + risk[3], risk[3:8].mean() / 2 + risk[3], 0]
     assert objective.evaluate(actions).costs.tolist() == pytest.approx(expected)
+
+
+def test_a_goal_that_has_to_be_held_is_not_reached_by_passing_through() -> None:
+    class Slides:
+        """The robot is where the actions say."""
+
+        def begin(self, observation: object, steps: int) -> None: ...
+
+        def rollout(self, state: object, actions: torch.Tensor) -> Bodies:
+            pose = torch.zeros(1, *actions.shape[:2], 2, 7)
+            pose[0, :, :, 0, 0] = actions[..., 0]
+            return Bodies(pose, *[torch.zeros(1, *actions.shape[:2], 2)] * 5)
+
+    class Far(PushTask):
+        def cost(self, bodies: Bodies, *args: Any) -> torch.Tensor:
+            return 1.0 * (bodies.pose[..., ROBOT, 0] == 0)
+
+        def success(self, bodies: Bodies, *args: Any) -> torch.Tensor:
+            return bodies.pose[..., ROBOT, 0] > 0
+
+    actions = torch.zeros(4, 10, 2)
+    actions[0, 3:5, 0] = 1  # passes through: two steps
+    actions[1, 3:6, 0] = 1  # three steps, and leaves after it was done
+    actions[2, 8:, 0] = 1  # who knows how long
+    for hold_steps, owed in ((0, [3, 3, 8, 10]), (2, [8, 3, 8, 10])):
+        objective = Objective(Slides(), Far(), hold_steps)  # type: ignore[arg-type]
+        objective.begin(observed())
+        assert objective.evaluate(actions).running.sum(1).tolist() == owed
 
 
 @pytest.mark.parametrize("name", models)

@@ -28,8 +28,8 @@ class Assumed(WorldModel[PlanarState]):
     def start_episode(self, start: EpisodeStart) -> None:
         """The model compiles at its first decision: it is told of more bodies than it will imagine."""
 
-    def begin(self, observation: Mapping[str, np.ndarray]) -> PlanarState:
-        return self._model.begin(observation)
+    def begin(self, observation: Mapping[str, np.ndarray], steps: int = 0) -> PlanarState:
+        return self._model.begin(observation, steps)
 
     def movers(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
         return self._model.movers(observation)

@@ -14,7 +14,7 @@ from sim.bodies import Bodies
 from sim.policy import EpisodeStart
 from sim.registry import Registry
 from worldmodels.joint import JointWindows
-from worldmodels.planar import PlanarState, bodies_of, each, mean_of, minded, repeated, stacked, state_of
+from worldmodels.planar import DT_S, PlanarState, bodies_of, each, mean_of, minded, repeated, stacked, state_of
 from worldmodels.windows import Windows
 
 State = TypeVar("State")
@@ -27,8 +27,8 @@ class WorldModel(ABC, Generic[State]):
         """Told before each episode. Learned models ignore it; the simulator takes the true physics from it."""
 
     @abstractmethod
-    def begin(self, observation: Mapping[str, np.ndarray]) -> State:
-        """The state of one observation."""
+    def begin(self, observation: Mapping[str, np.ndarray], steps: int = 0) -> State:
+        """The state of one observation, for rollouts of at most so many steps."""
 
     def movers(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
         """(M,) rows of an observation that the bodies of a rollout from it are, in their order."""
@@ -52,7 +52,8 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
     """A model that is trained: `step` one state on, differentiably; `loss` over windows."""
 
     name: str
-    reach_m: float = 2.6  # static boxes farther than this from every mover do not matter within a plan
+    reach: float = 2.6  # in the scene's unit: static boxes farther than this from every mover do not matter within usual plans
+    beside: float = 0.6  # in the scene's unit: or than this beyond how far the robot can come within a plan
     compiled: bool = False  # whether rollouts may run compiled, where the model can
     together: bool = False  # whether rollouts of several scenes at once will be asked for
 
@@ -71,8 +72,9 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
     def prepare(self, windows: Windows | JointWindows) -> None:
         """Take normalisation constants from the training data before the first update."""
 
-    def begin(self, observation: Mapping[str, np.ndarray]) -> PlanarState:
-        return state_of(observation, self.reach_m)
+    def begin(self, observation: Mapping[str, np.ndarray], steps: int = 0) -> PlanarState:
+        speed = float(np.linalg.norm(observation["action_limits"][:2])) / float(observation["unit_m"][0])
+        return state_of(observation, max(self.reach, steps * DT_S * speed + self.beside))
 
     def movers(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
         return minded(Bodies.of(observation))

@@ -147,16 +147,16 @@ def soon_apart(offset: Array, velocity: Array, within_s: float = SOON_S) -> Arra
     return namespace(x).hypot(x + ahead_s * vx, y + ahead_s * vy)
 
 
-def state_of(observation: Mapping[str, np.ndarray], reach_m: float = np.inf) -> PlanarState:
-    """What is `minded` of one observation, batch 1; static boxes farther than `reach_m`, in the scene's units, from everything
-    that moves are left out."""
+def state_of(observation: Mapping[str, np.ndarray], reach: float = np.inf) -> PlanarState:
+    """What is `minded` of one observation, batch 1; static boxes farther than `reach`, in the scene's unit, from everything that
+    moves are left out."""
     bodies = Bodies.of(observation)
     movers, statics = minded(bodies), np.flatnonzero(bodies.static)
-    if np.isfinite(reach_m):
+    if np.isfinite(reach):
         there = movers[bodies.present[movers] > 0]
         apart = np.linalg.norm(bodies.pose[statics, None, :2] - bodies.pose[None, there, :2], axis=-1).min(-1)
         radius = np.linalg.norm(bodies.half_extents[statics, :2], axis=-1)
-        statics = statics[apart - radius < reach_m * observation["unit_m"][0]]
+        statics = statics[apart - radius < reach * observation["unit_m"][0]]
     parts = {name: np.asarray(values)[None] for name, values in observation.items()}
     return PlanarState(**motion_of(parts["pose"][:, movers], parts["twist"][:, movers]),
                        around=surroundings_of(parts, movers, statics))  # fmt: skip

@@ -72,7 +72,7 @@ class SimulatorModel(WorldModel[SimulatorState]):
         if self._traffic and self._truth is None:
             raise GroundError("the simulator as a model needs to know what traffic has in mind: EpisodeStart.truth is missing")
 
-    def begin(self, observation: Mapping[str, np.ndarray]) -> SimulatorState:
+    def begin(self, observation: Mapping[str, np.ndarray], steps: int = 0) -> SimulatorState:
         bodies = Bodies.of(observation)
         if self._traffic and self._truth:
             return _everybody(bodies, self._traffic, self._truth())

@@ -39,7 +39,7 @@ class Windows:
         movers = max(episode.pose.shape[1] for episode in kept)
         pose, twist = (np.concatenate([_pad(getattr(episode, name), movers) for episode in kept]) for name in ("pose", "twist"))
         self._motion = motion_of(pose, twist)
-        self._action = torch.as_tensor(np.concatenate([episode.action for episode in kept]).astype(np.float32))
+        self._action = torch.as_tensor(np.concatenate([_applied(episode) for episode in kept]).astype(np.float32))
         self._around = _surroundings(kept, movers)
         lengths = np.array([len(episode) for episode in kept])
         self._episode = torch.as_tensor(np.repeat(np.arange(len(kept)), lengths))
@@ -161,6 +161,12 @@ def _nearest(batch: Batch) -> Batch:
         for one in (state, *batch.targets)
     ]
     return Batch(states[0], batch.actions, states[1:])
+
+
+def _applied(episode: Episode) -> np.ndarray:
+    """(T+1, A) the actions that reached the robot: those decided `latency_steps` before, and none at first."""
+    late = min(episode.variation.latency_steps, len(episode))
+    return np.concatenate([np.zeros_like(episode.action[:late]), episode.action[: len(episode) - late]])
 
 
 def _pad(values: np.ndarray, movers: int) -> np.ndarray:

@@ -54,4 +54,4 @@ class GradientDescent(SmoothSearch):
     def renew(self, proposal: Proposal) -> Proposal:
         moved = super().renew(proposal)
         kept = moved.elites[: max(1, int(KEPT * self.config.samples))]
-        return Proposal(moved.mean, moved.std, kept)
+        return Proposal(moved.mean, moved.std, torch.cat([moved.mean[None], kept]))

@@ -188,7 +188,8 @@ class GraphModel(LearnedModel):
             return super()._rollout(state, actions)
         robot = super()._rollout(alone(state), actions)
         picked, alike = representatives(robot.pose[0, :, :, :, 0, :2].flatten(2), PLANS)
-        futures = super()._rollout(state, actions[torch.arange(len(actions))[:, None], picked])
+        beside_them = actions.detach()[torch.arange(len(actions))[:, None], picked]  # no plan answers for what others would risk
+        futures = super()._rollout(state, beside_them)
         return beside(robot, chosen(futures, alike))
 
     def _bodies(self, state: PlanarState, gyration: Tensor) -> Tensor:

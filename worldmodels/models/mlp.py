@@ -39,7 +39,7 @@ class MlpConfig:
 @models.add("mlp")
 class MlpEnsemble(LearnedModel):
     name = "mlp"
-    reach_m = math.inf  # it was trained on the nearest boxes, however far
+    reach = math.inf  # it was trained on the nearest boxes, however far
     input_mean: Tensor
     input_std: Tensor
     output_std: Tensor
