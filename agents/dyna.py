@@ -21,7 +21,7 @@ from sim.env import upright
 from sim.fields import KEPT
 from sim.flat import FLAT, egocentric
 from sim.scenes import scenes
-from worldmodels.planar import MOTION, PlanarState, with_static
+from worldmodels.planar import MOTION, PlanarState, commanded, with_static
 from worldmodels.training import load_checkpoint
 from worldmodels.windows import Windows
 
@@ -71,10 +71,11 @@ class ImaginedEnv(VecEnv):
         self._actions = torch.as_tensor(actions, dtype=torch.float32).clamp(-1, 1)
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        command = commanded(self._state, self._actions[:, None])[:, 0].numpy()
         (after,) = self._model.forecast(self._state, self._actions[:, None])
         self._state = replace(after, around=self._state.around)
         self._age += 1
-        seen, costs, there = self._look()
+        seen, costs, there = self._look(command)
         self._reached = np.where(there, self._reached + 1, 0)
         solved = self._reached > self._hold_steps
         ended = solved | (self._age >= BRANCH)
@@ -88,8 +89,9 @@ class ImaginedEnv(VecEnv):
             seen = np.where(ended[:, None], self._look()[0], seen)
         return seen, -costs, ended, infos
 
-    def _look(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Flat observations (B, F), costs (B,) and success (B,) of the present states."""
+    def _look(self, command: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Flat observations (B, F), costs (B,) and success (B,) of the present states, after a command (B, 3); none: at rest."""
+        command = np.zeros((self.num_envs, 3)) if command is None else command
         with torch.inference_mode():
             movers = self._state.spin.shape[1]
             bodies = with_static(self._state)
@@ -102,7 +104,7 @@ class ImaginedEnv(VecEnv):
             one = replace(space, pose=pose, twist=twist)
             hints.append(self._task.hint(one, goal))
             field = self._task.field(one, goal)
-            costs.append(self._task.cost(one, STILL, goal, field) + self._task.risk(one, field))
+            costs.append(self._task.cost(one, STILL, goal, field) + self._task.risk(one, command[index], field))
             solved.append(bool(self._task.success(one, goal)))
         seen = np.concatenate([flat, np.stack(hints)], 1).clip(-20, 20).astype(np.float32)
         return seen, np.array(costs, np.float32), np.array(solved)

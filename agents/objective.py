@@ -56,7 +56,7 @@ class Objective:
         field = self._task.field(Bodies.of(observation), observation["goal"])
         if self._field is None or self._field[0] is not field:
             self._field = (field, field.map(torch.as_tensor))
-        self.goal = torch.as_tensor(observation["goal"])
+        self.goal, self._limits = torch.as_tensor(observation["goal"]), torch.as_tensor(observation["action_limits"])
 
     @property
     def field(self) -> Field:
@@ -86,7 +86,7 @@ class Objective:
     def judged(self, actions: Tensor, bodies: Bodies) -> Imagined:
         """Candidates whose rollout is known."""
         later_s = DT_S * torch.arange(actions.shape[1])
-        risk = torch.as_tensor(self._task.risk(bodies, self.field)) * torch.exp(-later_s / AVOIDABLE_S)
+        risk = torch.as_tensor(self._task.risk(bodies, actions @ self._limits.T, self.field)) * torch.exp(-later_s / AVOIDABLE_S)
         running = self._task.cost(bodies, actions, self.goal, self.field) + risk
         done = torch.cummax(self._held(self._task.success(bodies, self.goal, GOAL_MARGIN_M).to(running.dtype)), 2).values
         running, worst = (running * (1 - done)).mean(0), (risk * (1 - done)).amax(-1).mean(0)

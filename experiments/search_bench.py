@@ -69,7 +69,7 @@ def _pytorch_mppi(model: LearnedModel, objective: Objective, scene: Scene, candi
     except ImportError:
         return None
     first, goal, field = objective.state, objective.goal, objective.field
-    names = ("position", "heading", "velocity")
+    names, limits = ("position", "heading", "velocity"), first.around.limits[0].T
 
     def packed(state: PlanarState) -> Tensor:
         motion = [torch.view_as_real(getattr(state, name)).flatten(1) for name in names]
@@ -82,7 +82,7 @@ def _pytorch_mppi(model: LearnedModel, objective: Objective, scene: Scene, candi
 
     def cost(numbers: Tensor, action: Tensor) -> Tensor:
         bodies = bodies_of([unpacked(numbers)])
-        found: Tensor = scene.task.cost(bodies, action, goal, field) + scene.task.risk(bodies, field)
+        found: Tensor = scene.task.cost(bodies, action, goal, field) + scene.task.risk(bodies, (action @ limits)[:, None], field)
         return found[:, 0]
 
     mppi = MPPI(

@@ -60,7 +60,7 @@ class CrossingTask:
         """Metres to go (...) around boxes, and closeness to boxes."""
         return field.togo_at(_robot(bodies)) + self.clearance_weight * clamp(self.clearance_m - self._room(bodies, field), 0)
 
-    def risk(self, bodies: Bodies, field: WayField) -> Array:
+    def risk(self, bodies: Bodies, command: Array, field: WayField) -> Array:
         """Of touching boxes, and of being too near to people and forklifts (...) [m]."""
         danger = clamp(1 - self._room(bodies, field) / self.touch_m, 0, 1)
         for gaps, least in zip(self.gaps(bodies), (self.near_m, self.room_m), strict=True):

@@ -102,7 +102,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
             if count > most:
                 raise BadLayout(layout.name or layout.id, [f"{count} {what}, at most {most} are allowed"])
         if self._world is None:
-            self._world = World(gui=self.render_mode == "human")
+            self._world = World(gui=self.render_mode == "human", averaged=self.scene.averaged)
         robot, bodies = scene.robot(self.variation), scene.loads(layout, self.variation)
         traffic = scene.traffic(layout, self.variation, self._moods) if layout.traffic else None
         self._world.build(robot, bodies, layout.static_boxes, layout.floor, traffic)
@@ -168,7 +168,8 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
     def _judge(self, action: tuple[float, float]) -> tuple[float, dict[str, Any]]:
         assert self._world is not None
         task, goal, hits = self.scene.task, self._fixed["goal"], self._world.hits()
-        cost = float(task.cost(self.bodies, action, goal, self.field) + task.risk(self.bodies, self.field))
+        command = self._fixed["action_limits"] @ action
+        cost = float(task.cost(self.bodies, action, goal, self.field) + task.risk(self.bodies, command, self.field))
         x, y = self.bodies.pose[ROBOT, :2].tolist()
         hall = self.layout.hall
         inside = hall.x < x < hall.x + hall.width and hall.y < y < hall.y + hall.depth

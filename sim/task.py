@@ -34,8 +34,12 @@ class Task(Protocol):
     def cost(self, bodies: Bodies, action: Array, goal: Array, field: Any) -> Array:
         """Metres to go (...), zero is ideal; the environment's reward is minus this and `risk`."""
 
-    def risk(self, bodies: Bodies, field: Any) -> Array | float:
-        """What the danger of a violation in a state is feared to cost (...) [m]; planners also pay for the worst of a plan."""
+    def risk(self, bodies: Bodies, command: Array, field: Any) -> Array | float:
+        """What the danger of a violation in a state is feared to cost (...) [m]; planners also pay for the worst of a plan.
+
+        command (..., 3): the speeds that the action before it asked for, in the robot's frame: forward, to the left [m/s],
+        turning [rad/s].
+        """
 
     def success(self, bodies: Bodies, goal: Array, margin_m: float = 0.0) -> Array:
         """(...) bool, by at least `margin_m`."""
@@ -75,7 +79,7 @@ class PushTask:
         close = self.clearance_weight * clamp(self.clearance_m - gap, 0) + self.touch_weight * clamp(1 - gap / self.touch_m, 0, 1)
         return field.cost_to_go(load, robot) + close + self.tip_weight * tilt
 
-    def risk(self, bodies: Bodies, field: GeodesicField) -> float:
+    def risk(self, bodies: Bodies, command: Array, field: GeodesicField) -> float:
         return 0.0
 
     def success(self, bodies: Bodies, goal: Array, margin_m: float = 0.0) -> Array:

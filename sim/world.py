@@ -51,6 +51,10 @@ class Truth:
     traffic: TrafficState | None = None
 
 
+Pair = tuple[int, int]
+Looks = dict[Pair, tuple[float, Any, Any]]  # force [N], point and normal of each pair that touches
+
+
 @dataclass(frozen=True)
 class Hit:
     """A contact between a moving and a static body, or between two moving ones; indices into the bodies' order."""
@@ -58,7 +62,7 @@ class Hit:
     first: int
     second: int
     static: bool  # whether the second one is
-    force_n: float
+    force_n: float  # now, or the mean over a control period
     point: tuple[float, float, float]  # where they touch, world frame [m]; of several contacts, one
     normal: tuple[float, float, float]  # unit, out of the second one
 
@@ -78,10 +82,21 @@ def _disconnect(client: int) -> None:
 
 
 class World:
-    """Physics of one scene at a time; `build` starts from nothing, so equal inputs give equal bytes."""
+    """Physics of one scene at a time; `build` starts from nothing, so equal inputs give equal bytes.
 
-    def __init__(self, gui: bool = False, physics_hz: int = PHYSICS_HZ, solver_iterations: int = SOLVER_ITERATIONS) -> None:
-        self._physics_hz, self._solver_iterations = physics_hz, solver_iterations
+    averaged: forces of hits are means over the last control period, as they matter to what is touched: those of single physics
+    steps are the solver's, ten times as high in one as in the next. It takes a look at the contacts after each of them.
+    """
+
+    def __init__(
+        self,
+        gui: bool = False,
+        physics_hz: int = PHYSICS_HZ,
+        solver_iterations: int = SOLVER_ITERATIONS,
+        averaged: bool = False,
+    ) -> None:
+        self._physics_hz, self._solver_iterations, self._averaged = physics_hz, solver_iterations, averaged
+        self._looks: list[Looks] = []  # at the contacts, in the last control period
         self._client = pybullet.connect(pybullet.GUI if gui else pybullet.DIRECT)
         if self._client < 0:
             raise RuntimeError("Bullet gave no client")
@@ -177,6 +192,7 @@ class World:
 
     def place(self, pose: np.ndarray, twist: np.ndarray) -> None:
         """Set poses (M, 7) and twists (M, 6) of the robot, the loads and the traffic."""
+        self._looks = []
         self._robot.place(pose[0], twist[0])
         end = 1 + len(self._loads)
         for body, p, v in zip(self._loads, pose[1:end].tolist(), twist[1:end].tolist(), strict=True):
@@ -189,6 +205,7 @@ class World:
     def step(self, forward: float, turn: float, duration_s: float) -> None:
         """Drive for one control period."""
         client, step = self._client, pybullet.stepSimulation
+        self._looks = []
         if self.traffic:
             (x, y, _), (vx, vy, _) = self._robot.motion()
             self.traffic.think((x, y), (vx, vy))
@@ -200,6 +217,8 @@ class World:
             self._robot.drive(forward, turn)
             for _ in range(int(self._physics_hz / MOTOR_HZ)):
                 step(client)
+                if self._averaged:
+                    self._looks.append(self._contacts())
         if self.traffic:
             self.traffic.show()
 
@@ -224,16 +243,26 @@ class World:
         return Truth(np.array(pose), np.array(twist), self.traffic.state if self.traffic else None)
 
     def hits(self) -> list[Hit]:
-        """Contacts of the movers now, the floor left out, with the normal force of each pair [N]."""
-        forces: dict[tuple[int, int], float] = {}
-        places: dict[tuple[int, int], tuple[Any, Any]] = {}
+        """Contacts of the movers, the floor left out, with the normal force of each pair [N]: now, or in the last control
+        period where forces are averaged."""
+        looks = self._looks or [self._contacts()]
+        forces, places = dict[Pair, float](), dict[Pair, list[Any]]()
+        for look in looks:
+            for pair, (force, *place) in look.items():
+                forces[pair] = forces.get(pair, 0.0) + force / len(looks)
+                places[pair] = place
+        return [Hit(*pair, pair[1] >= self._movers, force, *places[pair]) for pair, force in forces.items()]
+
+    def _contacts(self) -> Looks:
+        """Force of each pair that touches now, and one place where it does."""
+        found: Looks = {}
         for contact in pybullet.getContactPoints(physicsClientId=self._client):
             one, other = self._index.get(contact[1]), self._index.get(contact[2])
             if one is not None and other is not None:
                 pair = (one, other) if one < other else (other, one)
-                forces[pair] = forces.get(pair, 0.0) + contact[9]
-                places[pair] = contact[6], contact[7] if pair[0] == one else tuple(-part for part in contact[7])
-        return [Hit(*pair, pair[1] >= self._movers, force, *places[pair]) for pair, force in forces.items()]
+                force = contact[9] + (found[pair][0] if pair in found else 0.0)
+                found[pair] = force, contact[6], contact[7] if pair[0] == one else tuple(-part for part in contact[7])
+        return found
 
     def robot_links(self) -> np.ndarray:
         """Poses (V, 7) of what the robot's `visuals` are drawn in."""
@@ -254,6 +283,7 @@ class World:
         """Go back to a saved state. Close, not bit-exact once bodies touch: for imagining, not for reproducing."""
         pybullet.restoreState(stateId=snapshot, physicsClientId=self._client)
         self._robot.forget()
+        self._looks = []
         if self.traffic:
             self.traffic.restore(self._traffic_at[snapshot])
 

@@ -277,7 +277,7 @@ def test_a_plan_pays_for_its_worst_moment_however_soon_it_is_over() -> None:
         def cost(self, bodies: Bodies, *args: Any) -> torch.Tensor:
             return torch.zeros(bodies.pose.shape[:-2])
 
-        def risk(self, bodies: Bodies, field: Any) -> Any:
+        def risk(self, bodies: Bodies, command: Any, field: Any) -> Any:
             return 20 * (bodies.pose[..., ROBOT, 0] > 0.5)
 
         def success(self, bodies: Bodies, *args: Any) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """The task of bringing a part to a pose: what its risk knows of the arm."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -40,4 +41,37 @@ def test_the_risk_begins_before_the_end_of_the_reach(end: int, beyond: float, sh
     away = REACH_M[0] - beyond if end == 0 else REACH_M[1] + beyond
     bodies.pose[0, :2] = away * np.cos(0.4), away * np.sin(0.4)
     for one in (bodies, bodies.map(torch.as_tensor)):
-        assert float(task.risk(one, env.field)) == pytest.approx(share * task.violation_weight, abs=1e-4)
+        assert float(task.risk(one, np.zeros(3), env.field)) == pytest.approx(share * task.violation_weight, abs=1e-4)
+
+
+def test_a_blocked_tool_is_a_risk_and_one_that_does_as_it_is_told_is_none() -> None:
+    task, env = scenes[SCENE].task, table()
+    env.reset(seed=0, options={"index": 0})
+    assert isinstance(task, PoseTask)
+    bodies = env.bodies.map(np.copy)
+    bodies.pose[0, :2] = 0.5, 0.0
+    told = np.array([0.2, -0.1, 0.0])
+    for lost, share in ((0.0, 0.0), (task.denied_m_s[0], 0.0), (np.mean(task.denied_m_s), 0.5), (task.denied_m_s[1], 1.0)):
+        bodies.twist[0, :2] = told[:2] * (1 - lost / np.hypot(*told[:2]))
+        assert float(task.risk(bodies, told, env.field)) == pytest.approx(share * task.violation_weight, abs=1e-3)
+    candidates, speeds = torch.rand(3, 4, 3) * 0.2, torch.rand(2, 3, 4, 13, 6) * 0.2  # seen by two particles
+    many = bodies.map(lambda values: torch.as_tensor(values).expand(2, 3, 4, *values.shape).float())
+    risks = task.risk(replace(many, twist=speeds), candidates, env.field.map(torch.as_tensor))
+    assert risks.shape == (2, 3, 4)
+
+
+def test_a_tool_that_pushes_against_a_clamp_presses_for_as_long_as_it_does() -> None:
+    env = GroundEnv(SCENE, "test", layouts=1)
+    env.reset(seed=0, options={"index": 0})
+    clamp = env.layout.boxes[0]
+    along = np.array([np.cos(clamp.yaw), np.sin(clamp.yaw)])
+    tool = np.array([clamp.x, clamp.y]) + (clamp.width / 2 + env.bodies.half_extents[0, 0] + 0.005) * along
+    env.reset(seed=0, options={"index": 0, "poses": np.array([(*tool, 0.0), (0.6, 0.3, 0.0)])})
+    forces, costs = [], []
+    for action in (*[-0.5 * along] * 6, *[0.5 * along] * 3):
+        info = env.step(action)[4]
+        forces.append(info["static_force_n"])
+        costs.append(info["cost"])
+    assert min(forces[2:6]) > env.scene.task.hit_force_n, "it presses all the time"
+    assert max(forces[7:]) == 0
+    env.close()

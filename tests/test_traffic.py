@@ -163,7 +163,7 @@ def test_the_risk_begins_before_a_violation_and_is_whole_soon_after() -> None:
     for berths, share in ((0.51, 0.0), (0.0, 0.25), (-0.5, 1.0)):
         bodies = observed(0.0, (4.0, 4.0))
         bodies.pose[1, 0] = 4.0 + 0.3 + 0.25 + task.near_m + berths * task.berth_m
-        assert task.risk(bodies, field) == pytest.approx(share * task.violation_m, abs=1e-6)
+        assert task.risk(bodies, np.zeros(3), field) == pytest.approx(share * task.violation_m, abs=1e-6)
     env.close()
 
 

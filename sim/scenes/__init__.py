@@ -67,6 +67,7 @@ class Scene:
     max_static: int = 36
     control_dt_s: float = 0.1
     episode_steps: int = 250
+    averaged: bool = False  # whether forces are means over a control step: where they matter, and not touching alone
     hold_steps: int = 0  # for which the goal must stay reached before an episode counts as solved
     protocols: Mapping[str, Protocol] = field(default_factory=dict, hash=False)
 

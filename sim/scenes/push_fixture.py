@@ -44,6 +44,7 @@ scenes.add(NAME)(
         max_static=12,
         episode_steps=200,
         hold_steps=5,
+        averaged=True,
         protocols={"pusht": pusht(NAME, UNIT_M)},
     )
 )
