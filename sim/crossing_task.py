@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.bodies import Array, Bodies, Kind, Shape, clamp, coordinates, namespace, rotate, unit, yaw_of
+from sim.bodies import TRAFFIC, Array, Bodies, Kind, Shape, clamp, coordinates, namespace, rotate, unit, yaw_of
 from sim.layouts.aisles import WAYS
 from sim.task import ROBOT
 from sim.ways import WayField, way_field
@@ -45,6 +45,13 @@ class CrossingTask:
 
     def gaps(self, bodies: Bodies) -> tuple[Array, Array]:
         """From the robot's edge to that of each body (..., N), [m]: people, and forklifts; NOBODY_M where it is none."""
+        gap, there = self._gap(bodies), bodies.present > 0
+        xp = namespace(gap)
+        nobody = xp.full_like(gap, NOBODY_M)
+        return tuple(xp.where((bodies.kind == kind) & there, gap, nobody) for kind in TRAFFIC)
+
+    def _gap(self, bodies: Bodies) -> Array:
+        """(..., N) from the robot's edge to that of each body [m], whatever it is."""
         xp, half = namespace(bodies.pose), bodies.half_extents
         x, y, *_, z, w = coordinates(bodies.pose)  # all upright: half an angle's sine and cosine
         dx, dy, sin, cos = x[..., ROBOT : ROBOT + 1] - x, y[..., ROBOT : ROBOT + 1] - y, 2 * z * w, 1 - 2 * z * z
@@ -52,9 +59,7 @@ class CrossingTask:
         box_x, box_y = boxes * half[..., 0], boxes * half[..., 1]
         beside = clamp(abs(cos * dy - sin * dx) - box_y, TINY_M)
         away = xp.hypot(clamp(abs(cos * dx + sin * dy) - box_x, 0), beside)
-        gap = away - (half[..., 0] - box_x) - half[..., ROBOT : ROBOT + 1, 0]
-        nobody, there = xp.full_like(gap, NOBODY_M), bodies.present > 0
-        return tuple(xp.where((bodies.kind == kind) & there, gap, nobody) for kind in (Kind.PERSON, Kind.FORKLIFT))
+        return away - (half[..., 0] - box_x) - half[..., ROBOT : ROBOT + 1, 0]
 
     def cost(self, bodies: Bodies, action: Array, goal: Array, field: WayField) -> Array:
         """Metres to go (...) around boxes, and closeness to boxes."""
@@ -62,11 +67,12 @@ class CrossingTask:
 
     def risk(self, bodies: Bodies, command: Array, field: WayField) -> Array:
         """Of touching boxes, and of being too near to people and forklifts (...) [m]."""
-        danger = clamp(1 - self._room(bodies, field) / self.touch_m, 0, 1)
-        for gaps, least in zip(self.gaps(bodies), (self.near_m, self.room_m), strict=True):
-            short = 0.5 + (least - gaps) / self.berth_m
-            danger = danger + (clamp(short, 0, 1) ** 2 + 0.1 * clamp(short - 1, 0)).sum(-1)
-        return self.violation_m * danger
+        gap, kind = self._gap(bodies), bodies.kind
+        xp = namespace(gap)
+        least = xp.where(kind == Kind.PERSON, xp.full_like(gap, self.near_m), xp.full_like(gap, self.room_m))
+        short = (0.5 + (least - gap) / self.berth_m) * (((kind == Kind.PERSON) | (kind == Kind.FORKLIFT)) & (bodies.present > 0))
+        others = (clamp(short, 0, 1) ** 2 + 0.1 * clamp(short - 1, 0)).sum(-1)
+        return self.violation_m * (clamp(1 - self._room(bodies, field) / self.touch_m, 0, 1) + others)
 
     def _room(self, bodies: Bodies, field: WayField) -> Array:
         """(...) between the robot and static boxes [m]."""
