@@ -26,7 +26,7 @@ class PoseTask:
     reach_m: tuple[float, float] = (0.0, np.inf)  # of the arm, from its base, which is the world's origin
     berth_m: float = 0.015  # from either end of its reach; nearer is a risk, whole at the end
     # The tool falls behind what it is told where something does not give way, and its motors press as hard as they can. Of 12,000
-    # steps of scripts nine in ten of those that press too hard are beyond the first, and of pushes that press nothing one in seven.
+    # steps of scripts, nine in ten that press too hard are beyond the first, and of pushes that press nothing one in seven.
     denied_m_s: tuple[float, float] = (0.07, 0.17)  # is a risk from the first, and whole from the second
     violation_weight: float = 3.0  # what a violation is feared to cost, in units of `unit_m`
     clearance_m: float = 0.01  # the tool should keep this far from boxes
