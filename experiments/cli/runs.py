@@ -63,6 +63,7 @@ def evaluate(
     protocol: str | None = None,
     models: tuple[Path, ...] = (),
     oracle: int = 0,
+    oracle_large: int = 0,
     layout: Path | None = None,
     start: Pose2 | None = None,
     load: Pose2 | None = None,
@@ -78,6 +79,8 @@ def evaluate(
         split: "test" unless told otherwise, or the protocol's.
         episodes: 20 unless told otherwise, or as many as the protocol has.
         protocol: one of the scene's, other than the run's own; its episodes are compared among themselves.
+        oracle: so many episodes on the true simulator too, under the same search; minutes for each.
+        oracle_large: and so many under the largest one.
         models: trained elsewhere, as on several scenes; they plan in this run from now on, called by their directories' names.
         layout: a layout file, or the YAML of a map_server map, in which what is not given is drawn.
         start: x, y and yaw of the robot, for a map.
@@ -105,7 +108,9 @@ def evaluate(
         usual, (first, *_) = config.protocol == USUAL, config.episodes
         split = split or ("test" if usual else first)
         count = episodes or (20 if usual else config.episodes.get(split, 20))
-        Steps(replace(config, episodes={split: count}, oracle=oracle), run, workers, CONSOLE).evaluate()
+        Steps(
+            replace(config, episodes={split: count}, oracle=oracle, oracle_large=oracle_large), run, workers, CONSOLE
+        ).evaluate()
         rows = [row for row in rows_by(run, config.protocol) if row["split"] == split]
     CONSOLE.print(summary_table(rows))
 
