@@ -21,7 +21,7 @@ from experiments.report.html import write_report
 from experiments.report.kept import keep
 from experiments.report.sections.indicators import indicators
 from experiments.report.sections.variations import measured as variations
-from experiments.report.summary import summarise, summary_csv, summary_markdown, summary_records, summary_table
+from experiments.report.summary import on_all_data, summarise, summary_csv, summary_markdown, summary_records, summary_table
 from experiments.report.topdown import colours_say, picture, save_layout, strip
 from experiments.viewer.export import save
 from experiments.viewer.take import Take
@@ -174,6 +174,13 @@ def test_trainings_in_the_same_spaces_are_no_more_spaces(rows: list[dict[str, An
     assert all_three.cells[1] == "3 × 10"
     assert all_three.clean.count == 3 * once.clean.count
     assert all_three.clean.interval == pytest.approx(once.clean.interval)
+
+
+def test_arms_on_a_part_of_the_data_are_told_from_those_on_all(rows: list[dict[str, Any]]) -> None:
+    steps = {"graph+mppi": 40_000, "graph+mppi-5k": 5_000, "ppo": 40_000, "ppo-400k": 400_000, "ppo-5k": 5_000, "random": 0}
+    arms = [{**row(arm, "test", 0, True), "env_steps": most, "method": arm.split("-")[0]} for arm, most in steps.items()]
+    assert [one["agent"] for one in on_all_data(arms)] == ["graph+mppi", "ppo", "ppo-400k", "random"]
+    assert on_all_data(rows) == rows  # older ones do not tell their method
 
 
 def test_equal_outcomes_of_several_trainings_do_not_exclude_a_difference(rows: list[dict[str, Any]]) -> None:

@@ -20,7 +20,7 @@ from experiments.report.kept import DISTANCE, is_kept, keep, kept_rows
 from experiments.report.regret import budget_of
 from experiments.report.sections import sections
 from experiments.report.spaces import TrainingSpaces
-from experiments.report.summary import Row, best_planner, key_of, known, protocol_of
+from experiments.report.summary import Row, best_planner, key_of, known, on_all_data, protocol_of
 from experiments.report.topdown import colours_say, strip
 from experiments.viewer.export import save
 from experiments.viewer.player import think
@@ -36,6 +36,7 @@ STRIP = 8  # episodes in a strip
 FAILURES = 2  # recorded in 3-D
 THINKING_S = 15.0  # at most, for a recording: what was imagined is shown until then
 PARTS = 100  # of a recording, in the progress that is told
+PARTS_SAY = "Plots over arms leave out those that learned from a part of the data: Results and Sample efficiency have them."
 Arms = Mapping[str, PolicyFactory]
 Told = Callable[[int, int], None]
 
@@ -139,7 +140,7 @@ def compare(found: Found, out: Path, arms: Arms | None = None, told: Told = lamb
         [fact for path in paths for fact in _facts(path)],
         command,
         measures=sections(rows, _distances(found), command),
-        notes=[*notes(rows), *found.skipped, *silent],
+        notes=[*notes(rows), *([PARTS_SAY] if len(on_all_data(rows)) < len(rows) else []), *found.skipped, *silent],
         failures=failures(planner, shown, rows, lambda row: _episode(places, row), links),
         colours=colours_say(episode.layout for _, episode in items),
     )

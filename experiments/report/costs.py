@@ -83,8 +83,8 @@ class Learned:
 
 
 def efficiency(rows: Sequence[Row], split: str) -> list[Learned]:
-    """Of every arm that learned from data, on one split; intervals over trainings and episodes where there are several trainings
-    that do not all do the same, else Wilson's over episodes."""
+    """Of every arm that learned from data, on one split; intervals are Wilson's over spaces, or a bootstrap's over trainings
+    and spaces where that is wider."""
     here = [row for row in rows if row["split"] == split and row["env_steps"] > 0 and not is_oracle(str(row["agent"]))]
     found = []
     for agent in dict.fromkeys(str(row["agent"]) for row in here):
@@ -102,6 +102,8 @@ def family(row: Row) -> str:
 def _rate(rows: Sequence[Row], agent: str, outcome: str) -> Interval:
     (scores,) = paired(rows, [agent], lambda row: float(row[outcome])).scores
     rate = Rate.of_rows(rows, outcome)
-    if len(scores) == 1 or rate.count in (0, rate.of):  # a bootstrap sees no spread there
-        return (rate.value, *rate.interval)
-    return bootstrap(lambda drawn: float(np.nanmean(drawn)), scores)
+    low, high = rate.interval
+    if len(scores) > 1:
+        _, least, most = bootstrap(lambda drawn: float(np.nanmean(drawn)), scores)
+        low, high = min(low, least), max(high, most)  # near 0 and 1 a bootstrap sees too little spread
+    return rate.value, low, high

@@ -17,7 +17,7 @@ from experiments.report.sections.fidelity import fidelity
 from experiments.report.sections.indicators import indicators
 from experiments.report.sections.results import results
 from experiments.report.sections.violations import violations
-from experiments.report.summary import Row
+from experiments.report.summary import Row, on_all_data
 from sim.files import write_text
 
 PAGE = """<!doctype html>
@@ -144,7 +144,7 @@ def _of_rows(rows: Sequence[Row], found: Sequence[Row], measures: Sequence[str],
     about_plans = predicted.measured(rows)
     return [
         results(rows, command),
-        html_of(success.measured(rows), command),
+        html_of(success.measured(on_all_data(rows)), command),
         indicators(rows, command),
         differences(rows, command),
         *measures,

@@ -184,6 +184,12 @@ def known(row: Row, name: str) -> bool:
     return value is not None and value == value
 
 
+def on_all_data(rows: Sequence[Row]) -> list[Row]:
+    """Without the arms that learned from a part of what another arm of their method did."""
+    most = {row["method"]: float(row["env_steps"]) for row in rows if row.get("method") == row["agent"]}
+    return [row for row in rows if row["agent"] == row.get("method") or row["env_steps"] >= most.get(row.get("method"), 0.0)]
+
+
 def trainings_of(rows: Iterable[Row]) -> list[Row]:
     """A row of each training of an arm."""
     return list({(str(row["run"]), int(row.get("train_seed") or 0)): row for row in rows}.values())

@@ -4,21 +4,22 @@ from collections.abc import Mapping, Sequence
 
 from experiments.report.measured import html_of
 from experiments.report.sections import distance, efficiency, exploitation, ledger, profiles, regret, touching, variations
-from experiments.report.summary import Row
+from experiments.report.summary import Row, on_all_data
 
 
 def sections(rows: Sequence[Row], distances: Mapping[str, float], command: str) -> list[str]:
     """The page's sections, of what the rows tell; `distances` of layouts from the training set by their ids."""
     if not rows:
         return []
+    whole = on_all_data(rows)
     shown = (
         regret.measured(rows),
         exploitation.measured(rows),
-        distance.measured(rows, distances),
-        variations.measured(rows),
+        distance.measured(whole, distances),
+        variations.measured(whole),
         ledger.measured(rows),
         efficiency.measured(rows),
         touching.measured(rows),
-        profiles.measured(rows),
+        profiles.measured(whole),
     )
     return [html_of(measured, command) for measured in shown if measured is not None]

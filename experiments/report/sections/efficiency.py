@@ -44,8 +44,8 @@ def measured(rows: Sequence[Row]) -> Measured | None:
     ]
     says = f"How much experience each kind of learner needs, on split {split}."
     how = (
-        "With several trainings the 95 % interval is a bootstrap over trainings and episodes; where all of them do the same in "
-        "every episode, and with one, it is Wilson's, over spaces alone: it does not tell what another training would have "
-        "given. A model's env steps are those it trains on; the held-out episodes that choose among its checkpoints come on top."
+        "95 % intervals are Wilson's over spaces, and with several trainings as wide as a bootstrap over trainings and spaces "
+        "where that is wider; with one they do not tell what another training would have given. A model's env steps are those "
+        "that it trains on; the held-out episodes that choose among its checkpoints come on top."
     )
     return Measured("efficiency", "Sample efficiency", says + RATES_SAY, [figure], columns, cells, flats(found), how, families)
