@@ -54,7 +54,7 @@ class PlannerSpec:
         torch.set_num_threads(1)  # two threads hurt at these sizes, and every worker has a core
         search, usual = searches[self.search], self.config
         if search.needs_gradient and self.model == "simulator":
-            raise GroundError(f"the true simulator has no gradients, and {self.search} needs them: take another one")
+            raise GroundError(f"the true simulator has no gradients, and {self.search} needs them: take another search method")
         if count > 1 and not self.joins:
             raise GroundError(f"planners on {self.model} with {self.search} and budget_s {self.budget_s} cannot imagine together")
         if search.needs_guide and self.model == "simulator" and scenes[self.scene].max_traffic:

@@ -262,17 +262,18 @@ def test_a_planner_that_looks_further_gets_over_a_hill_that_others_stay_behind(f
     assert (place >= 3) == far
 
 
+class Slides:
+    """The robot is where the actions say."""
+
+    def begin(self, observation: object, steps: int) -> None: ...
+
+    def rollout(self, state: object, actions: torch.Tensor) -> Bodies:
+        pose = torch.zeros(1, *actions.shape[:2], 2, 7)
+        pose[0, :, :, 0, 0] = actions[..., 0]
+        return Bodies(pose, *[torch.zeros(1, *actions.shape[:2], 2)] * 5)
+
+
 def test_a_plan_pays_for_its_worst_moment_however_soon_it_is_over() -> None:
-    class Slides:
-        """The robot is where the actions say."""
-
-        def begin(self, observation: object, steps: int) -> None: ...
-
-        def rollout(self, state: object, actions: torch.Tensor) -> Bodies:
-            pose = torch.zeros(1, *actions.shape[:2], 2, 7)
-            pose[0, :, :, 0, 0] = actions[..., 0]
-            return Bodies(pose, *[torch.zeros(1, *actions.shape[:2], 2)] * 5)
-
     class Careful(PushTask):
         def cost(self, bodies: Bodies, *args: Any) -> torch.Tensor:
             return torch.zeros(bodies.pose.shape[:-2])
@@ -294,16 +295,6 @@ def test_a_plan_pays_for_its_worst_moment_however_soon_it_is_over() -> None:
 
 
 def test_a_goal_that_has_to_be_held_is_not_reached_by_passing_through() -> None:
-    class Slides:
-        """The robot is where the actions say."""
-
-        def begin(self, observation: object, steps: int) -> None: ...
-
-        def rollout(self, state: object, actions: torch.Tensor) -> Bodies:
-            pose = torch.zeros(1, *actions.shape[:2], 2, 7)
-            pose[0, :, :, 0, 0] = actions[..., 0]
-            return Bodies(pose, *[torch.zeros(1, *actions.shape[:2], 2)] * 5)
-
     class Far(PushTask):
         def cost(self, bodies: Bodies, *args: Any) -> torch.Tensor:
             return 1.0 * (bodies.pose[..., ROBOT, 0] == 0)

@@ -67,11 +67,8 @@ def test_a_tool_that_pushes_against_a_clamp_presses_for_as_long_as_it_does() -> 
     along = np.array([np.cos(clamp.yaw), np.sin(clamp.yaw)])
     tool = np.array([clamp.x, clamp.y]) + (clamp.width / 2 + env.bodies.half_extents[0, 0] + 0.005) * along
     env.reset(seed=0, options={"index": 0, "poses": np.array([(*tool, 0.0), (0.6, 0.3, 0.0)])})
-    forces, costs = [], []
-    for action in (*[-0.5 * along] * 6, *[0.5 * along] * 3):
-        info = env.step(action)[4]
-        forces.append(info["static_force_n"])
-        costs.append(info["cost"])
+    actions = (*[-0.5 * along] * 6, *[0.5 * along] * 3)
+    forces = [env.step(action)[4]["static_force_n"] for action in actions]
     assert min(forces[2:6]) > env.scene.task.hit_force_n, "it presses all the time"
     assert max(forces[7:]) == 0
     env.close()

@@ -53,7 +53,7 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
 
     name: str
     reach: float = 2.6  # in the scene's unit: static boxes farther than this from every mover do not matter within usual plans
-    beside: float = 0.6  # in the scene's unit: or than this beyond how far the robot can come within a plan
+    margin: float = 0.6  # in the scene's unit: or than this beyond how far the robot can come within a plan
     compiled: bool = False  # whether rollouts may run compiled, where the model can
     together: bool = False  # whether rollouts of several scenes at once will be asked for
 
@@ -74,7 +74,7 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
 
     def begin(self, observation: Mapping[str, np.ndarray], steps: int = 0) -> PlanarState:
         speed = float(np.linalg.norm(observation["action_limits"][:2])) / float(observation["unit_m"][0])
-        return state_of(observation, max(self.reach, steps * DT_S * speed + self.beside))
+        return state_of(observation, max(self.reach, steps * DT_S * speed + self.margin))
 
     def movers(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
         return minded(Bodies.of(observation))
