@@ -630,8 +630,11 @@ def test_what_is_saved_waits_for_all_thoughts_and_the_end_does_not(page: Page) -
     for _ in range(2):
         page.show([Take.recorded(SCENE, replace(page.take.episode(), behaviour="slow"))])
         page.thinker.begin(page.player.takes)
+    page.say("what a person asked for")
     page.thinker.wait()
     assert said[-1] == "slow thought again: it takes the same actions"
+    for line in (said[-1], "what a person asked for"):
+        assert line in page._said(), "one does not overwrite the other"
     assert page.player.ready is None
     page.thinker.begin(page.player.takes)
     until(lambda: "thinks again" in said[-1])

@@ -41,12 +41,13 @@ class Page:
         self.driver = Driver()
         self.arms = {name: {**of, YOU: lambda: self.driver} for name, of in arms.items()}
         self.player = Player(self.redraw, partial(self.tell, None))
-        self.thinker = Thinker(self.player, self.arms, self.say, partial(self.tell, None))
+        self.thinker = Thinker(self.player, self.arms, self._say_thinking, partial(self.tell, None))
         self.shown = set(USUAL)
         self.split = "test"  # of the space that is shown
         self.follow = False
         self.chosen = 0  # of the takes side by side, the one that plots, marks and buttons are about
         self._note = ""
+        self._thinking = ""  # how far the thinker is; a line of its own, for it would overwrite what else there is to say
         self._kept: tuple[Take, int, Path] | None = None  # the take that was kept last, how many frames of it, and where
         self._scenery: Scenery | None = None
         self._drawing = threading.RLock()
@@ -108,7 +109,7 @@ class Page:
     def show(self, takes: Sequence[Take], play: bool = False, note: str = "") -> None:
         """Takes side by side, from the start."""
         with self._drawing:
-            self._note = note
+            self._note, self._thinking = note, ""
             if self._scenery is not None:
                 self._scenery.remove()
             self._scenery = Scenery(self.server, takes, self.shown)
@@ -223,7 +224,11 @@ class Page:
         time_ = "*playing*" if self.player.playing else "*paused*"
         if self.player.takes and self.take.policy is self.driver and not self.take.over:
             time_ += f" · you drive: {self.driver}"
-        return "\n\n".join([*stand, time_, *filter(None, [self._note])])
+        return "\n\n".join([*stand, time_, *filter(None, [self._thinking, self._note])])
+
+    def _say_thinking(self, note: str) -> None:
+        self._thinking = note
+        self.redraw()
 
     def _policy(self, scene: str, arm: str) -> Any:
         if arm not in self.arms[scene]:

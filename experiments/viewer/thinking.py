@@ -68,7 +68,9 @@ class Thinker:
             return
 
         def told(done: int, total: int) -> None:
-            if take is first and not self._gone(take):
+            if self._gone(take):
+                return
+            if take is first:
                 self._player.ready = done if done < total else None
             self._say(f"{take.name} thinks again: {done} of {total}")
 
