@@ -26,8 +26,8 @@ TERMINAL_WEIGHT = 1.0  # of the last step's cost, against the mean of all steps
 class Imagined:
     """What candidates are expected to do."""
 
-    costs: Tensor  # (B,) one number per candidate [m]
-    running: Tensor  # (B, H) cost of each step, zero once the goal is reached [m]
+    costs: Tensor  # (B,) one number per candidate, in the unit of the task's costs
+    running: Tensor  # (B, H) cost of each step, zero once the goal is reached
     bodies: Bodies  # (P, B, H, M, ...)
 
     def disagreement(self, index: int) -> float | None:

@@ -18,7 +18,7 @@ from sim.bodies import Observation
 from sim.policy import EpisodeStart, Policy
 
 EXPLORATION = 0.2  # standard deviation of the disturbance when data is collected
-PROGRESS_M = 0.05  # a plan that ends less than this below where it begins leads nowhere
+PROGRESS = 0.05  # a plan that ends less than this below where it begins leads nowhere; in the unit of the task's costs
 PATIENCE = 5  # decisions in a row without progress before the planner looks further ahead
 
 
@@ -28,7 +28,7 @@ class Decision:
 
     plan: Tensor  # (H, A) the chosen actions
     cost: float  # predicted for the whole plan
-    running: Tensor  # (H,) predicted cost of each step [m]
+    running: Tensor  # (H,) predicted cost of each step
     seconds: float
     model_seconds: float  # of it waiting for what candidates would do
     iterations: int
@@ -126,7 +126,7 @@ class Planner:
     def _look_further(self, decision: Decision) -> None:
         """Change between the usual horizon and the far one, and forget far plans that lead nowhere."""
         now, end = float(decision.running[0]), float(decision.running[-1])
-        nowhere = now - end < PROGRESS_M and end > 0
+        nowhere = now - end < PROGRESS and end > 0
         if self._looking_far:
             self._looking_far -= 1
             if nowhere or now < self._aim or not self._looking_far:
@@ -137,7 +137,7 @@ class Planner:
         self._idle = self._idle + 1 if nowhere else 0
         if self._idle >= PATIENCE and self.far is not None:
             self._idle, self._looking_far = 0, 4 * self.far.config.horizon
-            self._aim, self._proposal = now - PROGRESS_M, None
+            self._aim, self._proposal = now - PROGRESS, None
 
     def _better(self, best: Any, candidates: Tensor, imagined: Imagined) -> Any:
         index = int(imagined.costs.argmin())

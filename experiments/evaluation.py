@@ -391,7 +391,7 @@ class _Log:
 class _Check:
     """What was foreseen of plans from one state, and what they would have led to."""
 
-    predicted: float  # cost of the chosen plan, mean over its steps [m]
+    predicted: float  # cost of the chosen plan, mean over its steps, in the unit of the task's costs
     realised: float
     random_predicted: float  # the same of random plans, mean over them
     random_realised: float

@@ -39,6 +39,7 @@ class CrossingTask:
     clearance_weight: float = 10.0
     touch_m: float = 0.08  # nearer than this it is about to touch them: what a model imagines there is off by centimetres
     hints = 6 + 6 * NEAREST
+    cost_unit_m = 1.0
 
     def field(self, bodies: Bodies, goal: np.ndarray) -> WayField:
         return way_field(WAYS, bodies, goal)

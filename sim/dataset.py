@@ -21,8 +21,14 @@ from sim.layout import Layout
 from sim.variation import Variation
 
 SCHEMA_VERSION = 1
-UNITS = {"pose": "m, quaternion xyzw, world frame", "twist": "m/s, rad/s, world frame", "action": "-1..1", "cost": "m",
-         "static_force_n": "N", "control_dt_s": "s"}  # fmt: skip
+UNITS = {
+    "pose": "m, quaternion xyzw, world frame",
+    "twist": "m/s, rad/s, world frame",
+    "action": "-1..1",
+    "cost": "the task's cost_unit_m",
+    "static_force_n": "N",
+    "control_dt_s": "s",
+}
 MANIFEST = "manifest.json"
 PICTURE = "picture."  # with this, names of columns begin that hold pictures (sim/pictures.py)
 
@@ -39,7 +45,7 @@ class Episode:
     pose: np.ndarray  # (T+1, M, 7)
     twist: np.ndarray  # (T+1, M, 6)
     action: np.ndarray  # (T+1, 2)
-    cost: np.ndarray  # (T+1,)
+    cost: np.ndarray  # (T+1,) in the task's cost_unit_m
     touching: np.ndarray  # (T+1,) bool, robot against a load
     static_force_n: np.ndarray  # (T+1,)
     success: bool

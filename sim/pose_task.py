@@ -35,6 +35,10 @@ class PoseTask:
     behind_weight: float = 0.3  # of the tool being on the wrong side of it
     hints = 10
 
+    @property
+    def cost_unit_m(self) -> float:
+        return self.unit_m
+
     def field(self, bodies: Bodies, goal: np.ndarray) -> WayField:
         return way_field(TABLE, bodies, goal)
 

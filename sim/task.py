@@ -28,14 +28,18 @@ class Task(Protocol):
 
     hints: int  # how many numbers `hint` gives
 
+    @property
+    def cost_unit_m(self) -> float:
+        """Metres in one unit of `cost` and `risk`: what planners hold for much or little then fits every scene."""
+
     def field(self, bodies: Bodies, goal: np.ndarray) -> Any:
         """The Field of this space and goal, computed once and remembered."""
 
     def cost(self, bodies: Bodies, action: Array, goal: Array, field: Any) -> Array:
-        """Metres to go (...), zero is ideal; the environment's reward is minus this and `risk`."""
+        """How far it is to go (...), zero is ideal; the environment's reward is minus this and `risk`."""
 
     def risk(self, bodies: Bodies, command: Array, field: Any) -> Array | float:
-        """What the danger of a violation in a state is feared to cost (...) [m]; planners also pay for the worst of a plan.
+        """What the danger of a violation in a state is feared to cost (...); planners also pay for the worst of a plan.
 
         command (..., 3): the speeds that the action before it asked for, in the robot's frame: forward, to the left [m/s],
         turning [rad/s].
@@ -63,6 +67,7 @@ class PushTask:
     touch_weight: float = 4.0
     tip_weight: float = 5.0
     hints = 10
+    cost_unit_m = 1.0
 
     def field(self, bodies: Bodies, goal: np.ndarray) -> GeodesicField:
         return field_of(bodies, goal)

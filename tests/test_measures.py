@@ -7,7 +7,7 @@ from experiments.report.costs import efficiency, pareto, spendings
 from experiments.report.guards import notes
 from experiments.report.measured import csv_of, flat
 from experiments.report.measures import aggregates, exploitation, touching
-from experiments.report.pairs import episode_cost
+from experiments.report.pairs import episode_cost, metres
 from experiments.report.regret import BOTH, MODEL, REST, SEARCH, regrets
 from experiments.report.sections import sections
 from experiments.report.summary import Rate
@@ -35,6 +35,14 @@ def costs(agent: str, values: list[float], **more: Any) -> list[dict[str, Any]]:
 
 ARM, TWIN, LARGE = [1.0, 2.0, 3.0, 2.0], [0.8, 1.9, 2.5, 2.2], [0.7, 1.5, 2.5, 2.0]
 RIVAL = [0.9, 1.2, 4.0, 2.5]  # once the best known way
+
+
+def test_costs_are_told_in_metres() -> None:
+    one = row("random", 0, 2.0)
+    for scene in scenes:
+        unit_m = scenes[scene].task.cost_unit_m
+        assert metres(one | {"scene": scene}, "total_cost") == pytest.approx(2.0 * STEPS * unit_m)
+    assert len({scenes[scene].task.cost_unit_m for scene in scenes}) > 1, "or this shows nothing"
 
 
 def test_regret_is_the_sum_of_its_parts() -> None:

@@ -44,6 +44,19 @@ def test_the_risk_begins_before_the_end_of_the_reach(end: int, beyond: float, sh
         assert float(task.risk(one, np.zeros(3), env.field)) == pytest.approx(share * task.violation_weight, abs=1e-4)
 
 
+def test_a_cost_in_metres_is_how_far_the_corners_are_away() -> None:
+    task, env = scenes[SCENE].task, table()
+    bodies, goal = env.bodies.map(np.copy), np.array([0.5, 0.0, 0.0])
+    bodies.pose[:, 3:] = 0.0, 0.0, 0.0, 1.0
+    bodies.half_extents[1, :2] = 0.05
+    field = replace(env.field, clearance=np.ones_like(env.field.clearance), detour=np.zeros_like(env.field.detour))
+    for away in (0.0, 0.03, 0.12):
+        bodies.pose[1, :2] = goal[0] - away, goal[1]
+        bodies.pose[0, :2] = goal[0] - away - 0.06, goal[1]  # the tool is where it pushes from
+        approach = 0.3 * max(0.0, 0.06 - bodies.half_extents[0, 0] - 0.05)
+        assert float(task.cost(bodies, np.zeros(2), goal, field)) * task.cost_unit_m == pytest.approx(away + approach, abs=1e-6)
+
+
 def test_a_blocked_tool_is_a_risk_and_one_that_does_as_it_is_told_is_none() -> None:
     task, env = scenes[SCENE].task, table()
     env.reset(seed=0, options={"index": 0})

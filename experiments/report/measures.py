@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.report.pairs import Difference, Interval, difference, paired, ranked
+from experiments.report.pairs import Difference, Interval, difference, metres, paired, ranked
 from experiments.report.summary import Row, is_oracle, known, summarise
 from experiments.statistics import LEAST_EPISODES, bootstrap, iqm, probability_of_improvement, smallest_mean_difference
 
@@ -31,14 +31,18 @@ def exploitation(rows: Sequence[Row]) -> list[Exploitation]:
     found = []
     for agent in dict.fromkeys(str(row["agent"]) for row in told):
         own = [row for row in told if row["agent"] == agent]
-        chosen = paired(own, [agent], lambda row: float(row["realised_cost"] - row["predicted_cost"]))
-        random = paired(own, [agent], lambda row: float(row["random_realised_cost"] - row["random_predicted_cost"]))
+        chosen = paired(own, [agent], lambda row: metres(row, "realised_cost") - metres(row, "predicted_cost"))
+        random = paired(own, [agent], _random_excess)
         (a,), (b,), strata = chosen.scores, random.scores, chosen.splits
         zero = np.zeros((1, a.shape[1]))
         differences = (difference(a, zero, strata), difference(b, zero, strata), difference(a, b, strata, joint=True))
         spread = [_mean_mm(own, name) for name in ("disagreement", "random_disagreement")]
         found.append(Exploitation(agent, len(own), *differences, *spread))
     return found
+
+
+def _random_excess(row: Row) -> float:
+    return metres(row, "random_realised_cost") - metres(row, "random_predicted_cost")
 
 
 def _mean_mm(rows: Sequence[Row], name: str) -> float:

@@ -21,7 +21,12 @@ Training = tuple[str, int, int]  # run, seed, and number of the time that an epi
 
 def episode_cost(row: Row) -> float:
     """Metres to go, mean over all the steps that an episode may have; zero once it is solved."""
-    return float(row["total_cost"]) / scenes[row["scene"]].episode_steps
+    return metres(row, "total_cost") / scenes[row["scene"]].episode_steps
+
+
+def metres(row: Row, name: str) -> float:
+    """A cost of a row, which has it in the task's unit."""
+    return float(row[name]) * scenes[row["scene"]].task.cost_unit_m
 
 
 @dataclass(frozen=True)

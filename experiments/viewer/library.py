@@ -10,6 +10,7 @@ from typing import Any
 import viser
 
 from experiments.evaluation import arm_of, episode_of, read_rows
+from experiments.report.pairs import metres
 from experiments.report.summary import best_planner
 from experiments.viewer.page import Page
 from experiments.viewer.take import Take
@@ -157,10 +158,11 @@ def table(rows: list[dict[str, Any]], of: int, lost: int) -> str:
     """An HTML table of some rows."""
     lines = "".join(
         f"<tr><td>{escape(row['split'])} {row['index']}</td><td>{escape(arm_of(row))}</td><td>{_end(row)}</td>"
-        f"<td align=right>{row['steps']}</td><td align=right>{row['total_cost']:.0f}</td><td>{row['layout_id'][:8]}</td></tr>"
+        f"<td align=right>{row['steps']}</td><td align=right>{metres(row, 'total_cost'):.0f}</td>"
+        f"<td>{row['layout_id'][:8]}</td></tr>"
         for row in rows[:LISTED]
     )
-    head = "<tr align=left><th>space</th><th>arm</th><th>outcome</th><th>steps</th><th>Σ cost</th><th>layout</th></tr>"
+    head = "<tr align=left><th>space</th><th>arm</th><th>outcome</th><th>steps</th><th>Σ cost [m]</th><th>layout</th></tr>"
     left = f", {lost} damaged or unfinished left out" if lost else ""
     whole = f'<table width="100%" style="border-spacing:3px 0">{head}{lines}</table>'
     return f'<div style="{TABLE_STYLE}">{len(rows)} of {of} episodes{left}{whole}</div>'

@@ -252,7 +252,7 @@ def describe(take: Take, index: int) -> str:
     elif at == len(take.frames) - 1 and take.over:
         state = "out of time" if at >= scenes[take.setting.scene].episode_steps else "the recording ends"
     else:
-        state = f"cost {frame.cost:.2f} m"
+        state = f"cost {frame.cost * scenes[take.setting.scene].task.cost_unit_m:.2f} m"
     hit = f", {', '.join(kind.replace('_', ' ') for kind in frame.violations)}" if frame.violations else ""
     apart = take.deviation_m or 0.0
     replay = f" (replayed to within {1e3 * apart:.3g} mm of the recording)" if apart > SAME_M else ""

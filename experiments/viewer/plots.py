@@ -41,11 +41,14 @@ def series(title: str, take: Take, index: int) -> tuple[np.ndarray, ...]:
 def _values(title: str, take: Take, step: int) -> tuple[float, ...] | None:
     frame: Frame = take.frames[step]
     thought: Thought | None = frame.thought
+    unit_m = scenes[take.setting.scene].task.cost_unit_m
     if title == COST:
-        return (frame.cost,)
+        return (frame.cost * unit_m,)
     if title == FORESEEN:
         before = take.frames[step - AHEAD].thought if step >= AHEAD else None
-        return (frame.cost, float(before.running[AHEAD - 1])) if before is not None and len(before.running) >= AHEAD else None
+        if before is None or len(before.running) < AHEAD:
+            return None
+        return frame.cost * unit_m, float(before.running[AHEAD - 1]) * unit_m
     if title == ERROR:
         return (1e3 * frame.error_m,) if np.isfinite(frame.error_m) else None
     if thought is None:
