@@ -16,9 +16,6 @@ from worldmodels.model import WorldModel
 from worldmodels.planar import DT_S
 
 GOAL_MARGIN_M = 0.03  # a plan has to reach the goal by this much: at its rim a small error of the model looks like success
-# So far ahead a risk counts 1/e of what it would now: plans are made anew in each step, and what is later can still be avoided.
-# Who wants to be safe for the whole of a plan, whatever others do, stands still (Trautman and Krause 2010).
-AVOIDABLE_S = 1.0
 TERMINAL_WEIGHT = 1.0  # of the last step's cost, against the mean of all steps
 
 
@@ -86,7 +83,8 @@ class Objective:
     def judged(self, actions: Tensor, bodies: Bodies) -> Imagined:
         """Candidates whose rollout is known."""
         later_s = DT_S * torch.arange(actions.shape[1])
-        risk = torch.as_tensor(self._task.risk(bodies, actions @ self._limits.T, self.field)) * torch.exp(-later_s / AVOIDABLE_S)
+        risk = torch.as_tensor(self._task.risk(bodies, actions @ self._limits.T, self.field))
+        risk = risk * torch.exp(-later_s / self._task.avoidable_s)
         running = self._task.cost(bodies, actions, self.goal, self.field) + risk
         done = torch.cummax(self._held(self._task.success(bodies, self.goal, GOAL_MARGIN_M).to(running.dtype)), 2).values
         running, worst = (running * (1 - done)).mean(0), (risk * (1 - done)).amax(-1).mean(0)

@@ -28,6 +28,7 @@ class PoseTask:
     # The tool falls behind what it is told where something does not give way, and its motors press as hard as they can. Of 12,000
     # steps of scripts, nine in ten that press too hard are beyond the first, and of pushes that press nothing one in seven.
     denied_m_s: tuple[float, float] = (0.07, 0.17)  # is a risk from the first, and whole from the second
+    avoidable_s: float = 1.0
     violation_weight: float = 3.0  # what a violation is feared to cost, in units of `unit_m`
     clearance_m: float = 0.01  # the tool should keep this far from boxes
     clearance_weight: float = 10.0

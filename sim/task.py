@@ -32,6 +32,12 @@ class Task(Protocol):
     def cost_unit_m(self) -> float:
         """Metres in one unit of `cost` and `risk`: what planners hold for much or little then fits every scene."""
 
+    @property
+    def avoidable_s(self) -> float:
+        """So far ahead a risk counts 1/e of what it would now: plans are made anew in each step, and what is later can still be
+        avoided. Who wants to be safe for the whole of a plan, whatever others do, stands still (Trautman and Krause 2010,
+        "Unfreezing the robot")."""
+
     def field(self, bodies: Bodies, goal: np.ndarray) -> Any:
         """The Field of this space and goal, computed once and remembered."""
 
@@ -68,6 +74,7 @@ class PushTask:
     tip_weight: float = 5.0
     hints = 10
     cost_unit_m = 1.0
+    avoidable_s = 1.0  # of no risk
 
     def field(self, bodies: Bodies, goal: np.ndarray) -> GeodesicField:
         return field_of(bodies, goal)

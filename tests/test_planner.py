@@ -10,7 +10,7 @@ from conftest import LinearQuadratic
 from test_models import made
 
 from agents.build import PlannerSpec
-from agents.objective import AVOIDABLE_S, TERMINAL_WEIGHT, Imagined, Objective
+from agents.objective import TERMINAL_WEIGHT, Imagined, Objective
 from agents.planner import Planner
 from agents.search import SearchConfig, searches
 from sim.bodies import Bodies
@@ -289,7 +289,7 @@ def test_a_plan_pays_for_its_worst_moment_however_soon_it_is_over() -> None:
     actions = torch.zeros(4, 10, 2)
     actions[1, 3, 0] = actions[2, 3:8, 0] = actions[3, 5:, 0] = 1
     actions[3, 2, 0] = -1  # what comes after success does not matter
-    risk = 20 * np.exp(-0.1 * np.arange(10) / AVOIDABLE_S)  # what is later can still be avoided
+    risk = 20 * np.exp(-0.1 * np.arange(10) / Careful.avoidable_s)  # what is later can still be avoided
     expected = [0, risk[3] / 10 + risk[3], risk[3:8].mean() / 2 + risk[3], 0]
     assert objective.evaluate(actions).costs.tolist() == pytest.approx(expected)
 
