@@ -113,7 +113,8 @@ def _begin(config: CollectConfig, path: Path, tags: dict[str, str]) -> dict[str,
         save_manifest(path, wanted)
         return wanted
     found = Dataset.open(path).manifest
-    other = sorted(key for key in wanted if key != "shards" and found.get(key) != wanted[key])
+    told = "shards", "units"  # these say what is there, not what was asked for
+    other = sorted(key for key in wanted if key not in told and found.get(key) != wanted[key])
     if other:
         raise GroundError(f"{path} holds a dataset with another {', '.join(other)}: choose another directory")
     return found

@@ -34,8 +34,8 @@ class CrossingTask:
     # Risk begins half of this beyond both and is whole as far within: people pass at 0.55 m, which models blur by centimetres,
     # and who fears that much flees from everybody.
     berth_m: float = 0.06
-    # People who no longer mind the robot are met by every plan about 0.6 s later. With 1 s, as with a violation feared three
-    # times as much, it waits until it is out of time, and meets more of them meanwhile; with 0.4 s it is too bold.
+    # People who no longer mind the robot are met by every plan 0.4 to 0.8 s later. With 1 s, as with a violation feared three
+    # times as much, it more often waited until it was out of time, near people meanwhile.
     avoidable_s: float = 0.6
     violation_m: float = 20.0  # what a violation is feared to cost, in metres to go: more than it costs to wait
     clearance_m: float = 0.12  # the robot should keep this far from static boxes

@@ -11,9 +11,10 @@ from conftest import TINY, contents
 
 from sim import collect as module
 from sim.collect import CollectConfig, collect
-from sim.dataset import Dataset, read_shard
+from sim.dataset import MANIFEST, Dataset, read_shard
 from sim.env import GroundEnv
 from sim.errors import GroundError, UnknownName
+from sim.files import read_json, write_json
 from sim.scenes import scenes
 from sim.variation import Variation
 
@@ -91,6 +92,13 @@ def test_more_steps_of_the_same_go_on(tmp_path: Path, dataset: Dataset) -> None:
     long = collect(TINY, tmp_path / "grown", workers=1)
     assert contents(long.path) == contents(dataset.path)
     assert os.stat(long.path / "shard-00000.parquet").st_mtime_ns == kept
+
+
+def test_what_a_manifest_calls_its_units_is_no_configuration(tmp_path: Path) -> None:
+    short = collect(replace(TINY, steps=400), tmp_path / "grown", workers=1)
+    manifest = read_json(short.path / MANIFEST)
+    write_json(short.path / MANIFEST, manifest | {"units": manifest["units"] | {"cost": "m"}})
+    assert collect(replace(TINY, steps=800), short.path, workers=1).steps == 800
 
 
 def test_a_finished_collection_is_left_as_it_is(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from experiments.config import BaselinePlan, ExperimentConfig, ModelPlan, Round
 from experiments.evaluation import read_rows
 from experiments.ledger import LEDGER
 from experiments.pipeline import Steps, run
-from experiments.report.build import build_report, keep_run, read, rows_of
+from experiments.report.build import build_report, compare, keep_run, read, rows_of
 from experiments.report.kept import DISTANCE, keep
 from experiments.report.summary import summary_markdown
 from sim import collect as collecting
@@ -128,7 +128,10 @@ def test_episodes_of_several_protocols_are_kept_and_chosen_from(finished: Path, 
     assert len(rows_of(tmp_path / "again")) == 2 * len(rows)
     with pytest.raises(GroundError, match="different protocols"):
         read([tmp_path / "again"])
-    assert len(read([tmp_path / "again"], protocol="other").rows) == len(rows)
+    others = read([tmp_path / "again"], protocol="other")
+    assert len(others.rows) == len(rows)
+    page = compare(others, tmp_path / "report").read_text()
+    assert f"ground compare {tmp_path / 'again'} --protocol other --out {tmp_path / 'report'}" in page
 
 
 def test_a_damaged_kept_run_is_named(tmp_path: Path) -> None:

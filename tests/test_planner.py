@@ -275,6 +275,8 @@ class Slides:
 
 def test_a_plan_pays_for_its_worst_moment_however_soon_it_is_over() -> None:
     class Careful(PushTask):
+        avoidable_s = 0.5
+
         def cost(self, bodies: Bodies, *args: Any) -> torch.Tensor:
             return torch.zeros(bodies.pose.shape[:-2])
 

@@ -400,6 +400,9 @@ def test_plots_show_what_was_known(page: Page) -> None:
 def test_plots_call_things_as_their_scene_does(page: Page, scene: str) -> None:
     page.live(scene, scenes[scene].draw("test", 0), "test", 0, "scripted", play=False)
     assert f"of the {scenes[scene].other} [" in str(page.panels._plots[ERROR].title)
+    cost_m = page.take.frames[0].cost * scenes[scene].task.cost_unit_m
+    assert f"cost {cost_m:.2f} m" in page._said()
+    assert series(COST, page.take, 0)[1].tolist() == [pytest.approx(cost_m)]
 
 
 def test_a_bug_while_playing_is_told_and_the_next_episode_plays(page: Page) -> None:

@@ -61,6 +61,7 @@ class Found:
     rows: list[dict[str, Any]]
     places: dict[int, Path]  # of a row, by its id: the directory of its episode
     skipped: list[str]  # what could not be read
+    asked: Mapping[str, str]  # options that chose among the rows
 
 
 def read(paths: Sequence[Path], split: str | None = None, protocol: str | None = None, comparable: bool = True) -> Found:
@@ -73,14 +74,15 @@ def read(paths: Sequence[Path], split: str | None = None, protocol: str | None =
     places = {id(row): path / "results" / row["agent"] for path, found in held.items() for row in found}
     rows = _told_apart(held)
     skipped = [note for path in paths if (note := left_out(path))]
+    asked = {what: name for what, name in (("split", split), ("protocol", protocol)) if name}
     if not rows:
-        asked = "".join(f" of {what} '{name}'" for what, name in (("split", split), ("protocol", protocol)) if name)
-        told = f"{', '.join(map(str, paths))}: no evaluated episodes{asked} yet: evaluate first"
+        which = "".join(f" of {what} '{name}'" for what, name in asked.items())
+        told = f"{', '.join(map(str, paths))}: no evaluated episodes{which} yet: evaluate first"
         raise GroundError("; ".join(skipped) or told)
     if comparable:
         check(rows)
     skipped += [f"Of {path} rows alone were kept: its episodes cannot be shown." for path in paths if is_kept(path)]
-    return Found(tuple(paths), rows, places, skipped)
+    return Found(tuple(paths), rows, places, skipped, asked)
 
 
 def _told_apart(held: Mapping[Path, list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -124,7 +126,9 @@ def compare(found: Found, out: Path, arms: Arms | None = None, told: Told = lamb
     items = [(_name(row), _episode(places, row)) for row in solved[:STRIP]]
     heading = f"{planner}, solved without violation: {len(solved)} of {len(shown)} episodes, the first {len(items)}"
     names = " ".join(map(str, paths))
-    command = f"ground report {names}" if [out] == [path / "report" for path in paths] else f"ground compare {names} --out {out}"
+    options = "".join(f" --{what} {name}" for what, name in found.asked.items())
+    usual = [out] == [path / "report" for path in paths]
+    command = f"ground report {names}" if usual else f"ground compare {names}{options} --out {out}"
     filmed = [*worst(shown)[:FAILURES], *solved[:1]]
     thinkers, silent = _thinkers(filmed, arms or {})
     recorded = _recordings(filmed, places, out, thinkers, told)

@@ -186,5 +186,5 @@ def _same_space(row: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _overrated(row: dict[str, Any]) -> float:
-    """How much worse chosen plans went than predicted [m]."""
+    """How much worse chosen plans went than predicted, in the task's unit: to sort by, not to show."""
     return (row["realised_cost"] or 0.0) - (row["predicted_cost"] or 0.0)

@@ -54,8 +54,8 @@ def _figure(rows: Sequence[Row]) -> go.Figure:
         for success, colour, word in ((True, GOOD, "solved"), (False, BAD, "not solved")):
             own = [row for row in rows if row["agent"] == arm and bool(row["success"]) == success]
             figure.add_scatter(
-                x=[_costs(row)[0] for row in own],
-                y=[_costs(row)[1] for row in own],
+                x=[metres(row, "predicted_cost") for row in own],
+                y=[metres(row, "realised_cost") for row in own],
                 name=f"{label(arm)}, {word}",
                 mode="markers",
                 marker={"color": colour, "size": 8, "opacity": 0.7, "symbol": SYMBOLS[position % len(SYMBOLS)]},
