@@ -126,19 +126,20 @@ def compare(
     """Compare the arms of one or several runs: tables here, and a report.
 
     Examples: ground compare runs/demo runs/other | ground compare runs/demo --format csv > rates.csv |
-    ground compare runs/tote-push runs/push-fixture --scene all
+    ground compare runs/tote-push runs/push-fixture --scene all --format md
 
     Args:
         format: table, md for Markdown, csv or json.
         protocol: only episodes played by this one.
-        scene: "all" for one table of runs of several scenes, without a report.
+        scene: "all" for one table of runs of several scenes, each in its first split, without a report.
         split: only episodes of this one.
     """
     from experiments.report.build import compare as compare_runs
-    from experiments.report.build import fidelity_of, read, rows_by
+    from experiments.report.build import fidelity_of, read
     from experiments.report.comparison import comparison_table
-    from experiments.report.guards import notes
-    from experiments.report.summary import scenes_table, summary_csv, summary_markdown, summary_records, summary_table
+    from experiments.report.guards import left_out, notes
+    from experiments.report.scenes import lines_of, scenes_table, scenes_text
+    from experiments.report.summary import summary_csv, summary_markdown, summary_records, summary_table
 
     texts: dict[str, Callable[[Any], str]] = {
         "md": summary_markdown,
@@ -152,7 +153,13 @@ def compare(
     if scene not in (None, "all"):
         raise GroundError(f"--scene {scene}: runs say their scene themselves; 'all' makes one table of several scenes")
     if scene:
-        CONSOLE.print(scenes_table([rows_by(path, protocol) for path in runs], [fidelity_of(path) for path in runs]))
+        lines = [lines_of(read([path], split, protocol, comparable=False).rows, fidelity_of(path), split) for path in runs]
+        if format in texts:
+            print(scenes_text(lines, format))
+            return
+        CONSOLE.print(scenes_table(lines))
+        for note in filter(None, map(left_out, runs)):
+            CONSOLE.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
         return
     found = read(runs, split, protocol)
     page, rows = compare_runs(found, out), found.rows

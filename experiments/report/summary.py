@@ -216,42 +216,30 @@ def summary_table(rows: Iterable[Row]) -> Table:
     return table
 
 
-def scenes_table(runs: Sequence[Sequence[Row]], fidelity: Sequence[Sequence[Row]]) -> Table:
-    """Arms in the first split of each run, and how far the models are off after 2 s with what moved beside the robot (median)."""
-    table = Table("scene", box=rich.box.SIMPLE)
-    for column in ("split", "arm", "episodes", "success", "model's error, 2 s"):
-        table.add_column(column, justify="left" if column in ("split", "arm") else "right")
-    for rows, errors in zip(runs, fidelity, strict=True):
-        if not rows:
-            continue
-        other = scenes[rows[0]["scene"]].other
-        off = {error["model"]: f"{other} {error['load_mm_median']:.0f} mm" for error in errors if error["horizon_s"] == 2.0}
-        model, found = {row["agent"]: row["model"] for row in rows}, summarise(rows)
-        for summary in (summary for summary in found if summary.split == found[0].split):
-            cells = (summary.split, summary.agent, str(summary.episodes), str(summary.success))
-            table.add_row(*map(Text, (str(rows[0]["scene"]), *cells, off.get(model[summary.agent], ""))))
-        table.add_section()
-    return table
-
-
 def summary_markdown(rows: Iterable[Row]) -> str:
     """The summary as a Markdown table."""
-    lines = [("split", *COLUMNS), ("---", "---", *["---:"] * (len(COLUMNS) - 1))]
-    lines += [(_plain(summary.split), *map(_plain, summary.cells)) for summary in summarise(rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return markdown(("split", *COLUMNS), [(summary.split, *summary.cells) for summary in summarise(rows)])
+
+
+def markdown(heading: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, text to the left and numbers to the right."""
+    sides = ["---" if column in ("scene", "split", "arm") else "---:" for column in heading]
+    return "".join(f"| {' | '.join(map(_plain, line))} |\n" for line in (heading, sides, *lines))
 
 
 def summary_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """Every arm on every split as plain values, None where there is none."""
-    records = []
-    for summary in summarise(rows):
-        record = {name: value for name, value in vars(summary).items() if not isinstance(value, Rate | Mapping)}
-        for outcome in OUTCOMES:
-            record |= getattr(summary, outcome).record(outcome)
-        for name, own in summary.indicators.items():
-            record |= {name: own.median, f"{name}_q25": own.low, f"{name}_q75": own.high}
-        records.append({name: None if value != value else value for name, value in record.items()})  # JSON has no nan
-    return records
+    return [record_of(summary) for summary in summarise(rows)]
+
+
+def record_of(summary: Summary) -> dict[str, Any]:
+    """As plain values, None where there is none."""
+    record = {name: value for name, value in vars(summary).items() if not isinstance(value, Rate | Mapping)}
+    for outcome in OUTCOMES:
+        record |= getattr(summary, outcome).record(outcome)
+    for name, own in summary.indicators.items():
+        record |= {name: own.median, f"{name}_q25": own.low, f"{name}_q75": own.high}
+    return {name: None if value != value else value for name, value in record.items()}  # JSON has no nan
 
 
 def summary_csv(rows: Iterable[Row]) -> str:

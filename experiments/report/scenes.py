@@ -1,0 +1,83 @@
+"""Runs of several scenes in one table: what every arm does in each, and how far off its model is."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import rich.box
+from rich.table import Table
+from rich.text import Text
+
+from experiments.report.summary import COLUMNS, Row, Summary, csv_of, known, markdown, number, record_of, summarise
+from sim.errors import UnknownName
+from sim.scenes import scenes
+
+HORIZON_S = 2.0  # of the model's error
+HEADING = ("scene", *COLUMNS, "model's error, 2 s")
+FORMATS = ("table", "md", "csv", "json")
+
+
+@dataclass(frozen=True)
+class Line:
+    """An arm in one split of one scene."""
+
+    scene: str
+    summary: Summary
+    error_mm: float  # of its model, open loop, with what moves beside the robot (median); nan: none, or not of this arm
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        error = "" if math.isnan(self.error_mm) else f"{scenes[self.scene].other} {number(self.error_mm)} mm"
+        split = self.summary.split
+        return (self.scene if split == "test" else f"{self.scene}, {split}", *self.summary.cells, error)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        return {"scene": self.scene, **record_of(self.summary), "error_mm": None if math.isnan(self.error_mm) else self.error_mm}
+
+
+def lines_of(rows: Sequence[Row], errors: Sequence[Row], split: str | None = None) -> list[Line]:
+    """The arms of a run in a split, none: its first; `errors`: those of its models by horizon."""
+    found = summarise(rows)
+    split = split or found[0].split
+    here = {row["agent"]: row for row in rows if row["split"] == split}
+    off = {str(row["model"]): float(row["load_mm_median"]) for row in errors if row["horizon_s"] == HORIZON_S}
+    return [
+        Line(str(here[summary.agent]["scene"]), summary, off.get(_foresees(here[summary.agent]), math.nan))
+        for summary in found
+        if summary.split == split
+    ]
+
+
+def _foresees(row: Row) -> str:
+    """The model that an arm plans on as it is: one that others are assumed to stand still in is another."""
+    model = str(row["model"]) if known(row, "model") else ""
+    return model if str(row.get("method") or row["agent"]).startswith(f"{model}+") else ""
+
+
+def scenes_table(runs: Sequence[Sequence[Line]]) -> Table:
+    """For a terminal, a rule between scenes."""
+    table = Table(HEADING[0], box=rich.box.SIMPLE)
+    for column in HEADING[1:]:
+        table.add_column(column, justify="left" if column == "arm" else "right")
+    for lines in runs:
+        for line in lines:
+            scene, *cells = line.cells
+            table.add_row("" if line is not lines[0] else Text(scene), *map(Text, cells))
+        table.add_section()
+    return table
+
+
+def scenes_text(runs: Sequence[Sequence[Line]], form: str) -> str:
+    """As Markdown, comma-separated values or JSON."""
+    lines = [line for run in runs for line in run]
+    records: list[Mapping[str, Any]] = [line.record for line in lines]
+    if form == "md":
+        return markdown(HEADING, [line.cells for line in lines])
+    if form == "csv":
+        return csv_of(records)
+    if form == "json":
+        return json.dumps(records, indent=1)
+    raise UnknownName("format", form, FORMATS)
