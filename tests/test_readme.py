@@ -1,4 +1,4 @@
-"""The README's tables are those that its commands print, from rows that are kept with the project."""
+"""The tables in the documents are those that their commands print, from rows that are kept with the project."""
 
 import re
 import shlex
@@ -6,22 +6,39 @@ from pathlib import Path
 
 import pytest
 
-from experiments.report.build import read
+from experiments.report.build import fidelity_of, read
+from experiments.report.scenes import lines_of, scenes_text
 from experiments.report.summary import summary_markdown
 
 ROOT = Path(__file__).parent.parent
-TABLE = re.compile(r"^    ground compare (\S+) (.*)--format md$\n\n((?:^\|.*\n)+)", re.MULTILINE)
-FOUND = TABLE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+RESULTS = ROOT / "experiments" / "results"
+TABLE = re.compile(r"^    ground compare (.*)--format md$\n\n((?:^\|.*\n)+)", re.MULTILINE)
+README, FIGURES = (TABLE.findall(path.read_text(encoding="utf-8")) for path in (ROOT / "README.md", RESULTS / "README.md"))
 
 
-def test_there_are_tables() -> None:
-    assert {run for run, *_ in FOUND} == {str(path.relative_to(ROOT)) for path in (ROOT / "experiments" / "results").iterdir()}
+def test_every_experiment_has_its_figures_and_every_scene_a_line() -> None:
+    kept = {str(path.relative_to(ROOT)) for path in RESULTS.iterdir() if path.is_dir()}
+    assert {word for words, _ in FIGURES for word in words.split() if word.startswith("experiments/")} == kept
+    (words, table), *others = README
+    assert not others
+    assert "--scene all" in words
+    assert {line.split("|")[1].strip() for line in table.splitlines()[2:]} == {
+        "logistics/tote-push",
+        "factory/push-fixture",
+        "logistics/aisle-traffic",
+    }
 
 
-@pytest.mark.parametrize(("run", "options", "table"), FOUND)
-def test_a_table_is_what_its_command_prints(run: str, options: str, table: str) -> None:
-    words = shlex.split(options)
-    chosen = dict(zip(words[::2], words[1::2], strict=True))
-    found = read([ROOT / run], chosen.pop("--split", None), chosen.pop("--protocol", None))
+@pytest.mark.parametrize(("words", "table"), [*README, *FIGURES])
+def test_a_table_is_what_its_command_prints(words: str, table: str) -> None:
+    said = shlex.split(words)
+    first = next((position for position, word in enumerate(said) if word.startswith("--")), len(said))
+    runs, options = [ROOT / word for word in said[:first]], said[first:]
+    chosen = dict(zip(options[::2], options[1::2], strict=True))
+    split, protocol, scene = (chosen.pop(name, None) for name in ("--split", "--protocol", "--scene"))
     assert not chosen
-    assert table == summary_markdown(found.rows)
+    if scene:
+        lines = [lines_of(read([run], split, protocol, comparable=False).rows, fidelity_of(run), split) for run in runs]
+        assert table == scenes_text(lines, "md")
+    else:
+        assert table == summary_markdown(read(runs, split, protocol).rows)
