@@ -159,6 +159,22 @@ def test_an_own_space_from_new_to_picture(run: Run, tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_size > 3000
 
 
+def test_an_own_space_to_a_map_and_back_without_losing_what_is_there(run: Run, tmp_path: Path) -> None:
+    run("layout", "new", "plan.json")
+    before = (tmp_path / "plan.json").read_bytes()
+    assert run("layout", "export", "plan.json", "--out", "plan.yaml")[0] == 0
+    for words in (("export", "plan.json", "--out", "plan.yaml"), ("import", "plan.yaml", "--out", "plan.json")):
+        code, _, err = run("layout", *words)
+        assert (code, err.count("\n")) == (2, 1), err
+        assert f"{words[-1]} is there already" in err
+    assert (tmp_path / "plan.json").read_bytes() == before
+    for out in (("back.json",), ("plan.json", "--overwrite")):
+        code, told, err = run("layout", "import", "plan.yaml", "--out", *out)
+        assert (code, err) == (0, "")
+        assert told.startswith(f"{out[0]}: layout ")
+    assert Layout.load(tmp_path / "plan.json") == Layout.load(tmp_path / "back.json")
+
+
 def test_every_fault_of_an_own_space_has_its_line(run: Run, tmp_path: Path) -> None:
     run("layout", "new", "own.json", "--overwrite")
     content = json.loads((tmp_path / "own.json").read_text())

@@ -19,7 +19,7 @@ from experiments.report.failures import section, told, worst
 from experiments.report.guards import check
 from experiments.report.html import write_report
 from experiments.report.kept import keep
-from experiments.report.scenes import lines_of, scenes_table, scenes_text
+from experiments.report.scenes import lines_of, of_first_split, scenes_table, scenes_text
 from experiments.report.sections.indicators import indicators
 from experiments.report.sections.variations import measured as variations
 from experiments.report.summary import on_all_data, summarise, summary_csv, summary_markdown, summary_records, summary_table
@@ -300,9 +300,11 @@ def test_plain_tables_hold_every_arm(rows: list[dict[str, Any]]) -> None:
 def test_runs_of_several_scenes_in_one_table(rows: list[dict[str, Any]]) -> None:
     assuming = [{**row("still+mppi", "test", 0, True), "model": "graph", "method": "still+mppi"}]
     theirs = [{**one, "scene": "logistics/aisle-traffic"} for one in rows]
-    runs = [lines_of([*rows, *assuming], FIDELITY), lines_of(theirs, [], "shift-more-racks"), lines_of(rows, FIDELITY)]
+    harder = [one for one in theirs if one["split"] == "shift-more-racks"]
+    runs = [lines_of(of_first_split(own), FIDELITY) for own in ([*rows, *assuming], harder, rows)]
     off = {line.summary.agent: line.cells[-1] for line in runs[0]}
     assert off == {arm: "load 20 mm" if arm == "graph+mppi" else "" for arm in (*ARMS, "still+mppi")}
+    assert {line.summary.split for run in (runs[0], runs[2]) for line in run} == {"test"}
     assert {line.cells[0] for line in runs[1]} == {"logistics/aisle-traffic, shift-more-racks"}
     assert [line.cells[1:-1] for line in runs[1]] == [one.cells for one in summarise(rows) if one.split == "shift-more-racks"]
     lines = scenes_text(runs, "md").splitlines()
@@ -316,6 +318,7 @@ def test_runs_of_several_scenes_in_one_table(rows: list[dict[str, Any]]) -> None
         console.print(scenes_table(runs))
     assert captured.get().count("logistics/tote-push") == 2
     assert captured.get().count("load 20 mm") == 2
+    assert captured.get().count("traffic 20 mm") == 1
 
 
 def test_report_holds_everything_escaped_and_loads_nothing(tmp_path: Path, rows: list[dict[str, Any]]) -> None:

@@ -48,6 +48,7 @@ def layout_import(
     goal: Place2 | None = None,
     seed: int = 0,
     scene: str = SCENE,
+    overwrite: bool = False,
 ) -> None:
     """Make a layout of a map as ROS's map_server keeps it (YAML and PGM or PNG); what is not given is drawn from the seed.
 
@@ -58,18 +59,20 @@ def layout_import(
         load: x, y and yaw of the load; in scenes that have one.
         goal: x and y of the goal.
     """
+    _vacant(out, overwrite)
     layout = own_layout(file, scene, seed, start, load, goal)
     layout.save(out)
     print(f"{out}: layout {layout.id} with {len(layout.boxes)} boxes")
 
 
-def layout_export(file: File, out: Path, resolution_m: float = 0.05) -> None:
+def layout_export(file: File, out: Path, resolution_m: float = 0.05, overwrite: bool = False) -> None:
     """Write a layout's free space as a map that ROS's map_server reads: OUT.yaml, and a PGM picture beside it."""
     from sim.layout import Layout
     from sim.layouts.ros_map import OccupancyMap
 
     if not 0.005 <= resolution_m <= 1:
         raise GroundError(f"resolution {resolution_m} m: between 0.005 and 1 is possible")
+    _vacant(out, overwrite)
     OccupancyMap.of(Layout.load(file), resolution_m).save(out)
     print(out)
 
@@ -78,12 +81,17 @@ def layout_new(out: File, split: str = "test", index: int = 0, scene: str = SCEN
     """Write a space of a split as a JSON file: something to edit."""
     from sim.scenes import scenes
 
-    if out.exists() and not overwrite:
-        raise GroundError(f"{out} is there already: --overwrite replaces it")
+    _vacant(out, overwrite)
     if split not in scenes[scene].splits:
         raise UnknownName("split", split, scenes[scene].splits)
     scenes[scene].draw(split, index).save(out)
     print(out)
+
+
+def _vacant(out: Path, overwrite: bool) -> None:
+    """GroundError rather than a plan that was edited by hand lost."""
+    if out.exists() and not overwrite:
+        raise GroundError(f"{out} is there already: --overwrite replaces it")
 
 
 def own_layout(file: Path, scene: str, seed: int, start: Any = None, load: Any = None, goal: Any = None) -> "Layout":

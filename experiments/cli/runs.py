@@ -138,7 +138,7 @@ def compare(
     from experiments.report.build import fidelity_of, read
     from experiments.report.comparison import comparison_table
     from experiments.report.guards import left_out, notes
-    from experiments.report.scenes import lines_of, scenes_table, scenes_text
+    from experiments.report.scenes import lines_of, of_first_split, scenes_table, scenes_text
     from experiments.report.summary import summary_csv, summary_markdown, summary_records, summary_table
 
     texts: dict[str, Callable[[Any], str]] = {
@@ -153,12 +153,15 @@ def compare(
     if scene not in (None, "all"):
         raise GroundError(f"--scene {scene}: runs say their scene themselves; 'all' makes one table of several scenes")
     if scene:
-        lines = [lines_of(read([path], split, protocol, comparable=False).rows, fidelity_of(path), split) for path in runs]
-        if format in texts:
+        held = {path: of_first_split(read([path], split, protocol, comparable=False).rows) for path in runs}
+        lines = [lines_of(rows, fidelity_of(path)) for path, rows in held.items()]
+        told = [f"{rows[0]['scene']}: {note}" for rows in held.values() for note in notes(rows)]
+        told += filter(None, map(left_out, runs))
+        if format == "table":
+            CONSOLE.print(scenes_table(lines))
+        else:
             print(scenes_text(lines, format))
-            return
-        CONSOLE.print(scenes_table(lines))
-        for note in filter(None, map(left_out, runs)):
+        for note in told if format in ("table", "md") else ():
             CONSOLE.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
         return
     found = read(runs, split, protocol)

@@ -38,17 +38,17 @@ class Line:
         return {"scene": self.scene, **record_of(self.summary), "error_mm": None if math.isnan(self.error_mm) else self.error_mm}
 
 
-def lines_of(rows: Sequence[Row], errors: Sequence[Row], split: str | None = None) -> list[Line]:
-    """The arms of a run in a split, none: its first; `errors`: those of its models by horizon."""
-    found = summarise(rows)
-    split = split or found[0].split
-    here = {row["agent"]: row for row in rows if row["split"] == split}
+def of_first_split(rows: Sequence[Row]) -> list[Row]:
+    """Of a run's rows those of "test", or of what else comes first."""
+    split = summarise(rows)[0].split
+    return [row for row in rows if row["split"] == split]
+
+
+def lines_of(rows: Sequence[Row], errors: Sequence[Row]) -> list[Line]:
+    """The arms of a run, from its rows of one split; `errors`: those of its models by horizon."""
+    of = {str(row["agent"]): row for row in rows}
     off = {str(row["model"]): float(row["load_mm_median"]) for row in errors if row["horizon_s"] == HORIZON_S}
-    return [
-        Line(str(here[summary.agent]["scene"]), summary, off.get(_foresees(here[summary.agent]), math.nan))
-        for summary in found
-        if summary.split == split
-    ]
+    return [Line(str(of[arm.agent]["scene"]), arm, off.get(_foresees(of[arm.agent]), math.nan)) for arm in summarise(rows)]
 
 
 def _foresees(row: Row) -> str:
