@@ -31,7 +31,7 @@ from sim.errors import BadFile, GroundError
 from sim.files import digest, in_use, read_json, write_json
 from sim.layout import Layout
 from sim.scenes import scenes
-from worldmodels.fidelity import as_rows, fidelity
+from worldmodels.fidelity import Steady, as_rows, fidelity
 from worldmodels.training import TrainConfig, load_checkpoint
 from worldmodels.windows import Windows
 
@@ -422,19 +422,21 @@ class Steps:
         return Arm(name, spec, "simulator", search, planning=planning, content=spec.content())
 
     def measure_fidelity(self) -> None:
-        """Of the run's models and its guests, those that were not measured yet."""
+        """Of the run's models and its guests, those that were not measured yet; and of a yardstick."""
         file = self._path / "fidelity.json"
         rows = list(read_json(file)) if file.exists() else []
         seed = self._config.train_seeds[0]
         own = {plan.name: str(self._path / "models" / Fit(plan, seed).name) for plan in self._config.models}
         models = {**own, **{name: guest["path"] for name, guest in self._guests().items()}}
-        missing = {name: path for name, path in models.items() if name not in {row["model"] for row in rows}}
-        if not missing:
+        there = {row["model"] for row in rows}
+        missing = {name: path for name, path in models.items() if name not in there}
+        if not missing and Steady.name in there:
             return
         windows = Windows(Dataset.open(self._path / "data" / "test").episodes())
         for name, path in missing.items():
             found = fidelity(load_checkpoint(Path(path), self._config.scene), windows)
             rows += [{**row, "model": name} for row in as_rows(found)]
+        rows += as_rows(fidelity(Steady(), windows)) if Steady.name not in there else []
         write_json(file, rows)
 
 

@@ -12,7 +12,7 @@ from test_traffic import HALL, SCENE
 
 from agents.build import PlannerSpec
 from agents.objective import Objective
-from sim.bodies import Bodies, Kind
+from sim.bodies import Bodies, Kind, yaw_of
 from sim.collect import CollectConfig, collect
 from sim.env import GroundEnv
 from sim.errors import GroundError, UnknownName
@@ -22,6 +22,7 @@ from sim.task import ROBOT
 from worldmodels.assumed import ASSUMPTIONS, Assumed
 from worldmodels.beside import alone, representatives
 from worldmodels.contacts import Detour, detour_of, way_given
+from worldmodels.fidelity import Steady
 from worldmodels.models.graph import FUTURES, PLANS, WHIMS, GraphModel, _whims
 from worldmodels.planar import KINDS, NEAREST, SOON_S, PlanarState, minded, repeated, soon_apart, state_of
 from worldmodels.scores import energy_scores
@@ -237,6 +238,17 @@ def test_assumed_traffic_stands_or_goes_on(assumption: str) -> None:
     expected = torch.view_as_real(state.position[0]) + 0.6 * speed
     torch.testing.assert_close(bodies.pose[0, 1, -1, 1:, :2], expected[1:], atol=1e-5, rtol=0)
     torch.testing.assert_close(bodies.pose[0, :, :, ROBOT], model.rollout(state, plans(3)).pose[0, :, :, ROBOT])
+
+
+def test_the_yardstick_for_models_is_what_planners_can_assume() -> None:
+    assumed, observation = Assumed(restless(), "constant-velocity"), observed()
+    state = assumed.begin(observation)
+    state = replace(state, spin=torch.full_like(state.spin, 0.7))
+    bodies = assumed.rollout(state, plans(1))
+    for step, later in enumerate(Steady().forecast(state, plans(1))):
+        expected = bodies.pose[0, 0, step, 1:]
+        torch.testing.assert_close(torch.view_as_real(later.position[0, 1:]), expected[:, :2], atol=1e-5, rtol=0)
+        torch.testing.assert_close(later.heading[0, 1:].angle(), yaw_of(expected[:, 3:]), atol=1e-5, rtol=0)
 
 
 def test_a_guide_acts_on_imagined_observations_of_whom_the_model_minds() -> None:

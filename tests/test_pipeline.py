@@ -30,6 +30,7 @@ from sim.dataset import Dataset
 from sim.errors import BadFile, GroundError
 from sim.layout import Layout
 from sim.scenes import scenes
+from worldmodels.fidelity import Steady
 from worldmodels.training import TrainConfig
 
 TOUCHING = "scripted-noisy"  # a behaviour that every scene has
@@ -94,7 +95,7 @@ def test_a_run_has_data_models_rows_and_a_report(config: ExperimentConfig, finis
     page = (finished / "report" / "index.html").read_text()
     assert "tiny" in page
     assert list((finished / "report" / "recordings").glob("*.html"))
-    assert {line["model"] for line in json.loads((finished / "fidelity.json").read_text())} == {"graph"}
+    assert {line["model"] for line in json.loads((finished / "fidelity.json").read_text())} == {"graph", Steady.name}
     assert "torch" in json.loads((finished / "versions.json").read_text())
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sim.errors import GroundError
 from worldmodels.model import LearnedModel
-from worldmodels.planar import PlanarState
+from worldmodels.planar import DT_S, PlanarState
 from worldmodels.windows import Windows
 
 HORIZONS_S = (0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 2.5)
@@ -34,7 +34,23 @@ class Fidelity:
     disagreement_mm: float | None = None  # how far apart the particles see the first other, mean over the steps until here
 
 
-def fidelity(model: LearnedModel, windows: Windows, count: int = 2000, dt_s: float = 0.1, seed: int = 0) -> list[Fidelity]:
+class Steady:
+    """A yardstick for models: everything goes on with the velocity that it has, whatever the robot is told to do."""
+
+    name = "constant-velocity"
+
+    def forecast(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
+        times = [DT_S * (step + 1) for step in range(actions.shape[1])]
+        turns = [torch.polar(torch.ones_like(state.spin), time * state.spin) for time in times]
+        return [
+            replace(state, position=state.position + time * state.velocity, heading=state.heading * turn)
+            for time, turn in zip(times, turns, strict=True)
+        ]
+
+
+def fidelity(
+    model: LearnedModel | Steady, windows: Windows, count: int = 2000, dt_s: float = 0.1, seed: int = 0
+) -> list[Fidelity]:
     """Open-loop errors over up to `count` windows of layouts the model has not seen (the caller's choice of `windows`)."""
     length = round(HORIZONS_S[-1] / dt_s)
     rows = windows.starts(length)[0]
@@ -44,7 +60,8 @@ def fidelity(model: LearnedModel, windows: Windows, count: int = 2000, dt_s: flo
     for start in range(0, len(rows), CHUNK):
         batch = windows.take(rows[start : start + CHUNK], length)
         predicted = model.forecast(batch.state, batch.actions)
-        spreads += [_spread(model, batch.state, batch.actions)] if model.particles > 1 else []
+        if isinstance(model, LearnedModel) and model.particles > 1:
+            spreads.append(_spread(model, batch.state, batch.actions))
         moved = _moved(batch.state, batch.targets[-1])
         for horizon in HORIZONS_S:
             step = round(horizon / dt_s) - 1

@@ -29,7 +29,7 @@ def collect(
 ) -> None:
     """Collect episodes into a dataset; a killed collection goes on with the same command.
 
-    Examples: ground collect data/a --steps 60000 | ground collect data/b --vary load_mass_kg=3:12!5:7 load_friction=0.3 |
+    Examples: ground collect data/a --steps 60000 | ground collect data/b --vary 'load_mass_kg=3:12!5:7' load_friction=0.3 |
     ground collect data/c --behaviours planner=1 --planner runs/demo/models/graph |
     ground collect data/d --cameras overhead robot --every 5 --vary looks=varied
 
@@ -165,7 +165,7 @@ def fidelity(
     from experiments.report.html import write_fidelity
     from sim.dataset import Dataset
     from sim.scenes import scenes
-    from worldmodels.fidelity import as_rows
+    from worldmodels.fidelity import Steady, as_rows
     from worldmodels.fidelity import fidelity as measure
     from worldmodels.training import load_checkpoint
     from worldmodels.windows import Windows
@@ -181,6 +181,7 @@ def fidelity(
         for path in models
         for row in as_rows(measure(load_checkpoint(path, dataset.scene), seen, windows))
     ]
+    rows += as_rows(measure(Steady(), seen, windows))
     other = scenes[dataset.scene].other
     columns = ("model", "horizon", f"{other} mm (median)", f"{other} mm (p90)", f"{other} °", "of way moved")
     table = Table(*columns, "robot mm", "robot °", title=str(data))

@@ -10,7 +10,7 @@ import rich.box
 from rich.table import Table
 from rich.text import Text
 
-from experiments.report.summary import COLUMNS, Row, Summary, csv_of, known, markdown, number, record_of, summarise
+from experiments.report.summary import COLUMNS, Row, Summary, csv_of, markdown, number, record_of, summarise
 from sim.errors import UnknownName
 from sim.scenes import scenes
 
@@ -25,17 +25,23 @@ class Line:
 
     scene: str
     summary: Summary
-    error_mm: float  # of its model, open loop, with what moves beside the robot (median); nan: none, or not of this arm
+    error_mm: (
+        float  # open loop, of what its model says of what moved beside the robot (median); nan: it has none, or not measured
+    )
+    moved_mm: float  # how far that moved (median)
 
     @property
     def cells(self) -> tuple[str, ...]:
-        error = "" if math.isnan(self.error_mm) else f"{scenes[self.scene].other} {number(self.error_mm)} mm"
+        other = scenes[self.scene].other
+        error = "" if math.isnan(self.error_mm) else f"{other} {number(self.error_mm)} of {number(self.moved_mm)} mm"
         split = self.summary.split
         return (self.scene if split == "test" else f"{self.scene}, {split}", *self.summary.cells, error)
 
     @property
     def record(self) -> dict[str, Any]:
-        return {"scene": self.scene, **record_of(self.summary), "error_mm": None if math.isnan(self.error_mm) else self.error_mm}
+        measured = {"error_mm": self.error_mm, "moved_mm": self.moved_mm}
+        known_ = {name: None if math.isnan(value) else value for name, value in measured.items()}
+        return {"scene": self.scene, **record_of(self.summary), **known_}
 
 
 def of_first_split(rows: Sequence[Row]) -> list[Row]:
@@ -47,14 +53,19 @@ def of_first_split(rows: Sequence[Row]) -> list[Row]:
 def lines_of(rows: Sequence[Row], errors: Sequence[Row]) -> list[Line]:
     """The arms of a run, from its rows of one split; `errors`: those of its models by horizon."""
     of = {str(row["agent"]): row for row in rows}
-    off = {str(row["model"]): float(row["load_mm_median"]) for row in errors if row["horizon_s"] == HORIZON_S}
-    return [Line(str(of[arm.agent]["scene"]), arm, off.get(_foresees(of[arm.agent]), math.nan)) for arm in summarise(rows)]
+    off = {
+        str(row["model"]): (float(row["load_mm_median"]), 1e3 * float(row["moved_m_median"]))
+        for row in errors
+        if row["horizon_s"] == HORIZON_S
+    }
+    unknown = math.nan, math.nan
+    return [Line(str(of[arm.agent]["scene"]), arm, *off.get(_foresees(of[arm.agent]), unknown)) for arm in summarise(rows)]
 
 
 def _foresees(row: Row) -> str:
-    """The model that an arm plans on as it is: one that others are assumed to stand still in is another."""
-    model = str(row["model"]) if known(row, "model") else ""
-    return model if str(row.get("method") or row["agent"]).startswith(f"{model}+") else ""
+    """The model that an arm plans with, where that is one of those measured: trained on all data."""
+    name = str(row["agent"])
+    return name.partition("+")[0] if name == row.get("method", name) else ""
 
 
 def scenes_table(runs: Sequence[Sequence[Line]]) -> Table:
