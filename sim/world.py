@@ -142,7 +142,6 @@ class World:
         self._robot = robot
         robot.spawn(client)
         self.traffic = traffic
-        self._traffic_at: dict[int, TrafficState] = {}  # by snapshot
         movers = [robot.body, *self._loads, *(traffic.spawn(client) if traffic else [])]
         self._movers = len(movers)
         self._index = {body: index for index, body in enumerate(movers)}
@@ -271,25 +270,6 @@ class World:
     def robot_faults(self) -> dict[str, bool]:
         """What is wrong with the robot itself now, by kind."""
         return self._robot.faults()
-
-    def save(self) -> int:
-        """Remember this state; give the number back to `restore`, then `forget` it."""
-        snapshot = int(pybullet.saveState(physicsClientId=self._client))
-        if self.traffic:
-            self._traffic_at[snapshot] = self.traffic.state
-        return snapshot
-
-    def restore(self, snapshot: int) -> None:
-        """Go back to a saved state. Close, not bit-exact once bodies touch: for imagining, not for reproducing."""
-        pybullet.restoreState(stateId=snapshot, physicsClientId=self._client)
-        self._robot.forget()
-        self._looks = []
-        if self.traffic:
-            self.traffic.restore(self._traffic_at[snapshot])
-
-    def forget(self, snapshot: int) -> None:
-        self._traffic_at.pop(snapshot, None)
-        pybullet.removeState(snapshot, physicsClientId=self._client)
 
     def wear(self, look: Look) -> None:
         """Look like that in pictures, until the world is built anew."""

@@ -144,24 +144,6 @@ def test_a_place_is_kept_by_who_stands_still(world: World) -> None:
     np.testing.assert_allclose(np.array(world.movers()[0]), before, atol=2e-3)
 
 
-def test_a_saved_state_comes_back(world: World) -> None:
-    build(world, [(5.2, 6, 0), (6, 6, 0)], load_of())
-    for _ in range(5):
-        world.step(1, 0.2, DT)
-    snapshot, (pose, twist) = world.save(), world.movers()
-    ends = []
-    for _ in range(2):
-        for _ in range(10):
-            world.step(1, -0.3, DT)
-        ends.append(np.array(world.movers()[0]))
-        world.restore(snapshot)
-        np.testing.assert_allclose(np.array(world.movers()[0]), pose, atol=1e-6)
-        np.testing.assert_allclose(np.array(world.movers()[1]), twist, atol=1e-6)
-    world.forget(snapshot)
-    np.testing.assert_allclose(ends[0], ends[1], atol=5e-3)
-    assert np.linalg.norm(ends[0][LOAD, :2] - np.array(pose)[LOAD, :2]) > 0.3
-
-
 def test_a_world_built_again_gives_the_same_bytes(world: World) -> None:
     results = []
     for _ in range(2):

@@ -39,9 +39,6 @@ class Robot(Protocol):
     def motion(self) -> Motion:
         """((x, y, yaw), (vx, vy, yaw rate)), world frame; read once between two commands."""
 
-    def forget(self) -> None:
-        """It was moved by other means than its motors."""
-
     def drive(self, first: float, second: float) -> None:
         """One tick, of 1 / MOTOR_HZ, of the controller, towards an action."""
 

@@ -97,7 +97,7 @@ class DifferentialDrive:
         yaw = 2 * math.atan2(pose[5], pose[6])
         for joint, (position, speed) in enumerate([(pose[0], twist[0]), (pose[1], twist[1]), (yaw, twist[5])]):
             pybullet.resetJointState(self.body, joint, float(position), float(speed), physicsClientId=self._client)
-        self.forget()
+        self._motion = None
 
     def motion(self) -> Motion:
         """((x, y, yaw), (vx, vy, yaw rate)), world frame; read once between two commands."""
@@ -105,10 +105,6 @@ class DifferentialDrive:
             x, y, yaw = pybullet.getJointStates(self.body, (0, 1, 2), self._client)
             self._motion = (x[0], y[0], yaw[0]), (x[1], y[1], yaw[1])
         return self._motion
-
-    def forget(self) -> None:
-        """The base was moved by other means than its motors."""
-        self._motion = None
 
     def drive(self, forward: float, turn: float) -> None:
         """One tick of the drive's controller towards a forward and a turning speed, both in [-1, 1]."""

@@ -96,7 +96,7 @@ class Panda:
                 break
             joints = np.clip(joints + self._follow(error, 0.1 * (REST - joints)), *LIMITS_RAD)
         self._set(joints, self._follow(np.array([twist[0], twist[1], 0, 0, 0, 0]), np.zeros(JOINTS)))
-        self.forget()
+        self._motion = None
 
     def motion(self) -> Motion:
         if self._motion is None:
@@ -104,9 +104,6 @@ class Panda:
             (x, y, _), (vx, vy, _) = state[0], state[6]
             self._motion = (x, y, 0.0), (vx, vy, 0.0)
         return self._motion
-
-    def forget(self) -> None:
-        self._motion = None
 
     def drive(self, first: float, second: float) -> None:
         self.command(self.wanted(first, second))
