@@ -24,7 +24,7 @@ class Imagined:
     """What candidates are expected to do."""
 
     costs: Tensor  # (B,) one number per candidate, in the unit of the task's costs
-    running: Tensor  # (B, H) cost of each step, zero once the goal is reached
+    running: Tensor  # (B, H) cost and risk of each step: cost until the goal is reached, risk until it was held
     bodies: Bodies  # (P, B, H, M, ...)
 
     def disagreement(self, index: int) -> float | None:
@@ -85,9 +85,13 @@ class Objective:
         later_s = DT_S * torch.arange(actions.shape[1])
         risk = torch.as_tensor(self._task.risk(bodies, actions @ self._limits.T, self.field))
         risk = risk * torch.exp(-later_s / self._task.avoidable_s)
-        running = self._task.cost(bodies, actions, self.goal, self.field) + risk
-        done = torch.cummax(self._held(self._task.success(bodies, self.goal, GOAL_MARGIN_M).to(running.dtype)), 2).values
-        running, worst = (running * (1 - done)).mean(0), (risk * (1 - done)).amax(-1).mean(0)
+        cost = self._task.cost(bodies, actions, self.goal, self.field)
+        done = torch.cummax(self._held(self._task.success(bodies, self.goal, GOAL_MARGIN_M).to(cost.dtype)), 2).values
+        going_on = (
+            1 - F.pad(done, (1 + self._hold_steps, 0))[..., : done.shape[2]]
+        )  # violations count to the episode's last state
+        risk = risk * going_on
+        running, worst = (cost * (1 - done) + risk).mean(0), risk.amax(-1).mean(0)
         return Imagined(running.mean(1) + TERMINAL_WEIGHT * running[:, -1] + worst, running, bodies)
 
     def _held(self, success: Tensor) -> Tensor:

@@ -314,6 +314,30 @@ def test_a_goal_that_has_to_be_held_is_not_reached_by_passing_through() -> None:
         assert objective.evaluate(actions).running.sum(1).tolist() == owed
 
 
+@pytest.mark.parametrize("hold_steps", [0, 2])
+def test_a_violation_counts_until_the_goal_was_held(hold_steps: int) -> None:
+    class Careless(PushTask):
+        avoidable_s = np.inf
+
+        def cost(self, bodies: Bodies, *args: Any) -> torch.Tensor:
+            return torch.ones(bodies.pose.shape[:-2])
+
+        def risk(self, bodies: Bodies, command: Any, field: Any) -> Any:
+            return 20.0 * (bodies.pose[..., ROBOT, 0] > 0.5)
+
+        def success(self, bodies: Bodies, *args: Any) -> torch.Tensor:
+            return bodies.pose[..., ROBOT, 0] > 0.3
+
+    objective = Objective(Slides(), Careless(), hold_steps)  # type: ignore[arg-type]
+    objective.begin(observed())
+    actions = torch.zeros(7, 10, 2)
+    actions[:, 4:, 0] = 0.4  # solved from the fifth step on
+    for candidate in range(6):
+        actions[candidate, 4 + candidate, 0] = 0.6  # and a violation in it, or later
+    risky = [20.0] * (1 + hold_steps) + [0.0] * (6 - hold_steps)
+    assert objective.evaluate(actions).costs.tolist() == pytest.approx([0.4 + risk / 10 + risk for risk in risky])
+
+
 @pytest.mark.parametrize("name", models)
 def test_costs_fall_along_their_gradient(name: str) -> None:
     """Through model, task and field: a small step down the slope costs less."""
