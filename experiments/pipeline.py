@@ -27,7 +27,7 @@ from experiments.report.build import build_report
 from experiments.trainings import AgentTraining, ModelTraining, Training, train_all
 from sim.collect import CollectConfig, collect
 from sim.dataset import Dataset
-from sim.errors import BadFile, GroundError
+from sim.errors import BadFile, GroundError, UnknownName
 from sim.files import digest, in_use, read_json, write_json
 from sim.layout import Layout
 from sim.scenes import scenes
@@ -121,8 +121,18 @@ class Fit:
 class Steps:
     """The steps of one run, in the order in which they need each other."""
 
-    def __init__(self, config: ExperimentConfig, path: Path, workers: int, console: Console, cache: Cache | None = None) -> None:
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        path: Path,
+        workers: int,
+        console: Console,
+        cache: Cache | None = None,
+        chosen: Sequence[str] = (),
+    ) -> None:
+        """chosen: arms that play, by name; none: all."""
         self._config, self._path, self._workers, self._console, self._cache = config, path, workers, console, cache
+        self._chosen = chosen
         self._whole = Whole(console, self._cells(), workers)
 
     def _cells(self) -> dict[str, float]:
@@ -270,7 +280,16 @@ class Steps:
         return found, missing
 
     def _makers(self) -> dict[str, Callable[[], Arm]]:
-        """How each arm is made, by its label."""
+        """How each arm is made, by its label: of those chosen, all trainings, and random and scripted besides."""
+        makers = self._all_makers()
+        named = {label: label.partition("@")[0] for label in makers}
+        for name in self._chosen:
+            if name not in named.values():
+                raise UnknownName("arm", name, named.values())
+        wanted = {"random", "scripted", *(self._chosen or named.values())}
+        return {label: make for label, make in makers.items() if named[label] in wanted}
+
+    def _all_makers(self) -> dict[str, Callable[[], Arm]]:
         config = self._config
         makers: dict[str, Callable[[], Arm]] = {
             name: partial(Arm, name, scenes[config.scene].behaviours[name], content={"behaviour": name})

@@ -243,6 +243,10 @@ def test_the_arms_are_the_whole_matrix() -> None:
     trained = ["graph+mppi", "graph+cem", "mlp+mppi", "graph+mppi-2k", "mlp+mppi-2k", "sac", "sac-2k", "ppo-1000k", "dyna"]
     arms = Steps(config, Path("nowhere"), 1, QUIET)._makers()
     assert set(arms) == {"random", "scripted", *trained, *(f"{name}@3" for name in trained)}
+    some = Steps(config, Path("nowhere"), 1, QUIET, chosen=("graph+mppi-2k", "sac"))._makers()
+    assert set(some) == {"random", "scripted", *(f"{name}{seed}" for name in ("graph+mppi-2k", "sac") for seed in ("", "@3"))}
+    with pytest.raises(GroundError, match=r"unknown arm 'graph.mpi': did you mean 'graph.mppi'"):
+        Steps(config, Path("nowhere"), 1, QUIET, chosen=("graph+mpi",))._makers()
 
 
 def untimed(run_path: Path) -> list[dict[str, Any]]:

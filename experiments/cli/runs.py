@@ -61,6 +61,7 @@ def evaluate(
     split: str | None = None,
     episodes: int | None = None,
     protocol: str | None = None,
+    arms: tuple[str, ...] = (),
     models: tuple[Path, ...] = (),
     oracle: int = 0,
     oracle_large: int = 0,
@@ -73,13 +74,15 @@ def evaluate(
     """Play every arm of a finished run on spaces of a split, or on a space of your own (--layout FILE.json, or a ROS map).
 
     Examples: ground evaluate runs/demo --split shift-two-totes | ground evaluate runs/demo --layout my-hall.json |
+    ground evaluate runs/demo --episodes 300 --arms graph+mppi |
     ground evaluate runs/demo --layout warehouse.yaml --start 1 1 0 --goal 4 4 | ground evaluate runs/pf --protocol pusht
 
     Args:
         split: "test" unless told otherwise, or the protocol's.
         episodes: 20 unless told otherwise, or as many as the protocol has.
         protocol: one of the scene's, other than the run's own; its episodes are compared among themselves.
-        oracle: so many episodes on the true simulator too, under the same search; minutes for each.
+        arms: which play, by name, with random and scripted beside them; none: all.
+        oracle: so many episodes on the true simulator too, by the same search; minutes for each.
         oracle_large: and so many under the largest one.
         models: trained elsewhere, as on several scenes; they plan in this run from now on, called by their directories' names.
         layout: a layout file, or the YAML of a map_server map, in which what is not given is drawn.
@@ -101,7 +104,7 @@ def evaluate(
         Steps(config, run, workers, CONSOLE).measure_fidelity()
     if layout is not None:
         own = own_layout(layout, config.scene, 0, start, load, goal)
-        rows = Steps(config, run, workers, CONSOLE).evaluate_layout(own, oracle > 0)
+        rows = Steps(config, run, workers, CONSOLE, chosen=arms).evaluate_layout(own, oracle > 0)
         page = compare_runs(read([run], rows[0]["split"], config.protocol), run / "own" / own.id)
         CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
     else:
@@ -109,7 +112,7 @@ def evaluate(
         split = split or ("test" if usual else first)
         count = episodes or (20 if usual else config.episodes.get(split, 20))
         Steps(
-            replace(config, episodes={split: count}, oracle=oracle, oracle_large=oracle_large), run, workers, CONSOLE
+            replace(config, episodes={split: count}, oracle=oracle, oracle_large=oracle_large), run, workers, CONSOLE, chosen=arms
         ).evaluate()
         rows = [row for row in rows_by(run, config.protocol) if row["split"] == split]
     CONSOLE.print(summary_table(rows))
