@@ -305,7 +305,7 @@ def test_runs_of_several_scenes_in_one_table(rows: list[dict[str, Any]]) -> None
     off = {line.summary.agent: line.cells[-1] for line in runs[0]}
     part = {**row("graph+mppi-5k", "test", 0, True), "method": "graph+mppi"}
     assert [line.cells[-1] for line in lines_of([part], FIDELITY)] == [""], "the model measured learned from all data"
-    assert off == {arm: "load 20 of 400 mm" if arm == "graph+mppi" else "" for arm in (*ARMS, "still+mppi")}
+    assert off == {arm: "load 20 of 400 mm" if arm in ("graph+mppi", HOSTILE) else "" for arm in (*ARMS, "still+mppi")}
     assert {line.summary.split for run in (runs[0], runs[2]) for line in run} == {"test"}
     assert {line.cells[0] for line in runs[1]} == {"logistics/aisle-traffic, shift-more-racks"}
     assert [line.cells[1:-1] for line in runs[1]] == [one.cells for one in summarise(rows) if one.split == "shift-more-racks"]
@@ -319,8 +319,8 @@ def test_runs_of_several_scenes_in_one_table(rows: list[dict[str, Any]]) -> None
     with console.capture() as captured:
         console.print(scenes_table(runs))
     assert captured.get().count("logistics/tote-push") == 2
-    assert captured.get().count("load 20 of 400 mm") == 2
-    assert captured.get().count("traffic 20 of 400 mm") == 1
+    assert captured.get().count("load 20 of 400 mm") == 4
+    assert captured.get().count("traffic 20 of 400 mm") == 2
 
 
 def test_report_holds_everything_escaped_and_loads_nothing(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
