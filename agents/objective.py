@@ -87,10 +87,8 @@ class Objective:
         risk = risk * torch.exp(-later_s / self._task.avoidable_s)
         cost = self._task.cost(bodies, actions, self.goal, self.field)
         done = torch.cummax(self._held(self._task.success(bodies, self.goal, GOAL_MARGIN_M).to(cost.dtype)), 2).values
-        going_on = (
-            1 - F.pad(done, (1 + self._hold_steps, 0))[..., : done.shape[2]]
-        )  # violations count to the episode's last state
-        risk = risk * going_on
+        ended = F.pad(done, (1 + self._hold_steps, 0))[..., : done.shape[2]]  # a violation in the last state still counts
+        risk = risk * (1 - ended)
         running, worst = (cost * (1 - done) + risk).mean(0), risk.amax(-1).mean(0)
         return Imagined(running.mean(1) + TERMINAL_WEIGHT * running[:, -1] + worst, running, bodies)
 

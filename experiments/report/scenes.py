@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,24 +11,21 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.report.summary import COLUMNS, Row, Summary, csv_of, markdown, number, record_of, summarise
-from sim.errors import UnknownName
 from sim.scenes import scenes
 
 HORIZON_S = 2.0  # of the model's error
 HEADING = ("scene", *COLUMNS, "model's error, 2 s")
-FORMATS = ("table", "md", "csv", "json")
 
 
 @dataclass(frozen=True)
 class Line:
-    """An arm in one split of one scene."""
+    """An arm in one split of one scene, and how far off its model is with what moved beside the robot (open loop, median); nan
+    where it has none, or none that was measured."""
 
     scene: str
     summary: Summary
-    error_mm: (
-        float  # open loop, of what its model says of what moved beside the robot (median); nan: it has none, or not measured
-    )
-    moved_mm: float  # how far that moved (median)
+    error_mm: float
+    moved_mm: float  # how far that moved, median
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -39,9 +36,8 @@ class Line:
 
     @property
     def record(self) -> dict[str, Any]:
-        measured = {"error_mm": self.error_mm, "moved_mm": self.moved_mm}
-        known_ = {name: None if math.isnan(value) else value for name, value in measured.items()}
-        return {"scene": self.scene, **record_of(self.summary), **known_}
+        error, moved = (None if math.isnan(value) else value for value in (self.error_mm, self.moved_mm))
+        return {"scene": self.scene, **record_of(self.summary), "error_mm": error, "moved_mm": moved}
 
 
 def of_first_split(rows: Sequence[Row]) -> list[Row]:
@@ -82,13 +78,9 @@ def scenes_table(runs: Sequence[Sequence[Line]]) -> Table:
 
 
 def scenes_text(runs: Sequence[Sequence[Line]], form: str) -> str:
-    """As Markdown, comma-separated values or JSON."""
+    """As md, csv or json."""
     lines = [line for run in runs for line in run]
-    records: list[Mapping[str, Any]] = [line.record for line in lines]
     if form == "md":
         return markdown(HEADING, [line.cells for line in lines])
-    if form == "csv":
-        return csv_of(records)
-    if form == "json":
-        return json.dumps(records, indent=1)
-    raise UnknownName("format", form, FORMATS)
+    records = [line.record for line in lines]
+    return csv_of(records) if form == "csv" else json.dumps(records, indent=1)
