@@ -34,7 +34,6 @@ from sim.policy import EpisodeStart
 from sim.scenes import scenes
 
 FORMAT = 1
-RESUMED = 1_000_003  # apart from all seeds that people choose
 LAYOUTS = 240  # of the training split, that agents meet
 
 
@@ -55,12 +54,17 @@ def train(config: BaselineConfig, path: Path, progress: Progress, snapshots: Seq
         model = _build(config, env)
         if done:
             _restore(model, path, done)
-            model.set_random_seed(config.seed + RESUMED * done["steps"])  # not the beginning's spaces and noise once more
+            model.set_random_seed(_seed_of(config.seed, done["steps"]))  # not the beginning's spaces and noise once more
         model.set_logger(Logger(None, []))  # SB3 would leave a folder in /tmp
         keeper = _Keeper(config, path, progress, done["cpu_s"] if done else 0.0, snapshots, seen)
         model.learn(config.steps - model.num_timesteps, callback=keeper, reset_num_timesteps=done is None)
         keeper.save(finished=True)
         env.close()
+
+
+def _seed_of(seed: int, steps: int) -> int:
+    """Of what goes on after so many steps; SB3 takes 32 bits."""
+    return int(np.random.SeedSequence([seed, steps]).generate_state(1)[0])
 
 
 def _env(config: BaselineConfig, seen: set[str]) -> gymnasium.Env[Any, Any]:

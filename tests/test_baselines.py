@@ -152,6 +152,11 @@ def test_an_interrupted_training_goes_on_from_what_was_saved(name: str, tmp_path
     assert not list(tmp_path.glob("replay-*"))
 
 
+def test_a_long_training_goes_on_with_a_seed_of_its_own() -> None:
+    seeds = [module._seed_of(seed, steps) for seed in (0, 7, 2**32 - 1) for steps in (200, 20_000, 10**9)]
+    assert len({np.random.RandomState(seed).bytes(8) for seed in seeds}) == len(seeds)
+
+
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_what_is_restored_is_what_was_saved(
     name: str, tmp_path: Path, made: list[BaseAlgorithm], monkeypatch: pytest.MonkeyPatch
