@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sim.bodies import Bodies, Observation
-from sim.policy import Policy
+from sim.policy import EpisodeStart, Policy
 from sim.task import LOAD, Field, Task
 from worldmodels.model import WorldModel
 from worldmodels.planar import DT_S
@@ -45,11 +45,18 @@ class Objective:
         """hold_steps: after its first one, for which success has to last before an episode ends."""
         self.model, self._task, self._hold_steps = model, task, hold_steps
         self._field: tuple[Field, Field] | None = None
+        self._belief: Any = None
+
+    def start_episode(self, start: EpisodeStart) -> None:
+        """Told before each episode."""
+        self._belief = None
+        self.model.start_episode(start)
 
     def begin(self, observation: Mapping[str, np.ndarray], steps: int = 0) -> None:
-        """Look at the present: the model's first state, for plans of at most so many steps, and the field of this space and
-        goal."""
-        self.state = self.model.begin(observation, steps)
+        """Look at the present, once every control step: the model's first state, for plans of at most so many steps, and the
+        field of this space and goal."""
+        self._belief = self.model.believe(observation, self._belief)
+        self.state = self.model.begin(observation, steps, self._belief)
         field = self._task.field(Bodies.of(observation), observation["goal"])
         if self._field is None or self._field[0] is not field:
             self._field = (field, field.map(torch.as_tensor))

@@ -60,7 +60,7 @@ class Planner:
         self._generator.manual_seed(start.seed)
         self._start = start
         self._restart()
-        self.objective.model.start_episode(start)
+        self.objective.start_episode(start)
 
     def _restart(self) -> None:
         self.last: Decision | None = None

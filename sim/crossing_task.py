@@ -34,9 +34,8 @@ class CrossingTask:
     # Risk begins half of this beyond both and is whole as far within: people pass at 0.55 m, which models blur by centimetres,
     # and who fears that much flees from everybody.
     berth_m: float = 0.06
-    # People who no longer mind the robot are met by every plan 0.4 to 0.8 s later. With 1 s, as with a violation feared three
-    # times as much, it more often waited until it was out of time, near people meanwhile.
-    avoidable_s: float = 0.6
+    # People who no longer mind the robot are met by every plan 0.4 to 0.8 s later: what is farther off can still be avoided.
+    avoidable_s: float = 1.0
     violation_m: float = 20.0  # what a violation is feared to cost, in metres to go: more than it costs to wait
     clearance_m: float = 0.12  # the robot should keep this far from static boxes
     clearance_weight: float = 10.0

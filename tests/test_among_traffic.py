@@ -23,9 +23,10 @@ from worldmodels.assumed import ASSUMPTIONS, Assumed
 from worldmodels.beside import alone, representatives
 from worldmodels.contacts import Detour, detour_of, way_given
 from worldmodels.fidelity import Steady
-from worldmodels.models.graph import FUTURES, PLANS, WHIMS, GraphModel, _whims
+from worldmodels.minds import TURNOVER_S, WHIM, WHIMS, believed, decided, drawn, seers, whims_over
+from worldmodels.models.graph import FUTURES, PLANS, GraphModel
 from worldmodels.planar import KINDS, NEAREST, SOON_S, PlanarState, minded, repeated, soon_apart, state_of
-from worldmodels.scores import energy_scores
+from worldmodels.scores import mixed_scores
 from worldmodels.simulator import SimulatorModel
 from worldmodels.vectors import cross
 from worldmodels.windows import Batch, Windows, mirrored
@@ -69,36 +70,84 @@ def test_futures_differ_are_always_the_same_and_share_what_the_robot_does() -> N
 
 
 def test_whims_are_normal_at_all_times_and_change() -> None:
-    whims = _whims(torch.randn(4000, 1, 3 * WHIMS, generator=torch.Generator().manual_seed(0)), 21)[:, :, 0]  # (4000, 21, D)
-    torch.testing.assert_close(whims.mean(0), torch.zeros(21, 3 * WHIMS), atol=0.08, rtol=0)
-    torch.testing.assert_close(whims.std(0), torch.ones(21, 3 * WHIMS), atol=0.06, rtol=0)
+    drawn = torch.randn(4000, 1, WHIM, generator=torch.Generator().manual_seed(0))
+    whims = whims_over(drawn, 21)[:, :, 0]  # (4000, 21, D)
+    assert not whims[..., [0, WHIMS]].any(), "who sees the robot is not a way to go"
+    whims = whims[..., [d for d in range(3 * WHIMS) if d not in (0, WHIMS)]]
+    torch.testing.assert_close(whims.mean(0), torch.zeros(21, 3 * WHIMS - 2), atol=0.08, rtol=0)
+    torch.testing.assert_close(whims.std(0), torch.ones(21, 3 * WHIMS - 2), atol=0.06, rtol=0)
     later = (whims[:, 0] * whims[:, 10]).mean(0)  # a second later, a quarter of their period
-    torch.testing.assert_close(later, torch.tensor([1.0] * 2 * WHIMS + [0.0] * WHIMS), atol=0.08, rtol=0)
+    torch.testing.assert_close(later, torch.tensor([1.0] * (2 * WHIMS - 2) + [0.0] * WHIMS), atol=0.08, rtol=0)
 
 
-@pytest.mark.parametrize("off", [0.0, 0.4])
-def test_the_score_is_least_where_futures_are_spread_as_what_comes(off: float) -> None:
+def test_seeing_is_as_likely_as_believed_at_all_times_and_lasts() -> None:
+    whims, likely = drawn(16, 3), torch.tensor([[0.25, 0.5, 0.75]])
+    sees = seers(likely.expand(16, -1), whims, torch.ones(16, 3), 25)  # (25, 16, 3)
+    assert torch.equal(sees[0].mean(0), likely[0])
+    many = seers(likely.expand(4000, -1), drawn(4000, 3), torch.ones(4000, 3), 61)
+    torch.testing.assert_close(many.mean(1), likely.expand(61, -1), atol=0.03, rtol=0)
+    same = (many[0] == many[40]).float().mean(0)
+    kept = float(np.exp(-4.0 / TURNOVER_S))
+    torch.testing.assert_close(same, kept + (1 - kept) * (likely[0] ** 2 + (1 - likely[0]) ** 2), atol=0.03, rtol=0)
+    assert (
+        seers(likely, decided(whims[:1], torch.tensor([[True, False, True]])), torch.ones(1, 3), 99) == torch.tensor([1, 0, 1])
+    ).all()
+    assert (seers(0 * likely, whims[:1], torch.tensor([[0.0, 1, 1]]), 3)[..., 0] == 1).all(), "the robot sees itself"
+
+
+def test_the_score_is_least_where_futures_are_as_likely_and_as_spread_as_what_comes() -> None:
+    """Three in four come near one place, the others near a second; futures say which share, and how spread."""
     count, dice = 20_000, torch.Generator().manual_seed(0)
     one = replace(state_of(observed()), whim=None)
     assert one.around.traffic[0, 1]
+    many = repeated(one, count)
 
-    def spread(times: int, by: float, shift: float = 0.0) -> PlanarState:
-        noise = by * torch.randn(times, one.spin.shape[1], generator=dice, dtype=torch.complex64)
-        many = repeated(one, times)
-        return replace(many, position=many.position + noise + shift)
+    def spread(by: float, places: torch.Tensor) -> torch.Tensor:
+        return places + by * torch.randn(count, one.spin.shape[1], generator=dice, dtype=torch.complex64)
 
-    true = spread(count, 0.3)
-    scores = {by: float(energy_scores(spread(2 * count, by, off), true)[:, 1].mean()) for by in (0.0, 0.15, 0.3, 0.6)}
-    best = min(scores, key=lambda by: scores[by])
-    assert best == (0.3 if not off else best)
-    if off:
-        assert scores[0.3] > float(energy_scores(spread(2 * count, 0.3), true)[:, 1].mean())
+    true = replace(many, position=many.position + spread(0.3, (torch.rand(count, 1, generator=dice) > 0.75).float()))
+
+    def score(likely: float, by: float, second: float = 1.0) -> float:
+        places = torch.cat([many.position + spread(by, torch.tensor(at)) for at in (0.0, 0.0, second, second)])
+        four = replace(repeated(many, 4), position=places)
+        return float(mixed_scores(four, true, torch.full(one.spin.shape, likely))[:, 1].mean())
+
+    best = score(0.75, 0.3)
+    assert best < min(score(likely, 0.3) for likely in (0.5, 0.65, 0.85, 1.0))
+    assert best < min(score(0.75, by) for by in (0.0, 0.15, 0.6))
+    assert best < min(score(0.75, 0.3, second) for second in (0.6, 1.4))
+
+
+@pytest.mark.parametrize("blind", [False, True])
+def test_what_people_do_tells_whether_they_see_the_robot(blind: bool) -> None:
+    """Who sees it turns left in this world, and who does not goes straight on; nobody is believed before."""
+    state = state_of(observed())
+    step = torch.tensor(0.1j) * state.around.unit[0]
+
+    def imagine(then: PlanarState) -> PlanarState:
+        assert then.whim is not None
+        return replace(then, velocity=then.velocity + step * (then.whim[..., 0] < 0), whim=None)
+
+    rows, sight = tuple(range(state.spin.shape[1])), torch.full(state.spin.shape, 0.5)
+    belief = believed(None, rows, state, sight, imagine)
+    assert torch.equal(belief.sees, sight)
+    for _ in range(5):
+        state = replace(state, velocity=state.velocity + step * (not blind))
+        belief = believed(belief, rows, state, sight, imagine)
+    assert (belief.sees < 0.1).all() if blind else (belief.sees > 0.9).all()
+    met = believed(belief, (0, 99, *rows[:1:-1]), state, sight, lambda then: then)
+    assert met.sees[0, 1] == 0.5, "who is new is seen as it looks"
+    assert torch.allclose(met.sees[0, 2:], belief.sees[0, 2:], atol=0.1), "nothing new was learned of the others"
+    for _ in range(100):
+        belief = believed(belief, rows, state, sight, lambda then: then)
+    torch.testing.assert_close(belief.sees, sight, atol=0.05, rtol=0)
 
 
 def test_an_intent_is_made_where_a_rollout_begins_and_lasts() -> None:
     model, state = restless(), state_of(observed())
     there = int(state.around.present.sum())
-    whim = torch.nn.functional.pad(torch.randn(1, 1 + NEAREST, WHIMS), (0, 2 * WHIMS))  # that stays: no waves
+    whim = torch.nn.functional.pad(torch.randn(1, 1 + NEAREST, WHIM - 2 * WHIMS), (0, 2 * WHIMS))  # that stays: no waves
+    whim = decided(whim, torch.ones(1, 1 + NEAREST, dtype=torch.bool))
 
     def differs() -> torch.Tensor:
         """How far going on is from beginning anew in the middle."""
@@ -126,7 +175,7 @@ def test_what_is_imagined_cannot_run_away() -> None:
 
 
 @given(
-    offset=st.tuples(st.floats(-3, 3), st.floats(-3, 3)).filter(lambda xy: np.hypot(*xy) > 1),
+    offset=st.tuples(st.floats(-3, 3), st.floats(-3, 3)).filter(lambda xy: np.hypot(*xy) > 0.3),
     own=st.tuples(st.floats(-1.5, 1.5), st.floats(-1.5, 1.5)),
     other=st.tuples(st.floats(-1.5, 1.5), st.floats(-1.5, 1.5)),
 )
@@ -153,7 +202,7 @@ def test_a_detour_is_half_of_what_two_who_avoid_each_other_share(
 @given(
     others=st.lists(
         st.tuples(st.floats(-3, 3), st.floats(-3, 3), st.floats(-1, 1), st.floats(-1, 1)).filter(
-            lambda row: np.hypot(*row[:2]) > 1
+            lambda row: np.hypot(*row[:2]) > 0.5
         ),
         min_size=1,
         max_size=3,
@@ -172,11 +221,12 @@ def test_who_gives_way_goes_as_near_to_its_wish_as_others_allow(
     crowd.do_step()
     rows, mine = torch.tensor(others, dtype=torch.float64), torch.tensor(own, dtype=torch.float64)
     detours = detour_of(rows[:, :2], rows[:, 2:] - mine, torch.tensor(0.8), torch.tensor(1.5))
-    kick = way_given(torch.tensor(wish)[None, None] - mine, Detour(*(values[None, None] for values in detours)), 0.5)[0, 0]
-    lacking = 0.5 * detours.length - (detours.normal * kick).sum(-1)
+    detours = detours._replace(length=0.5 * detours.length)
+    kick = way_given(torch.tensor(wish)[None, None] - mine, Detour(*(values[None, None] for values in detours)))[0, 0]
+    lacking = detours.length - (detours.normal * kick).sum(-1)
     if len(others) == 1 and abs(float(cross(rows[0, :2], rows[0, 2:] - mine))) > 1e-4:
         np.testing.assert_allclose(kick + mine, crowd.get_agent_velocity(0).to_tuple(), atol=2e-3)
-    before = 0.5 * detours.length - (detours.normal * (torch.tensor(wish) - mine)).sum(-1)
+    before = detours.length - (detours.normal * (torch.tensor(wish) - mine)).sum(-1)
     assert float(lacking.max()) <= max(0.0, float(before.max())) + 1e-6
     if (before <= 0).all():
         np.testing.assert_allclose(kick + mine, wish, atol=1e-6)

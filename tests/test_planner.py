@@ -265,7 +265,9 @@ def test_a_planner_that_looks_further_gets_over_a_hill_that_others_stay_behind(f
 class Slides:
     """The robot is where the actions say."""
 
-    def begin(self, observation: object, steps: int) -> None: ...
+    def believe(self, observation: object, before: object) -> None: ...
+
+    def begin(self, observation: object, steps: int, belief: object) -> None: ...
 
     def rollout(self, state: object, actions: torch.Tensor) -> Bodies:
         pose = torch.zeros(1, *actions.shape[:2], 2, 7)

@@ -5,6 +5,7 @@ The robot's own motion is still a learned model's; nobody minds it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ class Assumed(WorldModel[PlanarState]):
     def start_episode(self, start: EpisodeStart) -> None:
         """The model compiles at its first decision: it is told of more bodies than it will imagine."""
 
-    def begin(self, observation: Mapping[str, np.ndarray], steps: int = 0) -> PlanarState:
+    def begin(self, observation: Mapping[str, np.ndarray], steps: int = 0, belief: Any = None) -> PlanarState:
         return self._model.begin(observation, steps)
 
     def movers(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -51,23 +51,31 @@ def detour_of(offset: Tensor, speed: Tensor, room: Tensor, soon_s: Tensor) -> De
     velocity obstacle of van den Berg et al. 2011, "Reciprocal n-body collision avoidance"). Who gives way ends up at the rim of
     that, centimetres from too near, and what is made of messages alone would not hit it."""
     square = offset.square().sum(-1).clamp(min=1e-6)
-    room = torch.minimum(room, 0.95 * square.sqrt())  # who is nearer already gets out of there sideways
-    out = -speed - offset / soon_s  # from the middle of the disc of velocities that end too near
+    close = square < room.square()  # who is too near already gets out of there in one step
+    within_s = torch.where(close, DT_S, soon_s)
+    out = -speed - offset / within_s[..., None]  # from the middle of the disc of velocities that end too near
     far, along = (out.square().sum(-1) + 1e-8).sqrt(), (out * offset).sum(-1)
-    rim = (along < 0) & (along.square() > room.square() * far.square())  # else one of the two legs is nearer
+    rim = close | ((along < 0) & (along.square() > room.square() * far.square()))  # else one of the two legs is nearer
     side = torch.where(cross(offset, out) > 0, 1.0, -1.0)
-    leg = (side * (square - room.square()).sqrt())[..., None] * offset + room[..., None] * across(offset)
+    leg = (side * _root(square - room.square(), 0.1 * square))[..., None] * offset + room[..., None] * across(offset)
     flank = across(leg / square[..., None])
     way = torch.where(rim[..., None], out / far[..., None], flank)
-    length = torch.where(rim, room / soon_s - far, (speed * flank).sum(-1))
+    there = torch.where(close, far.detach(), far)  # through many steps of one each, its slope would be endless
+    length = torch.where(rim, room / within_s - there, (speed * flank).sum(-1))
     return Detour(way.detach(), length, torch.ones_like(length))  # where the ways round part, the direction's gradient is endless
 
 
-def way_given(kick: Tensor, detour: Detour, share: float) -> Tensor:
-    """The change of velocity (B, M, 2) nearest to the one wished for, `kick`, that makes its share of all detours (B, M, M): each
-    allows a half-plane of velocities. A round goes a mean way to those that are not met, further to those that lack more."""
+def _root(square: Tensor, least: Tensor) -> Tensor:
+    """Its root, with the slope of that of `least` where it is less: at zero it has none."""
+    smooth = torch.maximum(square, least).sqrt()
+    return smooth + (square.clamp(min=0).sqrt() - smooth).detach()
+
+
+def way_given(kick: Tensor, detour: Detour) -> Tensor:
+    """The change of velocity (B, M, 2) nearest to the one wished for, `kick`, that makes all detours (B, M, N): each allows a
+    half-plane of velocities. A round goes a mean way to those that are not met, further to those that lack more."""
     for _ in range(ROUNDS):
-        lacks = F.relu(share * detour.length - (detour.normal * kick[:, :, None]).sum(-1)) * detour.minds
+        lacks = F.relu(detour.length - (detour.normal * kick[:, :, None]).sum(-1)) * detour.minds
         weight = lacks / (lacks.sum(-1, keepdim=True) + 1e-6)
         kick = kick + ((weight * lacks)[..., None] * detour.normal).sum(2)
     return kick

@@ -26,8 +26,12 @@ class WorldModel(ABC, Generic[State]):
     def start_episode(self, start: EpisodeStart) -> None:
         """Told before each episode. Learned models ignore it; the simulator takes the true physics from it."""
 
+    def believe(self, observation: Mapping[str, np.ndarray], before: Any = None) -> Any:
+        """What an observation, and what was believed `before` it, one control step ago, say of what cannot be seen."""
+        return None
+
     @abstractmethod
-    def begin(self, observation: Mapping[str, np.ndarray], steps: int = 0) -> State:
+    def begin(self, observation: Mapping[str, np.ndarray], steps: int = 0, belief: Any = None) -> State:
         """The state of one observation, for rollouts of at most so many steps."""
 
     def movers(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -72,7 +76,7 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
     def prepare(self, windows: Windows | JointWindows) -> None:
         """Take normalisation constants from the training data before the first update."""
 
-    def begin(self, observation: Mapping[str, np.ndarray], steps: int = 0) -> PlanarState:
+    def begin(self, observation: Mapping[str, np.ndarray], steps: int = 0, belief: Any = None) -> PlanarState:
         speed = float(np.linalg.norm(observation["action_limits"][:2])) / float(observation["unit_m"][0])
         return state_of(observation, max(self.reach, steps * DT_S * speed + self.margin))
 

@@ -75,10 +75,12 @@ class PlanarState:
     spin: Tensor  # (B, M) [rad/s]
     around: Surroundings
     whim: Tensor | None = None  # (B, M, D) random numbers that say what traffic is up to; None: nobody asks
+    sees: Tensor | None = None  # (B, M) how likely each mover is believed to see the robot; None: as it looks
 
     def expand(self, batch: int) -> "PlanarState":
         """One scene, `batch` times; the surroundings are shared."""
-        return replace(self, **{name: getattr(self, name).expand(batch, -1) for name in MOTION})
+        sees = None if self.sees is None else self.sees.expand(batch, -1)
+        return replace(self, sees=sees, **{name: getattr(self, name).expand(batch, -1) for name in MOTION})
 
 
 def still(movers: int, boxes: int, pieces: int = 1, others: Kind = Kind.LOAD) -> PlanarState:
@@ -266,7 +268,9 @@ def _joined(states: Sequence[PlanarState], join: Callable[[list[Tensor]], Tensor
     around = [state.around for state in states]
     kinds = around[0].kinds if all(one.kinds == around[0].kinds for one in around) else None
     joined = Surroundings(**arrays(around, around[0].arrays()), kinds=kinds)
-    return PlanarState(**arrays(states, MOTION), around=joined)
+    believed = [state.sees for state in states if state.sees is not None]
+    sees = join(believed) if len(believed) == len(states) else None
+    return PlanarState(**arrays(states, MOTION), around=joined, sees=sees)
 
 
 def mean_of(state: PlanarState, particles: int) -> PlanarState:

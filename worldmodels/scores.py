@@ -27,14 +27,17 @@ def step_errors(predicted: PlanarState, true: PlanarState) -> Tensor:
     )
 
 
-def energy_scores(both: PlanarState, true: PlanarState) -> Tensor:
-    """(W, M) after one step: the error of what is sure, and of traffic the energy score of two futures (2 * W, M)."""
+def mixed_scores(four: PlanarState, true: PlanarState, likely: Tensor) -> Tensor:
+    """(W, M) after one step: the error of what is sure, and of traffic the energy score of a mixture: two futures each of two
+    kinds (4 * W, M), the first of which is `likely` (W, M); the second ones have the same whims as the first."""
     size, around = len(true.spin), true.around
-    parts = (getattr(both, name).split(size) for name in MOTION)
-    one, two = (PlanarState(at, heading, velocity, spin, around) for at, heading, velocity, spin in zip(*parts, strict=True))
-    score = (_apart(one, true) + _apart(two, true) - _apart(one, two)) / 2
-    sure = (step_errors(one, true) + step_errors(two, true)) / 2
-    return torch.where(around.traffic > 0, score, sure)
+    parts = (getattr(four, name).split(size) for name in MOTION)
+    a, b, c, d = (PlanarState(at, heading, velocity, spin, around) for at, heading, velocity, spin in zip(*parts, strict=True))
+    other = 1 - likely
+    off = likely * (_apart(a, true) + _apart(b, true)) + other * (_apart(c, true) + _apart(d, true))
+    spread = likely.square() * _apart(a, b) + likely * other * (_apart(a, d) + _apart(b, c)) + other.square() * _apart(c, d)
+    sure = sum(step_errors(one, true) for one in (a, b, c, d)) / 4
+    return torch.where(around.traffic > 0, (off - spread) / 2, sure)
 
 
 def _apart(one: PlanarState, two: PlanarState) -> Tensor:

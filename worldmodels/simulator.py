@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,7 +74,7 @@ class SimulatorModel(WorldModel[SimulatorState]):
         if self._traffic and self._truth is None:
             raise GroundError("the simulator as a model needs to know what traffic has in mind: EpisodeStart.truth is missing")
 
-    def begin(self, observation: Mapping[str, np.ndarray], steps: int = 0) -> SimulatorState:
+    def begin(self, observation: Mapping[str, np.ndarray], steps: int = 0, belief: Any = None) -> SimulatorState:
         bodies = Bodies.of(observation)
         if self._traffic and self._truth:
             return _everybody(bodies, self._traffic, self._truth())

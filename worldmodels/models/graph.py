@@ -12,16 +12,20 @@ is up to is then cut to what its detours allow: where they were one push among o
 of the plans that meet nobody in 16 futures twice as many met somebody in truth.
 
 What traffic is up to cannot be seen, so its future is several: each mover of it has a whim, normal random numbers that change
-within seconds, and an intent that it makes of this and of how things stand when a rollout begins: who is still on course towards
-a robot close by hardly sees it, who is far away most likely does, and both must last. Two futures are imagined of each window,
-and their energy score is the loss (Gneiting and Raftery 2007, "Strictly proper scoring rules"; Bouchacourt et al. 2016, "DISCO
-nets"): the distance to what came, less half of that between the two. It is least where futures come as often as imagined.
+within seconds, and an intent that it makes of this and of how things stand when a rollout begins, which lasts. And it sees the
+robot or does not: who does not hears nothing of it and goes on; who does keeps out of its way, exactly. How likely that is the
+model guesses from how things stand, and `minds` from what each has done. Two futures are imagined of each window in which a mover
+sees the robot and two in which it does not, and the energy score of all as a mixture is the loss (Gneiting and Raftery 2007,
+"Strictly proper scoring rules"; Bouchacourt et al. 2016, "DISCO nets"): the distance to what came, less half of that between
+futures. It is least where futures come as often as imagined. (Where seeing was one whim among others, the distance that was
+learned lay between that of those who kept it and of those who did not.)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -33,16 +37,16 @@ from worldmodels.beside import alone, beside, chosen, representatives
 from worldmodels.compiled import Compiled
 from worldmodels.contacts import GAP, LEVER, SPEED, Contact, Detour, detour_of, limited, way_given
 from worldmodels.joint import JointWindows
+from worldmodels.minds import WHIM, WHIMS, Belief, believed, decided, drawn, seers, whims_over
 from worldmodels.model import LearnedModel, models
 from worldmodels.planar import DT_S, KINDS, NEAREST, PlanarState, Surroundings, commanded, repeated, still
-from worldmodels.scores import energy_scores, step_errors
+from worldmodels.scores import mixed_scores, step_errors
 from worldmodels.vectors import across, cross, gap, heading_of_angle, inverse, outside, turned
 from worldmodels.windows import Windows
 
 FRESH = torch.contiguous_format
 FUTURES = 16  # of traffic, that are imagined
 PLANS = 4  # of the robot, beside each of which they are
-WHIMS, TURNOVER_S = 4, 4.0  # numbers of a whim, each a wave of this period; and as many that stay
 ROOM, SOON_S = 0.08, 1.5  # that those who give way keep, in the scene's unit, and for how long: both are learned from here on
 SHARE, AGILITY = 0.5, 0.04  # of a detour that each takes upon itself, and how far it changes its velocity in a step [units/s]
 SURE, MOSTLY = 8.0, 0.25  # one minds others or does not, and nothing between; and does before anything is learned
@@ -152,23 +156,47 @@ class GraphModel(LearnedModel):
         unit = state.around.unit[:, None]
         gyration = _gyration(state.around)
         bodies = self._bodies(state, gyration)
-        scene, nodes = self._scene(state, bodies, gyration), self._nodes(state, actions, bodies).unbind(1)
-        motion = _motion_of(state)
+        scene, nodes = self._scene(state, bodies, gyration), self._nodes(state, actions, bodies)
+        motion, sees = _motion_of(state), None
         if state.whim is not None:  # what one is up to follows from where all are now, and stays
-            intent = self.intent(self._heard(motion, scene, nodes[0])[0]) * state.around.traffic[..., None]
-            nodes = tuple(node + intent for node in nodes)
+            traffic = state.around.traffic
+            likely = self._seeing(motion, scene, nodes[:, 0]) if state.sees is None else state.sees
+            sees = seers(likely, state.whim, traffic, actions.shape[1])
+            nodes = nodes + self.whim(whims_over(state.whim, actions.shape[1])) * traffic[:, None, :, None]
+            intent = self.intent(self._heard(motion, scene, nodes[:, 0], sees[0])[0]) * traffic[..., None]
+            nodes = nodes + intent[:, None]
+        told = nodes.unbind(1)
+        seen = [None] * len(told) if sees is None else sees.unbind()
         advance: Callable[..., _Motion] = self._advance
-        if self.compiled and not nodes[0].requires_grad:
-            advance, (motion, scene) = self._advance_compiled, _of_any_size(motion, scene, nodes[0])
+        if self.compiled and not nodes.requires_grad:
+            advance, (motion, scene) = self._advance_compiled, _of_any_size(motion, scene, told[0], seen[0])
         states = []
-        for node in nodes:
-            motion = advance(motion, scene, node)
+        for one, who in zip(told, seen, strict=True):
+            motion = advance(motion, scene, one, who)
             position, heading, velocity = (torch.view_as_complex(part) for part in motion[:3])
             states.append(PlanarState(position * unit, heading, velocity * unit, motion.spin, state.around))
         return states
 
     def step(self, state: PlanarState, action: Tensor) -> PlanarState:
         return self.imagine(state, action[:, None])[0]
+
+    @torch.inference_mode()
+    def believe(self, observation: Mapping[str, np.ndarray], before: Belief | None = None) -> Belief | None:
+        state = self.begin(observation)
+        if not state.around.has(*TRAFFIC):
+            return None
+        sight = self._sight(state, torch.zeros(1, 1, 2))
+        return believed(
+            before,
+            tuple(self.movers(observation).tolist()),
+            state,
+            sight,
+            lambda then: self.imagine(then, torch.zeros(len(then.spin), 1, 2))[0],
+        )
+
+    def begin(self, observation: Mapping[str, np.ndarray], steps: int = 0, belief: Belief | None = None) -> PlanarState:
+        state = super().begin(observation, steps)
+        return state if belief is None else replace(state, sees=belief.sees)
 
     def particles_of(self, state: PlanarState) -> int:
         return FUTURES if state.around.has(*TRAFFIC) else 1
@@ -178,7 +206,7 @@ class GraphModel(LearnedModel):
         batch, movers = state.spin.shape
         if particles == 1:
             return state
-        whims = torch.randn(particles, movers, 3 * WHIMS, generator=torch.Generator().manual_seed(0), device="cpu").to(state.spin)
+        whims = drawn(particles, movers).to(state.spin)
         return replace(state, whim=whims.repeat_interleave(batch // particles, 0))
 
     def _rollout(self, state: PlanarState, actions: Tensor) -> Bodies:
@@ -205,9 +233,18 @@ class GraphModel(LearnedModel):
         command = torch.cat([command[..., :2] / unit, command[..., 2:]], -1)
         command = F.pad(command[:, :, None], (0, 0, 0, movers - 1))  # the robot's row
         nodes: Tensor = self.body(torch.cat([bodies[:, None].expand(*command.shape[:2], -1, -1), command], -1))
-        if state.whim is not None:
-            nodes = nodes + self.whim(_whims(state.whim, actions.shape[1])) * state.around.traffic[:, None, :, None]
         return nodes
+
+    def _sight(self, state: PlanarState, actions: Tensor) -> Tensor:
+        """(B, M) how likely each mover is to see the robot, from how things stand alone."""
+        gyration = _gyration(state.around)
+        bodies = self._bodies(state, gyration)
+        node = self._nodes(state, actions[:, :1], bodies)[:, 0]
+        return self._seeing(_motion_of(state), self._scene(state, bodies, gyration), node)
+
+    def _seeing(self, state: _Motion, scene: _Scene, node: Tensor) -> Tensor:
+        hidden, *_ = self._heard(state, scene, node, None)
+        return torch.sigmoid(SURE * self.minds(hidden)[..., KINDS.index(Kind.ROBOT)])
 
     def _scene(self, state: PlanarState, bodies: Tensor, gyration: Tensor) -> _Scene:
         around, unit = state.around, state.around.unit
@@ -247,14 +284,14 @@ class GraphModel(LearnedModel):
         room = size[:, :, None] + size[:, None] + kind @ (ROOM * self.room.view(len(KINDS), -1)) @ kind.mT
         return room * gives[:, :, None]
 
-    def _advance(self, state: _Motion, scene: _Scene, node: Tensor) -> _Motion:
+    def _advance(self, state: _Motion, scene: _Scene, node: Tensor, sees: Tensor | None) -> _Motion:
         """One step: each body's change of motion in its own frame, from what it heard."""
         own = turned(state.velocity, inverse(state.heading))
-        hidden, pushed, detour = self._heard(state, scene, node)
+        hidden, pushed, detour = self._heard(state, scene, node, sees)
         out = self.out(self.head(hidden).relu_())
         shift, kick = (SPEED * (out[..., :4] + pushed[..., :4])).chunk(2, -1)
         if detour is not None:  # who has a will of its own goes at once as it has decided
-            decided = limited(way_given(kick, detour, SHARE), scene.agility)
+            decided = limited(way_given(kick, detour), scene.agility)
             shift, kick = (torch.where(scene.agility[..., None] > 0, decided, own_way) for own_way in (shift, kick))
         turn, twist = (out[..., 4:] + SPEED * pushed[..., 4:] / scene.gyration[..., None]).unbind(-1)
         moved = turned(torch.stack([DT_S * (own + shift), own + kick], -2), state.heading[..., None, :])
@@ -266,7 +303,7 @@ class GraphModel(LearnedModel):
             spin=torch.clamp(state.spin + twist, -spinniest, spinniest),
         )
 
-    def _heard(self, state: _Motion, scene: _Scene, node: Tensor) -> tuple[Tensor, Tensor, Detour | None]:
+    def _heard(self, state: _Motion, scene: _Scene, node: Tensor, sees: Tensor | None) -> tuple[Tensor, Tensor, Detour | None]:
         """What each body makes of two rounds of messages (B, M, hidden), how it is pushed (B, M, 6), and its detours."""
         back = inverse(state.heading)
         own = turned(state.velocity, back)
@@ -279,6 +316,9 @@ class GraphModel(LearnedModel):
         detour = None
         if scene.pair is not None:
             pairs, near, contact, detour = self._pairs(at, scene, scene.pair, back)
+            if sees is not None:
+                robot = scene.kind[..., KINDS.index(Kind.ROBOT)]
+                near = near * (1 - _each(1 - sees, count)[:, :, None] * _each(robot, count)[:, None])
             pair_first, pair_second = pairs.chunk(2, -1)
             first = _messages(pair_first, receive, send, near).sum(2)
         hidden = self.first(_joined(torch.cat([static, first], -1), count)).add_(node).relu_()
@@ -288,8 +328,11 @@ class GraphModel(LearnedModel):
             second = messages.sum(2)
             pushed = pushed + contact.pushed(self.pair_push(messages))
             if detour is not None:
-                minds = torch.sigmoid(SURE * self.minds(hidden)) @ scene.kind.mT * ((near > 0) & (scene.agility > 0)[..., None])
-                detour = detour._replace(minds=minds)
+                minds = torch.sigmoid(SURE * self.minds(hidden))
+                if sees is not None:  # who sees the robot minds it
+                    minds = torch.cat([torch.ones_like(minds[..., :1]), minds[..., 1:]], -1)
+                minds = minds @ scene.kind.mT * ((near > 0) & (scene.agility > 0)[..., None])
+                detour = detour._replace(length=SHARE * detour.length, minds=minds)
         heard = torch.cat([hidden, _joined(second, count)], -1)
         return self.second(heard).relu_() + hidden, _joined(pushed, count), detour
 
@@ -352,12 +395,21 @@ class GraphModel(LearnedModel):
 
     def loss(self, state: PlanarState, actions: Tensor, targets: list[PlanarState]) -> Tensor:
         present = state.around.present
-        judge: Callable[[PlanarState, PlanarState], Tensor] = step_errors
-        if state.around.has(*TRAFFIC):
-            whims = torch.randn(2, *state.spin.shape, 3 * WHIMS)
-            state, actions, judge = replace(repeated(state, 2), whim=whims.flatten(0, 1)), actions.repeat(2, 1, 1), energy_scores
-        errors = torch.stack([judge(*pair) for pair in zip(self.imagine(state, actions), targets, strict=True)])
+        if not state.around.has(*TRAFFIC):
+            errors = torch.stack([step_errors(*pair) for pair in zip(self.imagine(state, actions), targets, strict=True)])
+        else:
+            errors = self._scores(state, actions, targets)
         return (errors * present).sum() / present.expand_as(errors).sum()
+
+    def _scores(self, state: PlanarState, actions: Tensor, targets: list[PlanarState]) -> Tensor:
+        """(H, W, M) energy scores of futures in which traffic sees the robot or does not, two of each, as likely as believed."""
+        whims = torch.randn(2, *state.spin.shape, WHIM, device=state.spin.device)
+        sees = torch.rand_like(state.spin) < 0.5
+        four = replace(repeated(state, 4), whim=torch.cat([decided(whims, sees), decided(whims, ~sees)]).flatten(0, 1))
+        seeing = self._sight(state, actions)
+        first = torch.where(sees, seeing, 1 - seeing)  # how likely what the first two imagine of each is
+        futures = self.imagine(four, actions.repeat(4, 1, 1))
+        return torch.stack([mixed_scores(future, true, first) for future, true in zip(futures, targets, strict=True)])
 
 
 def _motion_of(state: PlanarState) -> _Motion:
@@ -394,27 +446,18 @@ def _joined(values: Tensor, count: int) -> Tensor:
     return values if count == 1 else values.unflatten(1, (-1, count)).sum(2)
 
 
-def _of_any_size(motion: _Motion, scene: _Scene, node: Tensor) -> tuple[_Motion, _Scene]:
+def _of_any_size(motion: _Motion, scene: _Scene, node: Tensor, sees: Tensor | None) -> tuple[_Motion, _Scene]:
     """Tell the compiler that the numbers of candidates, scenes and boxes change. What would be compiled anew is avoided: fewer
     than two boxes, and a first state whose memory differs from that of later ones."""
     missing = max(0, 2 - scene.static_present.shape[1])
     boxes = [F.pad(values, (0,) * (2 * values.ndim - 3) + (missing,)).clone(memory_format=FRESH) for values in scene[-4:]]
     motion, scene = _Motion(*(values.clone() for values in motion)), _Scene(*scene[:-4], *boxes)
-    for values in (*motion, node, *(scene if len(scene.core) > 1 else ())):
+    for values in (*motion, node, sees, *(scene if len(scene.core) > 1 else ())):
         if values is not None:
             torch._dynamo.maybe_mark_dynamic(values, 0)
     for values in boxes:
         torch._dynamo.maybe_mark_dynamic(values, 1)
     return motion, scene
-
-
-def _whims(whim: Tensor, steps: int) -> Tensor:
-    """(B, H, M, 3 * WHIMS) at each step, of whims (B, M, 3 * WHIMS): waves of random phases are normal at all times. What stays
-    comes with its sign: who goes left or right, or sees the robot or does not, does one or the other, and nothing between."""
-    stays, sine, cosine = whim[:, None].split(WHIMS, -1)
-    time = (2 * torch.pi / TURNOVER_S * DT_S) * torch.arange(steps)[:, None, None]
-    stays = torch.cat([stays, stays.sign()], -1)
-    return torch.cat([stays.expand(-1, steps, -1, -1), sine * time.sin() + cosine * time.cos()], -1)
 
 
 def _nearness(gap: Tensor, reach: Tensor | float) -> Tensor:
