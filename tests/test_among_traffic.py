@@ -202,7 +202,7 @@ def test_a_detour_is_half_of_what_two_who_avoid_each_other_share(
 @given(
     others=st.lists(
         st.tuples(st.floats(-3, 3), st.floats(-3, 3), st.floats(-1, 1), st.floats(-1, 1)).filter(
-            lambda row: np.hypot(*row[:2]) > 0.5
+            lambda row: np.hypot(*row[:2]) > 1
         ),
         min_size=1,
         max_size=3,
