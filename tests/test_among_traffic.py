@@ -70,8 +70,8 @@ def test_futures_differ_are_always_the_same_and_share_what_the_robot_does() -> N
 
 
 def test_whims_are_normal_at_all_times_and_change() -> None:
-    drawn = torch.randn(4000, 1, WHIM, generator=torch.Generator().manual_seed(0))
-    whims = whims_over(drawn, 21)[:, :, 0]  # (4000, 21, D)
+    whim = torch.randn(4000, 1, WHIM, generator=torch.Generator().manual_seed(0))
+    whims = whims_over(whim, 21)[:, :, 0]  # (4000, 21, D)
     assert not whims[..., [0, WHIMS]].any(), "who sees the robot is not a way to go"
     whims = whims[..., [d for d in range(3 * WHIMS) if d not in (0, WHIMS)]]
     torch.testing.assert_close(whims.mean(0), torch.zeros(21, 3 * WHIMS - 2), atol=0.08, rtol=0)
@@ -122,6 +122,7 @@ def test_the_score_is_least_where_futures_are_as_likely_and_as_spread_as_what_co
 def test_what_people_do_tells_whether_they_see_the_robot(blind: bool) -> None:
     """Who sees it turns left in this world, and who does not goes straight on; nobody is believed before."""
     state = state_of(observed())
+    state = replace(state, around=replace(state.around, present=torch.ones_like(state.around.present)))
     step = torch.tensor(0.1j) * state.around.unit[0]
 
     def imagine(then: PlanarState) -> PlanarState:
@@ -138,6 +139,9 @@ def test_what_people_do_tells_whether_they_see_the_robot(blind: bool) -> None:
     met = believed(belief, (0, 99, *rows[:1:-1]), state, sight, lambda then: then)
     assert met.sees[0, 1] == 0.5, "who is new is seen as it looks"
     assert torch.allclose(met.sees[0, 2:], belief.sees[0, 2:], atol=0.1), "nothing new was learned of the others"
+    nobody = replace(state, around=replace(state.around, present=torch.zeros_like(state.around.present)))
+    came = believed(replace(belief, state=nobody), rows, state, sight, lambda then: then)
+    assert torch.equal(came.sees, sight), "who was not there is new, whatever its row"
     for _ in range(100):
         belief = believed(belief, rows, state, sight, lambda then: then)
     torch.testing.assert_close(belief.sees, sight, atol=0.05, rtol=0)

@@ -73,7 +73,10 @@ def believed(
 ) -> Belief:
     """What to believe of a state, which `imagine` leads to from the one before: at first `sight` (1, M), what it looks like by
     itself; of those who were there before, what fits how they have moved since."""
-    known = [(k, before.rows.index(row)) for k, row in enumerate(rows) if before and row in before.rows]
+    there = {}
+    if before is not None:  # rows also fill up with nobody
+        there = {row: k for k, row in enumerate(before.rows) if before.state.around.present[0, k]}
+    known = [(k, there[row]) for k, row in enumerate(rows) if row in there]
     if before is None or not known:
         return Belief(rows, state, sight)
     now, then = (torch.tensor(places) for places in zip(*known, strict=True))

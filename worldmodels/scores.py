@@ -29,7 +29,8 @@ def step_errors(predicted: PlanarState, true: PlanarState) -> Tensor:
 
 def mixed_scores(four: PlanarState, true: PlanarState, likely: Tensor) -> Tensor:
     """(W, M) after one step: the error of what is sure, and of traffic the energy score of a mixture: two futures each of two
-    kinds (4 * W, M), the first of which is `likely` (W, M); the second ones have the same whims as the first."""
+    kinds (4 * W, M), the first of which is `likely` (W, M). Both kinds have the same two whims: only futures of different
+    whims are set against each other."""
     size, around = len(true.spin), true.around
     parts = (getattr(four, name).split(size) for name in MOTION)
     a, b, c, d = (PlanarState(at, heading, velocity, spin, around) for at, heading, velocity, spin in zip(*parts, strict=True))

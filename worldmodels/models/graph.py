@@ -182,9 +182,9 @@ class GraphModel(LearnedModel):
 
     @torch.inference_mode()
     def believe(self, observation: Mapping[str, np.ndarray], before: Belief | None = None) -> Belief | None:
-        state = self.begin(observation)
-        if not state.around.has(*TRAFFIC):
+        if not np.isin(observation["kind"][observation["present"] > 0], TRAFFIC).any():
             return None
+        state = self.begin(observation)
         sight = self._sight(state, torch.zeros(1, 1, 2))
         return believed(
             before,
@@ -328,10 +328,10 @@ class GraphModel(LearnedModel):
             second = messages.sum(2)
             pushed = pushed + contact.pushed(self.pair_push(messages))
             if detour is not None:
-                minds = torch.sigmoid(SURE * self.minds(hidden))
+                minds = torch.sigmoid(SURE * self.minds(hidden)) @ scene.kind.mT
                 if sees is not None:  # who sees the robot minds it
-                    minds = torch.cat([torch.ones_like(minds[..., :1]), minds[..., 1:]], -1)
-                minds = minds @ scene.kind.mT * ((near > 0) & (scene.agility > 0)[..., None])
+                    minds = torch.maximum(minds, robot[:, None])
+                minds = minds * ((near > 0) & (scene.agility > 0)[..., None])
                 detour = detour._replace(length=SHARE * detour.length, minds=minds)
         heard = torch.cat([hidden, _joined(second, count)], -1)
         return self.second(heard).relu_() + hidden, _joined(pushed, count), detour
