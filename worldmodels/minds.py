@@ -48,13 +48,13 @@ def decided(whims: Tensor, sees: Tensor) -> Tensor:
     return torch.cat([seeing.to(whims).expand(*whims.shape[:-1], -1), whims[..., len(SEEING) :]], -1)
 
 
-def seers(likely: Tensor, whim: Tensor, traffic: Tensor, steps: int) -> Tensor:
-    """(H, B, M) at each step 1 for who sees the robot, 0 for who does not: traffic whose number is beyond how `likely` (B, M) it
-    is to. After a while another number takes its place."""
+def seers(now: Tensor, usually: Tensor, whim: Tensor, traffic: Tensor, steps: int) -> Tensor:
+    """(H, B, M) at each step 1 for who sees the robot, 0 for who does not: traffic whose number is beyond how likely (B, M) it
+    is to. After a while another number takes its place, and what has been seen of it tells nothing of that."""
     first, second, until_s = whim[..., : len(SEEING)].unbind(-1)
     time_s = DT_S * torch.arange(steps, device=whim.device)[:, None, None]
-    number = torch.where(time_s < until_s, first, second)
-    return 1 - traffic * (torch.special.ndtr(number) >= likely)
+    first, second = (torch.special.ndtr(number) >= likely for number, likely in ((first, now), (second, usually)))
+    return 1 - traffic * torch.where(time_s < until_s, first, second)
 
 
 def whims_over(whim: Tensor, steps: int) -> Tensor:

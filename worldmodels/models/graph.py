@@ -160,8 +160,8 @@ class GraphModel(LearnedModel):
         motion, sees = _motion_of(state), None
         if state.whim is not None:  # what one is up to follows from where all are now, and stays
             traffic = state.around.traffic
-            likely = self._seeing(motion, scene, nodes[:, 0]) if state.sees is None else state.sees
-            sees = seers(likely, state.whim, traffic, actions.shape[1])
+            usually = self._seeing(motion, scene, nodes[:, 0])
+            sees = seers(usually if state.sees is None else state.sees, usually, state.whim, traffic, actions.shape[1])
             nodes = nodes + self.whim(whims_over(state.whim, actions.shape[1])) * traffic[:, None, :, None]
             intent = self.intent(self._heard(motion, scene, nodes[:, 0], sees[0])[0]) * traffic[..., None]
             nodes = nodes + intent[:, None]
