@@ -35,7 +35,8 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                if parameter.ndim > 1:  # lengths and times are no weights: nothing draws them to zero
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 update = self._muon if parameter.ndim > 1 and min(parameter.shape[-2:]) >= LEAST else self._adam
                 parameter.add_(update(self.state[parameter], parameter.grad, group), alpha=-group["lr"])
 

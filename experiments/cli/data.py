@@ -115,6 +115,7 @@ def train(
     updates: int = 6000,
     batch: int = 256,
     lengths: tuple[int, ...] = (4, 8, 8, 12),
+    learning_rate: float = 8e-3,
     seed: int = 0,
     check_every: int = 250,
     threads: int = 2,
@@ -132,6 +133,7 @@ def train(
         scene: "all" for one model of several scenes; none: the data's own one.
         batch: windows in an update.
         lengths: steps of a window, growing while it trains.
+        learning_rate: at first; it falls to a fiftieth of that.
         check_every: updates between two looks at the validation data, each with a checkpoint.
         device: "auto" takes a GPU where there is one.
     """
@@ -142,9 +144,10 @@ def train(
     from sim.scenes import scenes
     from worldmodels.training import TrainConfig
 
-    plan = ModelPlan(
-        model, TrainConfig(updates, batch, lengths, seed=seed, check_every=check_every, threads=threads, device=device)
+    config = TrainConfig(
+        updates, batch, lengths, learning_rate, seed=seed, check_every=check_every, threads=threads, device=device
     )
+    plan = ModelPlan(model, config)
     found, judging = ([Dataset.open(path) for path in paths] for paths in (data, validation))
     if scene not in (None, "all") and (other := [dataset for dataset in found if dataset.scene != scenes[scene].name]):
         raise GroundError(f"{other[0].path} is of scene '{other[0].scene}', not '{scene}'")
