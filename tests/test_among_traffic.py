@@ -82,20 +82,22 @@ def test_whims_are_normal_at_all_times_and_change() -> None:
 
 def test_seeing_is_as_likely_as_believed_at_all_times_and_lasts() -> None:
     whims, likely = drawn(16, 3), torch.tensor([[0.25, 0.5, 0.75]])
-    sees = seers(likely.expand(16, -1), likely.expand(16, -1), whims, torch.ones(16, 3), 25)  # (25, 16, 3)
+    sees = seers(torch.stack([likely, likely], -1).expand(16, -1, -1), whims, torch.ones(16, 3), 25)  # (25, 16, 3)
     assert torch.equal(sees[0].mean(0), likely[0])
-    many = seers(likely.expand(4000, -1), likely.expand(4000, -1), drawn(4000, 3), torch.ones(4000, 3), 61)
+    many = seers(torch.stack([likely, likely], -1).expand(4000, -1, -1), drawn(4000, 3), torch.ones(4000, 3), 61)
     torch.testing.assert_close(many.mean(1), likely.expand(61, -1), atol=0.03, rtol=0)
     same = (many[0] == many[40]).float().mean(0)
     kept = float(np.exp(-4.0 / TURNOVER_S))
     torch.testing.assert_close(same, kept + (1 - kept) * (likely[0] ** 2 + (1 - likely[0]) ** 2), atol=0.03, rtol=0)
-    surely, usually = torch.ones(4000, 3), torch.full((4000, 3), 0.8)  # who is known to see it will stop like anybody
-    stopped = 1 - seers(surely, usually, drawn(4000, 3), torch.ones(4000, 3), 61).mean(1)
+    known = torch.tensor([1.0, 0.8]).expand(4000, 3, -1)  # who is known to see it will stop like anybody
+    stopped = 1 - seers(known, drawn(4000, 3), torch.ones(4000, 3), 61).mean(1)
     expected = 0.2 * (1 - torch.exp(-0.1 * torch.arange(61.0) / TURNOVER_S))
     torch.testing.assert_close(stopped, expected[:, None].expand(-1, 3), atol=0.03, rtol=0)
     flags = decided(whims[:1], torch.tensor([[True, False, True]]))
-    assert (seers(likely, likely, flags, torch.ones(1, 3), 99) == torch.tensor([1, 0, 1])).all()
-    assert (seers(0 * likely, likely, whims[:1], torch.tensor([[0.0, 1, 1]]), 3)[..., 0] == 1).all(), "the robot sees itself"
+    assert (seers(torch.stack([likely, likely], -1), flags, torch.ones(1, 3), 99) == torch.tensor([1, 0, 1])).all()
+    assert (seers(torch.stack([0 * likely, likely], -1), whims[:1], torch.tensor([[0.0, 1, 1]]), 3)[..., 0] == 1).all(), (
+        "the robot sees itself"
+    )
 
 
 def test_the_score_is_least_where_futures_are_as_likely_and_as_spread_as_what_comes() -> None:

@@ -24,11 +24,12 @@ OFF, MOST = 0.04, 1.5  # errors of velocities one step on, in units/s, and how m
 
 @dataclass(frozen=True)
 class Belief:
-    """Of one observation: how likely each mover is to see the robot."""
+    """Of one observation: how likely each mover is to see the robot, and would be of whom nothing is known."""
 
     rows: tuple[int, ...]  # of the observation, that the movers are
     state: PlanarState
     sees: Tensor  # (1, M)
+    usually: Tensor  # (1, M)
 
 
 def drawn(particles: int, movers: int) -> Tensor:
@@ -48,12 +49,12 @@ def decided(whims: Tensor, sees: Tensor) -> Tensor:
     return torch.cat([seeing.to(whims).expand(*whims.shape[:-1], -1), whims[..., len(SEEING) :]], -1)
 
 
-def seers(now: Tensor, usually: Tensor, whim: Tensor, traffic: Tensor, steps: int) -> Tensor:
-    """(H, B, M) at each step 1 for who sees the robot, 0 for who does not: traffic whose number is beyond how likely (B, M) it
-    is to. After a while another number takes its place, and what has been seen of it tells nothing of that."""
+def seers(likely: Tensor, whim: Tensor, traffic: Tensor, steps: int) -> Tensor:
+    """(H, B, M) at each step 1 for who sees the robot, 0 for who does not: traffic whose number is beyond how `likely` it
+    is to now. After a while another number takes its place, of which nothing is known but what is usual: `likely` (B, M, 2)."""
     first, second, until_s = whim[..., : len(SEEING)].unbind(-1)
     time_s = DT_S * torch.arange(steps, device=whim.device)[:, None, None]
-    first, second = (torch.special.ndtr(number) >= likely for number, likely in ((first, now), (second, usually)))
+    first, second = (torch.special.ndtr(torch.stack([first, second])) >= likely.movedim(-1, 0)).unbind()
     return 1 - traffic * torch.where(time_s < until_s, first, second)
 
 
@@ -78,7 +79,7 @@ def believed(
         there = {row: k for k, row in enumerate(before.rows) if before.state.around.present[0, k]}
     known = [(k, there[row]) for k, row in enumerate(rows) if row in there]
     if before is None or not known:
-        return Belief(rows, state, sight)
+        return Belief(rows, state, sight, sight)
     now, then = (torch.tensor(places) for places in zip(*known, strict=True))
     whims = drawn(TRIED, len(before.rows)).to(state.spin).repeat(2, 1, 1)
     flags = (torch.arange(2 * TRIED) < TRIED)[:, None].expand(-1, len(before.rows))
@@ -90,4 +91,4 @@ def believed(
     saw = torch.sigmoid(torch.logit(saw, 1e-3) + better)
     sees = sight.clone()
     sees[:, now] = saw + changed * (sight[:, now] - saw)
-    return Belief(rows, state, sees)
+    return Belief(rows, state, sees, sight)

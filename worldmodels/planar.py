@@ -75,11 +75,11 @@ class PlanarState:
     spin: Tensor  # (B, M) [rad/s]
     around: Surroundings
     whim: Tensor | None = None  # (B, M, D) random numbers that say what traffic is up to; None: nobody asks
-    sees: Tensor | None = None  # (B, M) how likely each mover is believed to see the robot; None: as it looks
+    sees: Tensor | None = None  # (B, M, 2) how likely each mover is believed to see the robot now, and usually; None: as it looks
 
     def expand(self, batch: int) -> "PlanarState":
         """One scene, `batch` times; the surroundings are shared."""
-        sees = None if self.sees is None else self.sees.expand(batch, -1)
+        sees = None if self.sees is None else self.sees.expand(batch, -1, -1)
         return replace(self, sees=sees, **{name: getattr(self, name).expand(batch, -1) for name in MOTION})
 
 

@@ -160,8 +160,8 @@ class GraphModel(LearnedModel):
         motion, sees = _motion_of(state), None
         if state.whim is not None:  # what one is up to follows from where all are now, and stays
             traffic = state.around.traffic
-            usually = self._seeing(motion, scene, nodes[:, 0])
-            sees = seers(usually if state.sees is None else state.sees, usually, state.whim, traffic, actions.shape[1])
+            sight = self._seeing(motion, scene, nodes[:, 0])[..., None].expand(-1, -1, 2) if state.sees is None else state.sees
+            sees = seers(sight, state.whim, traffic, actions.shape[1])
             nodes = nodes + self.whim(whims_over(state.whim, actions.shape[1])) * traffic[:, None, :, None]
             intent = self.intent(self._heard(motion, scene, nodes[:, 0], sees[0])[0]) * traffic[..., None]
             nodes = nodes + intent[:, None]
@@ -196,7 +196,7 @@ class GraphModel(LearnedModel):
 
     def begin(self, observation: Mapping[str, np.ndarray], steps: int = 0, belief: Belief | None = None) -> PlanarState:
         state = super().begin(observation, steps)
-        return state if belief is None else replace(state, sees=belief.sees)
+        return state if belief is None else replace(state, sees=torch.stack([belief.sees, belief.usually], -1))
 
     def particles_of(self, state: PlanarState) -> int:
         return FUTURES if state.around.has(*TRAFFIC) else 1
