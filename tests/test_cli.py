@@ -95,6 +95,7 @@ MISTAKES = [
     (("train", "no-data", "--validation", "no-data", "--out", "out", "--lengths"), "training needs positive updates"),
     (("fidelity", "no-model", "--data", "no-data"), "no-data is no dataset"),
     (("evaluate", "no-run"), "no-run is no run directory"),
+    (("evaluate", KEPT, "--arms", "oracle"), "needs --oracle N too"),
     (("view", "--arm", "scriptd"), "did you mean 'scripted'"),
     (("view", "no-run", "--arm", "graph+mppi"), "no-run is no run directory"),
     (("report", "no-run"), "no-run is no run directory"),

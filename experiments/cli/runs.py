@@ -81,7 +81,7 @@ def evaluate(
         split: "test" unless told otherwise, or the protocol's.
         episodes: 20 unless told otherwise, or as many as the protocol has.
         protocol: one of the scene's, other than the run's own; its episodes are compared among themselves.
-        arms: which play, by name, with random and scripted beside them; none: all.
+        arms: which play, by name, with random and scripted beside them; none: all. An oracle needs its episodes as well.
         oracle: so many episodes on the true simulator too, by the same search; minutes for each.
         oracle_large: and so many under the largest one.
         models: trained elsewhere, as on several scenes; they plan in this run from now on, called by their directories' names.
@@ -99,21 +99,25 @@ def evaluate(
 
     config = config_of(run)
     config = config.under(protocol or config.protocol)
+    oracles = {"oracle": oracle, "oracle-large": oracle_large}
+    for name in arms:
+        if oracles.get(name) == 0:
+            raise GroundError(f"--arms {name} needs --{name} N too: how many episodes it plays")
+    chosen = tuple(name for name in arms if name not in oracles) or (arms and ("random", "scripted"))
     if models:
         Steps(config, run, workers, CONSOLE).invite(models)
         Steps(config, run, workers, CONSOLE).measure_fidelity()
     if layout is not None:
         own = own_layout(layout, config.scene, 0, start, load, goal)
-        rows = Steps(config, run, workers, CONSOLE, chosen=arms).evaluate_layout(own, oracle > 0)
+        rows = Steps(config, run, workers, CONSOLE, chosen=chosen).evaluate_layout(own, oracle > 0)
         page = compare_runs(read([run], rows[0]["split"], config.protocol), run / "own" / own.id)
         CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
     else:
         usual, (first, *_) = config.protocol == USUAL, config.episodes
         split = split or ("test" if usual else first)
         count = episodes or (20 if usual else config.episodes.get(split, 20))
-        Steps(
-            replace(config, episodes={split: count}, oracle=oracle, oracle_large=oracle_large), run, workers, CONSOLE, chosen=arms
-        ).evaluate()
+        config = replace(config, episodes={split: count}, oracle=oracle, oracle_large=oracle_large)
+        Steps(config, run, workers, CONSOLE, chosen=chosen).evaluate()
         rows = [row for row in rows_by(run, config.protocol) if row["split"] == split]
     CONSOLE.print(summary_table(rows))
 
