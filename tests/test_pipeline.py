@@ -23,11 +23,11 @@ from experiments.evaluation import read_rows
 from experiments.ledger import LEDGER
 from experiments.pipeline import Steps, run
 from experiments.report.build import build_report, compare, keep_run, read, rows_of
-from experiments.report.kept import DISTANCE, keep
+from experiments.report.kept import DISTANCE, keep, keep_models
 from experiments.report.summary import summary_markdown
 from sim import collect as collecting
 from sim.dataset import Dataset
-from sim.errors import BadFile, GroundError
+from sim.errors import BadFile, GroundError, UnknownName
 from sim.layout import Layout
 from sim.scenes import scenes
 from worldmodels.fidelity import Steady
@@ -118,6 +118,21 @@ def test_what_is_kept_of_a_run_tells_the_same(finished: Path, tmp_path: Path) ->
         read([kept], "nowhere")
     with pytest.raises(GroundError, match="rows alone were kept"):
         verify(kept)
+
+
+def test_a_trained_model_can_be_kept_and_plans_elsewhere(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
+    keep_models(finished, ["graph"], tmp_path)
+    kept = tmp_path / "models" / "graph"
+    assert sorted(file.name for file in kept.iterdir()) == ["best.json", "best.safetensors"]
+    guest = kept.rename(tmp_path / "guest")
+    (tmp_path / "run").mkdir()
+    other = Steps(replace(config, models=()), tmp_path / "run", 1, QUIET)
+    other.invite([guest])
+    (arm,) = (arm for arm in other.arms() if arm.model)
+    own = next(arm for arm in Steps(config, finished, 1, QUIET).arms() if arm.label == "graph+mppi")
+    assert (arm.content, arm.seen, arm.env_steps) == (own.content, own.seen, own.env_steps)
+    with pytest.raises(UnknownName, match="trained model 'grap': did you mean 'graph'"):
+        keep_models(finished, ["grap"], tmp_path)
 
 
 def test_episodes_of_several_protocols_are_kept_and_chosen_from(finished: Path, tmp_path: Path) -> None:

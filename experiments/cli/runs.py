@@ -243,13 +243,20 @@ def report(run: File, out: Path | None = None) -> None:
     CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
 
 
-def keep(run: File, out: Path) -> None:
+def keep(run: File, out: Path, models: tuple[str, ...] = ()) -> None:
     """Keep a run's rows as one small file, from which tables and a report can be made without the run.
 
-    Example: ground keep runs/tote-push --out kept/tote-push, then: ground compare kept/tote-push
+    Examples: ground keep runs/tote-push --out kept/tote-push, then: ground compare kept/tote-push |
+    ground keep runs/tote-push --out kept/tote-push --models graph, then, with the trained model as a guest of another run:
+    ground evaluate runs/demo --models kept/tote-push/models/graph
+
+    Args:
+        models: trained models of the run to keep besides, by name; some hundred kilobytes for each.
     """
     from experiments.report.build import keep_run
+    from experiments.report.kept import keep_models
 
+    keep_models(run, models, out)
     file = keep_run(run, out)
     CONSOLE.print(f"{file}: {file.stat().st_size / 1e3:.0f} kB", soft_wrap=True)
 

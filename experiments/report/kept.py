@@ -1,6 +1,6 @@
 """What stays of a run when its directory does not: its rows as one small Parquet file, and what a report says beside them.
 
-A kept run is read as a run is; it has no episodes to be shown and no models to plan with.
+A kept run is read as a run is; it has no episodes to be shown. Trained models can be kept with it, to plan in other runs.
 """
 
 import shutil
@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 
 from experiments.evaluation import LATER, ROWS_VERSION
 from experiments.ledger import LEDGER
-from sim.errors import BadFile
+from sim.errors import BadFile, UnknownName
 from sim.files import write_atomic
 
 ROWS = "rows.parquet"
 DISTANCE = "distance"  # column: how far an episode's space is from those that the run trained in
+MODELS, BEST = "models", ("best.json", "best.safetensors")
 BESIDE = ("config.json", "versions.json", "fidelity.json")
 
 
@@ -31,6 +32,16 @@ def keep(run: Path, rows: Sequence[Mapping[str, Any]], distances: Mapping[str, f
             write_atomic(out / file.relative_to(run), lambda to, file=file: shutil.copyfile(file, to))  # type: ignore[misc]
     write_atomic(out / ROWS, lambda to: pq.write_table(table, to, compression="zstd"))
     return out / ROWS
+
+
+def keep_models(run: Path, names: Sequence[str], out: Path) -> None:
+    """Keep trained models too, to plan with elsewhere; without what would be needed to train on."""
+    there = sorted(path.parent.name for path in (run / MODELS).glob(f"*/{BEST[0]}"))
+    for name in names:
+        if name not in there:
+            raise UnknownName("trained model", name, there)
+    for file in (Path(MODELS, name, part) for name in names for part in BEST):
+        write_atomic(out / file, lambda to, file=file: shutil.copyfile(run / file, to))  # type: ignore[misc]
 
 
 def is_kept(run: Path) -> bool:
