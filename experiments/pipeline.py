@@ -244,9 +244,7 @@ class Steps:
     def evaluate(self) -> None:
         """The oracles last: they take as long as all others together."""
         config = self._config
-        oracles = {self.oracle(): config.oracle, self.oracle_large(): config.oracle_large}
-        last = [replace(arm, episodes=episodes) for arm, episodes in oracles.items() if episodes]
-        for arms in (self.arms(), last):
+        for arms in (self.arms(), self._oracles()):
             for split, count in config.episodes.items():
                 trials = trials_of(config.name, config.played, split, count, config.seed)
                 for arm in arms:
@@ -255,12 +253,11 @@ class Steps:
                         evaluate(arm, trials[: arm.episodes], to, self._workers, progress, self._cache)
                     self._whole.done(f"{split}: {arm.label}")
 
-    def evaluate_layout(self, layout: Layout, oracle: bool) -> list[dict[str, Any]]:
+    def evaluate_layout(self, layout: Layout) -> list[dict[str, Any]]:
         """Every arm once in a space of the user's own."""
         trial = Trial(self._config.name, self._config.played.name, f"own-{layout.id}", 0, self._config.seed, layout)
-        arms = [*self.arms(), self.oracle()] if oracle else self.arms()
         rows = []
-        for arm in arms:
+        for arm in (*self.arms(), *self._oracles()):
             with bar(self._console, f"{layout.name or layout.id}: {arm.label}") as progress:
                 rows += evaluate(arm, [trial], self._path / "results" / arm.name, self._workers, progress)
         return rows
@@ -428,6 +425,11 @@ class Steps:
     def _planner(self, model: Path, search: str, planning: SearchConfig, budget_s: float | None = None) -> PlannerSpec:
         config = self._config
         return PlannerSpec(config.played.name, str(model), search, planning, budget_s, config.compiled)
+
+    def _oracles(self) -> list[Arm]:
+        """Those that play, with how many episodes."""
+        counts = {self.oracle(): self._config.oracle, self.oracle_large(): self._config.oracle_large}
+        return [replace(arm, episodes=count) for arm, count in counts.items() if count]
 
     def oracle(self) -> Arm:
         return self._oracle("oracle", self._config.oracle_planning)

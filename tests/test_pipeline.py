@@ -218,16 +218,28 @@ def test_another_configuration_is_refused(config: ExperimentConfig, finished: Pa
 
 def test_an_own_space_is_played_by_every_arm(config: ExperimentConfig, finished: Path) -> None:
     own = scenes[config.scene].draw("val", 777)
-    rows = Steps(config, finished, 1, QUIET).evaluate_layout(replace(own, name="mine"), oracle=False)
+    rows = Steps(config, finished, 1, QUIET).evaluate_layout(replace(own, name="mine"))
     assert [row["agent"] for row in rows] == ["random", "scripted", "graph+mppi"]
     assert {row["layout_id"] for row in rows} == {own.id}
     assert all(row in read_rows(finished / "results") for row in rows)
 
 
+def test_an_own_space_is_played_by_the_oracles_that_are_asked_for(
+    config: ExperimentConfig, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = scenes[config.scene].draw("val", 777)
+    monkeypatch.setattr(pipeline, "evaluate", lambda arm, *_: [arm.label])
+    played = {
+        name: Steps(replace(config, **{name: 1}), finished, 1, QUIET).evaluate_layout(own) for name in ("oracle", "oracle_large")
+    }
+    usual = ["random", "scripted", "graph+mppi"]
+    assert played == {"oracle": [*usual, "oracle"], "oracle_large": [*usual, "oracle-large"]}
+
+
 def test_an_own_space_that_a_model_has_seen_is_refused(config: ExperimentConfig, finished: Path) -> None:
     seen: Layout = next(Dataset.open(finished / "data" / "round-1").episodes()).layout
     with pytest.raises(GroundError, match=f"trained on layout {seen.id}"):
-        Steps(config, finished, 1, QUIET).evaluate_layout(replace(seen, name="disguised"), oracle=False)
+        Steps(config, finished, 1, QUIET).evaluate_layout(replace(seen, name="disguised"))
 
 
 def test_a_guest_that_was_trained_on_is_another(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:

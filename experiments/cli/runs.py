@@ -98,7 +98,7 @@ def evaluate(
     from sim.scenes import USUAL
 
     config = config_of(run)
-    config = config.under(protocol or config.protocol)
+    config = replace(config.under(protocol or config.protocol), oracle=oracle, oracle_large=oracle_large)
     oracles = {"oracle": oracle, "oracle-large": oracle_large}
     for name in arms:
         if oracles.get(name) == 0:
@@ -109,14 +109,14 @@ def evaluate(
         Steps(config, run, workers, CONSOLE).measure_fidelity()
     if layout is not None:
         own = own_layout(layout, config.scene, 0, start, load, goal)
-        rows = Steps(config, run, workers, CONSOLE, chosen=chosen).evaluate_layout(own, oracle > 0)
+        rows = Steps(config, run, workers, CONSOLE, chosen=chosen).evaluate_layout(own)
         page = compare_runs(read([run], rows[0]["split"], config.protocol), run / "own" / own.id)
         CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
     else:
         usual, (first, *_) = config.protocol == USUAL, config.episodes
         split = split or ("test" if usual else first)
         count = episodes or (20 if usual else config.episodes.get(split, 20))
-        config = replace(config, episodes={split: count}, oracle=oracle, oracle_large=oracle_large)
+        config = replace(config, episodes={split: count})
         Steps(config, run, workers, CONSOLE, chosen=chosen).evaluate()
         rows = [row for row in rows_by(run, config.protocol) if row["split"] == split]
     CONSOLE.print(summary_table(rows))
