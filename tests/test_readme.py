@@ -9,15 +9,18 @@ import pytest
 from experiments.report.build import fidelity_of, read
 from experiments.report.scenes import lines_of, of_first_split, scenes_text
 from experiments.report.summary import summary_markdown
+from sim.scenes import scenes
+from worldmodels.training import load_checkpoint
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
+MODELS = RESULTS / "models"
 TABLE = re.compile(r"^    ground compare (.*)--format md$\n\n((?:^\|.*\n)+)", re.MULTILINE)
 README, FIGURES = (TABLE.findall(path.read_text(encoding="utf-8")) for path in (ROOT / "README.md", RESULTS / "README.md"))
 
 
 def test_every_experiment_has_its_figures_and_every_scene_a_line() -> None:
-    kept = {str(path.parent.relative_to(ROOT)) for path in RESULTS.glob("*/config.json")}
+    kept = {str(path.relative_to(ROOT)) for path in RESULTS.iterdir() if path.is_dir() and path != MODELS}
     assert {word for words, _ in FIGURES for word in words.split() if word.startswith("experiments/")} == kept
     (words, table), *others = README
     assert not others
@@ -43,3 +46,8 @@ def test_a_table_is_what_its_command_prints(words: str, table: str) -> None:
         assert table == scenes_text(lines, "md")
     else:
         assert table == summary_markdown(read(runs, split, protocol).rows)
+
+
+@pytest.mark.parametrize("scene", scenes)
+def test_the_joint_model_that_comes_along_is_of_every_scene(scene: str) -> None:
+    assert not load_checkpoint(MODELS / "joint", scene).training
