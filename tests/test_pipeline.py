@@ -133,6 +133,8 @@ def test_a_trained_model_can_be_kept_and_plans_elsewhere(config: ExperimentConfi
     assert (arm.content, arm.seen, arm.env_steps) == (own.content, own.seen, own.env_steps)
     with pytest.raises(UnknownName, match="trained model 'grap': did you mean 'graph'"):
         keep_models(finished, ["grap"], tmp_path)
+    with pytest.raises(BadFile, match="run holds no trained models"):
+        keep_models(tmp_path / "run", ["graph"], tmp_path)
 
 
 def test_episodes_of_several_protocols_are_kept_and_chosen_from(finished: Path, tmp_path: Path) -> None:

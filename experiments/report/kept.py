@@ -38,6 +38,8 @@ def keep_models(run: Path, names: Sequence[str], out: Path) -> None:
     """Keep trained models too, to plan with elsewhere; without what would be needed to train on."""
     there = sorted(path.parent.name for path in (run / MODELS).glob(f"*/{BEST[0]}"))
     for name in names:
+        if not there:
+            raise BadFile(f"{run} holds no trained models")
         if name not in there:
             raise UnknownName("trained model", name, there)
     for file in (Path(MODELS, name, part) for name in names for part in BEST):
