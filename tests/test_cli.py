@@ -96,6 +96,8 @@ MISTAKES = [
     (("fidelity", "no-model", "--data", "no-data"), "no-data is no dataset"),
     (("evaluate", "no-run"), "no-run is no run directory"),
     (("evaluate", KEPT, "--arms", "oracle"), "needs --oracle N too"),
+    (("evaluate", KEPT, "--models", "experiments/results/models/joint"), "keeps rows alone"),
+    (("verify", KEPT), "keeps rows alone"),
     (("view", "--arm", "scriptd"), "did you mean 'scripted'"),
     (("view", "no-run", "--arm", "graph+mppi"), "no-run is no run directory"),
     (("report", "no-run"), "no-run is no run directory"),

@@ -94,15 +94,17 @@ def evaluate(
     from experiments.pipeline import Steps
     from experiments.report.build import compare as compare_runs
     from experiments.report.build import read, rows_by
+    from experiments.report.kept import must_hold_episodes
     from experiments.report.summary import summary_table
     from sim.scenes import USUAL
 
-    config = config_of(run)
-    config = replace(config.under(protocol or config.protocol), oracle=oracle, oracle_large=oracle_large)
     oracles = {"oracle": oracle, "oracle-large": oracle_large}
     for name in arms:
         if oracles.get(name) == 0:
             raise GroundError(f"--arms {name} needs --{name} N too: how many episodes it plays")
+    must_hold_episodes(run)
+    config = config_of(run)
+    config = replace(config.under(protocol or config.protocol), oracle=oracle, oracle_large=oracle_large)
     chosen = tuple(name for name in arms if name not in oracles) or (arms and ("random", "scripted"))
     if models:
         Steps(config, run, workers, CONSOLE).invite(models)
@@ -196,15 +198,14 @@ def verify(run: File, sample: int = 12, workers: int = 2) -> None:
     from experiments.pipeline import Steps
     from experiments.progress import bar
     from experiments.report.build import rows_by
-    from experiments.report.kept import is_kept
+    from experiments.report.kept import must_hold_episodes
     from experiments.report.summary import is_oracle
     from experiments.verify import sample_of
     from experiments.verify import verify as play_again
 
     if sample < 1:
         raise GroundError(f"--sample {sample}: at least one episode is needed")
-    if is_kept(run):
-        raise GroundError(f"of {run} rows alone were kept: there are no episodes to be played again")
+    must_hold_episodes(run)
     config = config_of(run)
     found, missing = Steps(config, run, workers, CONSOLE).arms_there()
     arms = {arm.label: arm for arm in found if not is_oracle(arm.name)}

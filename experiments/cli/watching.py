@@ -42,12 +42,13 @@ def view(
         port: the first free one from here on.
         stay: go on serving after the page was closed.
     """
+    from experiments.report.kept import must_hold_episodes
     from experiments.viewer.runs import scene_of
     from experiments.viewer.serve import serve
     from sim.scenes import scenes
 
-    if arm is None and layout is None:
-        _must_hold_episodes(run)
+    if run and arm is None and layout is None:
+        must_hold_episodes(run)
     found = scene_of(run) if run else None
     if found and scene not in (None, found):
         raise GroundError(f"{run} is of {found}: leave --scene out, or the run")
@@ -73,6 +74,7 @@ def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tupl
     from experiments.config import config_of
     from experiments.evaluation import arm_of
     from experiments.progress import bar
+    from experiments.report.kept import must_hold_episodes
     from experiments.report.summary import best_planner
     from experiments.viewer.export import check, save
     from experiments.viewer.library import Library, title
@@ -85,7 +87,7 @@ def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tupl
     splits = (*scene.splits, *(protocol.split for protocol in scene.protocols.values()))
     if split not in splits and not split.startswith("own-"):
         raise UnknownName("split", split, splits)
-    _must_hold_episodes(run)
+    must_hold_episodes(run)
     library = Library(run)
     row, *beside = (library.find(split, index, arm) for arm in arms or (best_planner(library.rows),))
     takes = library.takes(row, list(map(arm_of, beside)))
@@ -100,10 +102,3 @@ def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tupl
         named = f"{split} {index}: {', '.join(take.name for take in takes)}" if beside else title(row)
         save(takes, out, named, progress)
     CONSOLE.print(f"recording: {out.resolve()}", soft_wrap=True)
-
-
-def _must_hold_episodes(run: Path | None) -> None:
-    from experiments.report.kept import is_kept
-
-    if run and is_kept(run):
-        raise GroundError(f"{run} keeps rows alone, without episodes to watch: take the run itself, or play it (ground run)")

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from experiments.evaluation import LATER, ROWS_VERSION
 from experiments.ledger import LEDGER
-from sim.errors import BadFile, UnknownName
+from sim.errors import BadFile, GroundError, UnknownName
 from sim.files import write_atomic
 
 ROWS = "rows.parquet"
@@ -49,6 +49,12 @@ def keep_models(run: Path, names: Sequence[str], out: Path) -> None:
 def is_kept(run: Path) -> bool:
     """Whether rows alone were kept of a run."""
     return (run / ROWS).exists()
+
+
+def must_hold_episodes(run: Path) -> None:
+    """Raise GroundError where rows alone were kept of a run: nothing can be watched or played in it."""
+    if is_kept(run):
+        raise GroundError(f"{run} keeps rows alone, without episodes: take the run itself, or play it (ground run)")
 
 
 def kept_rows(run: Path) -> list[dict[str, Any]]:
