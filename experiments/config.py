@@ -138,6 +138,11 @@ class ExperimentConfig:
         """The scene as it is evaluated."""
         return scenes[named(self.scene, self.protocol)]
 
+    @property
+    def oracles(self) -> dict[str, int]:
+        """How many episodes each plays, by name."""
+        return {"oracle": self.oracle, "oracle-large": self.oracle_large}
+
     def under(self, protocol: str) -> "ExperimentConfig":
         """The same experiment, evaluated by another protocol with as many episodes as that has."""
         if protocol == self.protocol:

@@ -148,11 +148,10 @@ class Steps:
             for seed in config.train_seeds:
                 training = self._agent_training(plan, seed)
                 cells[f"train {training.path.name}"] = STEP.get(plan.name, STEP["sac"]) * training.config.steps
-        oracles = {"oracle": config.oracle, "oracle-large": config.oracle_large}
         seconds = {arm: EPISODE if "+" in arm else UNPLANNED_EPISODE for arm in self._makers()}
         for split, count in config.episodes.items():
             cells |= {f"{split}: {arm}": each * count for arm, each in seconds.items()}
-            cells |= {f"{split}: {arm}": ORACLE_EPISODE * min(count, most) for arm, most in oracles.items() if most}
+            cells |= {f"{split}: {arm}": ORACLE_EPISODE * min(count, most) for arm, most in config.oracles.items() if most}
         return cells
 
     def collect(self) -> None:
@@ -428,8 +427,8 @@ class Steps:
 
     def _oracles(self) -> list[Arm]:
         """Those that play, with how many episodes."""
-        counts = {self.oracle(): self._config.oracle, self.oracle_large(): self._config.oracle_large}
-        return [replace(arm, episodes=count) for arm, count in counts.items() if count]
+        counts = self._config.oracles
+        return [replace(arm, episodes=counts[arm.name]) for arm in (self.oracle(), self.oracle_large()) if counts[arm.name]]
 
     def oracle(self) -> Arm:
         return self._oracle("oracle", self._config.oracle_planning)

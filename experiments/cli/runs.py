@@ -98,14 +98,13 @@ def evaluate(
     from experiments.report.summary import summary_table
     from sim.scenes import USUAL
 
-    oracles = {"oracle": oracle, "oracle-large": oracle_large}
-    for name in arms:
-        if oracles.get(name) == 0:
-            raise GroundError(f"--arms {name} needs --{name} N too: how many episodes it plays")
-    must_hold_episodes(run)
     config = config_of(run)
     config = replace(config.under(protocol or config.protocol), oracle=oracle, oracle_large=oracle_large)
-    chosen = tuple(name for name in arms if name not in oracles) or (arms and ("random", "scripted"))
+    for name in arms:
+        if config.oracles.get(name) == 0:
+            raise GroundError(f"--arms {name} needs --{name} N too: how many episodes it plays")
+    must_hold_episodes(run)
+    chosen = tuple(name for name in arms if name not in config.oracles) or (arms and ("random", "scripted"))
     if models:
         Steps(config, run, workers, CONSOLE).invite(models)
         Steps(config, run, workers, CONSOLE).measure_fidelity()
