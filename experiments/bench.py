@@ -21,8 +21,8 @@ from agents.objective import Objective
 from agents.planner import Planner
 from agents.search import SearchConfig, searches
 from agents.together import decide_together
-from experiments.pipeline import versions
 from experiments.search_bench import Stopwatch, search_costs
+from experiments.versions import versions
 from experiments.viewer.measure import BODIES, SIZES, cost_of_pushing, first_frame_s
 from sim.bodies import Observation
 from sim.collect import CollectConfig, collect, make_shard

@@ -15,7 +15,8 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from agents.search import SearchConfig
-from experiments import evaluation, pipeline, trainings
+from experiments import evaluation, pipeline, trainings, versions
+from experiments.arms import Arms
 from experiments.cache import Cache
 from experiments.config import BaselinePlan, ExperimentConfig, ModelPlan, Round
 from experiments.evaluation import read_rows
@@ -123,10 +124,10 @@ def test_a_trained_model_can_be_kept_and_plans_elsewhere(config: ExperimentConfi
     assert sorted(file.name for file in kept.iterdir()) == ["best.json", "best.safetensors"]
     guest = kept.rename(tmp_path / "guest")
     (tmp_path / "run").mkdir()
-    other = Steps(replace(config, models=()), tmp_path / "run", 1, QUIET)
+    other = Arms(replace(config, models=()), tmp_path / "run")
     other.invite([guest])
-    (arm,) = (arm for arm in other.arms() if arm.model)
-    own = next(arm for arm in Steps(config, finished, 1, QUIET).arms() if arm.label == "graph+mppi")
+    (arm,) = (arm for arm in other.all() if arm.model)
+    own = next(arm for arm in Arms(config, finished).all() if arm.label == "graph+mppi")
     assert (arm.content, arm.seen, arm.env_steps) == (own.content, own.seen, own.env_steps)
     with pytest.raises(UnknownName, match="trained model 'grap': did you mean 'graph'"):
         keep_models(finished, ["grap"], tmp_path)
@@ -180,11 +181,11 @@ def test_a_finished_run_only_writes_its_report_again(
 
 
 def test_a_run_from_before_an_option_was_there_goes_on(config: ExperimentConfig, tmp_path: Path) -> None:
-    pipeline._begin(config, tmp_path, QUIET)
+    versions.begin(config, tmp_path, QUIET)
     content = json.loads((tmp_path / "config.json").read_text())
     del content["protocol"]
     (tmp_path / "config.json").write_text(json.dumps(content))
-    pipeline._begin(config, tmp_path, QUIET)
+    versions.begin(config, tmp_path, QUIET)
 
 
 def test_a_run_gone_on_with_by_other_code_says_so_each_time(
@@ -192,14 +193,14 @@ def test_a_run_gone_on_with_by_other_code_says_so_each_time(
 ) -> None:
     said = io.StringIO()
     console = Console(file=said)
-    begun = pipeline.versions()
+    begun = versions.versions()
     for code in ("first", "first", "second", "second", "third"):
-        monkeypatch.setattr(pipeline, "versions", lambda code=code: {**begun, "code": code})
-        pipeline._begin(config, tmp_path, console)
+        monkeypatch.setattr(versions, "versions", lambda code=code: {**begun, "code": code})
+        versions.begin(config, tmp_path, console)
     assert said.getvalue().count("code first before, second now") == 1
     assert said.getvalue().count("before") == 2
     content = json.loads((tmp_path / "versions.json").read_text())
-    assert content == {**begun, "code": "first", pipeline.SINCE: [{"code": "second"}, {"code": "third"}]}
+    assert content == {**begun, "code": "first", versions.SINCE: [{"code": "second"}, {"code": "third"}]}
 
 
 def test_what_other_code_made_is_not_added_to_the_cache(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
@@ -244,14 +245,14 @@ def test_an_own_space_that_a_model_has_seen_is_refused(config: ExperimentConfig,
 def test_a_guest_that_was_trained_on_is_another(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
     guest = Path(shutil.copytree(finished / "models" / "graph", tmp_path / "guest"))
-    Steps(config, tmp_path / "run", 1, QUIET).invite([guest])
-    assert "guest+mppi" in {arm.name for arm in Steps(config, tmp_path / "run", 1, QUIET).arms()}
+    Arms(config, tmp_path / "run").invite([guest])
+    assert "guest+mppi" in {arm.name for arm in Arms(config, tmp_path / "run").all()}
     weights = load_file(guest / "best.safetensors")
     save_file({name: values + 1 for name, values in weights.items()}, guest / "best.safetensors")
     with pytest.raises(GroundError, match="another model called guest"):
-        Steps(config, tmp_path / "run", 1, QUIET).invite([guest])
+        Arms(config, tmp_path / "run").invite([guest])
     with pytest.raises(GroundError, match="was trained on since it came"):
-        Steps(config, tmp_path / "run", 1, QUIET).arms()
+        Arms(config, tmp_path / "run").all()
 
 
 def test_the_arms_are_the_whole_matrix() -> None:
@@ -267,12 +268,12 @@ def test_the_arms_are_the_whole_matrix() -> None:
         baseline_steps=3000,
     )
     trained = ["graph+mppi", "graph+cem", "mlp+mppi", "graph+mppi-2k", "mlp+mppi-2k", "sac", "sac-2k", "ppo-1000k", "dyna"]
-    arms = Steps(config, Path("nowhere"), 1, QUIET)._makers()
+    arms = Arms(config, Path("nowhere")).makers()
     assert set(arms) == {"random", "scripted", *trained, *(f"{name}@3" for name in trained)}
-    some = Steps(config, Path("nowhere"), 1, QUIET, chosen=("graph+mppi-2k", "sac"))._makers()
+    some = Arms(config, Path("nowhere"), ("graph+mppi-2k", "sac")).makers()
     assert set(some) == {"random", "scripted", *(f"{name}{seed}" for name in ("graph+mppi-2k", "sac") for seed in ("", "@3"))}
     with pytest.raises(GroundError, match=r"unknown arm 'graph.mpi': did you mean 'graph.mppi'"):
-        Steps(config, Path("nowhere"), 1, QUIET, chosen=("graph+mpi",))._makers()
+        Arms(config, Path("nowhere"), ("graph+mpi",)).makers()
 
 
 def untimed(run_path: Path) -> list[dict[str, Any]]:

@@ -90,6 +90,7 @@ def evaluate(
         load: x, y and yaw of the load, for a map; in scenes that have one.
         goal: x and y of the goal, for a map.
     """
+    from experiments.arms import Arms
     from experiments.config import config_of
     from experiments.pipeline import Steps
     from experiments.report.build import compare as compare_runs
@@ -106,7 +107,7 @@ def evaluate(
     must_hold_episodes(run)
     chosen = tuple(name for name in arms if name not in config.oracles) or (arms and ("random", "scripted"))
     if models:
-        Steps(config, run, workers, CONSOLE).invite(models)
+        Arms(config, run).invite(models)
         Steps(config, run, workers, CONSOLE).measure_fidelity()
     if layout is not None:
         own = own_layout(layout, config.scene, 0, start, load, goal)
@@ -192,9 +193,9 @@ def verify(run: File, sample: int = 12, workers: int = 2) -> None:
 
     The oracle is left out: it takes minutes for each episode.
     """
+    from experiments.arms import Arms
     from experiments.config import config_of
     from experiments.evaluation import arm_of
-    from experiments.pipeline import Steps
     from experiments.progress import bar
     from experiments.report.build import rows_by
     from experiments.report.kept import must_hold_episodes
@@ -206,7 +207,7 @@ def verify(run: File, sample: int = 12, workers: int = 2) -> None:
         raise GroundError(f"--sample {sample}: at least one episode is needed")
     must_hold_episodes(run)
     config = config_of(run)
-    found, missing = Steps(config, run, workers, CONSOLE).arms_there()
+    found, missing = Arms(config_of(run), run).there()
     arms = {arm.label: arm for arm in found if not is_oracle(arm.name)}
     for name, why in missing.items():
         CONSOLE.print(f"[yellow]{name} cannot be played again: {escape(why)}[/]", soft_wrap=True)
@@ -263,13 +264,13 @@ def keep(run: File, out: Path, models: tuple[str, ...] = ()) -> None:
 
 def factories(run: Path) -> dict[str, Any]:
     """The planners of a run that are there, by name; none of a run of which rows alone were kept."""
+    from experiments.arms import Arms
     from experiments.config import config_of
-    from experiments.pipeline import Steps
     from experiments.report.kept import is_kept
 
     if is_kept(run):
         return {}
-    found, missing = Steps(config_of(run), run, 1, CONSOLE).arms_there()
+    found, missing = Arms(config_of(run), run).there()
     for name, why in missing.items():
         CONSOLE.print(f"[yellow]{name} cannot think again, its rows are shown all the same: {escape(why)}[/]", soft_wrap=True)
     return {arm.label: arm.factory for arm in found if arm.model}

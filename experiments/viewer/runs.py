@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-from rich.console import Console
-
 from sim.errors import BadFile, GroundError
 from sim.files import read_json
 from sim.policy import PolicyFactory
 from sim.scenes import scenes
 
-Arms = tuple[dict[str, PolicyFactory], dict[str, str]]  # those that are there, and why others are not
+ArmsThere = tuple[dict[str, PolicyFactory], dict[str, str]]  # those that are there, and why others are not
 
 
 def scene_of(run: Path) -> str | None:
@@ -23,13 +21,13 @@ def scene_of(run: Path) -> str | None:
     return name if name in scenes else None
 
 
-def arms_of(run: Path) -> Arms:
+def arms_of(run: Path) -> ArmsThere:
     """What of a run's arms is there already, and why the others are not."""
+    from experiments.arms import Arms
     from experiments.config import config_of
-    from experiments.pipeline import Steps
 
     try:
-        found, missing = Steps(config_of(run), run, 1, Console(quiet=True)).arms_there()
+        found, missing = Arms(config_of(run), run).there()
     except GroundError as error:
         found, missing = [], {"what this run trained": str(error)}
     return {arm.label: arm.factory for arm in found}, missing

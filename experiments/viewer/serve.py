@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from experiments.viewer.page import YOU, Page
-from experiments.viewer.runs import Arms, arms_of
+from experiments.viewer.runs import ArmsThere, arms_of
 from experiments.viewer.stage import serving
 from sim.errors import GroundError, UnknownName
 from sim.layout import Layout
@@ -77,7 +77,7 @@ def _check(arm: str, scene: str, found: dict[str, PolicyFactory], missing: dict[
     found[arm]()  # a model that cannot be loaded is told before anything is served
 
 
-def _add_run(page: Page, scene: str, run: Path, there: Arms | None, console: Console) -> "Shelf":
+def _add_run(page: Page, scene: str, run: Path, there: ArmsThere | None, console: Console) -> "Shelf":
     from experiments.viewer.library import Library, Shelf
 
     page.say(f"reading {run} …")
