@@ -18,6 +18,7 @@ from agents.search import SearchConfig
 from experiments import evaluation, pipeline, trainings, versions
 from experiments.arms import Arms
 from experiments.cache import Cache
+from experiments.cli.runs import verify
 from experiments.config import BaselinePlan, ExperimentConfig, ModelPlan, Round
 from experiments.evaluation import read_rows
 from experiments.ledger import LEDGER
@@ -116,6 +117,8 @@ def test_what_is_kept_of_a_run_tells_the_same(finished: Path, tmp_path: Path) ->
     assert keep_run(kept, tmp_path / "again").read_bytes() == file.read_bytes()
     with pytest.raises(GroundError, match="no evaluated episodes of split 'nowhere'"):
         read([kept], "nowhere")
+    with pytest.raises(GroundError, match="keeps rows alone"):
+        verify(kept)
 
 
 def test_a_trained_model_can_be_kept_and_plans_elsewhere(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
