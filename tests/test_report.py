@@ -22,7 +22,15 @@ from experiments.report.kept import keep
 from experiments.report.scenes import lines_of, of_first_split, scenes_table, scenes_text
 from experiments.report.sections.indicators import indicators
 from experiments.report.sections.variations import measured as variations
-from experiments.report.summary import on_all_data, summarise, summary_csv, summary_markdown, summary_records, summary_table
+from experiments.report.summary import (
+    best_planner,
+    on_all_data,
+    summarise,
+    summary_csv,
+    summary_markdown,
+    summary_records,
+    summary_table,
+)
 from experiments.report.topdown import colours_say, picture, save_layout, strip
 from experiments.viewer.export import save
 from experiments.viewer.take import Take
@@ -122,6 +130,28 @@ def test_headline_names_the_two_best_arms_and_their_paired_difference(rows: list
     assert "oracle" not in sentence
     assert headline([]) == "No episode was evaluated."
     assert "no other arm" in headline([row("random", "test", 0, True)])
+
+
+def test_arms_that_are_level_win_together_and_what_comes_next_is_worse() -> None:
+    steps = {"a+cem": 9, "a+mppi": 0, "scripted": 0}  # a+cem is slower
+    rows = [
+        {**row(arm, "test", i, arm != "scripted" or i < 2), "clean": arm != "scripted" or i < 2, "steps": 100 + more}
+        for arm, more in steps.items()
+        for i in range(12)
+    ]
+    sentence, answered = headline(rows), dict(answers(rows))
+    assert sentence.startswith(
+        "On split test, a+mppi and a+cem do best, level with each other, the quickest first: each 12 of 12"
+    )
+    assert "next is scripted with 2 of 12" in sentence
+    assert sentence.endswith("a+mppi is better.")
+    assert answered["How sure"].startswith("2 arms are level: no difference shown (smallest: ")
+    assert "ahead of scripted beyond chance on 1 of 1 splits" in answered["How sure"]
+    assert "those level with it: 40 ms; scripted: " in answered["At what cost"]
+    alike = [one for one in rows if one["agent"] != "scripted"]
+    assert headline(alike).endswith("there is no other arm to compare with.")
+    assert "next is" not in headline(alike)
+    assert best_planner(rows) == "a+mppi"
 
 
 def test_three_of_three_is_not_more_than_ninety_five_of_a_hundred() -> None:

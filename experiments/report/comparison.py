@@ -108,22 +108,37 @@ def _difference(rows: Sequence[Row], arm: str, other: str, outcome: str) -> tupl
 
 
 def headline(rows: Sequence[Row]) -> str:
-    """One sentence: the best arm on the first split, its success, the next best and the paired difference between them."""
-    summaries = summarise(rows)
-    arms = [summary for summary in summaries if summary.split == summaries[0].split and not is_oracle(summary.agent)]
-    if not arms:
-        return "No arm besides the oracle was evaluated." if summaries else "No episode was evaluated."
-    best = arms[0]
-    text = f"On split {best.split}, {best.agent} does best: {_in_words(best)}"
-    if len(arms) == 1:
-        return text + "; there is no other arm to compare it with."
-    text += f"; next is {arms[1].agent} with {_in_words(arms[1])}"
-    lead = compared(rows, best.split, best.agent, arms[1].agent)
+    """One sentence: the best arm on the first split, or those level with it, the next best, and the paired difference to it."""
+    level, rest = _standing(rows)
+    if not level:
+        return "No arm besides the oracle was evaluated." if rows else "No episode was evaluated."
+    best = level[0]
+    names = _listed([summary.agent for summary in level])
+    text = f"On split {best.split}, {names} does best: {_in_words(best)}"
+    if len(level) > 1:
+        text = f"On split {best.split}, {names} do best, level with each other, the quickest first: each {_in_words(best)}"
+    if not rest:
+        return text + "; there is no other arm to compare with."
+    text += f"; next is {rest[0].agent} with {_in_words(rest[0])}"
+    lead = compared(rows, best.split, best.agent, rest[0].agent)
     if lead is None:
         return text + "."
     mean, low, high = (str(round(value)).replace("-", "−") for value in lead.clean.interval)
     interval = f"95 % interval {low} to {high}, {lead.episodes} shared episodes"
-    return f"{text}, a paired difference of {mean} points ({interval}): {lead.verdict}."
+    to = "" if len(level) == 1 else f" to {best.agent}"
+    return f"{text}, a paired difference{to} of {mean} points ({interval}): {lead.verdict}."
+
+
+def _standing(rows: Sequence[Row]) -> tuple[list[Summary], list[Summary]]:
+    """The arms on the first split but oracles: the best one with those whose counts are the same, and all others."""
+    summaries = summarise(rows)
+    arms = [summary for summary in summaries if summary.split == summaries[0].split and not is_oracle(summary.agent)]
+    level = [summary for summary in arms if (summary.clean, summary.success) == (arms[0].clean, arms[0].success)]
+    return level, arms[len(level) :]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _in_words(summary: Summary) -> str:
@@ -135,27 +150,37 @@ def _in_words(summary: Summary) -> str:
 
 def answers(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """What a reader who has to decide asks next of the best arm: how sure it is, what it costs, where it is weakest."""
-    summaries = summarise(rows)
-    arms = [summary for summary in summaries if summary.split == summaries[0].split and not is_oracle(summary.agent)]
-    if not arms:
+    level, rest = _standing(rows)
+    if not level:
         return []
-    own = [summary for summary in summaries if summary.agent == arms[0].agent]
-    found = [("How sure", _how_sure(rows, arms))] if len(arms) > 1 else []
-    found.append(("At what cost", "; ".join(_cost_in_words(summary) for summary in arms[:2])))
+    own = [summary for summary in summarise(rows) if summary.agent == level[0].agent]
+    found = [("How sure", _how_sure(rows, level, rest))] if level[1:] or rest else []
+    costs = [_cost_in_words(summary) for summary in (*level[:1], *rest[:1])]
+    if level[1:]:
+        costs.insert(1, f"those level with it: {_span([summary.decision_ms_p50 for summary in level[1:]])} ms")
+    found.append(("At what cost", "; ".join(costs)))
     found.append(("Where it is weakest", _weakest(rows, own)))
     return found
 
 
-def _how_sure(rows: Sequence[Row], arms: Sequence[Summary]) -> str:
-    best, other = arms[0].agent, arms[1].agent
-    found = [line for line in comparisons(rows) if line.other == other and line.split != ALL]
-    shown = [line.split for line in found if line.clean.shown and line.clean.interval[0] > 0]
-    text = f"ahead of {other} beyond chance on {len(shown)} of {len(found)} splits"
-    if not arms[0].env_steps:
-        return text
-    several = arms[0].trainings > 1
-    of = f"{arms[0].trainings} trainings of {best}" if several else f"one training of {best}: another one may do better or worse"
-    return f"{text}; {of}"
+def _how_sure(rows: Sequence[Row], level: Sequence[Summary], rest: Sequence[Summary]) -> str:
+    best, parts = level[0].agent, []
+    if level[1:]:
+        pair = compared(rows, level[0].split, best, level[1].agent)
+        parts.append(f"{len(level)} arms are level" + (f": {pair.verdict}" if pair else ""))
+    if rest:
+        found = [line for line in comparisons(rows) if line.other == rest[0].agent and line.split != ALL]
+        shown = [line.split for line in found if line.clean.shown and line.clean.interval[0] > 0]
+        parts.append(f"ahead of {rest[0].agent} beyond chance on {len(shown)} of {len(found)} splits")
+    if level[0].env_steps:
+        one = f"one training of {best}: another one may do better or worse"
+        parts.append(f"{level[0].trainings} trainings of {best}" if level[0].trainings > 1 else one)
+    return "; ".join(parts)
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = (number(end, 0 if end >= 10 else 2) for end in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
 
 
 def _cost_in_words(summary: Summary) -> str:

@@ -59,7 +59,7 @@ th, td { padding: 6px 8px; border-bottom: 1px solid #e5e7eb; text-align: right; 
 th { color: #5b6572; font-weight: 600; line-height: 1.3; vertical-align: bottom; white-space: normal; }
 th { border-bottom-color: #c3cad3; }
 th:first-child, td:first-child { position: sticky; left: 0; padding-left: 0; background: #fff; text-align: left; }
-td:first-child { min-width: 130px; white-space: normal; overflow-wrap: anywhere; }
+td:first-child { min-width: 130px; max-width: 300px; white-space: normal; overflow-wrap: break-word; }
 section > div + .wide { margin-top: 12px; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 12px 0 4px; font-size: 14px; overflow-wrap: anywhere; }
 .legend i { display: inline-block; width: 10px; height: 10px; margin-right: 7px; border-radius: 50%; }
@@ -94,7 +94,7 @@ a { color: #1d4ed8; }
   table { font-size: 12px; }
   th, td { padding: 5px; }
   th { hyphens: auto; }
-  td:first-child { min-width: 96px; padding-right: 8px; }
+  td:first-child { min-width: 96px; max-width: 140px; padding-right: 8px; }
   .compared td:first-child { min-width: 58px; }
   .compared td:nth-child(2), .compared td:nth-child(5), .compared td:nth-child(7) { min-width: 100px; }
   .facts td:first-child { width: 38%; }

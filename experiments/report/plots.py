@@ -25,12 +25,16 @@ def plot(figure: go.Figure, name: str) -> str:
     figure.update_layout(
         template="none",
         font={"family": FONT, "size": 13, "color": "#1c2530"},
-        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        margin={"l": 10, "r": 10, "t": 10, "b": 50},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "xanchor": "left"},
         paper_bgcolor="rgba(0,0,0,0)",
         dragmode=False,
     )
-    figure.update_xaxes(automargin=True, gridcolor=FAINT, zeroline=False, fixedrange=True, title_font_size=13)
+    figure.add_annotation(  # an axis title would stand below the middle, and be cut where names take up half of a phone
+        text=figure.layout.xaxis.title.text, showarrow=False, yshift=-26,
+        x=1, xref="paper", xanchor="right", y=0, yref="paper", yanchor="top",
+    )  # fmt: skip
+    figure.update_xaxes(automargin=True, gridcolor=FAINT, zeroline=False, fixedrange=True, title=None, tickangle=0)
     figure.update_yaxes(automargin=True, gridcolor=FAINT, zeroline=False, fixedrange=True, title_font_size=13)
     height = f"{figure.layout.height}px"
     return str(figure.to_html(full_html=False, include_plotlyjs=False, config=CONFIG, div_id=name, default_height=height))

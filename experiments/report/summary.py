@@ -131,10 +131,9 @@ def best_planner(rows: Sequence[Row]) -> str:
     """The arm whose episodes are shown: the best planner on a learned model, or the best arm."""
     if not rows:
         raise GroundError("there are no episodes yet: evaluate first")
-    arms = dict.fromkeys(row["agent"] for row in rows if row["model"] and not is_oracle(row["agent"])) or dict.fromkeys(
-        row["agent"] for row in rows
-    )
-    return max(arms, key=lambda arm: sum(row["success"] for row in rows if row["agent"] == arm))
+    planning = {row["agent"] for row in rows if row["model"] and not is_oracle(row["agent"])}
+    arms = [summary.agent for summary in summarise(rows)]
+    return next((arm for arm in arms if arm in planning), arms[0])
 
 
 def summarise(rows: Iterable[Row]) -> list[Summary]:

@@ -109,7 +109,8 @@ class Shelf:
         if not rows:
             lost = f" ({self._library.lost} damaged or unfinished)" if self._library.lost else ""
             raise GroundError(f"{self._library.run} has no episode to show yet{lost}")
-        own = [row for row in rows if row["agent"] == best_planner(rows)]
+        best = best_planner(rows)
+        own = [row for row in rows if row["agent"] == best]
         wanted = [row for row in own if (row["split"], row["index"]) == (split, index)]
         self.show((wanted or own)[0])
         if not wanted:

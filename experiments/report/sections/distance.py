@@ -22,7 +22,7 @@ def measured(rows: Sequence[Row], distances: Mapping[str, float]) -> Measured | 
     if not bins:
         return None
     figure = rates_figure(bins, colours_of(rows), "distance to the nearest training space")
-    figure.update_xaxes(type="log", dtick=1)
+    figure.update_xaxes(type="log", tickvals=[digit * 10**power for power in range(-1, 4) for digit in (1, 2, 5)])
     tiers = []
     for split in dict.fromkeys(summary.split for summary in summarise(rows)):
         values = {row["layout_id"]: of(row) for row in near if row["split"] == split}.values()

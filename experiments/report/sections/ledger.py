@@ -68,7 +68,7 @@ def _pareto_figure(spent: Sequence[Spent], colours: Mapping[str, str], name: str
         told = f"{one.clean} of {one.episodes}, {number(getattr(one, name), 2)}"
         figure.add_scatter(**dots, customdata=[told])
     figure.update_layout(height=320, showlegend=False)
-    figure.update_xaxes(title=title, type="log", tickangle=0, dtick=1)
+    figure.update_xaxes(title=title, type="log", dtick=1)
     if any(getattr(one, name) <= 0 for one in spent):
         powers = [math.log10(value) for value in positive]
         ends = [10.0**power for power in range(math.floor(min(powers)), math.ceil(max(powers)) + 1)] if powers else []
