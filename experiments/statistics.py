@@ -6,7 +6,7 @@ Scores of one arm are arrays (S, E): a row for each training of it, a column for
 
 from collections.abc import Callable
 from functools import lru_cache
-from math import inf, sqrt
+from math import inf, nan, sqrt
 
 import numpy as np
 from scipy.optimize import brentq
@@ -26,13 +26,24 @@ def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float,
         raise ValueError(f"confidence {confidence}: a number between 0 and 1 is needed")
     if n == 0:
         return 0.0, 1.0
-    z = float(ndtri((1 + confidence) / 2))
+    z = _reach(confidence)
     rate, shrink = successes / n, 1 + z**2 / n
     centre = (rate + z**2 / (2 * n)) / shrink
     half = z * sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2)) / shrink
     low = 0.0 if successes == 0 else centre - half
     high = 1.0 if successes == n else centre + half
     return low, high
+
+
+def effective_trials(outcomes: np.ndarray) -> float:
+    """How many independent trials a rate of outcomes (S, E), nan where one was not played, is worth: at most E, as trainings meet
+    the same episodes, and fewer where trainings differ (p (1 - p) over the rate's variance, both levels: Korn and Graubard 1998).
+    """
+    trainings, episodes = outcomes.shape
+    rate = float(np.nanmean(outcomes))
+    by_episode, by_training = np.nanmean(outcomes, 0), np.nanmean(outcomes, 1)
+    variance = by_episode.var() / episodes + (by_training.var(ddof=1) / trainings if trainings > 1 else 0.0)
+    return min(float(episodes), rate * (1 - rate) / variance) if variance > 0 else float(episodes)
 
 
 def paired_rates(a: np.ndarray, b: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
@@ -152,6 +163,19 @@ def signed_rank_test(differences: np.ndarray) -> float:
 
 def smallest_mean_difference(differences: np.ndarray, confidence: float = 0.95, power: float = 0.8) -> float:
     """The mean of paired differences that as many episodes, spread like these (n,), would have shown with probability `power`;
-    inf where it could have shown none."""
+    inf where it could have shown none, nan where none differ, which tells nothing of their spread."""
     n = len(differences)
-    return float((ndtri((1 + confidence) / 2) + ndtri(power)) * differences.std(ddof=1) / sqrt(n)) if n >= LEAST_EPISODES else inf
+    if n < LEAST_EPISODES:
+        return inf
+    error = float(differences.std(ddof=1)) / sqrt(n)
+    return (_reach(confidence) + float(ndtri(power))) * error if error > 0 else nan
+
+
+def smallest_beyond(half: float, n: int, confidence: float = 0.95, power: float = 0.8) -> float:
+    """The same of n episodes from half the width of an interval, which several levels may have made."""
+    return (1 + float(ndtri(power)) / _reach(confidence)) * half if n >= LEAST_EPISODES else inf
+
+
+def _reach(confidence: float) -> float:
+    """Of an interval, in standard errors."""
+    return float(ndtri((1 + confidence) / 2))

@@ -124,9 +124,9 @@ def test_sample_efficiency_is_by_method_and_over_trainings() -> None:
             success = (index + seed) % 4 < share
             rows.append(row(f"graph+mppi-{steps}", index, 1.0, success, train_seed=seed, **told))
     few, many = efficiency(rows, "test")
-    assert (few.family, few.env_steps, few.trainings, few.success[0]) == ("graph+mppi", 1000, 2, 0.25)
-    assert many.success[0] == 0.75
-    assert many.success[1] < 0.75 < many.success[2]
+    assert (few.family, few.env_steps, few.trainings, few.success.value) == ("graph+mppi", 1000, 2, 0.25)
+    assert many.success.value == 0.75
+    assert many.success.interval[0] < 0.75 < many.success.interval[1]
     assert efficiency(costs("random", [1.0]), "test") == []
 
 
@@ -151,7 +151,7 @@ def test_numbers_become_a_file() -> None:
     assert lines[0].endswith(",more")
     assert '"random, <b>"' in lines[1]
     assert "nan" not in lines[1]
-    assert Rate(1, 2, 2).value == 0.5
+    assert Rate(1, 2, 2, 2).value == 0.5
 
 
 def test_every_section_has_its_numbers_as_a_file_and_its_command() -> None:

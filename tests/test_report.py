@@ -141,7 +141,7 @@ def test_arms_that_are_level_win_together_and_what_comes_next_is_worse() -> None
     ]
     sentence, answered = headline(rows), dict(answers(rows))
     assert sentence.startswith(
-        "On split test, a+mppi and a+cem do best, level with each other, the quickest first: each 12 of 12"
+        "On split test, a+mppi and a+cem do best, level with each other, the quickest first: each 100 % [76–100]"
     )
     assert "next is scripted with 2 of 12" in sentence
     assert sentence.endswith("a+mppi is better.")

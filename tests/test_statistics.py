@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import trim_mean
 
+from experiments.report.pairs import not_shown
 from experiments.statistics import (
     bootstrap,
+    effective_trials,
     iqm,
     paired_rates,
     performance_profile,
@@ -198,3 +200,19 @@ def test_arms_on_the_same_models_are_compared_model_by_model() -> None:
     assert (value, low, high) == pytest.approx((0.05, 0.05, 0.05))
     _, low, high = bootstrap(apart, bias + 0.05, bias)
     assert low < 0 < high
+
+
+def test_trainings_that_differ_are_worth_fewer_trials() -> None:
+    alike = np.repeat(np.array([[1.0] * 6 + [0.0] * 10]), 3, 0)
+    assert effective_trials(alike) == pytest.approx(16)
+    lucky = np.array([[1.0] * 16, [0.0] * 16, [1.0] * 16])  # only a few trainings tell of the next one
+    assert effective_trials(lucky) == pytest.approx(2)
+    independent = np.random.default_rng(0).random((3, 400)) < 0.5
+    assert effective_trials(independent.astype(float)) == 400
+    assert effective_trials(np.ones((3, 5))) == 5
+
+
+def test_where_nothing_differs_the_smallest_mean_difference_is_unknown() -> None:
+    assert np.isnan(smallest_mean_difference(np.zeros(20)))
+    assert np.isinf(smallest_mean_difference(np.zeros(3)))
+    assert not_shown(math.nan, " m", 2) == "no difference shown (smallest: unknown)"

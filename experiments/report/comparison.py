@@ -1,6 +1,5 @@
 """Arms against each other over the episodes that both met, and the sentence that says who wins."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,17 +8,17 @@ import rich.box
 from rich.table import Table
 from rich.text import Text
 
-from experiments.report.pairs import difference, paired
+from experiments.report.pairs import difference, not_shown, paired
 from experiments.report.summary import Row, Summary, is_oracle, number, summarise, violations_of
-from experiments.statistics import paired_rates, sign_test, smallest_difference
+from experiments.statistics import paired_rates, sign_test, smallest_beyond, smallest_difference
 
 ALL = "all splits"
 COMPARED = ("split", "arms", "episodes", "without violation", "verdict", "success", "verdict on success")
 COMPARED_SAY = (
-    "Paired: the same spaces and seeds. Differences in points with 95 % intervals: Newcombe's, or a bootstrap over trainings and "
-    "episodes where an arm was trained several times. Where the exact sign test leaves more than 5 % to chance, or the interval "
-    "holds zero, no difference is shown, and the smallest one is named that so many episodes would have shown in four of five "
-    "such samples."
+    "Paired: the same spaces and seeds. Differences in points with 95 % intervals: Newcombe's, or a bootstrap's over trainings "
+    "and episodes where an arm was trained several times and that is wider. Where the exact sign test leaves more than 5 % to "
+    "chance, or the interval holds zero, no difference is shown, and the smallest one is named that so many episodes would have "
+    "shown in four of five such samples."
 )
 Interval = tuple[float, float, float]  # mean, low, high
 
@@ -39,8 +38,7 @@ class RateDifference:
 
     def verdict(self, arm: str, other: str, does: str) -> str:
         if not self.shown:
-            smallest = f"{self.smallest:.0f} points" if math.isfinite(self.smallest) else "any"
-            return f"no difference shown (smallest: {smallest})"
+            return not_shown(self.smallest, " points")
         return f"{arm if self.interval[0] > 0 else other} {does}"
 
     def __str__(self) -> str:
@@ -98,13 +96,17 @@ def _difference(rows: Sequence[Row], arm: str, other: str, outcome: str) -> tupl
         return 0, None
     a, b = pairs.scores
     one, two = np.nanmean(a, 0), np.nanmean(b, 0)
-    interval = paired_rates(one > 0.5, two > 0.5)
+    mean, low, high = paired_rates(one > 0.5, two > 0.5)
+    smallest = smallest_difference(one, two)
     if max(len(a), len(b)) > 1:
         found = difference(a, b, pairs.splits, pairs.joint)
-        if found.low < found.high:  # else all trainings did the same: a bootstrap sees no spread there
-            interval = found.value, found.low, found.high
-    mean, low, high = (100 * end for end in interval)
-    return len(one), RateDifference((mean, low, high), sign_test(one, two), 100 * smallest_difference(one, two))
+        # where most trainings did the same a bootstrap sees too little spread: never narrower than as if each arm had one
+        low, high = max(-1.0, min(found.low, found.value + low - mean)), min(1.0, max(found.high, found.value + high - mean))
+        mean = found.value
+        if not np.isin([one, two], (0, 1)).all():  # else all trainings did the same, as one would
+            smallest = smallest_beyond(max(high - mean, mean - low), len(one))
+    chance = sign_test(one, two)
+    return len(one), RateDifference((100 * mean, 100 * low, 100 * high), chance, 100 * smallest)
 
 
 def headline(rows: Sequence[Row]) -> str:
@@ -113,16 +115,17 @@ def headline(rows: Sequence[Row]) -> str:
     if not level:
         return "No arm besides the oracle was evaluated." if rows else "No episode was evaluated."
     best = level[0]
-    names = _listed([summary.agent for summary in level])
-    text = f"On split {best.split}, {names} does best: {_in_words(best)}"
+    text = f"On split {best.split}, {best.agent} does best: {_in_words(best)}"
     if len(level) > 1:
-        text = f"On split {best.split}, {names} do best, level with each other, the quickest first: each {_in_words(best)}"
+        names = _listed([summary.agent for summary in level])
+        each = f"each {best.clean} without violation, {best.success} solved"
+        text = f"On split {best.split}, {names} do best, level with each other, the quickest first: {each}"
     if not rest:
         return text + "; there is no other arm to compare with."
     text += f"; next is {rest[0].agent} with {_in_words(rest[0])}"
     lead = compared(rows, best.split, best.agent, rest[0].agent)
     if lead is None:
-        return text + "."
+        return f"{text}; {best.agent} and {rest[0].agent} share no episode: which is better cannot be told."
     mean, low, high = (str(round(value)).replace("-", "−") for value in lead.clean.interval)
     interval = f"95 % interval {low} to {high}, {lead.episodes} shared episodes"
     to = "" if len(level) == 1 else f" to {best.agent}"
@@ -130,11 +133,16 @@ def headline(rows: Sequence[Row]) -> str:
 
 
 def _standing(rows: Sequence[Row]) -> tuple[list[Summary], list[Summary]]:
-    """The arms on the first split but oracles: the best one with those whose counts are the same, and all others."""
+    """The arms on the first split but oracles: the best one with those whose rates are the same, and all others."""
     summaries = summarise(rows)
     arms = [summary for summary in summaries if summary.split == summaries[0].split and not is_oracle(summary.agent)]
-    level = [summary for summary in arms if (summary.clean, summary.success) == (arms[0].clean, arms[0].success)]
-    return level, arms[len(level) :]
+    level = [summary for summary in arms if _rates(summary) == _rates(arms[0])]
+    return level, [summary for summary in arms if summary not in level]
+
+
+def _rates(summary: Summary) -> tuple[float | tuple[float, float], ...]:
+    clean, success = summary.clean, summary.success
+    return clean.value, clean.interval, success.value, success.interval
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -167,7 +175,7 @@ def _how_sure(rows: Sequence[Row], level: Sequence[Summary], rest: Sequence[Summ
     best, parts = level[0].agent, []
     if level[1:]:
         pair = compared(rows, level[0].split, best, level[1].agent)
-        parts.append(f"{len(level)} arms are level" + (f": {pair.verdict}" if pair else ""))
+        parts.append(f"{len(level)} arms are level: {pair.verdict if pair else 'they share no episode'}")
     if rest:
         found = [line for line in comparisons(rows) if line.other == rest[0].agent and line.split != ALL]
         shown = [line.split for line in found if line.clean.shown and line.clean.interval[0] > 0]

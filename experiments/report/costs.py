@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.report.pairs import Interval, paired, ranked
+from experiments.report.pairs import ranked
 from experiments.report.summary import Rate, Row, is_oracle, known, trainings_of
-from experiments.statistics import bootstrap
 
 
 @dataclass(frozen=True)
@@ -78,18 +77,17 @@ class Learned:
     env_steps: float
     trainings: int
     episodes: int
-    clean: Interval
-    success: Interval
+    clean: Rate
+    success: Rate
 
 
 def efficiency(rows: Sequence[Row], split: str) -> list[Learned]:
-    """Of every arm that learned from data, on one split; intervals are Wilson's over spaces, or a bootstrap's over trainings
-    and spaces where that is wider."""
+    """Of every arm that learned from data, on one split."""
     here = [row for row in rows if row["split"] == split and row["env_steps"] > 0 and not is_oracle(str(row["agent"]))]
     found = []
     for agent in dict.fromkeys(str(row["agent"]) for row in here):
         own = [row for row in here if row["agent"] == agent]
-        rates = [_rate(own, agent, outcome) for outcome in ("clean", "success")]
+        rates = [Rate.of_rows(own, outcome) for outcome in ("clean", "success")]
         found.append(Learned(family(own[0]), agent, _mean(own, "env_steps"), len(trainings_of(own)), len(own), *rates))
     return sorted(found, key=lambda learned: (learned.family, learned.env_steps))
 
@@ -97,13 +95,3 @@ def efficiency(rows: Sequence[Row], split: str) -> list[Learned]:
 def family(row: Row) -> str:
     """The arm without what its name says of its data."""
     return str(row.get("method") or (f"{row['model']}+{row['search']}" if row["model"] else row["agent"]))
-
-
-def _rate(rows: Sequence[Row], agent: str, outcome: str) -> Interval:
-    (scores,) = paired(rows, [agent], lambda row: float(row[outcome])).scores
-    rate = Rate.of_rows(rows, outcome)
-    low, high = rate.interval
-    if len(scores) > 1:
-        _, least, most = bootstrap(lambda drawn: float(np.nanmean(drawn)), scores)
-        low, high = min(low, least), max(high, most)  # near 0 and 1 a bootstrap sees too little spread
-    return rate.value, low, high

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.report.pairs import Difference, Interval, difference, metres, paired, ranked
+from experiments.report.pairs import Difference, Interval, difference, metres, not_shown, paired, ranked
 from experiments.report.summary import Row, is_oracle, known, summarise
 from experiments.statistics import LEAST_EPISODES, bootstrap, iqm, probability_of_improvement, smallest_mean_difference
 
@@ -80,7 +80,12 @@ def _share(part: np.ndarray, whole: np.ndarray) -> Interval:
     if not np.nansum(whole):
         return math.nan, math.nan, math.nan
     both = part + 1j * whole  # drawn together
-    return bootstrap(lambda drawn: float(np.nansum(drawn.real) / max(1.0, np.nansum(drawn.imag))), both)
+
+    def share(drawn: np.ndarray) -> float:
+        of = np.nansum(drawn.imag)
+        return float(np.nansum(drawn.real) / of) if of else math.nan  # of none
+
+    return bootstrap(share, both)
 
 
 @dataclass(frozen=True)
@@ -102,8 +107,7 @@ class Aggregate:
             return "–"
         _, low, high = self.improvement
         if low <= 0.5 <= high or self.shared < LEAST_EPISODES:
-            smallest = f"{100 * self.smallest:.0f} points" if math.isfinite(self.smallest) else "any"
-            return f"no difference shown (smallest: {smallest})"
+            return not_shown(100 * self.smallest, " points")
         return "lower cost" if low > 0.5 else "higher cost"
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.report.summary import Episode, Row, key_of, summarise
+from experiments.report.summary import Episode, Row, key_of, summarise, training_of
 from experiments.statistics import bootstrap, signed_rank_test, smallest_mean_difference
 from sim.scenes import scenes
 
@@ -59,7 +59,7 @@ def _scores(rows: Sequence[Row], arm: str, value: Callable[[Row], float]) -> dic
     found: dict[Episode, dict[Training, float]] = defaultdict(dict)
     for row in rows:
         if row["agent"] == arm:
-            training = key_of(row), str(row["run"]), int(row.get("train_seed") or 0)
+            training = key_of(row), *training_of(row)
             found[training[0]][(*training[1:], times[training])] = value(row)
             times[training] += 1
     return found
@@ -84,8 +84,13 @@ class Difference:
 
     def verdict(self, unit: str = " m") -> str:
         """ "shown", or that it is not and which would have been."""
-        smallest = f"{self.smallest:.2f}{unit}" if math.isfinite(self.smallest) else "any"
-        return "shown" if self.shown else f"no difference shown (smallest: {smallest})"
+        return "shown" if self.shown else not_shown(self.smallest, unit, 2)
+
+
+def not_shown(smallest: float, unit: str, digits: int = 0) -> str:
+    """That no difference is shown, and the smallest one that would have been: inf none, nan unknown."""
+    told = f"{smallest:.{digits}f}{unit}" if math.isfinite(smallest) else "unknown" if math.isnan(smallest) else "any"
+    return f"no difference shown (smallest: {told})"
 
 
 def between(value: float, low: float, high: float, digits: int = 2) -> str:

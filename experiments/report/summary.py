@@ -13,7 +13,7 @@ import rich.box
 from rich.table import Table
 from rich.text import Text
 
-from experiments.statistics import wilson
+from experiments.statistics import effective_trials, wilson
 from sim.errors import GroundError
 from sim.scenes import USUAL, scenes
 
@@ -26,7 +26,7 @@ COLUMNS_SAY = (
     "Success without violation, and success, with 95 % Wilson intervals; steps: mean of the successes; ms per decision: "
     "p50 / p95, medians over episodes; env steps and CPU-seconds: spent on training before acting, without the held-out episodes "
     "that choose among a model's checkpoints. Where an arm was trained several times, episodes are trainings × spaces, and "
-    "intervals as wide as for the spaces alone, since all its trainings met the same ones."
+    "intervals are as for the spaces alone, since all its trainings met the same ones, and wider where trainings differ."
 )
 Episode = tuple[str, int]  # layout id and seed
 
@@ -41,13 +41,21 @@ def key_of(row: Row) -> Episode:
     return str(row["layout_id"]), int(row["seed"])
 
 
+def training_of(row: Row) -> tuple[str, int]:
+    """Which training of its arm a row is of, by run and seed; what was not trained is the same in every run."""
+    seed = row.get("train_seed")
+    return ("", 0) if seed is None else (str(row["run"]), int(seed))
+
+
 @dataclass(frozen=True)
 class Rate:
-    """A share of episodes and its 95 % interval (Wilson): of several trainings in one space as if it were one episode."""
+    """A share of episodes and its 95 % interval (Wilson): of several trainings in one space as if it were one episode, and of
+    fewer where trainings differ."""
 
     count: int
     of: int
     spaces: int  # that the episodes are in
+    trials: float  # that they are worth
 
     @property
     def value(self) -> float:
@@ -55,13 +63,23 @@ class Rate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        return wilson(self.count * self.spaces / self.of if self.of else 0, self.spaces)
+        return wilson(self.trials * (self.count / self.of) if self.of else 0, self.trials)
 
     @classmethod
     def of_rows(cls, rows: Sequence[Row], outcome: str | Callable[[Row], bool]) -> "Rate":
         """Of the rows in which it came true."""
         true = [outcome(row) if callable(outcome) else bool(row[outcome]) for row in rows]
-        return cls(sum(true), len(rows), len(set(map(key_of, rows))))
+        numbers: list[dict[Any, int]] = [{}, {}]
+        places = [
+            tuple(number.setdefault(key, len(number)) for number, key in zip(numbers, keys, strict=True))
+            for keys in zip(map(training_of, rows), map(key_of, rows), strict=True)
+        ]
+        trainings, spaces = map(len, numbers)
+        if trainings < 2:
+            return cls(sum(true), len(rows), spaces, spaces)
+        outcomes = np.full((trainings, spaces), np.nan)
+        outcomes[tuple(np.transpose(places))] = true
+        return cls(sum(true), len(rows), spaces, effective_trials(outcomes))
 
     def record(self, name: str) -> dict[str, float]:
         """As plain values: name, name_low and name_high."""
@@ -69,7 +87,8 @@ class Rate:
 
     def __str__(self) -> str:
         low, high = self.interval
-        return f"{number(100 * self.value)} % [{100 * low:.0f}–{100 * high:.0f}]"
+        exact = self.count in (0, self.of) or 0.005 <= self.value < 0.995  # 299 of 300 are not 100 %
+        return f"{number(100 * self.value, 0 if exact else 1)} % [{100 * low:.0f}–{100 * high:.0f}]"
 
 
 @dataclass(frozen=True)
@@ -191,7 +210,7 @@ def on_all_data(rows: Sequence[Row]) -> list[Row]:
 
 def trainings_of(rows: Iterable[Row]) -> list[Row]:
     """A row of each training of an arm."""
-    return list({(str(row["run"]), int(row.get("train_seed") or 0)): row for row in rows}.values())
+    return list({training_of(row): row for row in rows}.values())
 
 
 def _rank(summary: Summary) -> tuple[float, float, float, str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from experiments.report.costs import efficiency
-from experiments.report.measured import RATES_SAY, Measured, flats, percents
+from experiments.report.measured import RATES_SAY, Measured, flats
 from experiments.report.plots import arm_colours, dotted, line
 from experiments.report.summary import Row, number, summarise
 
@@ -20,9 +20,10 @@ def measured(rows: Sequence[Row]) -> Measured | None:
     for name, colour in zip(families, arm_colours(families), strict=True):
         own = [one for one in found if one.family == name]
         x = [one.env_steps for one in own]
-        told = [f"{one.agent}: {percents(one.clean)}, {one.trainings} trainings" for one in own]
-        figure.add_scatter(**line(x, [one.clean for one in own], name, colour), customdata=told)
-        figure.add_scatter(**dotted(x, [one.success[0] for one in own], colour))
+        told = [f"{one.agent}: {one.clean}, {one.trainings} trainings" for one in own]
+        clean = [(one.clean.value, *one.clean.interval) for one in own]
+        figure.add_scatter(**line(x, clean, name, colour), customdata=told)
+        figure.add_scatter(**dotted(x, [one.success.value for one in own], colour))
     figure.update_layout(height=340, showlegend=False)
     ticks = [factor * 10**power for power in range(1, 9) for factor in (1, 2, 5)]
     low, high = (math.log10(end([one.env_steps for one in found])) for end in (min, max))
@@ -37,15 +38,15 @@ def measured(rows: Sequence[Row]) -> Measured | None:
             number(one.env_steps),
             str(one.trainings),
             str(one.episodes),
-            percents(one.clean),
-            percents(one.success),
+            str(one.clean),
+            str(one.success),
         )
         for one in found
     ]
     says = f"How much experience each kind of learner needs, on split {split}."
     how = (
-        "95 % intervals are Wilson's over spaces, and with several trainings as wide as a bootstrap over trainings and spaces "
-        "where that is wider; with one they do not tell what another training would have given. A model's env steps are those "
-        "that it trains on; the held-out episodes that choose among its checkpoints come on top."
+        "95 % intervals are Wilson's over spaces, wider where several trainings differ; with one they do not tell what another "
+        "training would have given. A model's env steps are those that it trains on; the held-out episodes that choose among its "
+        "checkpoints come on top."
     )
     return Measured("efficiency", "Sample efficiency", says + RATES_SAY, [figure], columns, cells, flats(found), how, families)
