@@ -5,6 +5,7 @@ import pytest
 
 from experiments.report.costs import efficiency, pareto, spendings
 from experiments.report.guards import notes
+from experiments.report.kept import DISTANCE
 from experiments.report.measured import csv_of, flat
 from experiments.report.measures import aggregates, exploitation, touching
 from experiments.report.pairs import episode_cost, metres
@@ -159,7 +160,7 @@ def test_every_section_has_its_numbers_as_a_file_and_its_command() -> None:
     told |= {"plans_checked": 10, "plans_touching_predicted": 3, "plans_touching_realised": 4, "plans_touching_both": 2}
     rows = [row("graph+mppi", index, 1.0, load_friction=0.1 * index, **told) for index in range(10)]
     rows += [row("oracle", index, 0.9, load_friction=0.1 * index) for index in range(3)]
-    found = sections(rows, {f"test-{index}": 1.0 + index for index in range(10)}, "ground report a<b")
+    found = sections([{**one, DISTANCE: 1.0 + one["index"]} for one in rows], "ground report a<b")
     names = ("regret", "exploitation", "distance", "variations", "ledger", "efficiency", "touching", "profiles")
     assert len(found) == len(names)
     for name, html in zip(names, found, strict=True):
@@ -167,8 +168,8 @@ def test_every_section_has_its_numbers_as_a_file_and_its_command() -> None:
         assert "ground report a&lt;b" in html
         assert f'id="plot-{name}-0"' in html
     old = [{key: value for key, value in one.items() if key not in told and not key.startswith("search_")} for one in rows]
-    assert len(sections(old, {}, "x")) == len(names) - 3  # neither plans nor distances
-    assert sections([], {}, "x") == []
+    assert len(sections(old, "x")) == len(names) - 3  # neither plans nor distances
+    assert sections([], "x") == []
 
 
 def test_unequal_budgets_are_told() -> None:

@@ -142,7 +142,7 @@ def test_episodes_of_several_protocols_are_kept_and_chosen_from(finished: Path, 
     kept = tmp_path / "kept"
     keep_run(finished, kept)
     rows = rows_of(kept)
-    keep(finished, [*rows, *({**row, "protocol": "other"} for row in rows)], {}, kept)
+    keep(finished, [*rows, *({**row, "protocol": "other"} for row in rows)], kept)
     keep_run(kept, tmp_path / "again")
     assert len(rows_of(tmp_path / "again")) == 2 * len(rows)
     with pytest.raises(GroundError, match="different protocols"):

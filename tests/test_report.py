@@ -15,8 +15,9 @@ from rich.console import Console
 from agents.build import PlannerSpec
 from experiments.report.build import _thinkers, _uncompiled, read
 from experiments.report.comparison import ALL, answers, compared, comparison_table, comparisons, headline
+from experiments.report.costs import efficiency
 from experiments.report.failures import section, told, worst
-from experiments.report.guards import check
+from experiments.report.guards import check, notes
 from experiments.report.html import write_report
 from experiments.report.kept import keep
 from experiments.report.scenes import lines_of, of_first_split, scenes_table, scenes_text
@@ -154,6 +155,36 @@ def test_arms_that_are_level_win_together_and_what_comes_next_is_worse() -> None
     assert best_planner(rows) == "a+mppi"
 
 
+def test_arms_with_more_trainings_are_level_with_those_of_one() -> None:
+    rows = [
+        {**row(arm, "test", i, True), "clean": True, "steps": steps, "train_seed": seed}
+        for arm, steps, seeds in (("a+mppi", 60, 3), ("b+mppi", 61, 1), ("c+mppi", 62, 3))
+        for seed in range(seeds)
+        for i in range(16)
+    ]
+    sentence = headline(rows)
+    assert sentence.startswith("On split test, a+mppi, b+mppi and c+mppi do best, level with each other")
+    assert "next is" not in sentence
+
+
+def test_one_failure_does_not_make_a_difference_surer() -> None:
+    arm = [row("a+x", "test", 2 * i, True) | {"train_seed": s} for s in range(3) for i in range(16)]
+    idle = [row("b", "test", 2 * i, False) for i in range(16)]
+    all_solved = compared([*arm, *idle], "test", "a+x", "b")
+    but_one = compared([{**arm[0], "clean": False}, *arm[1:], *idle], "test", "a+x", "b")
+    assert all_solved is not None
+    assert but_one is not None
+    assert but_one.clean.interval[1] < all_solved.clean.interval[1]
+    assert but_one.clean.interval[2] - but_one.clean.interval[1] > 20
+
+
+def test_what_was_not_trained_is_one_sample_whatever_runs_it_is_from() -> None:
+    arm = [row("a+x", "test", i, i < 15) | {"train_seed": 0} for i in range(16)]
+    idle = [row("b", "test", i, i < 4) | {"run": "one" if i < 8 else "other"} for i in range(16)]
+    found, same_run = (compared([*arm, *own], "test", "a+x", "b") for own in (idle, [one | {"run": "one"} for one in idle]))
+    assert found == same_run
+
+
 def test_three_of_three_is_not_more_than_ninety_five_of_a_hundred() -> None:
     rows = [row("few", "test", i, True) for i in range(3)] + [row("many", "test", i, i < 95) for i in range(100)]
     assert [summary.agent for summary in summarise(rows)] == ["many", "few"]
@@ -228,11 +259,44 @@ def test_runs_keep_their_own_arms_and_share_what_nobody_trained(rows: list[dict[
     for name, agents in (("one", ARMS), ("two", ("graph+mppi", "scripted"))):
         found = [one for one in rows if one["agent"] in agents]
         write_json(tmp_path / name / "config.json", {"name": name})
-        keep(tmp_path / name, found, {}, tmp_path / "kept" / name)
+        keep(tmp_path / name, found, tmp_path / "kept" / name)
     found = read([tmp_path / "kept" / "one", tmp_path / "kept" / "two"])
     counts = Counter(one["agent"] for one in found.rows)
     assert counts["graph+mppi (one)"] == counts["graph+mppi (two)"] == counts["scripted"] == counts["oracle"] == 20
     assert "graph+mppi" not in counts
+
+
+def test_runs_of_one_name_are_runs_of_their_own(rows: list[dict[str, Any]]) -> None:
+    with pytest.raises(GroundError, match="shares no episode with the other runs"):
+        check({"a/demo": rows, "b/demo": [{**one, "seed": one["seed"] + 50} for one in rows]})
+
+
+def test_arms_without_a_shared_episode_are_named() -> None:
+    rows = [row("a", "test", i, True) for i in range(4)] + [row("b", "test", i, False) for i in range(4, 9)]
+    assert any("No episode is shared with a by b" in note for note in notes(rows))
+    assert headline(rows).endswith("share no episode: which is better cannot be told.")
+    assert not any("No episode is shared" in note for note in notes(rows[:4]))
+
+
+def test_distances_are_from_each_run_s_own_training_spaces(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    for name, distance in (("one", 1.0), ("two", 5.0)):
+        write_json(tmp_path / name / "config.json", {"name": name})
+        own = [{**one, "distance": distance} for one in rows if one["agent"] == "graph+mppi"]
+        keep(tmp_path / name, own, tmp_path / "kept" / name)
+    found = read([tmp_path / "kept" / "one", tmp_path / "kept" / "two"])
+    assert {(one["agent"], one["distance"]) for one in found.rows} == {("graph+mppi (one)", 1.0), ("graph+mppi (two)", 5.0)}
+
+
+def test_methods_of_several_runs_are_no_single_curve(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    arm = [one | {"method": "graph+mppi"} for one in rows if one["agent"] == "graph+mppi"]
+    part = [one | {"agent": "graph+mppi-5k", "env_steps": 5000} for one in arm]
+    for name, own in (("one", arm), ("two", [*arm, *part])):
+        write_json(tmp_path / name / "config.json", {"name": name})
+        keep(tmp_path / name, own, tmp_path / "kept" / name)
+    found = read([tmp_path / "kept" / "one", tmp_path / "kept" / "two"])
+    families = {learned.agent: learned.family for learned in efficiency(found.rows, "test")}
+    assert families["graph+mppi-5k (two)"] == families["graph+mppi (two)"] != families["graph+mppi (one)"]
+    assert {one["agent"] for one in on_all_data(found.rows)} == {"graph+mppi (one)", "graph+mppi (two)"}
 
 
 FAULTS = [
@@ -248,9 +312,9 @@ FAULTS = [
 def test_what_cannot_be_compared_is_told(rows: list[dict[str, Any]], change: dict[str, Any], message: str) -> None:
     rows = [{**one, "load_friction": 0.5} for one in rows]
     other = row("scripted", "test", 0, True) | {"run": "other", "load_friction": 0.5}
-    check([*rows, other])
+    check({"demo": rows, "other": [other]})
     with pytest.raises(GroundError, match=message):
-        check([*rows, {**other, **change}])
+        check({"demo": rows, "other": [{**other, **change}]})
 
 
 def test_rows_that_lack_a_later_quantity_are_compared_all_the_same(rows: list[dict[str, Any]]) -> None:

@@ -20,7 +20,7 @@ from experiments.report.kept import DISTANCE, is_kept, keep, kept_rows
 from experiments.report.regret import budget_of
 from experiments.report.sections import sections
 from experiments.report.spaces import TrainingSpaces
-from experiments.report.summary import Row, best_planner, key_of, known, on_all_data, protocol_of
+from experiments.report.summary import Row, best_planner, key_of, known, method_of, on_all_data, protocol_of
 from experiments.report.topdown import colours_say, strip
 from experiments.viewer.export import save
 from experiments.viewer.player import think
@@ -50,7 +50,7 @@ def build_report(path: Path, arms: Arms | None = None, told: Told = lambda done,
 def keep_run(path: Path, out: Path) -> Path:
     """Keep what a report is made of, without episodes, data and models; gives the file of its rows."""
     found = read([path], comparable=False)
-    return keep(path, found.rows, _distances(found), out)
+    return keep(path, _placed(found), out)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ def read(paths: Sequence[Path], split: str | None = None, protocol: str | None =
             raise BadFile(f"{path} is no run directory (config.json is missing)")
         held[path] = [row for row in rows_by(path, protocol) if split in (None, row["split"])]
     places = {id(row): path / "results" / row["agent"] for path, found in held.items() for row in found}
-    rows = _told_apart(held)
+    names = dict(zip(held, _names(list(held)), strict=True))
+    rows = _told_apart({names[path]: found for path, found in held.items()})
     skipped = [note for path in paths if (note := left_out(path))]
     asked = {what: name for what, name in (("split", split), ("protocol", protocol)) if name}
     if not rows:
@@ -80,27 +81,26 @@ def read(paths: Sequence[Path], split: str | None = None, protocol: str | None =
         told = f"{', '.join(map(str, paths))}: no evaluated episodes{which} yet: evaluate first"
         raise GroundError("; ".join(skipped) or told)
     if comparable:
-        check(rows)
+        check({names[path]: found for path, found in held.items()})
     skipped += [f"Of {path} rows alone were kept: its episodes cannot be shown." for path in paths if is_kept(path)]
     return Found(tuple(paths), rows, places, skipped, asked)
 
 
-def _told_apart(held: Mapping[Path, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The rows of several runs as of one: arms that each run trained for itself, or gave a budget of its own, get its name; an
-    episode that an arm of several runs played in each counts once."""
+def _told_apart(held: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The rows of several runs, by name, as of one: arms that each run trained for itself, or gave a budget of its own, get its
+    name, on all of their data and on parts; an episode that an arm of several runs played in each counts once."""
     if len(held) == 1:
         return list(chain(*held.values()))
     ways: dict[str, set[Any]] = defaultdict(set)
-    for path, found in held.items():
+    for name, found in held.items():
         for row in found:
-            ways[row["agent"]].add((path if row["env_steps"] else None, budget_of([row], row["agent"])))
-    named = dict(zip(held, _names(list(held)), strict=True))
+            ways[method_of(row)].add((name if row["env_steps"] else None, budget_of([row], row["agent"])))
     rows, met = list[dict[str, Any]](), set[tuple[str, Any]]()
-    for path, found in held.items():
+    for name, found in held.items():
         once = set(met)
         for row in found:
-            if len(ways[row["agent"]]) > 1:
-                row["agent"] = f"{row['agent']} ({named[path]})"
+            if len(ways[method_of(row)]) > 1:
+                row |= {"agent": f"{row['agent']} ({name})", "method": f"{method_of(row)} ({name})"}
             elif (episode := (row["agent"], key_of(row))) in once:
                 continue
             else:
@@ -143,7 +143,7 @@ def compare(found: Found, out: Path, arms: Arms | None = None, told: Told = lamb
         [link for _, link in recorded],
         [fact for path in paths for fact in _facts(path)],
         command,
-        measures=sections(rows, _distances(found), command),
+        measures=sections(_placed(found), command),
         notes=[*notes(rows), *([PARTS_SAY] if len(on_all_data(rows)) < len(rows) else []), *found.skipped, *silent],
         failures=failures(planner, shown, rows, lambda row: _episode(places, row), links),
         colours=colours_say(episode.layout for _, episode in items),
@@ -151,19 +151,26 @@ def compare(found: Found, out: Path, arms: Arms | None = None, told: Told = lamb
     return page
 
 
-def _distances(found: Found) -> dict[str, float]:
-    """How far each layout is from the spaces that the runs trained in; none where a run has no data of its own any more."""
+def _placed(found: Found) -> list[dict[str, Any]]:
+    """The rows, with how far each one's space is from those that its own run trained in; not where that has no data any more."""
+    spaces = {path: _training_spaces(path) for path in found.paths}
+    far: dict[tuple[Path, str], float] = {}
+    for row in found.rows:
+        run, layout = found.places[id(row)].parents[1], row["layout_id"]
+        if not known(row, DISTANCE) and (trained := spaces[run]) is not None:
+            if (run, layout) not in far:
+                far[run, layout] = trained.distance(_episode(found.places, row).layout)
+            row[DISTANCE] = far[run, layout]
+    return found.rows
+
+
+def _training_spaces(path: Path) -> TrainingSpaces | None:
     trained: dict[str, Layout] = {}
-    for path in found.paths:
-        for manifest in sorted((path / "data").glob("*/manifest.json")):
-            dataset = Dataset.open(manifest.parent)
-            if dataset.manifest["split"] == "train":
-                trained |= {episode.layout.id: episode.layout for episode in dataset.episodes([])}
-    kept = {row["layout_id"]: row[DISTANCE] for row in found.rows if known(row, DISTANCE)}
-    if not trained:
-        return kept
-    spaces, met = TrainingSpaces(trained.values()), {row["layout_id"]: row for row in found.rows if not known(row, DISTANCE)}
-    return kept | {layout: spaces.distance(_episode(found.places, row).layout) for layout, row in met.items()}
+    for manifest in sorted((path / "data").glob("*/manifest.json")):
+        dataset = Dataset.open(manifest.parent)
+        if dataset.manifest["split"] == "train":
+            trained |= {episode.layout.id: episode.layout for episode in dataset.episodes([])}
+    return TrainingSpaces(trained.values()) if trained else None
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from experiments.evaluation import unreadable
 from experiments.report.pairs import ranked
 from experiments.report.regret import budget_of
-from experiments.report.summary import Row, known, number, protocol_of
+from experiments.report.summary import Episode, Row, key_of, known, number, protocol_of
 from sim.errors import GroundError
 from sim.scenes import parted
 from sim.variation import Variation
@@ -16,8 +16,9 @@ from sim.variation import Variation
 ALIKE = 0.03  # relative difference of env steps that is none: learners stop at full batches
 
 
-def check(rows: Sequence[Row]) -> None:
-    """GroundError where runs cannot be compared: of other scenes, other spaces, other physics, or without a shared episode."""
+def check(runs: Mapping[str, Sequence[Row]]) -> None:
+    """GroundError where runs, by name, cannot be compared: of other scenes, spaces or physics, or without a shared episode."""
+    rows = [row for own in runs.values() for row in own]
     scenes: dict[str, list[str]] = defaultdict(list)
     for row in rows:
         scene, _ = parted(row["scene"])
@@ -30,7 +31,7 @@ def check(rows: Sequence[Row]) -> None:
         raise GroundError(f"episodes of different protocols cannot be compared: {', '.join(protocols)}; --protocol chooses one")
     _same_spaces(rows)
     _same_physics(rows)
-    _shared(rows)
+    _shared(runs)
 
 
 def _same_spaces(rows: Sequence[Row]) -> None:
@@ -59,12 +60,10 @@ def _same_physics(rows: Sequence[Row]) -> None:
             )
 
 
-def _shared(rows: Sequence[Row]) -> None:
-    met: dict[str, set[tuple[str, int]]] = defaultdict(set)
-    for row in rows:
-        met[row["run"]].add((row["layout_id"], row["seed"]))
+def _shared(runs: Mapping[str, Sequence[Row]]) -> None:
+    met = {run: set(map(key_of, rows)) for run, rows in runs.items() if rows}
     for run, episodes in met.items():
-        others = set[tuple[str, int]]().union(*(episodes for other, episodes in met.items() if other != run))
+        others = set[Episode]().union(*(episodes for other, episodes in met.items() if other != run))
         if len(met) > 1 and not episodes & others:
             spaces = {layout for layout, _ in episodes} & {layout for layout, _ in others}
             why = "the same spaces, but with other seeds" if spaces else "no space in common"
@@ -76,7 +75,8 @@ def _shared(rows: Sequence[Row]) -> None:
 
 def notes(rows: Sequence[Row]) -> list[str]:
     """What was not equal between arms: search budgets, experience, episodes."""
-    return [note for note in (_search_note(rows), _experience_note(rows), *_episode_notes(rows)) if note]
+    told = (_search_note(rows), _experience_note(rows), *_episode_notes(rows), _apart_note(rows))
+    return [note for note in told if note]
 
 
 def _search_note(rows: Sequence[Row]) -> str:
@@ -101,12 +101,20 @@ def _unlike(values: Mapping[str, str]) -> str:
     return "; ".join(f"{value}: {', '.join(own)}" for value, own in arms.items()) if len(arms) > 1 else ""
 
 
+def _apart_note(rows: Sequence[Row]) -> str:
+    """Arms that cannot be compared with the best one."""
+    met = {arm: {key_of(row) for row in rows if row["agent"] == arm} for arm in ranked(rows)}
+    best = next(iter(met), "")
+    apart = [arm for arm, episodes in met.items() if not episodes & met[best]]
+    return f"No episode is shared with {best} by {', '.join(apart)}: they cannot be compared." if apart else ""
+
+
 def _episode_notes(rows: Sequence[Row]) -> list[str]:
-    counts: dict[str, dict[str, int]] = defaultdict(dict)
-    for arm in ranked(rows):
-        for split in dict.fromkeys(str(row["split"]) for row in rows if row["agent"] == arm):
-            own = (row for row in rows if (row["agent"], row["split"]) == (arm, split))
-            counts[split][arm] = len({(row["layout_id"], row["seed"]) for row in own})
+    met: dict[tuple[str, str], set[Episode]] = defaultdict(set)
+    for row in rows:
+        met[str(row["split"]), str(row["agent"])].add(key_of(row))
+    splits, arms = dict.fromkeys(split for split, _ in met), ranked(rows)
+    counts = {split: {arm: len(met[split, arm]) for arm in arms} for split in splits}
     unequal: dict[str, list[str]] = defaultdict(list)
     for split, of in counts.items():
         most = max(of.values())

@@ -22,10 +22,10 @@ MODELS, BEST = "models", ("best.json", "best.safetensors")
 BESIDE = ("config.json", "versions.json", "fidelity.json")
 
 
-def keep(run: Path, rows: Sequence[Mapping[str, Any]], distances: Mapping[str, float], out: Path) -> Path:
+def keep(run: Path, rows: Sequence[Mapping[str, Any]], out: Path) -> Path:
     """Write what is kept of a run; gives the file of its rows."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    found = [{name: row.get(name) for name in names} | {DISTANCE: distances.get(row["layout_id"])} for row in rows]
+    names = dict.fromkeys(name for row in (*rows, {DISTANCE: None}) for name in row)
+    found = [{name: row.get(name) for name in names} for row in rows]
     table = pa.Table.from_pylist(found).replace_schema_metadata({"rows_version": str(ROWS_VERSION)})
     for file in [run / name for name in BESIDE] + sorted((run / LEDGER).glob("*.json")):
         if file.exists():

@@ -202,6 +202,11 @@ def known(row: Row, name: str) -> bool:
     return value is not None and value == value
 
 
+def method_of(row: Row) -> str:
+    """The name of a row's arm whatever the amount of its data; of older rows, the name."""
+    return str(row.get("method") or row["agent"])
+
+
 def on_all_data(rows: Sequence[Row]) -> list[Row]:
     """Without the arms that learned from a part of what another arm of their method did."""
     most = {row["method"]: float(row["env_steps"]) for row in rows if row.get("method") == row["agent"]}

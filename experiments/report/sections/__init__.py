@@ -1,21 +1,21 @@
 """One file per measure that the report shows; this one says which there are, in their order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from experiments.report.measured import html_of
 from experiments.report.sections import distance, efficiency, exploitation, ledger, profiles, regret, touching, variations
 from experiments.report.summary import Row, on_all_data
 
 
-def sections(rows: Sequence[Row], distances: Mapping[str, float], command: str) -> list[str]:
-    """The page's sections, of what the rows tell; `distances` of layouts from the training set by their ids."""
+def sections(rows: Sequence[Row], command: str) -> list[str]:
+    """The page's sections, of what the rows tell."""
     if not rows:
         return []
     whole = on_all_data(rows)
     shown = (
         regret.measured(rows),
         exploitation.measured(rows),
-        distance.measured(whole, distances),
+        distance.measured(whole),
         variations.measured(whole),
         ledger.measured(rows),
         efficiency.measured(rows),
