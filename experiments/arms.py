@@ -175,6 +175,8 @@ class Arms:
         if not (path / "policy.json").exists():
             raise BadFile(f"{path} holds no trained agent yet")
         about = read_json(path / "policy.json")
+        if "layouts" not in about:
+            raise GroundError(f"{path} does not say in which layouts it was trained: train it again")
         own = {"env_steps": about["steps"], "train_cpu_s": about["cpu_s"]}
         if at is None:
             own["train_cpu_s"] = costs(self._path).get(f"train {training.path.name}", 0.0)
@@ -184,7 +186,7 @@ class Arms:
         return Arm(
             labelled(plan.arm, at),
             BaselineSpec(self._config.scene, str(path)),
-            seen=self._seen() if training.imagined else frozenset(about.get("layouts", ())),
+            seen=self._seen() if training.imagined else frozenset(about["layouts"]),
             method=plan.name,
             train_seed=seed,
             content={"agent": digest(path / about["weights"])},

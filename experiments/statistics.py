@@ -111,10 +111,25 @@ def iqm(scores: np.ndarray) -> float:
     return float(known[cut : len(known) - cut].mean()) if len(known) else float("nan")
 
 
-def performance_profile(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """(T,) share of the known scores that lie above each threshold."""
-    known = scores[~np.isnan(scores)]
-    return np.array([(known > threshold).mean() for threshold in thresholds])
+def performance_profile(costs: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """(T,) share of the known costs (...) that are at most each threshold (Agarwal et al. 2021, there of scores above it)."""
+    known = costs[~np.isnan(costs)]
+    return (known[:, None] <= thresholds).mean(0)
+
+
+def profile_interval(
+    costs: np.ndarray, thresholds: np.ndarray, confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The profile of costs (S, E) and its percentile interval at each threshold, (T,) each: from a bootstrap over trainings and
+    episodes, as `bootstrap` draws them, all resamples at once."""
+    rng, there = np.random.default_rng(0), ~np.isnan(costs)
+    trainings, episodes = (rng.multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(np.float32) for n in costs.shape)
+    weights = np.einsum("rs,re->rse", trainings, episodes)[:, there]  # (R, known)
+    weights = weights[weights.sum(1) > 0]
+    below = (costs[there][:, None] <= thresholds).astype(np.float32)
+    drawn = weights @ below / weights.sum(1, keepdims=True)
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return performance_profile(costs, thresholds), low, high
 
 
 def probability_of_improvement(a: np.ndarray, b: np.ndarray) -> float:

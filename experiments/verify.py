@@ -13,8 +13,8 @@ from sim.env import GroundEnv
 from sim.scenes import scenes
 from sim.workers import finished
 
-# of the machine, or of the training
-TIMED = ("decision_ms_p50", "decision_ms_p95", "decide_s", "env_steps", "data_bytes", "train_cpu_s", "collect_cpu_s")
+# of the machine
+TIMED = ("decision_ms_p50", "decision_ms_p95", "decide_s", "train_cpu_s", "collect_cpu_s")
 CLOSE = 1e-6  # relative, of numbers
 
 

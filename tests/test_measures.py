@@ -59,6 +59,19 @@ def test_regret_is_the_sum_of_its_parts() -> None:
     assert "no difference shown (smallest: " in regret.parts[MODEL].verdict()
 
 
+def test_the_largest_oracle_that_met_enough_episodes_is_the_reference() -> None:
+    rows = costs("graph+mppi", ARM * 5) + costs("oracle", TWIN * 5)
+    for met, reference in ((6, "oracle-large"), (2, "oracle")):
+        (regret,) = regrets(rows + costs("oracle-large", (LARGE * 2)[:met], search_samples=64))
+        assert (regret.reference, regret.episodes) == (reference, 6 if met == 6 else 20)
+
+
+def test_what_is_not_known_of_costs_is_no_zero() -> None:
+    (spent,) = spendings([row("graph+mppi", 0, 1.0, collect_cpu_s=0.0, data_bytes=0)])
+    assert np.isnan([spent.collect_cpu_s, spent.data_bytes]).all()
+    assert spent.train_cpu_s == 100
+
+
 def test_without_an_oracle_of_the_same_budget_model_and_search_are_one() -> None:
     (regret,) = regrets(costs("graph+mppi", ARM) + costs("oracle", TWIN, search_samples=48))
     assert list(regret.parts) == [BOTH, REST]
@@ -107,9 +120,9 @@ def test_costs_are_made_once_and_spread_over_successes() -> None:
     (spent,) = spendings(rows)
     assert (spent.collect_cpu_s, spent.train_cpu_s, spent.decide_s, spent.data_bytes) == (40, 60, 4, 7)
     assert spent.decide_s_per_success == pytest.approx(8)
-    assert spent.cpu_s_per_success == pytest.approx((100 + 16) / 2)
+    assert spent.s_per_success == pytest.approx((100 + 16) / 2)
     (none,) = spendings([row("random", 0, 5.0, success=False)])
-    assert none.cpu_s_per_success == float("inf")
+    assert none.s_per_success == float("inf")
 
 
 def test_the_front_holds_what_nothing_beats() -> None:
@@ -161,12 +174,12 @@ def test_every_section_has_its_numbers_as_a_file_and_its_command() -> None:
     rows = [row("graph+mppi", index, 1.0, load_friction=0.1 * index, **told) for index in range(10)]
     rows += [row("oracle", index, 0.9, load_friction=0.1 * index) for index in range(3)]
     found = sections([{**one, DISTANCE: 1.0 + one["index"]} for one in rows], "ground report a<b")
-    names = ("regret", "exploitation", "distance", "variations", "ledger", "efficiency", "touching", "profiles")
+    names = ("regret", "exploitation", "distance", "variations", "ledger", "efficiency", "touching", "profiles", "aggregates")
     assert len(found) == len(names)
     for name, html in zip(names, found, strict=True):
         assert f'download="{name}.csv" href="data:text/csv' in html
         assert "ground report a&lt;b" in html
-        assert f'id="plot-{name}-0"' in html
+        assert (f'id="plot-{name}-0"' in html) == (name != "aggregates")  # that one is a table
     old = [{key: value for key, value in one.items() if key not in told and not key.startswith("search_")} for one in rows]
     assert len(sections(old, "x")) == len(names) - 3  # neither plans nor distances
     assert sections([], "x") == []

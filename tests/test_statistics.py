@@ -14,6 +14,7 @@ from experiments.statistics import (
     paired_rates,
     performance_profile,
     probability_of_improvement,
+    profile_interval,
     sign_test,
     signed_rank_test,
     smallest_difference,
@@ -121,9 +122,20 @@ def test_iqm_is_the_mean_of_the_middle_half() -> None:
     assert np.isnan(iqm(np.array([np.nan])))
 
 
-def test_a_profile_is_the_share_of_scores_above_each_threshold() -> None:
-    scores = np.array([[0.1, 0.5], [0.5, np.nan]])
-    assert performance_profile(scores, np.array([0.0, 0.1, 0.4, 0.5])) == pytest.approx([1, 2 / 3, 2 / 3, 0])
+def test_a_profile_is_the_share_of_costs_below_each_threshold() -> None:
+    costs, at = np.array([[0.1, 0.5], [0.5, np.nan]]), np.array([0.0, 0.1, 0.4, 0.5])
+    assert performance_profile(costs, at) == pytest.approx([0, 1 / 3, 1 / 3, 1])
+    share, low, high = profile_interval(costs, at)
+    assert share == pytest.approx([0, 1 / 3, 1 / 3, 1])
+    assert list(low) == [0, 0, 0, 1]
+    assert list(high) == [0, 1, 1, 1]
+
+
+def test_a_profile_s_interval_is_that_of_its_share() -> None:
+    costs = np.random.default_rng(0).normal(size=(3, 40))
+    _, low, high = profile_interval(costs, np.array([0.2]))
+    usual = bootstrap(lambda drawn: float((drawn <= 0.2).mean()), costs)
+    assert (low[0], high[0]) == pytest.approx(usual[1:], abs=0.03)
 
 
 def test_probability_of_improvement_is_the_mean_of_the_episodes_mann_whitney_shares() -> None:

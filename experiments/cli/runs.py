@@ -1,7 +1,7 @@
 """`ground run` and what is done with a run: evaluate, compare, verify, report, keep."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,7 +53,16 @@ def _run(experiment: str, out: Path, workers: int, protocol: str | None = None, 
     rows = rows_by(path, config.protocol)
     CONSOLE.print(summary_table(rows))
     CONSOLE.print(comparison_table(rows))
+    _tell(path, rows)
     CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
+
+
+def _tell(run: Path, rows: Sequence[Any]) -> None:
+    """What a reader must know beside the rows of a run."""
+    from experiments.report.guards import left_out, notes
+
+    for note in filter(None, (*notes(rows), left_out(run))):
+        CONSOLE.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
 
 
 def evaluate(
@@ -109,6 +118,8 @@ def evaluate(
     if models:
         Arms(config, run).invite(models)
         Steps(config, run, workers, CONSOLE).measure_fidelity()
+    if layout is None and (start or load or goal):
+        raise GroundError("--start, --load and --goal belong to a space of your own: --layout FILE too")
     if layout is not None:
         own = own_layout(layout, config.scene, 0, start, load, goal)
         rows = Steps(config, run, workers, CONSOLE, chosen=chosen).evaluate_layout(own)
@@ -122,6 +133,7 @@ def evaluate(
         Steps(config, run, workers, CONSOLE, chosen=chosen).evaluate()
         rows = [row for row in rows_by(run, config.protocol) if row["split"] == split]
     CONSOLE.print(summary_table(rows))
+    _tell(run, rows)
 
 
 def compare(
@@ -188,16 +200,20 @@ def compare(
     CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
 
 
-def verify(run: File, sample: int = 12, workers: int = 2) -> None:
+def verify(run: File, sample: int = 12, seed: int = 0, workers: int = 2) -> None:
     """Play a sample of a run's episodes again from their seeds; tells each row that does not come out the same.
 
     The oracle is left out: it takes minutes for each episode.
+
+    Args:
+        seed: of the draw: another one draws other episodes.
     """
     from experiments.arms import Arms
     from experiments.config import config_of
     from experiments.evaluation import arm_of
     from experiments.progress import bar
     from experiments.report.build import rows_by
+    from experiments.report.guards import left_out
     from experiments.report.kept import must_hold_episodes
     from experiments.report.summary import is_oracle
     from experiments.verify import sample_of
@@ -211,7 +227,9 @@ def verify(run: File, sample: int = 12, workers: int = 2) -> None:
     arms = {arm.label: arm for arm in found if not is_oracle(arm.name)}
     for name, why in missing.items():
         CONSOLE.print(f"[yellow]{name} cannot be played again: {escape(why)}[/]", soft_wrap=True)
-    rows = sample_of(rows_by(run, config.protocol), arms, sample)
+    if lost := left_out(run):
+        CONSOLE.print(f"[yellow]{escape(lost)}[/]", soft_wrap=True)
+    rows = sample_of(rows_by(run, config.protocol), arms, sample, seed)
     if not rows:
         raise GroundError(f"{run}: no evaluated episodes of arms that are there: evaluate first")
     with bar(CONSOLE, "verify") as progress:

@@ -12,8 +12,8 @@ from typing import Any
 from agents.build import PlannerSpec
 from experiments.evaluation import arm_of, episode_file, episode_of, label, read_rows
 from experiments.ledger import costs
+from experiments.report.failures import SHOWN, worst
 from experiments.report.failures import section as failures
-from experiments.report.failures import worst
 from experiments.report.guards import check, left_out, notes
 from experiments.report.html import write_report
 from experiments.report.kept import DISTANCE, is_kept, keep, kept_rows
@@ -33,7 +33,7 @@ from sim.policy import Policy, PolicyFactory
 from sim.scenes import USUAL
 
 STRIP = 8  # episodes in a strip
-FAILURES = 2  # recorded in 3-D
+FAILURES = 2  # recordings that show what was imagined too
 THINKING_S = 15.0  # at most, for a recording: what was imagined is shown until then
 PARTS = 100  # of a recording, in the progress that is told
 PARTS_SAY = "Plots over arms leave out those that learned from a part of the data: Results and Sample efficiency have them."
@@ -129,9 +129,10 @@ def compare(found: Found, out: Path, arms: Arms | None = None, told: Told = lamb
     options = "".join(f" --{what} {name}" for what, name in found.asked.items())
     usual = [out] == [path / "report" for path in paths]
     command = f"ground report {names}" if usual else f"ground compare {names}{options} --out {out}"
-    filmed = [*worst(shown)[:FAILURES], *solved[:1]]
-    thinkers, silent = _thinkers(filmed, arms or {})
-    recorded = _recordings(filmed, places, out, thinkers, told)
+    bad = worst(shown)[:SHOWN]
+    filmed, thought = [*bad, *solved[:1]], [*bad[:FAILURES], *solved[:1]]
+    thinkers, silent = _thinkers(thought, arms or {})
+    recorded = _recordings(filmed, set(map(id, thought)), places, out, thinkers, told)
     links = {id(row): address for row, (_, address) in recorded}
     page = out / "index.html"
     write_report(
@@ -189,15 +190,16 @@ def rows_by(path: Path, protocol: str | None) -> list[dict[str, Any]]:
 
 
 def _recordings(
-    rows: list[Row], places: dict[int, Path], out: Path, thinkers: Mapping[str, Policy], told: Told
+    rows: list[Row], thought: set[int], places: dict[int, Path], out: Path, thinkers: Mapping[str, Policy], told: Told
 ) -> list[tuple[Row, tuple[str, str]]]:
-    """These episodes as 3-D pages beside the report: the row, and what its link says and leads to."""
+    """These episodes as 3-D pages beside the report: the row, and what its link says and leads to. `thought`: ids of the rows
+    that show what was imagined."""
     links = []
     for number, row in enumerate(rows):
         training = label("", row.get("train_seed"))
         name = f"{'solved' if row['success'] else 'failed'}-{row['split']}-{row['index']}{training}.html"
         take = Take.recorded(row["scene"], _episode(places, row))
-        if (policy := thinkers.get(arm_of(row))) is not None:
+        if id(row) in thought and (policy := thinkers.get(arm_of(row))) is not None:
             late = partial(_late, time.monotonic() + THINKING_S)
             think(take, policy, late, partial(_part, told, number, len(rows)))
         title = f"{arm_of(row)}, {_name(row)}"

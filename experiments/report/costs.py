@@ -12,7 +12,7 @@ from experiments.report.summary import Rate, Row, is_oracle, known, trainings_of
 
 @dataclass(frozen=True)
 class Spent:
-    """What an arm has cost, over all its episodes."""
+    """What an arm has cost, over all its episodes; nan where that is not known."""
 
     agent: str
     episodes: int
@@ -22,10 +22,10 @@ class Spent:
     data_bytes: float
     collect_cpu_s: float
     train_cpu_s: float
-    decide_s: float  # for an episode
+    decide_s: float  # for an episode, by the clock
     decision_ms: float  # median over episodes of their medians
     decide_s_per_success: float
-    cpu_s_per_success: float  # all of it, made once for these episodes
+    s_per_success: float  # all of it, made once for these episodes
 
 
 def spendings(rows: Sequence[Row]) -> list[Spent]:
@@ -36,6 +36,8 @@ def _spent(agent: str, rows: Sequence[Row]) -> Spent:
     success = Rate.of_rows(rows, "success")
     trainings = trainings_of(rows)
     made = {name: _mean(trainings, name) for name in ("env_steps", "data_bytes", "collect_cpu_s", "train_cpu_s")}
+    if made["env_steps"]:  # agents that collect while they train, and models from elsewhere, do not tell these apart
+        made |= {name: made[name] or math.nan for name in ("data_bytes", "collect_cpu_s")}
     making = len(trainings) * made["train_cpu_s"]  # collecting is in it
     if made["collect_cpu_s"] == made["collect_cpu_s"]:
         made["train_cpu_s"] -= made["collect_cpu_s"]
@@ -49,7 +51,7 @@ def _spent(agent: str, rows: Sequence[Row]) -> Spent:
         decide_s=deciding / len(rows),
         decision_ms=float(np.median([row["decision_ms_p50"] for row in rows])),
         decide_s_per_success=deciding / success.count if success.count else math.inf,
-        cpu_s_per_success=(making + deciding) / success.count if success.count else math.inf,
+        s_per_success=(making + deciding) / success.count if success.count else math.inf,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.report.pairs import Difference, Interval, apart, difference, episode_cost, paired, ranked
 from experiments.report.summary import Episode, Row, is_oracle, key_of, known
-from experiments.statistics import bootstrap
+from experiments.statistics import LEAST_EPISODES, bootstrap
 
 Budget = tuple[str, int, int, int]  # search, samples, iterations, horizon
 BUDGET = ("search_samples", "search_iterations", "search_horizon")
@@ -30,7 +30,8 @@ class Regret:
 
 
 def regrets(rows: Sequence[Row]) -> list[Regret]:
-    """Of every arm that plans on a learned model, on the episodes that its oracles met too; on all splits together.
+    """Of every arm that plans on a learned model, on the episodes that its oracles met too, the largest one that met enough of
+    them; on all splits together.
 
     The best known way through an episode is the cheapest of all arms. Model error: the arm against the true dynamics under the
     same search and budget. Search error: that against the largest search on the true dynamics. The rest: that against the best
@@ -49,8 +50,8 @@ def _regret(rows: Sequence[Row], arm: str, oracles: list[str], budgets: dict[str
     met = {oracle: number for oracle in oracles if (number := len(paired(rows, [arm, oracle]).episodes))}
     if not met:
         return None
-    most = [oracle for oracle, number in met.items() if number == max(met.values())]
-    reference = max(most, key=lambda oracle: (_size(budgets[oracle]), oracle))
+    enough = [oracle for oracle, number in met.items() if number >= min(LEAST_EPISODES, max(met.values()))]
+    reference = max(enough, key=lambda oracle: (_size(budgets[oracle]), oracle))
     twin = next((oracle for oracle in met if budgets[arm] is not None and budgets[oracle] == budgets[arm]), "")
     chain = list(dict.fromkeys([arm, *([twin] if twin else []), reference]))
     pairs = paired(rows, chain)

@@ -3,7 +3,17 @@
 from collections.abc import Sequence
 
 from experiments.report.measured import html_of
-from experiments.report.sections import distance, efficiency, exploitation, ledger, profiles, regret, touching, variations
+from experiments.report.sections import (
+    aggregates,
+    distance,
+    efficiency,
+    exploitation,
+    ledger,
+    profiles,
+    regret,
+    touching,
+    variations,
+)
 from experiments.report.summary import Row, on_all_data
 
 
@@ -21,5 +31,6 @@ def sections(rows: Sequence[Row], command: str) -> list[str]:
         efficiency.measured(rows),
         touching.measured(rows),
         profiles.measured(whole),
+        aggregates.measured(whole),
     )
     return [html_of(measured, command) for measured in shown if measured is not None]
