@@ -94,13 +94,8 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
     def _build(self, poses: np.ndarray | None) -> None:
         scene, layout = self.scene, self.layout
         loads = len(layout.loads)
-        for what, count, most in (
-            ("loads", loads, scene.max_loads),
-            ("travellers", len(layout.traffic), scene.max_traffic),
-            ("boxes", len(layout.boxes), scene.max_static - len(layout.static_boxes) + len(layout.boxes)),
-        ):
-            if count > most:
-                raise BadLayout(layout.name or layout.id, [f"{count} {what}, at most {most} are allowed"])
+        if too_much := scene.crowded(layout):
+            raise BadLayout(layout.name or layout.id, too_much)
         if self._world is None:
             self._world = World(gui=self.render_mode == "human", averaged=self.scene.averaged)
         robot, bodies = scene.robot(self.variation), scene.loads(layout, self.variation)

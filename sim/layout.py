@@ -227,6 +227,12 @@ def geometric_faults(
     if faults:
         return faults
     hall = layout.hall
+    for i, box in enumerate(layout.boxes):
+        beside = abs(box.x - hall.x - hall.width / 2) - hall.width / 2, abs(box.y - hall.y - hall.depth / 2) - hall.depth / 2
+        if max(beside) > np.hypot(box.width, box.depth) / 2:
+            faults.append(f"boxes[{i}] at ({box.x:g}, {box.y:g}) is outside the hall")
+    if faults:
+        return faults
     placed: list[tuple[str, Pose, float]] = [("robot", layout.robot, robot_radius_m)]
     placed += [(f"loads[{i}]", load, load_radius_m) for i, load in enumerate(layout.loads)]
     for i, traveller in enumerate(layout.traffic):

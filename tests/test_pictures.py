@@ -99,6 +99,13 @@ def test_faults_are_told(pictured: Dataset, dataset: Dataset, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("scene", list(scenes))
+def test_varied_looks_leave_the_physics_to_the_split(scene: str) -> None:
+    for split in scenes[scene].splits:
+        usual, varied = (scenes[scene].varied(split, texts) for texts in ((), ("looks=varied",)))
+        assert varied == replace(usual, base=replace(usual.base, looks=VARIED))
+
+
+@pytest.mark.parametrize("scene", list(scenes))
 def test_varied_looks_change_colours_alone(scene: str) -> None:
     base = scenes[scene].variations_of("test").base
     none, varied = (GroundEnv(scene, "test", variations=Variations(replace(base, looks=looks))) for looks in LOOKS)

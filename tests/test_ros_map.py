@@ -1,3 +1,4 @@
+import contextlib
 import tempfile
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def test_rectangles_cover_what_touches_free_space_and_nothing_that_is_free(solid
         assert solid[top:bottom, low:high].all()
         covered[top:bottom, low:high] = True
     assert covered[solid & binary_dilation(~solid, np.ones((3, 3)))].all()
+    assert not binary_erosion(solid & ~covered, np.ones((3, 3))).any(), "a hollow in which somebody could stand"
 
 
 def test_straight_walls_need_few_rectangles() -> None:
@@ -124,6 +126,38 @@ def test_a_map_that_cannot_be_used_says_so_in_one_line(tmp_path: Path, change: d
     with pytest.raises(BadLayout, match=says) as raised:
         hall.task_in(*OccupancyMap.load(tmp_path / "m.yaml").space())
     assert "\n" not in str(raised.value)
+
+
+def written(directory: Path, picture: Image.Image) -> Path:
+    picture.save(directory / "m.png")
+    (directory / "m.yaml").write_text("".join(f"{key}: {value}\n" for key, value in GOOD.items()))
+    return directory / "m.yaml"
+
+
+def test_deep_pictures_are_read_to_scale_and_what_is_transparent_is_unknown(tmp_path: Path) -> None:
+    grey = np.full((20, 20), 65000, np.uint16)
+    grey[5:10] = 30000
+    free = OccupancyMap.load(written(tmp_path, Image.fromarray(grey))).free
+    assert free.sum() == 300
+    seen = np.full((20, 20, 4), 255, np.uint8)
+    seen[5:10, :, 3] = 0
+    np.testing.assert_array_equal(OccupancyMap.load(written(tmp_path, Image.fromarray(seen))).free, free)
+
+
+@given(st.integers(0, 300), st.integers(0, 255))
+def test_a_damaged_picture_is_refused_or_read(at: int, value: int) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = written(Path(directory), Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)))
+        content = bytearray(path.with_suffix(".png").read_bytes())
+        content[at % len(content)] = value
+        path.with_suffix(".png").write_bytes(content)
+        with contextlib.suppress(BadLayout):
+            assert OccupancyMap.load(path).free.ndim == 2
+
+
+def test_more_cells_are_not_written_than_are_read() -> None:
+    with pytest.raises(BadLayout, match="coarser"):
+        OccupancyMap.of(hall.draw("test", 0), 0.002)
 
 
 @given(st.binary(max_size=60))

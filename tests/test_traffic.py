@@ -190,6 +190,7 @@ def test_coming_near_people_costs_and_is_a_violation() -> None:
         ({"traffic": (replace(HALL.traffic[0], x=5.0, y=4.0),)}, "overlaps"),
         ({"loads": (Pose(1, 1),)}, "loads"),
         ({"goal": Pose(2.1, 4)}, "starts at the goal"),
+        ({"traffic": (replace(HALL.traffic[0], x=2.9, y=4.0),)}, "starts 0.35 m from the robot"),
         ({"boxes": (Box(5, 4, 0.6, 8),), "traffic": ()}, "no route"),
     ],
 )

@@ -1,4 +1,5 @@
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,17 @@ def test_the_best_on_validation_is_kept(tmp_path: Path, windows: Windows, held_o
     assert list((tmp_path / "tensorboard").iterdir())
 
 
+@pytest.mark.parametrize("change", [{"updates": 40}, {"seed": 3}])
+def test_what_is_finished_is_not_passed_off_as_another(
+    change: dict[str, Any], tmp_path: Path, windows: Windows, held_out: Windows
+) -> None:
+    fit("graph", tmp_path, windows, held_out)
+    with pytest.raises(GroundError, match="another model, settings or data"):
+        fit("graph", tmp_path, windows, held_out, replace(TINY, **change))
+    with pytest.raises(GroundError, match="another model, settings or data"):
+        fit("mlp", tmp_path, windows, held_out)
+
+
 def test_without_resume_it_starts_over(tmp_path: Path, windows: Windows, held_out: Windows) -> None:
     fit("graph", tmp_path, windows, held_out)
     reached: list[int] = []
@@ -114,7 +126,7 @@ def test_a_run_does_not_go_on_with_other_settings(
 ) -> None:
     with pytest.raises(InterruptedError):
         fit("graph", tmp_path, windows, held_out, progress=interrupt_at(6))
-    with pytest.raises(GroundError, match="other settings or data"):
+    with pytest.raises(GroundError, match="settings or data"):
         fit("graph", tmp_path, windows, held_out, replace(TINY, **change))
 
 
@@ -158,6 +170,8 @@ def test_the_moved_error_is_zero_for_a_perfect_model(windows: Windows, monkeypat
     monkeypatch.setattr(model, "futures", lambda state, actions: [batch.state] * 10)
     assert moved_error_mm(model, batch) > 100  # a load that moved 0.1 m, said to stand still
     assert still > 0
+    nothing = replace(batch, targets=[batch.state] * 10)
+    assert math.isnan(moved_error_mm(model, nothing))
 
 
 def test_futures_on_both_sides_of_the_truth_are_better_than_all_on_one(windows: Windows, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sim.errors import BadLayout, GroundError, UnknownName
 from sim.workers import finished, tell
 
 ORPHANS = """
@@ -77,3 +78,13 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def refuse(number: int) -> None:
+    raise UnknownName("arm", "x", ("y", "z")) if number else BadLayout("plan", ["no room"])
+
+
+@pytest.mark.parametrize(("number", "says"), [(0, "plan: no room"), (1, "unknown arm 'x': known: y, z")])
+def test_mistakes_come_out_of_workers_as_they_are(number: int, says: str) -> None:
+    with pytest.raises(GroundError, match=says):
+        list(finished(refuse, [(number,), (number,)], 2))

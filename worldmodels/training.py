@@ -109,13 +109,25 @@ def train(
     """
     torch.set_num_threads(config.threads)
     with in_use(path):
-        if resume and (path / "best.json").exists() and read_json(path / "best.json").get("finished"):
-            return load_checkpoint(path)
+        if resume and (path / "best.json").exists():
+            about = read_json(path / "best.json")
+            _must_be_the_same(path, about, model, config, facts)
+            if about.get("finished"):
+                return load_checkpoint(path)
         run = _Run(model, windows, validation, config, path, facts)
         if resume and (path / "last.json").exists():
             run.restore()
         run.fit(progress)
     return load_checkpoint(path)
+
+
+def _must_be_the_same(path: Path, about: dict[str, Any], model: LearnedModel, config: TrainConfig, facts: dict[str, Any]) -> None:
+    """GroundError where a checkpoint is of another training; settings that it does not know yet are no difference."""
+    settings, before = json.loads(json.dumps(asdict(config))), about.get("training", {})
+    same = {name: before.get(name, value) for name, value in settings.items()} == settings
+    facts = {"model": model.name, **{name: facts.get(name) for name in ("data", "env_steps")}}
+    if not same or any(about.get(name) != value for name, value in facts.items()):
+        raise GroundError(f"{path} was trained with another model, settings or data: choose another directory, or --no-resume")
 
 
 class _Run:
@@ -136,6 +148,10 @@ class _Run:
         self.average, self.gradients = copy.deepcopy(model), Gradients(model)
         self.optimizer = Muon(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         self.validation = {scene: _validation_batch(part) for scene, part in validation.parts.items()}
+        if still := [str(scene) for scene, batch in self.validation.items() if not _moved(batch).any()]:
+            raise GroundError(
+                f"{path}: nothing but the robot moves in the validation data ({', '.join(still)}): collect more of it"
+            )
         names = [facts["scene"]] if isinstance(facts["scene"], str) else facts["scene"]
         self.others = " and ".join(dict.fromkeys(scenes[name].other for name in names))
 
@@ -210,8 +226,6 @@ class _Run:
 
     def restore(self) -> None:
         about = read_json(self.path / "last.json")
-        if about.get("training") != json.loads(json.dumps(asdict(self.config))) or about.get("data") != self.facts.get("data"):
-            raise GroundError(f"{self.path} was trained with other settings or data: choose another directory, or --no-resume")
         tensors = _read(self.path / about["weights"])
         for prefix, model in (("model.", self.model), ("average.", self.average)):
             weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
@@ -233,18 +247,25 @@ def _validation_batch(windows: Windows) -> Batch:
 
 def moved_error_mm(model: LearnedModel, batch: Batch) -> float:
     """Distance [mm] of others than the robot from where they are foretold, at the end of windows in which they moved: the median;
-    of several futures the mean energy score, each one's distance less half of that between two (Gneiting and Raftery 2007)."""
-    particles, true = model.particles_of(batch.state), batch.targets[-1]
-    moved = ((true.position - batch.state.position).abs() > MOVED * true.around.unit[:, None]) & (true.around.present > 0)
-    moved[:, 0] = False
+    of several futures the mean energy score, each one's distance less half of that between two (Gneiting and Raftery 2007); nan
+    where none did."""
+    particles, true, moved = model.particles_of(batch.state), batch.targets[-1], _moved(batch)
     if not moved.any():
-        return 0.0
+        return math.nan
     places = model.futures(batch.state, batch.actions)[-1].position.unflatten(0, (particles, -1))[:, moved]
     errors = (places - true.position[moved]).abs().mean(0)
     if particles == 1:
         return float(errors.median()) * 1e3
     apart = (places[:, None] - places).abs().sum((0, 1)) / (particles * (particles - 1))
     return float((errors - apart / 2).mean()) * 1e3
+
+
+def _moved(batch: Batch) -> Tensor:
+    """(W, M) mask of others than the robot that moved within their window."""
+    true = batch.targets[-1]
+    moved = ((true.position - batch.state.position).abs() > MOVED * true.around.unit[:, None]) & (true.around.present > 0)
+    moved[:, 0] = False
+    return moved
 
 
 def save_checkpoint(model: LearnedModel, path: Path, name: str, about: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ ROBOT_RADIUS_M = 0.3
 WAYS = Grid(0.1, beyond_m=0.2, thin_m=ROBOT_RADIUS_M + 0.03, wide_m=0.6, tight=1.0, far_m=3.0)  # of the robot
 ROOM_M = {"person": 0.4, "forklift": 0.9}  # around stops and starts of each kind
 START_GAP_M = 1.6  # between the robot and others at the start
+START_ROOM_M = 0.5  # between the edges of a person and the robot there at least, or the first state is a violation
 SPEEDS_M_S = {"person": (0.7, 1.4), "forklift": (0.6, 1.2)}
 RADII_M = {name: min(MANNERS[kind].half_extents[:2]) for name, kind in TRAFFIC_KINDS.items()}
 USUAL = Variations(base=Variation(speed_limit_m_s=1.0))
@@ -67,6 +68,10 @@ def faults_of(layout: Layout) -> list[str]:
     if layout.surface != "hall":
         return [f"surface is '{layout.surface}', 'hall' is needed: --scene chooses another scene"]
     faults = geometric_faults(layout, ROBOT_RADIUS_M, ROBOT_RADIUS_M, RADII_M)
+    for i, one in enumerate(layout.traffic if not faults else ()):
+        gap = np.hypot(one.x - layout.robot.x, one.y - layout.robot.y) - ROBOT_RADIUS_M - RADII_M[one.kind]
+        if one.kind == "person" and gap < START_ROOM_M:
+            faults.append(f"traffic[{i}] starts {gap:.2f} m from the robot, {START_ROOM_M:g} m is needed")
     if not faults and np.hypot(layout.robot.x - layout.goal.x, layout.robot.y - layout.goal.y) < 0.5:
         faults.append("the robot starts at the goal")
     if not faults and np.isinf(way_m(layout)):
@@ -101,12 +106,16 @@ def task_in(
     size, rng = float(np.hypot(hall.width, hall.depth)), np.random.default_rng([seed, 98])
     tier = Tier(0, way_m=(min(2.0, 0.2 * size), 2 * size), people=(1, 3), forklifts=(0, 1))
     nothing = "has no room for a task: no free start, goal and traffic with ways between them were found"
-    return completed(lambda: _task_in(hall, boxes, tier, rng, name), faults_of, name, nothing, robot, None, goal)
+    return completed(lambda: _task_in(hall, boxes, tier, rng, name, robot), faults_of, name, nothing, robot, None, goal)
 
 
-def _task_in(hall: Hall, boxes: tuple[Box, ...], tier: Tier, rng: np.random.Generator, name: str) -> Layout | None:
+def _task_in(
+    hall: Hall, boxes: tuple[Box, ...], tier: Tier, rng: np.random.Generator, name: str, robot: Pose | None = None
+) -> Layout | None:
+    """robot: where it starts; None: anywhere."""
     space = Layout(hall, Pose(0, 0), (), Pose(0, 0), boxes)
     start, aim = (_pose(_places(space, rng, 0.6, 1)[0], rng) for _ in range(2))
+    start = robot or start
     kinds = ["person"] * int(rng.integers(tier.people[0], tier.people[1] + 1))
     kinds += ["forklift"] * int(rng.integers(tier.forklifts[0], tier.forklifts[1] + 1))
     travellers: list[Traveller] = []

@@ -5,6 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from sim.bodies import rotate
 from sim.geodesic import clearance_of, start_fault
 from sim.layout import Box, Hall, Layout, Pose, geometric_faults
 from sim.layouts import completed, first_good, tier_among
@@ -71,7 +72,19 @@ def faults_of(layout: Layout) -> list[str]:
     faults = geometric_faults(layout, ROBOT_RADIUS_M, LOAD_RADIUS_M)
     if not faults and (fault := fault_of(layout)):
         faults.append(fault)
+    if not faults:
+        faults = [f"loads[{i}] reaches into {what}" for i, load in enumerate(layout.loads) for what in _into(load, layout)]
     return faults
+
+
+def _into(load: Pose, layout: Layout) -> list[str]:
+    """What a load's rim reaches into, boxes or the robot."""
+    rim, ends = np.linspace(-1, 1, 9), np.ones(9)
+    x, y = np.concatenate([rim, rim, ends, -ends]), np.concatenate([ends, -ends, rim, rim])
+    points = np.array([load.x, load.y]) + rotate(LOAD_HALF_M[:2] * np.column_stack([x, y]), np.full(len(x), load.yaw))
+    robot = np.linalg.norm(points - (layout.robot.x, layout.robot.y), axis=-1).min() < ROBOT_RADIUS_M
+    box = clearance_of(points, layout.static_boxes).min() <= 0
+    return [what for what, there in (("a box", box), ("the robot", robot)) if there]
 
 
 def _attempt(tier: Tier, rng: np.random.Generator, name: str) -> Layout | None:

@@ -1,7 +1,8 @@
 """Spaces from maps as ROS's map_server keeps them: a YAML file beside a PGM or PNG picture; in and out.
 
 What is not known to be free is solid. Solid cells become boxes: rectangles that may overlap and may reach over any solid cell,
-the one that covers most first, until every solid cell that touches free space is covered. So a map with straight walls gives few.
+the one that covers most first, until every solid cell that touches free space is covered, and then whatever else is wider than
+two cells. So a map with straight walls gives few.
 Cells of a picture are trinary: `occupied_thresh`, `free_thresh` and `negate` as in map_server's documentation.
 """
 
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 from PIL import Image, UnidentifiedImageError
-from scipy.ndimage import binary_dilation, label
+from scipy.ndimage import binary_dilation, binary_opening, label
 
 from sim.bodies import closest_on_box
 from sim.errors import BadLayout
@@ -20,6 +21,7 @@ from sim.files import write_atomic, write_text
 from sim.layout import MOST_HALL_M2, WALL_HEIGHT_M, Box, Hall, Layout
 
 FREE, SOLID = 254, 0  # grey values that are written
+UNKNOWN = 205  # one that is neither free nor occupied by the usual thresholds
 MOST_CELLS = 4_000_000
 MOST_BOXES = 200
 
@@ -63,6 +65,10 @@ class OccupancyMap:
         """A layout's free space, with one solid cell around it: a cell is free if its middle is."""
         hall = layout.hall
         columns, rows = (int(np.ceil(size / resolution_m)) + 2 for size in (hall.width, hall.depth))
+        if columns * rows > MOST_CELLS:
+            raise BadLayout(
+                layout.name or layout.id, [f"{columns} × {rows} cells, at most {MOST_CELLS:,} are written: coarser ones"]
+            )
         origin = (hall.x - resolution_m, hall.y - resolution_m)
         x, y = (start + (np.arange(n) + 0.5) * resolution_m for start, n in zip(origin, (columns, rows), strict=True))
         middles = np.stack(np.meshgrid(x, y), -1)
@@ -98,13 +104,21 @@ class OccupancyMap:
 
 def rectangles(solid: np.ndarray) -> list[tuple[int, int, int, int]]:
     """(first row, first column, row and column after the last) of rectangles of solid cells. They cover all that touch a free
-    one; no more than MOST_BOXES are looked for."""
-    left = solid & binary_dilation(~solid, np.ones((3, 3)))
+    one, and leave no hollow wider than two cells; no more than MOST_BOXES are looked for."""
+    found = _covering(solid, solid & binary_dilation(~solid, np.ones((3, 3))), MOST_BOXES + 1)
+    hollow = solid.copy()
+    for top, low, bottom, high in found:
+        hollow[top:bottom, low:high] = False
+    return found + _covering(solid, binary_opening(hollow, np.ones((3, 3))), MOST_BOXES + 1 - len(found))
+
+
+def _covering(solid: np.ndarray, left: np.ndarray, most: int) -> list[tuple[int, int, int, int]]:
+    """At most so many rectangles of solid cells that cover those `left`, the one that covers most of them first."""
     rows, columns = _changes(solid, left), _changes(solid.T, left.T)  # between them all rows, or columns, are alike
     coarse = solid[np.ix_(rows[:-1], columns[:-1])]
     weights = left[np.ix_(rows[:-1], columns[:-1])] * np.outer(np.diff(rows), np.diff(columns))
     found: list[tuple[int, int, int, int]] = []
-    while weights.any() and len(found) <= MOST_BOXES:
+    while weights.any() and len(found) < most:
         top, low, bottom, high = _best(coarse, weights)
         weights[top:bottom, low:high] = 0
         found.append((int(rows[top]), int(columns[low]), int(rows[bottom]), int(columns[high])))
@@ -118,11 +132,11 @@ def _changes(*grids: np.ndarray) -> np.ndarray:
 
 
 def _best(solid: np.ndarray, weights: np.ndarray) -> tuple[int, int, int, int]:
-    """The rectangle within `solid` with the largest sum of weights; of equals the smallest. From each first row on, rows are
+    """The rectangle within `solid` with the largest sum of weights; of equals the largest. From each first row on, rows are
     added one by one: columns that stay solid fall into runs, and each run is a rectangle."""
     best, most = (0, 0, 0, 0), (0, 0)
     sums = np.pad(weights.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    for top in np.flatnonzero(weights.any(1)).tolist():
+    for top in np.flatnonzero(solid.any(1)).tolist():
         stays = solid[top]
         for last in range(top, len(solid)):
             stays = stays & solid[last]
@@ -132,7 +146,7 @@ def _best(solid: np.ndarray, weights: np.ndarray) -> tuple[int, int, int, int]:
             low, high = edges[::2], edges[1::2]
             covered = sums[last + 1, high] - sums[last + 1, low] - sums[top, high] + sums[top, low]
             run = int(covered.argmax())
-            score = (int(covered[run]), -int((last + 1 - top) * (high[run] - low[run])))
+            score = (int(covered[run]), int((last + 1 - top) * (high[run] - low[run])))
             if score > most:
                 best, most = (top, int(low[run]), last + 1, int(high[run])), score
     return best
@@ -160,8 +174,12 @@ def _picture(path: Path, file: Path) -> np.ndarray:
                 raise BadLayout(
                     str(path), [f"{file.name} has {image.width} × {image.height} cells, at most {MOST_CELLS:,} are read"]
                 )
-            return np.asarray(image.convert("L"), float)
-    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
+            deep = image.mode.startswith(("I", "F"))  # Pillow would cut values off
+            grey = np.asarray(image, float) * 255 / 65535 if deep else np.asarray(image.convert("L"), float)
+            if image.has_transparency_data:  # what is not drawn is not known
+                grey[np.asarray(image.convert("RGBA"))[..., 3] < 255] = UNKNOWN
+            return grey
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise BadLayout(str(path), [f"its picture {file.name} cannot be read ({reason})"]) from error
 

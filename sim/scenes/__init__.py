@@ -49,7 +49,7 @@ class Scene:
     task: Task
     robot: Callable[[Variation], Robot]
     draw: Callable[[str, int], Layout]  # (split, index) -> layout
-    faults: Callable[[Layout], list[str]]
+    faults_of: Callable[[Layout], list[str]]
     splits: tuple[str, ...]
     variations_of: Callable[[str], Variations]  # what a split varies
     behaviours: Mapping[str, PolicyFactory] = field(hash=False)  # "random" and "scripted" among them
@@ -77,9 +77,25 @@ class Scene:
             raise GroundError(f"scene {self.name} lacks behaviours: {', '.join(sorted(missing))}")
 
     def varied(self, split: str, texts: tuple[str, ...]) -> Variations:
-        """What episodes draw where somebody says what is to vary, on the scene's own base; else what the split varies."""
+        """What episodes draw where somebody says what of the physics is to vary, on the scene's own base; else what the split
+        varies. Looks are no physics."""
         usual = self.variations_of(split if split in self.splits else "test")
-        return Variations.parse(texts, usual.base) if texts else usual
+        asked = Variations.parse(texts, usual.base)
+        return asked if asked.spans else replace(asked, spans=usual.spans)
+
+    def faults(self, layout: Layout) -> list[str]:
+        """Everything that is wrong with a layout, one line each."""
+        return self.faults_of(layout) or self.crowded(layout)
+
+    def crowded(self, layout: Layout) -> list[str]:
+        """Of what there is too much."""
+        walls = len(layout.static_boxes) - len(layout.boxes)
+        counts = (
+            ("loads", len(layout.loads), self.max_loads),
+            ("travellers", len(layout.traffic), self.max_traffic),
+            ("boxes", len(layout.boxes), self.max_static - walls),
+        )
+        return [f"{count} {what}, at most {most} are allowed" for what, count, most in counts if count > most]
 
     def under(self, protocol: str) -> "Scene":
         """The scene as a protocol has it, by the name SCENE@PROTOCOL."""

@@ -21,7 +21,7 @@ scenes.add("logistics/aisle-traffic")(
         indicators=Indicators(INDICATORS, CrossingTask().indicators),
         robot=_robot,
         draw=aisles.draw,
-        faults=aisles.faults_of,
+        faults_of=aisles.faults_of,
         splits=tuple(aisles.TIERS),
         variations_of=lambda split: aisles.tier_of(split).variations,
         behaviours={**RANDOM, **CROSSING},

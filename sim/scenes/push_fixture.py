@@ -32,7 +32,7 @@ scenes.add(NAME)(
         load=_part,
         other="part",
         draw=table.draw,
-        faults=table.faults_of,
+        faults_of=table.faults_of,
         splits=tuple(table.TIERS),
         variations_of=lambda split: table.tier_of(split).variations,
         behaviours={**RANDOM, **TOOL_PUSHING},

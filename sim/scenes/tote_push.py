@@ -29,7 +29,7 @@ scenes.add("logistics/tote-push")(
         robot=_robot,
         load=_tote,
         draw=hall.draw,
-        faults=hall.faults_of,
+        faults_of=hall.faults_of,
         splits=tuple(hall.TIERS),
         variations_of=lambda split: hall.tier_of(split).variations,
         behaviours={**RANDOM, **PUSHING},
