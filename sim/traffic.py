@@ -2,8 +2,9 @@
 
 Reciprocal avoidance is ORCA (van den Berg et al. 2011, "Reciprocal n-body collision avoidance"), by its authors' library: each
 takes half of the avoiding upon itself and trusts the other with the rest. The robot is one of them to all others, whatever it
-does. People hesitate, turn aside, or do not see it for a while; forklifts cannot turn on the spot and follow what is asked for as
-well as they can. Nobody is pushed by anybody: bodies are moved, and contacts with the robot are found by Bullet.
+does. People hesitate, turn aside, or do not see it for a while; forklifts have a turning radius, pivot slowly where they hardly
+move, as trucks with steered rear wheels do, and follow what is asked for as well as they can. Nobody is pushed by anybody: bodies
+are moved, and contacts with the robot are found by Bullet.
 """
 
 import math

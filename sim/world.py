@@ -129,6 +129,7 @@ class World:
             low, high = np.array(floor[:2]), np.array(floor[:2]) + floor[2:]
         half = [*((high - low) / 2), 0.5]
         self._light: dict[str, Any] = {}
+        self._drawn: list[int] | None = None  # bodies that the robot's links are seen as, from the first picture on
         self._ground = ground = self._box(half, [*((high + low) / 2), -0.5], 0, (0.92, 0.92, 0.9, 1), mass=0)
         pybullet.changeDynamics(ground, -1, lateralFriction=FLOOR_FRICTION, physicsClientId=client)
         self._static = [
@@ -279,8 +280,24 @@ class World:
             coat.put_on(body, self._client)
         self._light = look.light
 
+    def _draw_robot(self) -> None:
+        """Put what the robot's links look like where they are. Nothing touches these bodies."""
+        client = self._client
+        if self._drawn is None:
+            looks = [
+                pybullet.createVisualShape(pybullet.GEOM_MESH, fileName=str(visual.coarse), physicsClientId=client)
+                for visual in self._robot.visuals
+            ]
+            self._drawn = [
+                pybullet.createMultiBody(0, -1, look, useMaximalCoordinates=True, physicsClientId=client) for look in looks
+            ]
+            self._index |= dict.fromkeys(self._drawn, 0)
+        for body, pose in zip(self._drawn, self._robot.links().tolist(), strict=True):
+            pybullet.resetBasePositionAndOrientation(body, pose[:3], pose[3:], physicsClientId=client)
+
     def picture(self, view: View, width: int, height: int) -> Picture:
         """What a camera sees; `body` counts the robot, the loads and the traffic that are there, and the static boxes."""
+        self._draw_robot()
         matrices = (
             pybullet.computeViewMatrix(view.eye, view.target, view.up),
             pybullet.computeProjectionMatrixFOV(view.fov_deg, width / height, view.near_m, view.far_m),

@@ -7,6 +7,7 @@ from sim.env import GroundEnv
 from sim.errors import GroundError, UnknownName
 from sim.scenes import scenes
 from sim.task import LOAD, ROBOT
+from sim.variation import Variation
 
 SIZE = (96, 72)
 
@@ -32,13 +33,31 @@ def test_every_camera_sees_the_scene_and_the_same_twice(env: GroundEnv, camera: 
     assert (picture.depth_m > 0).all()
 
 
+@pytest.mark.parametrize("scene", [name for name in scenes if scenes[name].robot(Variation()).visuals])
+def test_links_are_seen_where_they_are_and_physics_knows_nothing_of_it(scene: str) -> None:
+    poses = []
+    for watched in (False, True):
+        env = GroundEnv(scene, "test")
+        env.reset(seed=0, options={"index": 0})
+        before = env.picture("side", *SIZE) if watched else None
+        for _ in range(12):
+            env.step(np.array([1.0, -1.0]))
+        poses.append(env.bodies.pose.copy())
+        if before is not None:
+            after = env.picture("side", *SIZE)
+            assert min((before.body == ROBOT).sum(), (after.body == ROBOT).sum()) > 0.03 * before.body.size
+            assert ((before.body == ROBOT) != (after.body == ROBOT)).any(), "the arm has moved"
+        env.close()
+    np.testing.assert_array_equal(*poses)
+
+
 def test_from_overhead_bodies_are_where_they_are_and_as_far_as_their_tops(env: GroundEnv) -> None:
     width = height = 200
     picture, hall = env.picture("overhead", width, height), env.layout.hall
     unit = env.scene.unit_m
     view = overhead(hall, (0, 0, 0), 0, unit)
     boxes = np.flatnonzero((env.bodies.kind >= Kind.RACK) & (env.bodies.present > 0))
-    for body in (ROBOT, LOAD, *boxes[:2]):
+    for body in (*([] if env.scene.robot(env.variation).visuals else [ROBOT]), LOAD, *boxes[:2]):  # an arm hides its tool
         rows, columns = np.nonzero(picture.body == body)
         top = float(env.bodies.pose[body, 2] + env.bodies.half_extents[body, 2])
         distance = view.eye[2] - top

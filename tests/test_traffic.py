@@ -13,7 +13,7 @@ from sim.errors import BadLayout
 from sim.geodesic import clearance_of
 from sim.layout import Box, Hall, Layout, Pose, Traveller
 from sim.scenes import scenes
-from sim.traffic import MANNERS, Traffic
+from sim.traffic import MANNERS, PIVOT_RAD_S, Traffic
 
 SCENE = "logistics/aisle-traffic"
 HALL = Layout(
@@ -83,12 +83,13 @@ def test_people_who_meet_keep_apart() -> None:
     assert apart.min() > 2 * MANNERS[Kind.PERSON].radius_m - 0.05
 
 
-def test_forklifts_do_not_slide_sideways() -> None:
-    traffic = traffic_of(HALL)
+def test_forklifts_do_not_slide_sideways_and_have_a_turning_radius() -> None:
+    traffic, radius_m = traffic_of(HALL), MANNERS[Kind.FORKLIFT].turn_radius_m
     for _ in range(150):
         traffic.think((2.0, 4.0), (0.0, 0.0))
-        velocity, yaw = traffic.state.velocity[2, :2], traffic.state.pose[2, 2]
-        assert abs(float(rotate(velocity[None], np.array([-yaw]))[0, 1])) < 0.05
+        (*velocity, turn), yaw = traffic.state.velocity[2].tolist(), traffic.state.pose[2, 2]
+        assert abs(float(rotate(np.array([velocity]), np.array([-yaw]))[0, 1])) < 0.05
+        assert abs(turn) <= max(np.hypot(*velocity) / radius_m, PIVOT_RAD_S) + 1e-9
         traffic.move(0.1)
 
 

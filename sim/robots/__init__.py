@@ -14,10 +14,11 @@ Motion = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 @dataclass(frozen=True)
 class Visual:
-    """What a link of a robot looks like: a mesh in the link's own frame."""
+    """What a link of a robot looks like: a mesh in the link's own frame, and a coarse one for Bullet's slow renderer."""
 
     link: str
     mesh: Path
+    coarse: Path
 
 
 class Robot(Protocol):

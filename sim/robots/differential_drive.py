@@ -27,7 +27,8 @@ class DifferentialDrive:
     """Two prismatic joints and a hinge with velocity motors of limited force: contacts push back on it.
 
     The speed asked for grows from the speed measured, at most by the acceleration limit, so the base's pose and twist are
-    its whole state. Friction of the wheels against sliding sideways is the same limited motor force.
+    its whole state. Friction of the wheels against sliding sideways is the same limited motor force. The motors pull along the
+    world's axes, each with as much as `force_n`: against a wall that stands across both the base presses up to √2 times as hard.
     """
 
     limits: DriveLimits = field(default_factory=DriveLimits)

@@ -1,9 +1,9 @@
 """A Franka Panda with a pusher: a stick that it holds upright over a table and moves in the table's plane.
 
 The arm is the URDF of the `pybullet_data` package. Physics has it without its shapes, which would only cost time: nothing but
-the stick comes near anything; a viewer draws its meshes. Joint speeds follow from the tool's speed by the damped pseudo-inverse
-of the Jacobian (Nakamura & Hanafusa 1986), with the arm's posture as the secondary task, so that the tool's pose and twist say
-nearly all of the state.
+the stick comes near anything; a viewer and cameras draw its meshes. Joint speeds follow from the tool's speed by the damped
+pseudo-inverse of the Jacobian (Nakamura & Hanafusa 1986), with the arm's posture as the secondary task, so that the tool's pose
+and twist say nearly all of the state.
 """
 
 import atexit
@@ -175,8 +175,12 @@ def _arm() -> ElementTree.Element:
 def _visuals() -> tuple[Visual, ...]:
     """The base first. Every mesh of this arm lies in its link's frame, unmoved and unscaled."""
     links = _arm().findall("link")
-    meshes = {link.get("name", ""): mesh.get("filename", "") for link in links for mesh in link.findall("visual/geometry/mesh")}
-    return tuple(Visual(name, ARM.parent / file.removeprefix("package://")) for name, file in meshes.items())
+    names = [link.get("name", "") for link in links if link.find("visual/geometry/mesh") is not None]
+    fine, coarse = (
+        [mesh.get("filename", "").removeprefix("package://") for link in links for mesh in link.findall(f"{kind}/geometry/mesh")]
+        for kind in ("visual", "collision")
+    )
+    return tuple(Visual(name, ARM.parent / a, ARM.parent / b) for name, a, b in zip(names, fine, coarse, strict=True))
 
 
 @lru_cache(maxsize=4)
