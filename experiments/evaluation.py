@@ -33,6 +33,7 @@ from sim.layout import Layout
 from sim.outline import TOUCH_M, gaps
 from sim.policy import Policy, PolicyFactory
 from sim.scenes import parted, scenes
+from sim.task import Task
 from sim.workers import finished
 from worldmodels.simulator import SimulatorModel
 
@@ -40,6 +41,7 @@ ROWS_VERSION = 1
 LATER = ("method", "search_samples", "search_iterations", "search_horizon", "train_seed", "data_bytes", "collect_cpu_s")
 # Columns that rows of earlier runs lack; they are read as None.
 CHECK_EVERY = 10  # decisions between two looks at what the chosen plan would really do
+TOUCHING = "touching"  # kind of violation: near what stands still; forces, which would make it one, are not imagined
 RANDOM_PLANS = 2  # looked at beside it, from the same state
 
 
@@ -336,8 +338,8 @@ class _Log:
             random_predicted=float(imagined.running[1:].mean()),
             random_realised=float(real.running[1:].mean()),
             random_disagreement=_mean([away for i in range(1, len(plans)) if (away := imagined.disagreement(i)) is not None]),
-            touch_predicted=_touches(imagined, observation),
-            touch_realised=_touches(real, observation),
+            foreseen=violating(imagined, observation, self._env.scene.task),
+            happened=violating(real, observation, self._env.scene.task),
         )
 
     def summary(self, success: bool) -> dict[str, Any]:
@@ -396,8 +398,8 @@ class _Check:
     random_predicted: float  # the same of random plans, mean over them
     random_realised: float
     random_disagreement: float | None
-    touch_predicted: bool  # whether the chosen plan touches what stands still
-    touch_realised: bool
+    foreseen: Mapping[str, bool]  # violations that the chosen plan leads to, by kind
+    happened: Mapping[str, bool]
 
 
 def random_plans(like: torch.Tensor, seed: int, step: int) -> torch.Tensor:
@@ -408,19 +410,25 @@ def random_plans(like: torch.Tensor, seed: int, step: int) -> torch.Tensor:
     return torch.as_tensor(np.clip(basis @ knots, -1, 1), dtype=like.dtype)
 
 
-def _touches(imagined: Imagined, observation: dict[str, np.ndarray]) -> bool:
-    """Whether the first plan brings the robot or a load up to something that stands still before it reaches the goal; where a
-    model has several particles, in most of them."""
+def violating(imagined: Imagined, observation: dict[str, np.ndarray], task: Task) -> dict[str, bool]:
+    """Which violations the first plan leads to before it reaches the goal, where a model has several particles in most of them:
+    the task's, as far as poses tell, and whether the robot or a load comes up to something that stands still."""
+    bodies = imagined.bodies.map(lambda values: values[:, 0])  # (P, H, M, ...)
     loads = int(((observation["kind"] == Kind.LOAD) & (observation["present"] > 0)).sum())
-    pose = imagined.bodies.pose[:, 0, :, : 1 + loads].numpy()  # (P, H, M, 7)
-    ahead = imagined.running[0].numpy() > 0  # (H,)
-    touching = (gaps(observation, pose) < TOUCH_M).any(-1) & ahead
-    return bool(touching.any(-1).mean() > 0.5)
+    touching = (gaps(observation, bodies.pose[:, :, : 1 + loads].numpy()) < TOUCH_M).any(-1)
+    kinds = {TOUCHING: torch.as_tensor(touching), **task.foreseen(bodies)}
+    ahead = imagined.running[0] > 0  # (H,)
+    return {kind: bool((true & ahead).any(-1).float().mean() > 0.5) for kind, true in kinds.items()}
 
 
 def _summary_of(checks: list[_Check]) -> dict[str, Any]:
-    """Means over the checks, and how many plans touched something: foreseen, in truth, and both."""
-    both = sum(check.touch_predicted and check.touch_realised for check in checks)
+    """Means over the checks, and of each kind of violation, how many plans lead to it: foreseen, in truth, and both."""
+    violating = {}
+    for kind in checks[0].happened if checks else (TOUCHING,):
+        pairs = [(check.foreseen[kind], check.happened[kind]) for check in checks]
+        violating[f"plans_{kind}_predicted"] = sum(foreseen for foreseen, _ in pairs)
+        violating[f"plans_{kind}_realised"] = sum(happened for _, happened in pairs)
+        violating[f"plans_{kind}_both"] = sum(foreseen and happened for foreseen, happened in pairs)
     return {
         "predicted_cost": _mean([check.predicted for check in checks]),
         "realised_cost": _mean([check.realised for check in checks]),
@@ -428,9 +436,7 @@ def _summary_of(checks: list[_Check]) -> dict[str, Any]:
         "random_realised_cost": _mean([check.random_realised for check in checks]),
         "random_disagreement": _mean([away for check in checks if (away := check.random_disagreement) is not None]),
         "plans_checked": len(checks),
-        "plans_touching_predicted": sum(check.touch_predicted for check in checks),
-        "plans_touching_realised": sum(check.touch_realised for check in checks),
-        "plans_touching_both": both,
+        **violating,
     }
 
 

@@ -95,9 +95,13 @@ class CrossingTask:
             "robot_hit": any(hit.static for hit in touched),
             "person_hit": Kind.PERSON in kinds,
             "forklift_hit": Kind.FORKLIFT in kinds,
-            "person_near": bool(self.gaps(bodies)[0].min() < self.near_m),
+            **{kind: bool(true) for kind, true in self.foreseen(bodies).items()},
             "robot_outside": not inside,
         }
+
+    def foreseen(self, bodies: Bodies) -> dict[str, Array]:
+        """Nearness to a person."""
+        return {"person_near": (self.gaps(bodies)[0] < self.near_m).any(-1)}
 
     def hint(self, bodies: Bodies, goal: np.ndarray) -> np.ndarray:
         """The goal, where to drive to, metres to go, room; and the nearest others: place, velocity, gap, whether a person."""

@@ -96,8 +96,12 @@ class PoseTask:
             "tool_hit": any(hit.first == ROBOT for hit in hard),
             "part_hit": any(hit.first >= LOAD for hit in hard),
             "part_off": bool(bodies.pose[LOAD, 2] < 0),
-            "part_tipped": bool(tilt_of(bodies.pose[LOAD, 3:]) < 0.8),
+            **{kind: bool(true) for kind, true in self.foreseen(bodies).items()},
         }
+
+    def foreseen(self, bodies: Bodies) -> dict[str, Array]:
+        """The part on its side."""
+        return {"part_tipped": tilt_of(bodies.pose[..., LOAD, 3:]) < 0.8}
 
     def hint(self, bodies: Bodies, goal: np.ndarray) -> np.ndarray:
         """Goal from tool and part, how far the part has to turn, cost to go, the tool's clearance, and the part's place."""

@@ -57,6 +57,9 @@ class Task(Protocol):
     def violations(self, bodies: Bodies, hits: Sequence[Hit], inside: bool) -> Mapping[str, bool]:
         """What went wrong in one state, by kind."""
 
+    def foreseen(self, bodies: Bodies) -> Mapping[str, Array]:
+        """Which of `violations` poses alone tell (...) bool, by kind: what a plan can be known to lead to."""
+
     def hint(self, bodies: Bodies, goal: np.ndarray) -> np.ndarray:
         """(hints,) what a planner knows of the goal and its field, in the robot's frame, for policies on a flat observation."""
 
@@ -105,9 +108,13 @@ class PushTask:
         return {
             "robot_hit": any(hit.first == ROBOT for hit in hard),
             "load_hit": any(hit.first >= LOAD for hit in hard),
-            "load_tipped": bool(tilt_of(bodies.pose[LOAD, 3:]) < 0.8),
+            **{kind: bool(true) for kind, true in self.foreseen(bodies).items()},
             "robot_outside": not inside,
         }
+
+    def foreseen(self, bodies: Bodies) -> dict[str, Array]:
+        """A tipped load."""
+        return {"load_tipped": tilt_of(bodies.pose[..., LOAD, 3:]) < 0.8}
 
     def hint(self, bodies: Bodies, goal: np.ndarray) -> np.ndarray:
         """Goal from robot and load, the best direction to push in, where to drive to, metres to go, and between the two."""

@@ -118,8 +118,8 @@ def test_a_plan_that_drives_into_a_wall_is_seen_to_touch_it(trials: list[Trial])
     objective = Objective(simulator, SCENE.task)
     objective.begin(observation)
     stays, drives = torch.zeros(1, 20, 2), torch.tensor([1.0, 0.0]).expand(1, 150, 2)
-    assert not module._touches(objective.evaluate(stays), observation)
-    assert module._touches(objective.evaluate(drives), observation)
+    assert not module.violating(objective.evaluate(stays), observation, SCENE.task)["touching"]
+    assert module.violating(objective.evaluate(drives), observation, SCENE.task)["touching"]
     env.close()
 
 

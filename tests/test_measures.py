@@ -7,7 +7,7 @@ from experiments.report.costs import efficiency, pareto, spendings
 from experiments.report.guards import notes
 from experiments.report.kept import DISTANCE
 from experiments.report.measured import csv_of, flat
-from experiments.report.measures import aggregates, exploitation, touching
+from experiments.report.measures import aggregates, exploitation, foreseen
 from experiments.report.pairs import episode_cost, metres
 from experiments.report.regret import BOTH, MODEL, REST, SEARCH, regrets
 from experiments.report.sections import sections
@@ -108,11 +108,15 @@ def test_a_model_is_exploited_where_only_chosen_plans_disappoint() -> None:
     assert exploitation([row("graph+mppi", 0, 1.0)]) == []  # an older row
 
 
-def test_plans_that_touch_are_counted() -> None:
+def test_plans_that_lead_to_violations_are_counted_by_kind() -> None:
     told = {"plans_checked": 10, "plans_touching_predicted": 3, "plans_touching_realised": 4, "plans_touching_both": 2}
-    (found,) = touching([row("graph+mppi", index, 1.0, **told) for index in range(5)])
-    shares = (found.predicted[0], found.realised[0], found.missed[0], found.needless[0])
-    assert shares == pytest.approx((0.3, 0.4, 0.5, 1 / 3))
+    near = {"plans_person_near_predicted": 0, "plans_person_near_realised": 1, "plans_person_near_both": 0}
+    old, new = ([row(arm, index, 1.0, **more) for index in range(5)] for arm, more in (("a+x", told), ("b+x", {**told, **near})))
+    found = {(one.kind, one.agent): one for one in foreseen([*old, *new])}
+    assert set(found) == {("touching", "a+x"), ("touching", "b+x"), ("person_near", "b+x")}
+    one = found["touching", "a+x"]
+    assert (one.predicted[0], one.realised[0], one.missed[0], one.needless[0]) == pytest.approx((0.3, 0.4, 0.5, 1 / 3))
+    assert found["person_near", "b+x"].missed[0] == 1
 
 
 def test_costs_are_made_once_and_spread_over_successes() -> None:
@@ -174,7 +178,7 @@ def test_every_section_has_its_numbers_as_a_file_and_its_command() -> None:
     rows = [row("graph+mppi", index, 1.0, load_friction=0.1 * index, **told) for index in range(10)]
     rows += [row("oracle", index, 0.9, load_friction=0.1 * index) for index in range(3)]
     found = sections([{**one, DISTANCE: 1.0 + one["index"]} for one in rows], "ground report a<b")
-    names = ("regret", "exploitation", "distance", "variations", "ledger", "efficiency", "touching", "profiles", "aggregates")
+    names = ("regret", "exploitation", "distance", "variations", "ledger", "efficiency", "foreseen", "profiles", "aggregates")
     assert len(found) == len(names)
     for name, html in zip(names, found, strict=True):
         assert f'download="{name}.csv" href="data:text/csv' in html

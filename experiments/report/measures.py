@@ -1,6 +1,7 @@
 """What rows tell beside rates and costs: exploitation, plans that touch, and episodes' costs against those of the best arm."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,29 +52,37 @@ def _mean_mm(rows: Sequence[Row], name: str) -> float:
 
 
 @dataclass(frozen=True)
-class Touching:
-    """Of plans that were carried out to their end in the true simulator: how many touch what stands still, and who knew."""
+class Foreseen:
+    """Of plans that were carried out to their end in the true simulator: how many lead to a kind of violation, and who knew."""
 
     agent: str
+    kind: str
     plans: int
     predicted: Interval  # share of the plans
     realised: Interval
-    missed: Interval  # share of the touching plans that were not foreseen
-    needless: Interval  # share of the foreseen ones that did not touch
+    missed: Interval  # share of those that were not foreseen
+    needless: Interval  # share of the foreseen ones that did not come
 
 
-def touching(rows: Sequence[Row]) -> list[Touching]:
-    """Of every arm on a learned model; intervals by a bootstrap over trainings and episodes, as an episode's plans are alike."""
+def foreseen(rows: Sequence[Row]) -> list[Foreseen]:
+    """Of every arm on a learned model, by kind; intervals by a bootstrap over trainings and episodes, as an episode's plans are
+    alike."""
     told = [row for row in rows if known(row, "plans_checked") and row["plans_checked"] and not is_oracle(str(row["agent"]))]
-    found = []
-    for agent in dict.fromkeys(str(row["agent"]) for row in told):
-        names = ("plans_checked", "plans_touching_predicted", "plans_touching_realised", "plans_touching_both")
-        counts = [paired(told, [agent], lambda row, name=name: float(row[name])).scores[0] for name in names]  # type: ignore[misc]
-        checked, predicted, realised, both = counts
-        shares = ((predicted, checked), (realised, checked), (realised - both, realised), (predicted - both, predicted))
-        intervals = [_share(part, whole) for part, whole in shares]
-        found.append(Touching(agent, int(np.nansum(checked)), *intervals))
-    return found
+    columns = dict.fromkeys(name for row in told for name in row)
+    kinds = [found[1] for name in columns if (found := re.fullmatch("plans_(.+)_predicted", name))]
+    both = [(kind, agent) for kind in kinds for agent in dict.fromkeys(str(row["agent"]) for row in told)]
+    return [one for kind, agent in both if (one := _foreseen(told, kind, agent)) is not None]
+
+
+def _foreseen(rows: Sequence[Row], kind: str, agent: str) -> Foreseen | None:
+    own = [row for row in rows if row["agent"] == agent and known(row, f"plans_{kind}_predicted")]
+    if not own:
+        return None
+    names = ("checked", *(f"{kind}_{what}" for what in ("predicted", "realised", "both")))
+    counts = [paired(own, [agent], lambda row, name=name: float(row[f"plans_{name}"])).scores[0] for name in names]  # type: ignore[misc]
+    checked, predicted, realised, both = counts
+    shares = ((predicted, checked), (realised, checked), (realised - both, realised), (predicted - both, predicted))
+    return Foreseen(agent, kind, int(np.nansum(checked)), *(_share(part, whole) for part, whole in shares))
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> Interval:

@@ -29,7 +29,8 @@ class Tier:
     variations: Variations = Variations()
 
 
-PHYSICS = (("load_friction", Span(0.2, 0.9, 0.35, 0.65)), ("load_mass_kg", Span(3.0, 12.0, 4.5, 8.0)))
+FRICTION, MASS = ("load_friction", Span(0.2, 0.9, 0.35, 0.65)), ("load_mass_kg", Span(3.0, 12.0, 4.5, 8.0))
+SCALE = ("load_scale", Span(0.75, 1.25, 0.9, 1.1))
 TIERS = {
     "train": Tier(1),
     "val": Tier(2),
@@ -38,7 +39,10 @@ TIERS = {
     "shift-narrow-aisles": Tier(25, aisle_m=(0.85, 1.1), racks=(4, 6)),
     "shift-more-racks": Tier(26, racks=(7, 9), aisle_m=(0.95, 9.0)),
     "shift-two-totes": Tier(27, loads=2),
-    "shift-physics": Tier(28, variations=Variations(spans=PHYSICS)),
+    "shift-physics": Tier(28, variations=Variations(spans=(FRICTION, MASS))),
+    "shift-friction": Tier(29, variations=Variations(spans=(FRICTION,))),
+    "shift-mass": Tier(30, variations=Variations(spans=(MASS,))),
+    "shift-size": Tier(31, variations=Variations(spans=(SCALE,))),
 }
 SPLITS = ("train", "val", "test")
 

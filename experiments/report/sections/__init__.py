@@ -8,10 +8,10 @@ from experiments.report.sections import (
     distance,
     efficiency,
     exploitation,
+    foreseen,
     ledger,
     profiles,
     regret,
-    touching,
     variations,
 )
 from experiments.report.summary import Row, on_all_data
@@ -29,7 +29,7 @@ def sections(rows: Sequence[Row], command: str) -> list[str]:
         variations.measured(whole),
         ledger.measured(rows),
         efficiency.measured(rows),
-        touching.measured(rows),
+        foreseen.measured(rows),
         profiles.measured(whole),
         aggregates.measured(whole),
     )
