@@ -398,8 +398,8 @@ class _Check:
     random_predicted: float  # the same of random plans, mean over them
     random_realised: float
     random_disagreement: float | None
-    foreseen: Mapping[str, bool]  # violations that the chosen plan leads to, by kind
-    happened: Mapping[str, bool]
+    foreseen: Mapping[str, float]  # violations that the chosen plan leads to, by kind: in which share of the particles
+    happened: Mapping[str, float]  # 0 or 1
 
 
 def random_plans(like: torch.Tensor, seed: int, step: int) -> torch.Tensor:
@@ -410,25 +410,27 @@ def random_plans(like: torch.Tensor, seed: int, step: int) -> torch.Tensor:
     return torch.as_tensor(np.clip(basis @ knots, -1, 1), dtype=like.dtype)
 
 
-def violating(imagined: Imagined, observation: dict[str, np.ndarray], task: Task) -> dict[str, bool]:
-    """Which violations the first plan leads to before it reaches the goal, where a model has several particles in most of them:
-    the task's, as far as poses tell, and whether the robot or a load comes up to something that stands still."""
+def violating(imagined: Imagined, observation: dict[str, np.ndarray], task: Task) -> dict[str, float]:
+    """In which share of the particles the first plan leads to violations before it reaches the goal, by kind: the task's, as far
+    as poses tell, and whether the robot or a load comes up to something that stands still."""
     bodies = imagined.bodies.map(lambda values: values[:, 0])  # (P, H, M, ...)
     loads = int(((observation["kind"] == Kind.LOAD) & (observation["present"] > 0)).sum())
     touching = (gaps(observation, bodies.pose[:, :, : 1 + loads].numpy()) < TOUCH_M).any(-1)
     kinds = {TOUCHING: torch.as_tensor(touching), **task.foreseen(bodies)}
     ahead = imagined.running[0] > 0  # (H,)
-    return {kind: bool((true & ahead).any(-1).float().mean() > 0.5) for kind, true in kinds.items()}
+    return {kind: float((true & ahead).any(-1).float().mean()) for kind, true in kinds.items()}
 
 
 def _summary_of(checks: list[_Check]) -> dict[str, Any]:
-    """Means over the checks, and of each kind of violation, how many plans lead to it: foreseen, in truth, and both."""
-    violating = {}
+    """Means over the checks, and of each kind of violation, how many plans lead to it: by most particles, in truth, and both; and
+    how many were to be expected."""
+    violating = dict[str, float]()
     for kind in checks[0].happened if checks else (TOUCHING,):
-        pairs = [(check.foreseen[kind], check.happened[kind]) for check in checks]
+        pairs = [(check.foreseen[kind] > 0.5, check.happened[kind] > 0.5) for check in checks]
         violating[f"plans_{kind}_predicted"] = sum(foreseen for foreseen, _ in pairs)
         violating[f"plans_{kind}_realised"] = sum(happened for _, happened in pairs)
         violating[f"plans_{kind}_both"] = sum(foreseen and happened for foreseen, happened in pairs)
+        violating[f"plans_{kind}_expected"] = sum(check.foreseen[kind] for check in checks)
     return {
         "predicted_cost": _mean([check.predicted for check in checks]),
         "realised_cost": _mean([check.realised for check in checks]),

@@ -111,12 +111,14 @@ def test_a_model_is_exploited_where_only_chosen_plans_disappoint() -> None:
 def test_plans_that_lead_to_violations_are_counted_by_kind() -> None:
     told = {"plans_checked": 10, "plans_touching_predicted": 3, "plans_touching_realised": 4, "plans_touching_both": 2}
     near = {"plans_person_near_predicted": 0, "plans_person_near_realised": 1, "plans_person_near_both": 0}
+    near |= {"plans_person_near_expected": 0.4}
     old, new = ([row(arm, index, 1.0, **more) for index in range(5)] for arm, more in (("a+x", told), ("b+x", {**told, **near})))
     found = {(one.kind, one.agent): one for one in foreseen([*old, *new])}
     assert set(found) == {("touching", "a+x"), ("touching", "b+x"), ("person_near", "b+x")}
     one = found["touching", "a+x"]
-    assert (one.predicted[0], one.realised[0], one.missed[0], one.needless[0]) == pytest.approx((0.3, 0.4, 0.5, 1 / 3))
-    assert found["person_near", "b+x"].missed[0] == 1
+    assert (one.expected[0], one.realised[0], one.missed[0], one.needless[0]) == pytest.approx((0.3, 0.4, 0.5, 1 / 3))
+    near_one = found["person_near", "b+x"]
+    assert (near_one.expected[0], near_one.missed[0]) == (pytest.approx(0.04), 1)
 
 
 def test_costs_are_made_once_and_spread_over_successes() -> None:

@@ -58,10 +58,10 @@ class Foreseen:
     agent: str
     kind: str
     plans: int
-    predicted: Interval  # share of the plans
+    expected: Interval  # share of the plans: of several particles the mean share of them
     realised: Interval
-    missed: Interval  # share of those that were not foreseen
-    needless: Interval  # share of the foreseen ones that did not come
+    missed: Interval  # share of those that were not foreseen by most particles
+    needless: Interval  # share of those foreseen by most that did not come
 
 
 def foreseen(rows: Sequence[Row]) -> list[Foreseen]:
@@ -78,10 +78,12 @@ def _foreseen(rows: Sequence[Row], kind: str, agent: str) -> Foreseen | None:
     own = [row for row in rows if row["agent"] == agent and known(row, f"plans_{kind}_predicted")]
     if not own:
         return None
-    names = ("checked", *(f"{kind}_{what}" for what in ("predicted", "realised", "both")))
+    sure = known(own[0], f"plans_{kind}_expected")  # older rows do not tell
+    parts = ("expected" if sure else "predicted", "predicted", "realised", "both")
+    names = ("checked", *(f"{kind}_{part}" for part in parts))
     counts = [paired(own, [agent], lambda row, name=name: float(row[f"plans_{name}"])).scores[0] for name in names]  # type: ignore[misc]
-    checked, predicted, realised, both = counts
-    shares = ((predicted, checked), (realised, checked), (realised - both, realised), (predicted - both, predicted))
+    checked, expected, predicted, realised, both = counts
+    shares = ((expected, checked), (realised, checked), (realised - both, realised), (predicted - both, predicted))
     return Foreseen(agent, kind, int(np.nansum(checked)), *(_share(part, whole) for part, whole in shares))
 
 

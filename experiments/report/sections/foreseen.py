@@ -24,14 +24,15 @@ def measured(rows: Sequence[Row]) -> Measured | None:
             _words(one.kind),
             one.agent,
             str(one.plans),
-            *map(percents, (one.predicted, one.realised, one.missed, one.needless)),
+            *map(percents, (one.expected, one.realised, one.missed, one.needless)),
         )
         for one in found
     ]
     says = "Whether planners know when their plans lead to a violation: foreseen beside what happened to the same plans."
     how = (
         "Of every tenth chosen plan, carried out to its end in the true simulator: whether it leads to a violation before it "
-        "reaches the goal, and whether the model's imagination does, in most of its futures. Told for what poses alone tell. "
+        "reaches the goal, and whether the model's imagination does; of several futures, in which share of them, and what most "
+        "of them foresee counts as foreseen in the last two columns. Told for what poses alone tell. "
         "Forces are not imagined, so instead of hard contacts with what stands still those plans are counted in which the "
         "outline of a mover comes within 5 mm of it: of states with hard contact 97 % lie within that distance, of those without "
         "contact 0.6 %. Violations as they happened in episodes, in which plans are made anew in each step, are below. "
@@ -44,7 +45,7 @@ def _figure(found: Sequence[Foreseen]) -> go.Figure:
     """Of one kind."""
     figure, arms = go.Figure(), [label(f"{one.agent} ({one.plans})") for one in found]
     for name, word, colour, symbol in (
-        ("predicted", "foreseen", "#2563eb", "circle"),
+        ("expected", "foreseen", "#2563eb", "circle"),
         ("realised", "happened", "#dc2626", "diamond"),
     ):
         intervals = [tuple(100 * end for end in getattr(one, name)) for one in found]
