@@ -31,7 +31,7 @@ class Fidelity:
     robot_deg_median: float
     moved_m_median: float
     load_relative_median: float  # error over distance moved, median of the windows' ratios
-    disagreement_mm: float | None = None  # how far apart the particles see the first other, mean over the steps until here
+    disagreement_mm: float | None = None  # how far apart the particles see the others, mean over them and the steps until here
 
 
 class Steady:
@@ -60,13 +60,13 @@ def fidelity(
     for start in range(0, len(rows), CHUNK):
         batch = windows.take(rows[start : start + CHUNK], length)
         predicted = model.forecast(batch.state, batch.actions)
-        if isinstance(model, LearnedModel) and model.particles > 1:
+        if isinstance(model, LearnedModel) and model.particles_of(batch.state) > 1:
             spreads.append(_spread(model, batch.state, batch.actions))
         moved = _moved(batch.state, batch.targets[-1])
         for horizon in HORIZONS_S:
             step = round(horizon / dt_s) - 1
             errors[horizon].append(_errors(batch.state, predicted[step], batch.targets[step], moved))
-    apart = torch.cat(spreads, 1).mean(1) if spreads else None
+    apart = torch.cat(spreads, 1).nanmean(1) if spreads else None
     found = [_summary(model.name, horizon, parts) for horizon, parts in errors.items()]
     if apart is None:
         return found
@@ -75,10 +75,13 @@ def fidelity(
 
 @torch.inference_mode()
 def _spread(model: LearnedModel, state: PlanarState, actions: Tensor) -> Tensor:
-    """(L, W) how far apart the particles see the first other after each step [m], as planners measure it along a plan."""
+    """(L, W) how far apart the particles see the others after each step, mean over those that are there [m], as planners measure
+    it along a plan; nan where there are none."""
     states = model.futures(state, actions)
-    places = torch.stack([state.position[:, 1] for state in states]).unflatten(1, (model.particles, -1))  # (L, P, W)
-    return (places - places.mean(1, keepdim=True)).abs().square().mean(1).sqrt()
+    places = torch.stack([state.position[:, 1:] for state in states])
+    places = places.unflatten(1, (model.particles_of(state), -1))  # (L, P, W, M - 1)
+    spread = (places - places.mean(1, keepdim=True)).abs().square().mean(1).sqrt()
+    return spread.masked_fill(state.around.present[:, 1:] == 0, torch.nan).nanmean(2)
 
 
 def _moved(before: PlanarState, after: PlanarState) -> Tensor:
