@@ -63,23 +63,29 @@ def test_the_same_generator_gives_the_same_plan(name: str) -> None:
 def test_candidates_keep_to_the_limits_and_begin_with_the_mean(
     name: str, samples: int, horizon: int, std: float, mean: float, seed: int
 ) -> None:
-    method = searches[name](SearchConfig(samples=samples, horizon=horizon, std=std))
+    config = SearchConfig(samples=samples, iterations=3, horizon=horizon, std=std)
+    method, counts = searches[name](config), list[int]()
     proposal, generator = method.start(2), torch.Generator().manual_seed(seed)
     assert torch.equal(proposal.mean, torch.zeros(horizon, 2))
     assert torch.equal(proposal.std, torch.full((horizon, 2), std))
     proposal = Proposal(torch.full((horizon, 2), mean), proposal.std)
     for _ in range(3):
         candidates = method.propose(proposal, generator)
-        assert candidates.shape == (samples, horizon, 2)
+        counts.append(len(candidates))
+        assert candidates.shape[1:] == (horizon, 2)
         assert candidates.abs().max() <= 1
         assert torch.equal(candidates[0], proposal.mean)
-        costs = torch.rand(samples, generator=generator)
+        costs = torch.rand(len(candidates), generator=generator)
         proposal = method.update(proposal, candidates, costs)
         assert torch.isfinite(proposal.mean).all()
         assert torch.isfinite(proposal.std).all()
         assert (proposal.std > 0).all()
         assert proposal.mean.abs().max() <= 1
         assert torch.equal(method.renew(proposal).mean, proposal.shifted().mean)
+    assert sum(counts) == 3 * samples
+    assert counts == sorted(counts, reverse=True)
+    assert len(set(counts)) == 1 or name == "icem"
+    assert len(method.propose(method.renew(proposal), generator)) == counts[0]
 
 
 @pytest.mark.parametrize("cost", [0.0, 3.5, 1e6])
@@ -87,7 +93,7 @@ def test_candidates_keep_to_the_limits_and_begin_with_the_mean(
 def test_equal_costs_are_survived(name: str, cost: float) -> None:
     method: SearchMethod = searches[name](SearchConfig(samples=16, horizon=4))
     candidates = method.propose(method.start(2), torch.Generator().manual_seed(0))
-    proposal = method.update(method.start(2), candidates, torch.full((16,), cost))
+    proposal = method.update(method.start(2), candidates, torch.full((len(candidates),), cost))
     assert torch.isfinite(proposal.mean).all()
     assert torch.isfinite(proposal.std).all()
 
@@ -96,7 +102,7 @@ def test_equal_costs_are_survived(name: str, cost: float) -> None:
 def test_a_constant_added_to_all_costs_changes_nothing(name: str) -> None:
     method = searches[name](SearchConfig(samples=64, horizon=6))
     candidates = method.propose(method.start(2), torch.Generator().manual_seed(0))
-    costs = torch.rand(64, generator=torch.Generator().manual_seed(1))
+    costs = torch.rand(len(candidates), generator=torch.Generator().manual_seed(1))
     first, second = (method.update(method.start(2), candidates, costs + shift) for shift in (0, 100))
     torch.testing.assert_close(first.mean, second.mean, atol=1e-3, rtol=1e-3)
 
@@ -145,7 +151,7 @@ def test_what_was_good_is_tried_again_one_step_later() -> None:
     method = searches["icem"](SearchConfig(samples=40, horizon=5))
     generator = torch.Generator().manual_seed(0)
     candidates = method.propose(method.start(2), generator)
-    costs = torch.rand(40, generator=generator)
+    costs = torch.rand(len(candidates), generator=generator)
     proposal = method.update(method.start(2), candidates, costs)
     assert torch.equal(proposal.elites[0], candidates[costs.argmin()])
     again = method.propose(proposal, generator)

@@ -1,4 +1,5 @@
-"""cem: refit a Gaussian to the best tenth (Rubinstein 1999, "The cross-entropy method"; as in PETS, Chua et al. 2018)."""
+"""cem: refit a Gaussian to the best tenth (Rubinstein 1999, "The cross-entropy method"; elites and the part that is kept as in
+PETS, Chua et al. 2018, which stops where the spread gets small; here it stays above a tenth of what actions usually are)."""
 
 import torch
 from torch import Tensor
@@ -7,7 +8,7 @@ from agents.search import Proposal, SearchMethod, gaussian, searches
 
 ELITES = 0.1
 KEEP = 0.1  # of the old mean and spread in the new ones
-LEAST_STD = 0.05
+LEAST_STD = 0.05  # so that the next decision, and a bad fit to few elites, can be left
 
 
 @searches.add("cem")

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from agents.search import Proposal, SmoothSearch, gaussian, searches
 
-RATE = 0.1  # of a step, where actions are in [-1, 1]
-BETAS, TINY = (0.9, 0.999), 1e-8
+RATE = 0.1  # of a step, where actions are in [-1, 1]: a few iterations have to cross them; our own
+BETAS, TINY = (0.9, 0.999), 1e-8  # Kingma and Ba 2015, "Adam"
 KEPT = 0.25  # of the plans, starts of the next decision
 
 
