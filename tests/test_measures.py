@@ -1,3 +1,4 @@
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from experiments.report.measures import aggregates, exploitation, foreseen
 from experiments.report.pairs import episode_cost, metres
 from experiments.report.regret import BOTH, MODEL, REST, SEARCH, regrets
 from experiments.report.sections import sections
+from experiments.report.sections.bins import binned
 from experiments.report.summary import Rate
 from sim.scenes import scenes
 
@@ -119,6 +121,16 @@ def test_plans_that_lead_to_violations_are_counted_by_kind() -> None:
     assert (one.expected[0], one.realised[0], one.missed[0], one.needless[0]) == pytest.approx((0.3, 0.4, 0.5, 1 / 3))
     near_one = found["person_near", "b+x"]
     assert (near_one.expected[0], near_one.missed[0]) == (pytest.approx(0.04), 1)
+
+
+def test_few_values_are_a_bin_each() -> None:
+    rows = [row("a", index, 1.0, success=index % 3 > 0, latency_steps=index % 3) for index in range(24)]
+    found = {one.middle: (one.low, one.high, one.success.value) for one in binned(rows, itemgetter("latency_steps"), "latency")}
+    assert found == {0: (0, 0, 0.0), 1: (1, 1, 1.0), 2: (2, 2, 1.0)}
+    many = binned(
+        [row("a", index, 1.0, load_friction=index / 100) for index in range(24)], itemgetter("load_friction"), "friction"
+    )
+    assert [one.clean.of for one in many] == [6, 6, 6, 6]
 
 
 def test_costs_are_made_once_and_spread_over_successes() -> None:

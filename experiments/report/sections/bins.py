@@ -29,11 +29,13 @@ class Bin:
 
 
 def binned(rows: Sequence[Row], value: Callable[[Row], float], what: str) -> list[Bin]:
-    """Every arm but oracles, in ranges that hold equally many episodes; those with fewer than LEAST are left out."""
+    """Every arm but oracles, in ranges that hold equally many episodes, or of each value where there are few; those with fewer
+    episodes than LEAST are left out."""
     agents = [agent for agent in ranked(rows) if not is_oracle(agent)]
     values = np.array([value(row) for row in rows])
     most = max(sum(row["agent"] == agent for row in rows) for agent in agents) if agents else 0
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, min(BINS, max(1, most // LEAST)) + 1)))
+    edges, count = np.unique(values), min(BINS, max(1, most // LEAST))
+    edges = np.append(edges, np.inf) if len(edges) <= count else np.unique(np.quantile(values, np.linspace(0, 1, count + 1)))
     number_of = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, max(0, len(edges) - 2))
     found = []
     for agent in agents:
