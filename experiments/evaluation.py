@@ -356,7 +356,7 @@ class _Log:
             "decision_ms_p95": float(np.percentile(milliseconds, 95)),
             "decide_s": float(milliseconds.sum() / 1e3),
             "disagreement": _mean(self._disagreement),
-            **_summary_of(self._checks),
+            **_summary_of(self._checks, (TOUCHING, *self._env.scene.task.foreseen(self._env.bodies))),
             **self._indicators(),
         }
 
@@ -421,16 +421,16 @@ def violating(imagined: Imagined, observation: dict[str, np.ndarray], task: Task
     return {kind: float((true & ahead).any(-1).float().mean()) for kind, true in kinds.items()}
 
 
-def _summary_of(checks: list[_Check]) -> dict[str, Any]:
+def _summary_of(checks: list[_Check], kinds: Sequence[str]) -> dict[str, Any]:
     """Means over the checks, and of each kind of violation, how many plans lead to it: by most particles, in truth, and both; and
     how many were to be expected."""
     violating = dict[str, float]()
-    for kind in checks[0].happened if checks else (TOUCHING,):
+    for kind in kinds:
         pairs = [(check.foreseen[kind] > 0.5, check.happened[kind] > 0.5) for check in checks]
         violating[f"plans_{kind}_predicted"] = sum(foreseen for foreseen, _ in pairs)
         violating[f"plans_{kind}_realised"] = sum(happened for _, happened in pairs)
         violating[f"plans_{kind}_both"] = sum(foreseen and happened for foreseen, happened in pairs)
-        violating[f"plans_{kind}_expected"] = sum(check.foreseen[kind] for check in checks)
+        violating[f"plans_{kind}_expected"] = float(sum(check.foreseen[kind] for check in checks))
     return {
         "predicted_cost": _mean([check.predicted for check in checks]),
         "realised_cost": _mean([check.realised for check in checks]),
