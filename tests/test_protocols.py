@@ -50,9 +50,9 @@ def test_an_episode_ends_with_the_protocols_budget_and_its_row_says_so(played: S
     (row,) = evaluate(arm, trials_of("x", played, played.splits[0], 1), tmp_path, workers=1)
     assert row["steps"] == played.episode_steps
     assert (row["scene"], row["protocol"]) == (played.name, parted(played.name)[1])
-    check_comparable([row, row])
+    check_comparable({"one": [row], "other": [row]})
     with pytest.raises(GroundError, match=r"different protocols .* usual; --protocol"):
-        check_comparable([row, {**row, "protocol": USUAL}])
+        check_comparable({"one": [row], "other": [{**row, "protocol": USUAL}]})
 
 
 def test_pusht_has_pushts_measure() -> None:
