@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sim.bodies import TRAFFIC, Array, Bodies, Kind, Shape, clamp, coordinates, namespace, rotate, unit, yaw_of
-from sim.layouts.aisles import WAYS
+from sim.layouts.aisles import PERSON_ROOM_M, WAYS
 from sim.task import ROBOT
 from sim.ways import WayField, way_field
 from sim.world import Hit
@@ -28,7 +28,7 @@ class CrossingTask:
     """Drive to the goal without touching anything, and without coming near people."""
 
     goal_radius_m: float = 0.25
-    near_m: float = 0.5  # from a person's edge to the robot's
+    near_m: float = PERSON_ROOM_M
     hit_force_n: float = 1.0
     room_m: float = 0.2  # to a forklift's; less is no violation, but counts like one in the cost
     # Risk begins half of this beyond both and is whole as far within: people pass at 0.55 m, which models blur by centimetres,

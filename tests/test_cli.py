@@ -98,6 +98,7 @@ MISTAKES = [
     (("evaluate", KEPT, "--arms", "oracle"), "needs --oracle N too"),
     (("evaluate", KEPT, "--models", "experiments/results/models/joint"), "keeps rows alone"),
     (("verify", KEPT), "keeps rows alone"),
+    (("view", "--start", "1", "1", "0"), "belong to a space of your own"),
     (("view", "--arm", "scriptd"), "did you mean 'scripted'"),
     (("view", "no-run", "--arm", "graph+mppi"), "no-run is no run directory"),
     (("report", "no-run"), "no-run is no run directory"),

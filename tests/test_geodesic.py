@@ -153,7 +153,7 @@ def test_no_way_leaks_through_a_closed_gap(x: float) -> None:
 def test_lookups_have_no_steps(x: float, y: float, robot_x: float, robot_y: float, angle: float) -> None:
     assume(math.hypot(x - robot_x, y - robot_y) > 0.7)  # the direction of pushing is undefined where both are one
     load, robot = np.array([x, y]), np.array([robot_x, robot_y])
-    way = np.linspace(0, 0.1, 1001)[:, None] * (np.cos(angle), np.sin(angle))  # more than a cell
+    way = np.linspace(0, 0.25, 2501)[:, None] * (np.cos(angle), np.sin(angle))
     for lookup in LOOKUPS:
         for costs in (
             getattr(field(RACKS), lookup)(load + way, robot + 0 * way),

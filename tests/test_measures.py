@@ -121,6 +121,9 @@ def test_plans_that_lead_to_violations_are_counted_by_kind() -> None:
     assert (one.expected[0], one.realised[0], one.missed[0], one.needless[0]) == pytest.approx((0.3, 0.4, 0.5, 1 / 3))
     near_one = found["person_near", "b+x"]
     assert (near_one.expected[0], near_one.missed[0]) == (pytest.approx(0.04), 1)
+    older = [{key: value for key, value in one.items() if not key.endswith("_expected")} for one in new[:2]]
+    (mixed,) = (one for one in foreseen([*older, *new[2:]]) if one.kind == "person_near")
+    assert mixed.expected[0] == pytest.approx(3 * 0.04 / 5), "older rows tell what most particles foresee"
 
 
 def test_few_values_are_a_bin_each() -> None:

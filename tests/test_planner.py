@@ -69,6 +69,7 @@ def test_the_model_is_asked_once_per_iteration_and_begins_with_the_last_plan(nam
     planner, objective = planner_on(name)
     first = planner.decide(state(0.2, -0.1, 0, 0))
     assert (len(objective.calls), first.iterations) == (3, 3)
+    assert {tuple(call.shape) for call in objective.calls} == {(64, 12, 2)} or name == "icem"  # whose population shrinks
     assert {tuple(call.shape[1:]) for call in objective.calls} == {(12, 2)}
     assert sum(map(len, objective.calls)) == 3 * 64
     assert not objective.calls[0][0].any()

@@ -113,6 +113,16 @@ def test_what_is_finished_is_not_passed_off_as_another(
         fit("mlp", tmp_path, windows, held_out)
 
 
+def test_what_goes_on_is_the_same_training_whichever_file_is_left(tmp_path: Path, windows: Windows, held_out: Windows) -> None:
+    with pytest.raises(InterruptedError):
+        fit("graph", tmp_path, windows, held_out, progress=interrupt_at(6))
+    (tmp_path / "best.json").unlink()
+    for name, config in (("graph", replace(TINY, seed=3)), ("mlp", TINY)):
+        with pytest.raises(GroundError, match="another model, settings or data"):
+            fit(name, tmp_path, windows, held_out, config)
+    assert about(tmp_path, "last.json")["update"] == 5
+
+
 def test_without_resume_it_starts_over(tmp_path: Path, windows: Windows, held_out: Windows) -> None:
     fit("graph", tmp_path, windows, held_out)
     reached: list[int] = []
@@ -126,7 +136,7 @@ def test_a_run_does_not_go_on_with_other_settings(
 ) -> None:
     with pytest.raises(InterruptedError):
         fit("graph", tmp_path, windows, held_out, progress=interrupt_at(6))
-    with pytest.raises(GroundError, match="settings or data"):
+    with pytest.raises(GroundError, match="another model, settings or data"):
         fit("graph", tmp_path, windows, held_out, replace(TINY, **change))
 
 

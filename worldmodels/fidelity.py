@@ -62,7 +62,7 @@ def fidelity(
         predicted = model.forecast(batch.state, batch.actions)
         if isinstance(model, LearnedModel) and model.particles_of(batch.state) > 1:
             spreads.append(_spread(model, batch.state, batch.actions))
-        moved = _moved(batch.state, batch.targets[-1])
+        moved = moved_others(batch.state, batch.targets[-1])
         for horizon in HORIZONS_S:
             step = round(horizon / dt_s) - 1
             errors[horizon].append(_errors(batch.state, predicted[step], batch.targets[step], moved))
@@ -84,7 +84,7 @@ def _spread(model: LearnedModel, state: PlanarState, actions: Tensor) -> Tensor:
     return spread.masked_fill(state.around.present[:, 1:] == 0, torch.nan).nanmean(2)
 
 
-def _moved(before: PlanarState, after: PlanarState) -> Tensor:
+def moved_others(before: PlanarState, after: PlanarState) -> Tensor:
     """(W, M) mask of others that moved."""
     moved = ((after.position - before.position).abs() > MOVED * after.around.unit[:, None]) & (after.around.present > 0)
     moved[:, 0] = False

@@ -23,6 +23,7 @@ from sim.errors import BadFile, GroundError
 from sim.files import in_use, read_json, write_atomic, write_json
 from sim.scenes import parted, scenes
 from worldmodels.captured import Gradients
+from worldmodels.fidelity import moved_others
 from worldmodels.joint import JointWindows
 from worldmodels.model import LearnedModel, models
 from worldmodels.muon import Muon
@@ -32,7 +33,6 @@ FORMAT = 1
 DEVICES = ("auto", "cpu", "cuda")
 VALIDATION_WINDOWS, VALIDATION_STEPS = 1024, 20
 AVERAGED = 500  # updates that the running average of the weights looks back
-MOVED = 0.1  # what moved at least this far in a validation window, in the scene's units, counts as moved
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ def train(
     """
     torch.set_num_threads(config.threads)
     with in_use(path):
-        if resume and (path / "best.json").exists():
-            about = read_json(path / "best.json")
+        there = [path / name for name in ("best.json", "last.json") if resume and (path / name).exists()]
+        for about in map(read_json, there):
             _must_be_the_same(path, about, model, config, facts)
             if about.get("finished"):
                 return load_checkpoint(path)
@@ -122,11 +122,11 @@ def train(
 
 
 def _must_be_the_same(path: Path, about: dict[str, Any], model: LearnedModel, config: TrainConfig, facts: dict[str, Any]) -> None:
-    """GroundError where a checkpoint is of another training; settings that it does not know yet are no difference."""
-    settings, before = json.loads(json.dumps(asdict(config))), about.get("training", {})
-    same = {name: before.get(name, value) for name, value in settings.items()} == settings
-    facts = {"model": model.name, **{name: facts.get(name) for name in ("data", "env_steps")}}
-    if not same or any(about.get(name) != value for name, value in facts.items()):
+    """GroundError where a checkpoint is of another training; settings that did not exist then were as they are by default."""
+    before, settings = (json.loads(json.dumps(told)) for told in (about.get("training", {}), asdict(config)))
+    told = {"model": about.get("model", model.name), "training": {**json.loads(json.dumps(asdict(TrainConfig()))), **before}}
+    wanted = {"model": model.name, "training": settings}
+    if told != wanted or any(about.get(name) != facts.get(name) for name in ("data", "env_steps")):
         raise GroundError(f"{path} was trained with another model, settings or data: choose another directory, or --no-resume")
 
 
@@ -148,10 +148,10 @@ class _Run:
         self.average, self.gradients = copy.deepcopy(model), Gradients(model)
         self.optimizer = Muon(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         self.validation = {scene: _validation_batch(part) for scene, part in validation.parts.items()}
-        if still := [str(scene) for scene, batch in self.validation.items() if not _moved(batch).any()]:
-            raise GroundError(
-                f"{path}: nothing but the robot moves in the validation data ({', '.join(still)}): collect more of it"
-            )
+        moved = {scene: moved_others(batch.state, batch.targets[-1]).any() for scene, batch in self.validation.items()}
+        if still := [str(scene) for scene, any_ in moved.items() if not any_]:
+            told = ", ".join(still)
+            raise GroundError(f"{path}: nothing but the robot moves in the validation data ({told}): collect more of it")
         names = [facts["scene"]] if isinstance(facts["scene"], str) else facts["scene"]
         self.others = " and ".join(dict.fromkeys(scenes[name].other for name in names))
 
@@ -214,7 +214,10 @@ class _Run:
         for index, state in self.optimizer.state_dict()["state"].items():  # none for weights that no scene here uses
             tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
         write_atomic(self.path / f"last-{self.update}.safetensors", lambda to: save_file(_whole(tensors), to))
-        write_json(self.path / "last.json", {**self._about(check, finished), "weights": f"last-{self.update}.safetensors"})
+        write_json(
+            self.path / "last.json",
+            {"model": self.model.name, **self._about(check, finished), "weights": f"last-{self.update}.safetensors"},
+        )
         for old in self.path.glob("last-*.safetensors"):
             if old.name != f"last-{self.update}.safetensors":
                 old.unlink()
@@ -222,7 +225,7 @@ class _Run:
     def _about(self, check: Check, finished: bool) -> dict[str, Any]:
         progress = {"best_mm": self.best, "finished": finished, **asdict(check)}
         device = next(self.model.parameters()).device.type
-        return {**self.facts, "training": asdict(self.config), "device": device, **progress}
+        return {**self.facts, "model": self.model.name, "training": asdict(self.config), "device": device, **progress}
 
     def restore(self) -> None:
         about = read_json(self.path / "last.json")
@@ -249,7 +252,7 @@ def moved_error_mm(model: LearnedModel, batch: Batch) -> float:
     """Distance [mm] of others than the robot from where they are foretold, at the end of windows in which they moved: the median;
     of several futures the mean energy score, each one's distance less half of that between two (Gneiting and Raftery 2007); nan
     where none did."""
-    particles, true, moved = model.particles_of(batch.state), batch.targets[-1], _moved(batch)
+    particles, true, moved = model.particles_of(batch.state), batch.targets[-1], moved_others(batch.state, batch.targets[-1])
     if not moved.any():
         return math.nan
     places = model.futures(batch.state, batch.actions)[-1].position.unflatten(0, (particles, -1))[:, moved]
@@ -258,14 +261,6 @@ def moved_error_mm(model: LearnedModel, batch: Batch) -> float:
         return float(errors.median()) * 1e3
     apart = (places[:, None] - places).abs().sum((0, 1)) / (particles * (particles - 1))
     return float((errors - apart / 2).mean()) * 1e3
-
-
-def _moved(batch: Batch) -> Tensor:
-    """(W, M) mask of others than the robot that moved within their window."""
-    true = batch.targets[-1]
-    moved = ((true.position - batch.state.position).abs() > MOVED * true.around.unit[:, None]) & (true.around.present > 0)
-    moved[:, 0] = False
-    return moved
 
 
 def save_checkpoint(model: LearnedModel, path: Path, name: str, about: dict[str, Any]) -> None:

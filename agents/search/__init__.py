@@ -32,8 +32,8 @@ class Proposal:
 @dataclass(frozen=True)
 class SearchConfig:
     """Budget and spread of a search. One decision costs samples × horizon × iterations model steps; with a guide, 2 × horizon
-    more. The values are what two slow cores decide with in a tenth of a second, over 2.5 s, in which a load is driven around and
-    pushed; the spread is our own: two thirds of the limits."""
+    more. The values are our own: what a slow core decides with in less than a tenth of a second, over the 2.5 s in which a load
+    is driven around and pushed, and a spread of 0.6 of the limits."""
 
     samples: int = 128  # on average over the iterations
     iterations: int = 2

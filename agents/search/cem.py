@@ -1,5 +1,5 @@
 """cem: refit a Gaussian to the best tenth (Rubinstein 1999, "The cross-entropy method"; elites and the part that is kept as in
-PETS, Chua et al. 2018, which stops where the spread gets small; here it stays above a tenth of what actions usually are)."""
+PETS, Chua et al. 2018, which stops where the spread gets small; here it stays above a twelfth of what it begins with)."""
 
 import torch
 from torch import Tensor

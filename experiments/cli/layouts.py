@@ -94,6 +94,13 @@ def _vacant(out: Path, overwrite: bool) -> None:
         raise GroundError(f"{out} is there already: --overwrite replaces it")
 
 
+def asked_layout(file: Path | None, scene: str, seed: int, start: Any, load: Any, goal: Any) -> "Layout | None":
+    """The space of `--layout`, where one is named: places without it are a mistake."""
+    if file is None and (start or load or goal):
+        raise GroundError("--start, --load and --goal belong to a space of your own: --layout FILE too")
+    return own_layout(file, scene, seed, start, load, goal) if file else None
+
+
 def own_layout(file: Path, scene: str, seed: int, start: Any = None, load: Any = None, goal: Any = None) -> "Layout":
     """A space of the user's own: a layout file, or a map with a task in it; BadLayout where it cannot be used."""
     from sim.layout import Layout, Pose

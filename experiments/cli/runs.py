@@ -10,7 +10,7 @@ import tyro
 from rich.markup import escape
 
 from experiments.cli.console import CONSOLE, File, Place2, Pose2
-from experiments.cli.layouts import own_layout
+from experiments.cli.layouts import asked_layout
 from sim.errors import GroundError, UnknownName
 
 
@@ -61,7 +61,12 @@ def _tell(run: Path, rows: Sequence[Any]) -> None:
     """What a reader must know beside the rows of a run."""
     from experiments.report.guards import left_out, notes
 
-    for note in filter(None, (*notes(rows), left_out(run))):
+    _warn(*notes(rows), left_out(run))
+
+
+def _warn(*notes: str) -> None:
+    """A line for each note that says something."""
+    for note in filter(None, notes):
         CONSOLE.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
 
 
@@ -114,14 +119,12 @@ def evaluate(
         if config.oracles.get(name) == 0:
             raise GroundError(f"--arms {name} needs --{name} N too: how many episodes it plays")
     must_hold_episodes(run)
+    own = asked_layout(layout, config.scene, 0, start, load, goal)
     chosen = tuple(name for name in arms if name not in config.oracles) or (arms and ("random", "scripted"))
     if models:
         Arms(config, run).invite(models)
         Steps(config, run, workers, CONSOLE).measure_fidelity()
-    if layout is None and (start or load or goal):
-        raise GroundError("--start, --load and --goal belong to a space of your own: --layout FILE too")
-    if layout is not None:
-        own = own_layout(layout, config.scene, 0, start, load, goal)
+    if own is not None:
         rows = Steps(config, run, workers, CONSOLE, chosen=chosen).evaluate_layout(own)
         page = compare_runs(read([run], rows[0]["split"], config.protocol), run / "own" / own.id)
         CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
@@ -182,8 +185,7 @@ def compare(
             CONSOLE.print(scenes_table(lines))
         else:
             print(scenes_text(lines, format))
-        for note in told if format in ("table", "md") else ():
-            CONSOLE.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
+        _warn(*(told if format in ("table", "md") else ()))
         return
     found = read(runs, split, protocol)
     page, rows = compare_runs(found, out), found.rows
@@ -195,8 +197,7 @@ def compare(
         return
     CONSOLE.print(summary_table(rows))
     CONSOLE.print(comparison_table(rows))
-    for note in told:
-        CONSOLE.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
+    _warn(*told)
     CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
 
 
@@ -225,10 +226,8 @@ def verify(run: File, sample: int = 12, seed: int = 0, workers: int = 2) -> None
     config = config_of(run)
     found, missing = Arms(config_of(run), run).there()
     arms = {arm.label: arm for arm in found if not is_oracle(arm.name)}
-    for name, why in missing.items():
-        CONSOLE.print(f"[yellow]{name} cannot be played again: {escape(why)}[/]", soft_wrap=True)
-    if lost := left_out(run):
-        CONSOLE.print(f"[yellow]{escape(lost)}[/]", soft_wrap=True)
+    _warn(*(f"{name} cannot be played again: {why}" for name, why in missing.items()))
+    _warn(left_out(run))
     rows = sample_of(rows_by(run, config.protocol), arms, sample, seed)
     if not rows:
         raise GroundError(f"{run}: no evaluated episodes of arms that are there: evaluate first")
@@ -289,6 +288,5 @@ def factories(run: Path) -> dict[str, Any]:
     if is_kept(run):
         return {}
     found, missing = Arms(config_of(run), run).there()
-    for name, why in missing.items():
-        CONSOLE.print(f"[yellow]{name} cannot think again, its rows are shown all the same: {escape(why)}[/]", soft_wrap=True)
+    _warn(*(f"{name} cannot think again, its rows are shown all the same: {why}" for name, why in missing.items()))
     return {arm.label: arm.factory for arm in found if arm.model}

@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 
 from experiments.cli.console import CONSOLE, SCENE, File, Place2, Pose2
-from experiments.cli.layouts import own_layout
+from experiments.cli.layouts import asked_layout
 from experiments.cli.runs import factories
 from sim.errors import GroundError, UnknownName
 
@@ -55,7 +55,7 @@ def view(
     name = found or scene or SCENE
     if split not in scenes[name].splits:
         raise UnknownName("split", split, scenes[name].splits)
-    own = own_layout(layout, name, index, start, load, goal) if layout else None
+    own = asked_layout(layout, name, index, start, load, goal)
     arm = arm or ("scripted" if own else None)  # nothing is recorded in a space of one's own
     space = own or scenes[name].draw(split, index)
     serve(name, run, space, split, index, arm, host, port, stay, CONSOLE, own=own is not None)

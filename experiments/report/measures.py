@@ -51,6 +51,9 @@ def _mean_mm(rows: Sequence[Row], name: str) -> float:
     return float(np.mean(values)) if values else math.nan
 
 
+PARTS = ("predicted", "realised", "both")  # of the counts of plans in rows
+
+
 @dataclass(frozen=True)
 class Foreseen:
     """Of plans that were carried out to their end in the true simulator: how many lead to a kind of violation, and who knew."""
@@ -78,11 +81,12 @@ def _foreseen(rows: Sequence[Row], kind: str, agent: str) -> Foreseen | None:
     own = [row for row in rows if row["agent"] == agent and known(row, f"plans_{kind}_predicted")]
     if not own:
         return None
-    sure = known(own[0], f"plans_{kind}_expected")  # older rows do not tell
-    parts = ("expected" if sure else "predicted", "predicted", "realised", "both")
-    names = ("checked", *(f"{kind}_{part}" for part in parts))
-    counts = [paired(own, [agent], lambda row, name=name: float(row[f"plans_{name}"])).scores[0] for name in names]  # type: ignore[misc]
-    checked, expected, predicted, realised, both = counts
+
+    def count(name: str, older: str = "") -> np.ndarray:
+        return paired(own, [agent], lambda row: float(row[name if known(row, name) else older])).scores[0]
+
+    checked, (predicted, realised, both) = count("plans_checked"), (count(f"plans_{kind}_{part}") for part in PARTS)
+    expected = count(f"plans_{kind}_expected", f"plans_{kind}_predicted")
     shares = ((expected, checked), (realised, checked), (realised - both, realised), (predicted - both, predicted))
     return Foreseen(agent, kind, int(np.nansum(checked)), *(_share(part, whole) for part, whole in shares))
 

@@ -69,17 +69,15 @@ class Rate:
     def of_rows(cls, rows: Sequence[Row], outcome: str | Callable[[Row], bool]) -> "Rate":
         """Of the rows in which it came true."""
         true = [outcome(row) if callable(outcome) else bool(row[outcome]) for row in rows]
-        numbers: list[dict[Any, int]] = [{}, {}]
-        places = [
-            tuple(number.setdefault(key, len(number)) for number, key in zip(numbers, keys, strict=True))
-            for keys in zip(map(training_of, rows), map(key_of, rows), strict=True)
-        ]
-        trainings, spaces = map(len, numbers)
-        if trainings < 2:
-            return cls(sum(true), len(rows), spaces, spaces)
-        outcomes = np.full((trainings, spaces), np.nan)
-        outcomes[tuple(np.transpose(places))] = true
-        return cls(sum(true), len(rows), spaces, effective_trials(outcomes))
+        trainings, spaces = (
+            {key: number for number, key in enumerate(dict.fromkeys(map(of, rows)))} for of in (training_of, key_of)
+        )
+        if len(trainings) < 2:
+            return cls(sum(true), len(rows), len(spaces), len(spaces))
+        outcomes = np.full((len(trainings), len(spaces)), np.nan)
+        for row, value in zip(rows, true, strict=True):
+            outcomes[trainings[training_of(row)], spaces[key_of(row)]] = value
+        return cls(sum(true), len(rows), len(spaces), effective_trials(outcomes))
 
     def record(self, name: str) -> dict[str, float]:
         """As plain values: name, name_low and name_high."""

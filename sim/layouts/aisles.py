@@ -18,7 +18,7 @@ ROBOT_RADIUS_M = 0.3
 WAYS = Grid(0.1, beyond_m=0.2, thin_m=ROBOT_RADIUS_M + 0.03, wide_m=0.6, tight=1.0, far_m=3.0)  # of the robot
 ROOM_M = {"person": 0.4, "forklift": 0.9}  # around stops and starts of each kind
 START_GAP_M = 1.6  # between the robot and others at the start
-START_ROOM_M = 0.5  # between the edges of a person and the robot there at least, or the first state is a violation
+PERSON_ROOM_M = 0.5  # between its edge and the robot's; less is a violation, at the start as later
 SPEEDS_M_S = {"person": (0.7, 1.4), "forklift": (0.6, 1.2)}
 RADII_M = {name: min(MANNERS[kind].half_extents[:2]) for name, kind in TRAFFIC_KINDS.items()}
 USUAL = Variations(base=Variation(speed_limit_m_s=1.0))
@@ -70,8 +70,8 @@ def faults_of(layout: Layout) -> list[str]:
     faults = geometric_faults(layout, ROBOT_RADIUS_M, ROBOT_RADIUS_M, RADII_M)
     for i, one in enumerate(layout.traffic if not faults else ()):
         gap = np.hypot(one.x - layout.robot.x, one.y - layout.robot.y) - ROBOT_RADIUS_M - RADII_M[one.kind]
-        if one.kind == "person" and gap < START_ROOM_M:
-            faults.append(f"traffic[{i}] starts {gap:.2f} m from the robot, {START_ROOM_M:g} m is needed")
+        if one.kind == "person" and gap < PERSON_ROOM_M:
+            faults.append(f"traffic[{i}] starts {gap:.2f} m from the robot, {PERSON_ROOM_M:g} m is needed")
     if not faults and np.hypot(layout.robot.x - layout.goal.x, layout.robot.y - layout.goal.y) < 0.5:
         faults.append("the robot starts at the goal")
     if not faults and np.isinf(way_m(layout)):

@@ -174,7 +174,7 @@ def _picture(path: Path, file: Path) -> np.ndarray:
                 raise BadLayout(
                     str(path), [f"{file.name} has {image.width} × {image.height} cells, at most {MOST_CELLS:,} are read"]
                 )
-            deep = image.mode.startswith(("I", "F"))  # Pillow would cut values off
+            deep = image.mode.startswith("I")  # Pillow would cut values off
             grey = np.asarray(image, float) * 255 / 65535 if deep else np.asarray(image.convert("L"), float)
             if image.has_transparency_data:  # what is not drawn is not known
                 grey[np.asarray(image.convert("RGBA"))[..., 3] < 255] = UNKNOWN
