@@ -11,7 +11,7 @@ from agents.baselines import BaselineSpec, snapshot_path
 from agents.build import FORESEEN, PlannerSpec
 from agents.search import SearchConfig
 from experiments.config import BaselinePlan, ExperimentConfig
-from experiments.evaluation import Arm
+from experiments.contest import Arm
 from experiments.ledger import costs
 from experiments.matrix import Fit, Matrix, labelled
 from sim.dataset import Dataset

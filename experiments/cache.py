@@ -20,7 +20,8 @@ from sim.errors import BadFile
 from sim.files import digest, read_json, write_json
 
 PACKAGES = ("torch", "numpy", "scipy", "pybullet", "gymnasium", "stable-baselines3")
-SOURCES = ("sim", "worldmodels", "agents", "experiments/trainings.py", "experiments/evaluation.py")
+EVALUATION = ("contest", "foresight", "playing", "rows", "evaluation")
+SOURCES = ("sim", "worldmodels", "agents", "experiments/trainings.py", *(f"experiments/{name}.py" for name in EVALUATION))
 ENTRY = "entry.json"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from agents.baselines import IMAGINING, BaselineConfig, Imagined
 from experiments.config import BaselinePlan, ExperimentConfig, ModelPlan, thousands
-from experiments.evaluation import label
+from experiments.contest import label
 from experiments.trainings import AgentTraining, ModelTraining
 from worldmodels.training import TrainConfig
 

@@ -13,7 +13,8 @@ from agents.build import PlannerSpec
 from experiments.arms import Arms
 from experiments.cache import Cache, files_in
 from experiments.config import ExperimentConfig
-from experiments.evaluation import Trial, evaluate, trials_of
+from experiments.contest import Trial, trials_of
+from experiments.evaluation import evaluate
 from experiments.ledger import LEDGER, cost
 from experiments.matrix import ROUND_UPDATES, Fit, Matrix
 from experiments.progress import Whole, bar

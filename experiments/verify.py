@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.evaluation import Arm, Trial, arm_of, episode_of, play_again, read_rows
+from experiments.contest import Arm, Trial, arm_of
+from experiments.playing import play_again
+from experiments.rows import episode_of, read_rows
 from sim.dataset import Episode
 from sim.env import GroundEnv
 from sim.scenes import scenes

@@ -16,7 +16,8 @@ from PIL import Image
 
 from agents.search import SearchConfig
 from experiments.config import ExperimentConfig
-from experiments.evaluation import Arm, evaluate, trials_of
+from experiments.contest import Arm, trials_of
+from experiments.evaluation import evaluate
 from experiments.viewer import browser
 from experiments.viewer.export import save
 from experiments.viewer.overlays import MEANINGS

@@ -15,9 +15,12 @@ import torch
 from agents.build import PlannerSpec
 from agents.objective import Objective
 from agents.search import SearchConfig
-from experiments import evaluation as module
-from experiments.evaluation import Arm, Trial, episode_of, evaluate, read_rows, trials_of
+from experiments import evaluation, playing
+from experiments.contest import Arm, Trial, trials_of
+from experiments.evaluation import evaluate
+from experiments.foresight import random_plans, violating
 from experiments.report.guards import left_out
+from experiments.rows import episode_of, read_rows
 from experiments.verify import verify
 from sim.env import GroundEnv
 from sim.errors import GroundError, UnknownName
@@ -57,10 +60,10 @@ def planner(tmp_path_factory: pytest.TempPathFactory) -> Arm:
 def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A planner that was never trained does not get to use up 250 steps (in this process)."""
     make = partial(GroundEnv, replace(SCENE, episode_steps=30))
-    module._env.cache_clear()
-    monkeypatch.setattr(module, "GroundEnv", lambda scene, *args, **more: make(*args, **more))
+    playing._env.cache_clear()
+    monkeypatch.setattr(playing, "GroundEnv", lambda scene, *args, **more: make(*args, **more))
     yield
-    module._env.cache_clear()
+    playing._env.cache_clear()
 
 
 def untimed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -118,16 +121,16 @@ def test_a_plan_that_drives_into_a_wall_is_seen_to_touch_it(trials: list[Trial])
     objective = Objective(simulator, SCENE.task)
     objective.begin(observation)
     stays, drives = torch.zeros(1, 20, 2), torch.tensor([1.0, 0.0]).expand(1, 150, 2)
-    assert not module.violating(objective.evaluate(stays), observation, SCENE.task)["touching"]
-    assert module.violating(objective.evaluate(drives), observation, SCENE.task)["touching"]
+    assert not violating(objective.evaluate(stays), observation, SCENE.task)["touching"]
+    assert violating(objective.evaluate(drives), observation, SCENE.task)["touching"]
     env.close()
 
 
 def test_random_plans_are_the_episodes_own() -> None:
     plan = torch.zeros(25, 2)
-    assert torch.equal(module.random_plans(plan, 3, 11), module.random_plans(plan, 3, 11))
-    assert not torch.equal(module.random_plans(plan, 3, 11), module.random_plans(plan, 3, 21))
-    assert module.random_plans(plan, 3, 11).abs().max() <= 1
+    assert torch.equal(random_plans(plan, 3, 11), random_plans(plan, 3, 11))
+    assert not torch.equal(random_plans(plan, 3, 11), random_plans(plan, 3, 21))
+    assert random_plans(plan, 3, 11).abs().max() <= 1
 
 
 def test_results_do_not_depend_on_the_workers(trials: list[Trial], planner: Arm, tmp_path: Path) -> None:
@@ -141,13 +144,13 @@ def test_results_do_not_depend_on_the_workers(trials: list[Trial], planner: Arm,
 
 def test_only_what_is_missing_is_played(trials: list[Trial], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     indices: list[int] = []
-    play = module.play_and_write
+    play = evaluation.play_and_write
 
     def counted(arm: Arm, batch: list[Trial], path: Path) -> Sequence[Trial]:
         indices.extend(trial.index for trial in batch)
         return play(arm, batch, path)
 
-    monkeypatch.setattr(module, "play_and_write", counted)
+    monkeypatch.setattr(evaluation, "play_and_write", counted)
     evaluate(SCRIPTED, trials[1:2], tmp_path, workers=1)
     progress: list[tuple[int, int]] = []
     first = evaluate(SCRIPTED, trials, tmp_path, workers=1, progress=lambda *args: progress.append(args))
@@ -174,25 +177,25 @@ def test_episodes_that_are_played_together_end_each_in_its_time(
     def played(batch: list[Trial], *steps: int) -> list[np.ndarray]:
         lengths = iter(steps)
         monkeypatch.setattr(
-            module,
+            playing,
             "GroundEnv",
             lambda scene, *args, **more: GroundEnv(replace(SCENE, episode_steps=next(lengths)), *args, **more),
         )
-        module._env.cache_clear()
-        return [episode.pose for _, episode in module.play_again(replace(planner, together=len(batch)), batch)]
+        playing._env.cache_clear()
+        return [episode.pose for _, episode in playing.play_again(replace(planner, together=len(batch)), batch)]
 
     together = played(trials, 6, 14, 10)
     assert [len(pose) - 1 for pose in together] == [6, 14, 10]
     for trial, pose in zip(trials, together, strict=True):
         np.testing.assert_allclose(pose, played([trial], len(pose) - 1)[0], atol=1e-4)
-    module._env.cache_clear()
+    playing._env.cache_clear()
 
 
 def test_cells_of_episodes_depend_on_what_is_played_with_them(planner: Arm, trials: list[Trial]) -> None:
-    alone, two, other = (module._cell(planner, batch, trials[0]) for batch in (trials[:1], trials[:2], trials[::2]))
+    alone, two, other = (evaluation._cell(planner, batch, trials[0]) for batch in (trials[:1], trials[:2], trials[::2]))
     assert "together" not in alone
     assert alone != two != other != alone
-    assert [len(batch) for batch in module.batches(replace(planner, together=2), trials[1:])] == [1, 1]
+    assert [len(batch) for batch in evaluation.batches(replace(planner, together=2), trials[1:])] == [1, 1]
 
 
 @pytest.mark.parametrize("damage", ["truncated row", "empty row", "no row", "no episode", "another version"])
@@ -244,7 +247,9 @@ def test_trials_are_the_same_for_every_arm_and_never_training_spaces() -> None:
 SCRIPT = """
 from pathlib import Path
 import sys
-from experiments.evaluation import Arm, evaluate, trials_of
+from experiments.contest import Arm, trials_of
+from experiments.evaluation import evaluate
+from experiments.foresight import random_plans, violating
 from sim.scenes import scenes
 if __name__ == "__main__":
     trials = trials_of("killed", scenes["logistics/tote-push"], "test", 8)

@@ -20,12 +20,12 @@ from experiments.arms import Arms
 from experiments.cache import Cache
 from experiments.cli.runs import verify
 from experiments.config import BaselinePlan, ExperimentConfig, ModelPlan, Round
-from experiments.evaluation import read_rows
 from experiments.ledger import LEDGER
 from experiments.pipeline import Steps, run
 from experiments.report.build import build_report, compare, keep_run, read, rows_of
 from experiments.report.kept import DISTANCE, keep, keep_models
 from experiments.report.summary import summary_markdown
+from experiments.rows import read_rows
 from sim import collect as collecting
 from sim.dataset import Dataset
 from sim.errors import BadFile, GroundError, UnknownName

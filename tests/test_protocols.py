@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from experiments.config import ExperimentConfig
-from experiments.evaluation import Arm, evaluate, trials_of
+from experiments.contest import Arm, trials_of
+from experiments.evaluation import evaluate
 from experiments.report.guards import check as check_comparable
 from sim.env import GroundEnv
 from sim.errors import GroundError, UnknownName

@@ -12,7 +12,9 @@ import pytest
 from conftest import Ground
 
 from experiments.config import ExperimentConfig
-from experiments.evaluation import ROWS_VERSION, Arm, episode_of, evaluate, read_rows, trials_of
+from experiments.contest import Arm, trials_of
+from experiments.evaluation import evaluate
+from experiments.rows import ROWS_VERSION, episode_of, read_rows
 from experiments.verify import sample_of, verify
 from sim.dataset import write_shard
 from sim.scenes import scenes

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from agents.build import PlannerSpec
 from agents.search import SearchConfig
 from experiments.config import ExperimentConfig
-from experiments.evaluation import Arm, evaluate, trials_of
+from experiments.contest import Arm, trials_of
+from experiments.evaluation import evaluate
 from experiments.viewer import browser, looks
 from experiments.viewer.export import check
 from experiments.viewer.library import ANY, ORDERS, Library, Shelf, table, title

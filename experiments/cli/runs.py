@@ -211,7 +211,7 @@ def verify(run: File, sample: int = 12, seed: int = 0, workers: int = 2) -> None
     """
     from experiments.arms import Arms
     from experiments.config import config_of
-    from experiments.evaluation import arm_of
+    from experiments.contest import arm_of
     from experiments.progress import bar
     from experiments.report.build import rows_by
     from experiments.report.guards import left_out

@@ -72,7 +72,7 @@ def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tupl
         thoughts: let planners think again, and show what they imagined.
     """
     from experiments.config import config_of
-    from experiments.evaluation import arm_of
+    from experiments.contest import arm_of
     from experiments.progress import bar
     from experiments.report.kept import must_hold_episodes
     from experiments.report.summary import best_planner

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.build import PlannerSpec
-from experiments.evaluation import arm_of, episode_file, episode_of, label, read_rows
+from experiments.contest import arm_of, label
 from experiments.ledger import costs
 from experiments.report.failures import SHOWN, worst
 from experiments.report.failures import section as failures
@@ -22,6 +22,7 @@ from experiments.report.sections import sections
 from experiments.report.spaces import TrainingSpaces
 from experiments.report.summary import Row, best_planner, key_of, known, method_of, on_all_data, protocol_of
 from experiments.report.topdown import colours_say, strip
+from experiments.rows import episode_file, episode_of, read_rows
 from experiments.viewer.export import save
 from experiments.viewer.player import think
 from experiments.viewer.take import Take

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
-from experiments.evaluation import arm_of, label
+from experiments.contest import arm_of, label
 from experiments.report import pieces
 from experiments.report.pairs import episode_cost
 from experiments.report.summary import Row, violations_of

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from experiments.evaluation import unreadable
 from experiments.report.pairs import ranked
 from experiments.report.regret import budget_of
 from experiments.report.summary import Episode, Row, key_of, known, number, protocol_of
+from experiments.rows import unreadable
 from sim.errors import GroundError
 from sim.scenes import parted
 from sim.variation import Variation

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from experiments.evaluation import LATER, ROWS_VERSION
 from experiments.ledger import LEDGER
+from experiments.rows import LATER, ROWS_VERSION
 from sim.errors import BadFile, GroundError, UnknownName
 from sim.files import write_atomic
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import viser
 
-from experiments.evaluation import arm_of, episode_of, read_rows
+from experiments.contest import arm_of
 from experiments.report.pairs import metres
 from experiments.report.summary import best_planner
+from experiments.rows import episode_of, read_rows
 from experiments.viewer.page import Page
 from experiments.viewer.take import Take
 from sim.errors import GroundError
