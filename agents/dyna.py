@@ -19,9 +19,9 @@ from sim.bodies import Bodies, Kind, Shape
 from sim.dataset import Dataset, Episode
 from sim.env import upright
 from sim.fields import KEPT
-from sim.flat import FLAT, egocentric
+from sim.flat import egocentric, flat_layout
 from sim.scenes import scenes
-from worldmodels.planar import MOTION, PlanarState, commanded, with_static
+from worldmodels.planar import MOTION, PlanarState, commanded, pieces_of, with_static
 from worldmodels.training import load_checkpoint
 from worldmodels.windows import Windows
 
@@ -46,7 +46,7 @@ class ImaginedEnv(VecEnv):
         self._rng, self._hold_steps = np.random.default_rng(0), scenes[scene].hold_steps
         self._rows, self._age, self._reached = (np.zeros(count, int) for _ in range(3))
         self._branch(np.arange(count))
-        space = gymnasium.spaces.Box(-20, 20, (FLAT.size + self._task.hints,), np.float32)
+        space = gymnasium.spaces.Box(-20, 20, (flat_layout(scenes[scene].pieces).size + self._task.hints,), np.float32)
         super().__init__(count, space, gymnasium.spaces.Box(-1, 1, (2,), np.float32))
 
     def _branch(self, which: np.ndarray) -> None:
@@ -95,7 +95,7 @@ class ImaginedEnv(VecEnv):
         with torch.inference_mode():
             movers = self._state.spin.shape[1]
             bodies = with_static(self._state)
-            flat = egocentric(bodies, movers).numpy()
+            flat = egocentric(bodies, movers, pieces_of(self._state)).numpy()
         hints, costs, solved = [], [], []
         for index, episode in enumerate(self._owner[self._rows]):
             space, goal = self._spaces[episode], self._goals[episode]

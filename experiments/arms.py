@@ -1,7 +1,7 @@
 """The contestants of a run: how each is made of what the run holds, what it has seen, and what it has cost."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,7 @@ class Arms:
 
     def there(self) -> tuple[list[Arm], dict[str, str]]:
         """The contestants, and the oracle, of a run that may be unfinished or damaged; and why which are missing."""
-        found, missing = [], dict[str, str]()
+        found, missing = [], self.missing_guests()
         for name, make in {**self.makers(), "oracle": self._oracle}.items():
             try:
                 found.append(make())
@@ -47,9 +47,11 @@ class Arms:
 
     def makers(self) -> dict[str, Callable[[], Arm]]:
         """How each arm is made, by its label: of those chosen, all trainings, and random and scripted besides."""
-        makers = self._all_makers()
+        makers, missing = self._all_makers(), self.missing_guests()
         named = {label: label.partition("@")[0] for label in makers}
         for name in self._chosen:
+            if name in missing:
+                raise GroundError(f"{name} cannot play: {missing[name]}")
             if name not in named.values():
                 raise UnknownName("arm", name, named.values())
         wanted = {"random", "scripted", *(self._chosen or named.values())}
@@ -62,15 +64,17 @@ class Arms:
             for name in ("random", "scripted")
         }
         for fit in self._matrix.fits:
-            for search in fit.plan.searches or config.searches or (config.search,):
-                if fit.steps is None or search == config.search:
-                    name = labelled(f"{fit.plan.name}+{search}", fit.steps, fit.seed)
-                    makers[name] = partial(self._planning, fit, search)
+            whole = fit.steps is None
+            for search in (fit.plan.searches or config.searches if whole else ()) or (config.search,):
+                name = labelled(f"{fit.plan.name}+{search}", fit.steps, fit.seed)
+                makers[name] = partial(self._planning, fit, search)
         for assumption in config.assumptions:
             fit = Fit(config.models[0], config.train_seeds[0])
-            makers[f"{assumption}+{config.search}"] = partial(self._planning, fit, config.search, assumption)
+            name = labelled(f"{assumption}+{config.search}", seed=fit.seed)
+            makers[name] = partial(self._planning, fit, config.search, assumption)
         for name, guest in self.guests().items():
-            makers[f"{name}+{config.search}"] = partial(self._visiting, name, guest)
+            if not self.absent(guest):
+                makers[f"{name}+{config.search}"] = partial(self._visiting, name, Path(guest["path"]))
         for plan in config.baselines:
             for seed in config.train_seeds:
                 for at in (None, *self._matrix.agent(plan, seed).snapshots):
@@ -94,7 +98,7 @@ class Arms:
             planning=config.planning,
             train_seed=fit.seed,
             together=config.together if spec.joins else 1,
-            content=spec.content(),
+            content=self._content(spec),
             **self._spent(fit),
         )
 
@@ -102,13 +106,17 @@ class Arms:
         config = self._config
         return PlannerSpec(config.played.name, str(model), search, config.planning, config.budget_s, config.compiled)
 
+    def _content(self, spec: PlannerSpec) -> dict[str, Any] | None:
+        """What its episodes depend on; None where that is the machine and what else it does, too."""
+        return spec.content() if self._config.budget_s is None else None
+
     def invite(self, models: Sequence[Path]) -> None:
         """Let models from elsewhere plan beside the run's own from now on, called by their directories' names."""
         guests, own = self.guests(), [plan.name for plan in self._config.models]
         for path in models:
             load_checkpoint(path, self._config.scene)
             guest = {"path": str(path.resolve()), "weights": digest(path / "best.safetensors")}
-            if path.name in own or guests.get(path.name, guest) != guest:
+            if path.name in own or guests.get(path.name, guest)["weights"] != guest["weights"]:
                 raise GroundError(f"{self._path} has another model called {path.name}: rename the directory {path}")
             guests[path.name] = guest
         if models:
@@ -118,14 +126,24 @@ class Arms:
         """By name, where each lies and what its weights were when it came: trained again, it is another."""
         return dict(read_json(self._path / GUESTS)) if (self._path / GUESTS).exists() else {}
 
-    def _visiting(self, name: str, guest: dict[str, str]) -> Arm:
-        """A model that was trained elsewhere; the seconds are of its training alone."""
+    def absent(self, guest: Mapping[str, str]) -> str:
+        """Why a guest cannot play any more; "" where it can."""
         path = Path(guest["path"])
+        if not all((path / name).exists() for name in ("best.json", "best.safetensors")):
+            return f"{path} holds no trained model any more: bring it again from where it is (--models)"
         if digest(path / "best.safetensors") != guest["weights"]:
-            raise GroundError(f"{path} was trained on since it came to {self._path}: bring it under another name")
+            return f"{path} was trained on since it came to {self._path}: bring it under another name"
+        if "layouts" not in read_json(path / "best.json"):
+            return f"{path} does not say in which layouts it was trained: train it again"
+        return ""
+
+    def missing_guests(self) -> dict[str, str]:
+        """Arms of guests that cannot play any more, and why."""
+        return {f"{name}+{self._config.search}": why for name, guest in self.guests().items() if (why := self.absent(guest))}
+
+    def _visiting(self, name: str, path: Path) -> Arm:
+        """A model that was trained elsewhere; the seconds are of its training alone."""
         about = read_json(path / "best.json")
-        if "layouts" not in about:
-            raise GroundError(f"{path} does not say in which layouts it was trained: train it again")
         config = self._config
         spec = self._planner(path, config.search)
         return Arm(
@@ -138,7 +156,7 @@ class Arms:
             seen=frozenset(about["layouts"]),
             planning=config.planning,
             together=config.together if spec.joins else 1,
-            content=spec.content(),
+            content=self._content(spec),
         )
 
     def _spent(self, fit: Fit) -> dict[str, Any]:

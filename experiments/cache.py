@@ -19,7 +19,7 @@ from typing import Any
 from sim.errors import BadFile
 from sim.files import digest, read_json, write_json
 
-PACKAGES = ("torch", "numpy", "scipy", "pybullet", "gymnasium", "stable-baselines3")
+PACKAGES = ("torch", "numpy", "scipy", "pybullet", "pyrvo", "gymnasium", "stable-baselines3", "pillow", "pyarrow")
 EVALUATION = ("contest", "foresight", "playing", "rows", "evaluation")
 SOURCES = ("sim", "worldmodels", "agents", "experiments/trainings.py", *(f"experiments/{name}.py" for name in EVALUATION))
 ENTRY = "entry.json"
@@ -62,9 +62,10 @@ class Cache:
             temporary.rename(directory)
 
     def keep(self, cell: Mapping[str, Any], files: Mapping[str, Path], facts: Any) -> None:
-        """Add a finished cell, unless it is there; facts: anything that JSON can hold, but None."""
+        """Add a finished cell, unless it is there, or code was edited since this process began: workers that came later ran it.
+        facts: anything that JSON can hold, but None."""
         entry = self._entry(cell)
-        if entry.exists() or not self._adds:
+        if entry.exists() or not self._adds or code() != ground()["code"]:
             return
         temporary = entry.with_name(f".{entry.name}.{os.getpid()}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
@@ -101,9 +102,14 @@ def _link(file: Path, to: Path) -> None:
 @cache
 def ground() -> dict[str, str]:
     """What every cell depends on: the code, the libraries, and the kind of machine."""
-    root, code = Path(__file__).parents[1], hashlib.sha256()
+    libraries = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"code": code(), "python": sys.version.split()[0], "machine": platform.machine(), **libraries}
+
+
+def code() -> str:
+    """A digest of the sources as they are now."""
+    root, found = Path(__file__).parents[1], hashlib.sha256()
     for source in SOURCES:
         for file in sorted((root / source).rglob("*.py")) or [root / source]:
-            code.update(str(file.relative_to(root)).encode() + file.read_bytes())
-    libraries = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"code": code.hexdigest(), "python": sys.version.split()[0], "machine": platform.machine(), **libraries}
+            found.update(str(file.relative_to(root)).encode() + file.read_bytes())
+    return found.hexdigest()

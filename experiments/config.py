@@ -108,14 +108,22 @@ class ExperimentConfig:
                 raise UnknownName("assumption about traffic", assumption, ASSUMPTIONS)
             if not scene.max_traffic:
                 raise GroundError(f"assumptions: {scene.name} has no traffic to assume anything of")
+            if not self.models:
+                raise GroundError("assumptions: the robot's own motion is a model's, and there is none")
         self._check_matrix()
         for split, count in self.episodes.items():
             if split not in played.splits:
                 raise UnknownName("split", split, played.splits)
             if split == "train" or count < 1:
                 raise GroundError(f"episodes.{split} = {count}: at least one episode, and never in the training split")
-        if self.seed < 0:
-            raise GroundError(f"seed {self.seed} must not be negative")
+        if not self.episodes:
+            raise GroundError("episodes: at least one split is needed, as in test = 20")
+        for name, count in (("oracle", self.oracle), ("oracle_large", self.oracle_large), ("seed", self.seed)):
+            if count < 0:
+                raise GroundError(f"{name} = {count} must not be negative")
+        for plan in self.models:
+            if plan.episodes is not None and plan.episodes < 1:
+                raise GroundError(f"models: {plan.name} needs at least one episode, not {plan.episodes}: or leave the model out")
         if self.budget_s is not None and not self.budget_s > 0:
             raise GroundError(f"budget_s = {self.budget_s}: a decision needs some time")
         if self.together < 1:

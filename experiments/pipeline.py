@@ -1,8 +1,8 @@
 """collect → train → plan in unseen spaces → compare → report; a finished step is left as it is, a broken one goes on."""
 
-import resource
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ from experiments.cache import Cache, files_in
 from experiments.config import ExperimentConfig
 from experiments.contest import Trial, trials_of
 from experiments.evaluation import evaluate
-from experiments.ledger import LEDGER, cost
+from experiments.ledger import LEDGER, add, spent
 from experiments.matrix import ROUND_UPDATES, Fit, Matrix
 from experiments.progress import Whole, bar
 from experiments.report.build import build_report
 from experiments.trainings import Training, train_all
-from experiments.versions import SINCE, begin
+from experiments.versions import SINCE, begin, go_on
 from sim.collect import CollectConfig, collect
 from sim.dataset import Dataset
 from sim.files import in_use, read_json, write_json
@@ -42,10 +42,9 @@ def run(config: ExperimentConfig, path: Path, workers: int, console: Console, ca
         if cache is not None and SINCE in read_json(path / "versions.json"):
             cache = cache.closed()  # what others made here must not pass for what this code makes
         steps = Steps(config, path, workers, console, cache)
-        steps.collect()
-        steps.train()
-        steps.evaluate()
-        steps.measure_fidelity()
+        for step in (steps.collect, steps.train, steps.evaluate, steps.measure_fidelity):
+            step()
+            go_on(path, console)
         planners = {arm.label: arm.factory for arm in Arms(config, path).all() if arm.model}
         with bar(console, "report") as progress:
             return build_report(path, planners, progress)
@@ -62,14 +61,15 @@ class Steps:
         console: Console,
         cache: Cache | None = None,
         chosen: Sequence[str] = (),
+        evaluating: bool = False,
     ) -> None:
-        """chosen: arms that play, by name; none: all."""
+        """chosen: arms that play, by name; none: all. evaluating: nothing else will be done, in what is told of progress."""
         self._config, self._path, self._workers, self._console, self._cache = config, path, workers, console, cache
         self._matrix, self._arms = Matrix(config, path), Arms(config, path, chosen)
-        self._whole = Whole(console, self._cells(), workers)
+        self._whole = Whole(console, {**({} if evaluating else self._making()), **self._playing()}, workers)
 
-    def _cells(self) -> dict[str, float]:
-        """Everything that is to be done, with about the core-seconds that it takes (measured on "tote-push")."""
+    def _making(self) -> dict[str, float]:
+        """All data and trainings, with about the core-seconds that they take (measured on "tote-push")."""
         config = self._config
         cells = {f"collect {split}": COLLECTING * config.held_out_steps for split in ("val", "test")}
         for number, round_ in enumerate(config.rounds, 1):
@@ -81,9 +81,16 @@ class Steps:
             for seed in config.train_seeds:
                 training = self._matrix.agent(plan, seed)
                 cells[f"train {training.path.name}"] = STEP.get(plan.name, STEP["sac"]) * training.config.steps
-        seconds = {arm: EPISODE if "+" in arm else UNPLANNED_EPISODE for arm in self._arms.makers()}
+        return cells
+
+    def _playing(self) -> dict[str, float]:
+        """The same of each arm in each split."""
+        config, cells = self._config, dict[str, float]()
+        most = {plan.name: plan.episodes for plan in config.models if plan.episodes}
         for split, count in config.episodes.items():
-            cells |= {f"{split}: {arm}": each * count for arm, each in seconds.items()}
+            for arm in self._arms.makers():
+                each = EPISODE if "+" in arm else UNPLANNED_EPISODE
+                cells[f"{split}: {arm}"] = each * min(count, most.get(arm.partition("+")[0], count))
             cells |= {f"{split}: {arm}": ORACLE_EPISODE * min(count, most) for arm, most in config.oracles.items() if most}
         return cells
 
@@ -138,7 +145,7 @@ class Steps:
         cell = {"collect": asdict(wanted), "planner": spec and spec.content()}
         if self._cache:
             self._cache.fill(cell, to, ledger)
-        with bar(self._console, f"collect {name}") as progress, cost(ledger, _cpu_s):
+        with bar(self._console, f"collect {name}") as progress:
             collect(
                 wanted,
                 to,
@@ -146,14 +153,17 @@ class Steps:
                 extra={"planner": spec} if spec else {},
                 tags={"planner": planner.name} if planner else {},
                 progress=progress,
+                spent=partial(add, ledger),
             )
         if self._cache:
-            self._cache.keep(cell, files_in(to), read_json(ledger))
+            self._cache.keep(cell, files_in(to), spent(ledger))
         self._whole.done(f"collect {name}")
 
     def evaluate(self) -> None:
         """The oracles last: they take as long as all others together."""
         config = self._config
+        for name, why in self._arms.missing_guests().items():
+            self._console.print(f"[yellow]{name} does not play: {why}[/]", soft_wrap=True)
         for arms in (self._arms.all(), self._arms.oracles()):
             for split, count in config.episodes.items():
                 trials = trials_of(config.name, config.played, split, count, config.seed)
@@ -178,7 +188,10 @@ class Steps:
         rows = list(read_json(file)) if file.exists() else []
         seed = self._config.train_seeds[0]
         own = {plan.name: self._matrix.model(Fit(plan, seed)).path for plan in self._config.models}
-        models = {**own, **{name: Path(guest["path"]) for name, guest in self._arms.guests().items()}}
+        models = {
+            **own,
+            **{name: Path(guest["path"]) for name, guest in self._arms.guests().items() if not self._arms.absent(guest)},
+        }
         there = {row["model"] for row in rows}
         missing = {name: path for name, path in models.items() if name not in there}
         if not missing and Steady.name in there:
@@ -189,10 +202,3 @@ class Steps:
             rows += [{**row, "model": name} for row in as_rows(found)]
         rows += as_rows(fidelity(Steady(), windows)) if Steady.name not in there else []
         write_json(file, rows)
-
-
-def _cpu_s() -> float:
-    return sum(
-        usage.ru_utime + usage.ru_stime
-        for usage in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
-    )

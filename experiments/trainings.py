@@ -20,7 +20,7 @@ from sim.files import read_json
 from sim.workers import finished, tell
 from worldmodels.joint import JointWindows
 from worldmodels.model import models
-from worldmodels.training import Check, train
+from worldmodels.training import Check, is_finished, train
 from worldmodels.windows import Windows
 
 
@@ -89,6 +89,8 @@ def train_on(
         "env_steps": steps or sum(dataset.steps for dataset in data),
         "layouts": sorted(frozenset().union(*(dataset.layout_ids for dataset in [*data, *validation]))),
     }
+    if resume and is_finished(path, plan.name, plan.train, facts):
+        return
     with plan.train.where():
         train(models[plan.name](), _windows(data, steps), _windows(validation), plan.train, path, facts, resume, progress)
 
@@ -143,10 +145,11 @@ def _train(training: Training, ledger: Path, number: int) -> tuple[int, float]:
 
     def report(done: int, total: int, check: Check | None = None) -> None:
         nonlocal told
+        went_on()
         if check is not None or done >= total or time.monotonic() - told > 0.25:
             told = time.monotonic()
             tell((number, done, total, check))
 
-    with cost(ledger, time.process_time):
+    with cost(ledger) as went_on:
         training(report)
     return number, time.monotonic() - began

@@ -11,13 +11,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments.cache import ground
+from experiments.cache import PACKAGES, code
 from experiments.config import ExperimentConfig, config_of
 from sim.errors import GroundError
 from sim.files import read_json, write_json
 
 SINCE = "gone on with"  # in a run's versions: what changed each time that it was
-PACKAGES = ("torch", "numpy", "pybullet", "gymnasium", "stable-baselines3", "pyarrow")
 
 
 def begin(config: ExperimentConfig, path: Path, console: Console) -> None:
@@ -29,19 +28,20 @@ def begin(config: ExperimentConfig, path: Path, console: Console) -> None:
         other = sorted(key for key in wanted if found[key] != wanted[key])
         if other:
             raise GroundError(f"{path} was begun with another {', '.join(other)}: choose another --out, or remove it")
-        _go_on(path, console)
+        go_on(path, console)
         return
-    write_json(file, asdict(config))
     write_json(path / "versions.json", versions())
+    write_json(file, asdict(config))
 
 
-def _go_on(path: Path, console: Console) -> None:
-    """Note with what else than before a run goes on."""
+def go_on(path: Path, console: Console) -> None:
+    """Note with what else than before a run goes on, or went on if it was changed meanwhile."""
     file = path / "versions.json"
     before = read_json(file) if file.exists() else {}
     since = before.get(SINCE, [])
     last = reduce(or_, since, before)
-    if now := {name: version for name, version in versions().items() if last.get(name) != version}:
+    now = {name: version for name, version in versions().items() if last.get(name) != version}
+    if now.keys() - {"git"}:  # a commit that left the code as it was changes nothing
         write_json(file, {**before, SINCE: [*since, now]})
         changed = ", ".join(f"{name} {last.get(name, 'unknown')} before, {version} now" for name, version in now.items())
         console.print(
@@ -57,5 +57,5 @@ def versions() -> dict[str, str]:
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         revision = "unknown"
-    code = ground()["code"][:12]  # tells what a revision does not: edits
-    return {"python": sys.version.split()[0], "machine": platform.machine(), "git": revision, "code": code, **found}
+    edits = code()[:12]  # tell what a revision does not
+    return {"python": sys.version.split()[0], "machine": platform.machine(), "git": revision, "code": edits, **found}

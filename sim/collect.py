@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,6 +56,7 @@ class CollectConfig:
 
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
+Spent = Callable[[float], None]  # CPU-seconds
 
 
 def collect(
@@ -65,8 +66,10 @@ def collect(
     extra: Mapping[str, PolicyFactory] | None = None,
     tags: Mapping[str, str] | None = None,
     progress: Progress = lambda done, total: None,
+    spent: Spent = lambda cpu_s: None,
 ) -> Dataset:
-    """Fill `path` with the shards that are missing; `extra` adds behaviours (a planner), `tags` says which model they use."""
+    """Fill `path` with the shards that are missing; `extra` adds behaviours (a planner), `tags` says which model they use,
+    `spent` is told what each shard has cost when it is there."""
     Variations.parse(config.variations)
     if config.split not in scenes[config.scene].splits:
         raise UnknownName("split", config.split, scenes[config.scene].splits)
@@ -81,12 +84,13 @@ def collect(
         total, done = config.shards * config.shard_steps, (config.shards - len(missing)) * config.shard_steps
         progress(done, total)
         jobs = [(config, path / shard_name(k), k, dict(extra or {})) for k in missing]
-        for number, steps, seconds, picture_seconds in finished(make_shard, jobs, workers):
+        for made in finished(make_shard, jobs, workers):
             if config.pictures:
-                add_speed(path, steps, seconds, picture_seconds)
-            manifest["shards"][shard_name(number)] = entry_of(path / shard_name(number))
-            manifest["shards"] = dict(sorted(manifest["shards"].items()))
+                add_speed(path, made.steps, made.seconds, made.picture_seconds)
+            name = shard_name(made.number)
+            manifest["shards"] = dict(sorted({**manifest["shards"], name: entry_of(path / name)}.items()))
             save_manifest(path, manifest)
+            spent(made.cpu_s)
             done += config.shard_steps
             progress(done, total)
     return Dataset.open(path)
@@ -137,10 +141,19 @@ def _adopt(path: Path, manifest: dict[str, Any], config: CollectConfig) -> None:
     save_manifest(path, manifest)
 
 
-def make_shard(config: CollectConfig, file: Path, number: int, extra: dict[str, PolicyFactory]) -> tuple[int, int, float, float]:
-    """Run episodes until the shard's rows are full; the last one is cut short. Gives number, steps, and seconds of all and of
-    pictures."""
-    begun, album = time.perf_counter(), Album(config.pictures) if config.pictures else None
+class Made(NamedTuple):
+    """A shard, and what it has taken."""
+
+    number: int
+    steps: int
+    seconds: float
+    picture_seconds: float  # of those
+    cpu_s: float
+
+
+def make_shard(config: CollectConfig, file: Path, number: int, extra: dict[str, PolicyFactory]) -> Made:
+    """Run episodes until the shard's rows are full; the last one is cut short."""
+    begun, worked, album = time.perf_counter(), time.process_time(), Album(config.pictures) if config.pictures else None
     rng = np.random.default_rng([config.seed, number])
     env = _env(config)
     names = [name for name, _ in config.behaviours]
@@ -156,7 +169,8 @@ def make_shard(config: CollectConfig, file: Path, number: int, extra: dict[str, 
         episodes.append(_episode(env, policy, name, layout, steps, rng, config.split, album))
         left -= len(episodes[-1])
     write_shard(file, episodes, first_episode=number * 10_000, movers=env.scene.movers)
-    return number, sum(map(len, episodes)), time.perf_counter() - begun, album.seconds if album else 0.0
+    took, used = time.perf_counter() - begun, time.process_time() - worked
+    return Made(number, sum(map(len, episodes)), took, album.seconds if album else 0.0, used)
 
 
 @lru_cache(maxsize=1)

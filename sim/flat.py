@@ -5,12 +5,13 @@ SB3 policy sees what a planner knows. Works on numpy and torch, for any batch sh
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import gymnasium
 import numpy as np
 
-from sim.bodies import Array, Bodies, Observation, clamp, closest_on_box, namespace, rotate, yaw_of
+from sim.bodies import TRAFFIC, Array, Bodies, Observation, clamp, closest_on_box, namespace, rotate, yaw_of
 from sim.env import GroundEnv
 from sim.task import LOAD, ROBOT, Task
 
@@ -23,54 +24,57 @@ class FlatLayout:
     """Named slices of the egocentric vector."""
 
     robot: slice  # forward, sideways, turning speed
-    loads: slice  # LOADS × (offset, heading, velocity, spin, half width and depth, present)
+    loads: slice  # LOADS × (offset, heading, velocity, spin, half width and depth, present, its pieces if they may be several)
     boxes_of_robot: slice  # BOXES × (vector to the closest point, its length)
     boxes_of_load: slice
     size: int
 
 
-def _layout() -> FlatLayout:
-    ends = np.cumsum([0, 3, LOADS * 10, BOXES * 3, BOXES * 3]).tolist()
+@lru_cache
+def flat_layout(pieces: int = 1) -> FlatLayout:
+    """Of bodies that are made of up to so many boxes."""
+    load = 10 + (4 * pieces if pieces > 1 else 0)
+    ends = np.cumsum([0, 3, LOADS * load, BOXES * 3, BOXES * 3]).tolist()
     robot, loads, of_robot, of_load = (slice(low, high) for low, high in pairwise(ends))
     return FlatLayout(robot, loads, of_robot, of_load, size=ends[-1])
 
 
-FLAT = _layout()
-
-
-def egocentric(bodies: Bodies, movers: int) -> Array:
-    """(..., FLAT.size) from Bodies (..., N) whose first `movers` rows are the robot and loads, the rest static boxes."""
+def egocentric(bodies: Bodies, movers: int, pieces: Array) -> Array:
+    """(..., flat_layout(P).size) from Bodies (..., N) whose first `movers` rows are the robot and loads, the rest static boxes;
+    pieces (..., N or `movers`, P, 4) are the boxes that each is made of, as in an observation."""
     xp = namespace(bodies.pose)
     yaw = yaw_of(bodies.pose[..., 3:])
     twist = bodies.twist[..., ROBOT, :]
     own = xp.concat([rotate(twist[..., :2], -yaw[..., ROBOT]), twist[..., 5:6]], axis=-1)
-    near = [_boxes(bodies, yaw, bodies.pose[..., body, :2], movers) for body in (ROBOT, LOAD)]
-    return xp.concat([own, _loads(bodies, yaw, movers), *near], axis=-1)
+    near = [_boxes(bodies, yaw, body, movers) for body in (ROBOT, LOAD)]
+    return xp.concat([own, _loads(bodies, yaw, movers, pieces), *near], axis=-1)
 
 
-def _loads(bodies: Bodies, yaw: Array, movers: int) -> Array:
-    """(..., LOADS * 10): the task's load, then the others as they stand."""
+def _loads(bodies: Bodies, yaw: Array, movers: int, pieces: Array) -> Array:
+    """The task's load, then the others as they stand."""
     xp = namespace(bodies.pose)
     loads = slice(LOAD, min(movers, LOAD + LOADS))
     heading = yaw[..., ROBOT, None]
     present = xp.astype(bodies.present[..., loads] > 0, yaw.dtype)[..., None]
     turn = yaw[..., loads] - heading
-    rows = xp.concat(
-        [
-            rotate(bodies.pose[..., loads, :2] - bodies.pose[..., ROBOT : ROBOT + 1, :2], -heading),
-            xp.stack([xp.cos(turn), xp.sin(turn)], axis=-1),
-            rotate(bodies.twist[..., loads, :2], -heading),
-            bodies.twist[..., loads, 5:6],
-            bodies.half_extents[..., loads, :2] + 0 * present,
-            present,
-        ],
-        axis=-1,
-    )
-    return _padded(rows * present, LOADS)
+    rows = [
+        rotate(bodies.pose[..., loads, :2] - bodies.pose[..., ROBOT : ROBOT + 1, :2], -heading),
+        xp.stack([xp.cos(turn), xp.sin(turn)], axis=-1),
+        rotate(bodies.twist[..., loads, :2], -heading),
+        bodies.twist[..., loads, 5:6],
+        bodies.half_extents[..., loads, :2] + 0 * present,
+        present,
+    ]
+    if pieces.shape[-2] > 1:
+        made_of = pieces[..., loads, :, :]
+        rows.append(xp.reshape(made_of, (*made_of.shape[:-2], -1)) + 0 * present)
+    return _padded(xp.concat(rows, axis=-1) * present, LOADS)
 
 
-def _boxes(bodies: Bodies, yaw: Array, point: Array, movers: int) -> Array:
-    """(..., BOXES * 3): vectors to the closest points of the nearest boxes in the robot's frame, and their lengths."""
+def _boxes(bodies: Bodies, yaw: Array, body: int, movers: int) -> Array:
+    """(..., BOXES * 3): vectors from a body to the closest points of the nearest boxes in the robot's frame, and their lengths;
+    as if there were none where the body is not there."""
+    point = bodies.pose[..., body, :2]
     xp = namespace(point)
     static = slice(movers, None)
     reach = closest_on_box(
@@ -78,7 +82,7 @@ def _boxes(bodies: Bodies, yaw: Array, point: Array, movers: int) -> Array:
     )
     reach = rotate(reach - point[..., None, :], -yaw[..., ROBOT, None])
     length = xp.linalg.vector_norm(reach, axis=-1)
-    there = bodies.present[..., static] > 0
+    there = (bodies.present[..., static] > 0) & (bodies.present[..., body, None] > 0)
     length = xp.where(there, length, xp.full_like(length, ABSENT_M))
     kept = clamp(length, 1e-6, FAR_M)
     vectors = reach * xp.where(there, kept / clamp(length, 1e-6), xp.zeros_like(length))[..., None]
@@ -105,14 +109,24 @@ class FlatObservation(gymnasium.ObservationWrapper[np.ndarray, np.ndarray, Obser
     def __init__(self, env: GroundEnv) -> None:
         super().__init__(env)
         self._task, self._movers = env.scene.task, env.scene.movers
-        self.observation_space = gymnasium.spaces.Box(-20, 20, (FLAT.size + self._task.hints,), np.float32)
+        size = flat_layout(env.scene.pieces).size + self._task.hints
+        self.observation_space = gymnasium.spaces.Box(-20, 20, (size,), np.float32)
 
     def observation(self, observation: Observation) -> np.ndarray:
         return flat_vector(observation, self._task, self._movers)
 
 
 def flat_vector(observation: Observation, task: Task, movers: int) -> np.ndarray:
-    """(FLAT.size + task.hints,) float32 from one observation, whose first rows are of so many movers."""
-    bodies = Bodies.of(observation)
-    vector = np.concatenate([egocentric(bodies, movers), task.hint(bodies, observation["goal"])])
+    """(F,) float32 from one observation, whose first rows are of so many movers: the egocentric vector, which traffic enters by
+    how near it is, and the task's hint."""
+    bodies, pieces = Bodies.of(observation), observation["pieces"]
+    others = slice(LOAD, movers)
+    if np.isin(bodies.kind[others], TRAFFIC).any():
+        apart = np.linalg.norm(bodies.pose[others, :2] - bodies.pose[ROBOT, :2], axis=-1)
+        nearest = LOAD + np.argsort(np.where(bodies.present[others] > 0, apart, np.inf), kind="stable")
+        rows = np.concatenate([[ROBOT], nearest, np.arange(movers, len(bodies.kind))])
+        near, pieces = bodies.map(lambda values: values[rows]), pieces[rows]
+    else:
+        near = bodies
+    vector = np.concatenate([egocentric(near, movers, pieces), task.hint(bodies, observation["goal"])])
     return np.clip(vector, -20, 20).astype(np.float32)

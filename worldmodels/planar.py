@@ -240,6 +240,13 @@ def with_static(state: PlanarState) -> Bodies:
     )
 
 
+def pieces_of(state: PlanarState) -> Tensor:
+    """(B, M, P, 4) x, y and half extents of the boxes that each mover is made of, as in an observation."""
+    around = state.around
+    pieces = torch.cat([torch.view_as_real(around.place), around.core], -1)
+    return pieces.expand(len(state.spin), *pieces.shape[1:])
+
+
 def repeated(state: PlanarState, times: int) -> PlanarState:
     """The whole batch `times` over, block after block, with its surroundings."""
     return _joined([state] * times, torch.cat)

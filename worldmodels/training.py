@@ -109,11 +109,8 @@ def train(
     """
     torch.set_num_threads(config.threads)
     with in_use(path):
-        there = [path / name for name in ("best.json", "last.json") if resume and (path / name).exists()]
-        for about in map(read_json, there):
-            _must_be_the_same(path, about, model, config, facts)
-            if about.get("finished"):
-                return load_checkpoint(path)
+        if resume and is_finished(path, model.name, config, facts):
+            return load_checkpoint(path)
         run = _Run(model, windows, validation, config, path, facts)
         if resume and (path / "last.json").exists():
             run.restore()
@@ -121,11 +118,19 @@ def train(
     return load_checkpoint(path)
 
 
-def _must_be_the_same(path: Path, about: dict[str, Any], model: LearnedModel, config: TrainConfig, facts: dict[str, Any]) -> None:
+def is_finished(path: Path, model: str, config: TrainConfig, facts: dict[str, Any]) -> bool:
+    """Whether a model of this name was trained to the end in `path`; GroundError where what is there is of another training."""
+    there = [read_json(path / name) for name in ("best.json", "last.json") if (path / name).exists()]
+    for about in there:
+        _must_be_the_same(path, about, model, config, facts)
+    return any(about.get("finished") for about in there)
+
+
+def _must_be_the_same(path: Path, about: dict[str, Any], model: str, config: TrainConfig, facts: dict[str, Any]) -> None:
     """GroundError where a checkpoint is of another training; settings that did not exist then were as they are by default."""
     before, settings = (json.loads(json.dumps(told)) for told in (about.get("training", {}), asdict(config)))
-    told = {"model": about.get("model", model.name), "training": {**json.loads(json.dumps(asdict(TrainConfig()))), **before}}
-    wanted = {"model": model.name, "training": settings}
+    told = {"model": about.get("model", model), "training": {**json.loads(json.dumps(asdict(TrainConfig()))), **before}}
+    wanted = {"model": model, "training": settings}
     if told != wanted or any(about.get(name) != facts.get(name) for name in ("data", "env_steps")):
         raise GroundError(f"{path} was trained with another model, settings or data: choose another directory, or --no-resume")
 

@@ -131,7 +131,7 @@ def evaluate(
     else:
         usual, (first, *_) = config.protocol == USUAL, config.episodes
         split = split or ("test" if usual else first)
-        count = episodes or (20 if usual else config.episodes.get(split, 20))
+        count = (20 if usual else config.episodes.get(split, 20)) if episodes is None else episodes
         config = replace(config, episodes={split: count})
         Steps(config, run, workers, CONSOLE, chosen=chosen).evaluate()
         rows = [row for row in rows_by(run, config.protocol) if row["split"] == split]

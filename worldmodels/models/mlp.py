@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from sim.bodies import Bodies
 from sim.errors import GroundError
-from sim.flat import FLAT, LOADS, egocentric
+from sim.flat import LOADS, egocentric, flat_layout
 from worldmodels.joint import JointWindows
 from worldmodels.model import LearnedModel, models
-from worldmodels.planar import DT_S, PlanarState, commanded, with_static
+from worldmodels.planar import DT_S, PlanarState, commanded, pieces_of, with_static
 from worldmodels.windows import Windows
 
 OUTPUTS = 6  # displacement x, y, turn, change of velocity x, y, change of spin
@@ -30,9 +30,10 @@ class MlpConfig:
     members: int = 5
     hidden: int = 200
     layers: int = 3
+    pieces: int = 1  # boxes that bodies are made of, at most: as many as in the data that it is trained on
 
     def __post_init__(self) -> None:
-        if min(self.members, self.hidden, self.layers) < 1:
+        if min(self.members, self.hidden, self.layers, self.pieces) < 1:
             raise GroundError(f"mlp sizes must be positive, not {self}")
 
 
@@ -46,9 +47,11 @@ class MlpEnsemble(LearnedModel):
 
     def __init__(self, config: MlpConfig | None = None, **sizes: Any) -> None:
         super().__init__()
-        self.sizes = config or MlpConfig(**sizes)
-        self.particles = self.sizes.members
-        widths = [FLAT.size + 3, *[self.sizes.hidden] * self.sizes.layers, 2 * BODIES * OUTPUTS]
+        self._build(config or MlpConfig(**sizes))
+
+    def _build(self, sizes: MlpConfig) -> None:
+        self.sizes, self.particles = sizes, sizes.members
+        widths = [flat_layout(sizes.pieces).size + 3, *[self.sizes.hidden] * self.sizes.layers, 2 * BODIES * OUTPUTS]
         shapes = list(pairwise(widths))
         self.weights = nn.ParameterList(torch.randn(self.particles, i, o) / i**0.5 for i, o in shapes)
         self.biases = nn.ParameterList(torch.zeros(self.particles, 1, o) for _, o in shapes)
@@ -61,6 +64,9 @@ class MlpEnsemble(LearnedModel):
 
     def prepare(self, windows: Windows | JointWindows) -> None:
         batches = [part.take(part.starts(1)[0][:: max(1, part.steps // 20_000)], 1) for part in windows.parts.values()]
+        pieces = max(batch.state.around.place.shape[-1] for batch in batches)
+        if pieces != self.sizes.pieces:
+            self._build(replace(self.sizes, pieces=pieces))
         inputs = torch.cat([self._inputs(batch.state, batch.actions[:, 0]) for batch in batches])
         changes = torch.cat([_changes(batch.state, batch.targets[0]) for batch in batches])
         self.input_mean.copy_(inputs.mean(0))
@@ -69,7 +75,9 @@ class MlpEnsemble(LearnedModel):
 
     def _inputs(self, state: PlanarState, action: Tensor) -> Tensor:
         bodies: Bodies = with_static(state)
-        return torch.cat([egocentric(bodies, state.spin.shape[1]), commanded(state, action[:, None])[:, 0]], -1)
+        pieces = pieces_of(state)[:, :, : self.sizes.pieces]
+        pieces = F.pad(pieces, (0, 0, 0, self.sizes.pieces - pieces.shape[2]))
+        return torch.cat([egocentric(bodies, state.spin.shape[1], pieces), commanded(state, action[:, None])[:, 0]], -1)
 
     def _members(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance (P, B, BODIES, OUTPUTS) of normalised changes from inputs (P, B, F)."""
@@ -114,7 +122,7 @@ def _changes(before: PlanarState, after: PlanarState) -> Tensor:
 
 
 def _changed(state: PlanarState, change: Tensor) -> PlanarState:
-    """The inverse of `_changes`. Loads beyond the vector's size stay where they are."""
+    """The inverse of `_changes`. Loads beyond the vector's size go on as they do."""
     movers = state.spin.shape[1]
     change = F.pad(change[:, :movers], (0, 0, 0, max(0, movers - BODIES)))
     shift, kick = (torch.view_as_complex(change[..., part].contiguous()) for part in (slice(0, 2), slice(3, 5)))
