@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sim.bodies import Bodies, Observation
+from sim.bodies import DT_S, Bodies, Observation
 from sim.policy import EpisodeStart, Policy
 from sim.task import LOAD, Field, Task
 from worldmodels.model import WorldModel
-from worldmodels.planar import DT_S
 
 GOAL_MARGIN_M = 0.03  # a plan has to reach the goal by this much: at its rim a small error of the model looks like success
 TERMINAL_WEIGHT = 1.0  # of the last step's cost, against the mean of all steps

@@ -43,6 +43,9 @@ def train(config: BaselineConfig, path: Path, progress: Progress, snapshots: Seq
         done = read_json(path / "policy.json") if (path / "policy.json").exists() else None
         if done and _config_of(path, done) != config:
             raise GroundError(f"{path} holds an agent with another configuration: choose another directory")
+        within = imagined.content() if imagined else None
+        if done and done.get("imagined", within) != within:  # agents of earlier versions do not say
+            raise GroundError(f"{path} holds an agent that learned in another model, or from other data: remove it, or it stays")
         if done and done["finished"]:
             return
         torch.set_num_threads(1)
@@ -56,7 +59,7 @@ def train(config: BaselineConfig, path: Path, progress: Progress, snapshots: Seq
             _restore(model, path, done)
             model.set_random_seed(_seed_of(config.seed, done["steps"]))  # not the beginning's spaces and noise once more
         model.set_logger(Logger(None, []))  # SB3 would leave a folder in /tmp
-        keeper = _Keeper(config, path, progress, done["cpu_s"] if done else 0.0, snapshots, seen)
+        keeper = _Keeper(config, path, progress, snapshots, seen, done, within)
         model.learn(config.steps - model.num_timesteps, callback=keeper, reset_num_timesteps=done is None)
         keeper.save(finished=True)
         env.close()
@@ -96,13 +99,21 @@ class _Keeper(BaseCallback):
     """Saves weights, optimiser and replay now and then, and reports progress."""
 
     def __init__(
-        self, config: BaselineConfig, path: Path, progress: Progress, cpu_s: float, snapshots: Sequence[int], seen: set[str]
+        self,
+        config: BaselineConfig,
+        path: Path,
+        progress: Progress,
+        snapshots: Sequence[int],
+        seen: set[str],
+        done: dict[str, Any] | None,
+        imagined: dict[str, Any] | None,
     ) -> None:
         super().__init__()
-        self._seen = seen
+        self._seen, self._imagined = seen, imagined
+        self._resumed = [*done.get("resumed_at", ()), done["steps"]] if done else []
         self._snapshots = sorted(at for at in snapshots if not (snapshot_path(path, at) / "policy.json").exists())
         self._config, self._path, self._progress = config, path, progress
-        self._cpu_s, self._begun, self._next = cpu_s, time.process_time(), config.save_every
+        self._cpu_s, self._begun, self._next = done["cpu_s"] if done else 0.0, time.process_time(), config.save_every
 
     def _on_training_start(self) -> None:
         self._next = self.model.num_timesteps + self._config.save_every
@@ -112,10 +123,13 @@ class _Keeper(BaseCallback):
             self._progress(min(self.num_timesteps, self._config.steps), self._config.steps)
         while self._snapshots and self.num_timesteps >= self._snapshots[0]:
             self._write(snapshot_path(self._path, self._snapshots.pop(0)), finished=True)
+        return True
+
+    def _on_rollout_start(self) -> None:
+        """What was met has been learned from: nothing is lost between."""
         if self.num_timesteps >= self._next:
             self._next += self._config.save_every
             self.save(finished=False)
-        return True
 
     def save(self, finished: bool) -> None:
         self._write(self._path, finished)
@@ -151,6 +165,8 @@ class _Keeper(BaseCallback):
                 "replay": replay,
                 "reward_rms": [float(spread.mean), float(spread.var), float(spread.count)],
                 "layouts": sorted(self._seen),
+                "resumed_at": self._resumed,
+                **({"imagined": self._imagined} if self._imagined else {}),
             },
         )
         for old in [*path.glob("policy-*.safetensors"), *path.glob("replay-*.npz")]:

@@ -152,7 +152,7 @@ class Arms:
             name,
             config.search,
             env_steps=about["env_steps"],
-            train_cpu_s=about["seconds"],
+            train_cpu_s=about.get("cpu_s", about["seconds"]),
             seen=frozenset(about["layouts"]),
             planning=config.planning,
             together=config.together if spec.joins else 1,

@@ -33,7 +33,8 @@ def bars(console: Console) -> Iterator[Callable[[str], Report]]:
             def report(done: int, total: int, check: Check | None = None) -> None:
                 progress.update(task, completed=done, total=total)
                 if check is not None:
-                    error = f"{check.others} error after 2 s {check.validation_mm:.0f} mm"
+                    found = check.scenes_mm.values() or (check.validation_mm,)
+                    error = f"{check.what} after 2 s {', '.join(f'{value:.0f}' for value in found)} mm"
                     progress.update(task, note=f"loss {check.loss:.3f}, {error}")
 
             return report

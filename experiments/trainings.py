@@ -36,6 +36,10 @@ class ModelTraining:
         data, validation = ([Dataset.open(path) for path in paths] for paths in (self.data, self.validation))
         train_on(self.plan, data, validation, self.path, progress=report, steps=self.steps)
 
+    def unbroken(self) -> bool:
+        """Whether it would come out the same again: a model's goes on as if nothing had been."""
+        return True
+
     def content(self) -> dict[str, Any]:
         """What comes out depends on this alone."""
         data = [Dataset.open(path).digest for path in (*self.data, *self.validation)]
@@ -52,6 +56,10 @@ class AgentTraining:
 
     def __call__(self, report: Report) -> None:
         train_baseline(self.config, self.path, report, self.snapshots, self.imagined)
+
+    def unbroken(self) -> bool:
+        """Whether it would come out the same again: what goes on meets other spaces."""
+        return not read_json(self.path / "policy.json").get("resumed_at")
 
     def content(self) -> dict[str, Any]:
         """What comes out depends on this alone."""
@@ -86,6 +94,7 @@ def train_on(
     facts = {
         "scene": scenes if joint else scenes[0],
         "data": [dataset.digest for dataset in data],
+        "validation": [dataset.digest for dataset in validation],
         "env_steps": steps or sum(dataset.steps for dataset in data),
         "layouts": sorted(frozenset().union(*(dataset.layout_ids for dataset in [*data, *validation]))),
     }
@@ -135,7 +144,7 @@ def train_all(
         reports = [add(f"train {training.path.name}") for training in trainings]
         jobs = [(training, costs[number], number) for number, training in enumerate(trainings)]
         for number, took_s in finished(_train, jobs, workers, lambda message: reports[message[0]](*message[1:])):
-            if cache is not None:
+            if cache is not None and trainings[number].unbroken():
                 cache.keep(trainings[number].content(), files_in(trainings[number].path), read_json(costs[number]))
             ended(trainings[number], took_s)
 

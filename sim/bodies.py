@@ -15,6 +15,7 @@ from array_api_compat import array_namespace
 
 Array = Any  # numpy array or torch tensor; sim does not import torch
 Observation = dict[str, np.ndarray]
+DT_S = 0.1  # of a control step, in every scene
 
 
 class _Numbers:

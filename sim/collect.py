@@ -118,7 +118,7 @@ def _begin(config: CollectConfig, path: Path, tags: dict[str, str]) -> dict[str,
         return wanted
     found = Dataset.open(path).manifest
     told = "shards", "units"  # these say what is there, not what was asked for
-    other = sorted(key for key in wanted if key not in told and found.get(key) != wanted[key])
+    other = sorted(key for key in wanted.keys() | found.keys() if key not in told and found.get(key) != wanted.get(key))
     if other:
         raise GroundError(f"{path} holds a dataset with another {', '.join(other)}: choose another directory")
     return found

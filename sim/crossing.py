@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.bodies import TRAFFIC, Bodies, Kind, Observation, Shape, rotate, unit, wrap, yaw_of
+from sim.bodies import DT_S, TRAFFIC, Bodies, Kind, Observation, Shape, rotate, unit, wrap, yaw_of
 from sim.layouts.aisles import WAYS
 from sim.policy import Policy, PolicyFactory, Scripted
 from sim.task import ROBOT
 from sim.ways import WayField, way_field
 
-STEPS, DT_S = 15, 0.1  # that a choice is looked ahead
+STEPS = 15  # that a choice is looked ahead
 SPEEDS = np.array([-0.5, 0.0, 0.25, 0.5, 0.75, 1.0])
 TURNS = np.linspace(-1, 1, 9)
 AHEAD_M = 0.4  # in front of the robot, where it should like to be next

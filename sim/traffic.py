@@ -16,13 +16,12 @@ import numpy as np
 import pyrvo
 from scipy.ndimage import map_coordinates
 
-from sim.bodies import Kind, Shape, clamp, rotate, unit, wrap
+from sim.bodies import DT_S, Kind, Shape, clamp, rotate, unit, wrap
 from sim.bullet import pybullet
 from sim.fields import Remembered
 from sim.layout import TRAFFIC_KINDS, Traveller
 from sim.ways import Grid, WayField, build
 
-DT_S = 0.1  # between two thoughts
 SCHEDULE_STEPS = 600  # of moods; the last ones stay
 AHEAD_CELLS = 3.0  # to which the way is looked up
 ARRIVED_M = 0.6

@@ -8,8 +8,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
+
+from sim.errors import GroundError
 
 T = TypeVar("T")
 
@@ -55,6 +58,8 @@ def _from_pool(function: Callable[..., T], jobs: Sequence[tuple[Any, ...]], work
                 futures += [pool.submit(function, *job) for job in jobs]
             for future in as_completed(futures):
                 yield future.result()
+        except BrokenProcessPool as error:
+            raise GroundError("a worker process was killed, as when memory runs out: fewer --workers need less") from error
         except BaseException:  # futures are not cancelled: the pool's own thread would stumble over them
             for process in pool._processes.values():  # a job half done is not worth waiting for
                 process.terminate()

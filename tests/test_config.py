@@ -58,7 +58,7 @@ def test_a_file_may_build_on_a_named_experiment(tmp_path: Path) -> None:
         ("base = 3", "experiment '3'"),
         ("budget_s = nan", "budget_s"),
         ("together = 0", "together"),
-        ("seed = -1", "seed -1"),
+        ("seed = -1", "seed = -1"),
         ("held_out_steps = 100", "held_out_steps"),
         ("variations = ['load_mas=3']", "did you mean 'load_mass_kg'"),
         ("[[models]]\nname = 'graph'\n[[models]]\nname = 'graph'", "may stand once"),

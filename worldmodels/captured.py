@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,14 +24,14 @@ class Gradients:
 
     def __init__(self, model: LearnedModel) -> None:
         self._model = model
-        self._recorded: dict[tuple[torch.Size, ...], _Recorded] = {}
-        self._seen: dict[tuple[torch.Size, ...], int] = {}
+        self._recorded: dict[Any, _Recorded] = {}
+        self._seen: dict[Any, int] = {}
         self._records = next(model.parameters()).is_cuda
 
     def __call__(self, batch: Batch) -> Tensor:
         if not self._records:
             return self._now(batch)
-        key = tuple(values.shape for values in _arrays(batch))
+        key = batch.state.around.kinds, *(values.shape for values in _arrays(batch))
         if key not in self._recorded:
             self._seen[key] = self._seen.get(key, 0) + 1
             if self._seen[key] <= WARM:

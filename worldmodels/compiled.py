@@ -34,6 +34,7 @@ class Compiled(Generic[F]):
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "training-ground" / "inductor"
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
         os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no helper processes that would outlive a Ctrl-C
+        torch._dynamo.config.automatic_dynamic_shapes = False  # what was compiled before must not change what is made now
         fast = torch.compile(self._function)
         try:
             fast(*arguments)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from worldmodels.planar import DT_S
+from sim.bodies import DT_S
 from worldmodels.vectors import across, cross
 
 ROUNDS = 3

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sim.bodies import DT_S
 from sim.errors import GroundError
 from worldmodels.model import LearnedModel
-from worldmodels.planar import DT_S, PlanarState
+from worldmodels.planar import PlanarState
 from worldmodels.windows import Windows
 
 HORIZONS_S = (0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 2.5)
@@ -48,11 +49,9 @@ class Steady:
         ]
 
 
-def fidelity(
-    model: LearnedModel | Steady, windows: Windows, count: int = 2000, dt_s: float = 0.1, seed: int = 0
-) -> list[Fidelity]:
+def fidelity(model: LearnedModel | Steady, windows: Windows, count: int = 2000, seed: int = 0) -> list[Fidelity]:
     """Open-loop errors over up to `count` windows of layouts the model has not seen (the caller's choice of `windows`)."""
-    length = round(HORIZONS_S[-1] / dt_s)
+    length = round(HORIZONS_S[-1] / DT_S)
     rows = windows.starts(length)[0]
     rows = np.sort(np.random.default_rng(seed).choice(rows, min(count, len(rows)), replace=False))
     errors: dict[float, list[dict[str, Tensor]]] = {horizon: [] for horizon in HORIZONS_S}
@@ -64,13 +63,13 @@ def fidelity(
             spreads.append(_spread(model, batch.state, batch.actions))
         moved = moved_others(batch.state, batch.targets[-1])
         for horizon in HORIZONS_S:
-            step = round(horizon / dt_s) - 1
+            step = round(horizon / DT_S) - 1
             errors[horizon].append(_errors(batch.state, predicted[step], batch.targets[step], moved))
     apart = torch.cat(spreads, 1).nanmean(1) if spreads else None
     found = [_summary(model.name, horizon, parts) for horizon, parts in errors.items()]
     if apart is None:
         return found
-    return [replace(part, disagreement_mm=1e3 * float(apart[: round(part.horizon_s / dt_s)].mean())) for part in found]
+    return [replace(part, disagreement_mm=1e3 * float(apart[: round(part.horizon_s / DT_S)].mean())) for part in found]
 
 
 @torch.inference_mode()

@@ -2,7 +2,8 @@
 
 Whether somebody sees the robot shows in what they do when it is in their way, and lasts. So a belief is kept from one
 observation to the next: the last step is imagined with everybody seeing it and with nobody, and what came tells which is likelier
-(a Bayes filter of two states that change now and then).
+(a Bayes filter of two states that change now and then). The robot's action of that step is not known here and taken as none,
+which changes a belief by at most 0.024 (in two halls).
 """
 
 from collections.abc import Callable
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from worldmodels.planar import DT_S, PlanarState
+from sim.bodies import DT_S
+from worldmodels.planar import PlanarState
 
 WHIMS, TURNOVER_S = 4, 4.0  # numbers of a whim, each a wave of this period; and as many that stay, but one
 SEEING = [0, 1, 2]  # numbers of it that say who sees the robot now and later, and when later is [s]

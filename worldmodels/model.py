@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sim.bodies import Bodies
+from sim.bodies import DT_S, Bodies
 from sim.policy import EpisodeStart
 from sim.registry import Registry
 from worldmodels.joint import JointWindows
-from worldmodels.planar import DT_S, PlanarState, bodies_of, each, mean_of, minded, repeated, stacked, state_of
+from worldmodels.planar import PlanarState, bodies_of, each, mean_of, minded, repeated, stacked, state_of
 from worldmodels.windows import Windows
 
 State = TypeVar("State")

@@ -18,7 +18,6 @@ from torch.nn.utils.rnn import pad_sequence
 from sim.bodies import TRAFFIC, Array, Bodies, Kind, Shape, clamp, coordinates, namespace, quaternion_of
 
 KINDS = (Kind.ROBOT, Kind.LOAD, *TRAFFIC)  # of movers, by column of Surroundings.kind
-DT_S = 0.1  # of a control step, in every scene
 MOTION = ("position", "heading", "velocity", "spin")  # of a PlanarState
 NEAREST = 5  # others that a robot without a load minds: traffic may be any number
 SOON_S = 1.5  # nearest within so long: who comes fast from afar matters more than who stands nearby

@@ -50,9 +50,9 @@ class TrainConfig:
     device: str = "auto"  # a GPU where there is one, or "cpu" or "cuda"
 
     def __post_init__(self) -> None:
-        counts = (self.updates, self.batch, self.check_every, len(self.lengths), *self.lengths)
+        counts = (self.updates, self.batch, self.check_every, self.threads, len(self.lengths), *self.lengths)
         if min(counts) < 1 or self.learning_rate <= 0 or self.weight_decay < 0:
-            raise GroundError(f"training needs positive updates, batch, lengths and learning rate, not {self}")
+            raise GroundError(f"training needs positive updates, batch, lengths, threads and learning rate, not {self}")
         if self.seed < 0:
             raise GroundError(f"seed {self.seed} must not be negative")
         if self.device not in DEVICES:
@@ -82,7 +82,7 @@ class TrainConfig:
 class Check:
     """One look at training."""
 
-    others: str  # what moves beside the robot, as people call it
+    what: str  # is measured of what moves beside the robot, as people call that
     update: int
     loss: float
     validation_mm: float  # median error of others that moved after 2 s; of several scenes, the mean of each one's over its unit
@@ -131,7 +131,8 @@ def _must_be_the_same(path: Path, about: dict[str, Any], model: str, config: Tra
     before, settings = (json.loads(json.dumps(told)) for told in (about.get("training", {}), asdict(config)))
     told = {"model": about.get("model", model), "training": {**json.loads(json.dumps(asdict(TrainConfig()))), **before}}
     wanted = {"model": model, "training": settings}
-    if told != wanted or any(about.get(name) != facts.get(name) for name in ("data", "env_steps")):
+    judged = about.get("validation", facts.get("validation"))  # earlier checkpoints do not say what chose among them
+    if (told, judged) != (wanted, facts.get("validation")) or any(about.get(n) != facts.get(n) for n in ("data", "env_steps")):
         raise GroundError(f"{path} was trained with another model, settings or data: choose another directory, or --no-resume")
 
 
@@ -148,8 +149,11 @@ class _Run:
         facts: dict[str, Any],
     ) -> None:
         self.model, self.windows, self.config, self.path, self.facts = model, windows, config, path, facts
-        self.update, self.best, self.seconds = 0, math.inf, 0.0
+        self.update, self.best, self.seconds, self.cpu_s = 0, math.inf, 0.0, 0.0
         model.prepare(windows)
+        for length in sorted({*config.lengths}):
+            for part in windows.parts.values():
+                part.starts(length)  # that there are none is told now
         self.average, self.gradients = copy.deepcopy(model), Gradients(model)
         self.optimizer = Muon(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         self.validation = {scene: _validation_batch(part) for scene, part in validation.parts.items()}
@@ -158,20 +162,23 @@ class _Run:
             told = ", ".join(still)
             raise GroundError(f"{path}: nothing but the robot moves in the validation data ({told}): collect more of it")
         names = [facts["scene"]] if isinstance(facts["scene"], str) else facts["scene"]
-        self.others = " and ".join(dict.fromkeys(scenes[name].other for name in names))
+        others = " and ".join(dict.fromkeys(scenes[name].other for name in names))
+        several = any(model.particles_of(batch.state) > 1 for batch in self.validation.values())
+        self.what = f"{others} {'energy score' if several else 'error'}"
 
     def fit(self, progress: Progress) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        config, begun, losses = self.config, time.perf_counter() - self.seconds, []
+        config, losses = self.config, []
+        begun, worked = time.perf_counter() - self.seconds, time.process_time() - self.cpu_s
         with SummaryWriter(str(self.path / "tensorboard")) as board:
             while self.update < config.updates:
                 losses.append(self._one())
                 self.update += 1
                 check = None
                 if self.update % config.check_every == 0 or self.update == config.updates:
-                    self.seconds = time.perf_counter() - begun
-                    check = Check(self.others, self.update, float(torch.stack(losses).mean()), *self._judge(self.seconds))
+                    self.seconds, self.cpu_s = time.perf_counter() - begun, time.process_time() - worked
+                    check = Check(self.what, self.update, float(torch.stack(losses).mean()), *self._judge(self.seconds))
                     losses = []
                     board.add_scalar("loss/train", check.loss, self.update)
                     board.add_scalar("validation/moved_mm_2s", check.validation_mm, self.update)
@@ -213,7 +220,8 @@ class _Run:
             self.best = check.validation_mm
             save_checkpoint(self.average, self.path, "best", self._about(check, finished))
         elif finished:
-            write_json(self.path / "best.json", {**read_json(self.path / "best.json"), "finished": True, "seconds": self.seconds})
+            spent = {"seconds": self.seconds, "cpu_s": self.cpu_s}
+            write_json(self.path / "best.json", {**read_json(self.path / "best.json"), "finished": True, **spent})
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():  # none for weights that no scene here uses
@@ -228,7 +236,7 @@ class _Run:
                 old.unlink()
 
     def _about(self, check: Check, finished: bool) -> dict[str, Any]:
-        progress = {"best_mm": self.best, "finished": finished, **asdict(check)}
+        progress = {"best_mm": self.best, "finished": finished, "cpu_s": self.cpu_s, **asdict(check)}
         device = next(self.model.parameters()).device.type
         return {**self.facts, "model": self.model.name, "training": asdict(self.config), "device": device, **progress}
 
@@ -245,6 +253,7 @@ class _Run:
                 state.setdefault(int(index), {})[key] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         self.update, self.best, self.seconds = about["update"], about["best_mm"], about["seconds"]
+        self.cpu_s = about.get("cpu_s", self.seconds)
 
 
 def _validation_batch(windows: Windows) -> Batch:

@@ -84,7 +84,10 @@ COMMANDS = {
 }
 
 
-STOPPED = {"view": "closed", "record": "stopped; nothing was written"}
+AGAIN = "stopped; the same command begins anew"
+STOPPED = {"view": "closed", "record": "stopped; nothing was written"} | dict.fromkeys(
+    ("verify", "bench", "fidelity", "keep", "compare", "report"), AGAIN
+)
 
 
 def _find(words: list[str]) -> tuple[str, list[str]]:

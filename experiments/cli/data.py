@@ -50,14 +50,19 @@ def collect(
     from sim.pictures import PictureConfig, price
 
     weights = tuple(_weight(text) for text in behaviours)
+    if (planner is not None) != ("planner" in dict(weights)):
+        raise GroundError("a planner collects with both --planner MODEL and --behaviours planner=WEIGHT: one of them is missing")
+    if not cameras and (lossless or (picture_size, every) != ((96, 96), 5)):
+        raise GroundError("--picture-size, --every and --lossless are of pictures: name --cameras too")
     pictures = PictureConfig(cameras, picture_size, every, lossless) if cameras else None
     config = CollectConfig(scene, steps, seed, split, weights, vary, shard_steps=min(2000, steps), pictures=pictures)
     spec = PlannerSpec(scene, str(planner), "mppi", SearchConfig(samples=64, horizon=20)) if planner else None
+    tags = dict[str, str]()
     if spec:
         spec()  # a model that cannot be loaded is told before anything is written
+        tags = {"planner": str(planner), "weights": str(spec.content()["model"])}  # trained on, it is another
     with bar(CONSOLE, "collect") as progress:
-        extra = {"planner": spec} if spec else {}
-        dataset = collect_episodes(config, out, workers, extra, {"planner": str(planner)} if planner else {}, progress)
+        dataset = collect_episodes(config, out, workers, {"planner": spec} if spec else {}, tags, progress)
     CONSOLE.print(f"{dataset.steps} steps in {out}")
     if pictures:
         CONSOLE.print(str(price(dataset)), soft_wrap=True)
@@ -88,12 +93,12 @@ def data_info(path: File) -> None:
         table.add_row(name, str(len(lengths)), str(sum(lengths)))
     CONSOLE.print(table)
     touching = sum(int(episode.touching.sum()) for episode in episodes)
-    total = max(1, sum(len(episode) for episode in episodes))
+    total = sum(len(episode) for episode in episodes)
     CONSOLE.print(
         f"{total} readable steps in {len(dataset.manifest['shards'])} shards, {len(dataset.layout_ids)} layouts, "
-        f"{touching / total:.0%} with contact, {sum(episode.success for episode in episodes)} episodes solved"
+        f"{touching / max(1, total):.0%} with contact, {sum(episode.success for episode in episodes)} episodes solved"
     )
-    if "pictures" in dataset.manifest and not faults:
+    if "pictures" in dataset.manifest and total and not faults:
         facts = dataset.manifest["pictures"]
         size = "{} × {}".format(*facts["size"])
         CONSOLE.print(
@@ -154,7 +159,8 @@ def train(
     with bar(CONSOLE, f"train {model}") as progress:
         train_on(plan, found, judging, out, resume, progress, joint=scene == "all")
     for name, error_mm in read_json(out / "best.json").get("scenes_mm", {}).items():
-        CONSOLE.print(f"{name}: {scenes[name].other} error after 2 s {error_mm:.0f} mm (median)")
+        what = f"{scenes[name].other} off by {error_mm:.0f} mm after 2 s (median, or energy score of several futures)"
+        CONSOLE.print(f"{name}: {what}", soft_wrap=True)
     CONSOLE.print(f"trained model in {out}")
 
 
@@ -165,6 +171,7 @@ def fidelity(
 
     Example: ground fidelity runs/demo/models/graph --data runs/demo/data/test
     """
+    from experiments.report.build import names_of
     from experiments.report.html import write_fidelity
     from sim.dataset import Dataset
     from sim.scenes import scenes
@@ -178,11 +185,15 @@ def fidelity(
         raise GroundError(
             f"{data} was collected in training spaces: fidelity is measured on unseen ones (ground collect --split test)"
         )
+    loaded = [load_checkpoint(path, dataset.scene) for path in models]
+    for path in models:
+        if met := dataset.layout_ids & set(read_json(path / "best.json").get("layouts", ())):
+            raise GroundError(f"{path} was trained or chosen on {len(met)} layouts of {data}: it is measured on unseen ones")
     seen = Windows(dataset.episodes())
     rows = [
-        {**row, "model": path.resolve().name}
-        for path in models
-        for row in as_rows(measure(load_checkpoint(path, dataset.scene), seen, windows))
+        {**row, "model": name}
+        for name, model in zip(names_of(models), loaded, strict=True)
+        for row in as_rows(measure(model, seen, windows))
     ]
     rows += as_rows(measure(Steady(), seen, windows))
     other = scenes[dataset.scene].other

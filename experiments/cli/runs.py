@@ -104,14 +104,11 @@ def evaluate(
         load: x, y and yaw of the load, for a map; in scenes that have one.
         goal: x and y of the goal, for a map.
     """
-    from experiments.arms import Arms
     from experiments.config import config_of
-    from experiments.pipeline import Steps
-    from experiments.report.build import compare as compare_runs
-    from experiments.report.build import read, rows_by
     from experiments.report.kept import must_hold_episodes
     from experiments.report.summary import summary_table
-    from sim.scenes import USUAL
+    from experiments.versions import go_on
+    from sim.files import in_use
 
     config = config_of(run)
     config = replace(config.under(protocol or config.protocol), oracle=oracle, oracle_large=oracle_large)
@@ -120,6 +117,31 @@ def evaluate(
             raise GroundError(f"--arms {name} needs --{name} N too: how many episodes it plays")
     must_hold_episodes(run)
     own = asked_layout(layout, config.scene, 0, start, load, goal)
+    with in_use(run):
+        go_on(run, CONSOLE)
+        rows = _evaluated(config, run, own, split, episodes, arms, models, workers)
+        go_on(run, CONSOLE)
+    CONSOLE.print(summary_table(rows))
+    _tell(run, rows)
+
+
+def _evaluated(
+    config: Any,
+    run: Path,
+    own: Any,
+    split: str | None,
+    episodes: int | None,
+    arms: tuple[str, ...],
+    models: tuple[Path, ...],
+    workers: int,
+) -> list[dict[str, Any]]:
+    """The rows of what `evaluate` was asked for."""
+    from experiments.arms import Arms
+    from experiments.pipeline import Steps
+    from experiments.report.build import compare as compare_runs
+    from experiments.report.build import read, rows_by
+    from sim.scenes import USUAL
+
     chosen = tuple(name for name in arms if name not in config.oracles) or (arms and ("random", "scripted"))
     if models:
         Arms(config, run).invite(models)
@@ -128,15 +150,13 @@ def evaluate(
         rows = Steps(config, run, workers, CONSOLE, chosen=chosen).evaluate_layout(own)
         page = compare_runs(read([run], rows[0]["split"], config.protocol), run / "own" / own.id)
         CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
-    else:
-        usual, (first, *_) = config.protocol == USUAL, config.episodes
-        split = split or ("test" if usual else first)
-        count = (20 if usual else config.episodes.get(split, 20)) if episodes is None else episodes
-        config = replace(config, episodes={split: count})
-        Steps(config, run, workers, CONSOLE, chosen=chosen).evaluate()
-        rows = [row for row in rows_by(run, config.protocol) if row["split"] == split]
-    CONSOLE.print(summary_table(rows))
-    _tell(run, rows)
+        return rows
+    usual, (first, *_) = config.protocol == USUAL, config.episodes
+    split = split or ("test" if usual else first)
+    count = (20 if usual else config.episodes.get(split, 20)) if episodes is None else episodes
+    config = replace(config, episodes={split: count})
+    Steps(config, run, workers, CONSOLE, chosen=chosen, evaluating=True).evaluate()
+    return [row for row in rows_by(run, config.protocol) if row["split"] == split]
 
 
 def compare(
@@ -272,8 +292,9 @@ def keep(run: File, out: Path, models: tuple[str, ...] = ()) -> None:
         models: trained models of the run to keep besides, by name; some hundred kilobytes for each.
     """
     from experiments.report.build import keep_run
-    from experiments.report.kept import keep_models
+    from experiments.report.kept import keep_models, must_not_be_run
 
+    must_not_be_run(out)
     keep_models(run, models, out)
     file = keep_run(run, out)
     CONSOLE.print(f"{file}: {file.stat().st_size / 1e3:.0f} kB", soft_wrap=True)

@@ -53,12 +53,24 @@ def view(
     if found and scene not in (None, found):
         raise GroundError(f"{run} is of {found}: leave --scene out, or the run")
     name = found or scene or SCENE
-    if split not in scenes[name].splits:
+    if recorded := run is not None and arm is None and layout is None:
+        _must_be_split(split, name)
+    elif split not in scenes[name].splits:
         raise UnknownName("split", split, scenes[name].splits)
     own = asked_layout(layout, name, index, start, load, goal)
     arm = arm or ("scripted" if own else None)  # nothing is recorded in a space of one's own
-    space = own or scenes[name].draw(split, index)
-    serve(name, run, space, split, index, arm, host, port, stay, CONSOLE, own=own is not None)
+    usual = "test" if recorded and split not in scenes[name].splits else split
+    space = own or scenes[name].draw(usual, index)
+    serve(name, run, space, usual, index, arm, host, port, stay, CONSOLE, own is not None, split)
+
+
+def _must_be_split(split: str, scene: str) -> None:
+    """Raise UnknownName unless a run of the scene may hold episodes in such spaces, a protocol's or one's own among them."""
+    from sim.scenes import scenes
+
+    splits = (*scenes[scene].splits, *(protocol.split for protocol in scenes[scene].protocols.values()))
+    if split not in splits and not split.startswith("own-"):
+        raise UnknownName("split", split, splits)
 
 
 def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tuple[str, ...] = (), thoughts: bool = True) -> None:
@@ -79,14 +91,11 @@ def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tupl
     from experiments.viewer.export import check, save
     from experiments.viewer.library import Library, title
     from experiments.viewer.player import think
+    from experiments.viewer.runs import in_scene
     from experiments.viewer.take import SAME_ACTION
-    from sim.scenes import scenes
 
     check(out)
-    scene = scenes[config_of(run).scene]
-    splits = (*scene.splits, *(protocol.split for protocol in scene.protocols.values()))
-    if split not in splits and not split.startswith("own-"):
-        raise UnknownName("split", split, splits)
+    _must_be_split(split, config_of(run).scene)
     must_hold_episodes(run)
     library = Library(run)
     row, *beside = (library.find(split, index, arm) for arm in arms or (best_planner(library.rows),))
@@ -95,7 +104,7 @@ def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tupl
     for take in takes:
         if take.name in thinkers:
             with bar(CONSOLE, f"{take.name} thinks again") as progress:
-                differs = think(take, thinkers[take.name](), told=progress)
+                differs = think(take, in_scene(thinkers[take.name], take.setting.scene)(), told=progress)
             if differs > SAME_ACTION:
                 CONSOLE.print(f"[yellow]{take.name} would act differently now, by at most {differs:.2g}[/]")
     with bar(CONSOLE, f"record {out.name}") as progress:

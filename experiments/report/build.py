@@ -73,7 +73,7 @@ def read(paths: Sequence[Path], split: str | None = None, protocol: str | None =
             raise BadFile(f"{path} is no run directory (config.json is missing)")
         held[path] = [row for row in rows_by(path, protocol) if split in (None, row["split"])]
     places = {id(row): path / "results" / row["agent"] for path, found in held.items() for row in found}
-    names = dict(zip(held, _names(list(held)), strict=True))
+    names = dict(zip(held, names_of(list(held)), strict=True))
     rows = _told_apart({names[path]: found for path, found in held.items()})
     skipped = [note for path in paths if (note := left_out(path))]
     asked = {what: name for what, name in (("split", split), ("protocol", protocol)) if name}
@@ -110,7 +110,21 @@ def _told_apart(held: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]
     return rows
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
+def _models_told_apart(held: Mapping[Path, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Models' errors in several runs: those of one name get their runs', unless they are the same."""
+    found: dict[str, list[tuple[str, list[dict[str, Any]]]]] = defaultdict(list)
+    for run, rows in zip(names_of(list(held)), held.values(), strict=True):
+        for model in dict.fromkeys(row["model"] for row in rows):
+            found[model].append((run, [row for row in rows if row["model"] == model]))
+    told = list[dict[str, Any]]()
+    for model, runs in found.items():
+        same = all(rows == runs[0][1] for _, rows in runs)
+        for run, rows in runs[:1] if same else runs:
+            told += [{**row, "model": model if same else f"{model} ({run})"} for row in rows]
+    return told
+
+
+def names_of(paths: Sequence[Path]) -> list[str]:
     """Of directories: their last names, with as many before them as tells all apart."""
     whole = [path.resolve().parts for path in paths]
     deep = next(n for n in count(1) if len({parts[-n:] for parts in whole}) == len(set(whole)))
@@ -140,7 +154,7 @@ def compare(found: Found, out: Path, arms: Arms | None = None, told: Told = lamb
         page,
         f"{rows[0]['scene']}: {', '.join(dict.fromkeys(row['run'] for row in rows))}",
         rows,
-        [row for path in paths for row in fidelity_of(path)],
+        _models_told_apart({path: fidelity_of(path) for path in paths}),
         [(heading, strip(items))] if items else [],
         [link for _, link in recorded],
         [fact for path in paths for fact in _facts(path)],
@@ -199,7 +213,7 @@ def _recordings(
     for number, row in enumerate(rows):
         training = label("", row.get("train_seed"))
         name = f"{'solved' if row['success'] else 'failed'}-{row['split']}-{row['index']}{training}.html"
-        take = Take.recorded(row["scene"], _episode(places, row))
+        take = Take.recorded(row["scene"], _episode(places, row), row["split"])
         if id(row) in thought and (policy := thinkers.get(arm_of(row))) is not None:
             late = partial(_late, time.monotonic() + THINKING_S)
             think(take, policy, late, partial(_part, told, number, len(rows)))

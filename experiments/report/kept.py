@@ -46,6 +46,12 @@ def keep_models(run: Path, names: Sequence[str], out: Path) -> None:
         write_atomic(out / file, lambda to, file=file: shutil.copyfile(run / file, to))  # type: ignore[misc]
 
 
+def must_not_be_run(out: Path) -> None:
+    """Raise GroundError where keeping something in `out` would make a mixture of a run."""
+    if any((out / name).exists() for name in ("results", "data")):
+        raise GroundError(f"{out} is a run itself: choose another --out")
+
+
 def is_kept(run: Path) -> bool:
     """Whether rows alone were kept of a run."""
     return (run / ROWS).exists()

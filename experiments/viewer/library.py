@@ -67,7 +67,7 @@ class Library:
     def _take(self, row: dict[str, Any]) -> Take:
         """Called as the arm is: an episode itself does not say which training of its agent it is of."""
         episode = episode_of(self.run / "results" / row["agent"], row)
-        return Take.recorded(row["scene"], replace(episode, behaviour=arm_of(row)))
+        return Take.recorded(row["scene"], replace(episode, behaviour=arm_of(row)), row["split"])
 
 
 class Shelf:
@@ -134,7 +134,7 @@ class Shelf:
     def show(self, row: dict[str, Any], beside: Sequence[str] = ()) -> None:
         """Play a row's episode, others beside it, and let its planner think again."""
         takes = self._library.takes(row, beside)
-        self._page.scene, self._page.split = row["scene"], row["split"]
+        self._page.scene = row["scene"]
         self._page.show(takes, play=True)
         planners = {arm_of(one) for one in self._library.rows if one["model"]}
         self._page.thinker.begin([take for take in takes if take.name in planners])

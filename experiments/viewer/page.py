@@ -17,7 +17,7 @@ from experiments.viewer.overlays import USUAL
 from experiments.viewer.panels import Panels
 from experiments.viewer.player import Player, marks
 from experiments.viewer.plots import series
-from experiments.viewer.runs import arms_of, scene_of
+from experiments.viewer.runs import arms_of, in_scene, scene_of
 from experiments.viewer.scenery import Scenery
 from experiments.viewer.take import Setting, Take
 from experiments.viewer.thinking import Thinker
@@ -43,12 +43,12 @@ class Page:
         self.player = Player(self.redraw, partial(self.tell, None))
         self.thinker = Thinker(self.player, self.arms, self._say_thinking, partial(self.tell, None))
         self.shown = set(USUAL)
-        self.split = "test"  # of the space that is shown
         self.follow = False
         self.chosen = 0  # of the takes side by side, the one that plots, marks and buttons are about
         self._note = ""
         self._thinking = ""  # how far the thinker is; a line of its own, for it would overwrite what else there is to say
         self._kept: tuple[Take, int, Path] | None = None  # the take that was kept last, how many frames of it, and where
+        self._offered: dict[Path, str] = {}  # runs whose arms can be chosen, and how they are called
         self._scenery: Scenery | None = None
         self._drawing = threading.RLock()
         self._acting = threading.Lock()
@@ -83,17 +83,19 @@ class Page:
                 f"beside {self.take.setting.scene} the same scene alone can be shown: untick 'beside what is shown'"
             )
         varied = scenes[scene].varied(split, tuple(physics.split()))
-        setting = Setting(scene, layout, seed, varied.sample(np.random.default_rng(seed)))
+        place = f"own-{layout.id}" if own else split
+        setting = Setting(scene, layout, seed, varied.sample(np.random.default_rng(seed)), place)
         take = Take(arm, setting, self._policy(scene, arm))
-        self.scene, self.split = scene, f"own-{layout.id}" if own else split
+        self.scene = scene
         self.show([*(self.player.takes if beside else ()), take], play and arm != YOU)
 
     def offer(self, scene: str, arms: Mapping[str, PolicyFactory]) -> None:
         """More arms that can be chosen in a scene, and in its protocols."""
         for name in self.arms:
             if parted(name)[0] == scene:
-                self.arms[name] = {**arms, **self.arms[name]}
-                self.panels.offer(name, tuple(self.arms[name]))
+                self.arms[name] = {**{arm: in_scene(of, name) for arm, of in arms.items()}, **self.arms[name]}
+                shown = bool(self.player.takes) and self.take.setting.scene == name
+                self.panels.offer(name, tuple(self.arms[name]), shown)
 
     def offer_run(self, run: Path) -> None:
         """What a run, of whatever scene, has trained can be chosen too, by the run's name and its own."""
@@ -101,7 +103,10 @@ class Page:
         if scene is None:
             raise GroundError(f"{run} does not tell which scene it is of")
         found, missing = arms_of(run)
-        trained = {f"{run.resolve().name}: {name}": arm for name, arm in found.items() if name not in scenes[scene].behaviours}
+        called = self._offered.setdefault(run.resolve(), run.resolve().name)
+        if [*self._offered.values()].count(called) > 1:  # another of this name is there already
+            called = self._offered[run.resolve()] = str(run)
+        trained = {f"{called}: {name}": arm for name, arm in found.items() if name not in scenes[scene].behaviours}
         self.offer(scene, trained)
         lost = "".join(f"; {name} cannot be played: {why}" for name, why in missing.items())
         self.say(f"{run}: {', '.join(trained) or 'nothing'} can be chosen in {scene} now{lost}")
@@ -147,7 +152,8 @@ class Page:
         this = take, len(take.frames), directory
         if self._kept == this:
             raise GroundError("this episode is kept already")
-        dataset = keep(directory / self.split, take.setting.scene, self.split, take.episode())
+        split = take.setting.split
+        dataset = keep(directory / split, take.setting.scene, split, take.episode())
         self._kept = this
         self.say(f"kept: {dataset.path} now holds {dataset.steps} steps")
         return dataset.path

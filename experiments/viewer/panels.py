@@ -55,10 +55,12 @@ class Panels:
             self._other.options = arms
         self._plots[ERROR].title = ERROR.format(other=scenes[scene].other)
 
-    def offer(self, scene: str, arms: tuple[str, ...]) -> None:
-        """What can be chosen in a scene."""
+    def offer(self, scene: str, arms: tuple[str, ...], shown: bool) -> None:
+        """What can be chosen in a scene, which may be the one that is shown."""
         if self._scene.value == scene:
-            self._arm.options = self._other.options = arms
+            self._arm.options = arms
+        if shown:
+            self._other.options = arms
 
     def set_live(self, scene: str, split: str, number: int, arm: str) -> None:
         """What the Live tab begins with."""

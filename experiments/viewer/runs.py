@@ -1,5 +1,6 @@
 """What a run directory, damaged or unfinished as it may be, has to offer to a page."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from sim.errors import BadFile, GroundError
@@ -19,6 +20,13 @@ def scene_of(run: Path) -> str | None:
             raise BadFile(f"{run} is no run directory (config.json is missing)") from error
         return None
     return name if name in scenes else None
+
+
+def in_scene(arm: PolicyFactory, scene: str) -> PolicyFactory:
+    """The same arm by a protocol of its scene: what a planner minds is the protocol's idea of success."""
+    from agents.build import PlannerSpec
+
+    return replace(arm, scene=scene) if isinstance(arm, PlannerSpec) else arm
 
 
 def arms_of(run: Path) -> ArmsThere:

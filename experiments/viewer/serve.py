@@ -38,9 +38,11 @@ def serve(
     stay: bool,
     console: Console,
     own: bool = False,
+    recorded: str | None = None,
 ) -> None:
     """Show a page until it is closed (unless `stay`), or Ctrl-C: `arm` live in `layout`, a split's or one's `own`, or the
-    recorded episodes of a run, its best planner's first. GroundError before anything is shown where that arm is not there."""
+    recorded episodes of a run (in the split `recorded`, if that is another), its best planner's first. GroundError before
+    anything is shown where that arm is not there."""
     there = None  # of the run: whoever does not ask for one of its arms need not wait for them
     if arm is not None and arm not in (YOU, *scenes[scene].behaviours):
         there = arms_of(run) if run else ({}, {})
@@ -63,7 +65,7 @@ def serve(
             if there is not None:
                 page.live(scene, layout, split, seed, first, own=own)
             if shelf is not None and arm is None:
-                page.panels.tried(None, partial(shelf.begin, split, seed))  # an episode may be damaged: the page tells
+                page.panels.tried(None, partial(shelf.begin, recorded or split, seed))  # the page tells of a damaged one
             _wait(server, stay)
         finally:
             page.close()

@@ -75,10 +75,7 @@ class Setting:
     layout: Layout
     seed: int = 0
     variation: Variation = field(default_factory=Variation)
-
-    @classmethod
-    def of(cls, scene: str, episode: Episode) -> "Setting":
-        return cls(scene, episode.layout, episode.seed, episode.variation)
+    split: str = "test"  # that the space is of
 
 
 class Take:
@@ -93,9 +90,10 @@ class Take:
         self.restart()
 
     @classmethod
-    def recorded(cls, scene: str, episode: Episode) -> "Take":
+    def recorded(cls, scene: str, episode: Episode, split: str = "test") -> "Take":
         """A recorded episode with all its frames, replayed from its actions, and without thoughts."""
-        take = cls(episode.behaviour, Setting.of(scene, episode), None, episode.action[:-1])
+        setting = Setting(scene, episode.layout, episode.seed, episode.variation, split)
+        take = cls(episode.behaviour, setting, None, episode.action[:-1])
         while not take.over:
             take.advance()
         count = min(len(take.frames), len(episode))

@@ -22,6 +22,7 @@ class Thinker:
     ) -> None:
         self._player, self._arms, self._say, self._failed = player, arms, say, failed
         self._threads: list[threading.Thread] = []
+        self._shown: list[Take] = []  # with which playing waits
         self._closed = threading.Event()
 
     def begin(self, takes: Sequence[Take]) -> None:
@@ -29,6 +30,7 @@ class Thinker:
         first = next((take for take in takes if take.name in self._arms[take.setting.scene]), None)
         if first is not None:
             self._player.ready = 0
+        self._shown = self._player.takes
         thread = threading.Thread(target=self._work, args=(takes, first), daemon=True)
         self._threads = [*(one for one in self._threads if one.is_alive()), thread]
         thread.start()
@@ -46,6 +48,10 @@ class Thinker:
         for thread in self._threads:
             thread.join()
 
+    def _waited_for(self, take: Take) -> bool:
+        """Not where somebody goes on beside it: their time would stand still."""
+        return self._player.takes is self._shown and take in self._shown
+
     def _gone(self, take: Take) -> bool:
         return self._closed.is_set() or take not in self._player.takes
 
@@ -56,7 +62,7 @@ class Thinker:
         except Exception as error:  # the page has to outlive it
             self._failed(error)
         finally:
-            if first is not None and first in self._player.takes:
+            if first is not None and self._waited_for(first):
                 self._player.ready = None
 
     def _along(self, take: Take, first: Take | None) -> None:
@@ -70,7 +76,7 @@ class Thinker:
         def told(done: int, total: int) -> None:
             if self._gone(take):
                 return
-            if take is first:
+            if take is first and self._waited_for(take):
                 self._player.ready = done if done < total else None
             self._say(f"{take.name} thinks again: {done} of {total}")
 

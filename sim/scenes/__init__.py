@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.bodies import Bodies
+from sim.bodies import DT_S, Bodies
 from sim.errors import GroundError, UnknownName
 from sim.layout import Layout
 from sim.policy import PolicyFactory
@@ -65,13 +65,15 @@ class Scene:
     max_traffic: int = 0
     sight_m: float = 6.0  # how far away traffic is seen
     max_static: int = 36
-    control_dt_s: float = 0.1
+    control_dt_s: float = DT_S
     episode_steps: int = 250
     averaged: bool = False  # whether forces are means over a control step: where they matter, and not touching alone
     hold_steps: int = 0  # for which the goal must stay reached before an episode counts as solved
     protocols: Mapping[str, Protocol] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
+        if self.control_dt_s != DT_S:
+            raise GroundError(f"scene {self.name}: models and traffic are made for control steps of {DT_S} s")
         missing = {"random", "scripted", *self.mix} - set(self.behaviours)
         if missing:
             raise GroundError(f"scene {self.name} lacks behaviours: {', '.join(sorted(missing))}")

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sim.bodies import TRAFFIC, Bodies, Kind
+from sim.bodies import DT_S, TRAFFIC, Bodies, Kind
 from sim.errors import GroundError
 from sim.policy import EpisodeStart
 from worldmodels.beside import alone, beside, chosen, representatives
@@ -39,7 +39,7 @@ from worldmodels.contacts import GAP, LEVER, SPEED, Contact, Detour, detour_of, 
 from worldmodels.joint import JointWindows
 from worldmodels.minds import WHIM, WHIMS, Belief, believed, decided, drawn, seers, whims_over
 from worldmodels.model import LearnedModel, models
-from worldmodels.planar import DT_S, KINDS, NEAREST, PlanarState, Surroundings, commanded, repeated, still
+from worldmodels.planar import KINDS, NEAREST, PlanarState, Surroundings, commanded, repeated, still
 from worldmodels.scores import mixed_scores, step_errors
 from worldmodels.vectors import across, cross, gap, heading_of_angle, inverse, outside, turned
 from worldmodels.windows import Windows

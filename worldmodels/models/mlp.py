@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sim.bodies import Bodies
+from sim.bodies import DT_S, Bodies
 from sim.errors import GroundError
 from sim.flat import LOADS, egocentric, flat_layout
 from worldmodels.joint import JointWindows
 from worldmodels.model import LearnedModel, models
-from worldmodels.planar import DT_S, PlanarState, commanded, pieces_of, with_static
+from worldmodels.planar import PlanarState, commanded, pieces_of, with_static
 from worldmodels.windows import Windows
 
 OUTPUTS = 6  # displacement x, y, turn, change of velocity x, y, change of spin
