@@ -1,11 +1,14 @@
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents import sb3 as module
@@ -148,6 +151,7 @@ def test_an_interrupted_training_goes_on_from_what_was_saved(name: str, tmp_path
     assert 600 <= about(tmp_path)["steps"] <= 600 + 2 * 64
     assert about(tmp_path)["finished"] is True
     assert about(tmp_path)["cpu_s"] > saved["cpu_s"]
+    assert (saved["resumed_at"], about(tmp_path)["resumed_at"]) == ([], [saved["steps"]])
     assert weights.keys() == made[1].policy.state_dict().keys()
     assert not list(tmp_path.glob("replay-*"))
 
@@ -294,3 +298,14 @@ def test_an_agent_that_learns_in_a_model_needs_one(tmp_path: Path, imagined: Ima
         train_baseline(BaselineConfig("dyna", SCENE), tmp_path)
     with pytest.raises(GroundError, match="sac does not learn in a model"):
         train_baseline(BaselineConfig("sac", SCENE), tmp_path, imagined=imagined)
+
+
+def test_an_agent_of_another_model_is_not_passed_off_as_of_this_one(tmp_path: Path, imagined: Imagined) -> None:
+    config = BaselineConfig("dyna", SCENE, steps=128)
+    train_baseline(config, tmp_path / "agent", imagined=imagined)
+    other = Path(shutil.copytree(imagined.model, tmp_path / "other"))
+    weights = load_file(other / "best.safetensors")
+    save_file({name: values * 1.01 for name, values in weights.items()}, other / "best.safetensors")
+    train_baseline(config, tmp_path / "agent", imagined=imagined)
+    with pytest.raises(GroundError, match="learned in another model"):
+        train_baseline(config, tmp_path / "agent", imagined=replace(imagined, model=other))

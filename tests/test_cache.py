@@ -1,9 +1,13 @@
+import ast
 import json
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
-from experiments.cache import ENTRY, Cache, files_in
+import experiments.cache as cache_module
+from experiments.cache import ENTRY, PACKAGES, Cache, code, files_in
 
 CELL = {"what": "collect", "steps": 3}
 
@@ -74,3 +78,32 @@ def test_other_code_is_another_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     cache.keep(CELL, files_in(made(tmp_path / "cell")), 1.0)
     monkeypatch.setattr("experiments.cache.ground", lambda: {"code": "changed"})
     assert cache.take(CELL, lambda name: tmp_path / "other" / name) is None
+
+
+def test_code_that_is_edited_meanwhile_adds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that begin later run what is there by then."""
+    cache, cell = Cache(tmp_path / "cache"), made(tmp_path / "cell")
+    begun = code()
+    monkeypatch.setattr("experiments.cache.code", lambda: "edited")
+    cache.keep(CELL, files_in(cell), 1.0)
+    assert not list((tmp_path / "cache").rglob(ENTRY))
+    monkeypatch.setattr("experiments.cache.code", lambda: begun)
+    cache.keep(CELL, files_in(cell), 1.0)
+    assert list((tmp_path / "cache").rglob(ENTRY))
+
+
+def test_every_library_that_results_come_from_is_part_of_a_cell() -> None:
+    """Those that only carry files and settings are not."""
+    root, imported = Path(cache_module.__file__).parents[1], set[str]()
+    for room in ("sim", "worldmodels", "agents"):
+        for file in (root / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.Import):
+                    imported |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    imported.add(node.module.partition(".")[0])
+    imported -= {*sys.stdlib_module_names, "sim", "worldmodels", "agents", "experiments"}
+    carrying = {"array-api-compat", "cattrs", "safetensors", "pyyaml"}
+    found = {name.lower().replace("_", "-") for module in imported for name in packages_distributions()[module][:1]}
+    assert found - carrying <= set(PACKAGES)
+    assert set(PACKAGES) <= found, "a library that nobody imports"

@@ -15,6 +15,8 @@ from sim.dataset import Dataset
 from sim.files import in_use
 from sim.layout import Layout
 from sim.scenes import scenes
+from worldmodels.model import models
+from worldmodels.training import save_checkpoint
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -89,6 +91,9 @@ MISTAKES = [
     (("collect", "out", "--seed", "-1"), "seed -1"),
     (("collect", "out", "--scene", "logistics/tote-pus"), "did you mean 'logistics/tote-push'"),
     (("collect", "out", "--behaviours", "planner=1", "--planner", "no-model"), "no-model holds no trained model"),
+    (("collect", "out", "--planner", "no-model"), "--behaviours planner=WEIGHT"),
+    (("collect", "out", "--behaviours", "planner=1"), "--planner MODEL"),
+    (("collect", "out", "--every", "3"), "name --cameras too"),
     (("collect", "a-file"), "a-file: File exists"),
     (("data", "info", "no-data"), "no-data is no dataset"),
     (("train", "no-data", "--validation", "no-data", "--out", "out"), "no-data is no dataset"),
@@ -212,11 +217,21 @@ def test_a_dataset_is_described(run: Run, dataset: Dataset) -> None:
         assert name in out
 
 
-@pytest.mark.parametrize("command", ["run", "collect", "train"])
+def test_fidelity_is_measured_in_spaces_that_chose_nothing(run: Run, validation: Dataset, tmp_path: Path) -> None:
+    model = models["graph"]()
+    about = {"scene": validation.scene, "layouts": sorted(validation.layout_ids)[:1]}
+    save_checkpoint(model, tmp_path / "mine", "best", about)
+    code, _, err = run("fidelity", "mine", "--data", validation.path)
+    assert code == 2
+    assert "mine was trained or chosen on 1 layouts" in err
+
+
+@pytest.mark.parametrize("command", ["run", "collect", "train", "evaluate"])
 def test_a_directory_in_use_is_refused(command: str, run: Run, dataset: Dataset, validation: Dataset, tmp_path: Path) -> None:
     words: dict[str, tuple[Any, ...]] = {
         "run": ("run", "demo", "--out", "."),
         "collect": ("collect", "demo"),
+        "evaluate": ("evaluate", "demo"),
         "train": ("train", dataset.path, "--validation", validation.path, "--out", "demo"),
     }
     with in_use(tmp_path / "demo"):

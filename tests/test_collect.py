@@ -15,11 +15,27 @@ from sim.dataset import MANIFEST, Dataset, read_shard
 from sim.env import GroundEnv
 from sim.errors import GroundError, UnknownName
 from sim.files import read_json, write_json
+from sim.pictures import PictureConfig
 from sim.scenes import scenes
 from sim.variation import Variation
 
 SMALL = CollectConfig(steps=4000, shard_steps=2000, behaviours=(("smooth-random", 1.0),))  # what the commands below collect
 WORDS = ("--steps", 4000, "--behaviours", "smooth-random=1")
+
+
+def test_pictures_are_kept_of_a_whole_dataset_or_of_none(tmp_path: Path) -> None:
+    pictured = replace(TINY, steps=400, pictures=PictureConfig(("overhead",), (16, 16), 50))
+    collect(pictured, tmp_path / "pictured", workers=1)
+    with pytest.raises(GroundError, match="another pictures"):
+        collect(replace(pictured, steps=800, pictures=None), tmp_path / "pictured", workers=1)
+
+
+def test_what_each_shard_costs_is_told_and_what_is_there_costs_nothing(tmp_path: Path) -> None:
+    told: list[float] = []
+    for _ in range(2):
+        collect(replace(TINY, steps=800), tmp_path / "data", workers=1, spent=told.append)
+        assert len(told) == 2
+    assert min(told) > 0
 
 
 def test_one_and_two_workers_give_equal_bytes(dataset: Dataset, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Compilation changes how fast a model imagines, and nothing else."""
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from test_models import SCENE, made, observation_of
 from sim.policy import EpisodeStart
 from sim.scenes import scenes
 from worldmodels.compiled import Compiled
-from worldmodels.planar import still
+from worldmodels.planar import PlanarState, still
 
 
 def test_compiled_rollouts_are_those_of_the_model_for_any_number_of_candidates_boxes_and_episodes() -> None:
@@ -60,3 +61,24 @@ def test_where_compilation_fails_the_function_itself_runs(
     assert [record.getMessage() for record in caplog.records] == [
         "the model's step was not compiled and runs as it is (no C++ compiler found)"
     ]
+
+
+def test_what_is_compiled_does_not_depend_on_what_was_before() -> None:
+    """Scenes of two bodies before those of three, and those of three alone: the same code, to the last digit."""
+    found = []
+    for sizes in ((3,), (2, 3)):
+        torch._dynamo.reset()
+        model = made("graph")
+        model.compiled = True
+        actions = 2 * torch.rand(6, 5, 2, generator=torch.Generator().manual_seed(0)) - 1
+        for movers in sizes:
+            poses = model.rollout(spread(movers), actions).pose
+        found.append(poses)
+    assert torch.equal(*found)
+
+
+def spread(movers: int) -> PlanarState:
+    """Bodies in a row, near enough to touch soon."""
+    state = still(movers, 3)
+    around = replace(state.around, core=state.around.core + 0.2, half_extents=state.around.half_extents + 0.2)
+    return replace(state, position=state.position + 0.5 * torch.arange(movers), around=around)

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import contents
 
+from experiments.cli.data import data_info
 from sim.cameras import Picture
 from sim.collect import CollectConfig, collect
 from sim.dataset import PICTURE, Dataset
@@ -80,6 +81,15 @@ def test_reading_states_leaves_the_pictures_and_the_price_is_told(pictured: Data
     assert "steps/s" in str(cost)
     assert any(name.startswith(PICTURE) for name in pq.read_schema(pictured.path / "shard-00000.parquet").names)
     assert all(episode.pictures is None for episode in pictured.episodes())
+
+
+def test_a_dataset_that_was_killed_before_its_first_shard_is_described(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sim.collect.finished", lambda *_: iter(()))
+    collect(CONFIG, tmp_path / "begun", workers=1)
+    data_info(tmp_path / "begun")
+    assert "0 readable steps in 0 shards" in capfd.readouterr().out
 
 
 def test_faults_are_told(pictured: Dataset, dataset: Dataset, tmp_path: Path) -> None:

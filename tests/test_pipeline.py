@@ -18,9 +18,11 @@ from agents.search import SearchConfig
 from experiments import evaluation, pipeline, trainings, versions
 from experiments.arms import Arms
 from experiments.cache import Cache
+from experiments.cli.runs import evaluate as evaluate_command
+from experiments.cli.runs import keep as keep_command
 from experiments.cli.runs import verify
 from experiments.config import BaselinePlan, ExperimentConfig, ModelPlan, Round
-from experiments.ledger import LEDGER
+from experiments.ledger import LEDGER, costs
 from experiments.pipeline import Steps, run
 from experiments.report.build import build_report, compare, keep_run, read, rows_of
 from experiments.report.kept import DISTANCE, keep, keep_models
@@ -254,8 +256,76 @@ def test_a_guest_that_was_trained_on_is_another(config: ExperimentConfig, finish
     save_file({name: values + 1 for name, values in weights.items()}, guest / "best.safetensors")
     with pytest.raises(GroundError, match="another model called guest"):
         Arms(config, tmp_path / "run").invite([guest])
-    with pytest.raises(GroundError, match="was trained on since it came"):
-        Arms(config, tmp_path / "run").all()
+    arms = Arms(config, tmp_path / "run")
+    assert "guest+mppi" not in {arm.name for arm in arms.all()}, "the others go on without it"
+    assert "was trained on since it came" in arms.missing_guests()["guest+mppi"]
+    assert "was trained on since it came" in arms.there()[1]["guest+mppi"]
+    with pytest.raises(GroundError, match=r"guest.mppi cannot play: .* was trained on since it came"):
+        Arms(config, tmp_path / "run", ("guest+mppi",)).all()
+
+
+def test_a_guest_may_move(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    guest = Path(shutil.copytree(finished / "models" / "graph", tmp_path / "here" / "guest"))
+    arms = Arms(config, tmp_path / "run")
+    arms.invite([guest])
+    (tmp_path / "there").mkdir()
+    moved = guest.rename(tmp_path / "there" / "guest")
+    assert "holds no trained model any more" in arms.missing_guests()["guest+mppi"]
+    Steps(config, tmp_path / "run", 1, QUIET).measure_fidelity()
+    arms.invite([moved])
+    assert "guest+mppi" in {arm.name for arm in arms.all()}
+
+
+def test_what_a_time_budget_binds_is_no_cell(config: ExperimentConfig, finished: Path) -> None:
+    free, bound = (
+        {arm.name: arm.content for arm in Arms(replace(config, budget_s=budget), finished).all()} for budget in (None, 0.05)
+    )
+    assert free["graph+mppi"] is not None
+    assert bound["graph+mppi"] is None
+    assert bound["scripted"] == free["scripted"] is not None
+
+
+def test_progress_is_of_what_will_be_done(config: ExperimentConfig, finished: Path) -> None:
+    said = io.StringIO()
+    Steps(config, finished, 1, Console(file=said), evaluating=True).evaluate()
+    count = 3 * len(config.episodes)
+    assert f"{count} of {count} cells" in said.getvalue()
+    slow = replace(config.models[0], episodes=1)
+    expected = [
+        Steps(replace(config, models=(model,), episodes={"test": 30}), finished, 1, QUIET)._playing()["test: graph+mppi"]
+        for model in (slow, config.models[0])
+    ]
+    assert 30 * expected[0] == expected[1]
+
+
+def test_a_run_that_is_looked_at_again_costs_nothing(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    before = costs(tmp_path / "run")
+    steps = Steps(config, tmp_path / "run", 1, QUIET)
+    steps.collect()
+    steps.train()
+    assert costs(tmp_path / "run") == before
+    assert min(before.values()) > 0
+
+
+def test_rows_of_other_code_are_told(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    file = tmp_path / "run" / "versions.json"
+    begun = json.loads(file.read_text())
+    file.write_text(json.dumps({**begun, "git": "another"}))
+    evaluate_command(tmp_path / "run", episodes=1, workers=1)
+    assert versions.SINCE not in json.loads(file.read_text()), "a commit that left the code as it was"
+    file.write_text(json.dumps({**begun, "code": "other"}))
+    evaluate_command(tmp_path / "run", episodes=1, workers=1)
+    assert json.loads(file.read_text())[versions.SINCE] == [{"code": begun["code"]}]
+
+
+def test_what_is_kept_does_not_mix_with_a_run(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    with pytest.raises(GroundError, match="is a run itself"):
+        keep_command(finished, tmp_path / "run")
+    assert stamps(tmp_path / "run").keys() == {tmp_path / "run" / file.relative_to(finished) for file in stamps(finished)}
 
 
 def test_the_arms_are_the_whole_matrix() -> None:
@@ -273,6 +343,10 @@ def test_the_arms_are_the_whole_matrix() -> None:
     trained = ["graph+mppi", "graph+cem", "mlp+mppi", "graph+mppi-2k", "mlp+mppi-2k", "sac", "sac-2k", "ppo-1000k", "dyna"]
     arms = Arms(config, Path("nowhere")).makers()
     assert set(arms) == {"random", "scripted", *trained, *(f"{name}@3" for name in trained)}
+    other = replace(config, searches=("cem",), models=(graph,), baselines=())
+    assert set(Arms(other, Path("nowhere")).makers()) - {"random", "scripted"} == {
+        f"{name}{seed}" for name in ("graph+cem", "graph+mppi-2k") for seed in ("", "@3")
+    }
     some = Arms(config, Path("nowhere"), ("graph+mppi-2k", "sac")).makers()
     assert set(some) == {"random", "scripted", *(f"{name}{seed}" for name in ("graph+mppi-2k", "sac") for seed in ("", "@3"))}
     with pytest.raises(GroundError, match=r"unknown arm 'graph.mpi': did you mean 'graph.mppi'"):

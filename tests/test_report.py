@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from agents.build import PlannerSpec
-from experiments.report.build import _thinkers, _uncompiled, read
+from experiments.report.build import _models_told_apart, _thinkers, _uncompiled, read
 from experiments.report.comparison import ALL, answers, compared, comparison_table, comparisons, headline
 from experiments.report.costs import efficiency
 from experiments.report.failures import section, told, worst
@@ -285,6 +285,14 @@ def test_distances_are_from_each_run_s_own_training_spaces(rows: list[dict[str, 
         keep(tmp_path / name, own, tmp_path / "kept" / name)
     found = read([tmp_path / "kept" / "one", tmp_path / "kept" / "two"])
     assert {(one["agent"], one["distance"]) for one in found.rows} == {("graph+mppi (one)", 1.0), ("graph+mppi (two)", 5.0)}
+
+
+def test_models_of_several_runs_are_told_apart_and_a_yardstick_is_shown_once() -> None:
+    graph, yardstick = ({"model": name, "horizon_s": 2.0, "load_mm_median": 20.0} for name in ("graph", "constant-velocity"))
+    held = {Path("a/one"): [graph, yardstick], Path("a/two"): [{**graph, "load_mm_median": 9.0}, yardstick]}
+    told = [(line["model"], line["load_mm_median"]) for line in _models_told_apart(held)]
+    assert told == [("graph (one)", 20.0), ("graph (two)", 9.0), ("constant-velocity", 20.0)]
+    assert [line["model"] for line in _models_told_apart({Path("one"): [graph, yardstick]})] == ["graph", "constant-velocity"]
 
 
 def test_methods_of_several_runs_are_no_single_curve(rows: list[dict[str, Any]], tmp_path: Path) -> None:

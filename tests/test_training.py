@@ -14,7 +14,7 @@ from experiments.trainings import train_on
 from sim.dataset import Dataset
 from sim.errors import BadFile, GroundError
 from worldmodels.model import LearnedModel, models
-from worldmodels.training import Check, TrainConfig, load_checkpoint, moved_error_mm, train
+from worldmodels.training import Check, TrainConfig, is_finished, load_checkpoint, moved_error_mm, train
 from worldmodels.windows import Windows
 
 TINY = TrainConfig(updates=20, batch=16, lengths=(2, 4), check_every=5, threads=1)
@@ -50,7 +50,7 @@ def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor])
 
 
 def about(path: Path, name: str) -> dict[str, Any]:
-    return {key: value for key, value in json.loads((path / name).read_text()).items() if key != "seconds"}
+    return {key: value for key, value in json.loads((path / name).read_text()).items() if key not in ("seconds", "cpu_s")}
 
 
 @pytest.mark.parametrize("name", models)
@@ -113,6 +113,26 @@ def test_what_is_finished_is_not_passed_off_as_another(
         fit("mlp", tmp_path, windows, held_out)
 
 
+def test_what_is_finished_is_not_passed_off_as_of_other_data(tmp_path: Path, windows: Windows, held_out: Windows) -> None:
+    facts = {**FACTS, "validation": ["what chose"], "env_steps": 1200}
+    train(models["graph"](), windows, held_out, TINY, tmp_path, facts)
+    assert json.loads((tmp_path / "best.json").read_text())["cpu_s"] > 0
+    for other in ({"data": ["another"]}, {"validation": ["another"]}, {"env_steps": 600}):
+        with pytest.raises(GroundError, match="another model, settings or data"):
+            train(models["graph"](), windows, held_out, TINY, tmp_path, {**facts, **other})
+    assert is_finished(tmp_path, "graph", TINY, facts)
+    for name in ("best.json", "last.json"):
+        earlier = {key: value for key, value in about(tmp_path, name).items() if key != "validation"}
+        (tmp_path / name).write_text(json.dumps(earlier))
+    assert is_finished(tmp_path, "graph", TINY, facts), "checkpoints of before do not say"
+
+
+def test_windows_that_no_episode_has_are_told_at_once(tmp_path: Path, windows: Windows, held_out: Windows) -> None:
+    with pytest.raises(GroundError, match="no episode has 9000 steps"):
+        fit("graph", tmp_path, windows, held_out, replace(TINY, lengths=(2, 9000)))
+    assert not (tmp_path / "last.json").exists()
+
+
 def test_what_goes_on_is_the_same_training_whichever_file_is_left(tmp_path: Path, windows: Windows, held_out: Windows) -> None:
     with pytest.raises(InterruptedError):
         fit("graph", tmp_path, windows, held_out, progress=interrupt_at(6))
@@ -156,7 +176,9 @@ def test_diverging_is_told(tmp_path: Path, windows: Windows, held_out: Windows, 
     assert not (tmp_path / "best.json").exists()
 
 
-@pytest.mark.parametrize("change", [{"updates": 0}, {"batch": 0}, {"lengths": (0,)}, {"check_every": 0}, {"learning_rate": 0.0}])
+@pytest.mark.parametrize(
+    "change", [{"updates": 0}, {"batch": 0}, {"lengths": (0,)}, {"check_every": 0}, {"learning_rate": 0.0}, {"threads": 0}]
+)
 def test_impossible_settings_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(GroundError):
         replace(TINY, **change)

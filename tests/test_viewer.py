@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import socket
 import time
@@ -249,6 +250,41 @@ def test_another_arm_goes_on_beside_what_happened_and_both_can_be_kept(page: Pag
         keep(path, SCENE, "train", page.take.episode())
 
 
+def test_a_take_is_kept_under_the_split_of_its_own_space(page: Page, tmp_path: Path) -> None:
+    page.live(SCENE, draw("test", 0), "test", 0, "random", play=False)
+    page.live(SCENE, draw("train", 0), "train", 0, "random", play=False, beside=True)
+    for _ in range(2):
+        page.player.step()
+    kept = []
+    for number in (0, 1):
+        page.chosen = number
+        kept.append(page.keep(tmp_path))
+    assert kept == [tmp_path / "test", tmp_path / "train"]
+
+
+def test_planners_mind_the_protocol_that_is_shown(page: Page) -> None:
+    name = "factory/push-fixture"
+    page.arms |= {scene: dict(scenes[scene].behaviours) for scene in scenes.with_protocols()}
+    page.offer(name, {"graph+mppi": PlannerSpec(name, "somewhere")})
+    planner = page.arms[f"{name}@pusht"]["graph+mppi"]
+    assert isinstance(planner, PlannerSpec)
+    assert planner.scene == f"{name}@pusht"
+
+
+def test_who_goes_on_does_not_wait_for_thoughts(page: Page) -> None:
+    page.live(SCENE, draw("test", 0), "test", 0, "random", play=False)
+    for _ in range(20):
+        page.player.step()
+    page.offer(SCENE, {"slow": Slow})
+    page.show([Take.recorded(SCENE, replace(page.take.episode(), behaviour="slow"))])
+    page.thinker.begin(page.player.takes)
+    assert page.player.ready == 0
+    page.player.seek(3)
+    page.branch(YOU)
+    time.sleep(0.3)
+    assert page.player.ready is None
+
+
 def test_a_person_drives(page: Page) -> None:
     page.live(SCENE, draw("test", 0), "test", 0, YOU, play=False)
     page.driver.press("forward")
@@ -343,6 +379,10 @@ def test_every_overlay_draws_what_there_is_and_hides_what_there_is_not(scene: st
     take = Take("oracle", Setting(scene, scenes[scene].draw("test", 1), seed=1), spec())
     while not take.frames[-1].hits and len(take.frames) < 4:
         take.advance()
+    thoughts = [(index, frame, frame.thought) for index, frame in enumerate(take.frames)]
+    for index, frame, thought in thoughts:  # the true simulator is one, and agrees with itself
+        if thought is not None:
+            take.frames[index] = replace(frame, thought=replace(thought, disagreement=0.1))
     with serving() as server:
         shown = {name}
         scenery = Scenery(server, [take], shown)
@@ -351,7 +391,7 @@ def test_every_overlay_draws_what_there_is_and_hides_what_there_is_not(scene: st
             scenery.draw(index)
         drawn = {key.partition("/")[0] for key in overlays._handles}
         assert drawn <= {name}
-        assert drawn == {name} or name in ("disagreement", "forces")
+        assert drawn == ({name} if name != "forces" or any(frame.hits for frame in take.frames) else set())
         shown.clear()
         scenery.draw(0)
         assert not any(handle.visible for handle in overlays._handles.values())
@@ -578,6 +618,11 @@ def test_arms_of_any_run_can_be_chosen_by_its_name(run: Path, page: Page, tmp_pa
     page.live(SCENE, draw("test", 0), "test", 0, name, play=False)
     page.player.step()
     assert len(page.take.frames) == 2
+    other = tmp_path / run.name
+    shutil.copytree(run, other)
+    page.offer_run(other)
+    page.offer_run(other)
+    assert {name, f"{other}: oracle"} == {arm for arm in page.arms[SCENE] if arm.endswith("oracle")}
 
 
 def test_playing_waits_for_what_is_still_being_thought() -> None:

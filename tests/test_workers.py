@@ -88,3 +88,12 @@ def refuse(number: int) -> None:
 def test_mistakes_come_out_of_workers_as_they_are(number: int, says: str) -> None:
     with pytest.raises(GroundError, match=says):
         list(finished(refuse, [(number,), (number,)], 2))
+
+
+def die(number: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_is_told_in_one_line() -> None:
+    with pytest.raises(GroundError, match="a worker process was killed"):
+        list(finished(die, [(0,), (1,)], 2))

@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import pytest
+
+from experiments import ledger
+from experiments.ledger import add, cost, spent
+
+
+def burn() -> None:
+    sum(number * number for number in range(300_000))
+
+
+def broken_off(file: Path) -> None:
+    with cost(file) as progress:
+        burn()
+        progress()
+        raise InterruptedError
+
+
+def test_what_a_step_costs_adds_up_and_looking_costs_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "train graph.json"
+    with cost(file):
+        pass
+    assert spent(file) == 0.0, "a step that was done already has a file all the same"
+    with cost(file) as progress:
+        burn()
+        progress()
+    first = spent(file)
+    assert first > 0
+    with cost(file):
+        burn()
+    assert spent(file) == first
+    with pytest.raises(InterruptedError):
+        broken_off(file)
+    assert spent(file) > first
+    before = spent(file)
+    add(file, 2.5)
+    assert spent(file) == pytest.approx(before + 2.5)
+
+
+def test_a_kill_loses_a_few_seconds_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "train sac.json"
+    monkeypatch.setattr(ledger, "SAVED_S", 0.0)
+    with cost(file) as progress:
+        burn()
+        progress()
+        assert spent(file) > 0, "it is written while the step goes on"
