@@ -12,7 +12,7 @@ from experiments import cli
 from experiments import config as experiment_config
 from experiments.cli.console import CONSOLE
 from sim.dataset import Dataset
-from sim.files import in_use
+from sim.files import in_use, write_json
 from sim.layout import Layout
 from sim.scenes import scenes
 from worldmodels.model import models
@@ -226,12 +226,11 @@ def test_fidelity_is_measured_in_spaces_that_chose_nothing(run: Run, validation:
     assert "mine was trained or chosen on 1 layouts" in err
 
 
-@pytest.mark.parametrize("command", ["run", "collect", "train", "evaluate"])
+@pytest.mark.parametrize("command", ["run", "collect", "train"])
 def test_a_directory_in_use_is_refused(command: str, run: Run, dataset: Dataset, validation: Dataset, tmp_path: Path) -> None:
     words: dict[str, tuple[Any, ...]] = {
         "run": ("run", "demo", "--out", "."),
         "collect": ("collect", "demo"),
-        "evaluate": ("evaluate", "demo"),
         "train": ("train", dataset.path, "--validation", validation.path, "--out", "demo"),
     }
     with in_use(tmp_path / "demo"):
@@ -240,6 +239,15 @@ def test_a_directory_in_use_is_refused(command: str, run: Run, dataset: Dataset,
     assert "demo is in use by another process" in err
     assert err.count("\n") == 1
     assert [path.name for path in (tmp_path / "demo").iterdir()] == [".lock"]
+
+
+def test_a_run_in_use_is_not_evaluated(run: Run, tmp_path: Path) -> None:
+    write_json(tmp_path / "demo" / "config.json", {"name": "demo"})
+    with in_use(tmp_path / "demo"):
+        code, _, err = run("evaluate", "demo")
+    assert code == 2
+    assert "demo is in use by another process" in err
+    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == [".lock", "config.json"]
 
 
 def test_a_run_is_not_gone_on_with_as_another(run: Run, tmp_path: Path) -> None:

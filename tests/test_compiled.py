@@ -64,16 +64,18 @@ def test_where_compilation_fails_the_function_itself_runs(
 
 
 def test_what_is_compiled_does_not_depend_on_what_was_before() -> None:
-    """Scenes of two bodies before those of three, and those of three alone: the same code, to the last digit."""
-    found = []
-    for sizes in ((3,), (2, 3)):
+    """Each number of bodies has a program of its own: one that fits several would be another than that of a scene alone."""
+    found, compiled = [], torch._dynamo.utils.counters["stats"]
+    for sizes in ((4,), (2, 3, 4)):
         torch._dynamo.reset()
+        before = compiled["unique_graphs"]
         model = made("graph")
         model.compiled = True
         actions = 2 * torch.rand(6, 5, 2, generator=torch.Generator().manual_seed(0)) - 1
         for movers in sizes:
             poses = model.rollout(spread(movers), actions).pose
         found.append(poses)
+        assert compiled["unique_graphs"] == before + len(sizes)
     assert torch.equal(*found)
 
 
