@@ -23,7 +23,7 @@ learned lay between that of those who kept it and of those who did not.)
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,12 +39,12 @@ from worldmodels.contacts import GAP, LEVER, SPEED, Contact, Detour, detour_of, 
 from worldmodels.joint import JointWindows
 from worldmodels.minds import WHIM, WHIMS, Belief, believed, decided, drawn, seers, whims_over
 from worldmodels.model import LearnedModel, models
+from worldmodels.pieces import Fixed, Motion, gyration_of, in_pieces, motion_of, of_any_size, per_body, per_piece
 from worldmodels.planar import KINDS, NEAREST, PlanarState, Surroundings, commanded, repeated, still
 from worldmodels.scores import mixed_scores, step_errors
 from worldmodels.vectors import across, cross, gap, heading_of_angle, inverse, outside, turned
 from worldmodels.windows import Windows
 
-FRESH = torch.contiguous_format
 FUTURES = 16  # of traffic, that are imagined
 PLANS = 4  # of the robot, beside each of which they are
 ROOM, SOON_S = 0.08, 1.5  # that those who give way keep, in the scene's unit, and for how long: both are learned from here on
@@ -66,38 +66,6 @@ class GraphConfig:
     def __post_init__(self) -> None:
         if self.hidden < 1 or self.edge < 1 or min(self.cutoff_m, self.sight_m) <= 0:
             raise GroundError(f"graph sizes must be positive, not {self}")
-
-
-class _Scene(NamedTuple):
-    """What stays as it is through all steps of a rollout, lengths in the scene's unit.
-
-    E is the batch, or 1 for one scene imagined many times; K = M * P counts the pieces of all movers, body after body.
-    """
-
-    core: Tensor  # (E, K, 2) half extents of each piece's box
-    rounding: Tensor  # (E, K) radius around the box
-    place: Tensor | None  # (E, K, 2) its centre in the body's frame; None where each body is one piece
-    gyration: Tensor  # (E, M) squared radius of gyration
-    kind: Tensor  # (E, M, len(KINDS)) one-hot
-    agility: Tensor  # (E, M) change of velocity in a step that those who give way are capable of [units/s]; 0 for all others
-    fastest: Tensor  # (E, M, 2) speed [units/s] and spin [rad/s] that nothing imagined exceeds
-    pair: Tensor | None  # (E, K, K, 2 * edge) what each piece's shape means to each other; None where one body is alone
-    pair_present: Tensor  # (E, K, K), zero within a body
-    pair_wary: Tensor  # (E, K, K) 1 where one of them is of traffic, that sees others from afar and may give way
-    pair_room: Tensor | None  # (E, K, K) distance of centres that those who give way keep; None where there are loads alone
-    static_centre: Tensor  # (E, S, 2)
-    static_heading: Tensor  # (E, S, 2)
-    static_half: Tensor  # (E, S, 2)
-    static_present: Tensor  # (E, S)
-
-
-class _Motion(NamedTuple):
-    """B scenes of M movers, or of their K pieces, as real pairs in the world frame, lengths in the scene's unit."""
-
-    position: Tensor  # (B, M, 2)
-    heading: Tensor  # (B, M, 2)
-    velocity: Tensor  # (B, M, 2) of the body's centre
-    spin: Tensor  # (B, M) [rad/s]
 
 
 @models.add("graph")
@@ -154,10 +122,10 @@ class GraphModel(LearnedModel):
 
     def imagine(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
         unit = state.around.unit[:, None]
-        gyration = _gyration(state.around)
+        gyration = gyration_of(state.around)
         bodies = self._bodies(state, gyration)
         scene, nodes = self._scene(state, bodies, gyration), self._nodes(state, actions, bodies)
-        motion, sees = _motion_of(state), None
+        motion, sees = motion_of(state), None
         if state.whim is not None:  # what one is up to follows from where all are now, and stays
             traffic = state.around.traffic
             sight = self._seeing(motion, scene, nodes[:, 0])[..., None].expand(-1, -1, 2) if state.sees is None else state.sees
@@ -167,9 +135,9 @@ class GraphModel(LearnedModel):
             nodes = nodes + intent[:, None]
         told = nodes.unbind(1)
         seen = [None] * len(told) if sees is None else sees.unbind()
-        advance: Callable[..., _Motion] = self._advance
+        advance: Callable[..., Motion] = self._advance
         if self.compiled and not nodes.requires_grad:
-            advance, (motion, scene) = self._advance_compiled, _of_any_size(motion, scene, told[0], seen[0])
+            advance, (motion, scene) = self._advance_compiled, of_any_size(motion, scene, told[0], seen[0])
         states = []
         for one, who in zip(told, seen, strict=True):
             motion = advance(motion, scene, one, who)
@@ -237,27 +205,30 @@ class GraphModel(LearnedModel):
 
     def _sight(self, state: PlanarState, actions: Tensor) -> Tensor:
         """(B, M) how likely each mover is to see the robot, from how things stand alone."""
-        gyration = _gyration(state.around)
+        gyration = gyration_of(state.around)
         bodies = self._bodies(state, gyration)
         node = self._nodes(state, actions[:, :1], bodies)[:, 0]
-        return self._seeing(_motion_of(state), self._scene(state, bodies, gyration), node)
+        return self._seeing(motion_of(state), self._scene(state, bodies, gyration), node)
 
-    def _seeing(self, state: _Motion, scene: _Scene, node: Tensor) -> Tensor:
+    def _seeing(self, state: Motion, scene: Fixed, node: Tensor) -> Tensor:
         hidden, *_ = self._heard(state, scene, node, None)
         return torch.sigmoid(SURE * self.minds(hidden)[..., KINDS.index(Kind.ROBOT)])
 
-    def _scene(self, state: PlanarState, bodies: Tensor, gyration: Tensor) -> _Scene:
+    def _scene(self, state: PlanarState, bodies: Tensor, gyration: Tensor) -> Fixed:
         around, unit = state.around, state.around.unit
         count = around.core.shape[2]
-        core, rounding = (around.core / unit[:, None, None, None]).flatten(1, 2), _each(around.rounding / unit[:, None], count)
-        pieces = torch.cat([_each(bodies, count), core], -1)
+        core, rounding = (
+            (around.core / unit[:, None, None, None]).flatten(1, 2),
+            per_piece(around.rounding / unit[:, None], count),
+        )
+        pieces = torch.cat([per_piece(bodies, count), core], -1)
         total = pieces.shape[1]
         mine, theirs = pieces[:, :, None].expand(-1, -1, total, -1), pieces[:, None].expand(-1, total, -1, -1)
-        there = _each(around.present, count) * ((core.sum(-1) + rounding) > 0)
+        there = per_piece(around.present, count) * ((core.sum(-1) + rounding) > 0)
         body = torch.arange(total) // count
         pair_present = there[:, :, None] * there[:, None] * (body[:, None] != body)
-        wary = _each(around.traffic, count)
-        return _Scene(
+        wary = per_piece(around.traffic, count)
+        return Fixed(
             core,
             rounding,
             torch.view_as_real(around.place / unit[:, None, None]).flatten(1, 2) if count > 1 else None,
@@ -280,11 +251,11 @@ class GraphModel(LearnedModel):
         traffic."""
         if count > 1 or (around.has(Kind.LOAD) and not around.has(*TRAFFIC)):
             return None
-        kind, gives = _each(around.kind, count), _each(around.traffic, count)
+        kind, gives = per_piece(around.kind, count), per_piece(around.traffic, count)
         room = size[:, :, None] + size[:, None] + kind @ (ROOM * self.room.view(len(KINDS), -1)) @ kind.mT
         return room * gives[:, :, None]
 
-    def _advance(self, state: _Motion, scene: _Scene, node: Tensor, sees: Tensor | None) -> _Motion:
+    def _advance(self, state: Motion, scene: Fixed, node: Tensor, sees: Tensor | None) -> Motion:
         """One step: each body's change of motion in its own frame, from what it heard."""
         own = turned(state.velocity, inverse(state.heading))
         hidden, pushed, detour = self._heard(state, scene, node, sees)
@@ -296,21 +267,21 @@ class GraphModel(LearnedModel):
         turn, twist = (out[..., 4:] + SPEED * pushed[..., 4:] / scene.gyration[..., None]).unbind(-1)
         moved = turned(torch.stack([DT_S * (own + shift), own + kick], -2), state.heading[..., None, :])
         velocity, (fastest, spinniest) = moved[..., 1, :], scene.fastest.unbind(-1)
-        return _Motion(
+        return Motion(
             position=state.position + moved[..., 0, :],
             heading=turned(state.heading, heading_of_angle(DT_S * (state.spin + turn))),
             velocity=limited(velocity, fastest),
             spin=torch.clamp(state.spin + twist, -spinniest, spinniest),
         )
 
-    def _heard(self, state: _Motion, scene: _Scene, node: Tensor, sees: Tensor | None) -> tuple[Tensor, Tensor, Detour | None]:
+    def _heard(self, state: Motion, scene: Fixed, node: Tensor, sees: Tensor | None) -> tuple[Tensor, Tensor, Detour | None]:
         """What each body makes of two rounds of messages (B, M, hidden), how it is pushed (B, M, 6), and its detours."""
         back = inverse(state.heading)
         own = turned(state.velocity, back)
         node = node + self.motion(torch.cat([own, state.spin[..., None]], -1))
-        at, count = _pieces(state, scene)
-        back, moving = _each(back, count), _each(own, count)
-        receive_static, receive, send = _each(self.ends(F.relu(node)), count).chunk(3, -1)
+        at, count = in_pieces(state, scene)
+        back, moving = per_piece(back, count), per_piece(own, count)
+        receive_static, receive, send = per_piece(self.ends(F.relu(node)), count).chunk(3, -1)
         static, pushed = self._from_static(at, scene, back, moving, receive_static)
         first = second = torch.zeros_like(static)
         detour = None
@@ -318,12 +289,12 @@ class GraphModel(LearnedModel):
             pairs, near, contact, detour = self._pairs(at, scene, scene.pair, back)
             if sees is not None:
                 robot = scene.kind[..., KINDS.index(Kind.ROBOT)]
-                near = near * (1 - _each(1 - sees, count)[:, :, None] * _each(robot, count)[:, None])
+                near = near * (1 - per_piece(1 - sees, count)[:, :, None] * per_piece(robot, count)[:, None])
             pair_first, pair_second = pairs.chunk(2, -1)
             first = _messages(pair_first, receive, send, near).sum(2)
-        hidden = self.first(_joined(torch.cat([static, first], -1), count)).add_(node).relu_()
+        hidden = self.first(per_body(torch.cat([static, first], -1), count)).add_(node).relu_()
         if scene.pair is not None:
-            receive, send = _each(self.second_ends(hidden), count).chunk(2, -1)
+            receive, send = per_piece(self.second_ends(hidden), count).chunk(2, -1)
             messages = _messages(pair_second, receive, send, near)
             second = messages.sum(2)
             pushed = pushed + contact.pushed(self.pair_push(messages))
@@ -333,10 +304,10 @@ class GraphModel(LearnedModel):
                     minds = torch.maximum(minds, robot[:, None])
                 minds = minds * ((near > 0) & (scene.agility > 0)[..., None])
                 detour = detour._replace(length=SHARE * detour.length, minds=minds)
-        heard = torch.cat([hidden, _joined(second, count)], -1)
-        return self.second(heard).relu_() + hidden, _joined(pushed, count), detour
+        heard = torch.cat([hidden, per_body(second, count)], -1)
+        return self.second(heard).relu_() + hidden, per_body(pushed, count), detour
 
-    def _from_static(self, state: _Motion, scene: _Scene, back: Tensor, own: Tensor, receive: Tensor) -> tuple[Tensor, Tensor]:
+    def _from_static(self, state: Motion, scene: Fixed, back: Tensor, own: Tensor, receive: Tensor) -> tuple[Tensor, Tensor]:
         """What static boxes near each piece tell it (B, K, edge), by the closest point on each, and how they push (B, K, 6)."""
         heading, half, core = scene.static_heading[:, None], scene.static_half[:, None], scene.core[:, :, None]
         rounding = scene.rounding[..., None]
@@ -353,9 +324,7 @@ class GraphModel(LearnedModel):
         messages = edges.add_(receive[:, :, None]).relu_() * near[..., None]
         return messages.sum(2), contact.pushed(self.static_push(messages))
 
-    def _pairs(
-        self, state: _Motion, scene: _Scene, shapes: Tensor, back: Tensor
-    ) -> tuple[Tensor, Tensor, Contact, Detour | None]:
+    def _pairs(self, state: Motion, scene: Fixed, shapes: Tensor, back: Tensor) -> tuple[Tensor, Tensor, Contact, Detour | None]:
         """Edges (B, K, K, 2 * edge) from every piece (dim 2) to every other (dim 1), their weights (B, K, K), contacts, and the
         detours that would avoid them."""
         offset, speed = (values[:, None] - values[:, :, None] for values in (state.position, state.velocity))
@@ -410,54 +379,6 @@ class GraphModel(LearnedModel):
         first = torch.where(sees, seeing, 1 - seeing)  # how likely what the first two imagine of each is
         futures = self.imagine(four, actions.repeat(4, 1, 1))
         return torch.stack([mixed_scores(future, true, first) for future, true in zip(futures, targets, strict=True)])
-
-
-def _motion_of(state: PlanarState) -> _Motion:
-    unit = state.around.unit[:, None]
-    position, heading, velocity = map(torch.view_as_real, (state.position / unit, state.heading, state.velocity / unit))
-    return _Motion(position, heading, velocity, state.spin)
-
-
-def _gyration(around: Surroundings) -> Tensor:
-    """(E, M) squared radius of gyration of each mover, as of equal density, in the scene's unit."""
-    core, place = around.core, around.place
-    area = core[..., 0] * core[..., 1]
-    share = area / area.sum(-1, keepdim=True).clamp(min=1e-12)
-    boxes = (share * (place.real.square() + place.imag.square() + core.square().sum(-1) / 3)).sum(-1)
-    return ((boxes + around.rounding.square() / 2) / around.unit[:, None].square()).clamp(min=1e-4)
-
-
-def _pieces(state: _Motion, scene: _Scene) -> tuple[_Motion, int]:
-    """The motion of each piece, with its body's heading, velocity and spin, and how many pieces a body has."""
-    if scene.place is None:
-        return state, 1
-    count = scene.place.shape[1] // state.spin.shape[1]
-    position, heading, velocity, spin = (_each(values, count) for values in state)
-    return _Motion(position + turned(scene.place, heading), heading, velocity, spin), count
-
-
-def _each(values: Tensor, count: int) -> Tensor:
-    """(B, M, ...) -> (B, M * count, ...): for each piece what its body has."""
-    return values if count == 1 else values.repeat_interleave(count, 1)
-
-
-def _joined(values: Tensor, count: int) -> Tensor:
-    """(B, M * count, D) -> (B, M, D): for each body the sum over its pieces."""
-    return values if count == 1 else values.unflatten(1, (-1, count)).sum(2)
-
-
-def _of_any_size(motion: _Motion, scene: _Scene, node: Tensor, sees: Tensor | None) -> tuple[_Motion, _Scene]:
-    """Tell the compiler that the numbers of candidates, scenes and boxes change. What would be compiled anew is avoided: fewer
-    than two boxes, and a first state whose memory differs from that of later ones."""
-    missing = max(0, 2 - scene.static_present.shape[1])
-    boxes = [F.pad(values, (0,) * (2 * values.ndim - 3) + (missing,)).clone(memory_format=FRESH) for values in scene[-4:]]
-    motion, scene = _Motion(*(values.clone() for values in motion)), _Scene(*scene[:-4], *boxes)
-    for values in (*motion, node, sees, *(scene if len(scene.core) > 1 else ())):
-        if values is not None:
-            torch._dynamo.maybe_mark_dynamic(values, 0)
-    for values in boxes:
-        torch._dynamo.maybe_mark_dynamic(values, 1)
-    return motion, scene
 
 
 def _nearness(gap: Tensor, reach: Tensor | float) -> Tensor:
