@@ -79,5 +79,5 @@ class PlannerSpec:
         if self.model == "simulator":
             return SimulatorModel(self.scene)
         model = load_checkpoint(Path(self.model), self.scene)
-        model.compiled, model.together = self.compiled, together
+        model.compiled, model.together, model.pieces = self.compiled, together, scenes[self.scene].pieces
         return model if self.traffic == FORESEEN else Assumed(model, self.traffic)

@@ -29,7 +29,7 @@ from sim.bodies import Observation
 from sim.env import GroundEnv
 from sim.errors import BadFile, GroundError
 from sim.files import in_use, read_json, write_atomic, write_json
-from sim.flat import FlatObservation, flat_vector
+from sim.flat import VERSION, FlatObservation, flat_vector, tells_as_before
 from sim.policy import EpisodeStart
 from sim.scenes import scenes
 
@@ -43,6 +43,8 @@ def train(config: BaselineConfig, path: Path, progress: Progress, snapshots: Seq
         done = read_json(path / "policy.json") if (path / "policy.json").exists() else None
         if done and _config_of(path, done) != config:
             raise GroundError(f"{path} holds an agent with another configuration: choose another directory")
+        if done:
+            _must_see_as_now(path, done)
         within = imagined.content() if imagined else None
         if done and done.get("imagined", within) != within:  # agents of earlier versions do not say
             raise GroundError(f"{path} holds an agent that learned in another model, or from other data: remove it, or it stays")
@@ -166,6 +168,7 @@ class _Keeper(BaseCallback):
                 "reward_rms": [float(spread.mean), float(spread.var), float(spread.count)],
                 "layouts": sorted(self._seen),
                 "resumed_at": self._resumed,
+                "observes": VERSION,
                 **({"imagined": self._imagined} if self._imagined else {}),
             },
         )
@@ -240,6 +243,12 @@ def _config_of(path: Path, about: dict[str, Any]) -> BaselineConfig:
         raise BadFile(f"{path / 'policy.json'} does not describe an agent ({error})") from error
 
 
+def _must_see_as_now(path: Path, about: dict[str, Any]) -> None:
+    """Raise BadFile where an agent learned from another flat vector than there is now."""
+    if about.get("observes", 1) != VERSION and not tells_as_before(scenes[about["scene"]]):
+        raise BadFile(f"{path} holds an agent that learned from another observation: remove it, and train it again")
+
+
 class BaselinePolicy:
     """A trained SB3 policy that takes the dictionary observation."""
 
@@ -249,6 +258,7 @@ class BaselinePolicy:
         about = read_json(path / "policy.json")
         if not isinstance(about, dict) or about.get("format") != FORMAT or about.get("scene") != scene:
             raise BadFile(f"{path} holds no agent of format {FORMAT} for scene '{scene}'")
+        _must_see_as_now(path, about)
         torch.set_num_threads(1)
         config = _config_of(path, about)
         self._task, self._movers = scenes[scene].task, scenes[scene].movers

@@ -131,10 +131,13 @@ class Arms:
         path = Path(guest["path"])
         if not all((path / name).exists() for name in ("best.json", "best.safetensors")):
             return f"{path} holds no trained model any more: bring it again from where it is (--models)"
-        if digest(path / "best.safetensors") != guest["weights"]:
-            return f"{path} was trained on since it came to {self._path}: bring it under another name"
-        if "layouts" not in read_json(path / "best.json"):
-            return f"{path} does not say in which layouts it was trained: train it again"
+        try:
+            if digest(path / "best.safetensors") != guest["weights"]:
+                return f"{path} was trained on since it came to {self._path}: bring it under another name"
+            if "layouts" not in read_json(path / "best.json"):
+                return f"{path} does not say in which layouts it was trained: train it again"
+        except (GroundError, OSError) as error:
+            return str(error)
         return ""
 
     def missing_guests(self) -> dict[str, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from agents.baselines import IMAGINING
 from agents.build import PlannerSpec
@@ -86,11 +87,12 @@ class Steps:
     def _playing(self) -> dict[str, float]:
         """The same of each arm in each split."""
         config, cells = self._config, dict[str, float]()
-        most = {plan.name: plan.episodes for plan in config.models if plan.episodes}
+        limits = {plan.name: plan.episodes for plan in config.models if plan.episodes}
+        limits |= {name: limits[config.models[0].name] for name in config.assumptions if config.models[0].name in limits}
         for split, count in config.episodes.items():
             for arm in self._arms.makers():
                 each = EPISODE if "+" in arm else UNPLANNED_EPISODE
-                cells[f"{split}: {arm}"] = each * min(count, most.get(arm.partition("+")[0], count))
+                cells[f"{split}: {arm}"] = each * min(count, limits.get(arm.partition("+")[0], count))
             cells |= {f"{split}: {arm}": ORACLE_EPISODE * min(count, most) for arm, most in config.oracles.items() if most}
         return cells
 
@@ -155,15 +157,14 @@ class Steps:
                 progress=progress,
                 spent=partial(add, ledger),
             )
-        if self._cache:
+        if self._cache and ledger.exists():
             self._cache.keep(cell, files_in(to), spent(ledger))
         self._whole.done(f"collect {name}")
 
     def evaluate(self) -> None:
         """The oracles last: they take as long as all others together."""
         config = self._config
-        for name, why in self._arms.missing_guests().items():
-            self._console.print(f"[yellow]{name} does not play: {why}[/]", soft_wrap=True)
+        self._tell_missing()
         for arms in (self._arms.all(), self._arms.oracles()):
             for split, count in config.episodes.items():
                 trials = trials_of(config.name, config.played, split, count, config.seed)
@@ -173,8 +174,13 @@ class Steps:
                         evaluate(arm, trials[: arm.episodes], to, self._workers, progress, self._cache)
                     self._whole.done(f"{split}: {arm.label}")
 
+    def _tell_missing(self) -> None:
+        for name, why in self._arms.missing_guests().items():
+            self._console.print(f"[yellow]{name} does not play: {escape(why)}[/]", soft_wrap=True)
+
     def evaluate_layout(self, layout: Layout) -> list[dict[str, Any]]:
         """Every arm once in a space of the user's own."""
+        self._tell_missing()
         trial = Trial(self._config.name, self._config.played.name, f"own-{layout.id}", 0, self._config.seed, layout)
         rows = []
         for arm in (*self._arms.all(), *self._arms.oracles()):

@@ -20,7 +20,7 @@ from sim.files import read_json
 from sim.workers import finished, tell
 from worldmodels.joint import JointWindows
 from worldmodels.model import models
-from worldmodels.training import Check, is_finished, train
+from worldmodels.training import Check, is_finished, load_checkpoint, train
 from worldmodels.windows import Windows
 
 
@@ -99,6 +99,7 @@ def train_on(
         "layouts": sorted(frozenset().union(*(dataset.layout_ids for dataset in [*data, *validation]))),
     }
     if resume and is_finished(path, plan.name, plan.train, facts):
+        load_checkpoint(path)  # damaged, it is told
         return
     with plan.train.where():
         train(models[plan.name](), _windows(data, steps), _windows(validation), plan.train, path, facts, resume, progress)

@@ -89,8 +89,8 @@ def collect(
                 add_speed(path, made.steps, made.seconds, made.picture_seconds)
             name = shard_name(made.number)
             manifest["shards"] = dict(sorted({**manifest["shards"], name: entry_of(path / name)}.items()))
+            spent(made.cpu_s)  # first: what is noted is not made again
             save_manifest(path, manifest)
-            spent(made.cpu_s)
             done += config.shard_steps
             progress(done, total)
     return Dataset.open(path)

@@ -13,9 +13,11 @@ import numpy as np
 
 from sim.bodies import TRAFFIC, Array, Bodies, Observation, clamp, closest_on_box, namespace, rotate, yaw_of
 from sim.env import GroundEnv
+from sim.scenes import Scene
 from sim.task import LOAD, ROBOT, Task
 
 LOADS, BOXES = 2, 6  # nearest ones that fit into the vector
+VERSION = 2  # of what the vector tells: before, not what parts are made of, nor who of traffic is nearest
 FAR_M, ABSENT_M = 3.0, 100.0  # distances are clipped at the first; what is not there lies at the second
 
 
@@ -116,15 +118,21 @@ class FlatObservation(gymnasium.ObservationWrapper[np.ndarray, np.ndarray, Obser
         return flat_vector(observation, self._task, self._movers)
 
 
+def tells_as_before(scene: Scene) -> bool:
+    """Whether a scene's vector is the same in every version."""
+    return scene.pieces == 1 and not scene.max_traffic
+
+
 def flat_vector(observation: Observation, task: Task, movers: int) -> np.ndarray:
     """(F,) float32 from one observation, whose first rows are of so many movers: the egocentric vector, which traffic enters by
     how near it is, and the task's hint."""
     bodies, pieces = Bodies.of(observation), observation["pieces"]
     others = slice(LOAD, movers)
-    if np.isin(bodies.kind[others], TRAFFIC).any():
+    traffic = np.isin(bodies.kind[others], TRAFFIC) & (bodies.present[others] > 0)
+    if traffic.any():  # behind loads, before who is not there
         apart = np.linalg.norm(bodies.pose[others, :2] - bodies.pose[ROBOT, :2], axis=-1)
-        nearest = LOAD + np.argsort(np.where(bodies.present[others] > 0, apart, np.inf), kind="stable")
-        rows = np.concatenate([[ROBOT], nearest, np.arange(movers, len(bodies.kind))])
+        place = np.where(traffic, apart, np.where(bodies.present[others] > 0, -1, np.inf))
+        rows = np.concatenate([[ROBOT], LOAD + np.argsort(place, kind="stable"), np.arange(movers, len(bodies.kind))])
         near, pieces = bodies.map(lambda values: values[rows]), pieces[rows]
     else:
         near = bodies

@@ -27,7 +27,7 @@ from agents.sb3 import BaselinePolicy
 from sim.dataset import Dataset
 from sim.env import GroundEnv
 from sim.errors import BadFile, GroundError, UnknownName
-from sim.flat import flat_vector
+from sim.flat import VERSION, flat_vector, tells_as_before
 from sim.policy import EpisodeStart
 from sim.scenes import scenes
 from sim.variation import Variation
@@ -236,6 +236,20 @@ def test_damaged_and_foreign_agents_are_refused(tmp_path: Path) -> None:
             BaselinePolicy(tmp_path, SCENE)
     with pytest.raises(BadFile, match="train one first"):
         BaselinePolicy(tmp_path / "nothing", SCENE)
+
+
+def test_an_agent_that_learned_from_another_observation_is_told(tmp_path: Path) -> None:
+    name = "factory/push-fixture"
+    config = BaselineConfig("ppo", name, steps=130)
+    fit(config, tmp_path)
+    assert about(tmp_path)["observes"] == VERSION
+    earlier = {key: value for key, value in about(tmp_path).items() if key != "observes"}
+    (tmp_path / "policy.json").write_text(json.dumps(earlier))
+    with pytest.raises(BadFile, match="another observation"):
+        BaselinePolicy(tmp_path, name)
+    with pytest.raises(BadFile, match="another observation"):
+        fit(config, tmp_path)
+    assert [tells_as_before(scenes[scene]) for scene in (SCENE, name, "logistics/aisle-traffic")] == [True, False, False]
 
 
 def test_impossible_settings_are_refused() -> None:

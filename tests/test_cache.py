@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import experiments.cache as cache_module
-from experiments.cache import ENTRY, PACKAGES, Cache, code, files_in
+from experiments.cache import ENTRY, PACKAGES, Cache, files_in
 
 CELL = {"what": "collect", "steps": 3}
 
@@ -83,7 +83,7 @@ def test_other_code_is_another_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_code_that_is_edited_meanwhile_adds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that begin later run what is there by then."""
     cache, cell = Cache(tmp_path / "cache"), made(tmp_path / "cell")
-    begun = code()
+    begun = cache_module.ground()["code"]
     monkeypatch.setattr("experiments.cache.code", lambda: "edited")
     cache.keep(CELL, files_in(cell), 1.0)
     assert not list((tmp_path / "cache").rglob(ENTRY))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from test_models import SCENE, made, observation_of
 
+from sim.env import GroundEnv
 from sim.policy import EpisodeStart
 from sim.scenes import scenes
 from worldmodels.compiled import Compiled
@@ -84,3 +85,19 @@ def spread(movers: int) -> PlanarState:
     state = still(movers, 3)
     around = replace(state.around, core=state.around.core + 0.2, half_extents=state.around.half_extents + 0.2)
     return replace(state, position=state.position + 0.5 * torch.arange(movers), around=around)
+
+
+def test_a_warm_up_compiles_what_parts_of_several_boxes_need() -> None:
+    name = "factory/push-fixture"
+    layout = scenes[name].draw("test", 0)
+    torch._dynamo.reset()
+    model = made("graph")
+    model.compiled, model.pieces = True, scenes[name].pieces
+    compiled = torch._dynamo.utils.counters["stats"]
+    before = compiled["unique_graphs"]
+    model.start_episode(EpisodeStart(0, layout, scenes[name].variations_of("test").base))
+    env = GroundEnv(name, "test")
+    observation, _ = env.reset(seed=0, options={"layout": layout})
+    model.rollout(model.begin(observation), torch.zeros(5, 3, 2))
+    env.close()
+    assert compiled["unique_graphs"] == before + 1

@@ -249,7 +249,6 @@ from pathlib import Path
 import sys
 from experiments.contest import Arm, trials_of
 from experiments.evaluation import evaluate
-from experiments.foresight import random_plans, violating
 from sim.scenes import scenes
 if __name__ == "__main__":
     trials = trials_of("killed", scenes["logistics/tote-push"], "test", 8)

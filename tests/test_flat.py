@@ -131,10 +131,11 @@ def test_parts_of_other_shapes_look_different() -> None:
 
 def test_who_is_not_seen_says_nothing_and_the_nearest_comes_first() -> None:
     name = "logistics/aisle-traffic"
-    _, (movers, _), observation = seen(name)
+    _, (movers, _), observation = seen(name, 3)
     flat, task = flat_layout(scenes[name].pieces), scenes[name].task
     apart = np.linalg.norm(observation["pose"][1:movers, :2] - observation["pose"][0, :2], axis=-1)
     there = observation["present"][1:movers] > 0
+    assert list(apart[there][:LOADS]) != sorted(apart[there])[:LOADS], "the first are not the nearest anyway"
     loads = flat_vector(observation, task, movers)[flat.loads].reshape(LOADS, -1)
     for row, nearest in zip(loads, np.sort(apart[there]), strict=False):
         assert np.linalg.norm(row[:2]) == pytest.approx(nearest, rel=1e-5)

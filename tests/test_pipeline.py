@@ -275,6 +275,9 @@ def test_a_guest_may_move(config: ExperimentConfig, finished: Path, tmp_path: Pa
     Steps(config, tmp_path / "run", 1, QUIET).measure_fidelity()
     arms.invite([moved])
     assert "guest+mppi" in {arm.name for arm in arms.all()}
+    (moved / "best.json").write_text('{"layouts": [')
+    assert "damaged" in arms.missing_guests()["guest+mppi"]
+    assert "damaged" in arms.there()[1]["guest+mppi"]
 
 
 def test_what_a_time_budget_binds_is_no_cell(config: ExperimentConfig, finished: Path) -> None:
@@ -317,6 +320,11 @@ def test_rows_of_other_code_are_told(config: ExperimentConfig, finished: Path, t
     evaluate_command(tmp_path / "run", episodes=1, workers=1)
     assert versions.SINCE not in json.loads(file.read_text()), "a commit that left the code as it was"
     file.write_text(json.dumps({**begun, "code": "other"}))
+    with pytest.raises(UnknownName):
+        evaluate_command(tmp_path / "run", split="tset", workers=1)
+    with pytest.raises(UnknownName):
+        evaluate_command(tmp_path / "run", episodes=1, arms=("nobody",), workers=1)
+    assert versions.SINCE not in json.loads(file.read_text()), "nothing was made"
     evaluate_command(tmp_path / "run", episodes=1, workers=1)
     assert json.loads(file.read_text())[versions.SINCE] == [{"code": begun["code"]}]
 

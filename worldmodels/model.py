@@ -60,6 +60,7 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
     margin: float = 0.6  # in the scene's unit: or than this beyond how far the robot can come within a plan
     compiled: bool = False  # whether rollouts may run compiled, where the model can
     together: bool = False  # whether rollouts of several scenes at once will be asked for
+    pieces: int = 1  # boxes that loads are made of, at most, where it will imagine
 
     @abstractmethod
     def step(self, state: PlanarState, action: Tensor) -> PlanarState:

@@ -18,7 +18,7 @@ FRESH = torch.contiguous_format
 class Fixed(NamedTuple):
     """What stays as it is through all steps of a rollout, lengths in the scene's unit.
 
-    E is the batch, or 1 for one scene imagined many times; K = M * P counts the pieces of all movers, body after body.
+    E is the batch, or 1 for one fixed imagined many times; K = M * P counts the pieces of all movers, body after body.
     """
 
     core: Tensor  # (E, K, 2) half extents of each piece's box
@@ -47,7 +47,8 @@ class Motion(NamedTuple):
     spin: Tensor  # (B, M) [rad/s]
 
 
-def motion_of(state: PlanarState) -> Motion:
+def pairs_of(state: PlanarState) -> Motion:
+    """A state's motion in the scene's unit."""
     unit = state.around.unit[:, None]
     position, heading, velocity = map(torch.view_as_real, (state.position / unit, state.heading, state.velocity / unit))
     return Motion(position, heading, velocity, state.spin)
@@ -62,13 +63,13 @@ def gyration_of(around: Surroundings) -> Tensor:
     return ((boxes + around.rounding.square() / 2) / around.unit[:, None].square()).clamp(min=1e-4)
 
 
-def in_pieces(state: Motion, scene: Fixed) -> tuple[Motion, int]:
+def in_pieces(state: Motion, fixed: Fixed) -> tuple[Motion, int]:
     """The motion of each piece, with its body's heading, velocity and spin, and how many pieces a body has."""
-    if scene.place is None:
+    if fixed.place is None:
         return state, 1
-    count = scene.place.shape[1] // state.spin.shape[1]
+    count = fixed.place.shape[1] // state.spin.shape[1]
     position, heading, velocity, spin = (per_piece(values, count) for values in state)
-    return Motion(position + turned(scene.place, heading), heading, velocity, spin), count
+    return Motion(position + turned(fixed.place, heading), heading, velocity, spin), count
 
 
 def per_piece(values: Tensor, count: int) -> Tensor:
@@ -81,15 +82,15 @@ def per_body(values: Tensor, count: int) -> Tensor:
     return values if count == 1 else values.unflatten(1, (-1, count)).sum(2)
 
 
-def of_any_size(motion: Motion, scene: Fixed, node: Tensor, sees: Tensor | None) -> tuple[Motion, Fixed]:
+def of_any_size(motion: Motion, fixed: Fixed, node: Tensor, sees: Tensor | None) -> tuple[Motion, Fixed]:
     """Tell the compiler that the numbers of candidates, scenes and boxes change. What would be compiled anew is avoided: fewer
     than two boxes, and a first state whose memory differs from that of later ones."""
-    missing = max(0, 2 - scene.static_present.shape[1])
-    boxes = [F.pad(values, (0,) * (2 * values.ndim - 3) + (missing,)).clone(memory_format=FRESH) for values in scene[-4:]]
-    motion, scene = Motion(*(values.clone() for values in motion)), Fixed(*scene[:-4], *boxes)
-    for values in (*motion, node, sees, *(scene if len(scene.core) > 1 else ())):
+    missing = max(0, 2 - fixed.static_present.shape[1])
+    boxes = [F.pad(values, (0,) * (2 * values.ndim - 3) + (missing,)).clone(memory_format=FRESH) for values in fixed[-4:]]
+    motion, fixed = Motion(*(values.clone() for values in motion)), Fixed(*fixed[:-4], *boxes)
+    for values in (*motion, node, sees, *(fixed if len(fixed.core) > 1 else ())):
         if values is not None:
             torch._dynamo.maybe_mark_dynamic(values, 0)
     for values in boxes:
         torch._dynamo.maybe_mark_dynamic(values, 1)
-    return motion, scene
+    return motion, fixed

@@ -107,7 +107,6 @@ def evaluate(
     from experiments.config import config_of
     from experiments.report.kept import must_hold_episodes
     from experiments.report.summary import summary_table
-    from experiments.versions import go_on
     from sim.files import in_use
 
     config = config_of(run)
@@ -118,9 +117,7 @@ def evaluate(
     must_hold_episodes(run)
     own = asked_layout(layout, config.scene, 0, start, load, goal)
     with in_use(run):
-        go_on(run, CONSOLE)
         rows = _evaluated(config, run, own, split, episodes, arms, models, workers)
-        go_on(run, CONSOLE)
     CONSOLE.print(summary_table(rows))
     _tell(run, rows)
 
@@ -140,6 +137,7 @@ def _evaluated(
     from experiments.pipeline import Steps
     from experiments.report.build import compare as compare_runs
     from experiments.report.build import read, rows_by
+    from experiments.versions import go_on
     from sim.scenes import USUAL
 
     chosen = tuple(name for name in arms if name not in config.oracles) or (arms and ("random", "scripted"))
@@ -147,7 +145,10 @@ def _evaluated(
         Arms(config, run).invite(models)
         Steps(config, run, workers, CONSOLE).measure_fidelity()
     if own is not None:
-        rows = Steps(config, run, workers, CONSOLE, chosen=chosen).evaluate_layout(own)
+        steps = Steps(config, run, workers, CONSOLE, chosen=chosen)
+        go_on(run, CONSOLE)  # once nothing is wrong with what was asked for
+        rows = steps.evaluate_layout(own)
+        go_on(run, CONSOLE)
         page = compare_runs(read([run], rows[0]["split"], config.protocol), run / "own" / own.id)
         CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
         return rows
@@ -155,7 +156,10 @@ def _evaluated(
     split = split or ("test" if usual else first)
     count = (20 if usual else config.episodes.get(split, 20)) if episodes is None else episodes
     config = replace(config, episodes={split: count})
-    Steps(config, run, workers, CONSOLE, chosen=chosen, evaluating=True).evaluate()
+    steps = Steps(config, run, workers, CONSOLE, chosen=chosen, evaluating=True)
+    go_on(run, CONSOLE)
+    steps.evaluate()
+    go_on(run, CONSOLE)
     return [row for row in rows_by(run, config.protocol) if row["split"] == split]
 
 

@@ -134,7 +134,6 @@ class Shelf:
     def show(self, row: dict[str, Any], beside: Sequence[str] = ()) -> None:
         """Play a row's episode, others beside it, and let its planner think again."""
         takes = self._library.takes(row, beside)
-        self._page.scene = row["scene"]
         self._page.show(takes, play=True)
         planners = {arm_of(one) for one in self._library.rows if one["model"]}
         self._page.thinker.begin([take for take in takes if take.name in planners])

@@ -37,7 +37,7 @@ class Page:
     """arms: of each scene, what can be chosen live."""
 
     def __init__(self, server: viser.ViserServer, arms: Mapping[str, Mapping[str, PolicyFactory]], scene: str) -> None:
-        self.server, self.scene = server, scene
+        self.server = server
         self.driver = Driver()
         self.arms = {name: {**of, YOU: lambda: self.driver} for name, of in arms.items()}
         self.player = Player(self.redraw, partial(self.tell, None))
@@ -55,7 +55,7 @@ class Page:
         server.gui.configure_theme(
             control_layout="collapsible", control_width="large", show_logo=False, show_share_button=False, dark_mode=False
         )
-        self.panels = Panels(self)
+        self.panels = Panels(self, scene)
 
     @property
     def take(self) -> Take:
@@ -86,7 +86,6 @@ class Page:
         place = f"own-{layout.id}" if own else split
         setting = Setting(scene, layout, seed, varied.sample(np.random.default_rng(seed)), place)
         take = Take(arm, setting, self._policy(scene, arm))
-        self.scene = scene
         self.show([*(self.player.takes if beside else ()), take], play and arm != YOU)
 
     def offer(self, scene: str, arms: Mapping[str, PolicyFactory]) -> None:

@@ -28,16 +28,16 @@ LABEL = 0.2  # of the timeline that a mark's name takes
 class Panels:
     """The page's controls in tabs; `update` and `plot` keep them at the frame that is shown."""
 
-    def __init__(self, page: "Page") -> None:
+    def __init__(self, page: "Page", scene: str) -> None:
         self._page, self._gui = page, page.server.gui
         self._status = self._gui.add_markdown("", order=0)
         self.tabs = self._gui.add_tab_group(order=2)
         with self._gui.add_folder("Time", order=1):
             self._add_time()
         with self.tabs.add_tab("Watch"):
-            self._add_watch()
+            self._add_watch(scene)
         with self.tabs.add_tab("Live"):
-            self._add_live()
+            self._add_live(scene)
         with self.tabs.add_tab("Drive"):
             self._add_drive()
         with self.tabs.add_tab("Save"):
@@ -121,22 +121,22 @@ class Panels:
         gui.add_command("Play or pause", hotkey="P").on_trigger(lambda _: self._pressed(PLAY))
         gui.add_command("One step", hotkey="N").on_trigger(lambda _: self._pressed(STEP))
 
-    def _add_watch(self) -> None:
+    def _add_watch(self, scene: str) -> None:
         page = self._page
         for name, meaning in MEANINGS.items():
             box = self._gui.add_checkbox(name, name in page.shown, hint=meaning)
             box.on_update(partial(self._switched, name))
-        self._other = self._gui.add_dropdown("hand over to", tuple(page.arms[page.scene]), hint="another arm, or yourself")
+        self._other = self._gui.add_dropdown("hand over to", tuple(page.arms[scene]), hint="another arm, or yourself")
         self._on(self._gui.add_button("go on from this frame, beside it"), lambda: page.branch(self._other.value))
         self._plots = add_plots(self._gui)  # last: with a planner's three, what follows would be out of sight
 
-    def _add_live(self) -> None:
+    def _add_live(self, scene: str) -> None:
         gui, page = self._gui, self._page
-        self._scene = gui.add_dropdown("scene", tuple(page.arms), initial_value=page.scene)
-        self._split = gui.add_dropdown("split", scenes[page.scene].splits, initial_value="test")
+        self._scene = gui.add_dropdown("scene", tuple(page.arms), initial_value=scene)
+        self._split = gui.add_dropdown("split", scenes[scene].splits, initial_value="test")
         self._index = gui.add_number("index", 0, min=0, step=1, hint="of the space in its split")
         self._seed = gui.add_number("seed", 0, min=0, step=1, hint="of the episode: noise, and physics that vary")
-        self._arm = gui.add_dropdown("arm", tuple(page.arms[page.scene]))
+        self._arm = gui.add_dropdown("arm", tuple(page.arms[scene]))
         physics = gui.add_text("physics", "", hint="what differs, as load_mass_kg=9 load_friction=0.3:0.7 traffic_speed=1.5")
         beside = gui.add_checkbox("beside what is shown", False)
         start = gui.add_button("Start", color="blue")

@@ -44,6 +44,13 @@ class Player:
         """Frames there are so far, of the longest take."""
         return max((len(take.frames) for take in self.takes), default=1)
 
+    def wait_for(self, takes: list[Take], ready: int | None) -> None:
+        """Playing waits for what is thought of these takes, known of so many frames; not where others are shown by now, as where
+        somebody goes on beside them: their time would stand still."""
+        with self._lock:
+            if self.takes is takes:
+                self.ready = ready
+
     def seek(self, index: int) -> None:
         with self._lock:
             self.index = min(max(0, index), self.length - 1)

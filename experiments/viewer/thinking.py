@@ -22,16 +22,15 @@ class Thinker:
     ) -> None:
         self._player, self._arms, self._say, self._failed = player, arms, say, failed
         self._threads: list[threading.Thread] = []
-        self._shown: list[Take] = []  # with which playing waits
         self._closed = threading.Event()
 
     def begin(self, takes: Sequence[Take]) -> None:
         """Along these takes, one after the other; playing waits for the first one's thoughts."""
         first = next((take for take in takes if take.name in self._arms[take.setting.scene]), None)
+        shown = self._player.takes
         if first is not None:
-            self._player.ready = 0
-        self._shown = self._player.takes
-        thread = threading.Thread(target=self._work, args=(takes, first), daemon=True)
+            self._player.wait_for(shown, 0)
+        thread = threading.Thread(target=self._work, args=(takes, first, shown), daemon=True)
         self._threads = [*(one for one in self._threads if one.is_alive()), thread]
         thread.start()
 
@@ -48,24 +47,20 @@ class Thinker:
         for thread in self._threads:
             thread.join()
 
-    def _waited_for(self, take: Take) -> bool:
-        """Not where somebody goes on beside it: their time would stand still."""
-        return self._player.takes is self._shown and take in self._shown
-
     def _gone(self, take: Take) -> bool:
         return self._closed.is_set() or take not in self._player.takes
 
-    def _work(self, takes: Sequence[Take], first: Take | None) -> None:
+    def _work(self, takes: Sequence[Take], first: Take | None, shown: list[Take]) -> None:
         try:
             for take in takes:
-                self._along(take, first)
+                self._along(take, first, shown)
         except Exception as error:  # the page has to outlive it
             self._failed(error)
         finally:
-            if first is not None and self._waited_for(first):
-                self._player.ready = None
+            if first is not None:
+                self._player.wait_for(shown, None)
 
-    def _along(self, take: Take, first: Take | None) -> None:
+    def _along(self, take: Take, first: Take | None, shown: list[Take]) -> None:
         arms = self._arms[take.setting.scene]
         if self._gone(take):
             return
@@ -76,8 +71,8 @@ class Thinker:
         def told(done: int, total: int) -> None:
             if self._gone(take):
                 return
-            if take is first and self._waited_for(take):
-                self._player.ready = done if done < total else None
+            if take is first:
+                self._player.wait_for(shown, done if done < total else None)
             self._say(f"{take.name} thinks again: {done} of {total}")
 
         differs = think(take, arms[take.name](), partial(self._gone, take), told)

@@ -65,18 +65,20 @@ class Scene:
     max_traffic: int = 0
     sight_m: float = 6.0  # how far away traffic is seen
     max_static: int = 36
-    control_dt_s: float = DT_S
     episode_steps: int = 250
     averaged: bool = False  # whether forces are means over a control step: where they matter, and not touching alone
     hold_steps: int = 0  # for which the goal must stay reached before an episode counts as solved
     protocols: Mapping[str, Protocol] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        if self.control_dt_s != DT_S:
-            raise GroundError(f"scene {self.name}: models and traffic are made for control steps of {DT_S} s")
         missing = {"random", "scripted", *self.mix} - set(self.behaviours)
         if missing:
             raise GroundError(f"scene {self.name} lacks behaviours: {', '.join(sorted(missing))}")
+
+    @property
+    def control_dt_s(self) -> float:
+        """The same in every scene: models and traffic are made for it."""
+        return DT_S
 
     def varied(self, split: str, texts: tuple[str, ...]) -> Variations:
         """What episodes draw where somebody says what of the physics is to vary, on the scene's own base; else what the split

@@ -39,7 +39,7 @@ from worldmodels.contacts import GAP, LEVER, SPEED, Contact, Detour, detour_of, 
 from worldmodels.joint import JointWindows
 from worldmodels.minds import WHIM, WHIMS, Belief, believed, decided, drawn, seers, whims_over
 from worldmodels.model import LearnedModel, models
-from worldmodels.pieces import Fixed, Motion, gyration_of, in_pieces, motion_of, of_any_size, per_body, per_piece
+from worldmodels.pieces import Fixed, Motion, gyration_of, in_pieces, of_any_size, pairs_of, per_body, per_piece
 from worldmodels.planar import KINDS, NEAREST, PlanarState, Surroundings, commanded, repeated, still
 from worldmodels.scores import mixed_scores, step_errors
 from worldmodels.vectors import across, cross, gap, heading_of_angle, inverse, outside, turned
@@ -116,7 +116,7 @@ class GraphModel(LearnedModel):
         if self.compiled:
             loads = len(start.layout.loads)
             for movers in [1 + loads] if loads else [1, 1 + NEAREST]:
-                one = still(movers, 4, others=Kind.LOAD if loads else Kind.PERSON)
+                one = still(movers, 4, self.pieces, Kind.LOAD if loads else Kind.PERSON)
                 for state in (one.expand(2), repeated(one, 2))[: 1 + self.together]:
                     self.imagine(state if loads or movers == 1 else self.members(state, 2), torch.zeros(2, 2, 2))
 
@@ -124,23 +124,23 @@ class GraphModel(LearnedModel):
         unit = state.around.unit[:, None]
         gyration = gyration_of(state.around)
         bodies = self._bodies(state, gyration)
-        scene, nodes = self._scene(state, bodies, gyration), self._nodes(state, actions, bodies)
-        motion, sees = motion_of(state), None
+        fixed, nodes = self._fixed(state, bodies, gyration), self._nodes(state, actions, bodies)
+        motion, sees = pairs_of(state), None
         if state.whim is not None:  # what one is up to follows from where all are now, and stays
             traffic = state.around.traffic
-            sight = self._seeing(motion, scene, nodes[:, 0])[..., None].expand(-1, -1, 2) if state.sees is None else state.sees
+            sight = self._seeing(motion, fixed, nodes[:, 0])[..., None].expand(-1, -1, 2) if state.sees is None else state.sees
             sees = seers(sight, state.whim, traffic, actions.shape[1])
             nodes = nodes + self.whim(whims_over(state.whim, actions.shape[1])) * traffic[:, None, :, None]
-            intent = self.intent(self._heard(motion, scene, nodes[:, 0], sees[0])[0]) * traffic[..., None]
+            intent = self.intent(self._heard(motion, fixed, nodes[:, 0], sees[0])[0]) * traffic[..., None]
             nodes = nodes + intent[:, None]
         told = nodes.unbind(1)
         seen = [None] * len(told) if sees is None else sees.unbind()
         advance: Callable[..., Motion] = self._advance
         if self.compiled and not nodes.requires_grad:
-            advance, (motion, scene) = self._advance_compiled, of_any_size(motion, scene, told[0], seen[0])
+            advance, (motion, fixed) = self._advance_compiled, of_any_size(motion, fixed, told[0], seen[0])
         states = []
         for one, who in zip(told, seen, strict=True):
-            motion = advance(motion, scene, one, who)
+            motion = advance(motion, fixed, one, who)
             position, heading, velocity = (torch.view_as_complex(part) for part in motion[:3])
             states.append(PlanarState(position * unit, heading, velocity * unit, motion.spin, state.around))
         return states
@@ -208,13 +208,13 @@ class GraphModel(LearnedModel):
         gyration = gyration_of(state.around)
         bodies = self._bodies(state, gyration)
         node = self._nodes(state, actions[:, :1], bodies)[:, 0]
-        return self._seeing(motion_of(state), self._scene(state, bodies, gyration), node)
+        return self._seeing(pairs_of(state), self._fixed(state, bodies, gyration), node)
 
-    def _seeing(self, state: Motion, scene: Fixed, node: Tensor) -> Tensor:
-        hidden, *_ = self._heard(state, scene, node, None)
+    def _seeing(self, state: Motion, fixed: Fixed, node: Tensor) -> Tensor:
+        hidden, *_ = self._heard(state, fixed, node, None)
         return torch.sigmoid(SURE * self.minds(hidden)[..., KINDS.index(Kind.ROBOT)])
 
-    def _scene(self, state: PlanarState, bodies: Tensor, gyration: Tensor) -> Fixed:
+    def _fixed(self, state: PlanarState, bodies: Tensor, gyration: Tensor) -> Fixed:
         around, unit = state.around, state.around.unit
         count = around.core.shape[2]
         core, rounding = (
@@ -255,18 +255,18 @@ class GraphModel(LearnedModel):
         room = size[:, :, None] + size[:, None] + kind @ (ROOM * self.room.view(len(KINDS), -1)) @ kind.mT
         return room * gives[:, :, None]
 
-    def _advance(self, state: Motion, scene: Fixed, node: Tensor, sees: Tensor | None) -> Motion:
+    def _advance(self, state: Motion, fixed: Fixed, node: Tensor, sees: Tensor | None) -> Motion:
         """One step: each body's change of motion in its own frame, from what it heard."""
         own = turned(state.velocity, inverse(state.heading))
-        hidden, pushed, detour = self._heard(state, scene, node, sees)
+        hidden, pushed, detour = self._heard(state, fixed, node, sees)
         out = self.out(self.head(hidden).relu_())
         shift, kick = (SPEED * (out[..., :4] + pushed[..., :4])).chunk(2, -1)
         if detour is not None:  # who has a will of its own goes at once as it has decided
-            decided = limited(way_given(kick, detour), scene.agility)
-            shift, kick = (torch.where(scene.agility[..., None] > 0, decided, own_way) for own_way in (shift, kick))
-        turn, twist = (out[..., 4:] + SPEED * pushed[..., 4:] / scene.gyration[..., None]).unbind(-1)
+            decided = limited(way_given(kick, detour), fixed.agility)
+            shift, kick = (torch.where(fixed.agility[..., None] > 0, decided, own_way) for own_way in (shift, kick))
+        turn, twist = (out[..., 4:] + SPEED * pushed[..., 4:] / fixed.gyration[..., None]).unbind(-1)
         moved = turned(torch.stack([DT_S * (own + shift), own + kick], -2), state.heading[..., None, :])
-        velocity, (fastest, spinniest) = moved[..., 1, :], scene.fastest.unbind(-1)
+        velocity, (fastest, spinniest) = moved[..., 1, :], fixed.fastest.unbind(-1)
         return Motion(
             position=state.position + moved[..., 0, :],
             heading=turned(state.heading, heading_of_angle(DT_S * (state.spin + turn))),
@@ -274,64 +274,64 @@ class GraphModel(LearnedModel):
             spin=torch.clamp(state.spin + twist, -spinniest, spinniest),
         )
 
-    def _heard(self, state: Motion, scene: Fixed, node: Tensor, sees: Tensor | None) -> tuple[Tensor, Tensor, Detour | None]:
+    def _heard(self, state: Motion, fixed: Fixed, node: Tensor, sees: Tensor | None) -> tuple[Tensor, Tensor, Detour | None]:
         """What each body makes of two rounds of messages (B, M, hidden), how it is pushed (B, M, 6), and its detours."""
         back = inverse(state.heading)
         own = turned(state.velocity, back)
         node = node + self.motion(torch.cat([own, state.spin[..., None]], -1))
-        at, count = in_pieces(state, scene)
+        at, count = in_pieces(state, fixed)
         back, moving = per_piece(back, count), per_piece(own, count)
         receive_static, receive, send = per_piece(self.ends(F.relu(node)), count).chunk(3, -1)
-        static, pushed = self._from_static(at, scene, back, moving, receive_static)
+        static, pushed = self._from_static(at, fixed, back, moving, receive_static)
         first = second = torch.zeros_like(static)
         detour = None
-        if scene.pair is not None:
-            pairs, near, contact, detour = self._pairs(at, scene, scene.pair, back)
+        if fixed.pair is not None:
+            pairs, near, contact, detour = self._pairs(at, fixed, fixed.pair, back)
             if sees is not None:
-                robot = scene.kind[..., KINDS.index(Kind.ROBOT)]
+                robot = fixed.kind[..., KINDS.index(Kind.ROBOT)]
                 near = near * (1 - per_piece(1 - sees, count)[:, :, None] * per_piece(robot, count)[:, None])
             pair_first, pair_second = pairs.chunk(2, -1)
             first = _messages(pair_first, receive, send, near).sum(2)
         hidden = self.first(per_body(torch.cat([static, first], -1), count)).add_(node).relu_()
-        if scene.pair is not None:
+        if fixed.pair is not None:
             receive, send = per_piece(self.second_ends(hidden), count).chunk(2, -1)
             messages = _messages(pair_second, receive, send, near)
             second = messages.sum(2)
             pushed = pushed + contact.pushed(self.pair_push(messages))
             if detour is not None:
-                minds = torch.sigmoid(SURE * self.minds(hidden)) @ scene.kind.mT
+                minds = torch.sigmoid(SURE * self.minds(hidden)) @ fixed.kind.mT
                 if sees is not None:  # who sees the robot minds it
                     minds = torch.maximum(minds, robot[:, None])
-                minds = minds * ((near > 0) & (scene.agility > 0)[..., None])
+                minds = minds * ((near > 0) & (fixed.agility > 0)[..., None])
                 detour = detour._replace(length=SHARE * detour.length, minds=minds)
         heard = torch.cat([hidden, per_body(second, count)], -1)
         return self.second(heard).relu_() + hidden, per_body(pushed, count), detour
 
-    def _from_static(self, state: Motion, scene: Fixed, back: Tensor, own: Tensor, receive: Tensor) -> tuple[Tensor, Tensor]:
+    def _from_static(self, state: Motion, fixed: Fixed, back: Tensor, own: Tensor, receive: Tensor) -> tuple[Tensor, Tensor]:
         """What static boxes near each piece tell it (B, K, edge), by the closest point on each, and how they push (B, K, 6)."""
-        heading, half, core = scene.static_heading[:, None], scene.static_half[:, None], scene.core[:, :, None]
-        rounding = scene.rounding[..., None]
-        local = turned(state.position[:, :, None] - scene.static_centre[:, None], inverse(heading))
+        heading, half, core = fixed.static_heading[:, None], fixed.static_half[:, None], fixed.core[:, :, None]
+        rounding = fixed.rounding[..., None]
+        local = turned(state.position[:, :, None] - fixed.static_centre[:, None], inverse(heading))
         nearest = torch.clamp(local, -half, half) - local
         nearest = turned(nearest, turned(heading, back[:, :, None]))  # from the piece to the box, own frame
         length, normal = gap(nearest, core, rounding)
         point = core * (5 * normal).clamp(-1, 1) + rounding[..., None] * normal  # the corner that is nearest, or within a face
-        contact = Contact(point if scene.place is None else point + scene.place[:, :, None], normal, length)
+        contact = Contact(point if fixed.place is None else point + fixed.place[:, :, None], normal, length)
         speed = -own[:, :, None] - state.spin[:, :, None, None] * across(contact.point)
         to_me = outside(nearest, core) / GAP  # where a corner of theirs would touch
         edges = self.static_edge(torch.cat([contact.features(speed), to_me.clamp(-5, 5)], -1))
-        near = _nearness(length, self.sizes.cutoff_m) * scene.static_present[:, None]
+        near = _nearness(length, self.sizes.cutoff_m) * fixed.static_present[:, None]
         messages = edges.add_(receive[:, :, None]).relu_() * near[..., None]
         return messages.sum(2), contact.pushed(self.static_push(messages))
 
-    def _pairs(self, state: Motion, scene: Fixed, shapes: Tensor, back: Tensor) -> tuple[Tensor, Tensor, Contact, Detour | None]:
+    def _pairs(self, state: Motion, fixed: Fixed, shapes: Tensor, back: Tensor) -> tuple[Tensor, Tensor, Contact, Detour | None]:
         """Edges (B, K, K, 2 * edge) from every piece (dim 2) to every other (dim 1), their weights (B, K, K), contacts, and the
         detours that would avoid them."""
         offset, speed = (values[:, None] - values[:, :, None] for values in (state.position, state.velocity))
         back = back[:, :, None]
         facing = turned(state.heading[:, None], back)
         offset, speed = turned(offset, back), turned(speed, back)
-        core, rounding = scene.core, scene.rounding
+        core, rounding = fixed.core, fixed.rounding
         away = inverse(facing)
         to_them = -turned(outside(-turned(offset, away), core[:, None]), facing)  # from my centre to their box
         to_me = outside(offset, core[:, :, None])  # from my box to their centre
@@ -342,25 +342,25 @@ class GraphModel(LearnedModel):
         normal = torch.lerp(turned(into, facing), out, mine)
         point = torch.lerp(offset - to_me, to_them, mine)
         lever = point - offset
-        if scene.place is not None:
-            lever = lever + turned(scene.place[:, None], facing)
-            point = point + scene.place[:, :, None]
+        if fixed.place is not None:
+            lever = lever + turned(fixed.place[:, None], facing)
+            point = point + fixed.place[:, :, None]
         contact = Contact(point, normal, torch.maximum(ahead, behind))
         spin = state.spin[:, None, :, None].expand(-1, ahead.shape[1], -1, -1)
         at = speed + spin * across(lever) - state.spin[:, :, None, None] * across(point)
         levers = torch.stack([cross(lever, normal) / LEVER, spin[..., 0]], -1)
         features = torch.cat([offset, facing, speed, to_them, to_me, contact.features(at), levers], -1)
         weight, detour = self.pair_edge.weight, None
-        if scene.pair_room is None:
+        if fixed.pair_room is None:
             weight = weight[:, : features.shape[-1]]
         else:
-            detour = detour_of(offset, speed, scene.pair_room, SOON_S * self.foresight)
+            detour = detour_of(offset, speed, fixed.pair_room, SOON_S * self.foresight)
             most = (detour.length / DEEP).clamp(-2, 2)[..., None]
             giving = torch.cat([detour.normal * most.clamp(min=0), most], -1)
-            features = torch.cat([features, giving * scene.pair_wary[..., None]], -1)
-        reach = self.sizes.cutoff_m + (self.sizes.sight_m - self.sizes.cutoff_m) * scene.pair_wary
+            features = torch.cat([features, giving * fixed.pair_wary[..., None]], -1)
+        reach = self.sizes.cutoff_m + (self.sizes.sight_m - self.sizes.cutoff_m) * fixed.pair_wary
         edges = F.linear(features, weight) + shapes
-        return edges, _nearness(contact.length, reach) * scene.pair_present, contact, detour
+        return edges, _nearness(contact.length, reach) * fixed.pair_present, contact, detour
 
     def loss(self, state: PlanarState, actions: Tensor, targets: list[PlanarState]) -> Tensor:
         present = state.around.present
