@@ -47,12 +47,12 @@ class Arms:
 
     def makers(self) -> dict[str, Callable[[], Arm]]:
         """How each arm is made, by its label: of those chosen, all trainings, and random and scripted besides."""
-        makers, missing = self._all_makers(), self.missing_guests()
+        makers = self._all_makers()
         named = {label: label.partition("@")[0] for label in makers}
         for name in self._chosen:
-            if name in missing:
-                raise GroundError(f"{name} cannot play: {missing[name]}")
             if name not in named.values():
+                if why := self.missing_guests().get(name):
+                    raise GroundError(f"{name} cannot play: {why}")
                 raise UnknownName("arm", name, named.values())
         wanted = {"random", "scripted", *(self._chosen or named.values())}
         return {label: make for label, make in makers.items() if named[label] in wanted}

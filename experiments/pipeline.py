@@ -86,11 +86,11 @@ class Steps:
 
     def _playing(self) -> dict[str, float]:
         """The same of each arm in each split."""
-        config, cells = self._config, dict[str, float]()
+        config, arms, cells = self._config, self._arms.makers(), dict[str, float]()
         limits = {plan.name: plan.episodes for plan in config.models if plan.episodes}
         limits |= {name: limits[config.models[0].name] for name in config.assumptions if config.models[0].name in limits}
         for split, count in config.episodes.items():
-            for arm in self._arms.makers():
+            for arm in arms:
                 each = EPISODE if "+" in arm else UNPLANNED_EPISODE
                 cells[f"{split}: {arm}"] = each * min(count, limits.get(arm.partition("+")[0], count))
             cells |= {f"{split}: {arm}": ORACLE_EPISODE * min(count, most) for arm, most in config.oracles.items() if most}

@@ -41,9 +41,9 @@ def flat_layout(pieces: int = 1) -> FlatLayout:
     return FlatLayout(robot, loads, of_robot, of_load, size=ends[-1])
 
 
-def egocentric(bodies: Bodies, movers: int, pieces: Array) -> Array:
+def egocentric(bodies: Bodies, movers: int, pieces: Array | None = None) -> Array:
     """(..., flat_layout(P).size) from Bodies (..., N) whose first `movers` rows are the robot and loads, the rest static boxes;
-    pieces (..., N or `movers`, P, 4) are the boxes that each is made of, as in an observation."""
+    pieces (..., N or `movers`, P, 4) are the boxes that each is made of, as in an observation; None where each is one."""
     xp = namespace(bodies.pose)
     yaw = yaw_of(bodies.pose[..., 3:])
     twist = bodies.twist[..., ROBOT, :]
@@ -52,7 +52,7 @@ def egocentric(bodies: Bodies, movers: int, pieces: Array) -> Array:
     return xp.concat([own, _loads(bodies, yaw, movers, pieces), *near], axis=-1)
 
 
-def _loads(bodies: Bodies, yaw: Array, movers: int, pieces: Array) -> Array:
+def _loads(bodies: Bodies, yaw: Array, movers: int, pieces: Array | None) -> Array:
     """The task's load, then the others as they stand."""
     xp = namespace(bodies.pose)
     loads = slice(LOAD, min(movers, LOAD + LOADS))
@@ -67,7 +67,7 @@ def _loads(bodies: Bodies, yaw: Array, movers: int, pieces: Array) -> Array:
         bodies.half_extents[..., loads, :2] + 0 * present,
         present,
     ]
-    if pieces.shape[-2] > 1:
+    if pieces is not None and pieces.shape[-2] > 1:
         made_of = pieces[..., loads, :, :]
         rows.append(xp.reshape(made_of, (*made_of.shape[:-2], -1)) + 0 * present)
     return _padded(xp.concat(rows, axis=-1) * present, LOADS)

@@ -151,9 +151,8 @@ class _Run:
         self.model, self.windows, self.config, self.path, self.facts = model, windows, config, path, facts
         self.update, self.best, self.seconds, self.cpu_s = 0, math.inf, 0.0, 0.0
         model.prepare(windows)
-        for length in sorted({*config.lengths}):
-            for part in windows.parts.values():
-                part.starts(length)  # that there are none is told now
+        for part in windows.parts.values():
+            part.starts(max(config.lengths))  # that there are none is told now
         self.average, self.gradients = copy.deepcopy(model), Gradients(model)
         self.optimizer = Muon(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         self.validation = {scene: _validation_batch(part) for scene, part in validation.parts.items()}
@@ -229,7 +228,7 @@ class _Run:
         write_atomic(self.path / f"last-{self.update}.safetensors", lambda to: save_file(_whole(tensors), to))
         write_json(
             self.path / "last.json",
-            {"model": self.model.name, **self._about(check, finished), "weights": f"last-{self.update}.safetensors"},
+            {**self._about(check, finished), "weights": f"last-{self.update}.safetensors"},
         )
         for old in self.path.glob("last-*.safetensors"):
             if old.name != f"last-{self.update}.safetensors":

@@ -104,10 +104,16 @@ def evaluate(
         load: x, y and yaw of the load, for a map; in scenes that have one.
         goal: x and y of the goal, for a map.
     """
+    from experiments.arms import Arms
     from experiments.config import config_of
+    from experiments.pipeline import Steps
+    from experiments.report.build import compare as compare_runs
+    from experiments.report.build import read, rows_by
     from experiments.report.kept import must_hold_episodes
     from experiments.report.summary import summary_table
+    from experiments.versions import go_on
     from sim.files import in_use
+    from sim.scenes import USUAL
 
     config = config_of(run)
     config = replace(config.under(protocol or config.protocol), oracle=oracle, oracle_large=oracle_large)
@@ -116,51 +122,28 @@ def evaluate(
             raise GroundError(f"--arms {name} needs --{name} N too: how many episodes it plays")
     must_hold_episodes(run)
     own = asked_layout(layout, config.scene, 0, start, load, goal)
-    with in_use(run):
-        rows = _evaluated(config, run, own, split, episodes, arms, models, workers)
-    CONSOLE.print(summary_table(rows))
-    _tell(run, rows)
-
-
-def _evaluated(
-    config: Any,
-    run: Path,
-    own: Any,
-    split: str | None,
-    episodes: int | None,
-    arms: tuple[str, ...],
-    models: tuple[Path, ...],
-    workers: int,
-) -> list[dict[str, Any]]:
-    """The rows of what `evaluate` was asked for."""
-    from experiments.arms import Arms
-    from experiments.pipeline import Steps
-    from experiments.report.build import compare as compare_runs
-    from experiments.report.build import read, rows_by
-    from experiments.versions import go_on
-    from sim.scenes import USUAL
-
     chosen = tuple(name for name in arms if name not in config.oracles) or (arms and ("random", "scripted"))
-    if models:
-        Arms(config, run).invite(models)
-        Steps(config, run, workers, CONSOLE).measure_fidelity()
-    if own is not None:
-        steps = Steps(config, run, workers, CONSOLE, chosen=chosen)
-        go_on(run, CONSOLE)  # once nothing is wrong with what was asked for
-        rows = steps.evaluate_layout(own)
-        go_on(run, CONSOLE)
-        page = compare_runs(read([run], rows[0]["split"], config.protocol), run / "own" / own.id)
-        CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
-        return rows
     usual, (first, *_) = config.protocol == USUAL, config.episodes
     split = split or ("test" if usual else first)
-    count = (20 if usual else config.episodes.get(split, 20)) if episodes is None else episodes
-    config = replace(config, episodes={split: count})
-    steps = Steps(config, run, workers, CONSOLE, chosen=chosen, evaluating=True)
-    go_on(run, CONSOLE)
-    steps.evaluate()
-    go_on(run, CONSOLE)
-    return [row for row in rows_by(run, config.protocol) if row["split"] == split]
+    if own is None:
+        count = (20 if usual else config.episodes.get(split, 20)) if episodes is None else episodes
+        config = replace(config, episodes={split: count})
+    with in_use(run):
+        if models:
+            Arms(config, run).invite(models)
+            Steps(config, run, workers, CONSOLE).measure_fidelity()
+        steps = Steps(config, run, workers, CONSOLE, chosen=chosen, evaluating=True)
+        go_on(run, CONSOLE)  # once nothing is wrong with what was asked for
+        if own is None:
+            steps.evaluate()
+            rows = [row for row in rows_by(run, config.protocol) if row["split"] == split]
+        else:
+            rows = steps.evaluate_layout(own)
+            page = compare_runs(read([run], rows[0]["split"], config.protocol), run / "own" / own.id)
+            CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
+        go_on(run, CONSOLE)
+    CONSOLE.print(summary_table(rows))
+    _tell(run, rows)
 
 
 def compare(

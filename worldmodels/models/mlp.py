@@ -75,8 +75,9 @@ class MlpEnsemble(LearnedModel):
 
     def _inputs(self, state: PlanarState, action: Tensor) -> Tensor:
         bodies: Bodies = with_static(state)
-        pieces = pieces_of(state)[:, :, : self.sizes.pieces]
-        pieces = F.pad(pieces, (0, 0, 0, self.sizes.pieces - pieces.shape[2]))
+        count, pieces = self.sizes.pieces, None
+        if count > 1:  # of several scenes, those of the one with the most
+            pieces = F.pad(pieces_of(state), (0, 0, 0, count - state.around.place.shape[-1]))
         return torch.cat([egocentric(bodies, state.spin.shape[1], pieces), commanded(state, action[:, None])[:, 0]], -1)
 
     def _members(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
