@@ -304,7 +304,7 @@ def test_the_yardstick_for_models_is_what_planners_can_assume() -> None:
     state = assumed.begin(observation)
     state = replace(state, spin=torch.full_like(state.spin, 0.7))
     bodies = assumed.rollout(state, plans(1))
-    for step, later in enumerate(Steady().forecast(state, plans(1))):
+    for step, later in enumerate(Steady().futures(state, plans(1))):
         expected = bodies.pose[0, 0, step, 1:]
         torch.testing.assert_close(torch.view_as_real(later.position[0, 1:]), expected[:, :2], atol=1e-5, rtol=0)
         torch.testing.assert_close(later.heading[0, 1:].angle(), yaw_of(expected[:, 3:]), atol=1e-5, rtol=0)

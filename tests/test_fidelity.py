@@ -28,10 +28,10 @@ def watched(validation: Dataset) -> Watched:
     return Watched(validation.episodes())
 
 
-def measured(watched: Watched, forecast: Callable[[PlanarState, Tensor], list[PlanarState]]) -> list[Fidelity]:
-    """The fidelity of whatever `forecast` says."""
+def measured(watched: Watched, futures: Callable[[PlanarState, Tensor], list[PlanarState]]) -> list[Fidelity]:
+    """The fidelity of whatever `futures` says."""
     model = models["graph"]()
-    model.forecast = forecast  # type: ignore[method-assign]
+    model.futures = futures  # type: ignore[method-assign]
     return fidelity(model, watched)
 
 

@@ -33,6 +33,7 @@ from sim.dataset import Dataset
 from sim.errors import BadFile, GroundError, UnknownName
 from sim.layout import Layout
 from sim.scenes import scenes
+from worldmodels import training
 from worldmodels.fidelity import Steady
 from worldmodels.training import TrainConfig
 
@@ -66,12 +67,14 @@ def finished(config: ExperimentConfig, tmp_path_factory: pytest.TempPathFactory)
     """A run that was stopped before its evaluation and then gone on with."""
     path = tmp_path_factory.mktemp("runs") / "tiny"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Steps, "evaluate", lambda self: (_ for _ in ()).throw(InterruptedError))
-        with pytest.raises(InterruptedError):
-            run(config, path, 1, QUIET)
-    made = stamps(path / "data") | stamps(path / "models")
-    assert len(made) > 10
-    run(config, path, 1, QUIET)
+        patch.setattr(training, "VALIDATION_WINDOWS", 64)  # each is imagined sixteen times among traffic
+        with pytest.MonkeyPatch.context() as stop:
+            stop.setattr(Steps, "evaluate", lambda self: (_ for _ in ()).throw(InterruptedError))
+            with pytest.raises(InterruptedError):
+                run(config, path, 1, QUIET)
+        made = stamps(path / "data") | stamps(path / "models")
+        assert len(made) > 10
+        run(config, path, 1, QUIET)
     torch.set_num_threads(1)
     assert {file: stamp for file, stamp in stamps(path).items() if file in made} == made
     return path

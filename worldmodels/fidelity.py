@@ -10,7 +10,7 @@ from torch import Tensor
 from sim.bodies import DT_S
 from sim.errors import GroundError
 from worldmodels.model import LearnedModel
-from worldmodels.planar import PlanarState
+from worldmodels.planar import PlanarState, mean_of
 from worldmodels.windows import Windows
 
 HORIZONS_S = (0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 2.5)
@@ -40,7 +40,10 @@ class Steady:
 
     name = "constant-velocity"
 
-    def forecast(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
+    def particles_of(self, state: PlanarState) -> int:
+        return 1
+
+    def futures(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
         times = [DT_S * (step + 1) for step in range(actions.shape[1])]
         turns = [torch.polar(torch.ones_like(state.spin), time * state.spin) for time in times]
         return [
@@ -58,9 +61,10 @@ def fidelity(model: LearnedModel | Steady, windows: Windows, count: int = 2000, 
     spreads: list[Tensor] = []
     for start in range(0, len(rows), CHUNK):
         batch = windows.take(rows[start : start + CHUNK], length)
-        predicted = model.forecast(batch.state, batch.actions)
-        if isinstance(model, LearnedModel) and model.particles_of(batch.state) > 1:
-            spreads.append(_spread(model, batch.state, batch.actions))
+        particles, states = model.particles_of(batch.state), model.futures(batch.state, batch.actions)
+        predicted = [mean_of(state, particles) for state in states]
+        if particles > 1:
+            spreads.append(_spread(states, particles))
         moved = moved_others(batch.state, batch.targets[-1])
         for horizon in HORIZONS_S:
             step = round(horizon / DT_S) - 1
@@ -72,15 +76,14 @@ def fidelity(model: LearnedModel | Steady, windows: Windows, count: int = 2000, 
     return [replace(part, disagreement_mm=1e3 * float(apart[: round(part.horizon_s / DT_S)].mean())) for part in found]
 
 
-@torch.inference_mode()
-def _spread(model: LearnedModel, state: PlanarState, actions: Tensor) -> Tensor:
-    """(L, W) how far apart the particles see the others after each step, mean over those that are there [m], as planners measure
-    it along a plan; nan where there are none."""
-    states = model.futures(state, actions)
+def _spread(states: list[PlanarState], particles: int) -> Tensor:
+    """(L, W) how far apart the particles see the others after each of L steps, mean over those that are there [m], as planners
+    measure it along a plan; nan where there are none."""
     places = torch.stack([state.position[:, 1:] for state in states])
-    places = places.unflatten(1, (model.particles_of(state), -1))  # (L, P, W, M - 1)
+    places = places.unflatten(1, (particles, -1))  # (L, P, W, M - 1)
     spread = (places - places.mean(1, keepdim=True)).abs().square().mean(1).sqrt()
-    return spread.masked_fill(state.around.present[:, 1:] == 0, torch.nan).nanmean(2)
+    there = states[0].around.present[: spread.shape[1], 1:]
+    return spread.masked_fill(there == 0, torch.nan).nanmean(2)
 
 
 def moved_others(before: PlanarState, after: PlanarState) -> Tensor:

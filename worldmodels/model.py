@@ -111,8 +111,7 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
     @torch.inference_mode()
     def forecast(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
         """The model's best guess: H states of W different scenes, averaged over its particles."""
-        particles, states = self.particles_of(state), self.futures(state, actions)
-        return states if particles == 1 else [mean_of(state, particles) for state in states]
+        return [mean_of(later, self.particles_of(state)) for later in self.futures(state, actions)]
 
     @torch.inference_mode()
     def futures(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:

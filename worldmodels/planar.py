@@ -281,6 +281,8 @@ def _joined(states: Sequence[PlanarState], join: Callable[[list[Tensor]], Tensor
 
 def mean_of(state: PlanarState, particles: int) -> PlanarState:
     """The average over `particles` blocks of a batch; positions and headings as complex means."""
+    if particles == 1:
+        return state
     motion = {name: getattr(state, name).unflatten(0, (particles, -1)).mean(0) for name in MOTION}
     motion["heading"] = motion["heading"] / motion["heading"].abs().clamp(min=1e-6)
     batch = len(motion["spin"])
