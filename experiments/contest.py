@@ -76,11 +76,13 @@ class Trial:
     variations: tuple[str, ...] = ()
 
 
-def trials_of(run: str, scene: Any, split: str, count: int, seed: int = 0, variations: tuple[str, ...] = ()) -> list[Trial]:
-    """The first `count` spaces of a split."""
+def trials_of(
+    run: str, scene: Any, split: str, count: int, seed: int = 0, variations: tuple[str, ...] = (), first: int = 0
+) -> list[Trial]:
+    """`count` spaces of a split, from number `first` on."""
     if split in ("train",):
         raise GroundError("the training split is not evaluated: those spaces were seen")
-    layouts = [scene.draw(split, index) for index in range(count)]
-    if len({layout.id for layout in layouts}) < count:
-        raise BadFile(f"split {split} has equal layouts among its first {count}")
-    return [Trial(run, scene.name, split, index, seed + index, layout, variations) for index, layout in enumerate(layouts)]
+    layouts = {index: scene.draw(split, index) for index in range(first, first + count)}
+    if len({layout.id for layout in layouts.values()}) < count:
+        raise BadFile(f"split {split} has equal layouts among its spaces {first} to {first + count - 1}")
+    return [Trial(run, scene.name, split, index, seed + index, layout, variations) for index, layout in layouts.items()]

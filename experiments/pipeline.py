@@ -63,9 +63,12 @@ class Steps:
         cache: Cache | None = None,
         chosen: Sequence[str] = (),
         evaluating: bool = False,
+        first: int = 0,
     ) -> None:
-        """chosen: arms that play, by name; none: all. evaluating: nothing else will be done, in what is told of progress."""
+        """chosen: arms that play, by name; none: all. evaluating: nothing else will be done, in what is told of progress. first:
+        number of the first space of each split."""
         self._config, self._path, self._workers, self._console, self._cache = config, path, workers, console, cache
+        self._first = first
         self._matrix, self._arms = Matrix(config, path), Arms(config, path, chosen)
         self._whole = Whole(console, {**({} if evaluating else self._making()), **self._playing()}, workers)
 
@@ -167,7 +170,7 @@ class Steps:
         self._tell_missing()
         for arms in (self._arms.all(), self._arms.oracles()):
             for split, count in config.episodes.items():
-                trials = trials_of(config.name, config.played, split, count, config.seed)
+                trials = trials_of(config.name, config.played, split, count, config.seed, first=self._first)
                 for arm in arms:
                     with bar(self._console, f"{split}: {arm.label}") as progress:
                         to = self._path / "results" / arm.name

@@ -101,6 +101,8 @@ MISTAKES = [
     (("fidelity", "no-model", "--data", "no-data"), "no-data is no dataset"),
     (("evaluate", "no-run"), "no-run is no run directory"),
     (("evaluate", KEPT, "--arms", "oracle"), "needs --oracle N too"),
+    (("evaluate", KEPT, "--first", "-1"), "spaces are counted from 0"),
+    (("evaluate", KEPT, "--first", "3", "--layout", "own.json"), "a space of your own has no number"),
     (("evaluate", KEPT, "--models", "experiments/results/models/joint"), "keeps rows alone"),
     (("verify", KEPT), "keeps rows alone"),
     (("view", "--start", "1", "1", "0"), "belong to a space of your own"),

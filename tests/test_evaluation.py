@@ -238,6 +238,7 @@ def test_variations_reach_the_episodes(trials: list[Trial], tmp_path: Path) -> N
 def test_trials_are_the_same_for_every_arm_and_never_training_spaces() -> None:
     assert trials_of("r", SCENE, "test", 5) == trials_of("r", SCENE, "test", 5)
     assert trials_of("r", SCENE, "test", 5)[:3] == trials_of("r", SCENE, "test", 3)
+    assert trials_of("r", SCENE, "test", 5)[3:] == trials_of("r", SCENE, "test", 2, first=3)
     with pytest.raises(GroundError, match="were seen"):
         trials_of("r", SCENE, "train", 3)
     with pytest.raises(UnknownName, match="did you mean 'test'"):

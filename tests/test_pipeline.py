@@ -158,6 +158,20 @@ def test_episodes_of_several_protocols_are_kept_and_chosen_from(finished: Path, 
     assert f"ground compare {tmp_path / 'again'} --protocol other --out {tmp_path / 'report'}" in page
 
 
+def test_later_spaces_are_played_and_told_alone(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(finished, tmp_path / "run"))
+    before = rows_of(path)
+    later = replace(config, episodes={"test": 2})
+    Steps(later, path, 1, QUIET, chosen=("random",), evaluating=True, first=7).evaluate()
+    assert len(rows_of(path)) == len(before) + 2 * len(("random", "scripted"))
+    found = read([path], "test", first=7)
+    assert {row["index"] for row in found.rows} == {7, 8}
+    page = compare(found, tmp_path / "report").read_text()
+    assert f"ground compare {path} --split test --first 7 --out" in page
+    with pytest.raises(GroundError, match="of split 'test' from number 9 on yet"):
+        read([path], "test", first=9)
+
+
 def test_a_damaged_kept_run_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "rows.parquet").write_bytes(b"PAR1 cut off")

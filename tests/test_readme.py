@@ -35,17 +35,18 @@ def test_every_experiment_has_its_figures_and_every_scene_a_line() -> None:
 @pytest.mark.parametrize(("words", "table"), [*README, *FIGURES])
 def test_a_table_is_what_its_command_prints(words: str, table: str) -> None:
     said = shlex.split(words)
-    first = next((position for position, word in enumerate(said) if word.startswith("--")), len(said))
-    runs, options = [ROOT / word for word in said[:first]], said[first:]
+    end = next((position for position, word in enumerate(said) if word.startswith("--")), len(said))
+    runs, options = [ROOT / word for word in said[:end]], said[end:]
     chosen = dict(zip(options[::2], options[1::2], strict=True))
     split, protocol, scene = (chosen.pop(name, None) for name in ("--split", "--protocol", "--scene"))
+    number = int(chosen.pop("--first", 0))
     assert not chosen
     if scene:
-        held = {run: of_first_split(read([run], split, protocol, comparable=False).rows) for run in runs}
+        held = {run: of_first_split(read([run], split, protocol, number, comparable=False).rows) for run in runs}
         lines = [lines_of(rows, fidelity_of(run)) for run, rows in held.items()]
         assert table == scenes_text(lines, "md")
     else:
-        assert table == summary_markdown(read(runs, split, protocol).rows)
+        assert table == summary_markdown(read(runs, split, protocol, number).rows)
 
 
 @pytest.mark.parametrize("scene", scenes)

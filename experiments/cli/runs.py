@@ -74,6 +74,7 @@ def evaluate(
     run: File,
     split: str | None = None,
     episodes: int | None = None,
+    first: int = 0,
     protocol: str | None = None,
     arms: tuple[str, ...] = (),
     models: tuple[Path, ...] = (),
@@ -94,6 +95,7 @@ def evaluate(
     Args:
         split: "test" unless told otherwise, or the protocol's.
         episodes: 20 unless told otherwise, or as many as the protocol has.
+        first: number of the first space, as in --first 300 --episodes 100 for spaces that nobody has looked at yet.
         protocol: one of the scene's, other than the run's own; its episodes are compared among themselves.
         arms: which play, by name, with random and scripted beside them; none: all. An oracle needs its episodes as well.
         oracle: so many episodes on the true simulator too, by the same search; minutes for each.
@@ -120,11 +122,13 @@ def evaluate(
     for name in arms:
         if config.oracles.get(name) == 0:
             raise GroundError(f"--arms {name} needs --{name} N too: how many episodes it plays")
+    if first < 0 or (first and layout):
+        raise GroundError(f"--first {first}: " + ("a space of your own has no number" if layout else "spaces are counted from 0"))
     must_hold_episodes(run)
     own = asked_layout(layout, config.scene, 0, start, load, goal)
     chosen = tuple(name for name in arms if name not in config.oracles) or (arms and ("random", "scripted"))
-    usual, (first, *_) = config.protocol == USUAL, config.episodes
-    split = split or ("test" if usual else first)
+    usual = config.protocol == USUAL
+    split = split or ("test" if usual else next(iter(config.episodes)))
     if own is None:
         count = (20 if usual else config.episodes.get(split, 20)) if episodes is None else episodes
         config = replace(config, episodes={split: count})
@@ -132,7 +136,7 @@ def evaluate(
         if models:
             Arms(config, run).invite(models)
             Steps(config, run, workers, CONSOLE).measure_fidelity()
-        steps = Steps(config, run, workers, CONSOLE, chosen=chosen, evaluating=True)
+        steps = Steps(config, run, workers, CONSOLE, chosen=chosen, evaluating=True, first=first)
         go_on(run, CONSOLE)  # once nothing is wrong with what was asked for
         if own is None:
             steps.evaluate()
@@ -153,6 +157,7 @@ def compare(
     protocol: str | None = None,
     scene: str | None = None,
     split: str | None = None,
+    first: int = 0,
 ) -> None:
     """Compare the arms of one or several runs: tables here, and a report.
 
@@ -164,6 +169,7 @@ def compare(
         protocol: only episodes played by this one.
         scene: "all" for one table of runs of several scenes, each in its first split, without a report.
         split: only episodes of this one.
+        first: only spaces from this number on, as those that were not looked at while settings were chosen.
     """
     from experiments.report.build import compare as compare_runs
     from experiments.report.build import fidelity_of, read
@@ -184,7 +190,7 @@ def compare(
     if scene not in (None, "all"):
         raise GroundError(f"--scene {scene}: runs say their scene themselves; 'all' makes one table of several scenes")
     if scene:
-        held = {path: of_first_split(read([path], split, protocol, comparable=False).rows) for path in runs}
+        held = {path: of_first_split(read([path], split, protocol, first, comparable=False).rows) for path in runs}
         lines = [lines_of(rows, fidelity_of(path)) for path, rows in held.items()]
         told = [f"{rows[0]['scene']}: {note}" for rows in held.values() for note in notes(rows)]
         told += filter(None, map(left_out, runs))
@@ -194,7 +200,7 @@ def compare(
             print(scenes_text(lines, format))
         _warn(*(told if format in ("table", "md") else ()))
         return
-    found = read(runs, split, protocol)
+    found = read(runs, split, protocol, first)
     page, rows = compare_runs(found, out), found.rows
     told = [*notes(rows), *found.skipped]
     if format in texts:

@@ -65,20 +65,24 @@ class Found:
     asked: Mapping[str, str]  # options that chose among the rows
 
 
-def read(paths: Sequence[Path], split: str | None = None, protocol: str | None = None, comparable: bool = True) -> Found:
-    """The rows of runs of one scene, or those of one split or protocol; GroundError where they must be comparable and are not."""
+def read(
+    paths: Sequence[Path], split: str | None = None, protocol: str | None = None, first: int = 0, comparable: bool = True
+) -> Found:
+    """The rows of runs of one scene, or those of one split or protocol, or of spaces from number `first` on; GroundError where
+    they must be comparable and are not."""
     held: dict[Path, list[dict[str, Any]]] = {}
     for path in paths:
         if not (path / "config.json").exists():
             raise BadFile(f"{path} is no run directory (config.json is missing)")
-        held[path] = [row for row in rows_by(path, protocol) if split in (None, row["split"])]
+        held[path] = [row for row in rows_by(path, protocol) if split in (None, row["split"]) and row["index"] >= first]
     places = {id(row): path / "results" / row["agent"] for path, found in held.items() for row in found}
     names = dict(zip(held, names_of(list(held)), strict=True))
     rows = _told_apart({names[path]: found for path, found in held.items()})
     skipped = [note for path in paths if (note := left_out(path))]
-    asked = {what: name for what, name in (("split", split), ("protocol", protocol)) if name}
+    asked = {what: str(name) for what, name in (("split", split), ("protocol", protocol), ("first", first)) if name}
     if not rows:
-        which = "".join(f" of {what} '{name}'" for what, name in asked.items())
+        which = "".join(f" of {what} '{name}'" for what, name in asked.items() if what != "first")
+        which += f" from number {first} on" if first else ""
         told = f"{', '.join(map(str, paths))}: no evaluated episodes{which} yet: evaluate first"
         raise GroundError("; ".join(skipped) or told)
     if comparable:
