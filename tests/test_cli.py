@@ -102,6 +102,8 @@ MISTAKES = [
     (("evaluate", "no-run"), "no-run is no run directory"),
     (("evaluate", KEPT, "--arms", "oracle"), "needs --oracle N too"),
     (("evaluate", KEPT, "--first", "-1"), "spaces are counted from 0"),
+    (("compare", KEPT, "--first", "-1"), "spaces are counted from 0"),
+    (("compare", KEPT, "--first", "9999"), "no evaluated episodes from number 9999 on yet"),
     (("evaluate", KEPT, "--first", "3", "--layout", "own.json"), "a space of your own has no number"),
     (("evaluate", KEPT, "--models", "experiments/results/models/joint"), "keeps rows alone"),
     (("verify", KEPT), "keeps rows alone"),

@@ -88,7 +88,6 @@ def test_a_sample_takes_every_arm_in_turn() -> None:
     assert {row["agent"] for row in sample_of(rows, {"a": known["a"]}, 5)} == {"a"}
 
 
-@pytest.mark.parametrize("played", ["logistics/tote-push"], indirect=True)
 def test_the_command_says_what_it_found(copy: Callable[[], tuple[str, Path]], ground: type[Ground]) -> None:
     _, path = copy()
     code, out, err = ground("verify", path, "--workers", 1).finish()

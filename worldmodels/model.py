@@ -111,7 +111,8 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
     @torch.inference_mode()
     def forecast(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
         """The model's best guess: H states of W different scenes, averaged over its particles."""
-        return [mean_of(later, self.particles_of(state)) for later in self.futures(state, actions)]
+        particles = self.particles_of(state)
+        return [mean_of(later, particles) for later in self.futures(state, actions)]
 
     @torch.inference_mode()
     def futures(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:

@@ -64,6 +64,11 @@ def _tell(run: Path, rows: Sequence[Any]) -> None:
     _warn(*notes(rows), left_out(run))
 
 
+def _check_number(first: int) -> None:
+    if first < 0:
+        raise GroundError(f"--first {first}: spaces are counted from 0")
+
+
 def _warn(*notes: str) -> None:
     """A line for each note that says something."""
     for note in filter(None, notes):
@@ -122,8 +127,9 @@ def evaluate(
     for name in arms:
         if config.oracles.get(name) == 0:
             raise GroundError(f"--arms {name} needs --{name} N too: how many episodes it plays")
-    if first < 0 or (first and layout):
-        raise GroundError(f"--first {first}: " + ("a space of your own has no number" if layout else "spaces are counted from 0"))
+    _check_number(first)
+    if first and layout:
+        raise GroundError(f"--first {first}: a space of your own has no number")
     must_hold_episodes(run)
     own = asked_layout(layout, config.scene, 0, start, load, goal)
     chosen = tuple(name for name in arms if name not in config.oracles) or (arms and ("random", "scripted"))
@@ -185,6 +191,7 @@ def compare(
     }
     if not runs:
         raise GroundError("name at least one run directory, as in: ground compare runs/demo")
+    _check_number(first)
     if format not in ("table", *texts):
         raise UnknownName("format", format, ("table", *texts))
     if scene not in (None, "all"):
