@@ -80,6 +80,15 @@ def test_what_is_compiled_does_not_depend_on_what_was_before() -> None:
     assert torch.equal(*found)
 
 
+def test_a_process_may_meet_many_numbers_of_bodies() -> None:
+    torch._dynamo.reset()
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    double = Compiled(lambda values: 2 * values)
+    for size in range(2, 12):
+        double(torch.ones(size))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before + 10
+
+
 def spread(movers: int) -> PlanarState:
     """Bodies in a row, near enough to touch soon."""
     state = still(movers, 3)

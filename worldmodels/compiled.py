@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 LOG = logging.getLogger(__name__)
-
+PROGRAMS = 64  # of one function, one for each number of bodies; after torch's own eight it would run as it is, unsaid
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,6 +35,7 @@ class Compiled(Generic[F]):
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
         os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no helper processes that would outlive a Ctrl-C
         torch._dynamo.config.automatic_dynamic_shapes = False  # what was compiled before must not change what is made now
+        torch._dynamo.config.recompile_limit = PROGRAMS
         fast = torch.compile(self._function)
         try:
             fast(*arguments)
