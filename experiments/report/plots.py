@@ -22,16 +22,17 @@ CONFIG = {"displayModeBar": False, "responsive": True}
 
 def plot(figure: go.Figure, name: str) -> str:
     """The figure as a <div> that expects plotly.js in the page."""
+    title = figure.layout.xaxis.title.text or ""
     figure.update_layout(
         template="none",
         font={"family": FONT, "size": 13, "color": "#1c2530"},
-        margin={"l": 10, "r": 10, "t": 10, "b": 50},
+        margin={"l": 10, "r": 10, "t": 10, "b": 50 + 18 * title.count("<br>")},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "xanchor": "left"},
         paper_bgcolor="rgba(0,0,0,0)",
         dragmode=False,
     )
     figure.add_annotation(  # an axis title would stand below the middle, and be cut where names take up half of a phone
-        text=figure.layout.xaxis.title.text, showarrow=False, yshift=-26,
+        text=title, showarrow=False, yshift=-26,
         x=1, xref="paper", xanchor="right", y=0, yref="paper", yanchor="top",
     )  # fmt: skip
     figure.update_xaxes(automargin=True, gridcolor=FAINT, zeroline=False, fixedrange=True, title=None, tickangle=0)
