@@ -16,8 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sim.errors import BadFile
-from sim.files import digest, read_json, write_json
+from sim.utils.errors import BadFile
+from sim.utils.files import digest, read_json, write_json
 
 PACKAGES = ("torch", "numpy", "scipy", "pybullet", "pyrvo", "gymnasium", "stable-baselines3", "pillow", "pyarrow")
 EVALUATION = ("contest", "foresight", "playing", "rows", "evaluation")

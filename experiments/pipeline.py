@@ -9,26 +9,26 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from agents.baselines import IMAGINING
-from agents.build import PlannerSpec
-from experiments.arms import Arms
+from agents.learned.config import IMAGINING
+from agents.planning.spec import PlannerSpec
 from experiments.cache import Cache, files_in
-from experiments.config import ExperimentConfig
-from experiments.contest import Trial, trials_of
-from experiments.evaluation import evaluate
-from experiments.ledger import LEDGER, add, spent
-from experiments.matrix import ROUND_UPDATES, Fit, Matrix
+from experiments.compute_costs import LEDGER, add, spent
+from experiments.config.experiment import ExperimentConfig
+from experiments.evaluation.evaluate import evaluate
+from experiments.methods.build import Arms
+from experiments.methods.grid import ROUND_UPDATES, Fit, Matrix
+from experiments.methods.method import Trial, trials_of
+from experiments.methods.training import Training, train_all
 from experiments.progress import Whole, bar
 from experiments.report.build import build_report
-from experiments.trainings import Training, train_all
 from experiments.versions import SINCE, begin, go_on
-from sim.collect import CollectConfig, collect
-from sim.dataset import Dataset
-from sim.files import in_use, read_json, write_json
+from sim.data.collect import CollectConfig, collect
+from sim.data.store import Dataset
 from sim.layout import Layout
-from worldmodels.fidelity import Steady, as_rows, fidelity
-from worldmodels.training import load_checkpoint
-from worldmodels.windows import Windows
+from sim.utils.files import in_use, read_json, write_json
+from worldmodels.assessment.open_loop import Steady, as_rows, fidelity
+from worldmodels.training.loop import load_checkpoint
+from worldmodels.training.windows import Windows
 
 SHARD_STEPS = 2000
 COLLECTING, PLANNING, UPDATE = 0.0014, 0.0155, 0.12  # a step, one of which the half is planned, an update [s]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from worldmodels.training import Check
+from worldmodels.training.loop import Check
 
 FOUND_S = 2.0  # what is over sooner was there already, and says nothing of how long others take
 BELIEVED_S = 600.0  # of measured time that what cells are expected to take is worth: first ones say little of the others

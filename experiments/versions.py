@@ -12,9 +12,9 @@ from pathlib import Path
 from rich.console import Console
 
 from experiments.cache import PACKAGES, code
-from experiments.config import ExperimentConfig, config_of
-from sim.errors import GroundError
-from sim.files import read_json, write_json
+from experiments.config.experiment import ExperimentConfig, config_of
+from sim.utils.errors import GroundError
+from sim.utils.files import read_json, write_json
 
 SINCE = "gone on with"  # in a run's versions: what changed each time that it was
 

@@ -1,5 +1,6 @@
 """The Gymnasium environment: the robot applies the action, the world steps, the task judges."""
 
+
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,21 +9,22 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from sim.bodies import Bodies, Kind, Observation, Shape, yaw_of
-from sim.cameras import CAMERAS, Picture
-from sim.errors import BadLayout, GroundError, UnknownName
+from sim.actions import PLANAR_TWIST
+from sim.bodies import ROBOT, Bodies, Kind, Observation, Shape
+from sim.bullet.world import World
+from sim.contacts import Hit
+from sim.geometry.rotations import upright, yaw_of
 from sim.layout import Layout
-from sim.looks import drawn
-from sim.policy import EpisodeStart
-from sim.scenes import Scene, scenes
-from sim.sensors import in_sight, lidar
-from sim.task import ROBOT
+from sim.policy import EpisodeStart, Truth
+from sim.scenes.scene import Scene, scenes
+from sim.sensors.appearance import drawn
+from sim.sensors.cameras import CAMERAS, MOST_PIXELS, Picture
+from sim.sensors.lidar import in_sight, lidar
+from sim.utils.errors import BadLayout, GroundError, UnknownName
 from sim.variation import VARIED, Variation, Variations
-from sim.world import Hit, Truth, World
 
 FAR = 1e4  # bound of every length and speed in an observation [m, m/s]
 LIDAR_REACH_M = 10.0
-MOST_PIXELS = 4096  # of a picture, a side
 
 
 class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
@@ -55,7 +57,8 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         self._split, self._layout, self._layouts = split, layout, layouts
         self._variations = variations or self.scene.variations_of(split)
         self._world: World | None = None
-        self.action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+        self._spec = self.scene.action_spec
+        self.action_space = gymnasium.spaces.Box(-1, 1, (self._spec.size,), np.float32)
         n, kinds = self.scene.movers + self.scene.max_static, np.iinfo(np.int8).max
 
         def box(low: float, high: float, *shape: int) -> gymnasium.spaces.Box:
@@ -70,7 +73,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
                 "shape": gymnasium.spaces.Box(0, kinds, (n,), np.int8),
                 "present": gymnasium.spaces.MultiBinary(n),
                 "goal": box(-FAR, FAR, 3),
-                "action_limits": box(0, FAR, 3, 2),
+                "action_twist": box(0, FAR, 6, self._spec.size),
                 "pieces": box(-FAR, FAR, n, self.scene.pieces, 4),
                 "unit_m": box(0, FAR, 1),
                 **({"lidar": box(0, LIDAR_REACH_M, lidar_rays)} if lidar_rays else {}),
@@ -87,9 +90,9 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         self.layout: Layout = given.get("layout") or self._layout or self.scene.draw(self._split, index)
         self._build(given.get("poses"))
         self.steps = self._reached = 0
-        self._queue = deque([(0.0, 0.0)] * self.variation.latency_steps)
+        self._queue = deque([(0.0,) * self._spec.size] * self.variation.latency_steps)
         self.field = self.scene.task.field(self.bodies, self._fixed["goal"])
-        return self._observe(), self._judge((0.0, 0.0))[1]
+        return self._observe(), self._judge((0.0,) * self._spec.size)[1]
 
     def _build(self, poses: np.ndarray | None) -> None:
         scene, layout = self.scene, self.layout
@@ -123,13 +126,13 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         fixed["kind"][static] = boxes[:, 6]
         fixed["present"][static] = 1
         fixed["goal"][:] = (layout.goal.x, layout.goal.y, layout.goal.yaw)
-        fixed["action_limits"][:] = robot.action_limits
+        fixed["action_twist"][:] = robot.action_spec.twist
         starts: list[Any] = [layout.robot, *layout.loads, *layout.traffic]
         usual = np.array([(start.x, start.y, start.yaw) for start in starts])
         poses = usual if poses is None else np.concatenate([poses, usual[len(poses) :]])
         high = [self._world.robot_z_m, *(load.half_extents[2] for load in bodies)]
         heights = np.concatenate([high, traffic.half_extents[:, 2] if traffic else []])
-        self._world.place(upright(poses, heights), np.zeros((self._count, 6)))
+        self._world.set_state(upright(poses, heights), np.zeros((self._count, 6)))
         self._read()
 
     def facts(self) -> dict[str, Any]:
@@ -138,32 +141,31 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         return {
             "pieces": fixed["pieces"][: self._count].copy() if self.scene.pieces > 1 or self.layout.traffic else None,
             "kinds": fixed["kind"][: self._count].copy() if self.layout.traffic else None,
-            "action_limits": fixed["action_limits"].copy(),
+            "action_twist": fixed["action_twist"].copy(),
             "unit_m": self.scene.unit_m,
         }
 
     def _read(self) -> None:
         """The true state of the movers into `bodies`."""
         assert self._world is not None
-        poses, twists = self._world.movers()
+        poses, twists = self._world.read_dynamic_bodies()
         self._fixed["pose"][: self._count] = poses
         self._fixed["twist"][: self._count] = twists
 
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         assert self._world is not None, "call reset first"
-        forward, turn = np.asarray(action, np.float64).tolist()
-        self._queue.append((min(1.0, max(-1.0, forward)), min(1.0, max(-1.0, turn))))
+        self._queue.append(self._spec.clip(action))
         applied = self._queue.popleft()
-        self._world.step(*applied, self.scene.control_dt_s)
+        self._world.step(applied, self.scene.control_dt_s)
         self.steps += 1
         self._read()
         cost, info = self._judge(applied)
         return self._observe(), -cost, info["success"], self.steps >= self.scene.episode_steps, info
 
-    def _judge(self, action: tuple[float, float]) -> tuple[float, dict[str, Any]]:
+    def _judge(self, action: tuple[float, ...]) -> tuple[float, dict[str, Any]]:
         assert self._world is not None
-        task, goal, hits = self.scene.task, self._fixed["goal"], self._world.hits()
-        command = self._fixed["action_limits"] @ action
+        task, goal, hits = self.scene.task, self._fixed["goal"], self._world.read_contacts()
+        command = self._fixed["action_twist"][PLANAR_TWIST] @ action
         cost = float(task.cost(self.bodies, action, goal, self.field) + task.risk(self.bodies, command, self.field))
         x, y = self.bodies.pose[ROBOT, :2].tolist()
         hall = self.layout.hall
@@ -176,7 +178,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         return cost, {
             "cost": cost,
             "success": self._reached > self.scene.hold_steps,
-            "violations": {**task.violations(self.bodies, hits, inside), **self._world.robot_faults()},
+            "violations": {**task.violations(self.bodies, hits, inside), **self._world.read_robot_faults()},
             "static_force_n": force_n,
             "touching": touching,
         }
@@ -212,17 +214,17 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
     def truth(self) -> Truth:
         """The whole state now, with what no observation shows."""
         assert self._world is not None, "call reset first"
-        return self._world.truth()
+        return self._world.read_state()
 
     def robot_links(self) -> np.ndarray:
         """Poses (V, 7) of what the robot's `visuals` are drawn in, now."""
         assert self._world is not None, "call reset first"
-        return self._world.robot_links()
+        return self._world.read_link_poses()
 
     def hits(self) -> list[Hit]:
         """What touches what now."""
         assert self._world is not None, "call reset first"
-        return self._world.hits()
+        return self._world.read_contacts()
 
     def render(self) -> np.ndarray | None:
         if self.render_mode is None or self._world is None:
@@ -242,10 +244,10 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         if self.variation.looks == VARIED and not self._dressed:  # only now: it costs nothing where nobody looks
             rng = np.random.default_rng()
             rng.bit_generator.state = self._dice  # as it was before the episode: what is drawn here changes nothing there
-            self._world.wear(drawn(rng))
+            self._world.apply_appearance(drawn(rng))
             self._dressed = True
         view = CAMERAS[camera](self.layout.hall, place, height_m, self.scene.unit_m)
-        picture = self._world.picture(view, width, height)
+        picture = self._world.render(view, width, height)
         static = picture.body >= self._count  # loads that are not there have rows in an observation
         return replace(picture, body=np.where(static, picture.body + self.scene.movers - self._count, picture.body))
 
@@ -253,13 +255,6 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         if self._world is not None:
             self._world.close()
             self._world = None
-
-
-def upright(places: np.ndarray, heights: np.ndarray) -> np.ndarray:
-    """Poses (M, 7) from x, y, yaw (M, 3) and the heights of the centres (M,)."""
-    half = places[:, 2] / 2
-    zero = np.zeros(len(places))
-    return np.column_stack([places[:, :2], heights, zero, zero, np.sin(half), np.cos(half)])
 
 
 def _empty_observation(scene: Scene) -> Observation:
@@ -274,7 +269,7 @@ def _empty_observation(scene: Scene) -> Observation:
         "shape": np.zeros(n, np.int8),
         "present": np.zeros(n, np.int8),
         "goal": np.zeros(3, np.float32),
-        "action_limits": np.zeros((3, 2), np.float32),
+        "action_twist": np.zeros((6, scene.action_spec.size), np.float32),
         "pieces": np.zeros((n, scene.pieces, 4), np.float32),
         "unit_m": np.array([scene.unit_m], np.float32),
     }

@@ -26,9 +26,10 @@ from typing import Any
 import cattrs
 import numpy as np
 
-from sim.bodies import Kind, closest_on_box
-from sim.errors import BadLayout
-from sim.files import write_json
+from sim.bodies import Kind
+from sim.geometry.boxes import closest_on_box
+from sim.utils.errors import BadLayout
+from sim.utils.files import write_json
 
 FORMAT = "training-ground/layout"
 VERSION = 1

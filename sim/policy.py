@@ -11,8 +11,17 @@ import numpy as np
 
 from sim.bodies import Observation
 from sim.layout import Layout
+from sim.traffic.state import TrafficState
 from sim.variation import Variation
-from sim.world import Truth
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The state of a world between two steps, as far as it can be set again."""
+
+    pose: np.ndarray  # (M, 7) of the robot, loads and traffic
+    twist: np.ndarray  # (M, 6)
+    traffic: TrafficState | None = None
 
 
 @dataclass(frozen=True)
@@ -60,13 +69,17 @@ class Scripted:
         return np.clip(self._act(observation), -1, 1).astype(np.float32), state
 
 
+def _action_size(observation: Observation) -> int:
+    return int(observation["action_twist"].shape[-1])
+
+
 class UniformRandom(Scripted):
     """A fresh uniform action every step: the floor of every comparison."""
 
     data_steps = 60
 
     def _act(self, observation: Observation) -> np.ndarray:
-        return self._rng.uniform(-1, 1, 2)
+        return self._rng.uniform(-1, 1, _action_size(observation))
 
 
 class SmoothRandom(Scripted):
@@ -75,13 +88,15 @@ class SmoothRandom(Scripted):
     data_steps = 60
 
     def _restart(self) -> None:
-        self._noise, self._mean, self._left = np.zeros(2), np.zeros(2), 0
+        self._noise, self._left = np.zeros(1), 0
 
     def _act(self, observation: Observation) -> np.ndarray:
+        size = _action_size(observation)
         if self._left == 0:
-            self._mean, self._left = self._rng.uniform(-1, 1, 2) * (1.0, 0.7), int(self._rng.integers(5, 25))
+            self._mean = self._rng.uniform(-1, 1, size) * np.array([1.0, *[0.7] * (size - 1)])
+            self._left = int(self._rng.integers(5, 25))
         self._left -= 1
-        self._noise = 0.8 * self._noise + 0.25 * self._rng.standard_normal(2)
+        self._noise = 0.8 * self._noise + 0.25 * self._rng.standard_normal(size)
         return self._mean + self._noise
 
 

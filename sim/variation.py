@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from sim.errors import GroundError, UnknownName
+from sim.utils.errors import GroundError, UnknownName
 
 NONE, VARIED = "none", "varied"
 LOOKS = (NONE, VARIED)

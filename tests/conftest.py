@@ -13,9 +13,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from sim.collect import CollectConfig, collect
-from sim.dataset import Dataset
-from worldmodels.windows import Windows
+from sim.data.collect import CollectConfig, collect
+from sim.data.store import Dataset
+from worldmodels.training.windows import Windows
 
 torch.set_num_threads(1)
 settings.register_profile(

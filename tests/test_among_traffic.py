@@ -10,26 +10,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_traffic import HALL, SCENE
 
-from agents.build import PlannerSpec
-from agents.objective import Objective
-from sim.bodies import Bodies, Kind, yaw_of
-from sim.collect import CollectConfig, collect
+from agents.planning.objective import Objective
+from agents.planning.spec import PlannerSpec
+from sim.bodies import ROBOT, Bodies, Kind
+from sim.data.collect import CollectConfig, collect
 from sim.env import GroundEnv
-from sim.errors import GroundError, UnknownName
+from sim.geometry.rotations import yaw_of
 from sim.layout import Pose, Traveller
-from sim.scenes import scenes
-from sim.task import ROBOT
+from sim.scenes.scene import scenes
+from sim.utils.errors import GroundError, UnknownName
+from worldmodels.assessment.open_loop import Steady
 from worldmodels.assumed import ASSUMPTIONS, Assumed
-from worldmodels.beside import alone, representatives
-from worldmodels.contacts import Detour, detour_of, way_given
-from worldmodels.fidelity import Steady
-from worldmodels.minds import TURNOVER_S, WHIM, WHIMS, believed, decided, drawn, seers, whims_over
-from worldmodels.models.graph import FUTURES, PLANS, GraphModel
-from worldmodels.planar import KINDS, NEAREST, SOON_S, PlanarState, minded, repeated, soon_apart, state_of
-from worldmodels.scores import mixed_scores
+from worldmodels.planar.attention import TURNOVER_S, WHIM, WHIMS, believed, decided, drawn, seers, whims_over
+from worldmodels.planar.composition import alone, representatives
+from worldmodels.planar.contacts import Detour, detour_of, way_given
+from worldmodels.planar.graph import FUTURES, PLANS, GraphModel
+from worldmodels.planar.scores import mixed_scores
+from worldmodels.planar.state import KINDS, NEAREST, SOON_S, PlanarState, minded, repeated, soon_apart, state_of
+from worldmodels.planar.vectors import cross
 from worldmodels.simulator import SimulatorModel
-from worldmodels.vectors import cross
-from worldmodels.windows import Batch, Windows, mirrored
+from worldmodels.training.windows import Batch, Windows, mirrored
 
 ALONE = replace(HALL, traffic=())
 

@@ -11,28 +11,20 @@ import torch
 from safetensors.torch import load_file, save_file
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from agents import sb3 as module
-from agents.baselines import (
-    ALGORITHMS,
-    IMAGINING,
-    BaselineConfig,
-    BaselineSpec,
-    Imagined,
-    Progress,
-    snapshot_path,
-    train_baseline,
-)
-from agents.dyna import BRANCH, ImaginedEnv
-from agents.sb3 import BaselinePolicy
-from sim.dataset import Dataset
+from agents.learned import sb3 as module
+from agents.learned.baselines import BaselineSpec, train_baseline
+from agents.learned.config import ALGORITHMS, IMAGINING, BaselineConfig, Imagined, Progress, snapshot_path
+from agents.learned.dyna import BRANCH, ImaginedEnv
+from agents.learned.sb3 import BaselinePolicy
+from sim.data.store import Dataset
 from sim.env import GroundEnv
-from sim.errors import BadFile, GroundError, UnknownName
-from sim.flat import VERSION, flat_vector, tells_as_before
 from sim.policy import EpisodeStart
-from sim.scenes import scenes
+from sim.scenes.scene import scenes
+from sim.sensors.flat import VERSION, flat_vector, tells_as_before
+from sim.utils.errors import BadFile, GroundError, UnknownName
 from sim.variation import Variation
 from worldmodels.model import models
-from worldmodels.training import save_checkpoint
+from worldmodels.training.loop import save_checkpoint
 
 SCENE = "logistics/tote-push"
 SMALL: dict[str, Any] = {

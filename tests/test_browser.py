@@ -14,16 +14,16 @@ import pytest
 from conftest import Ground
 from PIL import Image
 
-from agents.search import SearchConfig
-from experiments.config import ExperimentConfig
-from experiments.contest import Arm, trials_of
-from experiments.evaluation import evaluate
+from agents.planning.search import SearchConfig
+from experiments.config.experiment import ExperimentConfig
+from experiments.evaluation.evaluate import evaluate
+from experiments.methods.method import Arm, trials_of
 from experiments.viewer import browser
 from experiments.viewer.export import save
 from experiments.viewer.overlays import MEANINGS
 from experiments.viewer.take import Setting, Take
-from sim.dataset import Dataset
-from sim.scenes import scenes
+from sim.data.store import Dataset
+from sim.scenes.scene import scenes
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e .[dev]")
 pytestmark = pytest.mark.skipif(browser.found() is None, reason=f"no Chromium: {browser.NAMES} were looked for")

@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
 
-from sim.bodies import Kind
-from sim.cameras import CAMERAS, FLOOR, NOTHING, overhead
+from sim.bodies import LOAD, ROBOT, Kind
 from sim.env import GroundEnv
-from sim.errors import GroundError, UnknownName
-from sim.scenes import scenes
-from sim.task import LOAD, ROBOT
+from sim.scenes.scene import scenes
+from sim.sensors.cameras import CAMERAS, FLOOR, NOTHING, overhead
+from sim.utils.errors import GroundError, UnknownName
 from sim.variation import Variation
 
 SIZE = (96, 72)
@@ -75,7 +74,7 @@ def test_from_overhead_bodies_are_where_they_are_and_as_far_as_their_tops(env: G
 def test_the_robots_camera_turns_with_it_and_sees_what_is_ahead(env: GroundEnv) -> None:
     x, y = env.bodies.pose[LOAD, :2].tolist()
     loads, away = env.layout.loads, 1.2 * env.scene.unit_m
-    for bearing in (0.0, 2.0) if env.scene.robot(env.variation).action_limits[2].any() else (0.0,):
+    for bearing in (0.0, 2.0) if "turn" in env.scene.action_spec.components else (0.0,):
         place = (x - away * np.cos(bearing), y - away * np.sin(bearing), bearing)
         poses = np.array([place, *[(load.x, load.y, load.yaw) for load in loads]])
         env.reset(seed=0, options={"index": 0, "poses": poses})

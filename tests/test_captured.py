@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.config import ModelPlan
-from experiments.trainings import train_on
-from sim.collect import CollectConfig, collect
-from sim.dataset import Dataset
-from sim.errors import GroundError
-from sim.files import read_json
-from worldmodels.captured import WARM, Gradients
+from experiments.config.experiment import ModelPlan
+from experiments.methods.training import train_on
+from sim.data.collect import CollectConfig, collect
+from sim.data.store import Dataset
+from sim.utils.errors import GroundError
+from sim.utils.files import read_json
 from worldmodels.model import models
-from worldmodels.training import TrainConfig, load_checkpoint
-from worldmodels.windows import Windows
+from worldmodels.training.cuda_graph import WARM, Gradients
+from worldmodels.training.loop import TrainConfig, load_checkpoint
+from worldmodels.training.windows import Windows
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 CUDA = TrainConfig(updates=12, batch=16, lengths=(2, 4), check_every=6, device="cuda")

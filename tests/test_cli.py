@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from experiments import cli
-from experiments import config as experiment_config
 from experiments.cli.console import CONSOLE
-from sim.dataset import Dataset
-from sim.files import in_use, write_json
+from experiments.config.experiment import experiment as experiment_config
+from sim.data.store import Dataset
 from sim.layout import Layout
-from sim.scenes import scenes
+from sim.scenes.scene import scenes
+from sim.utils.files import in_use, write_json
 from worldmodels.model import models
-from worldmodels.training import save_checkpoint
+from worldmodels.training.loop import save_checkpoint
 
 Run = Callable[..., tuple[int, str, str]]
 

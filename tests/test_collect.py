@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from conftest import TINY, contents
 
-from sim import collect as module
-from sim.collect import CollectConfig, collect
-from sim.dataset import MANIFEST, Dataset, read_shard
+from sim.data import collect as module
+from sim.data.collect import CollectConfig, collect
+from sim.data.images import PictureConfig
+from sim.data.store import MANIFEST, Dataset, read_shard
 from sim.env import GroundEnv
-from sim.errors import GroundError, UnknownName
-from sim.files import read_json, write_json
-from sim.pictures import PictureConfig
-from sim.scenes import scenes
+from sim.scenes.scene import scenes
+from sim.utils.errors import GroundError, UnknownName
+from sim.utils.files import read_json, write_json
 from sim.variation import Variation
 
 SMALL = CollectConfig(steps=4000, shard_steps=2000, behaviours=(("smooth-random", 1.0),))  # what the commands below collect

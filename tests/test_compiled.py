@@ -10,9 +10,9 @@ from test_models import SCENE, made, observation_of
 
 from sim.env import GroundEnv
 from sim.policy import EpisodeStart
-from sim.scenes import scenes
-from worldmodels.compiled import Compiled
-from worldmodels.planar import PlanarState, still
+from sim.scenes.scene import scenes
+from worldmodels.planar.state import PlanarState, still
+from worldmodels.training.compile import Compiled
 
 
 def test_compiled_rollouts_are_those_of_the_model_for_any_number_of_candidates_boxes_and_episodes() -> None:

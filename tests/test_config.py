@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.config import BaselinePlan, ExperimentConfig, load, names, structure
-from sim.errors import GroundError, UnknownName
-from sim.scenes import scenes
+from experiments.config.experiment import BaselinePlan, ExperimentConfig, load, names, structure
+from sim.scenes.scene import scenes
+from sim.utils.errors import GroundError, UnknownName
 from worldmodels.model import models
 
 SMALL = 'name = "small"\n'

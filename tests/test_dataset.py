@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.cli import main
-from sim.dataset import MANIFEST, Dataset, Episode, read_shard, write_shard
-from sim.errors import BadFile, GroundError
-from sim.scenes import scenes
+from sim.data.store import MANIFEST, Dataset, Episode, read_shard, write_shard
+from sim.scenes.scene import scenes
+from sim.utils.errors import BadFile, GroundError
 from sim.variation import Variation
 
 MOVERS = 4

@@ -8,14 +8,15 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
-from sim.bodies import Bodies, yaw_of
+from sim.actions import PLANAR_TWIST
+from sim.bodies import LOAD, ROBOT, Bodies
 from sim.env import GroundEnv, register_all
-from sim.errors import BadLayout, UnknownName
-from sim.flat import FlatObservation
+from sim.geometry.rotations import yaw_of
 from sim.layout import Box, Hall, Layout, Pose
-from sim.scenes import scenes
-from sim.task import LOAD, ROBOT
+from sim.scenes.scene import scenes
+from sim.utils.errors import BadLayout, UnknownName
 from sim.variation import Variation, Variations
+from sim.wrappers import FlatObservation
 
 SCENE = "logistics/tote-push"
 EMPTY = Layout(Hall(0, 0, 8, 8), Pose(2, 4), (Pose(4, 4),), Pose(6.5, 4))
@@ -115,7 +116,7 @@ def test_observations_lie_in_the_space_and_reward_is_minus_cost(scene: str, spli
         assert info["cost"] > 0
         assert (success, truncated) == (info["success"], False)
         assert env.action_space.contains(action)
-        command, task = observation["action_limits"] @ action, env.scene.task
+        command, task = observation["action_twist"][PLANAR_TWIST] @ action, env.scene.task
         cost = task.cost(env.bodies, command, observation["goal"], env.field) + task.risk(env.bodies, command, env.field)
         assert cost == pytest.approx(info["cost"], rel=1e-4)
     env.close()

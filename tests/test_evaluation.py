@@ -12,23 +12,24 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from agents.build import PlannerSpec
-from agents.objective import Objective
-from agents.search import SearchConfig
-from experiments import evaluation, playing
-from experiments.contest import Arm, Trial, trials_of
-from experiments.evaluation import evaluate
-from experiments.foresight import random_plans, violating
+from agents.planning.objective import Objective
+from agents.planning.search import SearchConfig
+from agents.planning.spec import PlannerSpec
+from experiments.evaluation.evaluate import episodes as playing
+from experiments.evaluation.evaluate import evaluate
+from experiments.evaluation.evaluate import evaluate as evaluation
+from experiments.evaluation.plan_audit import random_plans, violating
+from experiments.evaluation.replay import verify
+from experiments.evaluation.results import episode_of, read_rows
+from experiments.methods.method import Arm, Trial, trials_of
 from experiments.report.guards import left_out
-from experiments.rows import episode_of, read_rows
-from experiments.verify import verify
 from sim.env import GroundEnv
-from sim.errors import GroundError, UnknownName
 from sim.policy import EpisodeStart
-from sim.scenes import scenes
+from sim.scenes.scene import scenes
+from sim.utils.errors import GroundError, UnknownName
 from worldmodels.model import models
 from worldmodels.simulator import SimulatorModel
-from worldmodels.training import save_checkpoint
+from worldmodels.training.loop import save_checkpoint
 
 SCENE = scenes["logistics/tote-push"]
 TIMING = ("decision_ms_p50", "decision_ms_p95", "decide_s")
@@ -248,9 +249,9 @@ def test_trials_are_the_same_for_every_arm_and_never_training_spaces() -> None:
 SCRIPT = """
 from pathlib import Path
 import sys
-from experiments.contest import Arm, trials_of
-from experiments.evaluation import evaluate
-from sim.scenes import scenes
+from experiments.methods.method import Arm, trials_of
+from experiments.evaluation.evaluate import evaluate
+from sim.scenes.scene import scenes
 if __name__ == "__main__":
     trials = trials_of("killed", scenes["logistics/tote-push"], "test", 8)
     evaluate(Arm("scripted", scenes["logistics/tote-push"].behaviours["scripted"]), trials, Path(sys.argv[1]), workers=1)

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from sim.dataset import Dataset
-from sim.errors import GroundError
-from worldmodels.fidelity import HORIZONS_S, Fidelity, as_rows, fidelity
+from sim.data.store import Dataset
+from sim.utils.errors import GroundError
+from worldmodels.assessment.open_loop import HORIZONS_S, Fidelity, as_rows, fidelity
 from worldmodels.model import models
-from worldmodels.planar import PlanarState
-from worldmodels.windows import Batch, Windows
+from worldmodels.planar.state import PlanarState
+from worldmodels.training.windows import Batch, Windows
 
 ERRORS = ("load_mm_median", "load_mm_p90", "load_deg_median", "robot_mm_median", "robot_deg_median", "load_relative_median")
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.errors import BadFile, GroundError, UnknownName
-from sim.files import digest, in_use, read_json, write_atomic, write_json, write_text
-from sim.registry import Registry
+from sim.utils.errors import BadFile, GroundError, UnknownName
+from sim.utils.files import digest, in_use, read_json, write_atomic, write_json, write_text
+from sim.utils.registry import Registry
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -91,7 +91,7 @@ def test_a_digest_is_of_the_bytes(tmp_path: Path) -> None:
 
 HOLD = """
 import pathlib, sys
-from sim.files import in_use
+from sim.utils.files import in_use
 with in_use(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from sim.bodies import Bodies, quaternion_of, rotate, yaw_of
+from sim.bodies import Bodies
 from sim.env import GroundEnv
-from sim.flat import ABSENT_M, BOXES, FAR_M, LOADS, FlatObservation, egocentric, flat_layout, flat_vector
-from sim.scenes import scenes
+from sim.geometry.rotations import quaternion_of, rotate, yaw_of
+from sim.scenes.scene import scenes
+from sim.sensors.flat import ABSENT_M, BOXES, FAR_M, LOADS, egocentric, flat_layout, flat_vector
+from sim.wrappers import FlatObservation
 
 SCENES = list(scenes)
 

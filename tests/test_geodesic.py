@@ -8,13 +8,14 @@ import torch
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from sim.bodies import Bodies, closest_on_box
+from sim.bodies import Bodies
+from sim.costmaps.pushing import GeodesicField, build_field, field_of
 from sim.env import GroundEnv
-from sim.geodesic import GeodesicField, build_field, clearance_of, field_of
+from sim.geometry.boxes import clearance_of, closest_on_box
 from sim.layout import Box, Hall, Layout, Pose
-from sim.layouts.hall import LOAD_HALF_M, ROBOT_RADIUS_M
-from sim.scenes import scenes
-from sim.task import PushTask
+from sim.scenes.scene import scenes
+from sim.scenes.tote_push.layouts import LOAD_HALF_M, ROBOT_RADIUS_M
+from sim.scenes.tote_push.task import PushTask
 
 SIZE = 6.0
 EMPTY = Layout(Hall(0, 0, SIZE, SIZE), Pose(1, 1), (Pose(3, 3),), Pose(4, 3))

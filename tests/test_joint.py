@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.config import ModelPlan
-from experiments.trainings import train_on
-from sim.collect import CollectConfig, collect
-from sim.dataset import Dataset
-from sim.errors import BadFile, GroundError
-from sim.files import read_json
-from worldmodels.fidelity import fidelity
-from worldmodels.joint import JointWindows
+from experiments.config.experiment import ModelPlan
+from experiments.methods.training import train_on
+from sim.data.collect import CollectConfig, collect
+from sim.data.store import Dataset
+from sim.utils.errors import BadFile, GroundError
+from sim.utils.files import read_json
+from worldmodels.assessment.open_loop import fidelity
 from worldmodels.model import models
-from worldmodels.training import TrainConfig, load_checkpoint
-from worldmodels.windows import Windows
+from worldmodels.training.joint import JointWindows
+from worldmodels.training.loop import TrainConfig, load_checkpoint
+from worldmodels.training.windows import Windows
 
 SCENE, OTHER = "logistics/tote-push", "factory/push-fixture"
 PLAN = TrainConfig(updates=6, batch=16, lengths=(2,), check_every=3, threads=1)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.errors import BadLayout, UnknownName
 from sim.layout import Box, Hall, Layout, Pose, Traveller, number_faults
-from sim.scenes import scenes
+from sim.scenes.scene import scenes
+from sim.utils.errors import BadLayout, UnknownName
 
 SPLITS = [(scene, split) for scene in scenes for split in scenes[scene].splits]
 EMPTY = Layout(Hall(0, 0, 6, 6), Pose(1, 1, 0.5), (Pose(3, 3, 0.1),), Pose(4.5, 4.5), name="empty")

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import ledger
-from experiments.ledger import add, cost, spent
+from experiments import compute_costs as ledger
+from experiments.compute_costs import add, cost, spent
 
 
 def burn() -> None:

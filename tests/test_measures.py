@@ -14,7 +14,7 @@ from experiments.report.regret import BOTH, MODEL, REST, SEARCH, regrets
 from experiments.report.sections import sections
 from experiments.report.sections.bins import binned
 from experiments.report.summary import Rate
-from sim.scenes import scenes
+from sim.scenes.scene import scenes
 
 SCENE = "logistics/tote-push"
 STEPS = scenes[SCENE].episode_steps

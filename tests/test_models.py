@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from sim.bodies import Bodies
-from sim.collect import CollectConfig, collect
-from sim.dataset import Dataset
+from sim.data.collect import CollectConfig, collect
+from sim.data.store import Dataset
 from sim.env import GroundEnv
-from sim.errors import BadFile, GroundError
 from sim.layout import Box, Hall, Layout, Pose
+from sim.utils.errors import BadFile, GroundError
 from worldmodels.model import LearnedModel, models
-from worldmodels.planar import MOTION, PlanarState, Surroundings, mean_of, repeated, state_of
-from worldmodels.training import load_checkpoint, save_checkpoint
-from worldmodels.windows import Batch, Windows, mirrored
+from worldmodels.planar.state import MOTION, PlanarState, Surroundings, mean_of, repeated, state_of
+from worldmodels.training.loop import load_checkpoint, save_checkpoint
+from worldmodels.training.windows import Batch, Windows, mirrored
 
 SCENE = "logistics/tote-push"
 CROWDED = Layout(
@@ -203,7 +203,7 @@ def test_a_model_is_given_the_boxes_as_far_as_a_plan_can_come(name: str, scene: 
     observation, _ = env.reset(seed=0)
     env.close()
     model, bodies = made(name), Bodies.of(observation)
-    robot, speed = observation["pose"][0, :2], np.linalg.norm(observation["action_limits"][:2])
+    robot, speed = observation["pose"][0, :2], np.linalg.norm(observation["action_twist"][:2])
     boxes = bodies.pose[bodies.static, :2], bodies.half_extents[bodies.static]
     counts = []
     for steps in (10, 25, 50, 100):

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worldmodels.muon import LEAST, Muon, orthogonal
+from worldmodels.training.muon import LEAST, Muon, orthogonal
 
 
 @given(rows=st.integers(2, 40), columns=st.integers(2, 40), scale=st.floats(1e-4, 1e4), seed=st.integers(0, 99))

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from sim.bodies import Shape, quaternion_of
+from sim.bodies import Shape
 from sim.env import GroundEnv
-from sim.outline import TOUCH_M, gaps
-from sim.scenes import scenes
+from sim.geometry.gaps import TOUCH_M, gaps
+from sim.geometry.rotations import quaternion_of
+from sim.scenes.scene import scenes
 
 BOX = (2.0, 1.0, 0.5, 0.3)  # x, y, half width, half depth of the only static body
 

@@ -9,13 +9,13 @@ import pytest
 from conftest import contents
 
 from experiments.cli.data import data_info
-from sim.cameras import Picture
-from sim.collect import CollectConfig, collect
-from sim.dataset import PICTURE, Dataset
+from sim.data.collect import CollectConfig, collect
+from sim.data.images import SPEED, PictureConfig, decoded, encoded, pictures_of, price
+from sim.data.store import PICTURE, Dataset
 from sim.env import GroundEnv
-from sim.errors import BadFile, GroundError, UnknownName
-from sim.pictures import SPEED, PictureConfig, decoded, encoded, pictures_of, price
-from sim.scenes import scenes
+from sim.scenes.scene import scenes
+from sim.sensors.cameras import Picture
+from sim.utils.errors import BadFile, GroundError, UnknownName
 from sim.variation import LOOKS, VARIED, Variations
 
 TAKEN = PictureConfig(("overhead", "robot"), (48, 32), every=7, lossless=True)
@@ -86,7 +86,7 @@ def test_reading_states_leaves_the_pictures_and_the_price_is_told(pictured: Data
 def test_a_dataset_that_was_killed_before_its_first_shard_is_described(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sim.collect.finished", lambda *_: iter(()))
+    monkeypatch.setattr("sim.data.collect.finished", lambda *_: iter(()))
     collect(CONFIG, tmp_path / "begun", workers=1)
     data_info(tmp_path / "begun")
     assert "0 readable steps in 0 shards" in capfd.readouterr().out

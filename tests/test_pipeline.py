@@ -14,28 +14,30 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from agents.search import SearchConfig
-from experiments import evaluation, pipeline, trainings, versions
-from experiments.arms import Arms
+from agents.planning.search import SearchConfig
+from experiments import pipeline, versions
 from experiments.cache import Cache
 from experiments.cli.runs import evaluate as evaluate_command
 from experiments.cli.runs import keep as keep_command
 from experiments.cli.runs import verify
-from experiments.config import BaselinePlan, ExperimentConfig, ModelPlan, Round
-from experiments.ledger import LEDGER, costs
+from experiments.compute_costs import LEDGER, costs
+from experiments.config.experiment import BaselinePlan, ExperimentConfig, ModelPlan, Round
+from experiments.evaluation.evaluate import evaluate as evaluation
+from experiments.evaluation.results import read_rows
+from experiments.methods import training as trainings
+from experiments.methods.build import Arms
 from experiments.pipeline import Steps, run
 from experiments.report.build import build_report, compare, keep_run, read, rows_of
 from experiments.report.kept import DISTANCE, keep, keep_models
 from experiments.report.summary import summary_markdown
-from experiments.rows import read_rows
-from sim import collect as collecting
-from sim.dataset import Dataset
-from sim.errors import BadFile, GroundError, UnknownName
+from sim.data import collect as collecting
+from sim.data.store import Dataset
 from sim.layout import Layout
-from sim.scenes import scenes
-from worldmodels import training
-from worldmodels.fidelity import Steady
-from worldmodels.training import TrainConfig
+from sim.scenes.scene import scenes
+from sim.utils.errors import BadFile, GroundError, UnknownName
+from worldmodels.assessment.open_loop import Steady
+from worldmodels.training.loop import TrainConfig
+from worldmodels.training.loop import loop as training
 
 TOUCHING = "scripted-noisy"  # a behaviour that every scene has
 STEPS = 600

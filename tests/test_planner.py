@@ -9,21 +9,21 @@ import torch
 from conftest import LinearQuadratic
 from test_models import made
 
-from agents.build import PlannerSpec
-from agents.objective import TERMINAL_WEIGHT, Imagined, Objective
-from agents.planner import Planner
-from agents.search import SearchConfig, searches
-from sim.bodies import Bodies
+from agents.planning.objective import TERMINAL_WEIGHT, Imagined, Objective
+from agents.planning.planner import Planner
+from agents.planning.search import SearchConfig, searches
+from agents.planning.spec import PlannerSpec
+from sim.bodies import ROBOT, Bodies
 from sim.env import GroundEnv
-from sim.errors import BadFile, GroundError
 from sim.layout import Hall, Layout, Pose
 from sim.policy import EpisodeStart
-from sim.scenes import scenes
-from sim.task import ROBOT, PushTask
+from sim.scenes.scene import scenes
+from sim.scenes.tote_push.task import PushTask
+from sim.utils.errors import BadFile, GroundError
 from sim.variation import Variation
 from worldmodels.model import models
 from worldmodels.simulator import SimulatorModel
-from worldmodels.training import save_checkpoint
+from worldmodels.training.loop import save_checkpoint
 
 SCENE = "logistics/tote-push"
 HALL = Layout(Hall(0, 0, 6, 6), Pose(2, 3), (Pose(2.8, 3),), Pose(4, 3))

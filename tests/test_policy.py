@@ -6,8 +6,8 @@ import pytest
 from sim.env import GroundEnv
 from sim.layout import Hall, Layout, Pose
 from sim.policy import EpisodeStart
-from sim.pushing import View, drive_to
-from sim.scenes import scenes
+from sim.scenes.scene import scenes
+from sim.scenes.tote_push.expert import View, drive_to
 
 LEAST = {
     "logistics/tote-push": 14,

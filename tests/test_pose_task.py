@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.env import GroundEnv
-from sim.pose_task import PoseTask
 from sim.robots.panda import REACH_M
-from sim.scenes import scenes
+from sim.scenes.push_fixture.task import PoseTask
+from sim.scenes.scene import scenes
 
 SCENE = "factory/push-fixture"
 

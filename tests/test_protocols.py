@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.config import ExperimentConfig
-from experiments.contest import Arm, trials_of
-from experiments.evaluation import evaluate
+from experiments.config.experiment import ExperimentConfig
+from experiments.evaluation.evaluate import evaluate
+from experiments.methods.method import Arm, trials_of
 from experiments.report.guards import check as check_comparable
 from sim.env import GroundEnv
-from sim.errors import GroundError, UnknownName
 from sim.layout import Pose
-from sim.scenes import USUAL, Scene, named, parted, scenes
+from sim.scenes.scene import USUAL, Scene, named, parted, scenes
+from sim.utils.errors import GroundError, UnknownName
 
 PROTOCOLS = [(name, protocol) for name in scenes for protocol in scenes[name].protocols]
 

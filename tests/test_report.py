@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from agents.build import PlannerSpec
+from agents.planning.spec import PlannerSpec
 from experiments.report.build import _models_told_apart, _thinkers, _uncompiled, read
 from experiments.report.comparison import ALL, answers, compared, comparison_table, comparisons, headline
 from experiments.report.costs import efficiency
@@ -35,13 +35,13 @@ from experiments.report.summary import (
 from experiments.report.topdown import colours_say, picture, save_layout, strip
 from experiments.viewer.export import save
 from experiments.viewer.take import Take
-from sim.bodies import quaternion_of
-from sim.dataset import Episode
-from sim.errors import GroundError
-from sim.files import write_json
+from sim.data.store import Episode
+from sim.geometry.rotations import quaternion_of
 from sim.layout import Layout
-from sim.layouts.hall import LOAD_HALF_M, draw
-from sim.scenes import scenes
+from sim.scenes.scene import scenes
+from sim.scenes.tote_push.layouts import LOAD_HALF_M, draw
+from sim.utils.errors import GroundError
+from sim.utils.files import write_json
 from sim.variation import Variation
 
 HOSTILE = '<script>alert("x")</script>|$y_$'

@@ -10,11 +10,11 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from sim.errors import BadLayout
+from sim.data.importers.ros_map import OccupancyMap, rectangles
 from sim.layout import Layout, Pose
-from sim.layouts import hall
-from sim.layouts.ros_map import OccupancyMap, rectangles
-from sim.scenes import scenes
+from sim.scenes.scene import scenes
+from sim.scenes.tote_push import layouts as hall
+from sim.utils.errors import BadLayout
 
 CELL_M = 0.05
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from agents.search import Proposal, SearchConfig, SearchMethod, searches, spline_basis
-from agents.search.icem import colouring
-from sim.errors import GroundError, UnknownName
+from agents.planning.search import Proposal, SearchConfig, SearchMethod, searches, spline_basis
+from agents.planning.search.icem import colouring
+from sim.utils.errors import GroundError, UnknownName
 
 HORIZON = 12
 CONFIG = SearchConfig(samples=256, iterations=20, horizon=HORIZON)

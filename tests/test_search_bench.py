@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from experiments import search_bench
+from experiments.bench.bench import search as search_bench
 from sim.env import GroundEnv
-from sim.scenes import scenes
-from worldmodels.models.graph import GraphModel
+from sim.scenes.scene import scenes
+from worldmodels.planar.graph import GraphModel
 
 SCENE = "logistics/tote-push"
 

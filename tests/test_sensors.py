@@ -1,11 +1,10 @@
 import numpy as np
-import pybullet
 import pytest
 
 from sim.bodies import Bodies
 from sim.env import GroundEnv
-from sim.scenes import scenes
-from sim.sensors import LIDAR_HEIGHT_M, bearings, lidar
+from sim.scenes.scene import scenes
+from sim.sensors.lidar import LIDAR_HEIGHT_M, bearings, lidar
 
 REACH_M = 6.0
 
@@ -22,7 +21,7 @@ def test_the_lidar_reads_what_bullets_own_rays_hit(scene: str, index: int) -> No
     inner = float(env.bodies.half_extents[0, 0]) + 0.01  # rays begin outside the robot's own hull
     ends = [[[x + r * np.cos(a), y + r * np.sin(a), LIDAR_HEIGHT_M] for a in angles] for r in (inner, REACH_M)]
     assert env._world is not None
-    hits = pybullet.rayTestBatch(*ends, physicsClientId=env._world._client)
+    hits = env._world._client.rayTestBatch(*ends)
     expected = [inner + hit[2] * (REACH_M - inner) if hit[0] >= 0 else REACH_M for hit in hits]
     env.close()
     np.testing.assert_allclose(np.maximum(ranges, inner), expected, atol=0.012)  # Bullet's boxes have a margin

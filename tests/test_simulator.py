@@ -2,13 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from sim.bodies import Bodies, Kind
+from sim.bodies import LOAD, ROBOT, Bodies, Kind
 from sim.env import GroundEnv
-from sim.errors import GroundError
 from sim.layout import Box, Hall, Layout, Pose
 from sim.policy import EpisodeStart
-from sim.scenes import scenes
-from sim.task import LOAD, ROBOT
+from sim.scenes.scene import scenes
+from sim.utils.errors import GroundError
 from sim.variation import Variation
 from worldmodels.simulator import SimulatorModel
 

@@ -5,7 +5,7 @@ import pytest
 
 from experiments.report.spaces import DESCRIPTOR, TrainingSpaces, describe
 from sim.layout import Box, Hall, Layout, Pose
-from sim.scenes import scenes
+from sim.scenes.scene import scenes
 
 
 def hall(*boxes: Box, loads: tuple[Pose, ...] = ()) -> Layout:

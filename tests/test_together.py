@@ -9,16 +9,16 @@ import pytest
 import torch
 from test_models import made, observation_of, plans
 
-from agents.build import PlannerSpec
-from agents.objective import Objective
-from agents.planner import Planner
-from agents.search import SearchConfig, searches
-from agents.together import act_together, decide_together
+from agents.planning.batch import act_together, decide_together
+from agents.planning.objective import Objective
+from agents.planning.planner import Planner
+from agents.planning.search import SearchConfig, searches
+from agents.planning.spec import PlannerSpec
 from sim.bodies import Bodies
 from sim.env import GroundEnv
-from sim.errors import GroundError
 from sim.policy import EpisodeStart
-from sim.scenes import scenes
+from sim.scenes.scene import scenes
+from sim.utils.errors import GroundError
 from worldmodels.assumed import ASSUMPTIONS, Assumed
 from worldmodels.model import WorldModel, models
 from worldmodels.simulator import SimulatorModel

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from sim.bodies import Bodies, Kind, rotate, yaw_of
-from sim.crossing_task import NOBODY_M, CrossingTask
+from sim.bodies import Bodies, Kind
 from sim.env import GroundEnv
-from sim.errors import BadLayout
-from sim.geodesic import clearance_of
+from sim.geometry.boxes import clearance_of
+from sim.geometry.rotations import rotate, yaw_of
 from sim.layout import Box, Hall, Layout, Pose, Traveller
-from sim.scenes import scenes
-from sim.traffic import MANNERS, PIVOT_RAD_S, Traffic
+from sim.scenes.aisle_traffic.task import NOBODY_M, CrossingTask
+from sim.scenes.scene import scenes
+from sim.traffic.simulation import MANNERS, PIVOT_RAD_S, Traffic
+from sim.utils.errors import BadLayout
 
 SCENE = "logistics/aisle-traffic"
 HALL = Layout(

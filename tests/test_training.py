@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from experiments.config import ModelPlan
-from experiments.trainings import train_on
-from sim.dataset import Dataset
-from sim.errors import BadFile, GroundError
+from experiments.config.experiment import ModelPlan
+from experiments.methods.training import train_on
+from sim.data.store import Dataset
+from sim.utils.errors import BadFile, GroundError
 from worldmodels.model import LearnedModel, models
-from worldmodels.training import Check, TrainConfig, is_finished, load_checkpoint, moved_error_mm, train
-from worldmodels.windows import Windows
+from worldmodels.training.loop import Check, TrainConfig, is_finished, load_checkpoint, moved_error_mm, train
+from worldmodels.training.windows import Windows
 
 TINY = TrainConfig(updates=20, batch=16, lengths=(2, 4), check_every=5, threads=1)
 FACTS = {"scene": "logistics/tote-push", "data": ["some digest"]}

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sim.errors import GroundError, UnknownName
-from sim.layouts.hall import TIERS
-from sim.scenes import scenes
+from sim.scenes.scene import scenes
+from sim.scenes.tote_push.layouts import TIERS
+from sim.utils.errors import GroundError, UnknownName
 from sim.variation import BOUNDS, Span, Variation, Variations
 
 NAMES = list(BOUNDS)  # of what is a number

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import Ground
 
-from experiments.config import ExperimentConfig
-from experiments.contest import Arm, trials_of
-from experiments.evaluation import evaluate
-from experiments.rows import ROWS_VERSION, episode_of, read_rows
-from experiments.verify import sample_of, verify
-from sim.dataset import write_shard
-from sim.scenes import scenes
+from experiments.config.experiment import ExperimentConfig
+from experiments.evaluation.evaluate import evaluate
+from experiments.evaluation.replay import sample_of, verify
+from experiments.evaluation.results import ROWS_VERSION, episode_of, read_rows
+from experiments.methods.method import Arm, trials_of
+from sim.data.store import write_shard
+from sim.scenes.scene import scenes
 
 ARMS = ("scripted", "random")
 

@@ -15,11 +15,11 @@ from conftest import Ground
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.build import PlannerSpec
-from agents.search import SearchConfig
-from experiments.config import ExperimentConfig
-from experiments.contest import Arm, trials_of
-from experiments.evaluation import evaluate
+from agents.planning.search import SearchConfig
+from agents.planning.spec import PlannerSpec
+from experiments.config.experiment import ExperimentConfig
+from experiments.evaluation.evaluate import evaluate
+from experiments.methods.method import Arm, trials_of
 from experiments.viewer import browser, looks
 from experiments.viewer.export import check
 from experiments.viewer.library import ANY, ORDERS, Library, Shelf, table, title
@@ -33,13 +33,14 @@ from experiments.viewer.scenery import Scenery
 from experiments.viewer.serve import free_port
 from experiments.viewer.stage import light_and_camera, serving
 from experiments.viewer.take import Setting, Take, Thought
-from sim.dataset import Dataset, keep
-from sim.errors import GroundError
+from sim.bodies import LOAD
+from sim.data.store import Dataset, keep
 from sim.layout import Layout
-from sim.layouts.hall import draw
 from sim.policy import EpisodeStart
-from sim.scenes import scenes
-from sim.task import LOAD, PushTask
+from sim.scenes.scene import scenes
+from sim.scenes.tote_push.layouts import draw
+from sim.scenes.tote_push.task import PushTask
+from sim.utils.errors import GroundError
 from sim.variation import Variation
 
 SCENE = "logistics/tote-push"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sim.errors import BadLayout, GroundError, UnknownName
-from sim.workers import finished, tell
+from sim.utils.errors import BadLayout, GroundError, UnknownName
+from sim.utils.workers import finished, tell
 
 ORPHANS = """
 import os, time
-from sim.workers import finished
+from sim.utils.workers import finished
 
 def work(number):
     open(f"{number}", "w").write(str(os.getpid()))

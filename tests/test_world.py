@@ -3,13 +3,13 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from sim.bodies import yaw_of
-from sim.env import upright
+from sim.bodies import LoadBody
+from sim.bullet.physics_check import deviation, push, slide, slide_in_theory
+from sim.bullet.world import World
+from sim.geometry.rotations import upright, yaw_of
 from sim.layout import Box, Hall, Layout, Pose
-from sim.physics_check import deviation, push, slide, slide_in_theory
 from sim.robots.differential_drive import DifferentialDrive, DriveLimits
-from sim.scenes import scenes
-from sim.world import LoadBody, World
+from sim.scenes.scene import scenes
 
 GRAVITY = 9.81
 DT = 0.1
@@ -30,7 +30,7 @@ def build(
     """The robot and loads at x, y, yaw."""
     world.build(DifferentialDrive(DriveLimits(speed_m_s=speed)), [load] * (len(places) - 1), layout.static_boxes)
     heights = [world.robot_z_m, *[load.half_extents[2]] * (len(places) - 1)]
-    world.place(upright(np.array(places), np.array(heights)), np.zeros((len(places), 6)))
+    world.set_state(upright(np.array(places), np.array(heights)), np.zeros((len(places), 6)))
 
 
 def load_of(friction: float = 0.5, mass_kg: float = 6.0) -> LoadBody:
@@ -42,13 +42,13 @@ def load_of(friction: float = 0.5, mass_kg: float = 6.0) -> LoadBody:
 @pytest.mark.parametrize("speed", [1.0, 1.5])  # at less, half a physics step of way counts
 def test_a_sliding_tote_stops_where_coulomb_says(world: World, speed: float, friction: float, mass_kg: float) -> None:
     build(world, [(2, 2, 0), (6, 6, 0.3)], load_of(friction, mass_kg))
-    pose, _ = world.movers()
+    pose, _ = world.read_dynamic_bodies()
     twist = np.zeros((2, 6))
     twist[LOAD, 0] = speed
-    world.place(np.array(pose), twist)
+    world.set_state(np.array(pose), twist)
     for _ in range(30):
-        world.step(0, 0, DT)
-    end, velocity = world.movers()
+        world.step((0, 0), DT)
+    end, velocity = world.read_dynamic_bodies()
     assert end[LOAD][0] - pose[LOAD][0] == pytest.approx(speed**2 / (2 * friction * GRAVITY), rel=0.05)
     assert np.linalg.norm(velocity[LOAD]) < 1e-3
     assert end[LOAD][1] == pytest.approx(6, abs=2e-3)
@@ -78,8 +78,8 @@ def test_the_robot_reaches_its_speed_and_not_more(world: World, limit: float, di
     build(world, [(6, 6, 0.7), (1, 1, 0)], load_of(), speed=limit)
     speeds = []
     for _ in range(20):
-        world.step(direction, 0, DT)
-        (pose, *_), (twist, *_) = world.movers()
+        world.step((direction, 0), DT)
+        (pose, *_), (twist, *_) = world.read_dynamic_bodies()
         speeds.append(direction * (twist[0] * np.cos(0.7) + twist[1] * np.sin(0.7)))
         assert yaw_of(np.array(pose[3:])) == pytest.approx(0.7, abs=1e-3)
     speeds = [0.0, *speeds]
@@ -93,8 +93,8 @@ def test_the_robot_turns_on_the_spot_within_its_limits(world: World) -> None:
     build(world, [(6, 6, 0), (1, 1, 0)], load_of())
     rates = [0.0]
     for _ in range(10):
-        world.step(0, 1, DT)
-        poses, twists = world.movers()
+        world.step((0, 1), DT)
+        poses, twists = world.read_dynamic_bodies()
         rates.append(twists[ROBOT][5])
     assert max(rates) <= DriveLimits().turn_rad_s * 1.001
     assert rates[-1] == pytest.approx(DriveLimits().turn_rad_s, rel=0.01)
@@ -105,8 +105,8 @@ def test_the_robot_turns_on_the_spot_within_its_limits(world: World) -> None:
 def test_the_robot_does_not_slide_sideways(world: World) -> None:
     build(world, [(4, 6, 0), (1, 1, 0)], load_of())
     for step in range(30):
-        world.step(1, 0.6 * np.sin(step / 5), DT)
-        poses, twists = world.movers()
+        world.step((1, 0.6 * np.sin(step / 5)), DT)
+        poses, twists = world.read_dynamic_bodies()
         yaw = yaw_of(np.array(poses[ROBOT][3:]))
         assert abs(twists[ROBOT][1] * np.cos(yaw) - twists[ROBOT][0] * np.sin(yaw)) < 0.05
 
@@ -117,11 +117,11 @@ def test_a_tote_is_not_pushed_through_a_rack(world: World) -> None:
     build(world, [(6, 6, 0), (6.7, 6, 0)], load_of(), layout)
     touched = False
     for _ in range(50):
-        world.step(1, 0, DT)
-        poses, _ = world.movers()
+        world.step((1, 0), DT)
+        poses, _ = world.read_dynamic_bodies()
         assert poses[LOAD][0] + 0.25 < 7.2 + 0.01
         assert poses[ROBOT][0] < poses[LOAD][0]
-        touched |= any(hit.first == LOAD and hit.second >= 2 for hit in world.hits())
+        touched |= any(hit.first == LOAD and hit.second >= 2 for hit in world.read_contacts())
     assert touched
     assert poses[LOAD][0] + 0.25 > 7.2 - 0.01
 
@@ -129,19 +129,19 @@ def test_a_tote_is_not_pushed_through_a_rack(world: World) -> None:
 def test_the_robot_does_not_pass_the_outer_wall(world: World) -> None:
     build(world, [(10.5, 6, 0), (1, 1, 0)], load_of())
     for _ in range(40):
-        world.step(1, 0, DT)
-        assert world.movers()[0][ROBOT][0] + 0.3 < 12.01
-    forces = [hit.force_n for hit in world.hits() if hit.first == ROBOT]
+        world.step((1, 0), DT)
+        assert world.read_dynamic_bodies()[0][ROBOT][0] + 0.3 < 12.01
+    forces = [hit.force_n for hit in world.read_contacts() if hit.first == ROBOT]
     assert forces
     assert max(forces) < 2 * DriveLimits().force_n
 
 
 def test_a_place_is_kept_by_who_stands_still(world: World) -> None:
     build(world, [(3, 3, 0.4), (6, 6, 1.0)], load_of())
-    before = np.array(world.movers()[0])
+    before = np.array(world.read_dynamic_bodies()[0])
     for _ in range(20):
-        world.step(0, 0, DT)
-    np.testing.assert_allclose(np.array(world.movers()[0]), before, atol=2e-3)
+        world.step((0, 0), DT)
+    np.testing.assert_allclose(np.array(world.read_dynamic_bodies()[0]), before, atol=2e-3)
 
 
 def test_a_world_built_again_gives_the_same_bytes(world: World) -> None:
@@ -149,8 +149,8 @@ def test_a_world_built_again_gives_the_same_bytes(world: World) -> None:
     for _ in range(2):
         build(world, [(5.2, 6, 0), (6, 6, 0), (7, 6.2, 0.5)], load_of())
         for step in range(20):
-            world.step(1, 0.3 * np.sin(step), DT)
-        results.append(np.array(world.movers()[0]).tobytes())
+            world.step((1, 0.3 * np.sin(step)), DT)
+        results.append(np.array(world.read_dynamic_bodies()[0]).tobytes())
     assert results[0] == results[1]
 
 

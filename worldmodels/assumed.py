@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sim.bodies import DT_S, Bodies, quaternion_of, yaw_of
+from sim.bodies import DT_S, Bodies
+from sim.geometry.rotations import quaternion_of, yaw_of
 from sim.policy import EpisodeStart
-from worldmodels.beside import alone, beside
 from worldmodels.model import LearnedModel, WorldModel
-from worldmodels.planar import PlanarState, bodies_of
+from worldmodels.planar.composition import alone, beside
+from worldmodels.planar.state import PlanarState, bodies_of
 
 ASSUMPTIONS = ("still", "constant-velocity")
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from sim.bodies import DT_S, Bodies
 from sim.policy import EpisodeStart
-from sim.registry import Registry
-from worldmodels.joint import JointWindows
-from worldmodels.planar import PlanarState, bodies_of, each, mean_of, minded, repeated, stacked, state_of
-from worldmodels.windows import Windows
+from sim.utils.registry import Registry
+from worldmodels.planar.state import PlanarState, bodies_of, each, mean_of, minded, repeated, stacked, state_of
+from worldmodels.training.joint import JointWindows
+from worldmodels.training.windows import Windows
 
 State = TypeVar("State")
 
@@ -60,6 +60,7 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
     margin: float = 0.6  # in the scene's unit: or than this beyond how far the robot can come within a plan
     compiled: bool = False  # whether rollouts may run compiled, where the model can
     together: bool = False  # whether rollouts of several scenes at once will be asked for
+    action_size: int = 2  # numbers of an action where it will imagine
     pieces: int = 1  # boxes that loads are made of, at most, where it will imagine
 
     @abstractmethod
@@ -78,7 +79,7 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
         """Take normalisation constants from the training data before the first update."""
 
     def begin(self, observation: Mapping[str, np.ndarray], steps: int = 0, belief: Any = None) -> PlanarState:
-        speed = float(np.linalg.norm(observation["action_limits"][:2])) / float(observation["unit_m"][0])
+        speed = float(np.linalg.norm(observation["action_twist"][:2])) / float(observation["unit_m"][0])
         return state_of(observation, max(self.reach, steps * DT_S * speed + self.margin))
 
     def movers(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -139,4 +140,4 @@ class LearnedModel(nn.Module, WorldModel[PlanarState]):
         return states
 
 
-models: Registry[type[LearnedModel]] = Registry("model", "worldmodels.models")
+models: Registry[type[LearnedModel]] = Registry("model", "worldmodels.planar")

@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sim.bodies import Bodies, Kind
-from sim.errors import GroundError
+from sim.bodies import ROBOT, Bodies, Kind, LoadBody
+from sim.bullet.world import World
 from sim.layout import Layout
-from sim.policy import EpisodeStart
-from sim.scenes import scenes
-from sim.task import ROBOT
-from sim.traffic import Traffic, TrafficState
+from sim.policy import EpisodeStart, Truth
+from sim.scenes.scene import scenes
+from sim.traffic.simulation import Traffic
+from sim.traffic.state import TrafficState
+from sim.utils.errors import GroundError
+from sim.utils.workers import worker_pool
 from sim.variation import Variation
-from sim.workers import worker_pool
-from sim.world import LoadBody, Truth, World
 from worldmodels.model import WorldModel
 
 _one_at_a_time = threading.Lock()  # a process has one world to imagine in, whatever thread asks
@@ -148,10 +148,10 @@ def _simulate(setting: _Setting, state: SimulatorState, actions: np.ndarray) -> 
         world.build(scene.robot(setting.variation), loads, layout.static_boxes, layout.floor, traffic)
         if traffic and state.traffic:
             traffic.restore(state.traffic)
-        world.place(state.pose, state.twist)
-        for step, (forward, turn) in enumerate(plan):
-            world.step(forward, turn, scene.control_dt_s)
-            poses[candidate, step], twists[candidate, step] = world.movers()
+        world.set_state(state.pose, state.twist)
+        for step, action in enumerate(plan):
+            world.step(tuple(action), scene.control_dt_s)
+            poses[candidate, step], twists[candidate, step] = world.read_dynamic_bodies()
     return poses, twists
 
 

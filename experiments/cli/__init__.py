@@ -17,7 +17,7 @@ from experiments.cli.data import collect, data_info, fidelity, train
 from experiments.cli.layouts import layout_check, layout_draw, layout_export, layout_import, layout_new
 from experiments.cli.runs import compare, demo, evaluate, keep, report, run, verify
 from experiments.cli.watching import record, view
-from sim.errors import GroundError, UnknownName
+from sim.utils.errors import GroundError, UnknownName
 
 
 def bench(out: Path = Path("bench.json"), scenes: tuple[str, ...] = (), compiled: bool = False) -> None:
@@ -27,16 +27,16 @@ def bench(out: Path = Path("bench.json"), scenes: tuple[str, ...] = (), compiled
         scenes: all of them, unless named.
         compiled: also with compiled models, after half a minute of compilation for each scene.
     """
-    from experiments.bench import bench as measure
+    from experiments.bench.bench import bench as measure
 
     measure(out, CONSOLE, scenes, compiled)
 
 
 def show() -> None:
     """List scenes with their splits, behaviours and protocols; models, search methods and experiments."""
-    from agents.search import searches
-    from experiments.config import names as experiments
-    from sim.scenes import scenes
+    from agents.planning.search import searches
+    from experiments.config.experiment import names as experiments
+    from sim.scenes.scene import scenes
     from worldmodels.model import models
 
     for name in scenes:

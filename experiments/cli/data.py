@@ -8,8 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from experiments.cli.console import CONSOLE, SCENE, File
-from sim.errors import GroundError
-from sim.files import read_json
+from sim.utils.errors import GroundError
+from sim.utils.files import read_json
 
 
 def collect(
@@ -42,12 +42,12 @@ def collect(
         every: steps from one picture to the next.
         lossless: colours as PNG; otherwise JPEG.
     """
-    from agents.build import PlannerSpec
-    from agents.search import SearchConfig
+    from agents.planning.search import SearchConfig
+    from agents.planning.spec import PlannerSpec
     from experiments.progress import bar
-    from sim.collect import CollectConfig
-    from sim.collect import collect as collect_episodes
-    from sim.pictures import PictureConfig, price
+    from sim.data.collect import CollectConfig
+    from sim.data.collect import collect as collect_episodes
+    from sim.data.images import PictureConfig, price
 
     weights = tuple(_weight(text) for text in behaviours)
     if (planner is not None) != ("planner" in dict(weights)):
@@ -78,8 +78,8 @@ def _weight(text: str) -> tuple[str, float]:
 
 def data_info(path: File) -> None:
     """Describe and verify a dataset: damaged shards are named, the rest is still usable."""
-    from sim.dataset import Dataset
-    from sim.pictures import price
+    from sim.data.images import price
+    from sim.data.store import Dataset
 
     dataset = Dataset.open(path)
     damaged: list[str] = []
@@ -142,12 +142,12 @@ def train(
         check_every: updates between two looks at the validation data, each with a checkpoint.
         device: "auto" takes a GPU where there is one.
     """
-    from experiments.config import ModelPlan
+    from experiments.config.experiment import ModelPlan
+    from experiments.methods.training import train_on
     from experiments.progress import bar
-    from experiments.trainings import train_on
-    from sim.dataset import Dataset
-    from sim.scenes import scenes
-    from worldmodels.training import TrainConfig
+    from sim.data.store import Dataset
+    from sim.scenes.scene import scenes
+    from worldmodels.training.loop import TrainConfig
 
     config = TrainConfig(
         updates, batch, lengths, learning_rate, seed=seed, check_every=check_every, threads=threads, device=device
@@ -173,12 +173,12 @@ def fidelity(
     """
     from experiments.report.build import names_of
     from experiments.report.html import write_fidelity
-    from sim.dataset import Dataset
-    from sim.scenes import scenes
-    from worldmodels.fidelity import Steady, as_rows
-    from worldmodels.fidelity import fidelity as measure
-    from worldmodels.training import load_checkpoint
-    from worldmodels.windows import Windows
+    from sim.data.store import Dataset
+    from sim.scenes.scene import scenes
+    from worldmodels.assessment.open_loop import Steady, as_rows
+    from worldmodels.assessment.open_loop import fidelity as measure
+    from worldmodels.training.loop import load_checkpoint
+    from worldmodels.training.windows import Windows
 
     dataset = Dataset.open(data)
     if dataset.manifest["split"] == "train":

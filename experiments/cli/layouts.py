@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.cli.console import SCENE, File, Place2, Pose2
-from sim.errors import BadLayout, GroundError, UnknownName
+from sim.utils.errors import BadLayout, GroundError, UnknownName
 
 if TYPE_CHECKING:
     from sim.layout import Layout
@@ -16,7 +16,7 @@ def layout_check(file: File, scene: str = SCENE) -> None:
     The format is described in sim/layout.py; `ground layout new` writes one to begin with.
     """
     from sim.layout import Layout
-    from sim.scenes import scenes
+    from sim.scenes.scene import scenes
 
     try:
         layout = Layout.load(file)
@@ -67,8 +67,8 @@ def layout_import(
 
 def layout_export(file: File, out: Path, resolution_m: float = 0.05, overwrite: bool = False) -> None:
     """Write a layout's free space as a map that ROS's map_server reads: OUT.yaml, and a PGM picture beside it."""
+    from sim.data.importers.ros_map import OccupancyMap
     from sim.layout import Layout
-    from sim.layouts.ros_map import OccupancyMap
 
     if not 0.005 <= resolution_m <= 1:
         raise GroundError(f"resolution {resolution_m} m: between 0.005 and 1 is possible")
@@ -79,7 +79,7 @@ def layout_export(file: File, out: Path, resolution_m: float = 0.05, overwrite: 
 
 def layout_new(out: File, split: str = "test", index: int = 0, scene: str = SCENE, overwrite: bool = False) -> None:
     """Write a space of a split as a JSON file: something to edit."""
-    from sim.scenes import scenes
+    from sim.scenes.scene import scenes
 
     _vacant(out, overwrite)
     if split not in scenes[scene].splits:
@@ -103,9 +103,9 @@ def asked_layout(file: Path | None, scene: str, seed: int, start: Any, load: Any
 
 def own_layout(file: Path, scene: str, seed: int, start: Any = None, load: Any = None, goal: Any = None) -> "Layout":
     """A space of the user's own: a layout file, or a map with a task in it; BadLayout where it cannot be used."""
+    from sim.data.importers.ros_map import OccupancyMap
     from sim.layout import Layout, Pose
-    from sim.layouts.ros_map import OccupancyMap
-    from sim.scenes import scenes
+    from sim.scenes.scene import scenes
 
     if file.suffix not in (".yaml", ".yml"):
         if start or load or goal:

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from experiments.cli.console import CONSOLE, File, Place2, Pose2
 from experiments.cli.layouts import asked_layout
-from sim.errors import GroundError, UnknownName
+from sim.utils.errors import GroundError, UnknownName
 
 
 def demo(out: Path = Path("runs"), workers: int = 2) -> None:
@@ -39,7 +39,7 @@ def run(
 
 def _run(experiment: str, out: Path, workers: int, protocol: str | None = None, cache: Path | None = None) -> None:
     from experiments.cache import Cache
-    from experiments.config import load
+    from experiments.config.experiment import load
     from experiments.pipeline import run as run_pipeline
     from experiments.report.build import rows_by
     from experiments.report.comparison import comparison_table
@@ -111,16 +111,16 @@ def evaluate(
         load: x, y and yaw of the load, for a map; in scenes that have one.
         goal: x and y of the goal, for a map.
     """
-    from experiments.arms import Arms
-    from experiments.config import config_of
+    from experiments.config.experiment import config_of
+    from experiments.methods.build import Arms
     from experiments.pipeline import Steps
     from experiments.report.build import compare as compare_runs
     from experiments.report.build import read, rows_by
     from experiments.report.kept import must_hold_episodes
     from experiments.report.summary import summary_table
     from experiments.versions import go_on
-    from sim.files import in_use
-    from sim.scenes import USUAL
+    from sim.scenes.scene import USUAL
+    from sim.utils.files import in_use
 
     config = config_of(run)
     config = replace(config.under(protocol or config.protocol), oracle=oracle, oracle_large=oracle_large)
@@ -229,16 +229,16 @@ def verify(run: File, sample: int = 12, seed: int = 0, workers: int = 2) -> None
     Args:
         seed: of the draw: another one draws other episodes.
     """
-    from experiments.arms import Arms
-    from experiments.config import config_of
-    from experiments.contest import arm_of
+    from experiments.config.experiment import config_of
+    from experiments.evaluation.replay import sample_of
+    from experiments.evaluation.replay import verify as play_again
+    from experiments.methods.build import Arms
+    from experiments.methods.method import arm_of
     from experiments.progress import bar
     from experiments.report.build import rows_by
     from experiments.report.guards import left_out
     from experiments.report.kept import must_hold_episodes
     from experiments.report.summary import is_oracle
-    from experiments.verify import sample_of
-    from experiments.verify import verify as play_again
 
     if sample < 1:
         raise GroundError(f"--sample {sample}: at least one episode is needed")
@@ -302,8 +302,8 @@ def keep(run: File, out: Path, models: tuple[str, ...] = ()) -> None:
 
 def factories(run: Path) -> dict[str, Any]:
     """The planners of a run that are there, by name; none of a run of which rows alone were kept."""
-    from experiments.arms import Arms
-    from experiments.config import config_of
+    from experiments.config.experiment import config_of
+    from experiments.methods.build import Arms
     from experiments.report.kept import is_kept
 
     if is_kept(run):

@@ -8,7 +8,7 @@ import tyro
 from experiments.cli.console import CONSOLE, SCENE, File, Place2, Pose2
 from experiments.cli.layouts import asked_layout
 from experiments.cli.runs import factories
-from sim.errors import GroundError, UnknownName
+from sim.utils.errors import GroundError, UnknownName
 
 
 def view(
@@ -45,7 +45,7 @@ def view(
     from experiments.report.kept import must_hold_episodes
     from experiments.viewer.runs import scene_of
     from experiments.viewer.serve import serve
-    from sim.scenes import scenes
+    from sim.scenes.scene import scenes
 
     if run and arm is None and layout is None:
         must_hold_episodes(run)
@@ -66,7 +66,7 @@ def view(
 
 def _must_be_split(split: str, scene: str) -> None:
     """Raise UnknownName unless a run of the scene may hold episodes in such spaces, a protocol's or one's own among them."""
-    from sim.scenes import scenes
+    from sim.scenes.scene import scenes
 
     splits = (*scenes[scene].splits, *(protocol.split for protocol in scenes[scene].protocols.values()))
     if split not in splits and not split.startswith("own-"):
@@ -83,8 +83,8 @@ def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tupl
         arms: side by side; without any, the run's best planner.
         thoughts: let planners think again, and show what they imagined.
     """
-    from experiments.config import config_of
-    from experiments.contest import arm_of
+    from experiments.config.experiment import config_of
+    from experiments.methods.method import arm_of
     from experiments.progress import bar
     from experiments.report.kept import must_hold_episodes
     from experiments.report.summary import best_planner

@@ -9,9 +9,10 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from agents.build import PlannerSpec
-from experiments.contest import arm_of, label
-from experiments.ledger import costs
+from agents.planning.spec import PlannerSpec
+from experiments.compute_costs import costs
+from experiments.evaluation.results import episode_file, episode_of, read_rows
+from experiments.methods.method import arm_of, label
 from experiments.report.failures import SHOWN, worst
 from experiments.report.failures import section as failures
 from experiments.report.guards import check, left_out, notes
@@ -22,16 +23,15 @@ from experiments.report.sections import sections
 from experiments.report.spaces import TrainingSpaces
 from experiments.report.summary import Row, best_planner, key_of, known, method_of, on_all_data, protocol_of
 from experiments.report.topdown import colours_say, strip
-from experiments.rows import episode_file, episode_of, read_rows
 from experiments.viewer.export import save
 from experiments.viewer.player import think
 from experiments.viewer.take import Take
-from sim.dataset import Dataset, Episode
-from sim.errors import BadFile, GroundError
-from sim.files import read_json
+from sim.data.store import Dataset, Episode
 from sim.layout import Layout
 from sim.policy import Policy, PolicyFactory
-from sim.scenes import USUAL
+from sim.scenes.scene import USUAL
+from sim.utils.errors import BadFile, GroundError
+from sim.utils.files import read_json
 
 STRIP = 8  # episodes in a strip
 FAILURES = 2  # recordings that show what was imagined too

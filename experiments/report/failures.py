@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
-from experiments.contest import arm_of, label
+from experiments.methods.method import arm_of, label
 from experiments.report import pieces
 from experiments.report.pairs import episode_cost
 from experiments.report.summary import Row, violations_of
 from experiments.report.topdown import colours_say, strip
-from sim.dataset import Episode
+from sim.data.store import Episode
 
 SHOWN = 8
 

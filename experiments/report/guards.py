@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from experiments.evaluation.results import unreadable
 from experiments.report.pairs import ranked
 from experiments.report.regret import budget_of
 from experiments.report.summary import Episode, Row, key_of, known, number, protocol_of
-from experiments.rows import unreadable
-from sim.errors import GroundError
-from sim.scenes import parted
+from sim.scenes.scene import parted
+from sim.utils.errors import GroundError
 from sim.variation import Variation
 
 ALIKE = 0.03  # relative difference of env steps that is none: learners stop at full batches

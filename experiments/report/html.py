@@ -18,7 +18,7 @@ from experiments.report.sections.indicators import indicators
 from experiments.report.sections.results import results
 from experiments.report.sections.violations import violations
 from experiments.report.summary import Row, on_all_data
-from sim.files import write_text
+from sim.utils.files import write_text
 
 PAGE = """<!doctype html>
 <html lang="en">

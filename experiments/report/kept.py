@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from experiments.ledger import LEDGER
-from experiments.rows import LATER, ROWS_VERSION
-from sim.errors import BadFile, GroundError, UnknownName
-from sim.files import write_atomic
+from experiments.compute_costs import LEDGER
+from experiments.evaluation.results import LATER, ROWS_VERSION
+from sim.utils.errors import BadFile, GroundError, UnknownName
+from sim.utils.files import write_atomic
 
 ROWS = "rows.parquet"
 DISTANCE = "distance"  # column: how far an episode's space is from those that the run trained in

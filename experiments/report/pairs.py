@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments.report.summary import Episode, Row, key_of, summarise, training_of
 from experiments.statistics import bootstrap, signed_rank_test, smallest_mean_difference
-from sim.scenes import scenes
+from sim.scenes.scene import scenes
 
 Interval = tuple[float, float, float]  # value, low, high
 Training = tuple[str, int, int]  # run, seed, and number of the time that an episode was met

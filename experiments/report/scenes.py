@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.report.summary import COLUMNS, Row, Summary, csv_of, markdown, number, record_of, summarise
-from sim.scenes import scenes
+from sim.scenes.scene import scenes
 
 HORIZON_S = 2.0  # of the model's error
 HEADING = ("scene", *COLUMNS, "model's error, 2 s")

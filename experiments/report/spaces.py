@@ -10,9 +10,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import cKDTree
 
-from sim.geodesic import clearance_of
+from sim.geometry.boxes import clearance_of
+from sim.geometry.grid import edges
 from sim.layout import Layout, Pose
-from sim.reach import edges
 
 CELLS = 60  # along the longer side of a hall
 AROUND = 0.1  # of that side: so far from a start or goal the way may be narrow, it counts as wide as its widest place there

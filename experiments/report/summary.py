@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.statistics import effective_trials, wilson
-from sim.errors import GroundError
-from sim.scenes import USUAL, scenes
+from sim.scenes.scene import USUAL, scenes
+from sim.utils.errors import GroundError
 
 Row = Mapping[str, Any]  # one evaluated episode
 

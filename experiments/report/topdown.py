@@ -14,16 +14,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon
 
-from sim.bodies import Kind, rotate, yaw_of
-from sim.crossing_task import CrossingTask
-from sim.dataset import Episode
-from sim.errors import GroundError
-from sim.files import write_atomic
+from sim.bodies import Kind
+from sim.data.store import Episode
+from sim.geometry.rotations import rotate, yaw_of
 from sim.layout import TABLE_MARGIN_M, WALL_THICKNESS_M, Layout
-from sim.layouts.hall import LOAD_HALF_M, ROBOT_RADIUS_M
-from sim.layouts.table import PARTS, TOOL_RADIUS_M
-from sim.task import PushTask
-from sim.traffic import MANNERS
+from sim.scenes.aisle_traffic.task import CrossingTask
+from sim.scenes.push_fixture.layouts import PARTS, TOOL_RADIUS_M
+from sim.scenes.tote_push.layouts import LOAD_HALF_M, ROBOT_RADIUS_M
+from sim.scenes.tote_push.task import PushTask
+from sim.traffic.simulation import MANNERS
+from sim.utils.errors import GroundError
+from sim.utils.files import write_atomic
 
 FLOOR, WALL, RACK = "#f3f5f7", "#5b6572", "#a9b4c0"
 ROBOT, LOAD, OTHER_LOAD, GOAL = "#2563eb", "#d97706", "#b59b7a", "#16a34a"

@@ -11,7 +11,7 @@ from sim.bodies import Observation
 from sim.policy import EpisodeStart
 
 NOTCH = 0.5  # by which a key changes a speed, of its limit
-TURNING = 2  # row of an observation's action limits
+TURNING = 5  # row of an observation's action twist
 # Arrows and WASD move viser's camera.
 KEYS = {
     "forward": ("I", (NOTCH, 0.0)),
@@ -47,6 +47,6 @@ class Driver:
         self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[np.ndarray, Any]:
         forward, left = self.command
-        turns = bool(observation["action_limits"][TURNING].any())
+        turns = bool(observation["action_twist"][TURNING].any())
         # A table is looked at along its y axis: its x axis points to the right.
         return np.array((forward, left) if turns else (-left, forward), np.float32), state

@@ -16,9 +16,9 @@ from experiments.viewer.overlays import USUAL
 from experiments.viewer.scenery import Scenery
 from experiments.viewer.stage import serving
 from experiments.viewer.take import Take
-from sim.errors import GroundError
-from sim.files import write_atomic, write_text
-from sim.scenes import scenes
+from sim.scenes.scene import scenes
+from sim.utils.errors import GroundError
+from sim.utils.files import write_atomic, write_text
 
 HOLD_S = 1.0  # the last state stays this long before a recording starts over
 FILM_SIZE = (1280, 720)

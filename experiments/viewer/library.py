@@ -9,13 +9,13 @@ from typing import Any
 
 import viser
 
-from experiments.contest import arm_of
+from experiments.evaluation.results import episode_of, read_rows
+from experiments.methods.method import arm_of
 from experiments.report.pairs import metres
 from experiments.report.summary import best_planner
-from experiments.rows import episode_of, read_rows
 from experiments.viewer.page import Page
 from experiments.viewer.take import Take
-from sim.errors import GroundError
+from sim.utils.errors import GroundError
 
 ANY = "any"
 BEFORE, AFTER = "watch the one before", "watch the next"

@@ -15,10 +15,10 @@ from trimesh.creation import cylinder as _cylinder
 from trimesh.creation import icosphere
 from trimesh.transformations import rotation_matrix
 
-from sim.crossing_task import CrossingTask
 from sim.layout import Layout
-from sim.layouts.table import PARTS
-from sim.task import PushTask
+from sim.scenes.aisle_traffic.task import CrossingTask
+from sim.scenes.push_fixture.layouts import PARTS
+from sim.scenes.tote_push.task import PushTask
 
 Colour = tuple[int, int, int]
 CHASSIS, DECK, RUBBER, LIDAR, SIGNAL = (38, 46, 58), (24, 78, 190), (24, 24, 27), (15, 15, 18), (250, 204, 21)

@@ -14,10 +14,10 @@ from experiments.viewer.overlays import MEANINGS
 from experiments.viewer.page import Page
 from experiments.viewer.stage import Stage, serving
 from experiments.viewer.take import Setting, Take
-from sim.env import upright
-from sim.errors import GroundError
+from sim.geometry.rotations import upright
 from sim.policy import Policy
-from sim.scenes import Scene
+from sim.scenes.scene import Scene
+from sim.utils.errors import GroundError
 
 BODIES, SIZES, FRAMES = 60, 6, 60
 READER = """

@@ -9,11 +9,11 @@ from matplotlib import colormaps
 
 from experiments.viewer.stage import Stage, wxyz
 from experiments.viewer.take import Frame, Take, Thought
-from sim.bodies import TRAFFIC, Kind, unit, yaw_of
+from sim.bodies import LOAD, ROBOT, TRAFFIC, Kind
+from sim.geometry.rotations import unit, yaw_of
 from sim.layout import Layout
-from sim.scenes import scenes
-from sim.sensors import bearings, lidar
-from sim.task import LOAD, ROBOT
+from sim.scenes.scene import scenes
+from sim.sensors.lidar import bearings, lidar
 
 GHOSTS = 4  # along the horizon
 LIFT_M = 0.02  # lines above the floor

@@ -21,11 +21,11 @@ from experiments.viewer.runs import arms_of, in_scene, scene_of
 from experiments.viewer.scenery import Scenery
 from experiments.viewer.take import Setting, Take
 from experiments.viewer.thinking import Thinker
-from sim.dataset import keep
-from sim.errors import GroundError, UnknownName
+from sim.data.store import keep
 from sim.layout import Layout
 from sim.policy import PolicyFactory
-from sim.scenes import parted, scenes
+from sim.scenes.scene import parted, scenes
+from sim.utils.errors import GroundError, UnknownName
 from sim.variation import differences
 
 YOU = "you"  # the arm that a person drives

@@ -13,9 +13,9 @@ from experiments.viewer.driving import KEYS
 from experiments.viewer.overlays import MEANINGS
 from experiments.viewer.player import SPEEDS
 from experiments.viewer.plots import COST, ERROR, FORESEEN, add_plots
-from sim.errors import BadLayout, GroundError
 from sim.layout import Layout
-from sim.scenes import scenes
+from sim.scenes.scene import scenes
+from sim.utils.errors import BadLayout, GroundError
 
 if TYPE_CHECKING:
     from experiments.viewer.page import Page

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from experiments.viewer.take import Take
 from sim.policy import Policy
-from sim.scenes import scenes
+from sim.scenes.scene import scenes
 
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 WRONG_M = 0.02  # what ends a step this far from where the plan had it, in a scene of lengths as tote-push has them

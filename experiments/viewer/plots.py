@@ -5,7 +5,7 @@ import viser
 from viser import uplot
 
 from experiments.viewer.take import Frame, Take, Thought
-from sim.scenes import scenes
+from sim.scenes.scene import scenes
 
 SHOWN = 120  # frames that a plot shows at once
 AHEAD = 10  # steps that a prediction of the cost looks ahead

@@ -3,10 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from sim.errors import BadFile, GroundError
-from sim.files import read_json
 from sim.policy import PolicyFactory
-from sim.scenes import scenes
+from sim.scenes.scene import scenes
+from sim.utils.errors import BadFile, GroundError
+from sim.utils.files import read_json
 
 ArmsThere = tuple[dict[str, PolicyFactory], dict[str, str]]  # those that are there, and why others are not
 
@@ -24,15 +24,15 @@ def scene_of(run: Path) -> str | None:
 
 def in_scene(arm: PolicyFactory, scene: str) -> PolicyFactory:
     """The same arm by a protocol of its scene: what a planner minds is the protocol's idea of success."""
-    from agents.build import PlannerSpec
+    from agents.planning.spec import PlannerSpec
 
     return replace(arm, scene=scene) if isinstance(arm, PlannerSpec) else arm
 
 
 def arms_of(run: Path) -> ArmsThere:
     """What of a run's arms is there already, and why the others are not."""
-    from experiments.arms import Arms
-    from experiments.config import config_of
+    from experiments.config.experiment import config_of
+    from experiments.methods.build import Arms
 
     try:
         found, missing = Arms(config_of(run), run).there()

@@ -14,10 +14,10 @@ from rich.markup import escape
 from experiments.viewer.page import YOU, Page
 from experiments.viewer.runs import ArmsThere, arms_of
 from experiments.viewer.stage import serving
-from sim.errors import GroundError, UnknownName
 from sim.layout import Layout
 from sim.policy import PolicyFactory
-from sim.scenes import scenes
+from sim.scenes.scene import scenes
+from sim.utils.errors import GroundError, UnknownName
 
 if TYPE_CHECKING:
     from experiments.viewer.library import Shelf

@@ -10,11 +10,11 @@ import trimesh
 import viser
 
 from experiments.viewer import looks
-from sim.bodies import TRAFFIC, Kind, quaternion_of
+from sim.bodies import LOAD, TRAFFIC, Kind
+from sim.geometry.rotations import quaternion_of
 from sim.layout import Layout
-from sim.layouts.table import PARTS
-from sim.robots import Visual
-from sim.task import LOAD
+from sim.robots.robot import LinkVisual
+from sim.scenes.push_fixture.layouts import PARTS
 
 SIGN_M = 1.2  # above the floor
 ABOVE_HALL, BESIDE_TABLE = (0.0, -0.75, 1.25), (0.75, -1.6, 1.0)  # the camera; an arm would hide its tool from above
@@ -31,7 +31,7 @@ class Stage:
         self._nodes: list[tuple[np.ndarray, viser.BatchedGlbHandle]] = []  # with the numbers of the bodies in each
         self._links: list[viser.GlbHandle] = []
 
-    def build(self, layout: Layout, half_extents: np.ndarray, poses: np.ndarray, visuals: Sequence[Visual] = ()) -> None:
+    def build(self, layout: Layout, half_extents: np.ndarray, poses: np.ndarray, visuals: Sequence[LinkVisual] = ()) -> None:
         """Draw a space, its movers (M, 3) at poses (M, 7), and the robot's links."""
         self.clear()
         self._ground(layout)

@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sim.bodies import Bodies, Observation
-from sim.dataset import Episode
+from sim.bodies import LOAD, Bodies, Observation
+from sim.contacts import Hit
+from sim.data.store import Episode
 from sim.env import GroundEnv
 from sim.layout import Layout
 from sim.policy import Policy
-from sim.robots import Visual
-from sim.scenes import scenes
-from sim.task import LOAD
+from sim.robots.robot import LinkVisual
+from sim.scenes.scene import scenes
 from sim.variation import Variation
-from sim.world import Hit
 
 if TYPE_CHECKING:
     import torch
 
-    from agents.objective import Imagined
-    from agents.planner import Planner
+    from agents.planning.objective import Imagined
+    from agents.planning.planner import Planner
 
 SHOWN_CANDIDATES = 48
 SAME_ACTION = 1e-3
@@ -181,7 +180,7 @@ class Take:
         return np.asarray(self._env.bodies.half_extents[: len(self.frames[0].pose)])
 
     @property
-    def visuals(self) -> tuple[Visual, ...]:
+    def visuals(self) -> tuple[LinkVisual, ...]:
         """Meshes of the robot's links."""
         return scenes[self.setting.scene].robot(self.setting.variation).visuals
 

@@ -11,13 +11,18 @@ import tempfile
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import numpy as np
 
+from sim.actions import ActionSpec
 from sim.bodies import Shape
-from sim.bullet import DATA, pybullet
-from sim.robots import MOTOR_HZ, Motion, Visual
+from sim.bullet.assets import DATA
+from sim.robots.robot import MOTOR_HZ, LinkVisual, RobotState
+
+if TYPE_CHECKING:
+    from sim.bullet.client import BulletClient
 
 ARM = DATA / "franka_panda" / "panda.urdf"
 JOINTS = 7
@@ -64,99 +69,87 @@ class Panda:
         self.half_extents = (self.radius_m, self.radius_m, self.stick_m / 2)
         self.centre_z_m = self.stick_m / 2 + 0.004
         self.visuals = _visuals()
-        self.action_limits = np.array([(self.limits.speed_m_s, 0.0), (0.0, self.limits.speed_m_s), (0.0, 0.0)])
+        self.action_spec = ActionSpec(("forward", "left"), (self.limits.speed_m_s,) * 2)
+        self._state: RobotState | None = None
 
-    def spawn(self, client: int) -> None:
+    def spawn(self, client: "BulletClient") -> None:
         self._client = client
-        self._motion: Motion | None = None
-        self.body = pybullet.loadURDF(_urdf(self.radius_m, self.stick_m), useFixedBase=True, physicsClientId=client)
-        links = range(pybullet.getNumJoints(self.body, physicsClientId=client))
+        self._state = None
+        self.body = client.loadURDF(_urdf(self.radius_m, self.stick_m), useFixedBase=True)
+        links = range(client.getNumJoints(self.body))
         self._tool = links[-1]
-        names = {pybullet.getJointInfo(self.body, link, client)[12].decode(): link for link in links}
-        self._drawn = [names[visual.link] for visual in self.visuals[1:]]  # the first one is the base, which stays
+        names = {client.getJointInfo(self.body, link)[12].decode(): link for link in links}
+        self._drawn_links = [names[visual.link] for visual in self.visuals[1:]]  # the first is the base, which is fixed
+        undamped = {"linearDamping": 0, "angularDamping": 0, "jointDamping": 0}
         for link in links:
-            pybullet.changeDynamics(
-                self.body,
-                link,
-                linearDamping=0,
-                angularDamping=0,
-                jointDamping=0,
-                lateralFriction=self.friction,
-                physicsClientId=client,
-            )
-        self._set(REST, np.zeros(JOINTS))
+            client.changeDynamics(self.body, link, lateralFriction=self.friction, **undamped)
+        self._set_joints(REST, np.zeros(JOINTS))
 
-    def place(self, pose: np.ndarray, twist: np.ndarray) -> None:
-        """Solved from the rest posture each time, so that equal poses give equal joints."""
+    def set_state(self, pose: np.ndarray, twist: np.ndarray) -> None:
+        """Solve for the joints from the rest posture each time, so that equal poses give equal joints."""
         goal, joints = np.array([pose[0], pose[1], self.centre_z_m]), REST.copy()
         for _ in range(60):
-            self._set(joints, np.zeros(JOINTS))
-            error = self._error(goal)
+            self._set_joints(joints, np.zeros(JOINTS))
+            error = self._compute_tool_error(goal)
             if np.abs(error).max() < 1e-7:
                 break
-            joints = np.clip(joints + self._follow(error, 0.1 * (REST - joints)), *LIMITS_RAD)
-        self._set(joints, self._follow(np.array([twist[0], twist[1], 0, 0, 0, 0]), np.zeros(JOINTS)))
-        self._motion = None
+            joints = np.clip(joints + self._solve_joint_speeds(error, 0.1 * (REST - joints)), *LIMITS_RAD)
+        planar = np.array([twist[0], twist[1], 0, 0, 0, 0])
+        self._set_joints(joints, self._solve_joint_speeds(planar, np.zeros(JOINTS)))
+        self._state = None
 
-    def motion(self) -> Motion:
-        if self._motion is None:
-            state = pybullet.getLinkState(self.body, self._tool, 1, 1, self._client)
+    def read_state(self) -> RobotState:
+        if self._state is None:
+            state = self._client.getLinkState(self.body, self._tool, 1, 1)
             (x, y, _), (vx, vy, _) = state[0], state[6]
-            self._motion = (x, y, 0.0), (vx, vy, 0.0)
-        return self._motion
+            self._state = [x, y, self.centre_z_m, 0.0, 0.0, 0.0, 1.0], [vx, vy, 0.0, 0.0, 0.0, 0.0]
+        return self._state
 
-    def drive(self, first: float, second: float) -> None:
-        self.command(self.wanted(first, second))
-
-    def wanted(self, first: float, second: float) -> tuple[float, ...]:
-        (x, y, _), now = self.motion()
-        change = np.array([first, second]) * self.limits.speed_m_s - now[:2]
+    def compute_command(self, action: tuple[float, ...]) -> tuple[float, ...]:
+        """Compute the joint speeds (7,) [rad/s] from an action: the tool's speed along x and y."""
+        (x, y, *_), (*now, _, _, _, _) = self.read_state()
+        change = np.array(action) * self.limits.speed_m_s - now
         most = self.limits.acceleration_m_s2 / MOTOR_HZ
-        speed = now[:2] + change * min(1.0, most / max(float(np.hypot(*change)), 1e-9))
-        wanted = HOLD_PER_S * self._error(np.array([x, y, self.centre_z_m]))
-        wanted[:2] = speed
-        return tuple(self._follow(wanted, POSTURE_PER_S * (REST - self._joints())).tolist())
+        speed = now + change * min(1.0, most / max(float(np.hypot(*change)), 1e-9))
+        twist = HOLD_PER_S * self._compute_tool_error(np.array([x, y, self.centre_z_m]))
+        twist[:2] = speed
+        return tuple(self._solve_joint_speeds(twist, POSTURE_PER_S * (REST - self._read_joints())).tolist())
 
-    def command(self, velocity: tuple[float, ...]) -> None:
-        self._motion = None
-        pybullet.setJointMotorControlArray(
-            self.body,
-            range(JOINTS),
-            pybullet.VELOCITY_CONTROL,
-            targetVelocities=velocity,
-            forces=TORQUES_NM,
-            physicsClientId=self._client,
+    def set_motors(self, command: tuple[float, ...]) -> None:
+        self._state, client = None, self._client
+        client.setJointMotorControlArray(
+            self.body, range(JOINTS), client.VELOCITY_CONTROL, targetVelocities=command, forces=TORQUES_NM
         )
 
-    def links(self) -> np.ndarray:
-        states = pybullet.getLinkStates(self.body, self._drawn, 0, 1, self._client)
+    def read_link_poses(self) -> np.ndarray:
+        states = self._client.getLinkStates(self.body, self._drawn_links, 0, 1)
         return np.array([(0, 0, 0, 0, 0, 0, 1), *((*state[4], *state[5]) for state in states)])
 
-    def faults(self) -> dict[str, bool]:
-        """What is wrong with the arm now."""
+    def read_faults(self) -> dict[str, bool]:
         low, high = LIMITS_RAD
-        joints = self._joints()
-        return {"joint_limit": bool((joints < low + NEAR_LIMIT_RAD).any() or (joints > high - NEAR_LIMIT_RAD).any())}
+        joints = self._read_joints()
+        near_limit = (joints < low + NEAR_LIMIT_RAD).any() or (joints > high - NEAR_LIMIT_RAD).any()
+        return {"joint_limit": bool(near_limit)}
 
-    def _joints(self) -> np.ndarray:
-        return np.array([state[0] for state in pybullet.getJointStates(self.body, range(JOINTS), self._client)])
+    def _read_joints(self) -> np.ndarray:
+        return np.array([state[0] for state in self._client.getJointStates(self.body, range(JOINTS))])
 
-    def _set(self, joints: np.ndarray, speeds: np.ndarray) -> None:
+    def _set_joints(self, joints: np.ndarray, speeds: np.ndarray) -> None:
         for joint, (angle, speed) in enumerate(zip(joints.tolist(), speeds.tolist(), strict=True)):
-            pybullet.resetJointState(self.body, joint, angle, speed, physicsClientId=self._client)
+            self._client.resetJointState(self.body, joint, angle, speed)
 
-    def _error(self, goal: np.ndarray) -> np.ndarray:
-        """(6,) from the tool's place and tilt to the goal (3,), upright [m, rad]."""
-        state = pybullet.getLinkState(self.body, self._tool, 0, 1, self._client)
-        x, y, z, w = pybullet.getDifferenceQuaternion(state[1], DOWN.tolist())
+    def _compute_tool_error(self, goal: np.ndarray) -> np.ndarray:
+        """Compute the displacement (6,) [m, rad] from the tool's position and tilt to the goal (3,), upright."""
+        state = self._client.getLinkState(self.body, self._tool, 0, 1)
+        x, y, z, w = self._client.getDifferenceQuaternion(state[1], DOWN.tolist())
         turn = 2 * np.array([x, y, z]) * (1 if w >= 0 else -1)
         return np.concatenate([goal - state[0], turn])
 
-    def _follow(self, twist: np.ndarray, posture: np.ndarray) -> np.ndarray:
-        """(7,) joint speeds for a twist of the tool (6,), towards a posture as far as that leaves freedom, within the limits."""
-        joints, still = self._joints().tolist(), [0.0] * JOINTS
-        moves, turns = pybullet.calculateJacobian(self.body, self._tool, [0.0, 0.0, 0.0], joints, still, still, self._client)
-        jacobian = np.array([*moves, *turns])
+    def _solve_joint_speeds(self, twist: np.ndarray, posture: np.ndarray) -> np.ndarray:
+        """Solve for joint speeds (7,) of a tool twist (6,), within limits; `posture` (7,) acts in the null space."""
+        joints, zeros = self._read_joints().tolist(), [0.0] * JOINTS
+        linear, angular = self._client.calculateJacobian(self.body, self._tool, [0.0, 0.0, 0.0], joints, zeros, zeros)
+        jacobian = np.array([*linear, *angular])
         inverse = jacobian.T @ np.linalg.inv(jacobian @ jacobian.T + DAMPING * np.eye(6))
         speeds = inverse @ twist + posture - inverse @ (jacobian @ posture)
         return np.asarray(speeds / max(1.0, float(np.abs(speeds / SPEEDS_RAD_S).max())))
@@ -172,7 +165,7 @@ def _arm() -> ElementTree.Element:
 
 
 @lru_cache(maxsize=1)
-def _visuals() -> tuple[Visual, ...]:
+def _visuals() -> tuple[LinkVisual, ...]:
     """The base first. Every mesh of this arm lies in its link's frame, unmoved and unscaled."""
     links = _arm().findall("link")
     names = [link.get("name", "") for link in links if link.find("visual/geometry/mesh") is not None]
@@ -180,7 +173,7 @@ def _visuals() -> tuple[Visual, ...]:
         [mesh.get("filename", "").removeprefix("package://") for link in links for mesh in link.findall(f"{kind}/geometry/mesh")]
         for kind in ("visual", "collision")
     )
-    return tuple(Visual(name, ARM.parent / a, ARM.parent / b) for name, a, b in zip(names, fine, coarse, strict=True))
+    return tuple(LinkVisual(name, ARM.parent / a, ARM.parent / b) for name, a, b in zip(names, fine, coarse, strict=True))
 
 
 @lru_cache(maxsize=4)

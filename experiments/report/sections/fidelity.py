@@ -8,7 +8,7 @@ from experiments.report.measured import file_of
 from experiments.report.pieces import section, table
 from experiments.report.plots import arm_colours, label, plot
 from experiments.report.summary import Row, number
-from sim.scenes import scenes
+from sim.scenes.scene import scenes
 
 COLUMNS = (
     ("horizon [s]", "horizon_s", 1),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from experiments.foresight import TOUCHING
+from experiments.evaluation.plan_audit import TOUCHING
 from experiments.report.measured import Measured, flats, percents
 from experiments.report.measures import Foreseen, foreseen
 from experiments.report.plots import dots, label

@@ -6,7 +6,7 @@ from experiments.report.measured import file_of
 from experiments.report.pairs import ranked
 from experiments.report.pieces import section, table
 from experiments.report.summary import Row, indicators_of
-from sim.scenes import scenes
+from sim.scenes.scene import scenes
 
 
 def indicators(rows: Sequence[Row], command: str) -> str:

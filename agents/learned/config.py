@@ -1,0 +1,65 @@
+"""TODO."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sim.data.store import Dataset
+from sim.utils.errors import GroundError, UnknownName
+from sim.utils.files import digest
+
+OFF_POLICY = {"batch_size": 256, "learning_starts": 2000, "train_freq": 1, "gradient_steps": 1, "gamma": 0.98}
+
+
+ON_POLICY = {"n_steps": 512, "batch_size": 256, "n_epochs": 10, "gamma": 0.98, "gae_lambda": 0.95, "ent_coef": 0.003}
+
+
+ALGORITHMS: dict[str, tuple[str, dict[str, Any], int]] = {  # class of SB3, settings, environments
+    "sac": ("SAC", OFF_POLICY, 1),
+    "td3": ("TD3", OFF_POLICY, 1),
+    "ppo": ("PPO", ON_POLICY, 4),
+    "dyna": ("SAC", OFF_POLICY | {"gradient_steps": 4}, 32),
+}
+
+
+IMAGINING = ("dyna",)  # these learn in a model, and their steps are imagined ones
+
+
+@dataclass(frozen=True)
+class BaselineConfig:
+    """An SB3 agent trained on `steps` env steps of the training split."""
+
+    algorithm: str
+    scene: str
+    steps: int = 100_000
+    seed: int = 0
+    save_every: int = 10_000
+    variations: tuple[str, ...] = ()  # of the physics, instead of the training split's own
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "variations", tuple(self.variations))  # JSON has lists
+        if self.algorithm not in ALGORITHMS:
+            raise UnknownName("algorithm", self.algorithm, ALGORITHMS)
+        if self.steps < 1 or self.save_every < 1:
+            raise GroundError(f"an SB3 agent needs positive steps and save_every, not {self.steps} and {self.save_every}")
+
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Imagined:
+    """A learned model to train in, and the episodes whose states futures branch off from."""
+
+    model: Path
+    data: tuple[Path, ...]
+
+    def content(self) -> dict[str, Any]:
+        """What is imagined depends on this alone."""
+        return {"model": digest(self.model / "best.safetensors"), "data": [Dataset.open(path).digest for path in self.data]}
+
+
+def snapshot_path(path: Path, steps: int) -> Path:
+    """Where an agent lies as it was after so many steps."""
+    return path / f"at-{steps}"

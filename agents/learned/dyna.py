@@ -1,0 +1,153 @@
+"""A learned model as an environment for SB3: short futures that branch off from states of the data (Janner et al. 2019, "When to
+trust your model: model-based policy optimization").
+
+All branches are one batch of the model. Unlike the paper, the model is trained once before the agent, and the agent on imagined
+steps alone. Reward, end and observation are the real environment's: minus the task's cost, its success, and the flat vector.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.learned.config import Imagined
+from sim.bodies import Bodies, Kind, Shape
+from sim.costmaps.cache import KEPT
+from sim.data.store import Dataset, Episode
+from sim.geometry.rotations import upright
+from sim.scenes.scene import scenes
+from sim.sensors.flat import egocentric, flat_layout
+from worldmodels.planar.state import MOTION, PlanarState, commanded, pieces_of, with_static
+from worldmodels.training.loop import load_checkpoint
+from worldmodels.training.windows import Windows
+
+BRANCH = 10  # steps of a future
+SPACES = KEPT - 16  # that futures take place in: as many as there are fields remembered, with room for others
+STILL = np.zeros(2)  # the task's cost does not look at the action
+
+
+class ImaginedEnv(VecEnv):
+    """`count` futures at a time."""
+
+    render_mode: str | None = None
+
+    def __init__(self, imagined: Imagined, scene: str, count: int) -> None:
+        self._model, self._task = load_checkpoint(imagined.model, scene), scenes[scene].task
+        self._episodes = episodes = _of_few_spaces(imagined)
+        self._windows = Windows(episodes)
+        self._goals = np.array([(e.layout.goal.x, e.layout.goal.y, e.layout.goal.yaw) for e in episodes], np.float32)
+        self._spaces = [_bodies(episode) for episode in episodes]
+        self._owner = np.repeat(np.arange(len(episodes)), [len(episode) for episode in episodes])
+        self._starts = self._windows.starts(1)[0]
+        self._rng, self._hold_steps = np.random.default_rng(0), scenes[scene].hold_steps
+        self._rows, self._age, self._reached = (np.zeros(count, int) for _ in range(3))
+        self._branch(np.arange(count))
+        space = gymnasium.spaces.Box(-20, 20, (flat_layout(scenes[scene].pieces).size + self._task.hints,), np.float32)
+        super().__init__(count, space, gymnasium.spaces.Box(-1, 1, (scenes[scene].action_spec.size,), np.float32))
+
+    def _branch(self, which: np.ndarray) -> None:
+        """New beginnings for some of the futures."""
+        self._rows[which], self._age[which], self._reached[which] = self._rng.choice(self._starts, len(which)), 0, 0
+        fresh = self._windows.take(self._rows, 1).state
+        if len(which) == len(self._rows):
+            self._state = fresh
+            return
+        old, motion = self._state, {}
+        for name in MOTION:
+            values = getattr(old, name).clone()
+            values[which] = getattr(fresh, name)[which]
+            motion[name] = values
+        self._state = PlanarState(**motion, around=fresh.around)
+
+    def reset(self) -> np.ndarray:
+        self._branch(np.arange(self.num_envs))
+        return self._look()[0]
+
+    def step_async(self, actions: np.ndarray) -> None:
+        self._actions = torch.as_tensor(actions, dtype=torch.float32).clamp(-1, 1)
+
+    def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        command = commanded(self._state, self._actions[:, None])[:, 0].numpy()
+        (after,) = self._model.forecast(self._state, self._actions[:, None])
+        self._state = replace(after, around=self._state.around)
+        self._age += 1
+        seen, costs, there = self._look(command)
+        self._reached = np.where(there, self._reached + 1, 0)
+        solved = self._reached > self._hold_steps
+        ended = solved | (self._age >= BRANCH)
+        infos: list[dict[str, Any]] = [
+            {"TimeLimit.truncated": bool(end and not won)} for end, won in zip(ended, solved, strict=True)
+        ]
+        if ended.any():
+            for index in np.flatnonzero(ended):
+                infos[index]["terminal_observation"] = seen[index]
+            self._branch(np.flatnonzero(ended))
+            seen = np.where(ended[:, None], self._look()[0], seen)
+        return seen, -costs, ended, infos
+
+    def _look(self, command: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Flat observations (B, F), costs (B,) and success (B,) of the present states, after a command (B, 3); none: at rest."""
+        command = np.zeros((self.num_envs, 3)) if command is None else command
+        with torch.inference_mode():
+            movers = self._state.spin.shape[1]
+            bodies = with_static(self._state)
+            flat = egocentric(bodies, movers, pieces_of(self._state)).numpy()
+        hints, costs, solved = [], [], []
+        for index, episode in enumerate(self._owner[self._rows]):
+            space, goal = self._spaces[episode], self._goals[episode]
+            pose, twist, count = space.pose.copy(), space.twist.copy(), int(space.dynamic.sum())
+            pose[:count], twist[:count] = bodies.pose[index, :count].numpy(), bodies.twist[index, :count].numpy()
+            one = replace(space, pose=pose, twist=twist)
+            hints.append(self._task.hint(one, goal))
+            field = self._task.field(one, goal)
+            costs.append(self._task.cost(one, STILL, goal, field) + self._task.risk(one, command[index], field))
+            solved.append(bool(self._task.success(one, goal)))
+        seen = np.concatenate([flat, np.stack(hints)], 1).clip(-20, 20).astype(np.float32)
+        return seen, np.array(costs, np.float32), np.array(solved)
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        self._rng = np.random.default_rng(seed)
+        return [seed] * self.num_envs
+
+    def close(self) -> None: ...
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        return [getattr(self, attr_name)] * self.num_envs
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        raise NotImplementedError("futures have no attributes of their own")
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+        raise NotImplementedError("futures have no methods of their own")
+
+    def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]], indices: Any = None) -> list[bool]:
+        return [False] * self.num_envs
+
+
+def _bodies(episode: Episode) -> Bodies:
+    """Everything in an episode's space, as an observation has it."""
+    boxes, count = episode.layout.static_boxes, len(episode.half_extents)
+    return Bodies(
+        pose=np.vstack([episode.pose[0], upright(boxes[:, :3], boxes[:, 5])]).astype(np.float32),
+        twist=np.zeros((count + len(boxes), 6), np.float32),
+        half_extents=np.vstack([episode.half_extents, boxes[:, 3:6]]).astype(np.float32),
+        kind=np.array([Kind.ROBOT, *[Kind.LOAD] * (count - 1), *boxes[:, 6]], np.int8),
+        shape=np.array([Shape.CYLINDER, *[Shape.BOX] * (count - 1 + len(boxes))], np.int8),
+        present=np.ones(count + len(boxes), np.int8),
+    )
+
+
+def _of_few_spaces(imagined: Imagined) -> list[Episode]:
+    """Episodes of the last data first, as many as lie in SPACES spaces with one size of load."""
+    kept, spaces = list[Episode](), set[tuple[str, bytes]]()
+    for path in reversed(imagined.data):
+        for episode in Dataset.open(path).episodes():
+            space = episode.layout.id, episode.half_extents.tobytes()  # a field is of both
+            if len(episode) > 1 and (space in spaces or len(spaces) < SPACES):
+                spaces.add(space)
+                kept.append(episode)
+    return kept

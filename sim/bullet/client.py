@@ -1,0 +1,64 @@
+"""PyBullet behind one object: every call goes to the client's own physics server.
+
+No other module imports PyBullet, so what does not simulate does not load it.
+"""
+
+import contextlib
+import functools
+import os
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def _mute_stderr() -> Iterator[None]:
+    """Redirect the file descriptor itself: PyBullet's build line is written by C, past `sys.stderr`."""
+    saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(sink)
+
+
+with _mute_stderr():
+    import pybullet
+
+
+def _disconnect(client_id: int) -> None:
+    if pybullet.isConnected(client_id):
+        pybullet.disconnect(client_id)
+
+
+class BulletClient:
+    """A connection to a physics server of its own.
+
+    Attributes are PyBullet's functions, bound to this connection, and PyBullet's constants. `close` disconnects; so does the
+    garbage collector.
+    """
+
+    def __init__(self, gui: bool = False) -> None:
+        """Connect.
+
+        Args:
+            gui: open Bullet's own window.
+
+        Raises:
+            RuntimeError: Bullet refused the connection.
+        """
+        self.id = pybullet.connect(pybullet.GUI if gui else pybullet.DIRECT)
+        if self.id < 0:
+            raise RuntimeError("Bullet gave no client")
+        self.close = weakref.finalize(self, _disconnect, self.id)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        value = getattr(pybullet, name)
+        if callable(value):
+            value = functools.partial(value, physicsClientId=self.id)
+        setattr(self, name, value)  # the next access does not come here
+        return value

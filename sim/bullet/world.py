@@ -1,0 +1,265 @@
+"""World: one Bullet client with a robot, loads, traffic and the static boxes of a layout.
+
+Loads are multibodies and static boxes are not: only the multibody solver keeps sliding and spinning friction of a flat contact
+coupled (a tote that slides at 0.8 m/s and spins at 4 rad/s stops after 86 mm, theory says 91 mm; as a maximal-coordinates rigid
+body it stops after 66 mm). `ground bench` shows both, and that 10 solver iterations move a pushed tote as 50 do.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sim.bodies import Kind, LoadBody
+from sim.bullet.agent_bodies import AgentBodies
+from sim.bullet.client import BulletClient
+from sim.bullet.materials import apply_material
+from sim.contacts import Hit
+from sim.geometry.rotations import yaw_of
+from sim.policy import Truth
+from sim.robots.robot import MOTOR_HZ, Robot
+from sim.sensors.appearance import Look
+from sim.sensors.cameras import FLOOR, NOTHING, Picture, View
+from sim.traffic.simulation import Traffic
+
+PHYSICS_HZ = 240
+SOLVER_ITERATIONS = 10
+FLOOR_FRICTION = 1.0  # Bullet multiplies the two bodies' coefficients, so a load's own is the pair's
+Colour = tuple[float, float, float, float]
+FLOOR_COLOUR: Colour = (0.92, 0.92, 0.9, 1)
+LOAD_COLOUR: Colour = (0.85, 0.45, 0.1, 1)
+STATIC_COLOURS: dict[Kind, Colour] = {
+    Kind.WALL: (0.75, 0.75, 0.75, 1),
+    Kind.RACK: (0.35, 0.45, 0.55, 1),
+    Kind.CLAMP: (0.4, 0.4, 0.45, 1),
+}
+Pair = tuple[int, int]
+ContactSample = dict[Pair, tuple[float, Any, Any]]  # force [N], point and normal of each pair in contact
+
+
+def _compute_inertia(load: LoadBody) -> list[float]:
+    """Compute the moments of inertia [kg m²] of boxes of equal density about their common centre of mass, which is (0, 0)."""
+    boxes = np.array(load.boxes)
+    mass = load.mass_kg * boxes[:, 2] * boxes[:, 3] / (boxes[:, 2] * boxes[:, 3]).sum()
+    along_x, along_y = (float((mass * (boxes[:, i] ** 2 + boxes[:, 2 + i] ** 2 / 3)).sum()) for i in (0, 1))
+    vertical = load.mass_kg * load.half_extents[2] ** 2 / 3
+    return [along_y + vertical, along_x + vertical, along_x + along_y]
+
+
+class World:
+    """Physics of one scene at a time; `build` starts from nothing, so equal inputs give equal bytes."""
+
+    def __init__(
+        self,
+        gui: bool = False,
+        physics_hz: int = PHYSICS_HZ,
+        solver_iterations: int = SOLVER_ITERATIONS,
+        averaged: bool = False,
+    ) -> None:
+        """Connect to a physics server.
+
+        Args:
+            averaged: contact forces are means over the last control period, as they matter to what is touched: those of single
+                physics steps vary tenfold from one step to the next. Costs a reading of the contacts after each step.
+        """
+        self._physics_hz, self._solver_iterations, self._averaged = physics_hz, solver_iterations, averaged
+        self._samples: list[ContactSample] = []  # contacts after each physics step of the last control period
+        self._client = BulletClient(gui)
+        self.close = self._client.close
+
+    def build(
+        self,
+        robot: Robot,
+        loads: list[LoadBody],
+        static_boxes: np.ndarray,
+        floor: tuple[float, float, float, float] | None = None,
+        traffic: Traffic | None = None,
+    ) -> None:
+        """Build a fresh world; `set_state` then places the dynamic bodies.
+
+        Args:
+            static_boxes: (S, 7) as in Layout.static_boxes.
+            floor: x, y, width, depth of a table's top [m], which ends there; None: a floor that extends beyond the boxes.
+        """
+        client = self._client
+        client.resetSimulation()
+        client.setGravity(0, 0, -9.81)
+        client.setPhysicsEngineParameter(
+            fixedTimeStep=1 / self._physics_hz,
+            numSolverIterations=self._solver_iterations,
+            deterministicOverlappingPairs=1,
+        )
+        if floor is None:
+            low, high = static_boxes[:, :2].min(0) - 1, static_boxes[:, :2].max(0) + 1
+        else:
+            low, high = np.array(floor[:2]), np.array(floor[:2]) + floor[2:]
+        self._light: dict[str, Any] = {}
+        self._link_bodies: list[int] | None = None  # bodies that draw the robot's links, from the first image on
+        half = [*((high - low) / 2), 0.5]
+        self._floor = self._create_box(half, [*((high + low) / 2), -0.5], 0, FLOOR_COLOUR, mass=0)
+        client.changeDynamics(self._floor, -1, lateralFriction=FLOOR_FRICTION)
+        self._static = [
+            self._create_box(row[3:6], [row[0], row[1], row[5]], row[2], STATIC_COLOURS[Kind(int(row[6]))], mass=0)
+            for row in static_boxes
+        ]
+        self._loads = [self._create_load(load) for load in loads]
+        for body, load in zip(self._loads, loads, strict=True):
+            client.changeDynamics(body, -1, lateralFriction=load.friction, linearDamping=0, angularDamping=0)
+        self._robot = robot
+        robot.spawn(client)
+        self.traffic = traffic
+        self._agents = AgentBodies(client, traffic) if traffic else None
+        dynamic = [robot.body, *self._loads, *(self._agents.ids if self._agents else [])]
+        self._dynamic_count = len(dynamic)
+        self._index = {body: index for index, body in enumerate([*dynamic, *self._static])}
+        self.robot_z_m = robot.centre_z_m
+
+    def _create_box(
+        self, size: Sequence[float] | np.ndarray, position: list[float], yaw: float, colour: Colour, mass: float
+    ) -> int:
+        client, half = self._client, [float(h) for h in size]
+        collision = client.createCollisionShape(client.GEOM_BOX, halfExtents=half)
+        visual = client.createVisualShape(client.GEOM_BOX, halfExtents=half, rgbaColor=colour)
+        place, rotation = [float(x) for x in position], [0, 0, math.sin(yaw / 2), math.cos(yaw / 2)]
+        return int(client.createMultiBody(mass, collision, visual, place, rotation, useMaximalCoordinates=mass == 0))
+
+    def _create_load(self, load: LoadBody) -> int:
+        if not load.pieces:
+            return self._create_box(load.half_extents, [0, 0, 0], 0, LOAD_COLOUR, load.mass_kg)
+        client = self._client
+        kinds = [client.GEOM_BOX] * len(load.pieces)
+        halves = [[width, depth, load.half_extents[2]] for _, _, width, depth in load.pieces]
+        places = [[x, y, 0.0] for x, y, _, _ in load.pieces]
+        shape = {"shapeTypes": kinds, "halfExtents": halves}
+        colours = [LOAD_COLOUR] * len(kinds)
+        collision = client.createCollisionShapeArray(collisionFramePositions=places, **shape)
+        visual = client.createVisualShapeArray(visualFramePositions=places, rgbaColors=colours, **shape)
+        body = int(client.createMultiBody(load.mass_kg, collision, visual))
+        client.changeDynamics(body, -1, localInertiaDiagonal=_compute_inertia(load))  # Bullet's is of the outer box
+        return body
+
+    def set_state(self, pose: np.ndarray, twist: np.ndarray) -> None:
+        """Set poses (M, 7) and twists (M, 6) of the robot, the loads and the traffic, world frame."""
+        self._samples = []
+        self._robot.set_state(pose[0], twist[0])
+        end = 1 + len(self._loads)
+        for body, p, v in zip(self._loads, pose[1:end].tolist(), twist[1:end].tolist(), strict=True):
+            self._client.resetBasePositionAndOrientation(body, p[:3], p[3:])
+            self._client.resetBaseVelocity(body, v[:3], v[3:])
+        if self.traffic and self._agents:
+            planar = np.column_stack([pose[end:, :2], yaw_of(pose[end:, 3:])])
+            self.traffic.place(planar, twist[end:][:, [0, 1, 5]])
+            self._agents.update()
+
+    def step(self, action: tuple[float, ...], duration_s: float) -> None:
+        """Simulate one control period with an action in [-1, 1]ⁿ."""
+        step = self._client.stepSimulation
+        robot, traffic, agents = self._robot, self.traffic, self._agents
+        self._samples = []
+        if traffic and agents:
+            (x, y, *_), (vx, vy, *_) = robot.read_state()
+            traffic.think((x, y), (vx, vy))
+            near = traffic.near((x, y))
+        for _ in range(round(duration_s * MOTOR_HZ)):
+            if traffic and agents:
+                traffic.move(1 / MOTOR_HZ)
+                agents.update(near)
+            robot.set_motors(robot.compute_command(action))
+            for _ in range(int(self._physics_hz / MOTOR_HZ)):
+                step()
+                if self._averaged:
+                    self._samples.append(self._sample_contacts())
+        if agents:
+            agents.update()
+
+    def read_dynamic_bodies(self) -> tuple[list[list[float]], list[list[float]]]:
+        """Read poses (M × 7) and twists (M × 6) of the robot, the loads and the traffic, as plain lists."""
+        states = [self._robot.read_state()]
+        for body in self._loads:
+            position, rotation = self._client.getBasePositionAndOrientation(body)
+            linear, angular = self._client.getBaseVelocity(body)
+            states.append(([*position, *rotation], [*linear, *angular]))
+        poses, twists = [pose for pose, _ in states], [twist for _, twist in states]
+        if self.traffic:
+            agent_poses, agent_twists = self.traffic.movers()
+            return poses + agent_poses, twists + agent_twists
+        return poses, twists
+
+    def read_state(self) -> Truth:
+        """Read the state between two steps."""
+        pose, twist = self.read_dynamic_bodies()
+        return Truth(np.array(pose), np.array(twist), self.traffic.state if self.traffic else None)
+
+    def read_contacts(self) -> list[Hit]:
+        """Read the contacts of dynamic bodies, except with the floor, and the normal force of each pair [N].
+
+        Returns:
+            Contacts now, or those of the last control period where forces are averaged.
+        """
+        samples = self._samples or [self._sample_contacts()]
+        forces, places = dict[Pair, float](), dict[Pair, list[Any]]()
+        for sample in samples:
+            for pair, (force, *place) in sample.items():
+                forces[pair] = forces.get(pair, 0.0) + force / len(samples)
+                places[pair] = place
+        return [Hit(*pair, pair[1] >= self._dynamic_count, force, *places[pair]) for pair, force in forces.items()]
+
+    def _sample_contacts(self) -> ContactSample:
+        """Read the force of each pair in contact now, and one point where it acts."""
+        sample: ContactSample = {}
+        for contact in self._client.getContactPoints():
+            a, b = self._index.get(contact[1]), self._index.get(contact[2])
+            if a is not None and b is not None:
+                pair = (a, b) if a < b else (b, a)
+                force = contact[9] + (sample[pair][0] if pair in sample else 0.0)
+                normal = contact[7] if pair[0] == a else tuple(-part for part in contact[7])
+                sample[pair] = force, contact[6], normal
+        return sample
+
+    def read_link_poses(self) -> np.ndarray:
+        """Read the poses (V, 7) of the frames of the robot's `visuals`, world frame."""
+        return self._robot.read_link_poses()
+
+    def read_robot_faults(self) -> dict[str, bool]:
+        """Read the violations of the robot's own limits, by kind."""
+        return self._robot.read_faults()
+
+    def apply_appearance(self, look: Look) -> None:
+        """Change colours, textures and light of images, until the world is built anew."""
+        materials = [(self._floor, look.floor), *((body, look.load) for body in self._loads)]
+        materials += [(body, look.static[number % len(look.static)]) for number, body in enumerate(self._static)]
+        for body, material in materials:
+            apply_material(self._client, body, material)
+        self._light = look.light
+
+    def _update_link_bodies(self) -> None:
+        """Move the bodies that draw the robot's links; nothing collides with them."""
+        client = self._client
+        if self._link_bodies is None:
+            meshes = [str(visual.coarse_mesh) for visual in self._robot.visuals]
+            shapes = [client.createVisualShape(client.GEOM_MESH, fileName=mesh) for mesh in meshes]
+            self._link_bodies = [client.createMultiBody(0, -1, shape, useMaximalCoordinates=True) for shape in shapes]
+            self._index |= dict.fromkeys(self._link_bodies, 0)
+        for body, pose in zip(self._link_bodies, self._robot.read_link_poses().tolist(), strict=True):
+            client.resetBasePositionAndOrientation(body, pose[:3], pose[3:])
+
+    def render(self, view: View, width: int, height: int) -> Picture:
+        """Render what a camera sees.
+
+        Returns:
+            An image whose `body` counts the robot, the loads and the traffic that are there, then the static boxes.
+        """
+        self._update_link_bodies()
+        client, near, far = self._client, view.near_m, view.far_m
+        matrices = (
+            client.computeViewMatrix(view.eye, view.target, view.up),
+            client.computeProjectionMatrixFOV(view.fov_deg, width / height, near, far),
+        )
+        image = client.getCameraImage(width, height, *matrices, renderer=client.ER_TINY_RENDERER, **self._light)
+        rgba, buffer, seen = (np.reshape(part, (height, width, -1)) for part in image[2:])  # PyBullet without numpy: tuples
+        depth = far * near / (far - (far - near) * buffer[..., 0])
+        rows = np.full(2 + max(self._index), FLOOR, np.int16)  # by Bullet's body id; the last is no body, -1
+        rows[-1] = NOTHING
+        rows[list(self._index)] = list(self._index.values())
+        return Picture(rgba[..., :3].astype(np.uint8), depth.astype(np.float32), rows[seen[..., 0]])

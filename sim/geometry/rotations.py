@@ -1,0 +1,50 @@
+"""TODO."""
+
+import numpy as np
+
+from sim.geometry.arrays import Array, coordinates, namespace
+
+
+def yaw_of(quaternion: Array) -> Array:
+    """Heading [rad] of quaternions (..., 4) xyzw -> (...)."""
+    xp = namespace(quaternion)
+    x, y, z, w = (quaternion[..., i] for i in range(4))
+    return xp.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+
+
+def quaternion_of(yaw: Array) -> Array:
+    """Quaternions (..., 4) xyzw of upright bodies with heading yaw (...) [rad]."""
+    xp = namespace(yaw)
+    zero = xp.zeros_like(yaw)
+    return xp.stack([zero, zero, xp.sin(yaw / 2), xp.cos(yaw / 2)], axis=-1)
+
+
+def tilt_of(quaternion: Array) -> Array:
+    """Cosine of the angle between a body's up axis and the world's, (..., 4) -> (...)."""
+    x, y, *_ = coordinates(quaternion)
+    return 1 - 2 * (x * x + y * y)
+
+
+def rotate(xy: Array, yaw: Array) -> Array:
+    """Turn plane vectors (..., 2) by yaw (...) [rad]."""
+    xp = namespace(xy)
+    c, s = xp.cos(yaw), xp.sin(yaw)
+    return xp.stack([c * xy[..., 0] - s * xy[..., 1], s * xy[..., 0] + c * xy[..., 1]], axis=-1)
+
+
+def unit(angle: float | np.ndarray) -> np.ndarray:
+    """Plane vectors (..., 2) of length 1 at angles (...) [rad]."""
+    return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+
+
+def wrap(angle: Array) -> Array:
+    """An angle [rad] in (-pi, pi]."""
+    xp = namespace(angle)
+    return xp.atan2(xp.sin(angle), xp.cos(angle))
+
+
+def upright(places: np.ndarray, heights: np.ndarray) -> np.ndarray:
+    """Poses (M, 7) from x, y, yaw (M, 3) and the heights of the centres (M,)."""
+    half = places[:, 2] / 2
+    zero = np.zeros(len(places))
+    return np.column_stack([places[:, :2], heights, zero, zero, np.sin(half), np.cos(half)])
