@@ -20,8 +20,8 @@ from sim.utils.errors import BadFile
 from sim.utils.files import digest, read_json, write_json
 
 PACKAGES = ("torch", "numpy", "scipy", "pybullet", "pyrvo", "gymnasium", "stable-baselines3", "pillow", "pyarrow")
-EVALUATION = ("contest", "foresight", "playing", "rows", "evaluation")
-SOURCES = ("sim", "worldmodels", "agents", "experiments/trainings.py", *(f"experiments/{name}.py" for name in EVALUATION))
+EVALUATION = ("methods/training.py", "methods/method.py", "evaluation")
+SOURCES = ("sim", "worldmodels", "agents", *(f"experiments/{name}" for name in EVALUATION))
 ENTRY = "entry.json"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from experiments import cli
 from experiments.cli.console import CONSOLE
-from experiments.config.experiment import experiment as experiment_config
+from experiments.config import experiment as experiment_config
 from sim.data.store import Dataset
 from sim.layout import Layout
 from sim.scenes.scene import scenes

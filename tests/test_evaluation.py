@@ -15,7 +15,7 @@ import torch
 from agents.planning.objective import Objective
 from agents.planning.search import SearchConfig
 from agents.planning.spec import PlannerSpec
-from experiments.evaluation.evaluate import episodes as playing
+from experiments.evaluation import episodes as playing
 from experiments.evaluation.evaluate import evaluate
 from experiments.evaluation.evaluate import evaluate as evaluation
 from experiments.evaluation.plan_audit import random_plans, violating

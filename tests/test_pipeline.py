@@ -37,7 +37,7 @@ from sim.scenes.scene import scenes
 from sim.utils.errors import BadFile, GroundError, UnknownName
 from worldmodels.assessment.open_loop import Steady
 from worldmodels.training.loop import TrainConfig
-from worldmodels.training.loop import loop as training
+from worldmodels.training import loop as training
 
 TOUCHING = "scripted-noisy"  # a behaviour that every scene has
 STEPS = 600

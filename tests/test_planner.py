@@ -34,6 +34,8 @@ CONFIG = SearchConfig(samples=64, iterations=3, horizon=12)
 class Known:
     """An objective that is a linear-quadratic problem; the observation is its state."""
 
+    action_size = 2
+
     def __init__(self, seconds: float = 0.0) -> None:
         self.model, self.calls, self._seconds = self, list[torch.Tensor](), seconds
 

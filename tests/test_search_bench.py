@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.bench.bench import search as search_bench
+from experiments.bench import search as search_bench
 from sim.env import GroundEnv
 from sim.scenes.scene import scenes
 from worldmodels.planar.graph import GraphModel

@@ -64,6 +64,11 @@ class Objective:
         self._limits = torch.as_tensor(observation["action_twist"][PLANAR_TWIST])
 
     @property
+    def action_size(self) -> int:
+        """How many numbers an action has."""
+        return int(self._limits.shape[1])
+
+    @property
     def field(self) -> Field:
         """Of the space and goal given to `begin`, in torch."""
         assert self._field is not None, "call begin first"

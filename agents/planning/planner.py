@@ -99,7 +99,7 @@ class Planner:
         imagining = 0.0
         search = self.far if self._looking_far and self.far is not None else self.search
         self.objective.begin(observation, search.config.horizon)
-        proposal = search.start(observation["action_twist"].shape[-1]) if self._proposal is None else search.renew(self._proposal)
+        proposal = search.start(self.objective.action_size) if self._proposal is None else search.renew(self._proposal)
         if self.guide is not None:
             self.guide.begin(self._start)  # the guide sees each decision anew: what it remembers would be of other futures
             proposal = replace(proposal, guess=self.objective.imitate(self.guide, observation, search.config.horizon))
