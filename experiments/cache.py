@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.utils.errors import BadFile
-from sim.utils.files import digest, read_json, write_json
+from sim.utils.files import hash_file, read_json, write_json
 
 PACKAGES = ("torch", "numpy", "scipy", "pybullet", "pyrvo", "gymnasium", "stable-baselines3", "pillow", "pyarrow")
 EVALUATION = ("methods/training.py", "methods/method.py", "evaluation")
@@ -40,7 +40,7 @@ class Cache:
         entry = self._entry(cell)
         try:
             about = read_json(entry / ENTRY)
-            whole = all(digest(entry / name) == found for name, found in about["files"].items())
+            whole = all(hash_file(entry / name) == found for name, found in about["files"].items())
         except (BadFile, OSError, KeyError, TypeError, AttributeError):
             whole = False
         if not whole:
@@ -71,7 +71,7 @@ class Cache:
         shutil.rmtree(temporary, ignore_errors=True)
         for name, file in files.items():
             _link(file, temporary / name)
-        content = {"files": {name: digest(temporary / name) for name in files}, "facts": facts, "cell": cell}
+        content = {"files": {name: hash_file(temporary / name) for name in files}, "facts": facts, "cell": cell}
         write_json(temporary / ENTRY, content)
         try:
             temporary.rename(entry)

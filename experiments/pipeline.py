@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from agents.learned.config import IMAGINING
+from agents.learned.config import MODEL_BASED
 from agents.planning.spec import PlannerSpec
 from experiments.cache import Cache, files_in
 from experiments.compute_costs import LEDGER, add, spent
@@ -25,9 +25,9 @@ from experiments.versions import SINCE, begin, go_on
 from sim.data.collect import CollectConfig, collect
 from sim.data.store import Dataset
 from sim.layout import Layout
-from sim.utils.files import in_use, read_json, write_json
-from worldmodels.assessment.open_loop import Steady, as_rows, fidelity
-from worldmodels.training.loop import load_checkpoint
+from sim.utils.files import lock_directory, read_json, write_json
+from worldmodels.assessment.open_loop import ConstantVelocity, measure_open_loop_error, to_records
+from worldmodels.training.checkpoint import load_checkpoint
 from worldmodels.training.windows import Windows
 
 SHARD_STEPS = 2000
@@ -38,7 +38,7 @@ STEP = {"sac": 0.018, "ppo": 0.0022, "dyna": 0.003}  # of training agents [s]
 
 def run(config: ExperimentConfig, path: Path, workers: int, console: Console, cache: Cache | None = None) -> Path:
     """The whole experiment in `path`; gives the report's path. What `cache` holds of it is not made again."""
-    with in_use(path):
+    with lock_directory(path):
         begin(config, path, console)
         if cache is not None and SINCE in read_json(path / "versions.json"):
             cache = cache.closed()  # what others made here must not pass for what this code makes
@@ -131,10 +131,10 @@ class Steps:
         config = self._config
         models = [self._matrix.model(fit) for fit in self._matrix.fits]
         agents = {plan: [self._matrix.agent(plan, seed) for seed in config.train_seeds] for plan in config.baselines}
-        first = [training for plan, trainings in agents.items() if plan.name not in IMAGINING for training in trainings]
+        first = [training for plan, trainings in agents.items() if plan.name not in MODEL_BASED for training in trainings]
         longest_first: list[Training] = [*models[:1], *first, *models[1:]]
         self._train(longest_first, self._workers)
-        self._train([one for plan, own in agents.items() if plan.name in IMAGINING for one in own], self._workers)
+        self._train([one for plan, own in agents.items() if plan.name in MODEL_BASED for one in own], self._workers)
 
     def _train(self, trainings: Sequence[Training], workers: int) -> None:
         def ended(training: Training, took_s: float) -> None:
@@ -145,9 +145,9 @@ class Steps:
     def _collect(self, name: str, wanted: CollectConfig, planner: Path | None) -> None:
         config = self._config
         search, how = config.search, config.collecting
-        spec = PlannerSpec(config.scene, str(planner), search, how, compiled=config.compiled) if planner else None
+        spec = PlannerSpec(config.scene, str(planner), search, how, is_compiled=config.compiled) if planner else None
         to, ledger = self._path / "data" / name, self._path / LEDGER / f"collect {name}.json"
-        cell = {"collect": asdict(wanted), "planner": spec and spec.content()}
+        cell = {"collect": asdict(wanted), "planner": spec and spec.describe_content()}
         if self._cache:
             self._cache.fill(cell, to, ledger)
         with bar(self._console, f"collect {name}") as progress:
@@ -155,10 +155,10 @@ class Steps:
                 wanted,
                 to,
                 self._workers,
-                extra={"planner": spec} if spec else {},
+                extra_behaviours={"planner": spec} if spec else {},
                 tags={"planner": planner.name} if planner else {},
                 progress=progress,
-                spent=partial(add, ledger),
+                on_cost=partial(add, ledger),
             )
         if self._cache and ledger.exists():
             self._cache.keep(cell, files_in(to), spent(ledger))
@@ -203,11 +203,11 @@ class Steps:
         }
         there = {row["model"] for row in rows}
         missing = {name: path for name, path in models.items() if name not in there}
-        if not missing and Steady.name in there:
+        if not missing and ConstantVelocity.name in there:
             return
         windows = Windows(Dataset.open(self._path / "data" / "test").episodes())
         for name, path in missing.items():
-            found = fidelity(load_checkpoint(path, self._config.scene), windows)
-            rows += [{**row, "model": name} for row in as_rows(found)]
-        rows += as_rows(fidelity(Steady(), windows)) if Steady.name not in there else []
+            found = measure_open_loop_error(load_checkpoint(path, self._config.scene), windows)
+            rows += [{**row, "model": name} for row in to_records(found)]
+        rows += to_records(measure_open_loop_error(ConstantVelocity(), windows)) if ConstantVelocity.name not in there else []
         write_json(file, rows)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from worldmodels.training.loop import Check
+from worldmodels.training.loop import ValidationResult
 
 FOUND_S = 2.0  # what is over sooner was there already, and says nothing of how long others take
 BELIEVED_S = 600.0  # of measured time that what cells are expected to take is worth: first ones say little of the others
@@ -30,11 +30,11 @@ def bars(console: Console) -> Iterator[Callable[[str], Report]]:
         def add(title: str) -> Report:
             task = progress.add_task(title, total=None, note="")
 
-            def report(done: int, total: int, check: Check | None = None) -> None:
+            def report(done: int, total: int, check: ValidationResult | None = None) -> None:
                 progress.update(task, completed=done, total=total)
                 if check is not None:
                     found = check.scenes_mm.values() or (check.validation_mm,)
-                    error = f"{check.what} after 2 s {', '.join(f'{value:.0f}' for value in found)} mm"
+                    error = f"{check.metric} after 2 s {', '.join(f'{value:.0f}' for value in found)} mm"
                     progress.update(task, note=f"loss {check.loss:.3f}, {error}")
 
             return report

@@ -13,7 +13,7 @@ import numpy as np
 from sim.geometry.arrays import Array
 
 Observation = dict[str, np.ndarray]
-DT_S = 0.1  # of a control step, in every scene
+CONTROL_DT_S = 0.1  # of a control step, in every scene
 
 
 class Kind(IntEnum):
@@ -28,10 +28,10 @@ class Kind(IntEnum):
     FORKLIFT = 6
 
 
-TRAFFIC = (Kind.PERSON, Kind.FORKLIFT)  # what moves by a will of its own
+TRAFFIC_KINDS = (Kind.PERSON, Kind.FORKLIFT)  # what moves by a will of its own
 
 
-def stands(kind: Array) -> Array:
+def is_static_kind(kind: Array) -> Array:
     """(...) mask of the kinds that never move."""
     return (kind >= Kind.WALL) & (kind <= Kind.CLAMP)
 
@@ -56,38 +56,36 @@ class Bodies:
     present: Array  # (..., N) 0 or 1
 
     @classmethod
-    def of(cls, observation: Mapping[str, Array]) -> "Bodies":
+    def from_observation(cls, observation: Mapping[str, Array]) -> "Bodies":
         return cls(**{field.name: observation[field.name] for field in fields(cls)})
 
     def map(self, convert: Callable[[Array], Array]) -> "Bodies":
         return Bodies(**{field.name: convert(getattr(self, field.name)) for field in fields(self)})
 
     @property
-    def static(self) -> Array:
+    def is_static(self) -> Array:
         """(..., N) mask of the present bodies that never move."""
-        return (self.present > 0) & stands(self.kind)
+        return (self.present > 0) & is_static_kind(self.kind)
 
     @property
-    def dynamic(self) -> Array:
+    def is_dynamic(self) -> Array:
         """(..., N) mask of the present bodies that can move."""
-        return (self.present > 0) & ~stands(self.kind)
-
-
+        return (self.present > 0) & ~is_static_kind(self.kind)
 
 
 @dataclass(frozen=True)
-class LoadBody:
+class LoadSpec:
     """What can be pushed: a box, or a few that are one."""
 
     half_extents: tuple[float, float, float]  # of all of it, about its centre of mass
     mass_kg: float
     friction: float
-    pieces: tuple[tuple[float, float, float, float], ...] = ()  # x, y, half width, half depth of its boxes; none: one box
+    footprint: tuple[tuple[float, float, float, float], ...] = ()  # x, y, half width, half depth of its boxes; none: one box
 
     @property
-    def boxes(self) -> tuple[tuple[float, float, float, float], ...]:
+    def footprint_boxes(self) -> tuple[tuple[float, float, float, float], ...]:
         """Its boxes seen from above; their common centre of mass is (0, 0)."""
-        return self.pieces or ((0.0, 0.0, *self.half_extents[:2]),)
+        return self.footprint or ((0.0, 0.0, *self.half_extents[:2]),)
 
 
 ROBOT, LOAD = 0, 1  # indices into Bodies; the first load is the one to deliver

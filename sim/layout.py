@@ -27,20 +27,20 @@ import cattrs
 import numpy as np
 
 from sim.bodies import Kind
-from sim.geometry.boxes import closest_on_box
+from sim.geometry.boxes import find_closest_points
 from sim.utils.errors import BadLayout
 from sim.utils.files import write_json
 
 FORMAT = "training-ground/layout"
 VERSION = 1
-BOX_KINDS = {"rack": Kind.RACK, "wall": Kind.WALL, "clamp": Kind.CLAMP}
+BOX_KIND_BY_NAME = {"rack": Kind.RACK, "wall": Kind.WALL, "clamp": Kind.CLAMP}
 SURFACES = ("hall", "table")
-TRAFFIC_KINDS = {"person": Kind.PERSON, "forklift": Kind.FORKLIFT}
-MOST_SPEED_M_S = 3.0
+AGENT_KIND_BY_NAME = {"person": Kind.PERSON, "forklift": Kind.FORKLIFT}
+MAX_AGENT_SPEED_M_S = 3.0
 TABLE_MARGIN_M = 0.08
 WALL_THICKNESS_M = 0.2
 WALL_HEIGHT_M = 1.0
-MOST_HALL_M2 = 400  # the field of a larger one takes gigabytes
+MAX_HALL_M2 = 400  # the field of a larger one takes gigabytes
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Pose:
 
 
 @dataclass(frozen=True)
-class Traveller:
+class AgentRoute:
     """A person or a forklift on its way from stop to stop."""
 
     x: float
@@ -93,7 +93,7 @@ class Layout:
     name: str = ""
     surface: str = "hall"
     part: str = ""
-    traffic: tuple[Traveller, ...] = ()
+    traffic: tuple[AgentRoute, ...] = ()
 
     @cached_property
     def id(self) -> str:
@@ -105,7 +105,7 @@ class Layout:
         for field, usual in (("surface", "hall"), ("part", ""), ("traffic", ())):
             if content[field] == usual:
                 content.pop(field)
-        text = json.dumps(_rounded(content), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(_round_values(content), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @cached_property
@@ -123,16 +123,16 @@ class Layout:
         if self.surface == "table":
             rows = []
         for box in self.boxes:
-            rows.append((box.x, box.y, box.yaw, box.width / 2, box.depth / 2, box.height / 2, BOX_KINDS[box.kind]))
+            rows.append((box.x, box.y, box.yaw, box.width / 2, box.depth / 2, box.height / 2, BOX_KIND_BY_NAME[box.kind]))
         return np.array(rows, dtype=np.float64).reshape(-1, 7)
 
     @property
-    def kinds(self) -> list[Kind]:
+    def dynamic_kinds(self) -> list[Kind]:
         """Of everything that can move: the robot, the loads, the traffic."""
-        return [Kind.ROBOT, *[Kind.LOAD] * len(self.loads), *(TRAFFIC_KINDS[one.kind] for one in self.traffic)]
+        return [Kind.ROBOT, *[Kind.LOAD] * len(self.loads), *(AGENT_KIND_BY_NAME[one.kind] for one in self.traffic)]
 
     @property
-    def floor(self) -> tuple[float, float, float, float] | None:
+    def table_top(self) -> tuple[float, float, float, float] | None:
         """x, y, width and depth of a table's top, which reaches a little beyond the hall; None where the floor goes on."""
         hall, more = self.hall, TABLE_MARGIN_M
         return (hall.x - more, hall.y - more, hall.width + 2 * more, hall.depth + 2 * more) if self.surface == "table" else None
@@ -170,14 +170,14 @@ class Layout:
         try:
             layout = _CONVERTER.structure(content, cls)
         except Exception as error:  # cattrs raises its own groups and whatever the fields raise
-            raise BadLayout(source, [_plain(line) for line in cattrs.transform_error(error)]) from error
-        faults = number_faults(layout)
+            raise BadLayout(source, [_format_error(line) for line in cattrs.transform_error(error)]) from error
+        faults = find_value_faults(layout)
         if faults:
             raise BadLayout(source, faults)
         return layout
 
 
-def number_faults(layout: Layout) -> list[str]:
+def find_value_faults(layout: Layout) -> list[str]:
     """What is wrong with a layout in any scene, one line each: numbers that are not finite or too large, names, nothing there."""
     hall = layout.hall
     named = [(f"boxes[{i}]", box) for i, box in enumerate(layout.boxes)]
@@ -195,30 +195,32 @@ def number_faults(layout: Layout) -> list[str]:
             elif field in ("width", "depth", "height") and value <= 0:
                 faults.append(f"{name}.{field} is {value:g}, a positive length is needed")
     for name, box in named:
-        if box.kind not in BOX_KINDS:
-            faults.append(f"{name}.kind is '{box.kind}', {_either(BOX_KINDS)} is needed")
+        if box.kind not in BOX_KIND_BY_NAME:
+            faults.append(f"{name}.kind is '{box.kind}', {_join_names(BOX_KIND_BY_NAME)} is needed")
     for name, traveller in traffic:
-        if traveller.kind not in TRAFFIC_KINDS:
-            faults.append(f"{name}.kind is '{traveller.kind}', {_either(TRAFFIC_KINDS)} is needed")
-        if not 0 < traveller.speed_m_s <= MOST_SPEED_M_S:
-            faults.append(f"{name}.speed_m_s is {traveller.speed_m_s:g}, more than 0 and at most {MOST_SPEED_M_S:g} is needed")
+        if traveller.kind not in AGENT_KIND_BY_NAME:
+            faults.append(f"{name}.kind is '{traveller.kind}', {_join_names(AGENT_KIND_BY_NAME)} is needed")
+        if not 0 < traveller.speed_m_s <= MAX_AGENT_SPEED_M_S:
+            faults.append(
+                f"{name}.speed_m_s is {traveller.speed_m_s:g}, more than 0 and at most {MAX_AGENT_SPEED_M_S:g} is needed"
+            )
         if not traveller.stops:
             faults.append(f"{name}.stops is empty, at least one stop is needed")
     if layout.surface not in SURFACES:
-        faults.append(f"surface is '{layout.surface}', {_either(SURFACES)} is needed")
-    if not faults and hall.width * hall.depth > MOST_HALL_M2:
-        faults.append(f"hall is {hall.width:g} m × {hall.depth:g} m, at most {MOST_HALL_M2} m² are allowed")
+        faults.append(f"surface is '{layout.surface}', {_join_names(SURFACES)} is needed")
+    if not faults and hall.width * hall.depth > MAX_HALL_M2:
+        faults.append(f"hall is {hall.width:g} m × {hall.depth:g} m, at most {MAX_HALL_M2} m² are allowed")
     return faults
 
 
-def geometric_faults(
+def find_geometric_faults(
     layout: Layout, robot_radius_m: float, load_radius_m: float, traffic_radii_m: Mapping[str, float] | None = None
 ) -> list[str]:
     """What is wrong with a layout for bodies of some size, one line each: `number_faults`, outside the hall, overlapping.
 
     traffic_radii_m: of each kind, in scenes that have traffic, and no loads; the goal is then the robot's.
     """
-    faults = number_faults(layout)
+    faults = find_value_faults(layout)
     if not layout.loads and traffic_radii_m is None:
         faults.append("loads is empty, at least one load is needed")
     if layout.loads and traffic_radii_m is not None:
@@ -249,7 +251,7 @@ def geometric_faults(
             faults.append(f"{name} at ({place.x:g}, {place.y:g}) is outside the hall")
             continue
         boxes = layout.static_boxes
-        gaps = np.linalg.norm(closest_on_box(xy, boxes[:, :2], boxes[:, 2], boxes[:, 3:5]) - xy, axis=-1)
+        gaps = np.linalg.norm(find_closest_points(xy, boxes[:, :2], boxes[:, 2], boxes[:, 3:5]) - xy, axis=-1)
         for index in np.flatnonzero(gaps < radius):
             outer = len(boxes) - len(layout.boxes)
             what = "an outer wall" if index < outer else f"boxes[{index - outer}]"
@@ -264,32 +266,32 @@ def geometric_faults(
     return faults
 
 
-def _either(names: Iterable[str]) -> str:
+def _join_names(names: Iterable[str]) -> str:
     *rest, last = map(repr, names)
     return f"{', '.join(rest)} or {last}"
 
 
-def _rounded(value: Any) -> Any:
+def _round_values(value: Any) -> Any:
     if isinstance(value, float | int):
         return round(float(value), 6) + 0.0  # 1 and 1.0 are one place, and so are -0.0 and 0.0
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: _round_values(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
+        return [_round_values(item) for item in value]
     return value
 
 
-def _number(value: Any, _: type) -> float:
+def _structure_number(value: Any, _: type) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{value!r} is not a number")
     return float(value)
 
 
-def _plain(line: str) -> str:
+def _format_error(line: str) -> str:
     """cattrs' message with the path first: '$.robot.x: ...'."""
     message, _, path = line.rpartition(" @ ")
     return f"{path.removeprefix('$.').removeprefix('$') or 'file'}: {message}"
 
 
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
-_CONVERTER.register_structure_hook(float, _number)
+_CONVERTER.register_structure_hook(float, _structure_number)

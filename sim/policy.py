@@ -16,7 +16,7 @@ from sim.variation import Variation
 
 
 @dataclass(frozen=True)
-class Truth:
+class SimState:
     """The state of a world between two steps, as far as it can be set again."""
 
     pose: np.ndarray  # (M, 7) of the robot, loads and traffic
@@ -31,13 +31,13 @@ class EpisodeStart:
     seed: int
     layout: Layout
     variation: Variation
-    truth: Callable[[], Truth] | None = None  # the whole state at any time, with what no observation shows
+    read_state: Callable[[], SimState] | None = None  # the whole state at any time, with what no observation shows
 
 
 class Policy(Protocol):
     """Stateful per episode: `begin`, then one `predict` per control step."""
 
-    def begin(self, start: EpisodeStart) -> None: ...
+    def start_episode(self, start: EpisodeStart) -> None: ...
 
     def predict(
         self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = True
@@ -49,55 +49,55 @@ class Policy(Protocol):
 PolicyFactory = Callable[[], Policy]
 
 
-class Scripted:
+class ScriptedPolicy:
     """Shared start: a generator per episode."""
 
-    data_steps: int | None = None  # of an episode where it collects data; None: as long as the scene's
+    collection_steps: int | None = None  # of an episode where it collects data; None: as long as the scene's
 
-    def begin(self, start: EpisodeStart) -> None:
+    def start_episode(self, start: EpisodeStart) -> None:
         self._rng = np.random.default_rng([start.seed, 77])
-        self._restart()
+        self._reset()
 
-    def _restart(self) -> None: ...
+    def _reset(self) -> None: ...
 
-    def _act(self, observation: Observation) -> np.ndarray:
+    def _compute_action(self, observation: Observation) -> np.ndarray:
         raise NotImplementedError
 
     def predict(
         self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[np.ndarray, Any]:
-        return np.clip(self._act(observation), -1, 1).astype(np.float32), state
+        return np.clip(self._compute_action(observation), -1, 1).astype(np.float32), state
 
 
 def _action_size(observation: Observation) -> int:
     return int(observation["action_twist"].shape[-1])
 
 
-class UniformRandom(Scripted):
+class UniformRandom(ScriptedPolicy):
     """A fresh uniform action every step: the floor of every comparison."""
 
-    data_steps = 60
+    collection_steps = 60
 
-    def _act(self, observation: Observation) -> np.ndarray:
+    def _compute_action(self, observation: Observation) -> np.ndarray:
         return self._rng.uniform(-1, 1, _action_size(observation))
 
 
-class SmoothRandom(Scripted):
+class SmoothRandom(ScriptedPolicy):
     """Noise that wanders: an Ornstein-Uhlenbeck process about a mean that jumps now and then."""
 
-    data_steps = 60
+    collection_steps = 60
 
-    def _restart(self) -> None:
-        self._noise, self._left = np.zeros(1), 0
+    def _reset(self) -> None:
+        self._noise, self._steps_left = np.zeros(1), 0
 
-    def _act(self, observation: Observation) -> np.ndarray:
+    def _compute_action(self, observation: Observation) -> np.ndarray:
         size = _action_size(observation)
-        if self._left == 0:
+        if self._steps_left == 0:
             self._mean = self._rng.uniform(-1, 1, size) * np.array([1.0, *[0.7] * (size - 1)])
-            self._left = int(self._rng.integers(5, 25))
-        self._left -= 1
+            self._steps_left = int(self._rng.integers(5, 25))
+        self._steps_left -= 1
         self._noise = 0.8 * self._noise + 0.25 * self._rng.standard_normal(size)
         return self._mean + self._noise
 
 
-RANDOM: dict[str, PolicyFactory] = {"random": UniformRandom, "smooth-random": SmoothRandom}
+RANDOM_BEHAVIOURS: dict[str, PolicyFactory] = {"random": UniformRandom, "smooth-random": SmoothRandom}

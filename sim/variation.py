@@ -7,7 +7,7 @@ import numpy as np
 from sim.utils.errors import GroundError, UnknownName
 
 NONE, VARIED = "none", "varied"
-LOOKS = (NONE, VARIED)
+APPEARANCES = (NONE, VARIED)
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class Variation:
     traffic_speed: float = 1.0  # times the speed that people and forklifts go at in their layout
     latency_steps: int = 0  # control steps between deciding and acting
     observation_noise: float = 0.0  # standard deviation on positions [m], yaw [rad], speeds [m/s, rad/s]
-    looks: str = NONE  # in pictures: the scene's own colours, or VARIED ones, which come from the episode's seed
+    appearance: str = NONE  # in pictures: the scene's own colours, or VARIED ones, which come from the episode's seed
 
 
-def differences(variation: Variation, usual: Variation) -> list[str]:
+def describe_differences(variation: Variation, base: Variation) -> list[str]:
     """What is other than usual, as it would be asked for."""
-    values = ((field.name, getattr(variation, field.name), getattr(usual, field.name)) for field in fields(Variation))
+    values = ((field.name, getattr(variation, field.name), getattr(base, field.name)) for field in fields(Variation))
     return [
         f"{name}={value}" if isinstance(value, str) else f"{name}={value:.3g}" for name, value, usual in values if value != usual
     ]
@@ -49,13 +49,13 @@ class Span:
 
     low: float
     high: float
-    hold_low: float = 0.0
-    hold_high: float = 0.0
+    held_out_low: float = 0.0
+    held_out_high: float = 0.0
 
     def sample(self, rng: np.random.Generator) -> float:
-        hole = max(0.0, self.hold_high - self.hold_low)
+        hole = max(0.0, self.held_out_high - self.held_out_low)
         value = rng.uniform(self.low, max(self.low, self.high - hole))  # the difference is rounded
-        return float(value if hole == 0 or value <= self.hold_low else value + hole)
+        return float(value if hole == 0 or value <= self.held_out_low else value + hole)
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,12 @@ class Variations:
         base, rest = base or Variation(), []
         for text in texts:
             name, _, value = text.partition("=")
-            if name != "looks":
+            if name != "appearance":
                 rest.append(text)
-            elif value in LOOKS:
-                base = replace(base, looks=value)
+            elif value in APPEARANCES:
+                base = replace(base, appearance=value)
             else:
-                raise UnknownName("looks", value, LOOKS)
+                raise UnknownName("appearance", value, APPEARANCES)
         return cls(base, tuple(_parse(text) for text in rest))
 
 
@@ -94,8 +94,8 @@ def _parse(text: str) -> tuple[str, Span]:
         raise UnknownName("variation", name, known)
     whole, mark, hole = value.partition("!")
     try:
-        low, high = _ends(whole)
-        hold_low, hold_high = _ends(hole) if mark else (0.0, 0.0)
+        low, high = _parse_bounds(whole)
+        hold_low, hold_high = _parse_bounds(hole) if mark else (0.0, 0.0)
     except ValueError as error:
         raise GroundError(
             f"variation '{text}': write {name}=VALUE, {name}=LOW:HIGH or {name}=LOW:HIGH!HELD_LOW:HELD_HIGH"
@@ -110,7 +110,7 @@ def _parse(text: str) -> tuple[str, Span]:
     return name, Span(low, high, hold_low, hold_high)
 
 
-def _ends(text: str) -> tuple[float, float]:
+def _parse_bounds(text: str) -> tuple[float, float]:
     ends = [float(part) for part in text.split(":")]
     if len(ends) not in (1, 2):
         raise ValueError(text)

@@ -13,18 +13,18 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.learned import sb3 as module
 from agents.learned.baselines import BaselineSpec, train_baseline
-from agents.learned.config import ALGORITHMS, IMAGINING, BaselineConfig, Imagined, Progress, snapshot_path
-from agents.learned.dyna import BRANCH, ImaginedEnv
+from agents.learned.config import ALGORITHMS, MODEL_BASED, BaselineConfig, ModelData, Progress, get_snapshot_path
+from agents.learned.dyna import BRANCH_STEPS, ImaginedEnv
 from agents.learned.sb3 import BaselinePolicy
 from sim.data.store import Dataset
 from sim.env import GroundEnv
 from sim.policy import EpisodeStart
 from sim.scenes.scene import scenes
-from sim.sensors.flat import VERSION, flat_vector, tells_as_before
+from sim.sensors.flat import FLAT_VERSION, compute_flat_vector, is_version_independent
 from sim.utils.errors import BadFile, GroundError, UnknownName
 from sim.variation import Variation
 from worldmodels.model import models
-from worldmodels.training.loop import save_checkpoint
+from worldmodels.training.checkpoint import save_checkpoint
 
 SCENE = "logistics/tote-push"
 SMALL: dict[str, Any] = {
@@ -40,23 +40,23 @@ VELOCITIES = [
     *(3 + 10 * load + part for load in range(2) for part in (4, 5, 6)),
 ]  # of a flat observation; zero after reset
 ENVS = {"ppo": 2, "dyna": 4}
-IMAGINED: list[Imagined] = []
+IMAGINED: list[ModelData] = []
 
 
 @pytest.fixture(autouse=True, scope="module")
-def imagined(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Imagined:
+def imagined(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> ModelData:
     """A model that was never trained, for agents that learn in one."""
     path = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
     save_checkpoint(models["graph"](), path, "best", {"scene": SCENE})
-    IMAGINED[:] = [Imagined(path, (dataset.path,))]
+    IMAGINED[:] = [ModelData(path, (dataset.path,))]
     return IMAGINED[0]
 
 
 def fit(
     config: BaselineConfig, path: Path, progress: Progress = lambda done, total: None, snapshots: tuple[int, ...] = ()
 ) -> None:
-    train_baseline(config, path, progress, snapshots, IMAGINED[0] if config.algorithm in IMAGINING else None)
+    train_baseline(config, path, progress, snapshots, IMAGINED[0] if config.algorithm in MODEL_BASED else None)
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +65,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[BaseAlgorithm]:
     for name, (kind, settings, _) in ALGORITHMS.items():
         monkeypatch.setitem(ALGORITHMS, name, (kind, {**settings, **SMALL[name]}, ENVS.get(name, 1)))
     built: list[BaseAlgorithm] = []
-    build = module._build
+    build = module._make_algorithm
 
     def remembered(config: BaselineConfig, env: Any) -> BaseAlgorithm:
         built.append(build(config, env))
@@ -104,7 +104,7 @@ def stop_at(steps: int) -> Callable[[int, int], None]:
 def test_a_trained_agent_acts_after_loading_as_before(
     name: str, tmp_path: Path, made: list[BaseAlgorithm], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LAYOUTS", 3)
+    monkeypatch.setattr(module, "NUM_TRAINING_LAYOUTS", 3)
     config = BaselineConfig(name, SCENE, steps=500, save_every=10_000)
     reported: list[tuple[int, int]] = []
     fit(config, tmp_path / name, progress=lambda *args: reported.append(args))
@@ -112,8 +112,8 @@ def test_a_trained_agent_acts_after_loading_as_before(
     assert reported[-1] == (500, 500)
     assert [done for done, _ in reported] == sorted(done for done, _ in reported)
     policy = BaselineSpec(SCENE, str(tmp_path / name))()
-    policy.begin(EpisodeStart(0, scenes[SCENE].draw("test", 0), Variation()))
-    vectors = [flat_vector(seen, scenes[SCENE].task, scenes[SCENE].movers) for seen in observations()]
+    policy.start_episode(EpisodeStart(0, scenes[SCENE].sample_layout("test", 0), Variation()))
+    vectors = [compute_flat_vector(seen, scenes[SCENE].task, scenes[SCENE].max_dynamic) for seen in observations()]
     before = np.array([np.clip(trained.predict(vector, deterministic=True)[0], -1, 1) for vector in vectors])
     assert isinstance(policy, BaselinePolicy)
     found = acts(policy)
@@ -123,8 +123,8 @@ def test_a_trained_agent_acts_after_loading_as_before(
     assert (facts["finished"], facts["algorithm"]) == (True, name)
     assert facts["steps"] >= 500
     assert sorted(file.suffix for file in (tmp_path / name).iterdir() if file.name != ".lock") == [".json", ".safetensors"]
-    assert bool(facts["layouts"]) == (name not in IMAGINING)
-    assert set(facts["layouts"]) <= {scenes[SCENE].draw("train", index).id for index in range(3)}
+    assert bool(facts["layouts"]) == (name not in MODEL_BASED)
+    assert set(facts["layouts"]) <= {scenes[SCENE].sample_layout("train", index).id for index in range(3)}
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -149,7 +149,7 @@ def test_an_interrupted_training_goes_on_from_what_was_saved(name: str, tmp_path
 
 
 def test_a_long_training_goes_on_with_a_seed_of_its_own() -> None:
-    seeds = [module._seed_of(seed, steps) for seed in (0, 7, 2**32 - 1) for steps in (200, 20_000, 10**9)]
+    seeds = [module._derive_seed(seed, steps) for seed in (0, 7, 2**32 - 1) for steps in (200, 20_000, 10**9)]
     assert len({np.random.RandomState(seed).bytes(8) for seed in seeds}) == len(seeds)
 
 
@@ -164,8 +164,8 @@ def test_what_is_restored_is_what_was_saved(
         save(self, finished)
         raise InterruptedError
 
-    save = module._Keeper.save
-    monkeypatch.setattr(module._Keeper, "save", saved_then_stop)
+    save = module._CheckpointCallback.save
+    monkeypatch.setattr(module._CheckpointCallback, "save", saved_then_stop)
     with pytest.raises(InterruptedError):
         fit(config, tmp_path)
     monkeypatch.setattr(type(made[0]), "learn", lambda self, *_, **__: (_ for _ in ()).throw(InterruptedError))
@@ -175,12 +175,12 @@ def test_what_is_restored_is_what_was_saved(
     assert second.num_timesteps == first.num_timesteps > 0
     for key, value in first.policy.state_dict().items():
         assert np.array_equal(value, second.policy.state_dict()[key])
-    for optimizer in module._optimizers(first):
-        states = [module._optimizer(model, optimizer).state_dict()["state"] for model in made]
+    for optimizer in module._list_optimizers(first):
+        states = [module._get_optimizer(model, optimizer).state_dict()["state"] for model in made]
         assert states[0].keys() == states[1].keys()
         for index, state in states[0].items():
             assert all(np.array_equal(value, states[1][index][key]) for key, value in state.items())
-    spreads = [module._rewards(model) for model in made]
+    spreads = [module._get_return_statistics(model) for model in made]
     assert float(spreads[0].var) == float(spreads[1].var) != 1
     if name != "ppo":
         buffers: list[Any] = [getattr(model, "replay_buffer", None) for model in made]
@@ -234,14 +234,14 @@ def test_an_agent_that_learned_from_another_observation_is_told(tmp_path: Path) 
     name = "factory/push-fixture"
     config = BaselineConfig("ppo", name, steps=130)
     fit(config, tmp_path)
-    assert about(tmp_path)["observes"] == VERSION
+    assert about(tmp_path)["observes"] == FLAT_VERSION
     earlier = {key: value for key, value in about(tmp_path).items() if key != "observes"}
     (tmp_path / "policy.json").write_text(json.dumps(earlier))
     with pytest.raises(BadFile, match="another observation"):
         BaselinePolicy(tmp_path, name)
     with pytest.raises(BadFile, match="another observation"):
         fit(config, tmp_path)
-    assert [tells_as_before(scenes[scene]) for scene in (SCENE, name, "logistics/aisle-traffic")] == [True, False, False]
+    assert [is_version_independent(scenes[scene]) for scene in (SCENE, name, "logistics/aisle-traffic")] == [True, False, False]
 
 
 def test_impossible_settings_are_refused() -> None:
@@ -255,18 +255,18 @@ def test_impossible_settings_are_refused() -> None:
 def test_an_agent_is_kept_as_it_was_on_the_way(tmp_path: Path) -> None:
     fit(BaselineConfig("sac", SCENE, steps=500), tmp_path / "long", snapshots=(300, 400))
     fit(BaselineConfig("sac", SCENE, steps=300), tmp_path / "short")
-    at, short = (BaselineSpec(SCENE, str(path))() for path in (snapshot_path(tmp_path / "long", 300), tmp_path / "short"))
-    assert about(snapshot_path(tmp_path / "long", 300))["steps"] == 300
-    assert 0 < about(snapshot_path(tmp_path / "long", 400))["cpu_s"] < about(tmp_path / "long")["cpu_s"]
+    at, short = (BaselineSpec(SCENE, str(path))() for path in (get_snapshot_path(tmp_path / "long", 300), tmp_path / "short"))
+    assert about(get_snapshot_path(tmp_path / "long", 300))["steps"] == 300
+    assert 0 < about(get_snapshot_path(tmp_path / "long", 400))["cpu_s"] < about(tmp_path / "long")["cpu_s"]
     assert isinstance(at, BaselinePolicy)
     assert isinstance(short, BaselinePolicy)
     assert np.allclose(acts(at), acts(short), atol=0.05)  # but for what is learned at the last step
 
 
-def test_imagined_futures_look_and_cost_as_real_ones(imagined: Imagined, dataset: Dataset) -> None:
+def test_imagined_futures_look_and_cost_as_real_ones(imagined: ModelData, dataset: Dataset) -> None:
     """Where a future begins, its flat observation and reward are the environment's for the same bodies."""
     futures = ImaginedEnv(imagined, SCENE, 6)
-    seen, (_, costs, _) = futures.reset(), futures._look()
+    seen, (_, costs, _) = futures.reset(), futures._observe()
     env = GroundEnv(SCENE, "train")
     episodes = list(dataset.episodes())
     for index, row in enumerate(futures._rows):
@@ -278,40 +278,40 @@ def test_imagined_futures_look_and_cost_as_real_ones(imagined: Imagined, dataset
         options = {"layout": episode.layout, "variation": episode.variation, "poses": poses}
         observation, info = env.reset(seed=0, options=options)
         assert costs[index] == pytest.approx(info["cost"], abs=5e-3)
-        real = flat_vector(observation, scenes[SCENE].task, scenes[SCENE].movers)
+        real = compute_flat_vector(observation, scenes[SCENE].task, scenes[SCENE].max_dynamic)
         np.testing.assert_allclose(np.delete(seen[index], VELOCITIES), np.delete(real, VELOCITIES), atol=2e-3)
     env.close()
 
 
-def test_imagined_futures_are_short_and_begin_anew(imagined: Imagined) -> None:
+def test_imagined_futures_are_short_and_begin_anew(imagined: ModelData) -> None:
     futures = ImaginedEnv(imagined, SCENE, 4)
     futures.seed(3)
     first = futures.reset()
-    for step in range(1, 2 * BRANCH + 1):
+    for step in range(1, 2 * BRANCH_STEPS + 1):
         seen, rewards, ended, infos = futures.step(np.zeros((4, 2), np.float32))
         assert seen.shape == first.shape
         assert (rewards <= 0).all()
         for index in np.flatnonzero(ended):
             assert infos[index]["terminal_observation"].shape == first[index].shape
-        if step == BRANCH:
+        if step == BRANCH_STEPS:
             assert ended.all() or any(not info["TimeLimit.truncated"] for info in infos)
     futures.seed(3)
     assert np.array_equal(futures.reset(), first)
 
 
-def test_an_agent_that_learns_in_a_model_needs_one(tmp_path: Path, imagined: Imagined) -> None:
+def test_an_agent_that_learns_in_a_model_needs_one(tmp_path: Path, imagined: ModelData) -> None:
     with pytest.raises(GroundError, match="dyna needs a model"):
         train_baseline(BaselineConfig("dyna", SCENE), tmp_path)
     with pytest.raises(GroundError, match="sac does not learn in a model"):
-        train_baseline(BaselineConfig("sac", SCENE), tmp_path, imagined=imagined)
+        train_baseline(BaselineConfig("sac", SCENE), tmp_path, model_data=imagined)
 
 
-def test_an_agent_of_another_model_is_not_passed_off_as_of_this_one(tmp_path: Path, imagined: Imagined) -> None:
+def test_an_agent_of_another_model_is_not_passed_off_as_of_this_one(tmp_path: Path, imagined: ModelData) -> None:
     config = BaselineConfig("dyna", SCENE, steps=128)
-    train_baseline(config, tmp_path / "agent", imagined=imagined)
+    train_baseline(config, tmp_path / "agent", model_data=imagined)
     other = Path(shutil.copytree(imagined.model, tmp_path / "other"))
     weights = load_file(other / "best.safetensors")
     save_file({name: values * 1.01 for name, values in weights.items()}, other / "best.safetensors")
-    train_baseline(config, tmp_path / "agent", imagined=imagined)
+    train_baseline(config, tmp_path / "agent", model_data=imagined)
     with pytest.raises(GroundError, match="learned in another model"):
-        train_baseline(config, tmp_path / "agent", imagined=replace(imagined, model=other))
+        train_baseline(config, tmp_path / "agent", model_data=replace(imagined, model=other))

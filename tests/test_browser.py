@@ -198,7 +198,7 @@ def test_a_live_scene_plays_pauses_scrubs_and_changes_its_arm(view: Callable[...
 
 def test_a_space_of_ones_own_is_opened_and_saved_as_a_page_and_a_film(view: Callable[..., Viewer], tmp_path: Path) -> None:
     own = tmp_path / "own.json"
-    scenes[SCENE].draw("val", 3).save(own)
+    scenes[SCENE].sample_layout("val", 3).save(own)
     viewer = view("--arm", "random")
     viewer.tab("Live")
     (tmp_path / "bad.json").write_text('{"format": 1}')
@@ -260,7 +260,7 @@ def test_recorded_episodes_are_listed_watched_beside_each_other_and_gone_on_with
 
 
 def test_a_film_is_as_long_as_its_longest_take(tmp_path: Path) -> None:
-    setting = Setting(SCENE, scenes[SCENE].draw("test", 0))
+    setting = Setting(SCENE, scenes[SCENE].sample_layout("test", 0))
     takes = [Take(name, setting, scenes[SCENE].behaviours[name]()) for name in ("scripted", "random")]
     for _ in range(9):
         takes[0].advance(np.array([1.0, 0.0]))

@@ -4,7 +4,7 @@ import pytest
 from sim.bodies import LOAD, ROBOT, Kind
 from sim.env import GroundEnv
 from sim.scenes.scene import scenes
-from sim.sensors.cameras import CAMERAS, FLOOR, NOTHING, overhead
+from sim.sensors.cameras import BACKGROUND, CAMERAS, FLOOR, place_overhead
 from sim.utils.errors import GroundError, UnknownName
 from sim.variation import Variation
 
@@ -20,30 +20,30 @@ def env(request: pytest.FixtureRequest) -> GroundEnv:
 
 @pytest.mark.parametrize("camera", CAMERAS)
 def test_every_camera_sees_the_scene_and_the_same_twice(env: GroundEnv, camera: str) -> None:
-    picture, again = (env.picture(camera, *SIZE) for _ in range(2))
+    picture, again = (env.render_camera(camera, *SIZE) for _ in range(2))
     assert picture.rgb.shape == (72, 96, 3)
     assert picture.rgb.dtype == np.uint8
     assert picture.depth_m.shape == picture.body.shape == (72, 96)
     for name in ("rgb", "depth_m", "body"):
         np.testing.assert_array_equal(getattr(picture, name), getattr(again, name))
-    seen = set(np.unique(picture.body)) - {FLOOR, NOTHING}
+    seen = set(np.unique(picture.body)) - {FLOOR, BACKGROUND}
     assert len(seen) > (camera != "robot")  # which may look at a single thing
     assert (env.bodies.present[list(seen)] > 0).all()
     assert (picture.depth_m > 0).all()
 
 
-@pytest.mark.parametrize("scene", [name for name in scenes if scenes[name].robot(Variation()).visuals])
+@pytest.mark.parametrize("scene", [name for name in scenes if scenes[name].make_robot(Variation()).visuals])
 def test_links_are_seen_where_they_are_and_physics_knows_nothing_of_it(scene: str) -> None:
     poses = []
     for watched in (False, True):
         env = GroundEnv(scene, "test")
         env.reset(seed=0, options={"index": 0})
-        before = env.picture("side", *SIZE) if watched else None
+        before = env.render_camera("side", *SIZE) if watched else None
         for _ in range(12):
             env.step(np.array([1.0, -1.0]))
         poses.append(env.bodies.pose.copy())
         if before is not None:
-            after = env.picture("side", *SIZE)
+            after = env.render_camera("side", *SIZE)
             assert min((before.body == ROBOT).sum(), (after.body == ROBOT).sum()) > 0.03 * before.body.size
             assert ((before.body == ROBOT) != (after.body == ROBOT)).any(), "the arm has moved"
         env.close()
@@ -52,11 +52,11 @@ def test_links_are_seen_where_they_are_and_physics_knows_nothing_of_it(scene: st
 
 def test_from_overhead_bodies_are_where_they_are_and_as_far_as_their_tops(env: GroundEnv) -> None:
     width = height = 200
-    picture, hall = env.picture("overhead", width, height), env.layout.hall
+    picture, hall = env.render_camera("overhead", width, height), env.layout.hall
     unit = env.scene.unit_m
-    view = overhead(hall, (0, 0, 0), 0, unit)
+    view = place_overhead(hall, (0, 0, 0), 0, unit)
     boxes = np.flatnonzero((env.bodies.kind >= Kind.RACK) & (env.bodies.present > 0))
-    for body in (*([] if env.scene.robot(env.variation).visuals else [ROBOT]), LOAD, *boxes[:2]):  # an arm hides its tool
+    for body in (*([] if env.scene.make_robot(env.variation).visuals else [ROBOT]), LOAD, *boxes[:2]):  # an arm hides its tool
         rows, columns = np.nonzero(picture.body == body)
         top = float(env.bodies.pose[body, 2] + env.bodies.half_extents[body, 2])
         distance = view.eye[2] - top
@@ -78,7 +78,7 @@ def test_the_robots_camera_turns_with_it_and_sees_what_is_ahead(env: GroundEnv) 
         place = (x - away * np.cos(bearing), y - away * np.sin(bearing), bearing)
         poses = np.array([place, *[(load.x, load.y, load.yaw) for load in loads]])
         env.reset(seed=0, options={"index": 0, "poses": poses})
-        picture = env.picture("robot", *SIZE)
+        picture = env.render_camera("robot", *SIZE)
         rows, columns = np.nonzero(picture.body == LOAD)
         assert len(rows) > 20
         assert abs(columns.mean() + 0.5 - SIZE[0] / 2) < 4
@@ -87,6 +87,6 @@ def test_the_robots_camera_turns_with_it_and_sees_what_is_ahead(env: GroundEnv) 
 
 def test_unknown_cameras_and_sizes_are_refused(env: GroundEnv) -> None:
     with pytest.raises(UnknownName, match="overhead"):
-        env.picture("overhad", *SIZE)
+        env.render_camera("overhad", *SIZE)
     with pytest.raises(GroundError, match="pixels"):
-        env.picture("overhead", 0, 10)
+        env.render_camera("overhead", 0, 10)

@@ -13,12 +13,13 @@ from sim.data.store import Dataset
 from sim.utils.errors import GroundError
 from sim.utils.files import read_json
 from worldmodels.model import models
-from worldmodels.training.cuda_graph import WARM, Gradients
-from worldmodels.training.loop import TrainConfig, load_checkpoint
+from worldmodels.training.checkpoint import load_checkpoint
+from worldmodels.training.cuda_graph import WARMUP_UPDATES, GradientComputer
+from worldmodels.training.loop import TrainConfig
 from worldmodels.training.windows import Windows
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-CUDA = TrainConfig(updates=12, batch=16, lengths=(2, 4), check_every=6, device="cuda")
+CUDA = TrainConfig(updates=12, batch=16, lengths=(2, 4), validate_every=6, device="cuda")
 
 
 @on_gpu
@@ -28,19 +29,19 @@ def test_recorded_gradients_are_those_of_the_model(name: str, scene: str, tmp_pa
     data = collect(CollectConfig(scene, steps=600, shard_steps=600, seed=7), tmp_path / "data", workers=1)
     with torch.device("cuda"):
         windows, model = Windows(data.episodes()), models[name]()
-        model.prepare(windows)
+        model.fit_normalisation(windows)
         for parameter in model.parameters():  # a fresh model's outputs are zero, and so would most gradients be
             torch.nn.init.normal_(parameter, std=0.05)
-        recorded, plain = Gradients(model), Gradients(model)
-        for update in range(2 * WARM + 2):
+        recorded, plain = GradientComputer(model), GradientComputer(model)
+        for update in range(2 * WARMUP_UPDATES + 2):
             batch = windows.sample(np.random.default_rng(update), 16, 3)
             found = []
-            for gradients in (recorded, lambda batch: plain._now(batch)):
+            for gradients in (recorded, lambda batch: plain._compute(batch)):
                 torch.manual_seed(update)
                 loss = gradients(batch)
                 found.append([loss, *(parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None)])
             torch.testing.assert_close(*found, rtol=1e-3, atol=1e-5)
-    assert len(recorded._recorded) == 1
+    assert len(recorded._graphs) == 1
 
 
 @on_gpu
@@ -61,8 +62,8 @@ def test_a_training_on_the_gpu_resumes_and_plans_on_the_cpu(dataset: Dataset, va
 def test_a_device_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(GroundError, match="no GPU"):
-        TrainConfig(device="cuda").where()
-    with TrainConfig().where():
+        TrainConfig(device="cuda").make_device_context()
+    with TrainConfig().make_device_context():
         assert torch.zeros(1).device.type == "cpu"
     with pytest.raises(GroundError, match="device is one of"):
         TrainConfig(device="tpu")

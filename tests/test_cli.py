@@ -14,9 +14,9 @@ from experiments.config import experiment as experiment_config
 from sim.data.store import Dataset
 from sim.layout import Layout
 from sim.scenes.scene import scenes
-from sim.utils.files import in_use, write_json
+from sim.utils.files import lock_directory, write_json
 from worldmodels.model import models
-from worldmodels.training.loop import save_checkpoint
+from worldmodels.training.checkpoint import save_checkpoint
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -162,7 +162,7 @@ def test_an_own_space_from_new_to_picture(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("layout", "new", "own.json", "--split", "shift-two-totes", "--index", 3)
     assert run("layout", "new", "own.json")[0] == 2, "what was edited is not overwritten"
     assert (code, out.strip()) == (0, "own.json")
-    expected = scenes["logistics/tote-push"].draw("shift-two-totes", 3)
+    expected = scenes["logistics/tote-push"].sample_layout("shift-two-totes", 3)
     assert Layout.load(tmp_path / "own.json") == expected
     code, out, err = run("layout", "check", "own.json")
     assert (code, out.strip(), err) == (0, f"own.json: good, layout {expected.id}", "")
@@ -237,7 +237,7 @@ def test_a_directory_in_use_is_refused(command: str, run: Run, dataset: Dataset,
         "collect": ("collect", "demo"),
         "train": ("train", dataset.path, "--validation", validation.path, "--out", "demo"),
     }
-    with in_use(tmp_path / "demo"):
+    with lock_directory(tmp_path / "demo"):
         code, _, err = run(*words[command])
     assert code == 2
     assert "demo is in use by another process" in err
@@ -247,7 +247,7 @@ def test_a_directory_in_use_is_refused(command: str, run: Run, dataset: Dataset,
 
 def test_a_run_in_use_is_not_evaluated(run: Run, tmp_path: Path) -> None:
     write_json(tmp_path / "demo" / "config.json", {"name": "demo"})
-    with in_use(tmp_path / "demo"):
+    with lock_directory(tmp_path / "demo"):
         code, _, err = run("evaluate", "demo")
     assert code == 2
     assert "demo is in use by another process" in err

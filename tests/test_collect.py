@@ -11,7 +11,7 @@ from conftest import TINY, contents
 
 from sim.data import collect as module
 from sim.data.collect import CollectConfig, collect
-from sim.data.images import PictureConfig
+from sim.data.images import ImageConfig
 from sim.data.store import MANIFEST, Dataset, read_shard
 from sim.env import GroundEnv
 from sim.scenes.scene import scenes
@@ -24,16 +24,16 @@ WORDS = ("--steps", 4000, "--behaviours", "smooth-random=1")
 
 
 def test_pictures_are_kept_of_a_whole_dataset_or_of_none(tmp_path: Path) -> None:
-    pictured = replace(TINY, steps=400, pictures=PictureConfig(("overhead",), (16, 16), 50))
+    pictured = replace(TINY, steps=400, images=ImageConfig(("overhead",), (16, 16), 50))
     collect(pictured, tmp_path / "pictured", workers=1)
     with pytest.raises(GroundError, match="another pictures"):
-        collect(replace(pictured, steps=800, pictures=None), tmp_path / "pictured", workers=1)
+        collect(replace(pictured, steps=800, images=None), tmp_path / "pictured", workers=1)
 
 
 def test_what_each_shard_costs_is_told_and_what_is_there_costs_nothing(tmp_path: Path) -> None:
     told: list[float] = []
     for _ in range(2):
-        collect(replace(TINY, steps=800), tmp_path / "data", workers=1, spent=told.append)
+        collect(replace(TINY, steps=800), tmp_path / "data", workers=1, on_cost=told.append)
         assert len(told) == 2
     assert min(told) > 0
 
@@ -41,7 +41,7 @@ def test_what_each_shard_costs_is_told_and_what_is_there_costs_nothing(tmp_path:
 def test_one_and_two_workers_give_equal_bytes(dataset: Dataset, tmp_path: Path) -> None:
     two = collect(TINY, tmp_path / "two", workers=2)
     assert contents(two.path) == contents(dataset.path)
-    assert two.digest == dataset.digest
+    assert two.content_hash == dataset.content_hash
 
 
 def test_the_seed_decides(dataset: Dataset, tmp_path: Path) -> None:
@@ -54,10 +54,10 @@ def test_every_split_collects_with_its_own_spaces(tmp_path: Path, dataset: Datas
     small = replace(TINY, steps=100, shard_steps=100, layouts_per_shard=2, first_layout=5)
     for split in scene.splits:
         found = collect(replace(small, split=split), tmp_path / split, workers=1)
-        assert found.layout_ids <= {scene.draw(split, index).id for index in (5, 6)}
+        assert found.layout_ids <= {scene.sample_layout(split, index).id for index in (5, 6)}
         assert split == "train" or not found.layout_ids & dataset.layout_ids
         loads = {episode.pose.shape[1] - 1 for episode in found.episodes()}
-        assert loads == {len(scene.draw(split, 5).loads)}
+        assert loads == {len(scene.sample_layout(split, 5).loads)}
 
 
 def test_episodes_are_what_the_environment_does(dataset: Dataset) -> None:
@@ -118,9 +118,9 @@ def test_what_a_manifest_calls_its_units_is_no_configuration(tmp_path: Path) -> 
 
 
 def test_a_finished_collection_is_left_as_it_is(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "make_shard", None)
+    monkeypatch.setattr(module, "collect_shard", None)
     seen: list[tuple[int, int]] = []
-    assert collect(TINY, dataset.path, workers=1, progress=lambda *args: seen.append(args)).digest == dataset.digest
+    assert collect(TINY, dataset.path, workers=1, progress=lambda *args: seen.append(args)).content_hash == dataset.content_hash
     assert seen == [(1200, 1200)]
 
 
@@ -138,7 +138,7 @@ def test_an_interrupted_collection_goes_on_and_damaged_shards_are_made_again(tmp
     assert contents(whole.path) == contents(dataset.path)
     other = whole.path / "shard-00001.parquet"
     shard.write_bytes(other.read_bytes())  # it can be read, and is not what was noted
-    assert whole.faults() == ["shard-00000.parquet: damaged (its content is not what was written)"]
+    assert whole.find_faults() == ["shard-00000.parquet: damaged (its content is not what was written)"]
     assert contents(collect(TINY, whole.path, workers=1).path) == contents(dataset.path)
 
 
@@ -178,7 +178,7 @@ def test_a_killed_command_keeps_its_shards_and_ends_with_the_same_digest(tmp_pat
     assert code == 0, err
     assert first.read_bytes() == kept
     unbroken = collect(SMALL, tmp_path / "unbroken", workers=2)
-    assert Dataset.open(path).digest == unbroken.digest
+    assert Dataset.open(path).content_hash == unbroken.content_hash
 
 
 def test_control_c_stops_with_130_in_one_line(tmp_path: Path, ground: Callable[..., Any]) -> None:

@@ -28,7 +28,7 @@ def episodes(draw: st.DrawFn) -> Episode:
         return rng.normal(0, 10 ** rng.uniform(-3, 3), shape).astype(np.float32)
 
     return Episode(
-        layout=scenes["logistics/tote-push"].draw("test", draw(st.integers(0, 5))),
+        layout=scenes["logistics/tote-push"].sample_layout("test", draw(st.integers(0, 5))),
         seed=draw(st.integers(0, 2**31)),
         behaviour=draw(st.text(st.characters(codec="utf-8"), max_size=12)),
         variation=Variation(draw(st.floats(0.1, 100)), latency_steps=draw(st.integers(0, 10))),
@@ -73,9 +73,9 @@ def test_a_dataset_says_what_it_holds(dataset: Dataset) -> None:
     episodes = list(dataset.episodes())
     assert dataset.steps == sum(map(len, episodes)) == 1200
     assert dataset.layout_ids == {episode.layout.id for episode in episodes}
-    assert dataset.faults() == []
+    assert dataset.find_faults() == []
     assert dataset.scene == "logistics/tote-push"
-    assert all(len(part) == 8 for part in dataset.digest.split("-"))
+    assert all(len(part) == 8 for part in dataset.content_hash.split("-"))
 
 
 @pytest.mark.parametrize("keep", [0, 4, 1000, -1])
@@ -90,7 +90,7 @@ def test_a_truncated_shard_is_named_and_the_rest_is_read(copy: Dataset, keep: in
     assert len(rest) == len(whole) - len(lost)
     assert len(damaged) == 1
     assert str(shard) in damaged[0]
-    assert copy.faults() == ["shard-00001.parquet: damaged (its content is not what was written)"]
+    assert copy.find_faults() == ["shard-00001.parquet: damaged (its content is not what was written)"]
     with pytest.raises(BadFile, match=r"shard-00001\.parquet"):
         list(copy.episodes())
     monkeypatch.setattr("sys.argv", ["ground", "data", "info", str(copy.path)])
@@ -108,7 +108,7 @@ def test_a_missing_shard_and_changed_bytes_are_named(copy: Dataset) -> None:
     content = bytearray((copy.path / "shard-00002.parquet").read_bytes())
     content[200] ^= 255
     (copy.path / "shard-00002.parquet").write_bytes(content)
-    assert [fault.split(" (")[0] for fault in copy.faults()] == [
+    assert [fault.split(" (")[0] for fault in copy.find_faults()] == [
         "shard-00000.parquet: missing",
         "shard-00002.parquet: damaged",
     ]
@@ -162,5 +162,8 @@ def test_the_digest_is_of_the_content(dataset: Dataset) -> None:
     shards = dict(dataset.manifest["shards"])
     first, *others = sorted(shards)
     changed = {**shards, first: {**shards[first], "sha256": "0" * 64}}
-    assert replace(dataset, manifest={**dataset.manifest, "shards": changed}).digest != dataset.digest
-    assert replace(dataset, manifest={**dataset.manifest, "shards": {k: shards[k] for k in others}}).digest != dataset.digest
+    assert replace(dataset, manifest={**dataset.manifest, "shards": changed}).content_hash != dataset.content_hash
+    assert (
+        replace(dataset, manifest={**dataset.manifest, "shards": {k: shards[k] for k in others}}).content_hash
+        != dataset.content_hash
+    )

@@ -10,8 +10,8 @@ from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
 from sim.actions import PLANAR_TWIST
 from sim.bodies import LOAD, ROBOT, Bodies
-from sim.env import GroundEnv, register_all
-from sim.geometry.rotations import yaw_of
+from sim.env import GroundEnv, register_envs
+from sim.geometry.rotations import compute_yaw
 from sim.layout import Box, Hall, Layout, Pose
 from sim.scenes.scene import scenes
 from sim.utils.errors import BadLayout, UnknownName
@@ -95,8 +95,8 @@ def test_stable_baselines_accepts_the_flat_environment(scene: str) -> None:
 
 @pytest.mark.parametrize("scene", scenes)
 def test_every_scene_has_its_gymnasium_id(scene: str) -> None:
-    register_all()
-    register_all()
+    register_envs()
+    register_envs()
     env = gymnasium.make(scenes[scene].gym_id)
     observation, _ = env.reset(seed=0)
     assert env.observation_space.contains(observation)
@@ -117,7 +117,9 @@ def test_observations_lie_in_the_space_and_reward_is_minus_cost(scene: str, spli
         assert (success, truncated) == (info["success"], False)
         assert env.action_space.contains(action)
         command, task = observation["action_twist"][PLANAR_TWIST] @ action, env.scene.task
-        cost = task.cost(env.bodies, command, observation["goal"], env.field) + task.risk(env.bodies, command, env.field)
+        cost = task.compute_cost(env.bodies, command, observation["goal"], env.cost_field) + task.compute_violation_penalty(
+            env.bodies, command, env.cost_field
+        )
         assert cost == pytest.approx(info["cost"], rel=1e-4)
     env.close()
 
@@ -127,19 +129,19 @@ def test_bodies_are_what_the_layout_says(scene: str) -> None:
     split = "shift-two-totes" if "shift-two-totes" in scenes[scene].splits else "test"
     env = GroundEnv(scene, split)
     observation, _ = env.reset(seed=0, options={"index": 4})
-    layout, bodies = env.layout, Bodies.of(observation)
+    layout, bodies = env.layout, Bodies.from_observation(observation)
     places = [(pose.x, pose.y, pose.yaw) for pose in (layout.robot, *layout.loads, *layout.traffic)]
-    assert layout.id == env.scene.draw(split, 4).id
-    movers = np.flatnonzero(env.bodies.dynamic)
+    assert layout.id == env.scene.sample_layout(split, 4).id
+    movers = np.flatnonzero(env.bodies.is_dynamic)
     np.testing.assert_allclose(env.bodies.pose[movers, :2], np.array(places)[:, :2], atol=1e-4)
-    np.testing.assert_allclose(yaw_of(env.bodies.pose[movers, 3:]), np.array(places)[:, 2], atol=1e-4)
-    seen = np.flatnonzero(bodies.dynamic)
+    np.testing.assert_allclose(compute_yaw(env.bodies.pose[movers, 3:]), np.array(places)[:, 2], atol=1e-4)
+    seen = np.flatnonzero(bodies.is_dynamic)
     np.testing.assert_array_equal(bodies.pose[seen], env.bodies.pose[seen])
-    static = np.flatnonzero(bodies.static)
+    static = np.flatnonzero(bodies.is_static)
     boxes = layout.static_boxes
     np.testing.assert_allclose(bodies.pose[static, :2], boxes[:, :2], atol=1e-5)
     np.testing.assert_allclose(bodies.half_extents[static], boxes[:, 3:6], atol=1e-6)
-    np.testing.assert_allclose(yaw_of(bodies.pose[static, 3:]), boxes[:, 2], atol=1e-6)
+    np.testing.assert_allclose(compute_yaw(bodies.pose[static, 3:]), boxes[:, 2], atol=1e-6)
     absent = bodies.present == 0
     assert absent.any()
     assert not bodies.twist[absent].any()
@@ -205,7 +207,7 @@ def test_noise_disturbs_what_is_seen_and_not_what_is() -> None:
         env = GroundEnv(SCENE, layout=EMPTY)
         env.reset(seed=0, options={"variation": Variation(observation_noise=noise)})
         observations = [env.step(action)[0] for action in some_actions(100)]
-        movers = int(env.bodies.dynamic.sum())
+        movers = int(env.bodies.is_dynamic.sum())
         seen.append(observations)
         true.append(env.bodies.pose.tobytes())
         env.close()
@@ -214,7 +216,7 @@ def test_noise_disturbs_what_is_seen_and_not_what_is() -> None:
     error = (noisy["pose"] - clean["pose"])[:, :movers, :2]
     assert np.std(error) == pytest.approx(0.05, rel=0.15)
     assert abs(np.mean(error)) < 0.01
-    turn = yaw_of(noisy["pose"][:, :movers, 3:]) - yaw_of(clean["pose"][:, :movers, 3:])
+    turn = compute_yaw(noisy["pose"][:, :movers, 3:]) - compute_yaw(clean["pose"][:, :movers, 3:])
     assert np.std(np.sin(turn)) == pytest.approx(0.05, rel=0.2)
     np.testing.assert_allclose(np.linalg.norm(noisy["pose"][:, :movers, 3:], axis=-1), 1, atol=1e-5)
     assert np.std((noisy["twist"] - clean["twist"])[:, :movers]) == pytest.approx(0.05, rel=0.15)
@@ -259,7 +261,7 @@ def test_driving_into_a_wall_is_a_violation() -> None:
         assert not info["violations"]["load_hit"]
     assert hit
     assert max(forces) > 50
-    assert info["cost"] > env.field.cost_to_go(env.bodies.pose[LOAD, :2], env.bodies.pose[ROBOT, :2]) + 0.3
+    assert info["cost"] > env.cost_field.compute_cost_to_go(env.bodies.pose[LOAD, :2], env.bodies.pose[ROBOT, :2]) + 0.3
     env.close()
 
 
@@ -279,7 +281,7 @@ def test_a_tipped_load_and_a_robot_outside_are_violations() -> None:
     env.reset(seed=0)
     pose = env.bodies.pose.copy()
     pose[LOAD, 3:] = (np.sin(0.5), 0, 0, np.cos(0.5))  # 57 degrees
-    violations = env.scene.task.violations(replace(env.bodies, pose=pose), [], inside=False)
+    violations = env.scene.task.find_violations(replace(env.bodies, pose=pose), [], is_inside=False)
     env.close()
     assert violations == {"robot_hit": False, "load_hit": False, "load_tipped": True, "robot_outside": True}
 
@@ -326,7 +328,7 @@ def test_actions_beyond_the_limits_are_clipped() -> None:
 @pytest.mark.parametrize("scene", scenes)
 def test_an_episode_is_solved_once_the_goal_was_held(scene: str) -> None:
     env = GroundEnv(scene, "test")
-    layout, hold = env.scene.draw("test", 0), env.scene.hold_steps
+    layout, hold = env.scene.sample_layout("test", 0), env.scene.hold_steps
     places = [layout.robot, *layout.loads]
     places[LOAD if layout.loads else ROBOT] = layout.goal
     _, info = env.reset(seed=0, options={"layout": layout, "poses": np.array([(p.x, p.y, p.yaw) for p in places])})

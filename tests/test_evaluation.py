@@ -29,7 +29,7 @@ from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError, UnknownName
 from worldmodels.model import models
 from worldmodels.simulator import SimulatorModel
-from worldmodels.training.loop import save_checkpoint
+from worldmodels.training.checkpoint import save_checkpoint
 
 SCENE = scenes["logistics/tote-push"]
 TIMING = ("decision_ms_p50", "decision_ms_p95", "decide_s")
@@ -120,7 +120,7 @@ def test_a_plan_that_drives_into_a_wall_is_seen_to_touch_it(trials: list[Trial])
     simulator = SimulatorModel(SCENE.name)
     simulator.start_episode(EpisodeStart(trial.seed, trial.layout, env.variation))
     objective = Objective(simulator, SCENE.task)
-    objective.begin(observation)
+    objective.observe(observation)
     stays, drives = torch.zeros(1, 20, 2), torch.tensor([1.0, 0.0]).expand(1, 150, 2)
     assert not violating(objective.evaluate(stays), observation, SCENE.task)["touching"]
     assert violating(objective.evaluate(drives), observation, SCENE.task)["touching"]

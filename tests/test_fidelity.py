@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sim.data.store import Dataset
 from sim.utils.errors import GroundError
-from worldmodels.assessment.open_loop import HORIZONS_S, Fidelity, as_rows, fidelity
+from worldmodels.assessment.open_loop import HORIZONS_S, OpenLoopError, measure_open_loop_error, to_records
 from worldmodels.model import models
 from worldmodels.planar.state import PlanarState
 from worldmodels.training.windows import Batch, Windows
@@ -28,11 +28,11 @@ def watched(validation: Dataset) -> Watched:
     return Watched(validation.episodes())
 
 
-def measured(watched: Watched, futures: Callable[[PlanarState, Tensor], list[PlanarState]]) -> list[Fidelity]:
+def measured(watched: Watched, futures: Callable[[PlanarState, Tensor], list[PlanarState]]) -> list[OpenLoopError]:
     """The fidelity of whatever `futures` says."""
     model = models["graph"]()
-    model.futures = futures  # type: ignore[method-assign]
-    return fidelity(model, watched)
+    model.predict_particles = futures  # type: ignore[method-assign]
+    return measure_open_loop_error(model, watched)
 
 
 def test_a_perfect_model_has_no_error(watched: Watched) -> None:
@@ -70,9 +70,9 @@ def test_an_error_of_one_step_shows_at_the_horizon_where_it_is(watched: Watched)
 @pytest.mark.parametrize("name", models)
 def test_every_model_is_measured_the_same_way_twice(name: str, watched: Watched) -> None:
     model = models[name]()
-    first, second = (fidelity(model, watched, count=100) for _ in range(2))
+    first, second = (measure_open_loop_error(model, watched, count=100) for _ in range(2))
     assert first == second
-    assert as_rows(first) == [asdict(line) for line in first]
+    assert to_records(first) == [asdict(line) for line in first]
     assert all(line.model == name for line in first)
     assert all(np.isfinite([value for value in asdict(line).values() if isinstance(value, float)]).all() for line in first)
 
@@ -83,12 +83,12 @@ def test_without_a_moved_load_there_is_nothing_to_say(dataset: Dataset) -> None:
     ]
     assert still
     with pytest.raises(GroundError, match="nothing but the robot moved"):
-        fidelity(models["graph"](), Windows(still))
+        measure_open_loop_error(models["graph"](), Windows(still))
 
 
 def test_particles_tell_how_far_apart_they_are_and_a_single_model_does_not(watched: Watched) -> None:
-    lines = fidelity(models["mlp"](), watched, count=50)
+    lines = measure_open_loop_error(models["mlp"](), watched, count=50)
     apart = [line.disagreement_mm for line in lines]
     assert all(value is not None and value > 0 for value in apart)
     assert apart == sorted(apart, key=lambda value: value or 0)
-    assert {line.disagreement_mm for line in fidelity(models["graph"](), watched, count=50)} == {None}
+    assert {line.disagreement_mm for line in measure_open_loop_error(models["graph"](), watched, count=50)} == {None}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.utils.errors import BadFile, GroundError, UnknownName
-from sim.utils.files import digest, in_use, read_json, write_atomic, write_json, write_text
+from sim.utils.files import hash_file, lock_directory, read_json, write_atomic, write_json, write_text
 from sim.utils.registry import Registry
 
 JSON = st.recursive(
@@ -86,7 +86,7 @@ def test_other_errors_of_the_disk_stay_what_they_are(tmp_path: Path) -> None:
 def test_a_digest_is_of_the_bytes(tmp_path: Path) -> None:
     for name, text in (("a", "same"), ("b", "same"), ("c", "other")):
         write_text(tmp_path / name, text)
-    assert digest(tmp_path / "a") == digest(tmp_path / "b") != digest(tmp_path / "c")
+    assert hash_file(tmp_path / "a") == hash_file(tmp_path / "b") != hash_file(tmp_path / "c")
 
 
 HOLD = """
@@ -99,16 +99,20 @@ with in_use(pathlib.Path(sys.argv[1])):
 
 
 def test_a_directory_belongs_to_one_process_and_its_lock_dies_with_it(tmp_path: Path) -> None:
-    with in_use(tmp_path / "mine"), pytest.raises(GroundError, match="in use by another process"), in_use(tmp_path / "mine"):
+    with (
+        lock_directory(tmp_path / "mine"),
+        pytest.raises(GroundError, match="in use by another process"),
+        lock_directory(tmp_path / "mine"),
+    ):
         pass
     other = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout is not None
     assert other.stdout.readline() == b"held\n"
-    with pytest.raises(GroundError, match=f"{tmp_path} is in use"), in_use(tmp_path):
+    with pytest.raises(GroundError, match=f"{tmp_path} is in use"), lock_directory(tmp_path):
         pass
     other.kill()
     other.communicate()
-    with in_use(tmp_path):
+    with lock_directory(tmp_path):
         pass
 
 

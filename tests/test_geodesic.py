@@ -9,9 +9,9 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from sim.bodies import Bodies
-from sim.costmaps.pushing import GeodesicField, build_field, field_of
+from sim.costmaps.pushing import PushingField, build_pushing_field, get_pushing_field
 from sim.env import GroundEnv
-from sim.geometry.boxes import clearance_of, closest_on_box
+from sim.geometry.boxes import compute_signed_distance, find_closest_points
 from sim.layout import Box, Hall, Layout, Pose
 from sim.scenes.scene import scenes
 from sim.scenes.tote_push.layouts import LOAD_HALF_M, ROBOT_RADIUS_M
@@ -24,15 +24,15 @@ PUSHING = [name for name in scenes if isinstance(scenes[name].task, PushTask)]
 RACKS = replace(
     EMPTY, boxes=(Box(2.013, 3.021, 0.517, 1.532), Box(4.407, 1.519, 1.223, 0.611), Box(4.03, 4.51, 1.07, 0.43, yaw=0.7))
 )
-LOOKUPS = ("cost_to_go", "pushing", "approaching")
+LOOKUPS = ("compute_cost_to_go", "compute_pushing_cost", "compute_approach_cost")
 inside = st.floats(0.8, SIZE - 0.8)
 angles = st.floats(-math.pi, math.pi)
 
 
 @lru_cache
-def field(layout: Layout) -> GeodesicField:
+def field(layout: Layout) -> PushingField:
     boxes = layout.static_boxes[:, [0, 1, 2, 3, 4, 6]]
-    return build_field(boxes, np.array([layout.goal.x, layout.goal.y]), LOAD_HALF_M, ROBOT_RADIUS_M)
+    return build_pushing_field(boxes, np.array([layout.goal.x, layout.goal.y]), LOAD_HALF_M, ROBOT_RADIUS_M)
 
 
 def points(low: float, high: float, count: int = 500) -> tuple[np.ndarray, np.ndarray]:
@@ -47,7 +47,9 @@ def test_behind_the_load_is_better_than_beside_and_beside_better_than_in_front(x
     assume(np.linalg.norm(way) > 0.5)
     way /= np.linalg.norm(way)
     here = field(EMPTY)
-    behind, beside, front = (here.cost_to_go(load, load + here.contact_m * side) for side in (-way, way[::-1] * (-1, 1), way))
+    behind, beside, front = (
+        here.compute_cost_to_go(load, load + here.contact_distance_m * side) for side in (-way, way[::-1] * (-1, 1), way)
+    )
     assert behind < beside < front
     assert np.linalg.norm(goal - load) - 0.2 < behind
 
@@ -55,8 +57,8 @@ def test_behind_the_load_is_better_than_beside_and_beside_better_than_in_front(x
 @given(st.floats(1.0, 2.0), st.floats(0.2, 0.8), st.floats(2, 4))
 def test_pushing_on_costs_less_and_less(start: float, step: float, y: float) -> None:
     here = field(replace(EMPTY, goal=Pose(5, 3)))
-    behind = np.array([here.contact_m, 0])
-    costs = [here.cost_to_go(load, load - behind) for load in (np.array([start + i * step, y]) for i in range(3))]
+    behind = np.array([here.contact_distance_m, 0])
+    costs = [here.compute_cost_to_go(load, load - behind) for load in (np.array([start + i * step, y]) for i in range(3))]
     assert costs[0] > costs[1] > costs[2]
 
 
@@ -75,7 +77,7 @@ def test_a_shifted_hall_has_the_same_field(layout: Layout, shift: tuple[float, f
             getattr(field(moved), lookup)(loads + shift, robots + shift),
         )
         np.testing.assert_allclose(after, before, atol=2e-3)
-    np.testing.assert_allclose(field(moved).clearance_at(loads + shift), field(layout).clearance_at(loads), atol=1e-4)
+    np.testing.assert_allclose(field(moved).compute_clearance(loads + shift), field(layout).compute_clearance(loads), atol=1e-4)
 
 
 def test_a_mirrored_hall_has_the_mirrored_field() -> None:
@@ -84,8 +86,11 @@ def test_a_mirrored_hall_has_the_mirrored_field() -> None:
     )
     loads, robots = points(0.3, SIZE - 0.3)
     flip = lambda xy: np.stack([SIZE - xy[:, 0], xy[:, 1]], -1)  # noqa: E731
-    free = field(RACKS).clearance_at(loads) > 0.35  # inside a rack the nearest free cell may lie on two sides
-    before, after = field(RACKS).pushing(loads, robots), field(mirrored).pushing(flip(loads), flip(robots))
+    free = field(RACKS).compute_clearance(loads) > 0.35  # inside a rack the nearest free cell may lie on two sides
+    before, after = (
+        field(RACKS).compute_pushing_cost(loads, robots),
+        field(mirrored).compute_pushing_cost(flip(loads), flip(robots)),
+    )
     np.testing.assert_allclose(after[free], before[free], rtol=1e-4, atol=1e-4)
     assert free.mean() > 0.3
 
@@ -104,9 +109,9 @@ def test_numpy_and_torch_agree(lookup: str) -> None:
 def test_batches_of_any_shape_give_the_values_of_single_points() -> None:
     loads, robots = points(0.3, SIZE - 0.3, 24)
     here = field(RACKS)
-    batch = here.cost_to_go(loads.reshape(2, 3, 4, 2), robots.reshape(2, 3, 4, 2))
+    batch = here.compute_cost_to_go(loads.reshape(2, 3, 4, 2), robots.reshape(2, 3, 4, 2))
     assert batch.shape == (2, 3, 4)
-    single = [here.cost_to_go(load, robot) for load, robot in zip(loads, robots, strict=True)]
+    single = [here.compute_cost_to_go(load, robot) for load, robot in zip(loads, robots, strict=True)]
     np.testing.assert_allclose(batch.ravel(), single)
 
 
@@ -114,22 +119,22 @@ def test_batches_of_any_shape_give_the_values_of_single_points() -> None:
 def test_a_load_flush_against_a_wall_is_far_from_everything_behind_it(flush: tuple[float, float], robot: tuple[int, int]) -> None:
     here = field(replace(EMPTY, goal=Pose(3, 3)))
     load, way = np.array(flush), np.array([3.0, 3.0]) - flush
-    contact = here.contact_m
-    at_wall = here.cost_to_go(load, load + contact * np.array(robot))
+    contact = here.contact_distance_m
+    at_wall = here.compute_cost_to_go(load, load + contact * np.array(robot))
     open_load = np.array([3.0, 3.0]) - 0.55 * way  # the same side, and room behind
-    in_open = here.cost_to_go(open_load, open_load + contact * np.array(robot))
+    in_open = here.compute_cost_to_go(open_load, open_load + contact * np.array(robot))
     assert at_wall > 2 * (in_open + 0.45 * np.linalg.norm(way))
 
 
 def test_a_rack_between_makes_the_way_longer() -> None:
     load, robot = np.array([2.0, 3.0]), np.array([1.45, 3.0])
     wall = field(replace(EMPTY, boxes=(Box(3, 3, 0.3, 3),)))
-    assert wall.cost_to_go(load, robot) > field(EMPTY).cost_to_go(load, robot) + 1
+    assert wall.compute_cost_to_go(load, robot) > field(EMPTY).compute_cost_to_go(load, robot) + 1
     far = np.array([4.5, 3.0])  # a robot beyond the rack must first drive around it
-    assert wall.approaching(load, far) > wall.approaching(load, np.array([1.0, 4.5]))
+    assert wall.compute_approach_cost(load, far) > wall.compute_approach_cost(load, np.array([1.0, 4.5]))
 
 
-def corridor(width: float) -> GeodesicField:
+def corridor(width: float) -> PushingField:
     """A corridor along the lower wall, open at both ends; the goal is to its right."""
     return field(replace(EMPTY, goal=Pose(4.6, width / 2), boxes=(Box(3, width + 0.15, 3.4, 0.3),)))
 
@@ -137,14 +142,14 @@ def corridor(width: float) -> GeodesicField:
 def test_a_load_that_fills_a_corridor_has_to_be_driven_around() -> None:
     for width, least, most in ((1.0, 6, 12), (2.3, 0.5, 3)):
         load, robot = np.array([3.0, min(width / 2, 0.7)]), np.array([4.0, min(width / 2, 0.7)])
-        assert least < corridor(width).approaching(load, robot) < most
+        assert least < corridor(width).compute_approach_cost(load, robot) < most
 
 
 @given(st.floats(2.2, 3.8))
 def test_no_way_leaks_through_a_closed_gap(x: float) -> None:
     here, load = corridor(1.0), np.array([x, 0.5])
     through = np.stack([np.linspace(x + 0.6, x - 0.6, 25), np.full(25, 0.36)], -1)  # between load and wall, where nothing fits
-    costs = here.approaching(np.broadcast_to(load, through.shape), through)
+    costs = here.compute_approach_cost(np.broadcast_to(load, through.shape), through)
     assert costs.max() >= costs[0] - 0.1, "the way through must not lead downhill from the wrong side"
     assert costs[0] > costs[-1] + 2
 
@@ -168,22 +173,22 @@ def test_finite_everywhere(x: float, y: float, robot_x: float, robot_y: float) -
     for layout in (EMPTY, RACKS):
         for lookup in LOOKUPS:
             assert np.isfinite(getattr(field(layout), lookup)(np.array([x, y]), np.array([robot_x, robot_y])))
-        assert np.isfinite(field(layout).clearance_at(np.array([x, y])))
+        assert np.isfinite(field(layout).compute_clearance(np.array([x, y])))
 
 
 @pytest.mark.parametrize("scene", PUSHING)
 def test_fields_of_drawn_spaces_are_finite_and_lowest_at_the_goal(scene: str) -> None:
     for split in scenes[scene].splits:
-        layout = scenes[scene].draw(split, 0)
+        layout = scenes[scene].sample_layout(split, 0)
         here, hall = field(layout), layout.hall
         assert all(np.isfinite(values).all() for values in vars(here).values())
         rng = np.random.default_rng(0)
         low, high = np.array([hall.x, hall.y]), np.array([hall.x + hall.width, hall.y + hall.depth])
         loads, robots = rng.uniform(low, high, (2, 500, 2))
         goal = np.array([layout.goal.x, layout.goal.y])
-        at_goal = here.togo[tuple(np.round((goal - here.origin) / 0.1).astype(int))].min()
+        at_goal = here.pushing_cost[tuple(np.round((goal - here.origin) / 0.1).astype(int))].min()
         assert at_goal < 0.2
-        assert at_goal <= here.pushing(loads, robots).min() + 0.1
+        assert at_goal <= here.compute_pushing_cost(loads, robots).min() + 0.1
 
 
 @given(st.floats(-2, 2), st.floats(-2, 2), st.floats(0.1, 1), st.floats(0.1, 1), angles, st.floats(-4, 4), st.floats(-4, 4))
@@ -191,9 +196,9 @@ def test_clearance_is_the_distance_to_the_closest_point(
     x: float, y: float, half_width: float, half_depth: float, yaw: float, point_x: float, point_y: float
 ) -> None:
     point = np.array([point_x, point_y])
-    closest = closest_on_box(point, np.array([x, y]), np.array(yaw), np.array([half_width, half_depth]))
+    closest = find_closest_points(point, np.array([x, y]), np.array(yaw), np.array([half_width, half_depth]))
     distance = np.linalg.norm(point - closest)
-    clearance = clearance_of(point, np.array([[x, y, yaw, half_width, half_depth]]))
+    clearance = compute_signed_distance(point, np.array([[x, y, yaw, half_width, half_depth]]))
     assert clearance == pytest.approx(distance, abs=1e-9) if distance > 1e-9 else clearance <= 1e-9
 
 
@@ -204,7 +209,9 @@ def test_a_field_is_computed_once_per_space_and_goal(scene: str) -> None:
     again, _ = env.reset(seed=1, options={"index": 0})
     other, _ = env.reset(seed=1, options={"index": 1})
     env.close()
-    fields = [field_of(Bodies.of(observation), observation["goal"]) for observation in (first, again, other)]
+    fields = [
+        get_pushing_field(Bodies.from_observation(observation), observation["goal"]) for observation in (first, again, other)
+    ]
     assert fields[0] is fields[1]
     assert fields[0] is not fields[2]
-    assert field_of(Bodies.of(first), first["goal"] + 0.5) is not fields[0]
+    assert get_pushing_field(Bodies.from_observation(first), first["goal"] + 0.5) is not fields[0]

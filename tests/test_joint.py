@@ -12,14 +12,15 @@ from sim.data.collect import CollectConfig, collect
 from sim.data.store import Dataset
 from sim.utils.errors import BadFile, GroundError
 from sim.utils.files import read_json
-from worldmodels.assessment.open_loop import fidelity
+from worldmodels.assessment.open_loop import measure_open_loop_error
 from worldmodels.model import models
+from worldmodels.training.checkpoint import load_checkpoint
 from worldmodels.training.joint import JointWindows
-from worldmodels.training.loop import TrainConfig, load_checkpoint
+from worldmodels.training.loop import TrainConfig
 from worldmodels.training.windows import Windows
 
 SCENE, OTHER = "logistics/tote-push", "factory/push-fixture"
-PLAN = TrainConfig(updates=6, batch=16, lengths=(2,), check_every=3, threads=1)
+PLAN = TrainConfig(updates=6, batch=16, lengths=(2,), validate_every=3, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +42,12 @@ def test_a_batch_is_of_one_scene_unpadded_and_every_scene_has_its_turn(joint: Jo
     for update in range(200):
         batch, again = (joint.sample(np.random.default_rng([3, update]), 4, 2) for _ in range(2))
         assert torch.equal(batch.state.position, again.state.position)
-        units = set(batch.state.around.unit.tolist())
+        units = set(batch.state.context.unit.tolist())
         assert len(units) == 1
         turns.append(units.pop())
         alone = joint.parts[SCENE if turns[-1] == 1 else OTHER]
-        movers, static = alone.take(np.arange(1), 1).state.spin.shape[1], alone._around.static_half.shape[1]
-        assert (batch.state.spin.shape[1], batch.state.around.static_half.shape[1]) == (movers, static)
+        movers, static = alone.take(np.arange(1), 1).state.yaw_rate.shape[1], alone._context.static_half.shape[1]
+        assert (batch.state.yaw_rate.shape[1], batch.state.context.static_half.shape[1]) == (movers, static)
     assert 70 < turns.count(1) < 130
 
 
@@ -64,7 +65,7 @@ def test_a_joint_model_is_judged_in_every_scene_and_plans_in_each(
     assert set(about["layouts"]) >= dataset.layout_ids | other["train"].layout_ids | validation.layout_ids
     for held_out in judging:
         model = load_checkpoint(tmp_path / "joint", held_out.scene)
-        assert fidelity(model, Windows(held_out.episodes()), count=50)[-1].load_mm_median > 0
+        assert measure_open_loop_error(model, Windows(held_out.episodes()), count=50)[-1].load_mm_median > 0
     with pytest.raises(BadFile, match="was trained on scene"):
         load_checkpoint(tmp_path / "joint", "logistics/other")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.layout import Box, Hall, Layout, Pose, Traveller, number_faults
+from sim.layout import AgentRoute, Box, Hall, Layout, Pose, find_value_faults
 from sim.scenes.scene import scenes
 from sim.utils.errors import BadLayout, UnknownName
 
@@ -56,7 +56,7 @@ def test_id_comes_from_the_content_and_not_from_the_name(layout: Layout, name: s
 
 
 def test_file_round_trip_is_equal(tmp_path: Path) -> None:
-    layout = scenes["logistics/tote-push"].draw("test", 0)
+    layout = scenes["logistics/tote-push"].sample_layout("test", 0)
     layout.save(tmp_path / "new" / "hall.json")
     assert Layout.load(tmp_path / "new" / "hall.json") == layout
 
@@ -67,7 +67,7 @@ def paths(tree: Any) -> list[tuple[Any, ...]]:
     return [(), *((key, *rest) for key, value in items for rest in paths(value))]
 
 
-TRAVELLER = Traveller(4, 1, 0.2, "person", 1.1, (Pose(1, 4), Pose(5, 5)))
+TRAVELLER = AgentRoute(4, 1, 0.2, "person", 1.1, (Pose(1, 4), Pose(5, 5)))
 GOOD = json.loads(json.dumps(replace(EMPTY, boxes=(Box(2, 5, 1, 0.5),), traffic=(TRAVELLER,)).to_json()))
 PLACES = [path for path in paths(GOOD) if path]
 OPTIONAL = ("name", "boxes", "yaw", "height", "kind", "surface", "part", "traffic", "format", "version")
@@ -99,8 +99,8 @@ def good_or_bad(content: Any) -> None:
     except BadLayout as error:
         faults = [*error.faults, str(error)]
     else:
-        assert number_faults(layout) == []
-        faults = [fault for scene in scenes for fault in scenes[scene].faults(layout)]
+        assert find_value_faults(layout) == []
+        faults = [fault for scene in scenes for fault in scenes[scene].find_faults(layout)]
     assert all(fault and "\n" not in fault for fault in faults)
 
 
@@ -184,18 +184,18 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_in_one_line_each(layout: Layout, faults: list[str]) -> None:
-    assert scenes["logistics/tote-push"].faults(layout) == faults
+    assert scenes["logistics/tote-push"].find_faults(layout) == faults
 
 
 def test_a_hall_too_large_for_its_field_is_refused() -> None:
-    assert "m²" in number_faults(replace(EMPTY, hall=Hall(0, 0, 500, 500)))[0]
+    assert "m²" in find_value_faults(replace(EMPTY, hall=Hall(0, 0, 500, 500)))[0]
 
 
 @pytest.mark.parametrize(("scene", "split"), SPLITS)
 def test_drawn_spaces_are_good(scene: str, split: str) -> None:
     for index in range(20):
-        layout = scenes[scene].draw(split, index)
-        assert scenes[scene].faults(layout) == []
+        layout = scenes[scene].sample_layout(split, index)
+        assert scenes[scene].find_faults(layout) == []
         assert Layout.from_json(layout.to_json()) == layout
         first = [*layout.loads, layout.robot][0]
         assert math.dist((first.x, first.y), (layout.goal.x, layout.goal.y)) > scenes[scene].task.goal_radius_m
@@ -206,7 +206,7 @@ def test_drawn_spaces_are_good(scene: str, split: str) -> None:
 @pytest.mark.parametrize("scene", scenes)
 def test_splits_share_no_space(scene: str) -> None:
     splits = scenes[scene].splits
-    ids = [scenes[scene].draw(split, index).id for split in splits for index in range(20)]
+    ids = [scenes[scene].sample_layout(split, index).id for split in splits for index in range(20)]
     assert len(set(ids)) == len(ids) == 20 * len(splits)
     assert {"train", "val", "test"} <= set(splits)
 
@@ -214,12 +214,12 @@ def test_splits_share_no_space(scene: str) -> None:
 @pytest.mark.parametrize("scene", scenes)
 def test_an_unknown_split_is_told_with_the_nearest(scene: str) -> None:
     with pytest.raises(UnknownName, match="did you mean 'test'"):
-        scenes[scene].draw("tset", 0)
+        scenes[scene].sample_layout("tset", 0)
 
 
 def test_harder_splits_are_harder() -> None:
     def mean(split: str, measure: Any) -> float:
-        return sum(measure(scenes["logistics/tote-push"].draw(split, index)) for index in range(20)) / 20
+        return sum(measure(scenes["logistics/tote-push"].sample_layout(split, index)) for index in range(20)) / 20
 
     assert mean("shift-more-racks", lambda layout: len(layout.boxes)) > mean("test", lambda layout: len(layout.boxes)) + 2
     assert mean("shift-large-hall", lambda layout: layout.hall.width) > mean("test", lambda layout: layout.hall.width)

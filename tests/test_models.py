@@ -16,9 +16,9 @@ from sim.env import GroundEnv
 from sim.layout import Box, Hall, Layout, Pose
 from sim.utils.errors import BadFile, GroundError
 from worldmodels.model import LearnedModel, models
-from worldmodels.planar.state import MOTION, PlanarState, Surroundings, mean_of, repeated, state_of
-from worldmodels.training.loop import load_checkpoint, save_checkpoint
-from worldmodels.training.windows import Batch, Windows, mirrored
+from worldmodels.planar.state import MOTION_FIELDS, PlanarState, SceneContext, average_particles, encode_observation, repeat_batch
+from worldmodels.training.checkpoint import load_checkpoint, save_checkpoint
+from worldmodels.training.windows import Batch, Windows, augment
 
 SCENE = "logistics/tote-push"
 CROWDED = Layout(
@@ -56,18 +56,18 @@ def plans(batch: int, horizon: int) -> Tensor:
 
 def forecast(model: LearnedModel, state: PlanarState, horizon: int = 6) -> PlanarState:
     """The last state after the same random actions for every scene of the batch."""
-    return model.forecast(state, plans(1, horizon).expand(len(state.spin), -1, -1))[-1]
+    return model.predict_mean(state, plans(1, horizon).expand(len(state.yaw_rate), -1, -1))[-1]
 
 
 def of_movers(state: PlanarState, change: Callable[[Tensor], Tensor]) -> PlanarState:
     """The same change to everything that has a row per mover."""
     names = ("core", "place", "rounding", "kind", "present", "height", "half_extents")
-    around = replace(state.around, **{name: change(getattr(state.around, name)) for name in names})
-    return replace(state, **{name: change(getattr(state, name)) for name in MOTION}, around=around)
+    around = replace(state.context, **{name: change(getattr(state.context, name)) for name in names})
+    return replace(state, **{name: change(getattr(state, name)) for name in MOTION_FIELDS}, around=around)
 
 
 def assert_close(found: PlanarState, expected: PlanarState, atol: float = 2e-4) -> None:
-    for name in MOTION:
+    for name in MOTION_FIELDS:
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), atol=atol, rtol=1e-3)
 
 
@@ -75,7 +75,7 @@ def assert_close(found: PlanarState, expected: PlanarState, atol: float = 2e-4) 
 @pytest.mark.parametrize("name", models)
 def test_rollouts_have_the_promised_shapes_and_are_deterministic(name: str, loads: int) -> None:
     model, observation = made(name), observation_of(loads)
-    state, actions = model.begin(observation), plans(5, 7)
+    state, actions = model.encode(observation), plans(5, 7)
     bodies = model.rollout(state, actions)
     leading = (model.particles, 5, 7, 1 + loads)
     shapes = {"pose": (7,), "twist": (6,), "half_extents": (3,), "kind": (), "shape": (), "present": ()}
@@ -85,7 +85,7 @@ def test_rollouts_have_the_promised_shapes_and_are_deterministic(name: str, load
     assert torch.isfinite(bodies.twist).all()
     torch.testing.assert_close(bodies.pose[..., 3:].norm(dim=-1), torch.ones(leading), atol=1e-4, rtol=0)
     assert torch.equal(bodies.kind[0, 0, 0], torch.as_tensor(observation["kind"][: 1 + loads]).long())
-    again = made(name).rollout(model.begin(observation), actions)
+    again = made(name).rollout(model.encode(observation), actions)
     assert torch.equal(bodies.pose, again.pose)
     assert torch.equal(bodies.twist, again.twist)
     assert bodies.pose[0, :, -1].std(0).max() > 1e-3  # other actions, other futures
@@ -93,7 +93,7 @@ def test_rollouts_have_the_promised_shapes_and_are_deterministic(name: str, load
 
 @pytest.mark.parametrize("name", models)
 def test_each_candidate_is_imagined_by_itself(name: str) -> None:
-    model, state, actions = made(name), made(name).begin(observation_of(2)), plans(6, 5)
+    model, state, actions = made(name), made(name).encode(observation_of(2)), plans(6, 5)
     together = model.rollout(state, actions)
     for index in (0, 3, 5):
         alone = model.rollout(state, actions[index : index + 1])
@@ -105,31 +105,31 @@ def test_each_candidate_is_imagined_by_itself(name: str) -> None:
 @pytest.mark.parametrize("name", models)
 def test_stepping_and_imagining_agree(name: str) -> None:
     model, actions = made(name), plans(1, 4)
-    state = model.begin(observation_of(2))
-    state = repeated(state, model.particles)
+    state = model.encode(observation_of(2))
+    state = repeat_batch(state, model.particles)
     stepped = state
     for t in range(4):
         stepped = model.step(stepped, actions[:, t].expand(model.particles, -1))
     imagined = model.imagine(state, actions.expand(model.particles, -1, -1))
     assert len(imagined) == 4
     assert_close(stepped, imagined[-1], atol=1e-5)
-    assert_close(forecast(model, model.begin(observation_of(2)), 4), mean_of(imagined[-1], model.particles), atol=1e-5)
+    assert_close(forecast(model, model.encode(observation_of(2)), 4), average_particles(imagined[-1], model.particles), atol=1e-5)
 
 
 @pytest.mark.parametrize("shift", [0j, 3.0 - 2.0j])
 @pytest.mark.parametrize("angle", [0.0, 0.7, -2.5])
 @pytest.mark.parametrize("name", EQUIVARIANT)
 def test_turning_and_shifting_the_scene_turns_and_shifts_the_prediction(name: str, angle: float, shift: complex) -> None:
-    model, state = made(name), state_of(observation_of(3))
+    model, state = made(name), encode_observation(observation_of(3))
     turn = torch.polar(torch.tensor(1.0), torch.tensor(angle))
 
     def moved(state: PlanarState) -> PlanarState:
         around = replace(
-            state.around,
-            static_centre=state.around.static_centre * turn + shift,
-            static_heading=state.around.static_heading * turn,
+            state.context,
+            static_centre=state.context.static_centre * turn + shift,
+            static_heading=state.context.static_heading * turn,
         )
-        return PlanarState(state.position * turn + shift, state.heading * turn, state.velocity * turn, state.spin, around)
+        return PlanarState(state.position * turn + shift, state.heading * turn, state.velocity * turn, state.yaw_rate, around)
 
     before = forecast(model, state)
     assert (before.position - state.position).abs().min() > 1e-3
@@ -137,7 +137,7 @@ def test_turning_and_shifting_the_scene_turns_and_shifts_the_prediction(name: st
 
 
 def test_graph_does_not_depend_on_the_order_of_loads() -> None:
-    model, state = made("graph"), state_of(observation_of(3))
+    model, state = made("graph"), encode_observation(observation_of(3))
     order = torch.tensor([0, 3, 1, 2])
     permuted = of_movers(state, lambda values: values[:, order])
     assert_close(forecast(model, permuted), of_movers(forecast(model, state), lambda values: values[:, order]), atol=1e-5)
@@ -145,21 +145,21 @@ def test_graph_does_not_depend_on_the_order_of_loads() -> None:
 
 @pytest.mark.parametrize("name", EQUIVARIANT)
 def test_absent_bodies_change_nothing(name: str) -> None:
-    model, state = made(name), state_of(observation_of(2))
+    model, state = made(name), encode_observation(observation_of(2))
     expected = forecast(model, state)
 
     def padded(values: Tensor) -> Tensor:
         return torch.cat([values, values[:, 1:2]], 1)  # at the first load's own place
 
     with_load = of_movers(state, padded)
-    present = with_load.around.present.clone()
+    present = with_load.context.present.clone()
     present[:, -1] = 0
-    with_load = replace(with_load, around=replace(with_load.around, present=present))
+    with_load = replace(with_load, around=replace(with_load.context, present=present))
     found = forecast(model, with_load)
     assert_close(of_movers(found, lambda values: values[:, :-1]), expected, atol=1e-5)
 
     for centre, there in ((state.position[:, :1], 0.0), (state.position[:, :1] + 50, 1.0)):  # absent here, or present far away
-        around = state.around
+        around = state.context
         boxes = replace(
             around,
             static_centre=torch.cat([around.static_centre, centre], 1),
@@ -174,11 +174,11 @@ def test_absent_bodies_change_nothing(name: str) -> None:
 def test_what_touches_matters(name: str) -> None:
     """The counterpart of the tests above: a load or a box within reach does change the prediction."""
     model = made(name)
-    expected = forecast(model, state_of(observation_of(1)), 3)
-    crowded = forecast(model, state_of(observation_of(3)), 3)
+    expected = forecast(model, encode_observation(observation_of(1)), 3)
+    crowded = forecast(model, encode_observation(observation_of(3)), 3)
     assert (crowded.position[:, :2] - expected.position).abs().max() > 1e-4
-    state = state_of(observation_of(1))
-    around = replace(state.around, static_present=torch.zeros_like(state.around.static_present))
+    state = encode_observation(observation_of(1))
+    around = replace(state.context, static_present=torch.zeros_like(state.context.static_present))
     assert (forecast(model, replace(state, around=around), 3).position - expected.position).abs().max() > 1e-5
 
 
@@ -190,9 +190,9 @@ def test_boxes_out_of_reach_may_be_left_out(name: str) -> None:
     observation, _ = env.reset(seed=0)
     env.close()
     model = made(name)
-    near, everything = model.begin(observation), state_of(observation)
-    if np.isfinite(model.reach):
-        assert near.around.static_half.shape[1] < everything.around.static_half.shape[1]
+    near, everything = model.encode(observation), encode_observation(observation)
+    if np.isfinite(model.static_range):
+        assert near.context.static_half.shape[1] < everything.context.static_half.shape[1]
     assert_close(forecast(model, near, 3), forecast(model, everything, 3), atol=1e-5)
 
 
@@ -202,13 +202,13 @@ def test_a_model_is_given_the_boxes_as_far_as_a_plan_can_come(name: str, scene: 
     env = GroundEnv(scene, "test", layouts=1)
     observation, _ = env.reset(seed=0)
     env.close()
-    model, bodies = made(name), Bodies.of(observation)
+    model, bodies = made(name), Bodies.from_observation(observation)
     robot, speed = observation["pose"][0, :2], np.linalg.norm(observation["action_twist"][:2])
-    boxes = bodies.pose[bodies.static, :2], bodies.half_extents[bodies.static]
+    boxes = bodies.pose[bodies.is_static, :2], bodies.half_extents[bodies.is_static]
     counts = []
     for steps in (10, 25, 50, 100):
         near = np.linalg.norm(boxes[0] - robot, axis=1) < 0.1 * steps * speed  # centres: those reached for sure
-        found = model.begin(observation, steps).around.static_centre[0].numpy()
+        found = model.encode(observation, steps).context.static_centre[0].numpy()
         kept = {(round(float(x), 3), round(float(y), 3)) for x, y in np.stack([found.real, found.imag], -1)}
         assert {(round(float(x), 3), round(float(y), 3)) for x, y in boxes[0][near]} <= kept
         counts.append(len(kept))
@@ -218,21 +218,21 @@ def test_a_model_is_given_the_boxes_as_far_as_a_plan_can_come(name: str, scene: 
 def loss_of(model: LearnedModel, batch: Batch) -> Tensor:
     torch.manual_seed(3)  # a model may draw random numbers for its loss
     with torch.no_grad():
-        return model.loss(batch.state, batch.actions, batch.targets)
+        return model.compute_loss(batch.state, batch.actions, batch.targets)
 
 
 @pytest.mark.parametrize("name", models)
 def test_the_loss_falls(name: str, windows: Windows) -> None:
     torch.manual_seed(0)
     model, rng = models[name](), np.random.default_rng(0)
-    model.prepare(windows)
+    model.fit_normalisation(windows)
     check = windows.sample(rng, 128, 4)
     optimizer = torch.optim.Adam(model.parameters(), 2e-3)
     first = float(loss_of(model, check))
     for _ in range(30):
         batch = windows.sample(rng, 64, 4)
         optimizer.zero_grad()
-        loss = model.loss(batch.state, batch.actions, batch.targets)
+        loss = model.compute_loss(batch.state, batch.actions, batch.targets)
         loss.backward()
         optimizer.step()
     last = float(loss_of(model, check))
@@ -243,13 +243,13 @@ def test_the_loss_falls(name: str, windows: Windows) -> None:
 
 @pytest.mark.parametrize("name", EQUIVARIANT)
 def test_padded_loads_do_not_enter_the_loss(name: str, windows: Windows) -> None:
-    batch = windows.take(windows.starts(3)[0][:20], 3)
+    batch = windows.take(windows.find_starts(3)[0][:20], 3)
 
     def padded(state: PlanarState) -> PlanarState:
         wider = of_movers(state, lambda values: torch.cat([values, torch.ones_like(values[:, :1])], 1))
-        present = wider.around.present.clone()
+        present = wider.context.present.clone()
         present[:, -1] = 0
-        return replace(wider, around=replace(wider.around, present=present))
+        return replace(wider, around=replace(wider.context, present=present))
 
     more = Batch(padded(batch.state), batch.actions, [padded(state) for state in batch.targets])
     model = made(name)
@@ -259,13 +259,13 @@ def test_padded_loads_do_not_enter_the_loss(name: str, windows: Windows) -> None
 @pytest.mark.parametrize("name", models)
 def test_a_checkpoint_predicts_as_its_model_did(name: str, tmp_path: Path, windows: Windows) -> None:
     model = made(name)
-    model.prepare(windows)
+    model.fit_normalisation(windows)
     save_checkpoint(model, tmp_path, "best", {"scene": SCENE})
     again = load_checkpoint(tmp_path, SCENE)
     assert type(again) is type(model)
-    assert again.config() == model.config()
+    assert again.get_config() == model.get_config()
     assert not again.training
-    state = model.begin(observation_of(2))
+    state = model.encode(observation_of(2))
     expected, found = (each.rollout(state, plans(4, 5)) for each in (model, again))
     assert torch.equal(found.pose, expected.pose)
 
@@ -314,19 +314,19 @@ def test_weights_that_are_not_there_are_refused(checkpoint: Path, tmp_path: Path
 
 
 def test_windows_are_cut_from_single_episodes(windows: Windows) -> None:
-    rows, touched = windows.starts(8)
+    rows, touched = windows.find_starts(8)
     assert 0 < len(touched) < len(rows) < windows.steps
     batch = windows.take(rows, 8)
     ways = torch.stack([state.position[:, 0] for state in (batch.state, *batch.targets)]).diff(dim=0).abs()
     assert ways.max() < 0.1  # 0.8 m/s for 0.1 s: no window jumps from one episode to another
     with pytest.raises(GroundError, match="steps in a row"):
-        windows.starts(10_000)
+        windows.find_starts(10_000)
 
 
 def test_mirrored_windows_are_still_what_physics_does(windows: Windows) -> None:
     """Mirroring changes neither distances nor speeds, and turns actions, spins and headings over together."""
-    batch = windows.take(windows.starts(5)[0][:200], 5)
-    other = mirrored(batch, np.random.default_rng(0))
+    batch = windows.take(windows.find_starts(5)[0][:200], 5)
+    other = augment(batch, np.random.default_rng(0))
     assert not torch.equal(other.actions, batch.actions)
     for before, after in zip([batch.state, *batch.targets], [other.state, *other.targets], strict=True):
         gaps = [(s.position[:, :, None] - s.position[:, None]).abs() for s in (before, after)]
@@ -334,10 +334,10 @@ def test_mirrored_windows_are_still_what_physics_does(windows: Windows) -> None:
         torch.testing.assert_close(before.velocity.abs(), after.velocity.abs())
         forward = [(s.velocity * s.heading.conj()).real[:, 0] for s in (before, after)]
         torch.testing.assert_close(*forward, atol=1e-5, rtol=1e-4)
-        to_boxes = [(s.position[:, :1] - s.around.static_centre).abs() for s in (before, after)]
+        to_boxes = [(s.position[:, :1] - s.context.static_centre).abs() for s in (before, after)]
         torch.testing.assert_close(*to_boxes, atol=1e-4, rtol=1e-4)
     mirror = other.actions[:, 0, 1] * batch.actions[:, 0, 1] < 0
-    assert torch.equal(other.state.spin[mirror], -batch.state.spin[mirror])
+    assert torch.equal(other.state.yaw_rate[mirror], -batch.state.yaw_rate[mirror])
     assert 60 < int(mirror.sum()) < 140
 
 
@@ -345,16 +345,16 @@ def test_pieces_of_parts_are_mirrored_and_turned_with_them(tmp_path: Path) -> No
     """The boxes that a part is made of lie where the mirrored part's lie, whichever way its heading is counted."""
     config = CollectConfig("factory/push-fixture", steps=600, shard_steps=600, behaviours=(("random", 1.0),), seed=1)
     parts = Windows(collect(config, tmp_path, workers=1).episodes())
-    batch = parts.take(parts.starts(2)[0][:200], 2)
-    other = mirrored(batch, np.random.default_rng(0))
+    batch = parts.take(parts.find_starts(2)[0][:200], 2)
+    other = augment(batch, np.random.default_rng(0))
 
     def places(state: PlanarState) -> Tensor:
-        return state.position[..., None] + state.around.place * state.heading[..., None]
+        return state.position[..., None] + state.context.core_centre * state.heading[..., None]
 
     before, after = places(batch.state)[:, 1], places(other.state)[:, 1]
     mirror = (other.actions[:, 0, 1] - batch.actions[:, 0, 1]).abs() > 0
     torch.testing.assert_close(after, torch.where(mirror[:, None], before.conj(), before), atol=1e-5, rtol=1e-4)
-    assert (batch.state.around.place.abs() > 0.01).any(), "no part of several boxes"
+    assert (batch.state.context.core_centre.abs() > 0.01).any(), "no part of several boxes"
     assert (other.state.heading[:, 1] * batch.state.heading[:, 1].conj()).real.min() < -0.9
 
 
@@ -364,16 +364,16 @@ def test_a_part_of_two_boxes_turns_and_shifts_with_the_scene() -> None:
     goal, part = observation["pose"][0, :2].copy(), observation["pose"][1, :2]
     observation["pose"][0, :2] = part + 0.5 * (goal - part) / np.linalg.norm(goal - part) * 0.2
     env.close()
-    model, state = made("graph"), state_of(observation)
+    model, state = made("graph"), encode_observation(observation)
     turn, shift = torch.polar(torch.tensor(1.0), torch.tensor(0.7)), 0.3 - 0.2j
     moved = replace(state, position=state.position * turn + shift, heading=state.heading * turn, velocity=state.velocity * turn)
     before, after = forecast(model, state, 3), forecast(model, moved, 3)
     torch.testing.assert_close(after.position, before.position * turn + shift, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(after.heading, before.heading * turn, atol=1e-3, rtol=1e-3)
-    around = state.around
-    swapped = replace(state, around=replace(around, core=around.core.flip(2), place=around.place.flip(2)))
+    around = state.context
+    swapped = replace(state, around=replace(around, core=around.core_half.flip(2), place=around.core_centre.flip(2)))
     torch.testing.assert_close(forecast(model, swapped, 3).position, before.position, atol=1e-5, rtol=1e-4)
-    other = replace(state, around=replace(around, place=-around.place))
+    other = replace(state, around=replace(around, place=-around.core_centre))
     assert (forecast(model, other, 3).position - before.position).abs().max() > 1e-5, "where the boxes are does not matter"
 
 
@@ -388,8 +388,8 @@ def test_actions_are_those_that_reached_the_robot(dataset: Dataset) -> None:
 
 
 def test_surroundings_keep_their_scene(windows: Windows) -> None:
-    batch = windows.take(windows.starts(1)[0][[0, 500, 900]], 1)
-    for values in batch.state.around.arrays().values():
+    batch = windows.take(windows.find_starts(1)[0][[0, 500, 900]], 1)
+    for values in batch.state.context.list_tensors().values():
         assert len(values) == 3
-    assert isinstance(batch.state.around, Surroundings)
-    torch.testing.assert_close(batch.state.around.limits, torch.tensor([[[0.8, 0], [0, 0], [0, 1.5]]]).expand(3, -1, -1))
+    assert isinstance(batch.state.context, SceneContext)
+    torch.testing.assert_close(batch.state.context.command_matrix, torch.tensor([[[0.8, 0], [0, 0], [0, 1.5]]]).expand(3, -1, -1))

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worldmodels.training.muon import LEAST, Muon, orthogonal
+from worldmodels.training.muon import MIN_SIDE, Muon, orthogonalise
 
 
 @given(rows=st.integers(2, 40), columns=st.integers(2, 40), scale=st.floats(1e-4, 1e4), seed=st.integers(0, 99))
@@ -10,15 +10,17 @@ def test_orthogonal_matrices_keep_their_directions_and_lose_their_sizes(rows: in
     matrix = scale * torch.randn(3, rows, columns, generator=torch.Generator().manual_seed(seed))
     left, sizes, right = torch.linalg.svd(matrix, full_matrices=False)
     kept = sizes > 0.1 * sizes[:, :1]  # five iterations do not lift the smallest ones
-    inside = torch.einsum("bik,bij,bkj->bk", left, orthogonal(matrix), right)[kept]
+    inside = torch.einsum("bik,bij,bkj->bk", left, orthogonalise(matrix), right)[kept]
     assert inside.min() > 0.5
     assert inside.max() < 1.3
 
 
 def test_both_kinds_of_parameters_find_the_least_squares_solution() -> None:
     generator = torch.Generator().manual_seed(0)
-    inputs, weight, bias = (torch.randn(*shape, generator=generator) for shape in ((200, LEAST), (LEAST, LEAST), (LEAST,)))
-    layer = torch.nn.Linear(LEAST, LEAST)
+    inputs, weight, bias = (
+        torch.randn(*shape, generator=generator) for shape in ((200, MIN_SIDE), (MIN_SIDE, MIN_SIDE), (MIN_SIDE,))
+    )
+    layer = torch.nn.Linear(MIN_SIDE, MIN_SIDE)
     optimizer = Muon(layer.parameters(), lr=0.1, weight_decay=0)
     for step in range(400):
         optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / 400)

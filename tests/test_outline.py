@@ -3,8 +3,8 @@ import pytest
 
 from sim.bodies import Shape
 from sim.env import GroundEnv
-from sim.geometry.gaps import TOUCH_M, gaps
-from sim.geometry.rotations import quaternion_of
+from sim.geometry.gaps import TOUCH_M, compute_static_gaps
+from sim.geometry.rotations import yaw_to_quaternion
 from sim.scenes.scene import scenes
 
 BOX = (2.0, 1.0, 0.5, 0.3)  # x, y, half width, half depth of the only static body
@@ -18,12 +18,12 @@ def observed(shape: Shape, pieces: list[tuple[float, ...]]) -> dict[str, np.ndar
     given[0, : len(pieces)] = np.reshape(pieces, (-1, 4))
     return {
         "pose": pose, "half_extents": np.array([(0.2, 0.1, 0.1), (*BOX[2:], 1.0)]), "kind": np.array([1, 3]),
-        "shape": np.array([shape, Shape.BOX]), "present": np.ones(2), "pieces": given,
+        "shape": np.array([shape, Shape.BOX]), "present": np.ones(2), "footprints": given,
     }  # fmt: skip
 
 
 def at(x: float, y: float, yaw: float = 0.0) -> np.ndarray:
-    return np.array([[x, y, 0, *quaternion_of(np.array(yaw))]])
+    return np.array([[x, y, 0, *yaw_to_quaternion(np.array(yaw))]])
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def at(x: float, y: float, yaw: float = 0.0) -> np.ndarray:
     ],
 )
 def test_known_distances(shape: Shape, place: np.ndarray, gap: float | None) -> None:
-    (found,) = gaps(observed(shape, []), place)
+    (found,) = compute_static_gaps(observed(shape, []), place)
     if gap is None:  # against points all along the outline
         share = np.linspace(-1, 1, 400)[:, None]
         c, s = np.cos(np.pi / 4), np.sin(np.pi / 4)
@@ -51,21 +51,21 @@ def test_known_distances(shape: Shape, place: np.ndarray, gap: float | None) -> 
 
 def test_a_body_of_pieces_is_not_its_bounding_box() -> None:
     place = at(1.4, 1.0)
-    assert gaps(observed(Shape.BOX, []), place)[0] < 0
-    assert gaps(observed(Shape.BOX, [(-0.15, 0.0, 0.05, 0.1)]), place)[0] == pytest.approx(0.2)
+    assert compute_static_gaps(observed(Shape.BOX, []), place)[0] < 0
+    assert compute_static_gaps(observed(Shape.BOX, [(-0.15, 0.0, 0.05, 0.1)]), place)[0] == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("name", list(scenes))
 def test_who_drives_into_something_touches_it(name: str) -> None:
     env = GroundEnv(name, "test")
     observation, _ = env.reset(seed=0, options={"index": 0})
-    movers = int(env.bodies.dynamic.sum())
-    assert gaps(observation, env.bodies.pose[:movers]).min() > TOUCH_M
+    movers = int(env.bodies.is_dynamic.sum())
+    assert compute_static_gaps(observation, env.bodies.pose[:movers]).min() > TOUCH_M
     forces, nearest = [], []
     for _ in range(100):
         *_, info = env.step(np.array([1.0, 0.0]))
         forces.append(info["static_force_n"])
-        nearest.append(gaps(observation, env.bodies.pose[:movers]).min())
+        nearest.append(compute_static_gaps(observation, env.bodies.pose[:movers]).min())
     hard = np.array(forces) > 50
     if hard.any():
         assert np.mean(np.array(nearest)[hard] < TOUCH_M) > 0.9

@@ -10,16 +10,16 @@ from conftest import contents
 
 from experiments.cli.data import data_info
 from sim.data.collect import CollectConfig, collect
-from sim.data.images import SPEED, PictureConfig, decoded, encoded, pictures_of, price
-from sim.data.store import PICTURE, Dataset
+from sim.data.images import TIMINGS, ImageConfig, compute_storage_cost, decode_image, encode_image, read_images
+from sim.data.store import IMAGE_PREFIX, Dataset
 from sim.env import GroundEnv
 from sim.scenes.scene import scenes
-from sim.sensors.cameras import Picture
+from sim.sensors.cameras import CameraImage
 from sim.utils.errors import BadFile, GroundError, UnknownName
-from sim.variation import LOOKS, VARIED, Variations
+from sim.variation import APPEARANCES, VARIED, Variations
 
-TAKEN = PictureConfig(("overhead", "robot"), (48, 32), every=7, lossless=True)
-CONFIG = CollectConfig(steps=400, shard_steps=200, seed=3, variations=("looks=varied",), pictures=TAKEN)
+TAKEN = ImageConfig(("overhead", "robot"), (48, 32), every=7, lossless=True)
+CONFIG = CollectConfig(steps=400, shard_steps=200, seed=3, variations=("appearance=varied",), images=TAKEN)
 
 
 @pytest.fixture(scope="module")
@@ -27,16 +27,16 @@ def pictured(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return collect(CONFIG, tmp_path_factory.mktemp("pictured") / "one", workers=1)
 
 
-def taken(scene: str = "logistics/tote-push", **options: object) -> Picture:
+def taken(scene: str = "logistics/tote-push", **options: object) -> CameraImage:
     env = GroundEnv(scene, "test")
     env.reset(seed=0, options={"index": 0, **options})
-    return env.picture("side", 64, 48)
+    return env.render_camera("side", 64, 48)
 
 
 @pytest.mark.parametrize("scene", list(scenes))
 def test_what_is_written_is_read(scene: str) -> None:
     picture = taken(scene)
-    exact, close = decoded(encoded(picture, lossless=True)), decoded(encoded(picture))
+    exact, close = decode_image(encode_image(picture, lossless=True)), decode_image(encode_image(picture))
     np.testing.assert_array_equal(exact.rgb, picture.rgb)
     assert np.abs(close.rgb.astype(int) - picture.rgb).mean() < 8
     for read in (exact, close):
@@ -46,41 +46,41 @@ def test_what_is_written_is_read(scene: str) -> None:
 
 
 def test_a_datasets_pictures_are_those_of_its_steps(pictured: Dataset) -> None:
-    episodes, seen = list(pictured.episodes()), list(pictures_of(pictured))
+    episodes, seen = list(pictured.episodes()), list(read_images(pictured))
     assert len(episodes) == len(seen)
     for episode, shown in zip(episodes, seen, strict=True):
         np.testing.assert_array_equal(shown.steps, np.arange(0, len(episode), TAKEN.every))
-        assert set(shown.pictures) == set(TAKEN.cameras)
+        assert set(shown.images) == set(TAKEN.cameras)
     env = GroundEnv(pictured.scene, "train", variations=Variations.parse(CONFIG.variations))
     episode, shown = next((e, s) for e, s in zip(episodes, seen, strict=True) if len(e) > 10)
     poses = np.column_stack([episode.pose[0, :, :2], 2 * np.arctan2(episode.pose[0, :, 5], episode.pose[0, :, 6])])
     env.reset(seed=episode.seed, options={"layout": episode.layout, "variation": episode.variation, "poses": poses})
     for camera in TAKEN.cameras:
-        now, then = env.picture(camera, *TAKEN.size), shown.pictures[camera][0]
+        now, then = env.render_camera(camera, *TAKEN.size), shown.images[camera][0]
         assert (now.rgb == then.rgb).mean() > 0.99  # headings were stored in 32 bits
         assert (now.body == then.body).mean() > 0.99
 
 
 def test_the_same_bytes_for_any_number_of_workers_and_states_as_without(pictured: Dataset, tmp_path: Path) -> None:
     two = collect(CONFIG, tmp_path / "two", workers=2)
-    assert {n: c for n, c in contents(two.path).items() if n != SPEED} == {
-        n: c for n, c in contents(pictured.path).items() if n != SPEED
+    assert {n: c for n, c in contents(two.path).items() if n != TIMINGS} == {
+        n: c for n, c in contents(pictured.path).items() if n != TIMINGS
     }
-    plain = collect(replace(CONFIG, pictures=None, variations=()), tmp_path / "plain", workers=1)
+    plain = collect(replace(CONFIG, images=None, variations=()), tmp_path / "plain", workers=1)
     for one, other in zip(pictured.episodes(), plain.episodes(), strict=True):
-        assert one.variation == replace(other.variation, looks=VARIED)
+        assert one.variation == replace(other.variation, appearance=VARIED)
         for name in ("pose", "twist", "action", "cost", "touching", "static_force_n"):
             assert getattr(one, name).tobytes() == getattr(other, name).tobytes()
 
 
 def test_reading_states_leaves_the_pictures_and_the_price_is_told(pictured: Dataset, tmp_path: Path) -> None:
-    cost = price(pictured)
+    cost = compute_storage_cost(pictured)
     assert cost.steps == 400
-    assert cost.picture_bytes > cost.state_bytes > 0
-    assert cost.seconds > cost.picture_seconds > 0
+    assert cost.image_bytes > cost.state_bytes > 0
+    assert cost.seconds > cost.image_seconds > 0
     assert "steps/s" in str(cost)
-    assert any(name.startswith(PICTURE) for name in pq.read_schema(pictured.path / "shard-00000.parquet").names)
-    assert all(episode.pictures is None for episode in pictured.episodes())
+    assert any(name.startswith(IMAGE_PREFIX) for name in pq.read_schema(pictured.path / "shard-00000.parquet").names)
+    assert all(episode.images is None for episode in pictured.episodes())
 
 
 def test_a_dataset_that_was_killed_before_its_first_shard_is_described(
@@ -94,36 +94,36 @@ def test_a_dataset_that_was_killed_before_its_first_shard_is_described(
 
 def test_faults_are_told(pictured: Dataset, dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(GroundError, match="no pictures"):
-        next(pictures_of(dataset))
+        next(read_images(dataset))
     with pytest.raises(UnknownName, match="overhead"):
-        PictureConfig(("overhad",))
+        ImageConfig(("overhad",))
     for wrong in ({"size": (0, 9)}, {"every": 0}, {"cameras": ()}, {"cameras": ("side", "side")}):
         with pytest.raises(GroundError):
-            PictureConfig(**{"cameras": ("side",), **wrong})
+            ImageConfig(**{"cameras": ("side",), **wrong})
     damaged = Dataset(tmp_path, pictured.manifest)
     (tmp_path / "shard-00000.parquet").write_bytes((pictured.path / "shard-00000.parquet").read_bytes()[:5000])
     with pytest.raises(BadFile, match="damaged"):
-        next(pictures_of(damaged))
+        next(read_images(damaged))
     with pytest.raises(UnknownName, match="varied"):
-        Variations.parse(("looks=vared",))
+        Variations.parse(("appearance=vared",))
 
 
 @pytest.mark.parametrize("scene", list(scenes))
 def test_varied_looks_leave_the_physics_to_the_split(scene: str) -> None:
     for split in scenes[scene].splits:
-        usual, varied = (scenes[scene].varied(split, texts) for texts in ((), ("looks=varied",)))
-        assert varied == replace(usual, base=replace(usual.base, looks=VARIED))
+        usual, varied = (scenes[scene].make_variations(split, texts) for texts in ((), ("appearance=varied",)))
+        assert varied == replace(usual, base=replace(usual.base, appearance=VARIED))
 
 
 @pytest.mark.parametrize("scene", list(scenes))
 def test_varied_looks_change_colours_alone(scene: str) -> None:
-    base = scenes[scene].variations_of("test").base
-    none, varied = (GroundEnv(scene, "test", variations=Variations(replace(base, looks=looks))) for looks in LOOKS)
+    base = scenes[scene].get_variations("test").base
+    none, varied = (GroundEnv(scene, "test", variations=Variations(replace(base, appearance=looks))) for looks in APPEARANCES)
     colours = []
     for seed in range(3):
         before, _ = none.reset(seed=seed, options={"index": 0})
         after, _ = varied.reset(seed=seed, options={"index": 0})
-        plain, dressed = none.picture("side", 64, 48), varied.picture("side", 64, 48)
+        plain, dressed = none.render_camera("side", 64, 48), varied.render_camera("side", 64, 48)
         np.testing.assert_array_equal(plain.body, dressed.body)
         np.testing.assert_array_equal(plain.depth_m, dressed.depth_m)
         assert np.abs(plain.rgb.astype(int) - dressed.rgb).mean() > 3
@@ -134,5 +134,5 @@ def test_varied_looks_change_colours_alone(scene: str) -> None:
             assert all(one[name].tobytes() == other[name].tobytes() for name in one)
         assert all(before[name].tobytes() == after[name].tobytes() for name in before)
         varied.reset(seed=seed, options={"index": 0, "variation": varied.variation})  # as a replay does
-        np.testing.assert_array_equal(varied.picture("side", 64, 48).rgb, dressed.rgb)
+        np.testing.assert_array_equal(varied.render_camera("side", 64, 48).rgb, dressed.rgb)
     assert np.abs(colours[0].astype(int) - colours[1]).mean() > 3

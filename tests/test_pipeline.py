@@ -35,9 +35,9 @@ from sim.data.store import Dataset
 from sim.layout import Layout
 from sim.scenes.scene import scenes
 from sim.utils.errors import BadFile, GroundError, UnknownName
-from worldmodels.assessment.open_loop import Steady
-from worldmodels.training.loop import TrainConfig
+from worldmodels.assessment.open_loop import ConstantVelocity
 from worldmodels.training import loop as training
+from worldmodels.training.loop import TrainConfig
 
 TOUCHING = "scripted-noisy"  # a behaviour that every scene has
 STEPS = 600
@@ -45,7 +45,7 @@ TINY = ExperimentConfig(
     name="tiny",
     rounds=(Round(STEPS, {TOUCHING: 1.0}, updates=4), Round(STEPS, {"planner": 0.5, TOUCHING: 0.5})),
     held_out_steps=STEPS,
-    models=(ModelPlan("graph", TrainConfig(updates=4, batch=16, lengths=(2,), check_every=2, threads=1)),),
+    models=(ModelPlan("graph", TrainConfig(updates=4, batch=16, lengths=(2,), validate_every=2, threads=1)),),
     planning=SearchConfig(samples=4, iterations=1, horizon=3),
     collecting=SearchConfig(samples=4, iterations=1, horizon=3),
     baselines=(),
@@ -103,7 +103,7 @@ def test_a_run_has_data_models_rows_and_a_report(config: ExperimentConfig, finis
     page = (finished / "report" / "index.html").read_text()
     assert "tiny" in page
     assert list((finished / "report" / "recordings").glob("*.html"))
-    assert {line["model"] for line in json.loads((finished / "fidelity.json").read_text())} == {"graph", Steady.name}
+    assert {line["model"] for line in json.loads((finished / "fidelity.json").read_text())} == {"graph", ConstantVelocity.name}
     assert "torch" in json.loads((finished / "versions.json").read_text())
 
 
@@ -241,7 +241,7 @@ def test_another_configuration_is_refused(config: ExperimentConfig, finished: Pa
 
 
 def test_an_own_space_is_played_by_every_arm(config: ExperimentConfig, finished: Path) -> None:
-    own = scenes[config.scene].draw("val", 777)
+    own = scenes[config.scene].sample_layout("val", 777)
     rows = Steps(config, finished, 1, QUIET).evaluate_layout(replace(own, name="mine"))
     assert [row["agent"] for row in rows] == ["random", "scripted", "graph+mppi"]
     assert {row["layout_id"] for row in rows} == {own.id}
@@ -251,7 +251,7 @@ def test_an_own_space_is_played_by_every_arm(config: ExperimentConfig, finished:
 def test_an_own_space_is_played_by_the_oracles_that_are_asked_for(
     config: ExperimentConfig, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = scenes[config.scene].draw("val", 777)
+    own = scenes[config.scene].sample_layout("val", 777)
     monkeypatch.setattr(pipeline, "evaluate", lambda arm, *_: [arm.label])
     played = {
         name: Steps(replace(config, **{name: 1}), finished, 1, QUIET).evaluate_layout(own) for name in ("oracle", "oracle_large")
@@ -412,7 +412,7 @@ def test_a_matrix_is_the_same_for_any_workers_and_out_of_the_cache(tmp_path: Pat
     def not_again(*args: Any) -> None:
         raise AssertionError("this was there already")
 
-    for module, name in ((collecting, "make_shard"), (evaluation, "play_and_write"), (trainings, "train_on")):
+    for module, name in ((collecting, "collect_shard"), (evaluation, "play_and_write"), (trainings, "train_on")):
         monkeypatch.setattr(module, name, not_again)
     monkeypatch.setattr(trainings, "finished", lambda function, jobs, *rest: [(number, 0.0) for *_, number in jobs])
     run(replace(config, name="again"), tmp_path / "again", 1, QUIET, cache)

@@ -9,7 +9,7 @@ import torch
 from conftest import LinearQuadratic
 from test_models import made
 
-from agents.planning.objective import TERMINAL_WEIGHT, Imagined, Objective
+from agents.planning.objective import TERMINAL_WEIGHT, Evaluation, Objective
 from agents.planning.planner import Planner
 from agents.planning.search import SearchConfig, searches
 from agents.planning.spec import PlannerSpec
@@ -23,7 +23,7 @@ from sim.utils.errors import BadFile, GroundError
 from sim.variation import Variation
 from worldmodels.model import models
 from worldmodels.simulator import SimulatorModel
-from worldmodels.training.loop import save_checkpoint
+from worldmodels.training.checkpoint import save_checkpoint
 
 SCENE = "logistics/tote-push"
 HALL = Layout(Hall(0, 0, 6, 6), Pose(2, 3), (Pose(2.8, 3),), Pose(4, 3))
@@ -42,15 +42,15 @@ class Known:
     def start_episode(self, start: EpisodeStart) -> None:
         self.calls.clear()
 
-    def begin(self, observation: dict[str, np.ndarray], steps: int = 0) -> None:
+    def observe(self, observation: dict[str, np.ndarray], steps: int = 0) -> None:
         self._problem = LinearQuadratic(tuple(observation["state"]), CONFIG.horizon)
 
-    def evaluate(self, actions: torch.Tensor) -> Imagined:
+    def evaluate(self, actions: torch.Tensor) -> Evaluation:
         self.calls.append(actions)
         time.sleep(self._seconds)
         costs = self._problem.costs(actions)
         blank = torch.zeros(1, *actions.shape[:2], 2, 7)
-        return Imagined(costs, costs[:, None].expand(-1, actions.shape[1]), Bodies(*[blank] * 6))
+        return Evaluation(costs, costs[:, None].expand(-1, actions.shape[1]), Bodies(*[blank] * 6))
 
 
 def planner_on(
@@ -58,7 +58,7 @@ def planner_on(
 ) -> tuple[Planner, Any]:
     objective: Any = Known(seconds)
     planner = Planner(objective, searches[name](config), budget_s)
-    planner.begin(START)
+    planner.start_episode(START)
     return planner, objective
 
 
@@ -98,7 +98,7 @@ def test_the_same_seed_gives_the_same_actions(name: str) -> None:
     runs = []
     for seed in (5, 5, 6):
         planner, _ = planner_on(name)
-        planner.begin(replace(START, seed=seed))
+        planner.start_episode(replace(START, seed=seed))
         runs.append(np.array([planner.predict(state(0.2, -0.1, 0.1 * step, 0), deterministic=False)[0] for step in range(4)]))
     assert np.array_equal(runs[0], runs[1])
     assert not np.array_equal(runs[0], runs[2])
@@ -110,8 +110,8 @@ def test_begin_forgets_the_episode_before(name: str) -> None:
     planner, _ = planner_on(name)
     first = planner.decide(state(0.2, -0.1, 0, 0)).plan
     planner.decide(state(0.1, 0, 0, 0))
-    planner.begin(START)
-    assert planner.last is None
+    planner.start_episode(START)
+    assert planner.last_decision is None
     assert torch.equal(planner.decide(state(0.2, -0.1, 0, 0)).plan, first)
 
 
@@ -131,8 +131,8 @@ def test_a_time_budget_stops_early_and_still_acts(name: str) -> None:
     planner, objective = planner_on(name, budget_s=1e-9)
     action, _ = planner.predict(state(0.2, -0.1, 0, 0))
     assert len(objective.calls) == 1
-    assert planner.last is not None
-    assert planner.last.iterations == 1
+    assert planner.last_decision is not None
+    assert planner.last_decision.iterations == 1
     assert action.shape == (2,)
     assert np.abs(action).max() <= 1
     slow, calls = planner_on(name, budget_s=0.35, config=replace(CONFIG, iterations=50), seconds=0.1)
@@ -153,7 +153,7 @@ def observed(layout: Layout = HALL) -> dict[str, np.ndarray]:
 def objective_of(model: Any, observation: dict[str, np.ndarray]) -> Objective:
     model.start_episode(START)
     objective = Objective(model, scenes[SCENE].task)
-    objective.begin(observation)
+    objective.observe(observation)
     return objective
 
 
@@ -165,19 +165,19 @@ def test_the_objective_is_the_cost_the_environment_charges() -> None:
     for candidate in range(3):
         env.reset(seed=0)
         costs = [env.step(action)[4]["cost"] for action in actions[candidate].numpy()]
-        np.testing.assert_allclose(imagined.running[candidate], costs, atol=0.03)
+        np.testing.assert_allclose(imagined.step_costs[candidate], costs, atol=0.03)
     env.close()
-    total = imagined.running.mean(1) + TERMINAL_WEIGHT * imagined.running[:, -1]
+    total = imagined.step_costs.mean(1) + TERMINAL_WEIGHT * imagined.step_costs[:, -1]
     torch.testing.assert_close(imagined.costs, total)
 
 
 def test_what_comes_after_the_goal_costs_nothing() -> None:
     at_goal = replace(HALL, loads=(Pose(3.99, 3),))
     imagined = objective_of(SimulatorModel(SCENE), observed(at_goal)).evaluate(torch.zeros(2, 5, 2))
-    assert not imagined.running.any()
+    assert not imagined.step_costs.any()
     assert not imagined.costs.any()
     on_the_way = objective_of(SimulatorModel(SCENE), observed(replace(HALL, robot=Pose(2.24, 3))))
-    running = on_the_way.evaluate(torch.tensor([1.0, 0.0]).expand(1, 20, 2)).running[0]
+    running = on_the_way.evaluate(torch.tensor([1.0, 0.0]).expand(1, 20, 2)).step_costs[0]
     reached = int((running == 0).float().argmax())
     assert 5 < reached < 20
     assert not running[reached:].any()
@@ -190,13 +190,13 @@ def test_particles_are_averaged_and_their_disagreement_is_told(name: str) -> Non
     model = models[name]().eval()
     imagined = objective_of(model, observed()).evaluate(torch.rand(4, 6, 2))
     assert imagined.costs.shape == (4,)
-    assert imagined.running.shape == (4, 6)
-    disagreement = imagined.disagreement(0)
+    assert imagined.step_costs.shape == (4, 6)
+    disagreement = imagined.compute_disagreement(0)
     assert (disagreement is None) == (model.particles == 1)
     if disagreement is not None:
         assert disagreement > 0
         same = replace(imagined, bodies=imagined.bodies.map(lambda values: values[:1].expand(3, *values.shape[1:])))
-        assert same.disagreement(0) == pytest.approx(0, abs=1e-6)
+        assert same.compute_disagreement(0) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("search", searches)
@@ -211,7 +211,7 @@ def test_planning_on_the_true_simulator_pushes_the_load_home(search: str) -> Non
     planner = spec()
     env = GroundEnv(SCENE, layout=layout)
     observation, _ = env.reset(seed=0)
-    planner.begin(EpisodeStart(0, layout, env.variation))
+    planner.start_episode(EpisodeStart(0, layout, env.variation))
     success, steps = False, 0
     while not success and steps < 40:
         observation, _, success, _, _ = env.step(planner.predict(observation)[0])
@@ -226,7 +226,7 @@ def test_a_spec_is_a_planner_when_called(tmp_path: Path) -> None:
     assert hash(spec) == hash(replace(spec))
     first, second = spec(), spec()
     for planner in (first, second):
-        planner.begin(START)
+        planner.start_episode(START)
     actions = [planner.predict(observed())[0] for planner in (first, second)]
     assert np.array_equal(*actions)
     with pytest.raises(BadFile, match="train one first"):
@@ -240,25 +240,25 @@ class Hill:
 
     def start_episode(self, start: EpisodeStart) -> None: ...
 
-    def begin(self, observation: dict[str, np.ndarray], steps: int = 0) -> None:
+    def observe(self, observation: dict[str, np.ndarray], steps: int = 0) -> None:
         self._place = float(observation["state"][0])
 
     @staticmethod
     def cost(place: torch.Tensor) -> torch.Tensor:
         return torch.where(place < 3, 1 + 0.5 * torch.exp(-4 * (place - 1).square()) + 0.02 * place.clamp(max=0).square(), 0)
 
-    def evaluate(self, actions: torch.Tensor) -> Imagined:
+    def evaluate(self, actions: torch.Tensor) -> Evaluation:
         running = self.cost(self._place + 0.2 * actions[..., 0].cumsum(-1))
         blank = torch.zeros(1, *actions.shape[:2], 2, 7)
-        return Imagined(running.mean(1) + running[:, -1], running, Bodies(*[blank] * 6))
+        return Evaluation(running.mean(1) + running[:, -1], running, Bodies(*[blank] * 6))
 
 
 @pytest.mark.parametrize("far", [False, True])
 def test_a_planner_that_looks_further_gets_over_a_hill_that_others_stay_behind(far: bool) -> None:
     usual, double = SearchConfig(samples=64, horizon=12), SearchConfig(samples=32, horizon=24)
     objective: Any = Hill()
-    planner = Planner(objective, searches["mppi"](usual), far=searches["mppi"](double) if far else None)
-    planner.begin(START)
+    planner = Planner(objective, searches["mppi"](usual), long_horizon_search=searches["mppi"](double) if far else None)
+    planner.start_episode(START)
     place, steps = 0.0, 0
     while place < 3 and steps < 250:
         action, _ = planner.predict(state(place))
@@ -271,7 +271,7 @@ class Slides:
 
     def believe(self, observation: object, before: object) -> None: ...
 
-    def begin(self, observation: object, steps: int, belief: object) -> None: ...
+    def encode(self, observation: object, steps: int, belief: object) -> None: ...
 
     def rollout(self, state: object, actions: torch.Tensor) -> Bodies:
         pose = torch.zeros(1, *actions.shape[:2], 2, 7)
@@ -293,7 +293,7 @@ def test_a_plan_pays_for_its_worst_moment_however_soon_it_is_over() -> None:
             return bodies.pose[..., ROBOT, 0] < -0.5
 
     objective = Objective(Slides(), Careful())  # type: ignore[arg-type]
-    objective.begin(observed())
+    objective.observe(observed())
     actions = torch.zeros(4, 10, 2)
     actions[1, 3, 0] = actions[2, 3:8, 0] = actions[3, 5:, 0] = 1
     actions[3, 2, 0] = -1  # what comes after success does not matter
@@ -316,8 +316,8 @@ def test_a_goal_that_has_to_be_held_is_not_reached_by_passing_through() -> None:
     actions[2, 8:, 0] = 1  # who knows how long
     for hold_steps, owed in ((0, [3, 3, 8, 10]), (2, [8, 3, 8, 10])):
         objective = Objective(Slides(), Far(), hold_steps)  # type: ignore[arg-type]
-        objective.begin(observed())
-        assert objective.evaluate(actions).running.sum(1).tolist() == owed
+        objective.observe(observed())
+        assert objective.evaluate(actions).step_costs.sum(1).tolist() == owed
 
 
 @pytest.mark.parametrize("hold_steps", [0, 2])
@@ -335,7 +335,7 @@ def test_a_violation_counts_until_the_goal_was_held(hold_steps: int) -> None:
             return bodies.pose[..., ROBOT, 0] > 0.3
 
     objective = Objective(Slides(), Careless(), hold_steps)  # type: ignore[arg-type]
-    objective.begin(observed())
+    objective.observe(observed())
     actions = torch.zeros(7, 10, 2)
     actions[:, 4:, 0] = 0.4  # solved from the fifth step on
     for candidate in range(6):
@@ -364,9 +364,9 @@ def test_with_the_true_dynamics_a_guide_is_imagined_to_do_what_it_does() -> None
     env = GroundEnv(SCENE, layout=HALL)
     observation, _ = env.reset(seed=0)
     objective = objective_of(SimulatorModel(SCENE), observation)
-    guide.begin(START)
-    plan = objective.imitate(guide, observation, 12)
-    guide.begin(START)
+    guide.start_episode(START)
+    plan = objective.imagine_policy(guide, observation, 12)
+    guide.start_episode(START)
     for action in plan:
         np.testing.assert_allclose(guide.predict(observation)[0], action, atol=0.02)
         observation = env.step(action.numpy())[0]
@@ -382,10 +382,10 @@ def test_a_decision_costs_as_many_model_steps_as_the_search_says(name: str, monk
         type(model), "rollout", lambda self, state, actions: (asked.append(actions.shape[:2]), rollout(self, state, actions))[1]
     )
     config = SearchConfig(samples=6, iterations=2, horizon=4)
-    guide = scenes[SCENE].behaviours["scripted"]() if searches[name].needs_guide else None
-    planner = Planner(Objective(model, scenes[SCENE].task), searches[name](config), guide=guide)
-    planner.begin(START)
+    guide = scenes[SCENE].behaviours["scripted"]() if searches[name].needs_prior else None
+    planner = Planner(Objective(model, scenes[SCENE].task), searches[name](config), prior_policy=guide)
+    planner.start_episode(START)
     first = planner.decide(observed()).plan
     assert sum(samples * steps for samples, steps in asked) == 6 * 2 * 4 + (2 * 4 if guide else 0)
-    planner.begin(START)
+    planner.start_episode(START)
     assert torch.equal(planner.decide(observed()).plan, first)

@@ -7,7 +7,7 @@ from sim.env import GroundEnv
 from sim.layout import Hall, Layout, Pose
 from sim.policy import EpisodeStart
 from sim.scenes.scene import scenes
-from sim.scenes.tote_push.expert import View, drive_to
+from sim.scenes.tote_push.expert import PushView, drive_to
 
 LEAST = {
     "logistics/tote-push": 14,
@@ -21,7 +21,7 @@ def actions_of(scene: str, name: str, seed: int, steps: int = 60) -> np.ndarray:
     """What a behaviour does in an environment of its own."""
     env, policy = GroundEnv(scene, "test"), scenes[scene].behaviours[name]()
     observation, _ = env.reset(seed=seed, options={"index": 1})
-    policy.begin(EpisodeStart(seed, env.layout, env.variation))
+    policy.start_episode(EpisodeStart(seed, env.layout, env.variation))
     actions = []
     for _ in range(steps):
         action, _ = policy.predict(observation)
@@ -50,7 +50,7 @@ def test_a_behaviour_begins_anew_with_each_episode(scene: str, name: str) -> Non
     runs = []
     for _ in range(2):
         observation, _ = env.reset(seed=1, options={"index": 1})
-        policy.begin(EpisodeStart(1, env.layout, env.variation))
+        policy.start_episode(EpisodeStart(1, env.layout, env.variation))
         actions = []
         for _ in range(20):
             actions.append(policy.predict(observation)[0])
@@ -64,7 +64,7 @@ def test_a_behaviour_begins_anew_with_each_episode(scene: str, name: str) -> Non
 def test_predict_hands_its_state_back(scene: str, name: str) -> None:
     env, policy = GroundEnv(scene), scenes[scene].behaviours[name]()
     observation, _ = env.reset(seed=0)
-    policy.begin(EpisodeStart(0, env.layout, env.variation))
+    policy.start_episode(EpisodeStart(0, env.layout, env.variation))
     action, state = policy.predict(observation, state="kept", episode_start=True, deterministic=False)
     assert (action.shape, state) == ((2,), "kept")
     env.close()
@@ -75,7 +75,7 @@ def test_the_scripted_expert_solves_many_test_spaces(scene: str) -> None:
     env, policy, solved = GroundEnv(scene, "test"), scenes[scene].behaviours["scripted"](), 0
     for index in range(20):
         observation, _ = env.reset(seed=index, options={"index": index})
-        policy.begin(env.start(index))
+        policy.start_episode(env.make_episode_start(index))
         success = truncated = False
         while not success and not truncated:
             observation, _, success, truncated, _ = env.step(policy.predict(observation)[0])
@@ -89,7 +89,7 @@ def test_approaching_and_pushing_finds_contact_from_both_ends() -> None:
     touching = forwards = backwards = 0
     for seed in range(6):
         observation, _ = env.reset(seed=seed, options={"index": seed})
-        policy.begin(EpisodeStart(seed, env.layout, env.variation))
+        policy.start_episode(EpisodeStart(seed, env.layout, env.variation))
         for _ in range(120):
             action, _ = policy.predict(observation)
             observation, _, success, _, info = env.step(action)
@@ -110,7 +110,7 @@ def test_drive_to_arrives(bearing: float, backwards: bool) -> None:
     observation, _ = env.reset(seed=0)
     target = np.array([4 + 1.5 * math.cos(bearing), 4 + 1.5 * math.sin(bearing)])
     for _ in range(60):
-        action = np.clip(drive_to(View.of(observation), target, 1.0, backwards), -1, 1)
+        action = np.clip(drive_to(PushView.from_observation(observation), target, 1.0, backwards), -1, 1)
         observation, *_ = env.step(action)
     env.close()
-    assert np.linalg.norm(View.of(observation).robot - target) < 0.1
+    assert np.linalg.norm(PushView.from_observation(observation).robot - target) < 0.1

@@ -41,7 +41,9 @@ def test_the_risk_begins_before_the_end_of_the_reach(end: int, beyond: float, sh
     away = REACH_M[0] - beyond if end == 0 else REACH_M[1] + beyond
     bodies.pose[0, :2] = away * np.cos(0.4), away * np.sin(0.4)
     for one in (bodies, bodies.map(torch.as_tensor)):
-        assert float(task.risk(one, np.zeros(3), env.field)) == pytest.approx(share * task.violation_weight, abs=1e-4)
+        assert float(task.compute_violation_penalty(one, np.zeros(3), env.cost_field)) == pytest.approx(
+            share * task.violation_weight, abs=1e-4
+        )
 
 
 def test_a_cost_in_metres_is_how_far_the_corners_are_away() -> None:
@@ -49,12 +51,14 @@ def test_a_cost_in_metres_is_how_far_the_corners_are_away() -> None:
     bodies, goal = env.bodies.map(np.copy), np.array([0.5, 0.0, 0.0])
     bodies.pose[:, 3:] = 0.0, 0.0, 0.0, 1.0
     bodies.half_extents[1, :2] = 0.05
-    field = replace(env.field, clearance=np.ones_like(env.field.clearance), detour=np.zeros_like(env.field.detour))
+    field = replace(env.cost_field, clearance=np.ones_like(env.cost_field.clearance), detour=np.zeros_like(env.cost_field.detour))
     for away in (0.0, 0.03, 0.12):
         bodies.pose[1, :2] = goal[0] - away, goal[1]
         bodies.pose[0, :2] = goal[0] - away - 0.06, goal[1]  # the tool is where it pushes from
         approach = 0.3 * max(0.0, 0.06 - bodies.half_extents[0, 0] - 0.05)
-        assert float(task.cost(bodies, np.zeros(2), goal, field)) * task.cost_unit_m == pytest.approx(away + approach, abs=1e-6)
+        assert float(task.compute_cost(bodies, np.zeros(2), goal, field)) * task.cost_unit_m == pytest.approx(
+            away + approach, abs=1e-6
+        )
 
 
 def test_a_blocked_tool_is_a_risk_and_one_that_does_as_it_is_told_is_none() -> None:
@@ -64,12 +68,19 @@ def test_a_blocked_tool_is_a_risk_and_one_that_does_as_it_is_told_is_none() -> N
     bodies = env.bodies.map(np.copy)
     bodies.pose[0, :2] = 0.5, 0.0
     told = np.array([0.2, -0.1, 0.0])
-    for lost, share in ((0.0, 0.0), (task.denied_m_s[0], 0.0), (np.mean(task.denied_m_s), 0.5), (task.denied_m_s[1], 1.0)):
+    for lost, share in (
+        (0.0, 0.0),
+        (task.speed_deficit_m_s[0], 0.0),
+        (np.mean(task.speed_deficit_m_s), 0.5),
+        (task.speed_deficit_m_s[1], 1.0),
+    ):
         bodies.twist[0, :2] = told[:2] * (1 - lost / np.hypot(*told[:2]))
-        assert float(task.risk(bodies, told, env.field)) == pytest.approx(share * task.violation_weight, abs=1e-3)
+        assert float(task.compute_violation_penalty(bodies, told, env.cost_field)) == pytest.approx(
+            share * task.violation_weight, abs=1e-3
+        )
     candidates, speeds = torch.rand(3, 4, 3) * 0.2, torch.rand(2, 3, 4, 13, 6) * 0.2  # seen by two particles
     many = bodies.map(lambda values: torch.as_tensor(values).expand(2, 3, 4, *values.shape).float())
-    risks = task.risk(replace(many, twist=speeds), candidates, env.field.map(torch.as_tensor))
+    risks = task.compute_violation_penalty(replace(many, twist=speeds), candidates, env.cost_field.map(torch.as_tensor))
     assert risks.shape == (2, 3, 4)
 
 
@@ -82,6 +93,6 @@ def test_a_tool_that_pushes_against_a_clamp_presses_for_as_long_as_it_does() -> 
     env.reset(seed=0, options={"index": 0, "poses": np.array([(*tool, 0.0), (0.6, 0.3, 0.0)])})
     actions = (*[-0.5 * along] * 6, *[0.5 * along] * 3)
     forces = [env.step(action)[4]["static_force_n"] for action in actions]
-    assert min(forces[2:6]) > env.scene.task.hit_force_n, "it presses all the time"
+    assert min(forces[2:6]) > env.scene.task.max_contact_force_n, "it presses all the time"
     assert max(forces[7:]) == 0
     env.close()

@@ -12,20 +12,20 @@ from experiments.methods.method import Arm, trials_of
 from experiments.report.guards import check as check_comparable
 from sim.env import GroundEnv
 from sim.layout import Pose
-from sim.scenes.scene import USUAL, Scene, named, parted, scenes
+from sim.scenes.scene import DEFAULT_PROTOCOL, Scene, make_scene_id, scenes, split_scene_id
 from sim.utils.errors import GroundError, UnknownName
 
 PROTOCOLS = [(name, protocol) for name in scenes for protocol in scenes[name].protocols]
 
 
-@pytest.fixture(params=PROTOCOLS, ids=lambda pair: named(*pair))
+@pytest.fixture(params=PROTOCOLS, ids=lambda pair: make_scene_id(*pair))
 def played(request: pytest.FixtureRequest) -> Scene:
-    return scenes[named(*request.param)]
+    return scenes[make_scene_id(*request.param)]
 
 
 def test_a_protocol_is_a_scene_of_its_own_name(played: Scene) -> None:
-    base, protocol = parted(played.name)
-    assert (scenes[base].name, scenes[base].under(USUAL)) == (base, scenes[base])
+    base, protocol = split_scene_id(played.name)
+    assert (scenes[base].name, scenes[base].with_protocol(DEFAULT_PROTOCOL)) == (base, scenes[base])
     assert protocol in scenes[base].protocols
     assert played.name not in list(scenes)
     assert not set(played.splits) & set(scenes[base].splits)
@@ -35,8 +35,8 @@ def test_a_protocol_is_a_scene_of_its_own_name(played: Scene) -> None:
 
 def test_spaces_are_the_same_again_start_unsolved_and_are_solved_at_the_goal(played: Scene) -> None:
     (split,) = played.splits
-    spaces = [played.draw(split, index) for index in range(3)]
-    assert [scenes[played.name].draw(split, index).id for index in range(3)] == [space.id for space in spaces]
+    spaces = [played.sample_layout(split, index) for index in range(3)]
+    assert [scenes[played.name].sample_layout(split, index).id for index in range(3)] == [space.id for space in spaces]
     env = GroundEnv(played, split)
     for space in spaces:
         _, info = env.reset(seed=0, options={"layout": space})
@@ -50,10 +50,10 @@ def test_an_episode_ends_with_the_protocols_budget_and_its_row_says_so(played: S
     arm = Arm("random", played.behaviours["random"])
     (row,) = evaluate(arm, trials_of("x", played, played.splits[0], 1), tmp_path, workers=1)
     assert row["steps"] == played.episode_steps
-    assert (row["scene"], row["protocol"]) == (played.name, parted(played.name)[1])
+    assert (row["scene"], row["protocol"]) == (played.name, split_scene_id(played.name)[1])
     check_comparable({"one": [row], "other": [row]})
     with pytest.raises(GroundError, match=r"different protocols .* usual; --protocol"):
-        check_comparable({"one": [row], "other": [{**row, "protocol": USUAL}]})
+        check_comparable({"one": [row], "other": [{**row, "protocol": DEFAULT_PROTOCOL}]})
 
 
 def test_pusht_has_pushts_measure() -> None:
@@ -66,7 +66,7 @@ def test_pusht_has_pushts_measure() -> None:
         _, info = env.reset(seed=0, options={"index": 0, "poses": np.array([(0.35, -0.3, 0.0), part])})
         assert info["success"] == solved
         env.bodies.twist[1] = 0.2  # moving counts
-        assert bool(task.success(env.bodies, np.array([goal.x, goal.y, goal.yaw]))) == solved
+        assert bool(task.is_success(env.bodies, np.array([goal.x, goal.y, goal.yaw]))) == solved
 
 
 def test_a_config_names_its_protocol_and_its_spaces() -> None:

@@ -10,7 +10,7 @@ from experiments.report.build import fidelity_of, read
 from experiments.report.scenes import lines_of, of_first_split, scenes_text
 from experiments.report.summary import summary_markdown
 from sim.scenes.scene import scenes
-from worldmodels.training.loop import load_checkpoint
+from worldmodels.training.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"

@@ -36,10 +36,10 @@ from experiments.report.topdown import colours_say, picture, save_layout, strip
 from experiments.viewer.export import save
 from experiments.viewer.take import Take
 from sim.data.store import Episode
-from sim.geometry.rotations import quaternion_of
+from sim.geometry.rotations import yaw_to_quaternion
 from sim.layout import Layout
 from sim.scenes.scene import scenes
-from sim.scenes.tote_push.layouts import LOAD_HALF_M, draw
+from sim.scenes.tote_push.layouts import LOAD_HALF_M, sample_layout
 from sim.utils.errors import GroundError
 from sim.utils.files import write_json
 from sim.variation import Variation
@@ -50,7 +50,7 @@ ARMS = {"graph+mppi": 8, "scripted": 6, "random": 0, "oracle": 10, HOSTILE: 3}  
 
 def made_up(split: str = "test", index: int = 0, steps: int = 20) -> Episode:
     """The robot and the first load glide towards the goal, turning; nothing is simulated."""
-    layout: Layout = draw(split, index)
+    layout: Layout = sample_layout(split, index)
     start = np.array([(pose.x, pose.y, pose.yaw) for pose in (layout.robot, *layout.loads)])
     share = np.linspace(0, 1, steps + 1)[:, None, None]
     aim = start.copy()
@@ -64,7 +64,7 @@ def made_up(split: str = "test", index: int = 0, steps: int = 20) -> Episode:
         behaviour="made up",
         variation=Variation(),
         half_extents=np.array([(0.3, 0.3, 0.15), *[LOAD_HALF_M] * len(layout.loads)]),
-        pose=np.concatenate([places[..., :2], heights, quaternion_of(places[..., 2])], axis=-1),
+        pose=np.concatenate([places[..., :2], heights, yaw_to_quaternion(places[..., 2])], axis=-1),
         twist=np.zeros((rows, len(start), 6)),
         action=np.zeros((rows, 2)),
         cost=np.zeros(rows),
@@ -365,8 +365,8 @@ def test_what_else_a_scene_tells_is_shown_and_given_to_programs(rows: list[dict[
     scene = "logistics/aisle-traffic"
     told = scenes[scene].indicators
     assert told is not None
-    theirs = [{**one, "scene": scene, **{name: float(one["index"]) for name in told.says}} for one in rows]
-    (name, says), *_ = told.says.items()
+    theirs = [{**one, "scene": scene, **{name: float(one["index"]) for name in told.descriptions}} for one in rows]
+    (name, says), *_ = told.descriptions.items()
     shown = indicators(theirs, "ground report x")
     assert says in shown
     assert "4.50 [2.00, 7.00]" in shown
@@ -382,8 +382,8 @@ def test_what_else_a_scene_tells_is_shown_and_given_to_programs(rows: list[dict[
 
 
 def test_colours_are_named_for_what_is_there() -> None:
-    assert colours_say([draw("test", 0)]).startswith("The robot is blue, the load to deliver orange, the goal green")
-    traffic = next(space for i in range(20) if (space := scenes["logistics/aisle-traffic"].draw("test", i)).traffic)
+    assert colours_say([sample_layout("test", 0)]).startswith("The robot is blue, the load to deliver orange, the goal green")
+    traffic = next(space for i in range(20) if (space := scenes["logistics/aisle-traffic"].sample_layout("test", i)).traffic)
     assert "load" not in colours_say([traffic])
     assert "people pink" in colours_say([traffic])
 
@@ -456,9 +456,9 @@ def test_report_leaves_out_what_is_not_there(tmp_path: Path) -> None:
 
 
 def test_recordings_think_uncompiled_and_say_who_cannot(rows: list[dict[str, Any]], tmp_path: Path) -> None:
-    spec = PlannerSpec("logistics/tote-push", str(tmp_path), compiled=True)
+    spec = PlannerSpec("logistics/tote-push", str(tmp_path), is_compiled=True)
     assert isinstance(quick := _uncompiled(spec), PlannerSpec)
-    assert not quick.compiled
+    assert not quick.is_compiled
     random = scenes["logistics/tote-push"].behaviours["random"]
     found, missing = _thinkers(rows, {"graph+mppi": spec, "scripted": random})
     assert list(found) == ["scripted"]
@@ -489,17 +489,17 @@ def test_strips_share_no_ids() -> None:
 @pytest.mark.parametrize(("name", "start"), [("a.png", b"\x89PNG"), ("a.SVG", b"<?xml"), ("deep/a.pdf", b"%PDF")])
 def test_a_layout_is_drawn_into_a_file(tmp_path: Path, name: str, start: bytes) -> None:
     path = tmp_path / name
-    save_layout(draw("shift-two-totes", 0), path)
+    save_layout(sample_layout("shift-two-totes", 0), path)
     content = path.read_bytes()
     assert content.startswith(start)
     assert len(content) > 3000
-    save_layout(draw("shift-two-totes", 0), path)
+    save_layout(sample_layout("shift-two-totes", 0), path)
     assert path.read_bytes() == content
 
 
 def test_other_picture_formats_are_refused(tmp_path: Path) -> None:
     with pytest.raises(GroundError, match=r"'\.gif', allowed: \.pdf, \.png, \.svg"):
-        save_layout(draw("test", 0), tmp_path / "a.gif")
+        save_layout(sample_layout("test", 0), tmp_path / "a.gif")
     assert not list(tmp_path.iterdir())
 
 

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from sim.data.importers.ros_map import OccupancyMap, rectangles
+from sim.data.importers.ros_map import OccupancyMap, cover_with_rectangles
 from sim.layout import Layout, Pose
 from sim.scenes.scene import scenes
 from sim.scenes.tote_push import layouts as hall
@@ -22,7 +22,7 @@ CELL_M = 0.05
 @given(arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))))
 def test_rectangles_cover_what_touches_free_space_and_nothing_that_is_free(solid: np.ndarray) -> None:
     covered = np.zeros_like(solid)
-    for top, low, bottom, high in rectangles(solid):
+    for top, low, bottom, high in cover_with_rectangles(solid):
         assert solid[top:bottom, low:high].all()
         covered[top:bottom, low:high] = True
     assert covered[solid & binary_dilation(~solid, np.ones((3, 3)))].all()
@@ -33,7 +33,7 @@ def test_straight_walls_need_few_rectangles() -> None:
     solid = np.zeros((120, 160), bool)
     solid[:4] = solid[-4:] = solid[:, :4] = solid[:, -4:] = True
     solid[40:60, 30:90] = solid[70:72, 60:140] = solid[10:50, 100:102] = True
-    assert len(rectangles(solid)) == 7
+    assert len(cover_with_rectangles(solid)) == 7
 
 
 @pytest.mark.parametrize("split", ["test", "shift-narrow-aisles", "shift-large-hall"])
@@ -42,8 +42,8 @@ def test_straight_walls_need_few_rectangles() -> None:
 def test_a_layout_written_as_a_map_and_read_again_has_the_same_free_space(
     tmp_path: Path, split: str, index: int, suffix: str
 ) -> None:
-    layout = hall.draw(split, index)
-    before = OccupancyMap.of(layout, CELL_M)
+    layout = hall.sample_layout(split, index)
+    before = OccupancyMap.from_layout(layout, CELL_M)
     before.save(tmp_path / "map.yaml")
     if suffix == ".png":
         Image.open(tmp_path / "map.pgm").save(tmp_path / "map.png")
@@ -51,30 +51,30 @@ def test_a_layout_written_as_a_map_and_read_again_has_the_same_free_space(
         (tmp_path / "map.yaml").write_text(text)
     read = OccupancyMap.load(tmp_path / "map.yaml")
     np.testing.assert_array_equal(read.free, before.free)
-    around, boxes = read.space()
+    around, boxes = read.extract_hall()
     assert len(boxes) <= len(layout.boxes) + 4
     again = Layout(around, layout.robot, layout.loads, layout.goal, boxes)
-    after = OccupancyMap.of(again, CELL_M)
+    after = OccupancyMap.from_layout(again, CELL_M)
     shift = np.round((np.array(after.origin) - before.origin) / CELL_M).astype(int)
     free = np.zeros_like(before.free)
     rows, columns = after.free.shape
     free[shift[1] : shift[1] + rows, shift[0] : shift[0] + columns] = after.free
     assert not (free & ~binary_dilation(before.free)).any()
     assert not (binary_erosion(before.free) & ~free).any()
-    task = hall.task_in(around, boxes, robot=layout.robot, load=layout.loads[0], goal=layout.goal)
-    assert hall.faults_of(task) == []
+    task = hall.make_task(around, boxes, robot=layout.robot, load=layout.loads[0], goal=layout.goal)
+    assert hall.find_faults(task) == []
     assert (task.robot, task.loads, task.goal) == (layout.robot, layout.loads[:1], layout.goal)
 
 
 def test_a_task_is_drawn_where_none_is_given_the_same_for_a_seed() -> None:
-    around, boxes = OccupancyMap.of(hall.draw("test", 0)).space()
-    first, again, other = (hall.task_in(around, boxes, seed=seed) for seed in (0, 0, 1))
+    around, boxes = OccupancyMap.from_layout(hall.sample_layout("test", 0)).extract_hall()
+    first, again, other = (hall.make_task(around, boxes, seed=seed) for seed in (0, 0, 1))
     assert first.id == again.id != other.id
-    assert hall.task_in(around, boxes, goal=first.goal).goal == first.goal
+    assert hall.make_task(around, boxes, goal=first.goal).goal == first.goal
     with pytest.raises(BadLayout, match="outside the hall"):
-        hall.task_in(around, boxes, goal=Pose(99, 99))
+        hall.make_task(around, boxes, goal=Pose(99, 99))
     with pytest.raises(BadLayout, match="overlaps"):
-        hall.task_in(around, boxes, robot=Pose(boxes[0].x, boxes[0].y))
+        hall.make_task(around, boxes, robot=Pose(boxes[0].x, boxes[0].y))
 
 
 def test_thresholds_negate_and_the_order_of_rows_are_those_of_map_server(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_thresholds_negate_and_the_order_of_rows_are_those_of_map_server(tmp_pat
     assert not read.free[-1].any()
     assert not read.free[:, 0].any()
     assert read.free[:-1, 1:].all()
-    around, boxes = read.space()
+    around, boxes = read.extract_hall()
     assert boxes == ()
     np.testing.assert_allclose((around.x, around.y, around.width, around.depth), (1.1, 2, 2.9, 3.9))
     Image.fromarray(255 - picture).save(tmp_path / "m.png")
@@ -124,7 +124,7 @@ def test_a_map_that_cannot_be_used_says_so_in_one_line(tmp_path: Path, change: d
     content = "".join(f"{key}: {value}\n" for key, value in {**GOOD, **change}.items() if value is not None)
     (tmp_path / "m.yaml").write_text(content)
     with pytest.raises(BadLayout, match=says) as raised:
-        hall.task_in(*OccupancyMap.load(tmp_path / "m.yaml").space())
+        hall.make_task(*OccupancyMap.load(tmp_path / "m.yaml").extract_hall())
     assert "\n" not in str(raised.value)
 
 
@@ -157,7 +157,7 @@ def test_a_damaged_picture_is_refused_or_read(at: int, value: int) -> None:
 
 def test_more_cells_are_not_written_than_are_read() -> None:
     with pytest.raises(BadLayout, match="coarser"):
-        OccupancyMap.of(hall.draw("test", 0), 0.002)
+        OccupancyMap.from_layout(hall.sample_layout("test", 0), 0.002)
 
 
 @given(st.binary(max_size=60))
@@ -169,14 +169,14 @@ def test_any_bytes_are_refused_or_read(content: bytes) -> None:
             OccupancyMap.load(path)
 
 
-@pytest.mark.parametrize("scene", [scene for scene in scenes if scenes[scene].task_in])
+@pytest.mark.parametrize("scene", [scene for scene in scenes if scenes[scene].make_task])
 def test_a_task_of_each_scene_that_takes_place_in_halls_is_drawn_in_a_map(scene: str) -> None:
-    task_in = scenes[scene].task_in
+    task_in = scenes[scene].make_task
     assert task_in is not None
-    around, boxes = OccupancyMap.of(scenes[scene].draw("test", 1)).space()
+    around, boxes = OccupancyMap.from_layout(scenes[scene].sample_layout("test", 1)).extract_hall()
     first, again = (task_in(around, boxes, seed=5) for _ in range(2))
     assert first.id == again.id
-    assert scenes[scene].faults(first) == []
+    assert scenes[scene].find_faults(first) == []
     assert task_in(around, boxes, seed=5, goal=first.goal, robot=first.robot).robot == first.robot
     with pytest.raises(BadLayout, match="outside the hall"):
         task_in(around, boxes, goal=Pose(99, 99))

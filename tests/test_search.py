@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from agents.planning.search import Proposal, SearchConfig, SearchMethod, searches, spline_basis
-from agents.planning.search.icem import colouring
+from agents.planning.search import Proposal, SearchConfig, SearchMethod, make_spline_basis, searches
+from agents.planning.search.icem import make_colouring_matrix
 from sim.utils.errors import GroundError, UnknownName
 
 HORIZON = 12
@@ -23,7 +23,7 @@ FACTORS = {"random": 3.5}  # of the optimal cost; the floor is allowed more than
 def searched(name: str, problem: LinearQuadratic, seed: int = 0, config: SearchConfig = CONFIG) -> tuple[Tensor, float]:
     """The best sequence seen and its cost."""
     method, generator = searches[name](config), torch.Generator().manual_seed(seed)
-    proposal, best = method.start(2), (torch.zeros(0), np.inf)
+    proposal, best = method.make_initial_proposal(2), (torch.zeros(0), np.inf)
     for _ in range(config.iterations):
         candidates = method.propose(proposal, generator).requires_grad_(method.needs_gradient)
         costs = problem.costs(candidates)
@@ -65,7 +65,7 @@ def test_candidates_keep_to_the_limits_and_begin_with_the_mean(
 ) -> None:
     config = SearchConfig(samples=samples, iterations=3, horizon=horizon, std=std)
     method, counts = searches[name](config), list[int]()
-    proposal, generator = method.start(2), torch.Generator().manual_seed(seed)
+    proposal, generator = method.make_initial_proposal(2), torch.Generator().manual_seed(seed)
     assert torch.equal(proposal.mean, torch.zeros(horizon, 2))
     assert torch.equal(proposal.std, torch.full((horizon, 2), std))
     proposal = Proposal(torch.full((horizon, 2), mean), proposal.std)
@@ -81,19 +81,19 @@ def test_candidates_keep_to_the_limits_and_begin_with_the_mean(
         assert torch.isfinite(proposal.std).all()
         assert (proposal.std > 0).all()
         assert proposal.mean.abs().max() <= 1
-        assert torch.equal(method.renew(proposal).mean, proposal.shifted().mean)
+        assert torch.equal(method.make_warm_start(proposal).mean, proposal.shift().mean)
     assert sum(counts) == 3 * samples
     assert counts == sorted(counts, reverse=True)
     assert len(set(counts)) == 1 or name == "icem"
-    assert len(method.propose(method.renew(proposal), generator)) == counts[0]
+    assert len(method.propose(method.make_warm_start(proposal), generator)) == counts[0]
 
 
 @pytest.mark.parametrize("cost", [0.0, 3.5, 1e6])
 @pytest.mark.parametrize("name", searches)
 def test_equal_costs_are_survived(name: str, cost: float) -> None:
     method: SearchMethod = searches[name](SearchConfig(samples=16, horizon=4))
-    candidates = method.propose(method.start(2), torch.Generator().manual_seed(0))
-    proposal = method.update(method.start(2), candidates, torch.full((len(candidates),), cost))
+    candidates = method.propose(method.make_initial_proposal(2), torch.Generator().manual_seed(0))
+    proposal = method.update(method.make_initial_proposal(2), candidates, torch.full((len(candidates),), cost))
     assert torch.isfinite(proposal.mean).all()
     assert torch.isfinite(proposal.std).all()
 
@@ -101,22 +101,22 @@ def test_equal_costs_are_survived(name: str, cost: float) -> None:
 @pytest.mark.parametrize("name", searches)
 def test_a_constant_added_to_all_costs_changes_nothing(name: str) -> None:
     method = searches[name](SearchConfig(samples=64, horizon=6))
-    candidates = method.propose(method.start(2), torch.Generator().manual_seed(0))
+    candidates = method.propose(method.make_initial_proposal(2), torch.Generator().manual_seed(0))
     costs = torch.rand(len(candidates), generator=torch.Generator().manual_seed(1))
-    first, second = (method.update(method.start(2), candidates, costs + shift) for shift in (0, 100))
+    first, second = (method.update(method.make_initial_proposal(2), candidates, costs + shift) for shift in (0, 100))
     torch.testing.assert_close(first.mean, second.mean, atol=1e-3, rtol=1e-3)
 
 
 def test_a_shifted_plan_is_one_step_on() -> None:
     plan = torch.arange(8.0).reshape(4, 2)
-    shifted = Proposal(plan, 2 * plan).shifted()
+    shifted = Proposal(plan, 2 * plan).shift()
     assert shifted.mean.tolist() == [[2, 3], [4, 5], [6, 7], [6, 7]]
     assert torch.equal(shifted.std, 2 * shifted.mean)
 
 
 @given(st.integers(1, 40), st.integers(1, 8))
 def test_a_spline_basis_interpolates(horizon: int, knots: int) -> None:
-    basis = spline_basis(horizon, knots)
+    basis = make_spline_basis(horizon, knots)
     assert basis.shape == (horizon, knots)
     assert basis.min() >= 0
     if horizon >= knots > 1:
@@ -140,23 +140,23 @@ def test_an_unknown_method_is_told_with_the_nearest() -> None:
 
 @given(st.integers(2, 60), st.floats(0, 3))
 def test_coloured_noise_has_unit_variance_and_is_the_smoother_the_redder(horizon: int, exponent: float) -> None:
-    matrix = colouring(horizon, exponent)
+    matrix = make_colouring_matrix(horizon, exponent)
     torch.testing.assert_close(matrix.square().sum(1), torch.ones(horizon))
     steps = (matrix[1:] - matrix[:-1]).square().sum(1).mean()
-    redder = colouring(horizon, exponent + 1)
+    redder = make_colouring_matrix(horizon, exponent + 1)
     assert (redder[1:] - redder[:-1]).square().sum(1).mean() <= steps + 1e-5
 
 
 def test_what_was_good_is_tried_again_one_step_later() -> None:
     method = searches["icem"](SearchConfig(samples=40, horizon=5))
     generator = torch.Generator().manual_seed(0)
-    candidates = method.propose(method.start(2), generator)
+    candidates = method.propose(method.make_initial_proposal(2), generator)
     costs = torch.rand(len(candidates), generator=generator)
-    proposal = method.update(method.start(2), candidates, costs)
+    proposal = method.update(method.make_initial_proposal(2), candidates, costs)
     assert torch.equal(proposal.elites[0], candidates[costs.argmin()])
     again = method.propose(proposal, generator)
     assert torch.equal(again[1], candidates[costs.argmin()])
-    later = method.propose(method.renew(proposal), generator)
+    later = method.propose(method.make_warm_start(proposal), generator)
     assert torch.equal(later[1, :-1], candidates[costs.argmin()][1:])
 
 
@@ -165,7 +165,7 @@ def test_what_a_guide_would_do_is_a_candidate_with_copies_near_it(samples: int, 
     problem = LinearQuadratic((0.25, -0.2, 0, 0), HORIZON)
     method = searches["mixed"](SearchConfig(samples=samples, horizon=HORIZON))
     generator = torch.Generator().manual_seed(seed)
-    proposal = replace(method.start(2), guess=problem.solution())
+    proposal = replace(method.make_initial_proposal(2), prior_plan=problem.solution())
     candidates = method.propose(proposal, generator)
     assert torch.equal(candidates[0], proposal.mean)
     torch.testing.assert_close(candidates[1], problem.solution())
@@ -174,5 +174,5 @@ def test_what_a_guide_would_do_is_a_candidate_with_copies_near_it(samples: int, 
         near, far = (part - problem.solution() for part in (candidates[2 : samples // 4], candidates[1 + samples // 4 :]))
         assert near.square().mean() < far.square().mean()
     updated = method.update(proposal, candidates, problem.costs(candidates))
-    assert updated.guess is proposal.guess
-    assert method.renew(updated).guess is None  # the next decision asks the guide again
+    assert updated.prior_plan is proposal.prior_plan
+    assert method.make_warm_start(updated).prior_plan is None  # the next decision asks the guide again

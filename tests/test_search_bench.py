@@ -31,14 +31,14 @@ def test_a_search_is_measured_beside_one_that_plans_on_the_same_model(monkeypatc
     torch.manual_seed(0)
     model, env = GraphModel(hidden=16, edge=8).eval(), GroundEnv(SCENE, "test")
     observation, _ = env.reset(seed=0, options={"index": 0})
-    lines = search_bench.search_costs(scenes[SCENE], model, [observation, observation], env.start(0))
+    lines = search_bench.search_costs(scenes[SCENE], model, [observation, observation], env.make_episode_start(0))
     assert [line[0] for line in lines[::2]] == [f"search logic / model's rollouts, {count} candidates" for count in (4, 8)]
     assert len(lines) == 4
     assert all(line[1] > 0 for line in lines)
     one, action = given[-1], torch.tensor([[0.5, 0.2], [-1.0, 0.0]])
     assert (one["size"], one["num_samples"], one["horizon"]) == (14, 8, 3)
     after = one["dynamics"](one["start"].expand(2, -1), action)
-    expected = model.rollout(model.begin(observation), action[:, None])
+    expected = model.rollout(model.encode(observation), action[:, None])
     torch.testing.assert_close(after[:, :4].unflatten(1, (2, 2)), expected.pose[0, :, 0, :, :2])
     torch.testing.assert_close(after[:, 12:], expected.twist[0, :, 0, :, 5])
     assert one["cost"](after, action).shape == (2,)

@@ -4,7 +4,7 @@ import pytest
 from sim.bodies import Bodies
 from sim.env import GroundEnv
 from sim.scenes.scene import scenes
-from sim.sensors.lidar import LIDAR_HEIGHT_M, bearings, lidar
+from sim.sensors.lidar import LIDAR_HEIGHT_M, compute_bearings, measure_ranges
 
 REACH_M = 6.0
 
@@ -14,10 +14,10 @@ REACH_M = 6.0
 def test_the_lidar_reads_what_bullets_own_rays_hit(scene: str, index: int) -> None:
     env = GroundEnv(scene, "test")
     env.reset(seed=index, options={"index": index})
-    ranges = lidar(env.bodies, rays=90, reach_m=REACH_M)
+    ranges = measure_ranges(env.bodies, rays=90, max_range_m=REACH_M)
     x, y = env.bodies.pose[0, :2]
     yaw = 2 * np.arctan2(env.bodies.pose[0, 5], env.bodies.pose[0, 6])
-    angles = yaw + bearings(90)
+    angles = yaw + compute_bearings(90)
     inner = float(env.bodies.half_extents[0, 0]) + 0.01  # rays begin outside the robot's own hull
     ends = [[[x + r * np.cos(a), y + r * np.sin(a), LIDAR_HEIGHT_M] for a in angles] for r in (inner, REACH_M)]
     assert env._world is not None
@@ -25,7 +25,7 @@ def test_the_lidar_reads_what_bullets_own_rays_hit(scene: str, index: int) -> No
     expected = [inner + hit[2] * (REACH_M - inner) if hit[0] >= 0 else REACH_M for hit in hits]
     env.close()
     np.testing.assert_allclose(np.maximum(ranges, inner), expected, atol=0.012)  # Bullet's boxes have a margin
-    assert (ranges < REACH_M).any() == (env.layout.floor is None)  # what lies on a table is lower than the sensor
+    assert (ranges < REACH_M).any() == (env.layout.table_top is None)  # what lies on a table is lower than the sensor
 
 
 def test_circles_boxes_and_empty_space() -> None:
@@ -34,8 +34,10 @@ def test_circles_boxes_and_empty_space() -> None:
     pose[:, 6] = 1
     pose[:, :3] = [(0, 0, 0.2), (2, 0, 0.5), (0, -3, 0.5), (-2, 0, 0.05), (0, 2, 1)]
     bodies = Bodies(pose, np.zeros((5, 6)), half, np.zeros(5), np.array([1, 1, 0, 0, 0]), np.array([1, 1, 1, 1, 0]))
-    np.testing.assert_allclose(lidar(bodies, rays=4), (1.5, 10.0, 10.0, 2.5), err_msg="low and absent bodies are not seen")
+    np.testing.assert_allclose(
+        measure_ranges(bodies, rays=4), (1.5, 10.0, 10.0, 2.5), err_msg="low and absent bodies are not seen"
+    )
     turned = pose.copy()
     turned[0, 5:] = np.sin(np.pi / 4), np.cos(np.pi / 4)
     bodies = Bodies(turned, bodies.twist, half, bodies.kind, bodies.shape, bodies.present)
-    np.testing.assert_allclose(lidar(bodies, rays=4), (10.0, 10.0, 2.5, 1.5), atol=1e-9)
+    np.testing.assert_allclose(measure_ranges(bodies, rays=4), (10.0, 10.0, 2.5, 1.5), atol=1e-9)

@@ -30,7 +30,7 @@ def imagined(workers: int, actions: torch.Tensor, variation: Variation | None = 
     env.close()
     model = SimulatorModel(SCENE, workers)
     model.start_episode(start)
-    bodies = model.rollout(model.begin(observation), actions)
+    bodies = model.rollout(model.encode(observation), actions)
     model.close()
     return bodies
 
@@ -63,15 +63,15 @@ def test_it_knows_the_physics_of_the_episode(variation: Variation) -> None:
 
 @pytest.mark.parametrize("scene", scenes)
 def test_in_the_middle_of_a_drive_it_goes_on_as_the_environment_does(scene: str) -> None:
-    layout = scenes[scene].draw("test", 0)
+    layout = scenes[scene].sample_layout("test", 0)
     env = GroundEnv(scene, layout=layout)
     env.reset(seed=0)
     for action in ((1.0, 0.5), (0.7, -0.2), (1.0, 0.0)):
         observation, *_ = env.step(np.array(action))
     model = SimulatorModel(scene)
-    model.start_episode(env.start(0))
+    model.start_episode(env.make_episode_start(0))
     actions = plans(1, 10)
-    found = model.rollout(model.begin(observation), actions).pose[0, 0, ..., :2].numpy()
+    found = model.rollout(model.encode(observation), actions).pose[0, 0, ..., :2].numpy()
     for step, action in enumerate(actions[0].numpy()):
         env.step(action)
         np.testing.assert_allclose(found[step, ROBOT], env.bodies.pose[ROBOT, :2], atol=3e-3)
@@ -83,10 +83,10 @@ def test_in_the_middle_of_a_drive_it_goes_on_as_the_environment_does(scene: str)
 @pytest.mark.parametrize("scene", scenes)
 def test_what_a_candidate_does_depends_on_nothing_else(scene: str) -> None:
     """To the bit, in contact, whoever is imagined before it and in the same world."""
-    env = GroundEnv(scene, layout=scenes[scene].draw("test", 0))
+    env = GroundEnv(scene, layout=scenes[scene].sample_layout("test", 0))
     observation, _ = env.reset(seed=0)
     expert = scenes[scene].behaviours["scripted"]()
-    expert.begin(env.start(0))
+    expert.start_episode(env.make_episode_start(0))
     driven = []
     for _ in range(85):
         action, _ = expert.predict(observation)
@@ -96,8 +96,8 @@ def test_what_a_candidate_does_depends_on_nothing_else(scene: str) -> None:
     for action in driven[:60]:
         observation, *_ = env.step(action)
     model = SimulatorModel(scene)
-    model.start_episode(env.start(0))
-    state, going_on = model.begin(observation), torch.as_tensor(np.array(driven[60:]))
+    model.start_episode(env.make_episode_start(0))
+    state, going_on = model.encode(observation), torch.as_tensor(np.array(driven[60:]))
     others = (going_on + torch.randn(4, *going_on.shape, generator=torch.Generator().manual_seed(0))).clamp(-1, 1)
     alone = model.rollout(state, going_on[None])
     last = model.rollout(state, torch.cat([others, going_on[None]]))
@@ -114,4 +114,4 @@ def test_it_must_be_told_of_the_episode_first() -> None:
     env.close()
     model = SimulatorModel(SCENE)
     with pytest.raises(GroundError, match="start_episode"):
-        model.rollout(model.begin(observation), plans(1, 1))
+        model.rollout(model.encode(observation), plans(1, 1))

@@ -40,12 +40,13 @@ def test_the_route_leads_over_the_load() -> None:
 
 def test_a_training_space_is_at_no_distance_and_an_odd_one_far_away() -> None:
     scene = scenes["logistics/tote-push"]
-    trained = [scene.draw("train", index) for index in range(30)]
+    trained = [scene.sample_layout("train", index) for index in range(30)]
     spaces = TrainingSpaces([*trained, trained[0]])
     assert spaces.count == 30
     assert spaces.distance(replace(trained[3], name="renamed")) == pytest.approx(0)
     test, crowded = (
-        np.median([spaces.distance(scene.draw(split, index)) for index in range(12)]) for split in ("test", "shift-more-racks")
+        np.median([spaces.distance(scene.sample_layout(split, index)) for index in range(12)])
+        for split in ("test", "shift-more-racks")
     )
     assert 0 < test < crowded
 
@@ -54,14 +55,15 @@ def test_a_training_space_is_at_no_distance_and_an_odd_one_far_away() -> None:
 def test_spaces_of_every_scene_have_numbers(name: str) -> None:
     scene = scenes[name]
     for split in scene.splits[:3]:
-        assert np.isfinite(describe(scene.draw(split, 0))).all()
-    assert TrainingSpaces([scene.draw("train", 0)]).distance(scene.draw("train", 0)) == 0
+        assert np.isfinite(describe(scene.sample_layout(split, 0))).all()
+    assert TrainingSpaces([scene.sample_layout("train", 0)]).distance(scene.sample_layout("train", 0)) == 0
 
 
 def test_denser_traffic_is_further_away() -> None:
     scene = scenes["logistics/aisle-traffic"]
-    spaces = TrainingSpaces([scene.draw("train", index) for index in range(30)])
+    spaces = TrainingSpaces([scene.sample_layout("train", index) for index in range(30)])
     test, dense = (
-        np.median([spaces.distance(scene.draw(split, index)) for index in range(12)]) for split in ("test", "shift-dense")
+        np.median([spaces.distance(scene.sample_layout(split, index)) for index in range(12)])
+        for split in ("test", "shift-dense")
     )
     assert test < dense

@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_models import made, observation_of, plans
 
-from agents.planning.batch import act_together, decide_together
+from agents.planning.batch import act_batch, decide_batch
 from agents.planning.objective import Objective
 from agents.planning.planner import Planner
 from agents.planning.search import SearchConfig, searches
@@ -19,7 +19,7 @@ from sim.env import GroundEnv
 from sim.policy import EpisodeStart
 from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError
-from worldmodels.assumed import ASSUMPTIONS, Assumed
+from worldmodels.assumed import PREDICTION_BASELINES, PredictionBaseline
 from worldmodels.model import WorldModel, models
 from worldmodels.simulator import SimulatorModel
 
@@ -34,16 +34,18 @@ def starts(scene: str) -> list[tuple[dict[str, np.ndarray], EpisodeStart]]:
     for number, split in enumerate(scenes[scene].splits[-3:]):
         env = GroundEnv(scene, split)
         observation, _ = env.reset(seed=number, options={"index": number})
-        found.append((observation, env.start(number)))
+        found.append((observation, env.make_episode_start(number)))
         env.close()
     return found
 
 
 def planners(model: WorldModel[Any], scene: str, search: str, begun: list[EpisodeStart]) -> list[Planner]:
-    guide = scenes[scene].behaviours["scripted"] if searches[search].needs_guide else None
-    found = [Planner(Objective(model, scenes[scene].task), searches[search](CONFIG), guide=guide and guide()) for _ in begun]
+    guide = scenes[scene].behaviours["scripted"] if searches[search].needs_prior else None
+    found = [
+        Planner(Objective(model, scenes[scene].task), searches[search](CONFIG), prior_policy=guide and guide()) for _ in begun
+    ]
     for planner, start in zip(found, begun, strict=True):
-        planner.begin(start)
+        planner.start_episode(start)
     return found
 
 
@@ -53,10 +55,10 @@ def assert_decided_alike(model: WorldModel[Any], scene: str, search: str = "mppi
     alone, together = (planners(model, scene, search, list(begun)) for _ in range(2))
     for _ in range(2):
         expected = [planner.decide(observation) for planner, observation in zip(alone, observations, strict=True)]
-        found = decide_together(together, observations)
+        found = decide_batch(together, observations)
         for one, other in zip(found, expected, strict=True):
             torch.testing.assert_close(one.plan, other.plan, atol=1e-4, rtol=0)
-            torch.testing.assert_close(one.running, other.running, atol=1e-3, rtol=1e-4)
+            torch.testing.assert_close(one.step_costs, other.step_costs, atol=1e-3, rtol=1e-4)
             assert one.disagreement == (other.disagreement and pytest.approx(other.disagreement, abs=1e-4))
 
 
@@ -71,22 +73,23 @@ def test_whatever_the_search(search: str) -> None:
     assert_decided_alike(made("graph"), SCENE, search)
 
 
-@pytest.mark.parametrize("assumption", ASSUMPTIONS)
+@pytest.mark.parametrize("assumption", PREDICTION_BASELINES)
 def test_whatever_is_assumed_of_traffic(assumption: str) -> None:
-    assert_decided_alike(Assumed(made("graph"), assumption), "logistics/aisle-traffic")
+    assert_decided_alike(PredictionBaseline(made("graph"), assumption), "logistics/aisle-traffic")
 
 
 @pytest.mark.parametrize("name", models)
 def test_bodies_of_one_scene_do_not_leak_into_another(name: str) -> None:
     """Scenes with other loads and boxes, and other numbers of candidates and steps, leave a rollout as it is."""
     model = made(name)
-    state, crowded = model.begin(observation_of(1)), model.begin(observation_of(3))
-    around = state.around
+    state, crowded = model.encode(observation_of(1)), model.encode(observation_of(3))
+    around = state.context
     empty = replace(
-        state, around=replace(around, **{name: values[:, :0] for name, values in around.arrays().items() if "static" in name})
+        state,
+        around=replace(around, **{name: values[:, :0] for name, values in around.list_tensors().items() if "static" in name}),
     )
     asked = [(state, plans(4, 6)), (crowded, plans(4, 6)), (empty, plans(4, 6)), (state, plans(3, 2)), (crowded, plans(4, 6))]
-    found = model.rollouts(*zip(*asked, strict=True))
+    found = model.rollout_scenes(*zip(*asked, strict=True))
     for bodies, of in zip(found, asked, strict=True):
         expected = model.rollout(*of)
         for field in vars(Bodies(*[None] * 6)):
@@ -100,7 +103,7 @@ def test_several_scenes_are_imagined_in_one_call_per_iteration(monkeypatch: pyte
     monkeypatch.setattr(type(model), "imagine", lambda self, *of: (calls.append(len(of[1])), imagine(self, *of))[1])
     (observation, start), *_ = starts(SCENE)
     several = planners(model, SCENE, "mppi", [replace(start, seed=seed) for seed in range(3)])
-    actions = act_together(several, [observation] * 3)
+    actions = act_batch(several, [observation] * 3)
     assert calls == [3 * CONFIG.samples] * CONFIG.iterations
     assert len({tuple(action) for action in actions}) == 3, "each has a generator of its own"
 
@@ -108,12 +111,12 @@ def test_several_scenes_are_imagined_in_one_call_per_iteration(monkeypatch: pyte
 def test_who_cannot_share_decides_alone_or_is_refused(tmp_path: object) -> None:
     (observation, start), *_ = starts(SCENE)
     oracles = [planners(SimulatorModel(SCENE), SCENE, "random", [start])[0] for _ in range(2)]
-    first, second = act_together(oracles, [observation] * 2)
+    first, second = act_batch(oracles, [observation] * 2)
     np.testing.assert_array_equal(first, second)
     scripted = scenes[SCENE].behaviours["scripted"]()
-    scripted.begin(start)
-    assert len(act_together([scripted, oracles[0]], [observation] * 2)) == 2
+    scripted.start_episode(start)
+    assert len(act_batch([scripted, oracles[0]], [observation] * 2)) == 2
     for spec in (PlannerSpec(SCENE, "simulator"), PlannerSpec(SCENE, "m", budget_s=0.1), PlannerSpec(SCENE, "m", "gradient")):
-        assert not spec.joins
+        assert not spec.can_batch
         with pytest.raises(GroundError, match="cannot imagine together"):
-            spec.several(2)
+            spec.make_planners(2)

@@ -8,12 +8,12 @@ import torch
 
 from sim.bodies import Bodies, Kind
 from sim.env import GroundEnv
-from sim.geometry.boxes import clearance_of
-from sim.geometry.rotations import rotate, yaw_of
-from sim.layout import Box, Hall, Layout, Pose, Traveller
-from sim.scenes.aisle_traffic.task import NOBODY_M, CrossingTask
+from sim.geometry.boxes import compute_signed_distance
+from sim.geometry.rotations import compute_yaw, rotate
+from sim.layout import AgentRoute, Box, Hall, Layout, Pose
+from sim.scenes.aisle_traffic.task import ABSENT_GAP_M, CrossingTask
 from sim.scenes.scene import scenes
-from sim.traffic.simulation import MANNERS, PIVOT_RAD_S, Traffic
+from sim.traffic.simulation import PIVOT_RATE_RAD_S, PROFILES, TrafficSimulation
 from sim.utils.errors import BadLayout
 
 SCENE = "logistics/aisle-traffic"
@@ -24,23 +24,23 @@ HALL = Layout(
     Pose(9, 7),
     (Box(5, 4, 0.6, 4),),
     traffic=(
-        Traveller(4, 1, 0, "person", 1.2, (Pose(8, 1), Pose(1, 7))),
-        Traveller(7, 4, np.pi, "person", 1.0, (Pose(1, 1), Pose(9, 7))),
-        Traveller(2, 6.5, 0, "forklift", 1.0, (Pose(8.5, 6.8), Pose(2, 1.5))),
+        AgentRoute(4, 1, 0, "person", 1.2, (Pose(8, 1), Pose(1, 7))),
+        AgentRoute(7, 4, np.pi, "person", 1.0, (Pose(1, 1), Pose(9, 7))),
+        AgentRoute(2, 6.5, 0, "forklift", 1.0, (Pose(8.5, 6.8), Pose(2, 1.5))),
     ),
 )
 
 
-def traffic_of(layout: Layout, seed: int = 0) -> Traffic:
-    return Traffic(layout.traffic, layout.static_boxes, 0.3, seed)
+def traffic_of(layout: Layout, seed: int = 0) -> TrafficSimulation:
+    return TrafficSimulation(layout.traffic, layout.static_boxes, 0.3, seed)
 
 
-def gone(traffic: Traffic, steps: int, robot: tuple[float, float] = (2.0, 4.0)) -> np.ndarray:
+def gone(traffic: TrafficSimulation, steps: int, robot: tuple[float, float] = (2.0, 4.0)) -> np.ndarray:
     """(steps, K, 3) where everybody comes, with a robot that stands."""
     poses = []
     for _ in range(steps):
-        traffic.think(robot, (0.0, 0.0))
-        traffic.move(0.1)
+        traffic.choose_velocities(robot, (0.0, 0.0))
+        traffic.advance(0.1)
         poses.append(traffic.state.pose)
     return np.array(poses)
 
@@ -50,7 +50,7 @@ def test_equal_seeds_go_equal_ways_and_a_state_says_all() -> None:
     half = gone(again, 100)
     state = again.state
     np.testing.assert_array_equal(np.concatenate([half, gone(again, 100)]), first)
-    again.restore(state)
+    again.set_full_state(state)
     np.testing.assert_allclose(gone(again, 100), first[100:], atol=1e-5)
     assert not np.array_equal(first, other)
 
@@ -58,11 +58,11 @@ def test_equal_seeds_go_equal_ways_and_a_state_says_all() -> None:
 @pytest.mark.parametrize("split", scenes[SCENE].splits)
 def test_nobody_goes_through_boxes_or_faster_than_they_can(split: str) -> None:
     for index in range(4):
-        layout = scenes[SCENE].draw(split, index)
+        layout = scenes[SCENE].sample_layout(split, index)
         traffic = traffic_of(layout)
         poses = gone(traffic, 250, (layout.robot.x, layout.robot.y))
-        room = clearance_of(poses[..., :2], layout.static_boxes)
-        least = np.array([0.6 * min(manner.half_extents[:2]) for manner in traffic.manners])
+        room = compute_signed_distance(poses[..., :2], layout.static_boxes)
+        least = np.array([0.6 * min(manner.half_extents[:2]) for manner in traffic.profiles])
         assert (room > least).all()
         speed = np.linalg.norm(np.diff(poses[..., :2], axis=0), axis=-1) / 0.1
         assert (speed <= 1.25 * np.array([one.speed_m_s for one in layout.traffic])).all()
@@ -77,21 +77,21 @@ def test_they_come_to_all_of_their_stops_and_go_on() -> None:
 
 
 def test_people_who_meet_keep_apart() -> None:
-    walkers = (Traveller(1, 2, 0, "person", 1.2, (Pose(9, 2),)), Traveller(9, 2, 0, "person", 1.2, (Pose(1, 2),)))
+    walkers = (AgentRoute(1, 2, 0, "person", 1.2, (Pose(9, 2),)), AgentRoute(9, 2, 0, "person", 1.2, (Pose(1, 2),)))
     poses = gone(traffic_of(replace(HALL, boxes=(), traffic=walkers)), 120, (5.0, 7.0))
     apart = np.linalg.norm(poses[:, 0, :2] - poses[:, 1, :2], axis=-1)
     assert apart[-1] > 4  # they passed
-    assert apart.min() > 2 * MANNERS[Kind.PERSON].radius_m - 0.05
+    assert apart.min() > 2 * PROFILES[Kind.PERSON].radius_m - 0.05
 
 
 def test_forklifts_do_not_slide_sideways_and_have_a_turning_radius() -> None:
-    traffic, radius_m = traffic_of(HALL), MANNERS[Kind.FORKLIFT].turn_radius_m
+    traffic, radius_m = traffic_of(HALL), PROFILES[Kind.FORKLIFT].turn_radius_m
     for _ in range(150):
-        traffic.think((2.0, 4.0), (0.0, 0.0))
+        traffic.choose_velocities((2.0, 4.0), (0.0, 0.0))
         (*velocity, turn), yaw = traffic.state.velocity[2].tolist(), traffic.state.pose[2, 2]
         assert abs(float(rotate(np.array([velocity]), np.array([-yaw]))[0, 1])) < 0.05
-        assert abs(turn) <= max(np.hypot(*velocity) / radius_m, PIVOT_RAD_S) + 1e-9
-        traffic.move(0.1)
+        assert abs(turn) <= max(np.hypot(*velocity) / radius_m, PIVOT_RATE_RAD_S) + 1e-9
+        traffic.advance(0.1)
 
 
 def test_moving_only_who_is_near_between_steps_of_physics_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,26 +100,26 @@ def test_moving_only_who_is_near_between_steps_of_physics_changes_nothing(monkey
         observation, _ = env.reset(seed=0, options={"index": 1})
         poses, met = [], list[object]()
         rush = scenes[SCENE].behaviours["rush"]()
-        rush.begin(env.start(3))
+        rush.start_episode(env.make_episode_start(3))
         for _ in range(150):
             observation, *_ = env.step(rush.predict(observation)[0])
             poses.append(env.bodies.pose.copy())
-            met.append([hit for hit in env.hits() if not hit.static])
+            met.append([hit for hit in env.read_contacts() if not hit.is_static])
         env.close()
         return np.stack(poses), met
 
     poses, met = crossing()
     assert any(met), "somebody is run into"
-    monkeypatch.setattr(Traffic, "near", lambda self, xy: range(len(self.manners)))
+    monkeypatch.setattr(TrafficSimulation, "near", lambda self, xy: range(len(self.profiles)))
     everybody, theirs = crossing()
     np.testing.assert_array_equal(poses, everybody)
     assert met == theirs
 
 
 def test_who_is_behind_a_box_or_far_away_is_not_seen() -> None:
-    far = Traveller(9.5, 7, 0, "person", 1.0, (Pose(9, 7),))
-    seen = Traveller(2.5, 6, 0, "person", 1.0, (Pose(1, 7),))
-    hidden = Traveller(7, 4, 0, "person", 1.0, (Pose(1, 1),))
+    far = AgentRoute(9.5, 7, 0, "person", 1.0, (Pose(9, 7),))
+    seen = AgentRoute(2.5, 6, 0, "person", 1.0, (Pose(1, 7),))
+    hidden = AgentRoute(7, 4, 0, "person", 1.0, (Pose(1, 1),))
     env = GroundEnv(SCENE, layout=replace(HALL, traffic=(far, seen, hidden)))
     observation, _ = env.reset(seed=0)
     np.testing.assert_array_equal(observation["present"][:5], [1, 0, 1, 0, 0])
@@ -144,7 +144,7 @@ def observed(turn: float, shift: tuple[float, float]) -> Bodies:
     pose = np.zeros((3, 7))
     pose[:, :2] = rotate(local, np.full(3, turn)) + shift
     pose[:, 5], pose[:, 6] = np.sin(yaw / 2), np.cos(yaw / 2)
-    half = np.array([(0.3, 0.3, 0.12), MANNERS[Kind.PERSON].half_extents, MANNERS[Kind.FORKLIFT].half_extents])
+    half = np.array([(0.3, 0.3, 0.12), PROFILES[Kind.PERSON].half_extents, PROFILES[Kind.FORKLIFT].half_extents])
     kinds = np.array([Kind.ROBOT, Kind.PERSON, Kind.FORKLIFT])
     return Bodies(pose, np.zeros((3, 6)), half, kinds, np.array([1, 1, 0]), np.ones(3))
 
@@ -152,25 +152,27 @@ def observed(turn: float, shift: tuple[float, float]) -> Bodies:
 @pytest.mark.parametrize(("turn", "shift"), [(0.0, (0.0, 0.0)), (0.7, (3.0, -2.0)), (-2.5, (100.0, 5.0))])
 def test_gaps_are_those_between_edges_wherever_the_scene_lies(turn: float, shift: tuple[float, float]) -> None:
     bodies = observed(turn, shift)
-    for gaps in (CrossingTask().gaps(bodies), CrossingTask().gaps(bodies.map(torch.as_tensor))):
+    for gaps in (CrossingTask().compute_agent_gaps(bodies), CrossingTask().compute_agent_gaps(bodies.map(torch.as_tensor))):
         people, forklifts = (np.asarray(values) for values in gaps)
-        np.testing.assert_allclose(people, [NOBODY_M, 1.3 - 0.3 - 0.25, NOBODY_M], atol=1e-6)
-        np.testing.assert_allclose(forklifts, [NOBODY_M, NOBODY_M, 2.0 - 0.3 - 0.42], atol=1e-6)
+        np.testing.assert_allclose(people, [ABSENT_GAP_M, 1.3 - 0.3 - 0.25, ABSENT_GAP_M], atol=1e-6)
+        np.testing.assert_allclose(forklifts, [ABSENT_GAP_M, ABSENT_GAP_M, 2.0 - 0.3 - 0.42], atol=1e-6)
 
 
 def test_the_risk_begins_before_a_violation_and_is_whole_soon_after() -> None:
     env = GroundEnv(SCENE, layout=replace(HALL, boxes=(), traffic=()))
     env.reset(seed=0)
-    task, field = CrossingTask(), env.field
+    task, field = CrossingTask(), env.cost_field
     for berths, share in ((0.51, 0.0), (0.0, 0.25), (-0.5, 1.0)):
         bodies = observed(0.0, (4.0, 4.0))
-        bodies.pose[1, 0] = 4.0 + 0.3 + 0.25 + task.near_m + berths * task.berth_m
-        assert task.risk(bodies, np.zeros(3), field) == pytest.approx(share * task.violation_m, abs=1e-6)
+        bodies.pose[1, 0] = 4.0 + 0.3 + 0.25 + task.personal_distance_m + berths * task.penalty_ramp_m
+        assert task.compute_violation_penalty(bodies, np.zeros(3), field) == pytest.approx(
+            share * task.violation_cost_m, abs=1e-6
+        )
     env.close()
 
 
 def test_coming_near_people_costs_and_is_a_violation() -> None:
-    env = GroundEnv(SCENE, layout=replace(HALL, traffic=(Traveller(3, 4, 0, "person", 1.0, (Pose(9, 7),)),)))
+    env = GroundEnv(SCENE, layout=replace(HALL, traffic=(AgentRoute(3, 4, 0, "person", 1.0, (Pose(9, 7),)),)))
     costs, near = [], []
     for x in (3.9, 3.3, 3.0):
         env.reset(seed=0, options={"poses": np.array([(2, 4, 0), (x, 4, 0)])})
@@ -179,7 +181,7 @@ def test_coming_near_people_costs_and_is_a_violation() -> None:
         near.append(info["violations"]["person_near"])
     assert near == [False, False, True]
     assert costs[0] <= costs[1] < costs[2]
-    assert float(yaw_of(env.bodies.pose[1, 3:])) == 0
+    assert float(compute_yaw(env.bodies.pose[1, 3:])) == 0
     env.close()
 
 
@@ -197,7 +199,7 @@ def test_coming_near_people_costs_and_is_a_violation() -> None:
     ],
 )
 def test_what_makes_no_sense_is_told(change: dict[str, object], fault: str) -> None:
-    faults = scenes[SCENE].faults(replace(HALL, **change))  # type: ignore[arg-type]
+    faults = scenes[SCENE].find_faults(replace(HALL, **change))  # type: ignore[arg-type]
     assert any(fault in line for line in faults), faults
     with pytest.raises(BadLayout, match="travellers"):
         GroundEnv(SCENE, layout=replace(HALL, traffic=HALL.traffic * 4)).reset(seed=0)
@@ -209,6 +211,6 @@ def test_a_scene_gives_the_indicators_that_it_names(name: str) -> None:
     env.reset(seed=0)
     states = env.bodies.map(lambda values: np.broadcast_to(values, (3, *values.shape)))
     assert told is not None
-    found = told.of(states, env.field, 1.0, scenes[name].control_dt_s)
-    assert list(found) == list(told.says)
+    found = told.compute(states, env.cost_field, 1.0, scenes[name].control_dt_s)
+    assert list(found) == list(told.descriptions)
     assert all(np.isfinite(value) for value in found.values())

@@ -14,12 +14,13 @@ from experiments.methods.training import train_on
 from sim.data.store import Dataset
 from sim.utils.errors import BadFile, GroundError
 from worldmodels.model import LearnedModel, models
-from worldmodels.training.loop import Check, TrainConfig, is_finished, load_checkpoint, moved_error_mm, train
+from worldmodels.training.checkpoint import load_checkpoint
+from worldmodels.training.loop import TrainConfig, ValidationResult, compute_moved_error_mm, is_finished, train
 from worldmodels.training.windows import Windows
 
-TINY = TrainConfig(updates=20, batch=16, lengths=(2, 4), check_every=5, threads=1)
+TINY = TrainConfig(updates=20, batch=16, lengths=(2, 4), validate_every=5, threads=1)
 FACTS = {"scene": "logistics/tote-push", "data": ["some digest"]}
-COMMAND = TrainConfig(updates=20, check_every=5, threads=1)
+COMMAND = TrainConfig(updates=20, validate_every=5, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +33,8 @@ def fit(name: str, path: Path, data: Windows, held_out: Windows, config: TrainCo
     return train(models[name](), data, held_out, config, path, FACTS, **settings)
 
 
-def interrupt_at(update: int) -> Callable[[int, int, Check | None], None]:
-    def progress(done: int, total: int, check: Check | None) -> None:
+def interrupt_at(update: int) -> Callable[[int, int, ValidationResult | None], None]:
+    def progress(done: int, total: int, check: ValidationResult | None) -> None:
         if done == update:
             raise InterruptedError
 
@@ -92,7 +93,7 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path, windows: Windows, held_
 
 
 def test_the_best_on_validation_is_kept(tmp_path: Path, windows: Windows, held_out: Windows) -> None:
-    checks: list[Check] = []
+    checks: list[ValidationResult] = []
     model = fit("graph", tmp_path, windows, held_out, progress=lambda done, total, check: checks.append(check) if check else None)
     assert [check.update for check in checks] == [5, 10, 15, 20]
     best = min(checks, key=lambda check: check.validation_mm)
@@ -177,7 +178,7 @@ def test_diverging_is_told(tmp_path: Path, windows: Windows, held_out: Windows, 
 
 
 @pytest.mark.parametrize(
-    "change", [{"updates": 0}, {"batch": 0}, {"lengths": (0,)}, {"check_every": 0}, {"learning_rate": 0.0}, {"threads": 0}]
+    "change", [{"updates": 0}, {"batch": 0}, {"lengths": (0,)}, {"validate_every": 0}, {"learning_rate": 0.0}, {"threads": 0}]
 )
 def test_impossible_settings_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(GroundError):
@@ -186,8 +187,8 @@ def test_impossible_settings_are_refused(change: dict[str, Any]) -> None:
 
 def test_lengths_and_rates_follow_the_plan() -> None:
     config = TrainConfig(updates=4000, lengths=(4, 8, 8, 12))
-    assert [config.length_at(update) for update in (0, 999, 1000, 2999, 3000, 3999)] == [4, 4, 8, 8, 12, 12]
-    rates = [config.rate_at(update) for update in range(4000)]
+    assert [config.get_length(update) for update in (0, 999, 1000, 2999, 3000, 3999)] == [4, 4, 8, 8, 12, 12]
+    rates = [config.get_learning_rate(update) for update in range(4000)]
     assert max(rates) <= config.learning_rate
     assert rates[0] < 0.01 * config.learning_rate
     assert rates[-1] < 0.03 * config.learning_rate
@@ -195,26 +196,26 @@ def test_lengths_and_rates_follow_the_plan() -> None:
 
 
 def test_the_moved_error_is_zero_for_a_perfect_model(windows: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
-    batch, model = windows.take(windows.starts(10)[0], 10), models["graph"]()
-    still = moved_error_mm(model, batch)
+    batch, model = windows.take(windows.find_starts(10)[0], 10), models["graph"]()
+    still = compute_moved_error_mm(model, batch)
     monkeypatch.setattr(model, "futures", lambda state, actions: batch.targets)
-    assert moved_error_mm(model, batch) == 0
+    assert compute_moved_error_mm(model, batch) == 0
     monkeypatch.setattr(model, "futures", lambda state, actions: [batch.state] * 10)
-    assert moved_error_mm(model, batch) > 100  # a load that moved 0.1 m, said to stand still
+    assert compute_moved_error_mm(model, batch) > 100  # a load that moved 0.1 m, said to stand still
     assert still > 0
     nothing = replace(batch, targets=[batch.state] * 10)
-    assert math.isnan(moved_error_mm(model, nothing))
+    assert math.isnan(compute_moved_error_mm(model, nothing))
 
 
 def test_futures_on_both_sides_of_the_truth_are_better_than_all_on_one(windows: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
-    batch, model = windows.take(windows.starts(10)[0], 10), models["graph"]()
-    monkeypatch.setattr(model, "particles_of", lambda state: 2)
+    batch, model = windows.take(windows.find_starts(10)[0], 10), models["graph"]()
+    monkeypatch.setattr(model, "count_particles", lambda state: 2)
 
     def error(*apart_m: float) -> float:
         last = batch.targets[-1]
         places = torch.cat([last.position + apart for apart in apart_m])
         monkeypatch.setattr(model, "futures", lambda state, actions: [replace(last, position=places)])
-        return moved_error_mm(model, batch)
+        return compute_moved_error_mm(model, batch)
 
     assert error(0.2, 0.2) == pytest.approx(200, abs=0.1)
     assert error(0.2, -0.2) == pytest.approx(0, abs=0.1)

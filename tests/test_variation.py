@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sim.scenes.scene import scenes
-from sim.scenes.tote_push.layouts import TIERS
+from sim.scenes.tote_push.layouts import SPLIT_SPECS
 from sim.utils.errors import GroundError, UnknownName
 from sim.variation import BOUNDS, Span, Variation, Variations
 
@@ -25,7 +25,7 @@ def spans(draw: st.DrawFn) -> tuple[str, Span]:
 
 
 def written(name: str, span: Span) -> str:
-    return f"{name}={span.low!r}:{span.high!r}!{span.hold_low!r}:{span.hold_high!r}"
+    return f"{name}={span.low!r}:{span.high!r}!{span.held_out_low!r}:{span.held_out_high!r}"
 
 
 @given(spans(), st.integers(0, 2**31))
@@ -35,7 +35,7 @@ def test_what_is_held_out_is_never_sampled(varied: tuple[str, Span], seed: int) 
     rng = np.random.default_rng(seed)
     values = np.array([getattr(variations.sample(rng), name) for _ in range(50)], float)
     assert np.all((span.low - 1e-12 <= values) & (values <= span.high + 1e-12))
-    assert not np.any((span.hold_low + 1e-12 < values) & (values < span.hold_high - 1e-12))
+    assert not np.any((span.held_out_low + 1e-12 < values) & (values < span.held_out_high - 1e-12))
 
 
 @given(spans())
@@ -107,21 +107,21 @@ def test_an_unknown_name_is_told_with_the_nearest() -> None:
 @pytest.mark.parametrize("scene", scenes)
 def test_splits_vary_within_bounds(scene: str) -> None:
     for split in scenes[scene].splits:
-        for name, span in scenes[scene].variations_of(split).spans:
+        for name, span in scenes[scene].get_variations(split).spans:
             least, most = BOUNDS[name]
             assert least <= span.low <= span.high <= most
 
 
 def test_the_physics_tier_leaves_out_what_training_has() -> None:
     training = Variation()
-    for name, span in TIERS["shift-physics"].variations.spans:
-        assert span.hold_low < getattr(training, name) < span.hold_high
+    for name, span in SPLIT_SPECS["shift-physics"].variations.spans:
+        assert span.held_out_low < getattr(training, name) < span.held_out_high
 
 
 @pytest.mark.parametrize("scene", scenes)
 def test_what_is_not_named_stays_as_the_scene_has_it(scene: str) -> None:
     """A part of 400 g does not become a tote of 6 kg because its friction is fixed."""
-    base = scenes[scene].variations_of("train").base
-    found = scenes[scene].varied("train", ("load_friction=0.3",)).sample(np.random.default_rng(0))
+    base = scenes[scene].get_variations("train").base
+    found = scenes[scene].make_variations("train", ("load_friction=0.3",)).sample(np.random.default_rng(0))
     assert found == replace(base, load_friction=0.3)
-    assert scenes[scene].varied("train", ()) == scenes[scene].variations_of("train")
+    assert scenes[scene].make_variations("train", ()) == scenes[scene].get_variations("train")

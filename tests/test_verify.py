@@ -72,7 +72,7 @@ def test_an_episode_that_was_changed_is_found(copy: Callable[[], tuple[str, Path
     row = next(row for row in read_rows(path / "results" / "random") if row["split"] == "test")
     episode = episode_of(path / "results" / "random", row)
     other = replace(episode, action=np.roll(episode.action, 5, 0))
-    write_shard(path / "results" / "random" / "test-00000.parquet", [other], 0, movers=episode.pose.shape[1])
+    write_shard(path / "results" / "random" / "test-00000.parquet", [other], 0, num_bodies=episode.pose.shape[1])
     (fault,) = verdicts(scene, path, ("random",))[("random", "test")]
     assert fault.startswith("the same actions end ")
 

@@ -34,11 +34,11 @@ from experiments.viewer.serve import free_port
 from experiments.viewer.stage import light_and_camera, serving
 from experiments.viewer.take import Setting, Take, Thought
 from sim.bodies import LOAD
-from sim.data.store import Dataset, keep
+from sim.data.store import Dataset, append_episode
 from sim.layout import Layout
 from sim.policy import EpisodeStart
 from sim.scenes.scene import scenes
-from sim.scenes.tote_push.layouts import draw
+from sim.scenes.tote_push.layouts import sample_layout
 from sim.scenes.tote_push.task import PushTask
 from sim.utils.errors import GroundError
 from sim.variation import Variation
@@ -60,7 +60,9 @@ WHEELS_M = 0.03  # of an AMR of the usual height reach this far below its chassi
 
 @pytest.mark.parametrize("scene", list(scenes))
 def test_links_are_drawn_where_physics_has_them(scene: str) -> None:
-    take = Take("smooth-random", Setting(scene, scenes[scene].draw("test", 0)), scenes[scene].behaviours["smooth-random"]())
+    take = Take(
+        "smooth-random", Setting(scene, scenes[scene].sample_layout("test", 0)), scenes[scene].behaviours["smooth-random"]()
+    )
     for _ in range(15):
         take.advance()
     take.close()
@@ -76,7 +78,7 @@ def test_links_are_drawn_where_physics_has_them(scene: str) -> None:
 
 @pytest.mark.parametrize("scene", list(scenes))
 def test_a_link_has_few_faces_and_keeps_its_size(scene: str) -> None:
-    for visual in scenes[scene].robot(Variation()).visuals:
+    for visual in scenes[scene].make_robot(Variation()).visuals:
         whole, mesh = trimesh.load_mesh(visual.mesh), looks.link(visual.mesh)
         np.testing.assert_allclose(mesh.bounds, whole.bounds, atol=0.005)
         assert len(mesh.faces) < 1.1 * looks.LINK_FACES
@@ -103,7 +105,7 @@ def test_the_robot_stands_on_the_floor_and_shows_where_it_heads() -> None:
 
 
 def test_the_bay_is_painted_where_the_goal_is() -> None:
-    layout: Layout = draw("test", 0)
+    layout: Layout = sample_layout("test", 0)
     picture, hall = looks.floor(layout), layout.hall
     rows, columns = np.nonzero((picture == looks.BAY).all(-1))
     x = hall.x + (columns + 0.5) / looks.PIXELS_PER_M
@@ -113,7 +115,7 @@ def test_the_bay_is_painted_where_the_goal_is() -> None:
 
 
 def test_a_take_follows_its_script_and_can_go_on_otherwise_from_any_step() -> None:
-    setting = Setting(SCENE, draw("test", 0), seed=3)
+    setting = Setting(SCENE, sample_layout("test", 0), seed=3)
     live = Take("scripted", setting, scenes[SCENE].behaviours["scripted"]())
     for _ in range(12):
         live.advance()
@@ -136,7 +138,7 @@ def test_a_take_follows_its_script_and_can_go_on_otherwise_from_any_step() -> No
 
 def test_what_a_planner_thought_is_found_again() -> None:
     spec = PlannerSpec(SCENE, "simulator", config=SearchConfig(samples=4, iterations=1, horizon=3))
-    setting = Setting(SCENE, draw("test", 1), seed=1)
+    setting = Setting(SCENE, sample_layout("test", 1), seed=1)
     live = Take("oracle", setting, spec())
     for _ in range(4):
         live.advance()
@@ -163,7 +165,7 @@ def test_what_a_planner_thought_is_found_again() -> None:
 def solved_by_the_expert() -> Layout:
     """The first test space that it solves on this machine: where contacts are many, rounding decides."""
     for index in range(10):
-        take = Take("scripted", Setting(SCENE, draw("test", index)), scenes[SCENE].behaviours["scripted"]())
+        take = Take("scripted", Setting(SCENE, sample_layout("test", index)), scenes[SCENE].behaviours["scripted"]())
         while not take.over:
             take.advance()
         if take.frames[-1].success:
@@ -216,7 +218,7 @@ def page() -> Iterator[Page]:
 
 
 def test_another_arm_goes_on_beside_what_happened_and_both_can_be_kept(page: Page, tmp_path: Path) -> None:
-    page.live(SCENE, draw("test", 0), "test", 3, "scripted", play=False)
+    page.live(SCENE, sample_layout("test", 0), "test", 3, "scripted", play=False)
     for _ in range(6):
         page.player.step()
     page.player.seek(4)
@@ -238,22 +240,22 @@ def test_another_arm_goes_on_beside_what_happened_and_both_can_be_kept(page: Pag
         path = page.keep(tmp_path)
         dataset = Dataset.open(path)
         kept = list(dataset.episodes())
-        assert (len(kept), dataset.faults()) == (number + 1, [])
+        assert (len(kept), dataset.find_faults()) == (number + 1, [])
     assert [episode.behaviour for episode in kept] == ["scripted", "random from step 4"]
     np.testing.assert_array_equal(kept[1].pose, np.stack([frame.pose for frame in other.frames]).astype(np.float32))
     assert path == tmp_path / "test"
     with pytest.raises(GroundError, match="kept already"):
         page.keep(tmp_path)
     assert len(list(Dataset.open(page.keep(tmp_path / "elsewhere")).episodes())) == 1
-    page.live(SCENE, draw("train", 0), "train", 0, "random", play=False)
+    page.live(SCENE, sample_layout("train", 0), "train", 0, "random", play=False)
     page.player.step()
     with pytest.raises(GroundError, match="choose another directory"):
-        keep(path, SCENE, "train", page.take.episode())
+        append_episode(path, SCENE, "train", page.take.episode())
 
 
 def test_a_take_is_kept_under_the_split_of_its_own_space(page: Page, tmp_path: Path) -> None:
-    page.live(SCENE, draw("test", 0), "test", 0, "random", play=False)
-    page.live(SCENE, draw("train", 0), "train", 0, "random", play=False, beside=True)
+    page.live(SCENE, sample_layout("test", 0), "test", 0, "random", play=False)
+    page.live(SCENE, sample_layout("train", 0), "train", 0, "random", play=False, beside=True)
     for _ in range(2):
         page.player.step()
     kept = []
@@ -265,7 +267,7 @@ def test_a_take_is_kept_under_the_split_of_its_own_space(page: Page, tmp_path: P
 
 def test_planners_mind_the_protocol_that_is_shown(page: Page) -> None:
     name = "factory/push-fixture"
-    page.arms |= {scene: dict(scenes[scene].behaviours) for scene in scenes.with_protocols()}
+    page.arms |= {scene: dict(scenes[scene].behaviours) for scene in scenes.list_with_protocols()}
     page.offer(name, {"graph+mppi": PlannerSpec(name, "somewhere")})
     planner = page.arms[f"{name}@pusht"]["graph+mppi"]
     assert isinstance(planner, PlannerSpec)
@@ -273,7 +275,7 @@ def test_planners_mind_the_protocol_that_is_shown(page: Page) -> None:
 
 
 def test_who_goes_on_does_not_wait_for_thoughts(page: Page) -> None:
-    page.live(SCENE, draw("test", 0), "test", 0, "random", play=False)
+    page.live(SCENE, sample_layout("test", 0), "test", 0, "random", play=False)
     for _ in range(20):
         page.player.step()
     page.offer(SCENE, {"slow": Slow})
@@ -287,7 +289,7 @@ def test_who_goes_on_does_not_wait_for_thoughts(page: Page) -> None:
 
 
 def test_a_person_drives(page: Page) -> None:
-    page.live(SCENE, draw("test", 0), "test", 0, YOU, play=False)
+    page.live(SCENE, sample_layout("test", 0), "test", 0, YOU, play=False)
     page.driver.press("forward")
     for _ in range(8):
         page.player.step()
@@ -308,16 +310,16 @@ def test_a_person_drives(page: Page) -> None:
 
 
 def test_a_space_of_ones_own_has_a_splits_physics_and_is_kept_apart(page: Page, tmp_path: Path) -> None:
-    layout = draw("test", 0)
+    layout = sample_layout("test", 0)
     page.live(SCENE, layout, "shift-physics", 3, "random", play=False, own=True)
-    assert page.take.setting.variation == scenes[SCENE].varied("shift-physics", ()).sample(np.random.default_rng(3))
-    assert page.take.setting.variation != scenes[SCENE].varied("test", ()).sample(np.random.default_rng(3))
+    assert page.take.setting.variation == scenes[SCENE].make_variations("shift-physics", ()).sample(np.random.default_rng(3))
+    assert page.take.setting.variation != scenes[SCENE].make_variations("test", ()).sample(np.random.default_rng(3))
     page.player.step()
     assert page.keep(tmp_path) == tmp_path / f"own-{layout.id}"
 
 
 def test_time_waits_for_who_drives(page: Page) -> None:
-    page.live(SCENE, draw("test", 0), "test", 0, "scripted", play=False)
+    page.live(SCENE, sample_layout("test", 0), "test", 0, "scripted", play=False)
     for _ in range(3):
         page.player.step()
     page.player.seek(2)
@@ -336,7 +338,7 @@ def test_time_waits_for_who_drives(page: Page) -> None:
 def test_forward_is_ahead_of_an_amr_and_away_from_who_stands_at_a_table(
     page: Page, scene: str, forward: tuple[float, float] | None
 ) -> None:
-    layout = scenes[scene].draw("test", 0)
+    layout = scenes[scene].sample_layout("test", 0)
     page.live(scene, layout, "test", 0, YOU, play=False)
     page.driver.press("forward")
     for _ in range(6):
@@ -347,16 +349,18 @@ def test_forward_is_ahead_of_an_amr_and_away_from_who_stands_at_a_table(
 
 
 def test_physics_of_ones_own_and_mistakes_are_told(page: Page) -> None:
-    page.live(SCENE, draw("test", 0), "test", 0, "random", physics="load_mass_kg=9 load_friction=0.3:0.4", play=False)
+    page.live(SCENE, sample_layout("test", 0), "test", 0, "random", physics="load_mass_kg=9 load_friction=0.3:0.4", play=False)
     assert page.take.setting.variation.load_mass_kg == 9
     assert 0.3 <= page.take.setting.variation.load_friction <= 0.4
     assert "(load_mass_kg=9, load_friction=0.3" in page._said()
     with pytest.raises(GroundError, match="same scene alone"):
-        page.live("factory/push-fixture", scenes["factory/push-fixture"].draw("test", 0), "test", 0, "random", beside=True)
-    page.panels.tried(None, lambda: page.live(SCENE, draw("test", 0), "test", 0, "random", physics="mass=9"))
+        page.live(
+            "factory/push-fixture", scenes["factory/push-fixture"].sample_layout("test", 0), "test", 0, "random", beside=True
+        )
+    page.panels.tried(None, lambda: page.live(SCENE, sample_layout("test", 0), "test", 0, "random", physics="mass=9"))
     assert "mass" in page._note
     with pytest.raises(GroundError, match="graph"):
-        page.live(SCENE, draw("test", 0), "test", 0, "graph+mppi")
+        page.live(SCENE, sample_layout("test", 0), "test", 0, "graph+mppi")
 
 
 def test_forces_are_drawn_above_the_bodies_that_would_hide_them() -> None:
@@ -377,7 +381,7 @@ def test_forces_are_drawn_above_the_bodies_that_would_hide_them() -> None:
 @pytest.mark.parametrize("name", list(MEANINGS))
 def test_every_overlay_draws_what_there_is_and_hides_what_there_is_not(scene: str, name: str) -> None:
     spec = PlannerSpec(scene, "simulator", config=SearchConfig(samples=4, iterations=1, horizon=3))
-    take = Take("oracle", Setting(scene, scenes[scene].draw("test", 1), seed=1), spec())
+    take = Take("oracle", Setting(scene, scenes[scene].sample_layout("test", 1), seed=1), spec())
     while not take.frames[-1].hits and len(take.frames) < 4:
         take.advance()
     thoughts = [(index, frame, frame.thought) for index, frame in enumerate(take.frames)]
@@ -412,7 +416,7 @@ def test_rays_end_at_the_edge_of_a_table() -> None:
 
 
 def test_a_row_of_halls_is_looked_at_from_nearer_in_a_wider_window() -> None:
-    layout = draw("test", 0)
+    layout = sample_layout("test", 0)
     away = []
     with serving() as server:
         for window in ((1000, 1000), (2000, 1000)):
@@ -422,7 +426,7 @@ def test_a_row_of_halls_is_looked_at_from_nearer_in_a_wider_window() -> None:
 
 
 def test_plots_show_what_was_known(page: Page) -> None:
-    page.live(SCENE, draw("test", 0), "test", 0, "scripted", play=False)
+    page.live(SCENE, sample_layout("test", 0), "test", 0, "scripted", play=False)
     page.player.step()
     for name, names in PLOTS.items():
         data = series(name, page.take, 1)
@@ -440,25 +444,25 @@ def test_plots_show_what_was_known(page: Page) -> None:
 
 @pytest.mark.parametrize("scene", list(scenes))
 def test_plots_call_things_as_their_scene_does(page: Page, scene: str) -> None:
-    page.live(scene, scenes[scene].draw("test", 0), "test", 0, "scripted", play=False)
-    assert f"of the {scenes[scene].other} [" in str(page.panels._plots[ERROR].title)
+    page.live(scene, scenes[scene].sample_layout("test", 0), "test", 0, "scripted", play=False)
+    assert f"of the {scenes[scene].dynamic_noun} [" in str(page.panels._plots[ERROR].title)
     cost_m = page.take.frames[0].cost * scenes[scene].task.cost_unit_m
     assert f"cost {cost_m:.2f} m" in page._said()
     assert series(COST, page.take, 0)[1].tolist() == [pytest.approx(cost_m)]
 
 
 def test_a_bug_while_playing_is_told_and_the_next_episode_plays(page: Page) -> None:
-    page.live(SCENE, draw("test", 0), "test", 0, "scripted", play=False)
+    page.live(SCENE, sample_layout("test", 0), "test", 0, "scripted", play=False)
     page.take.policy.predict = None  # type: ignore[union-attr, method-assign, assignment]
     page.player.toggle()
     until(lambda: "a bug" in page._note)
     assert not page.player.playing
-    page.live(SCENE, draw("test", 0), "test", 0, "scripted")
+    page.live(SCENE, sample_layout("test", 0), "test", 0, "scripted")
     until(lambda: len(page.take.frames) > 3)
 
 
 def test_the_timeline_has_a_tick_at_each_mark(page: Page) -> None:
-    page.live(SCENE, draw("test", 0), "test", 0, "scripted", play=False)
+    page.live(SCENE, sample_layout("test", 0), "test", 0, "scripted", play=False)
     while not page.take.over:
         page.player.step()
     ticks = [tick.value for tick in page.panels._timeline._marks or ()]
@@ -468,13 +472,13 @@ def test_the_timeline_has_a_tick_at_each_mark(page: Page) -> None:
 
 def test_what_takes_long_is_done_one_at_a_time(page: Page) -> None:
     with page.acting():
-        page.panels.tried(None, lambda: page.live(SCENE, draw("test", 0), "test", 0, "scripted"))
+        page.panels.tried(None, lambda: page.live(SCENE, sample_layout("test", 0), "test", 0, "scripted"))
     assert "busy" in page._note
     assert not page.player.takes
 
 
 def test_reset_begins_anew_and_play_at_the_end_shows_it_again(page: Page) -> None:
-    page.live(SCENE, draw("test", 0), "test", 0, YOU, play=False)
+    page.live(SCENE, sample_layout("test", 0), "test", 0, YOU, play=False)
     for _ in range(3):
         page.player.step()
     page.player.reset()
@@ -494,8 +498,8 @@ def test_reset_begins_anew_and_play_at_the_end_shows_it_again(page: Page) -> Non
 
 
 def test_live_arms_run_side_by_side(page: Page) -> None:
-    page.live(SCENE, draw("test", 0), "test", 0, "scripted", play=False)
-    page.live(SCENE, draw("test", 0), "test", 0, "random", play=False, beside=True)
+    page.live(SCENE, sample_layout("test", 0), "test", 0, "scripted", play=False)
+    page.live(SCENE, sample_layout("test", 0), "test", 0, "random", play=False, beside=True)
     for _ in range(5):
         page.player.step()
     assert [(take.name, len(take.frames)) for take in page.player.takes] == [("scripted", 6), ("random", 6)]
@@ -586,10 +590,10 @@ def test_the_page_of_an_unfinished_run_shows_what_there_is(run: Path, page: Page
     until(lambda: page.player.index > 2)
     shelf.begin("test", 1)
     assert page.take.name == "scripted"
-    assert page.take.setting.layout.id == draw("test", 1).id
+    assert page.take.setting.layout.id == sample_layout("test", 1).id
     assert "there is no episode" not in page._note
     shelf.begin("test", 99)
-    assert page.take.setting.layout.id == draw("test", 0).id, "the first one where that space was not played"
+    assert page.take.setting.layout.id == sample_layout("test", 0).id, "the first one where that space was not played"
     assert "no episode of scripted in test 99" in page._note
     shelf._episode.value = shelf._episode.options[-1]
     shelf._order.value = "longest first"
@@ -616,7 +620,7 @@ def test_arms_of_any_run_can_be_chosen_by_its_name(run: Path, page: Page, tmp_pa
     assert name not in page.arms["factory/push-fixture"]
     assert name in page._note
     assert "graph+mppi cannot be played: " in page._note
-    page.live(SCENE, draw("test", 0), "test", 0, name, play=False)
+    page.live(SCENE, sample_layout("test", 0), "test", 0, name, play=False)
     page.player.step()
     assert len(page.take.frames) == 2
     other = tmp_path / run.name
@@ -643,7 +647,9 @@ def test_playing_waits_for_what_is_still_being_thought() -> None:
 
 def test_who_is_behind_catches_up_before_time_goes_on() -> None:
     player = Player()
-    one, other = (Take(name, Setting(SCENE, draw("test", 0)), scenes[SCENE].behaviours["random"]()) for name in ("one", "other"))
+    one, other = (
+        Take(name, Setting(SCENE, sample_layout("test", 0)), scenes[SCENE].behaviours["random"]()) for name in ("one", "other")
+    )
     for _ in range(6):
         one.advance()
     player.show([one, other])
@@ -662,8 +668,8 @@ class Slow:
     def __init__(self) -> None:
         self._policy = scenes[SCENE].behaviours["random"]()
 
-    def begin(self, start: EpisodeStart) -> None:
-        self._policy.begin(start)
+    def start_episode(self, start: EpisodeStart) -> None:
+        self._policy.start_episode(start)
 
     def predict(self, *args: object, **named: object) -> tuple[np.ndarray, object]:
         time.sleep(0.05)
@@ -671,7 +677,7 @@ class Slow:
 
 
 def test_what_is_saved_waits_for_all_thoughts_and_the_end_does_not(page: Page) -> None:
-    page.live(SCENE, draw("test", 0), "test", 0, "random", play=False)
+    page.live(SCENE, sample_layout("test", 0), "test", 0, "random", play=False)
     for _ in range(20):
         page.player.step()
     page.offer(SCENE, {"slow": Slow})

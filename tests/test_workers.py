@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sim.utils.errors import BadLayout, GroundError, UnknownName
-from sim.utils.workers import finished, tell
+from sim.utils.workers import run_jobs, send_message
 
 ORPHANS = """
 import os, time
@@ -24,14 +24,14 @@ if __name__ == "__main__":
 
 
 def half(number: int) -> int:
-    tell(("halving", number))
+    send_message(("halving", number))
     return number // 2
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_results_come_back_and_what_jobs_tell_is_heard(workers: int) -> None:
     heard: list[tuple[str, int]] = []
-    assert sorted(finished(half, [(number,) for number in range(6)], workers, heard.append)) == [0, 0, 1, 1, 2, 2]
+    assert sorted(run_jobs(half, [(number,) for number in range(6)], workers, heard.append)) == [0, 0, 1, 1, 2, 2]
     assert sorted(heard) == [("halving", number) for number in range(6)]
 
 
@@ -50,7 +50,7 @@ def test_a_job_that_is_stopped_ends_what_it_has_begun(tmp_path: Path) -> None:
     """As when somebody presses Ctrl-C: what it has cost has to be written down."""
     first, second = tmp_path / "first", tmp_path / "second"
     with pytest.raises(InterruptedError):
-        list(finished(slow, [(first, first), (second, first)], 2))
+        list(run_jobs(slow, [(first, first), (second, first)], 2))
     until(second.with_suffix(".ended").exists)
 
 
@@ -87,7 +87,7 @@ def refuse(number: int) -> None:
 @pytest.mark.parametrize(("number", "says"), [(0, "plan: no room"), (1, "unknown arm 'x': known: y, z")])
 def test_mistakes_come_out_of_workers_as_they_are(number: int, says: str) -> None:
     with pytest.raises(GroundError, match=says):
-        list(finished(refuse, [(number,), (number,)], 2))
+        list(run_jobs(refuse, [(number,), (number,)], 2))
 
 
 def die(number: int) -> None:
@@ -96,4 +96,4 @@ def die(number: int) -> None:
 
 def test_a_worker_that_is_killed_is_told_in_one_line() -> None:
     with pytest.raises(GroundError, match="a worker process was killed"):
-        list(finished(die, [(0,), (1,)], 2))
+        list(run_jobs(die, [(0,), (1,)], 2))

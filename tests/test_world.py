@@ -3,10 +3,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from sim.bodies import LoadBody
-from sim.bullet.physics_check import deviation, push, slide, slide_in_theory
+from sim.bodies import LoadSpec
+from sim.bullet.physics_check import compute_deviation, integrate_slide, simulate_push, simulate_slide
 from sim.bullet.world import World
-from sim.geometry.rotations import upright, yaw_of
+from sim.geometry.rotations import compute_yaw, make_upright_poses
 from sim.layout import Box, Hall, Layout, Pose
 from sim.robots.differential_drive import DifferentialDrive, DriveLimits
 from sim.scenes.scene import scenes
@@ -25,16 +25,16 @@ def world() -> Iterator[World]:
 
 
 def build(
-    world: World, places: list[tuple[float, float, float]], load: LoadBody, layout: Layout = HALL, speed: float = 0.8
+    world: World, places: list[tuple[float, float, float]], load: LoadSpec, layout: Layout = HALL, speed: float = 0.8
 ) -> None:
     """The robot and loads at x, y, yaw."""
     world.build(DifferentialDrive(DriveLimits(speed_m_s=speed)), [load] * (len(places) - 1), layout.static_boxes)
     heights = [world.robot_z_m, *[load.half_extents[2]] * (len(places) - 1)]
-    world.set_state(upright(np.array(places), np.array(heights)), np.zeros((len(places), 6)))
+    world.set_state(make_upright_poses(np.array(places), np.array(heights)), np.zeros((len(places), 6)))
 
 
-def load_of(friction: float = 0.5, mass_kg: float = 6.0) -> LoadBody:
-    return LoadBody((0.25, 0.2, 0.15), mass_kg, friction)
+def load_of(friction: float = 0.5, mass_kg: float = 6.0) -> LoadSpec:
+    return LoadSpec((0.25, 0.2, 0.15), mass_kg, friction)
 
 
 @pytest.mark.parametrize("mass_kg", [2.0, 20.0])
@@ -56,18 +56,18 @@ def test_a_sliding_tote_stops_where_coulomb_says(world: World, speed: float, fri
 
 def test_a_spinning_tote_slides_farther_as_theory_says() -> None:
     load = load_of()
-    way, turn = slide_in_theory(load, 0.8, 4.0)
-    assert slide_in_theory(load, 0.8, 0.0)[0] == pytest.approx(0.8**2 / (2 * 0.5 * GRAVITY), rel=1e-3)
-    assert slide(load, 0.8, 4.0) == pytest.approx((way, turn), rel=0.1)
-    assert slide(load, 0.8, 4.0)[0] > 1.2 * slide(load, 0.8, 0.0)[0]
-    assert abs(slide(load, 0.8, 4.0, maximal=True)[0] - way) > abs(slide(load, 0.8, 4.0)[0] - way)
+    way, turn = integrate_slide(load, 0.8, 4.0)
+    assert integrate_slide(load, 0.8, 0.0)[0] == pytest.approx(0.8**2 / (2 * 0.5 * GRAVITY), rel=1e-3)
+    assert simulate_slide(load, 0.8, 4.0) == pytest.approx((way, turn), rel=0.1)
+    assert simulate_slide(load, 0.8, 4.0)[0] > 1.2 * simulate_slide(load, 0.8, 0.0)[0]
+    assert abs(simulate_slide(load, 0.8, 4.0, maximal=True)[0] - way) > abs(simulate_slide(load, 0.8, 4.0)[0] - way)
 
 
 def test_more_effort_of_the_solver_changes_little() -> None:
     scene = scenes["logistics/tote-push"]
-    usual = push(scene)
-    for other in (push(scene, solver_iterations=50), push(scene, physics_hz=480)):
-        way, turn = deviation(usual, other)
+    usual = simulate_push(scene)
+    for other in (simulate_push(scene, solver_iterations=50), simulate_push(scene, physics_hz=480)):
+        way, turn = compute_deviation(usual, other)
         assert way < 0.03  # of 1.2 m
         assert turn < 0.06
 
@@ -81,7 +81,7 @@ def test_the_robot_reaches_its_speed_and_not_more(world: World, limit: float, di
         world.step((direction, 0), DT)
         (pose, *_), (twist, *_) = world.read_dynamic_bodies()
         speeds.append(direction * (twist[0] * np.cos(0.7) + twist[1] * np.sin(0.7)))
-        assert yaw_of(np.array(pose[3:])) == pytest.approx(0.7, abs=1e-3)
+        assert compute_yaw(np.array(pose[3:])) == pytest.approx(0.7, abs=1e-3)
     speeds = [0.0, *speeds]
     assert max(speeds) <= limit * 1.001
     assert speeds[-1] == pytest.approx(limit, rel=0.01)
@@ -107,7 +107,7 @@ def test_the_robot_does_not_slide_sideways(world: World) -> None:
     for step in range(30):
         world.step((1, 0.6 * np.sin(step / 5)), DT)
         poses, twists = world.read_dynamic_bodies()
-        yaw = yaw_of(np.array(poses[ROBOT][3:]))
+        yaw = compute_yaw(np.array(poses[ROBOT][3:]))
         assert abs(twists[ROBOT][1] * np.cos(yaw) - twists[ROBOT][0] * np.sin(yaw)) < 0.05
 
 

@@ -11,45 +11,45 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sim.bodies import DT_S, Bodies
-from sim.geometry.rotations import quaternion_of, yaw_of
+from sim.bodies import CONTROL_DT_S, Bodies
+from sim.geometry.rotations import compute_yaw, yaw_to_quaternion
 from sim.policy import EpisodeStart
 from worldmodels.model import LearnedModel, WorldModel
-from worldmodels.planar.composition import alone, beside
-from worldmodels.planar.state import PlanarState, bodies_of
+from worldmodels.planar.composition import merge_agents, robot_only
+from worldmodels.planar.state import PlanarState, decode_bodies
 
-ASSUMPTIONS = ("still", "constant-velocity")
+PREDICTION_BASELINES = ("still", "constant-velocity")
 
 
-class Assumed(WorldModel[PlanarState]):
+class PredictionBaseline(WorldModel[PlanarState]):
     """A learned model of the robot alone, beside traffic that does as it is assumed to do."""
 
-    def __init__(self, model: LearnedModel, assumption: str) -> None:
-        self._model, self._moves = model, assumption == "constant-velocity"
+    def __init__(self, model: LearnedModel, baseline: str) -> None:
+        self._model, self._keeps_velocity = model, baseline == "constant-velocity"
 
     def start_episode(self, start: EpisodeStart) -> None:
         """The model compiles at its first decision: it is told of more bodies than it will imagine."""
 
-    def begin(self, observation: Mapping[str, np.ndarray], steps: int = 0, belief: Any = None) -> PlanarState:
-        return self._model.begin(observation, steps)
+    def encode(self, observation: Mapping[str, np.ndarray], steps: int = 0, belief: Any = None) -> PlanarState:
+        return self._model.encode(observation, steps)
 
-    def movers(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
-        return self._model.movers(observation)
+    def select_bodies(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
+        return self._model.select_bodies(observation)
 
     def rollout(self, state: PlanarState, actions: Tensor) -> Bodies:
-        return self.rollouts([state], [actions])[0]
+        return self.rollout_scenes([state], [actions])[0]
 
-    def rollouts(self, states: Sequence[PlanarState], actions: Sequence[Tensor]) -> list[Bodies]:
-        robots = self._model.rollouts([alone(state) for state in states], actions)
+    def rollout_scenes(self, states: Sequence[PlanarState], actions: Sequence[Tensor]) -> list[Bodies]:
+        robots = self._model.rollout_scenes([robot_only(state) for state in states], actions)
         parts = zip(robots, states, actions, strict=True)
-        return [beside(robot, self._others(state, own.shape[1])) for robot, state, own in parts]
+        return [merge_agents(robot, self._extrapolate_agents(state, own.shape[1])) for robot, state, own in parts]
 
-    def _others(self, state: PlanarState, horizon: int) -> Bodies:
+    def _extrapolate_agents(self, state: PlanarState, horizon: int) -> Bodies:
         """(1, 1, H, M, ...)"""
-        now = bodies_of([state])
-        time = DT_S * torch.arange(1, horizon + 1)[:, None] * self._moves  # (H, 1)
-        yaw = yaw_of(now.pose[..., 3:]) + time * now.twist[..., 5]
+        now = decode_bodies([state])
+        time = CONTROL_DT_S * torch.arange(1, horizon + 1)[:, None] * self._keeps_velocity  # (H, 1)
+        yaw = compute_yaw(now.pose[..., 3:]) + time * now.twist[..., 5]
         place = now.pose[..., :3] + time[..., None] * now.twist[..., :3]
         steady = now.map(lambda values: values.expand(1, len(time), *values.shape[2:]))
-        moved = replace(steady, pose=torch.cat([place, quaternion_of(yaw)], -1), twist=steady.twist * self._moves)
+        moved = replace(steady, pose=torch.cat([place, yaw_to_quaternion(yaw)], -1), twist=steady.twist * self._keeps_velocity)
         return moved.map(lambda values: values[None])

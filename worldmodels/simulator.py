@@ -17,20 +17,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sim.bodies import ROBOT, Bodies, Kind, LoadBody
+from sim.bodies import ROBOT, Bodies, Kind, LoadSpec
 from sim.bullet.world import World
 from sim.layout import Layout
-from sim.policy import EpisodeStart, Truth
+from sim.policy import EpisodeStart, SimState
 from sim.scenes.scene import scenes
-from sim.traffic.simulation import Traffic
+from sim.traffic.simulation import TrafficSimulation
 from sim.traffic.state import TrafficState
 from sim.utils.errors import GroundError
-from sim.utils.workers import worker_pool
+from sim.utils.workers import make_worker_pool
 from sim.variation import Variation
 from worldmodels.model import WorldModel
 
-_one_at_a_time = threading.Lock()  # a process has one world to imagine in, whatever thread asks
-GROUP = 8  # candidates that are given to a worker at a time
+_world_lock = threading.Lock()  # a process has one world to imagine in, whatever thread asks
+CANDIDATES_PER_JOB = 8  # candidates that are given to a worker at a time
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class SimulatorState:
 
 
 @dataclass(frozen=True)
-class _Setting:
+class _WorldSpec:
     """Which world to build."""
 
     scene: str
@@ -52,11 +52,11 @@ class _Setting:
     variation: Variation
 
     @property
-    def loads(self) -> list[LoadBody]:
-        return scenes[self.scene].loads(self.layout, self.variation)
+    def loads(self) -> list[LoadSpec]:
+        return scenes[self.scene].make_loads(self.layout, self.variation)
 
-    def traffic(self, seed: int) -> Traffic | None:
-        return scenes[self.scene].traffic(self.layout, self.variation, seed) if self.layout.traffic else None
+    def make_traffic(self, seed: int) -> TrafficSimulation | None:
+        return scenes[self.scene].make_traffic(self.layout, self.variation, seed) if self.layout.traffic else None
 
 
 class SimulatorModel(WorldModel[SimulatorState]):
@@ -65,29 +65,29 @@ class SimulatorModel(WorldModel[SimulatorState]):
     def __init__(self, scene: str, workers: int = 1) -> None:
         self._scene, self._workers = scene, workers
         self._pool: ProcessPoolExecutor | None = None
-        self._setting: _Setting | None = None
-        self._traffic: Traffic | None = None
+        self._setting: _WorldSpec | None = None
+        self._traffic: TrafficSimulation | None = None
 
     def start_episode(self, start: EpisodeStart) -> None:
-        self._setting, self._truth = _Setting(self._scene, start.layout, start.variation), start.truth
-        self._traffic = self._setting.traffic(0)
-        if self._traffic and self._truth is None:
+        self._setting, self._read_state = _WorldSpec(self._scene, start.layout, start.variation), start.read_state
+        self._traffic = self._setting.make_traffic(0)
+        if self._traffic and self._read_state is None:
             raise GroundError("the simulator as a model needs to know what traffic has in mind: EpisodeStart.truth is missing")
 
-    def begin(self, observation: Mapping[str, np.ndarray], steps: int = 0, belief: Any = None) -> SimulatorState:
-        bodies = Bodies.of(observation)
-        if self._traffic and self._truth:
-            return _everybody(bodies, self._traffic, self._truth())
-        movers = self.movers(observation)
+    def encode(self, observation: Mapping[str, np.ndarray], steps: int = 0, belief: Any = None) -> SimulatorState:
+        bodies = Bodies.from_observation(observation)
+        if self._traffic and self._read_state:
+            return _include_all_agents(bodies, self._traffic, self._read_state())
+        movers = self.select_bodies(observation)
         return SimulatorState(
             bodies.pose[movers].astype(np.float64),
             bodies.twist[movers].astype(np.float64),
             bodies.map(lambda values: values[movers]),
         )
 
-    def movers(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
+    def select_bodies(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
         """Among traffic also those that are out of sight."""
-        return np.arange(1 + len(self._traffic.kinds)) if self._traffic else super().movers(observation)
+        return np.arange(1 + len(self._traffic.kinds)) if self._traffic else super().select_bodies(observation)
 
     def rollout(self, state: SimulatorState, actions: Tensor) -> Bodies:
         if self._setting is None:
@@ -95,13 +95,13 @@ class SimulatorModel(WorldModel[SimulatorState]):
         if actions.requires_grad:
             raise GroundError("the true simulator has no gradients: plan on it with another search method")
         plans = actions.numpy().astype(np.float64)
-        groups = [plans[start : start + GROUP] for start in range(0, len(plans), GROUP)]
+        groups = [plans[start : start + CANDIDATES_PER_JOB] for start in range(0, len(plans), CANDIDATES_PER_JOB)]
         jobs = [(self._setting, state, group) for group in groups]
         if self._workers == 1:
             results = [simulate(*job) for job in jobs]
         else:
             if self._pool is None:
-                self._pool = worker_pool(self._workers)
+                self._pool = make_worker_pool(self._workers)
             results = [future.result() for future in [self._pool.submit(simulate, *job) for job in jobs]]
         pose, twist = (torch.as_tensor(np.concatenate(values)[None]) for values in zip(*results, strict=True))
         shape = pose.shape[:-1]
@@ -121,33 +121,33 @@ class SimulatorModel(WorldModel[SimulatorState]):
             self._pool = None
 
 
-def _everybody(bodies: Bodies, traffic: Traffic, truth: Truth) -> SimulatorState:
+def _include_all_agents(bodies: Bodies, traffic: TrafficSimulation, truth: SimState) -> SimulatorState:
     """The robot as it is observed, and the traffic as it is."""
     pose, twist = truth.pose.copy(), truth.twist.copy()
     pose[ROBOT], twist[ROBOT] = bodies.pose[ROBOT], bodies.twist[ROBOT]
     sizes = np.concatenate([bodies.half_extents[:1], traffic.half_extents]).astype(np.float32)
     kinds = np.array([Kind.ROBOT, *traffic.kinds])
-    shapes = np.array([bodies.shape[ROBOT], *(manner.shape for manner in traffic.manners)])
+    shapes = np.array([bodies.shape[ROBOT], *(manner.shape for manner in traffic.profiles)])
     return SimulatorState(pose, twist, Bodies(pose, twist, sizes, kinds, shapes, np.ones(len(pose), np.int8)), truth.traffic)
 
 
-def simulate(setting: _Setting, state: SimulatorState, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def simulate(setting: _WorldSpec, state: SimulatorState, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Poses (B, H, M, 7) and twists (B, H, M, 6), float32, after each of actions (B, H, 2) from one state."""
-    with _one_at_a_time:
+    with _world_lock:
         return _simulate(setting, state, actions)
 
 
-def _simulate(setting: _Setting, state: SimulatorState, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    world, scene = _client(), scenes[setting.scene]
+def _simulate(setting: _WorldSpec, state: SimulatorState, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    world, scene = _get_world(), scenes[setting.scene]
     layout, loads = setting.layout, setting.loads
-    traffic = setting.traffic(state.traffic.seed) if state.traffic else None
+    traffic = setting.make_traffic(state.traffic.seed) if state.traffic else None
     batch, horizon = actions.shape[:2]
     poses = np.empty((batch, horizon, len(state.pose), 7), np.float32)
     twists = np.empty((batch, horizon, len(state.pose), 6), np.float32)
     for candidate, plan in enumerate(actions.tolist()):
-        world.build(scene.robot(setting.variation), loads, layout.static_boxes, layout.floor, traffic)
+        world.build(scene.make_robot(setting.variation), loads, layout.static_boxes, layout.table_top, traffic)
         if traffic and state.traffic:
-            traffic.restore(state.traffic)
+            traffic.set_full_state(state.traffic)
         world.set_state(state.pose, state.twist)
         for step, action in enumerate(plan):
             world.step(tuple(action), scene.control_dt_s)
@@ -156,5 +156,5 @@ def _simulate(setting: _Setting, state: SimulatorState, actions: np.ndarray) -> 
 
 
 @lru_cache(maxsize=1)
-def _client() -> World:
+def _get_world() -> World:
     return World()

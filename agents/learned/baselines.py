@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.learned.config import IMAGINING, BaselineConfig, Imagined, Progress
+from agents.learned.config import MODEL_BASED, BaselineConfig, ModelData, Progress
 from sim.policy import Policy
 from sim.utils.errors import GroundError
 
@@ -17,17 +17,17 @@ def train_baseline(
     path: Path,
     progress: Progress = lambda done, total: None,
     snapshots: Sequence[int] = (),
-    imagined: Imagined | None = None,
+    model_data: ModelData | None = None,
 ) -> None:
     """Train in `path`, keeping the last state every `save_every` steps; a finished run is left as it is, a broken one goes on.
 
     snapshots: steps after which the agent is kept as it is then, beside its last state.
     """
-    if (config.algorithm in IMAGINING) != (imagined is not None):
-        raise GroundError(f"{config.algorithm} {'needs' if imagined is None else 'does not learn in'} a model")
+    if (config.algorithm in MODEL_BASED) != (model_data is not None):
+        raise GroundError(f"{config.algorithm} {'needs' if model_data is None else 'does not learn in'} a model")
     from agents.learned.sb3 import train
 
-    train(config, path, progress, snapshots, imagined)
+    train(config, path, progress, snapshots, model_data)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sim.data.store import Dataset
 from sim.utils.errors import GroundError, UnknownName
-from sim.utils.files import digest
+from sim.utils.files import hash_file
 
 OFF_POLICY = {"batch_size": 256, "learning_starts": 2000, "train_freq": 1, "gradient_steps": 1, "gamma": 0.98}
 
@@ -23,7 +23,7 @@ ALGORITHMS: dict[str, tuple[str, dict[str, Any], int]] = {  # class of SB3, sett
 }
 
 
-IMAGINING = ("dyna",)  # these learn in a model, and their steps are imagined ones
+MODEL_BASED = ("dyna",)  # these learn in a model, and their steps are imagined ones
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,20 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Imagined:
+class ModelData:
     """A learned model to train in, and the episodes whose states futures branch off from."""
 
     model: Path
     data: tuple[Path, ...]
 
-    def content(self) -> dict[str, Any]:
+    def describe_content(self) -> dict[str, Any]:
         """What is imagined depends on this alone."""
-        return {"model": digest(self.model / "best.safetensors"), "data": [Dataset.open(path).digest for path in self.data]}
+        return {
+            "model": hash_file(self.model / "best.safetensors"),
+            "data": [Dataset.open(path).content_hash for path in self.data],
+        }
 
 
-def snapshot_path(path: Path, steps: int) -> Path:
+def get_snapshot_path(path: Path, steps: int) -> Path:
     """Where an agent lies as it was after so many steps."""
     return path / f"at-{steps}"

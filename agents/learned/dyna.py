@@ -14,19 +14,19 @@ import numpy as np
 import torch
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.learned.config import Imagined
+from agents.learned.config import ModelData
 from sim.bodies import Bodies, Kind, Shape
-from sim.costmaps.cache import KEPT
+from sim.costmaps.cache import CACHE_SIZE
 from sim.data.store import Dataset, Episode
-from sim.geometry.rotations import upright
+from sim.geometry.rotations import make_upright_poses
 from sim.scenes.scene import scenes
-from sim.sensors.flat import egocentric, flat_layout
-from worldmodels.planar.state import MOTION, PlanarState, commanded, pieces_of, with_static
-from worldmodels.training.loop import load_checkpoint
+from sim.sensors.flat import compute_egocentric_vector, get_vector_slices
+from worldmodels.planar.state import MOTION_FIELDS, PlanarState, compute_command, decode_all_bodies, decode_footprints
+from worldmodels.training.checkpoint import load_checkpoint
 from worldmodels.training.windows import Windows
 
-BRANCH = 10  # steps of a future
-SPACES = KEPT - 16  # that futures take place in: as many as there are fields remembered, with room for others
+BRANCH_STEPS = 10  # steps of a future
+MAX_LAYOUTS = CACHE_SIZE - 16  # that futures take place in: as many as there are fields remembered, with room for others
 STILL = np.zeros(2)  # the task's cost does not look at the action
 
 
@@ -35,21 +35,23 @@ class ImaginedEnv(VecEnv):
 
     render_mode: str | None = None
 
-    def __init__(self, imagined: Imagined, scene: str, count: int) -> None:
-        self._model, self._task = load_checkpoint(imagined.model, scene), scenes[scene].task
-        self._episodes = episodes = _of_few_spaces(imagined)
+    def __init__(self, model_data: ModelData, scene: str, count: int) -> None:
+        self._model, self._task = load_checkpoint(model_data.model, scene), scenes[scene].task
+        self._episodes = episodes = _select_episodes(model_data)
         self._windows = Windows(episodes)
         self._goals = np.array([(e.layout.goal.x, e.layout.goal.y, e.layout.goal.yaw) for e in episodes], np.float32)
-        self._spaces = [_bodies(episode) for episode in episodes]
+        self._layout_bodies = [_make_bodies(episode) for episode in episodes]
         self._owner = np.repeat(np.arange(len(episodes)), [len(episode) for episode in episodes])
-        self._starts = self._windows.starts(1)[0]
+        self._starts = self._windows.find_starts(1)[0]
         self._rng, self._hold_steps = np.random.default_rng(0), scenes[scene].hold_steps
         self._rows, self._age, self._reached = (np.zeros(count, int) for _ in range(3))
-        self._branch(np.arange(count))
-        space = gymnasium.spaces.Box(-20, 20, (flat_layout(scenes[scene].pieces).size + self._task.hints,), np.float32)
+        self._restart_branches(np.arange(count))
+        space = gymnasium.spaces.Box(
+            -20, 20, (get_vector_slices(scenes[scene].footprint_size).size + self._task.num_goal_features,), np.float32
+        )
         super().__init__(count, space, gymnasium.spaces.Box(-1, 1, (scenes[scene].action_spec.size,), np.float32))
 
-    def _branch(self, which: np.ndarray) -> None:
+    def _restart_branches(self, which: np.ndarray) -> None:
         """New beginnings for some of the futures."""
         self._rows[which], self._age[which], self._reached[which] = self._rng.choice(self._starts, len(which)), 0, 0
         fresh = self._windows.take(self._rows, 1).state
@@ -57,55 +59,58 @@ class ImaginedEnv(VecEnv):
             self._state = fresh
             return
         old, motion = self._state, {}
-        for name in MOTION:
+        for name in MOTION_FIELDS:
             values = getattr(old, name).clone()
             values[which] = getattr(fresh, name)[which]
             motion[name] = values
-        self._state = PlanarState(**motion, around=fresh.around)
+        self._state = PlanarState(**motion, context=fresh.context)
 
     def reset(self) -> np.ndarray:
-        self._branch(np.arange(self.num_envs))
-        return self._look()[0]
+        self._restart_branches(np.arange(self.num_envs))
+        return self._observe()[0]
 
     def step_async(self, actions: np.ndarray) -> None:
         self._actions = torch.as_tensor(actions, dtype=torch.float32).clamp(-1, 1)
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
-        command = commanded(self._state, self._actions[:, None])[:, 0].numpy()
-        (after,) = self._model.forecast(self._state, self._actions[:, None])
-        self._state = replace(after, around=self._state.around)
+        command = compute_command(self._state, self._actions[:, None])[:, 0].numpy()
+        (after,) = self._model.predict_mean(self._state, self._actions[:, None])
+        self._state = replace(after, context=self._state.context)
         self._age += 1
-        seen, costs, there = self._look(command)
+        seen, costs, there = self._observe(command)
         self._reached = np.where(there, self._reached + 1, 0)
         solved = self._reached > self._hold_steps
-        ended = solved | (self._age >= BRANCH)
+        ended = solved | (self._age >= BRANCH_STEPS)
         infos: list[dict[str, Any]] = [
             {"TimeLimit.truncated": bool(end and not won)} for end, won in zip(ended, solved, strict=True)
         ]
         if ended.any():
             for index in np.flatnonzero(ended):
                 infos[index]["terminal_observation"] = seen[index]
-            self._branch(np.flatnonzero(ended))
-            seen = np.where(ended[:, None], self._look()[0], seen)
+            self._restart_branches(np.flatnonzero(ended))
+            seen = np.where(ended[:, None], self._observe()[0], seen)
         return seen, -costs, ended, infos
 
-    def _look(self, command: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _observe(self, command: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Flat observations (B, F), costs (B,) and success (B,) of the present states, after a command (B, 3); none: at rest."""
         command = np.zeros((self.num_envs, 3)) if command is None else command
         with torch.inference_mode():
-            movers = self._state.spin.shape[1]
-            bodies = with_static(self._state)
-            flat = egocentric(bodies, movers, pieces_of(self._state)).numpy()
+            movers = self._state.yaw_rate.shape[1]
+            bodies = decode_all_bodies(self._state)
+            flat = compute_egocentric_vector(bodies, movers, decode_footprints(self._state)).numpy()
         hints, costs, solved = [], [], []
         for index, episode in enumerate(self._owner[self._rows]):
-            space, goal = self._spaces[episode], self._goals[episode]
+            space, goal = self._layout_bodies[episode], self._goals[episode]
             pose, twist, count = space.pose.copy(), space.twist.copy(), int(space.dynamic.sum())
             pose[:count], twist[:count] = bodies.pose[index, :count].numpy(), bodies.twist[index, :count].numpy()
             one = replace(space, pose=pose, twist=twist)
-            hints.append(self._task.hint(one, goal))
-            field = self._task.field(one, goal)
-            costs.append(self._task.cost(one, STILL, goal, field) + self._task.risk(one, command[index], field))
-            solved.append(bool(self._task.success(one, goal)))
+            hints.append(self._task.compute_goal_features(one, goal))
+            field = self._task.get_cost_field(one, goal)
+            costs.append(
+                self._task.compute_cost(one, STILL, goal, field)
+                + self._task.compute_violation_penalty(one, command[index], field)
+            )
+            solved.append(bool(self._task.is_success(one, goal)))
         seen = np.concatenate([flat, np.stack(hints)], 1).clip(-20, 20).astype(np.float32)
         return seen, np.array(costs, np.float32), np.array(solved)
 
@@ -128,11 +133,11 @@ class ImaginedEnv(VecEnv):
         return [False] * self.num_envs
 
 
-def _bodies(episode: Episode) -> Bodies:
+def _make_bodies(episode: Episode) -> Bodies:
     """Everything in an episode's space, as an observation has it."""
     boxes, count = episode.layout.static_boxes, len(episode.half_extents)
     return Bodies(
-        pose=np.vstack([episode.pose[0], upright(boxes[:, :3], boxes[:, 5])]).astype(np.float32),
+        pose=np.vstack([episode.pose[0], make_upright_poses(boxes[:, :3], boxes[:, 5])]).astype(np.float32),
         twist=np.zeros((count + len(boxes), 6), np.float32),
         half_extents=np.vstack([episode.half_extents, boxes[:, 3:6]]).astype(np.float32),
         kind=np.array([Kind.ROBOT, *[Kind.LOAD] * (count - 1), *boxes[:, 6]], np.int8),
@@ -141,13 +146,13 @@ def _bodies(episode: Episode) -> Bodies:
     )
 
 
-def _of_few_spaces(imagined: Imagined) -> list[Episode]:
+def _select_episodes(model_data: ModelData) -> list[Episode]:
     """Episodes of the last data first, as many as lie in SPACES spaces with one size of load."""
     kept, spaces = list[Episode](), set[tuple[str, bytes]]()
-    for path in reversed(imagined.data):
+    for path in reversed(model_data.data):
         for episode in Dataset.open(path).episodes():
             space = episode.layout.id, episode.half_extents.tobytes()  # a field is of both
-            if len(episode) > 1 and (space in spaces or len(spaces) < SPACES):
+            if len(episode) > 1 and (space in spaces or len(spaces) < MAX_LAYOUTS):
                 spaces.add(space)
                 kept.append(episode)
     return kept

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.planning.objective import Imagined, Objective
+from agents.planning.objective import Evaluation, Objective
 from agents.planning.search import Proposal, SearchMethod
 from sim.bodies import Observation
 from sim.policy import EpisodeStart, Policy
 
-EXPLORATION = 0.2  # standard deviation of the disturbance when data is collected
-PROGRESS = 0.05  # a plan that ends less than this below where it begins leads nowhere; in the unit of the task's costs
-PATIENCE = 5  # decisions in a row without progress before the planner looks further ahead
+EXPLORATION_STD = 0.2  # standard deviation of the disturbance when data is collected
+MIN_PROGRESS = 0.05  # a plan that ends less than this below where it begins leads nowhere; in the unit of the task's costs
+STALLED_DECISIONS = 5  # decisions in a row without progress before the planner looks further ahead
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Decision:
 
     plan: Tensor  # (H, A) the chosen actions
     cost: float  # predicted for the whole plan
-    running: Tensor  # (H,) predicted cost of each step
+    step_costs: Tensor  # (H,) predicted cost of each step
     seconds: float
     model_seconds: float  # of it waiting for what candidates would do
     iterations: int
@@ -48,24 +48,34 @@ class Planner:
         objective: Objective,
         search: SearchMethod,
         budget_s: float | None = None,
-        far: SearchMethod | None = None,
-        guide: Policy | None = None,
+        long_horizon_search: SearchMethod | None = None,
+        prior_policy: Policy | None = None,
     ) -> None:
-        self.objective, self.search, self.budget_s, self.far, self.guide = objective, search, budget_s, far, guide
-        self.watch: Callable[[Tensor, Imagined], None] | None = None  # is shown all candidates, and what they would do
+        self.objective, self.search, self.budget_s, self.long_horizon_search, self.prior_policy = (
+            objective,
+            search,
+            budget_s,
+            long_horizon_search,
+            prior_policy,
+        )
+        self.on_evaluation: Callable[[Tensor, Evaluation], None] | None = None  # is shown all candidates, and what they would do
         self._generator = torch.Generator()
-        self._restart()
+        self._reset()
 
-    def begin(self, start: EpisodeStart) -> None:
+    def start_episode(self, start: EpisodeStart) -> None:
         self._generator.manual_seed(start.seed)
         self._start = start
-        self._restart()
+        self._reset()
         self.objective.start_episode(start)
 
-    def _restart(self) -> None:
-        self.last: Decision | None = None
+    def _reset(self) -> None:
+        self.last_decision: Decision | None = None
         self._proposal: Proposal | None = None
-        self._idle, self._looking_far, self._aim = 0, 0, 0.0  # decisions without progress, decisions left to look far, cost then
+        self._stalled_decisions, self._long_horizon_decisions_left, self._target_cost = (
+            0,
+            0,
+            0.0,
+        )  # decisions without progress, decisions left to look far, cost then
 
     def predict(
         self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = True
@@ -76,16 +86,16 @@ class Planner:
 
     def act(self, decision: Decision, deterministic: bool = True) -> np.ndarray:
         """Carry out a decision."""
-        self.last = decision
-        self._look_further(decision)
+        self.last_decision = decision
+        self._update_horizon(decision)
         action = decision.plan[0]
         if not deterministic:
-            action = action + EXPLORATION * torch.randn(action.shape, generator=self._generator)
+            action = action + EXPLORATION_STD * torch.randn(action.shape, generator=self._generator)
         return action.clamp(-1, 1).numpy()
 
     def decide(self, observation: Observation) -> Decision:
         """Search from this observation; the best candidate seen is the plan."""
-        thinking = self.deciding(observation)
+        thinking = self.plan_step(observation)
         candidates = next(thinking)
         while True:
             try:
@@ -93,16 +103,28 @@ class Planner:
             except StopIteration as end:
                 return end.value
 
-    def deciding(self, observation: Observation) -> Generator[Tensor, Imagined, Decision]:
+    def plan_step(self, observation: Observation) -> Generator[Tensor, Evaluation, Decision]:
         """The search as a conversation: it gives candidates (B, H, A), and is sent what they would do."""
         begun = time.perf_counter()
         imagining = 0.0
-        search = self.far if self._looking_far and self.far is not None else self.search
-        self.objective.begin(observation, search.config.horizon)
-        proposal = search.start(self.objective.action_size) if self._proposal is None else search.renew(self._proposal)
-        if self.guide is not None:
-            self.guide.begin(self._start)  # the guide sees each decision anew: what it remembers would be of other futures
-            proposal = replace(proposal, guess=self.objective.imitate(self.guide, observation, search.config.horizon))
+        search = (
+            self.long_horizon_search
+            if self._long_horizon_decisions_left and self.long_horizon_search is not None
+            else self.search
+        )
+        self.objective.observe(observation, search.config.horizon)
+        proposal = (
+            search.make_initial_proposal(self.objective.action_size)
+            if self._proposal is None
+            else search.make_warm_start(self._proposal)
+        )
+        if self.prior_policy is not None:
+            self.prior_policy.start_episode(
+                self._start
+            )  # the guide sees each decision anew: what it remembers would be of other futures
+            proposal = replace(
+                proposal, prior_plan=self.objective.imagine_policy(self.prior_policy, observation, search.config.horizon)
+            )
         best: tuple[float, Tensor, Tensor, float | None] | None = None
         done = 0
         for _ in range(search.config.iterations):
@@ -110,9 +132,9 @@ class Planner:
             before = time.perf_counter()
             imagined = yield candidates
             imagining += time.perf_counter() - before
-            if self.watch is not None:
-                self.watch(candidates, imagined)
-            best = self._better(best, candidates, imagined)
+            if self.on_evaluation is not None:
+                self.on_evaluation(candidates, imagined)
+            best = self._keep_best(best, candidates, imagined)
             proposal = search.update(proposal, candidates, imagined.costs)
             done += 1
             spent = time.perf_counter() - begun
@@ -123,25 +145,25 @@ class Planner:
         self._proposal = replace(proposal, mean=plan)
         return Decision(plan, cost, running, time.perf_counter() - begun, imagining, done, disagreement)
 
-    def _look_further(self, decision: Decision) -> None:
+    def _update_horizon(self, decision: Decision) -> None:
         """Change between the usual horizon and the far one, and forget far plans that lead nowhere."""
-        now, end = float(decision.running[0]), float(decision.running[-1])
-        nowhere = now - end < PROGRESS and end > 0
-        if self._looking_far:
-            self._looking_far -= 1
-            if nowhere or now < self._aim or not self._looking_far:
+        now, end = float(decision.step_costs[0]), float(decision.step_costs[-1])
+        nowhere = now - end < MIN_PROGRESS and end > 0
+        if self._long_horizon_decisions_left:
+            self._long_horizon_decisions_left -= 1
+            if nowhere or now < self._target_cost or not self._long_horizon_decisions_left:
                 self._proposal = None
-            if now < self._aim:
-                self._idle = self._looking_far = 0
+            if now < self._target_cost:
+                self._stalled_decisions = self._long_horizon_decisions_left = 0
             return
-        self._idle = self._idle + 1 if nowhere else 0
-        if self._idle >= PATIENCE and self.far is not None:
-            self._idle, self._looking_far = 0, 4 * self.far.config.horizon
-            self._aim, self._proposal = now - PROGRESS, None
+        self._stalled_decisions = self._stalled_decisions + 1 if nowhere else 0
+        if self._stalled_decisions >= STALLED_DECISIONS and self.long_horizon_search is not None:
+            self._stalled_decisions, self._long_horizon_decisions_left = 0, 4 * self.long_horizon_search.config.horizon
+            self._target_cost, self._proposal = now - MIN_PROGRESS, None
 
-    def _better(self, best: Any, candidates: Tensor, imagined: Imagined) -> Any:
+    def _keep_best(self, best: Any, candidates: Tensor, imagined: Evaluation) -> Any:
         index = int(imagined.costs.argmin())
         cost = float(imagined.costs[index].detach())
         if best is not None and best[0] <= cost:
             return best
-        return cost, candidates[index].detach(), imagined.running[index].detach(), imagined.disagreement(index)
+        return cost, candidates[index].detach(), imagined.step_costs[index].detach(), imagined.compute_disagreement(index)

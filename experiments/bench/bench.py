@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from agents.planning.batch import decide_together
+from agents.planning.batch import decide_batch
 from agents.planning.objective import Objective
 from agents.planning.planner import Planner
 from agents.planning.search import SearchConfig, searches
@@ -25,15 +25,15 @@ from experiments.bench.search import Stopwatch, search_costs
 from experiments.versions import versions
 from experiments.viewer.measure import BODIES, SIZES, cost_of_pushing, first_frame_s
 from sim.bodies import Observation
-from sim.bullet.physics_check import Replay, deviation, push, slide, slide_in_theory
-from sim.costmaps.cache import forget_fields
-from sim.data.collect import CollectConfig, collect, make_shard
-from sim.data.images import encoded
+from sim.bullet.physics_check import CommandReplay, compute_deviation, integrate_slide, simulate_push, simulate_slide
+from sim.costmaps.cache import clear_caches
+from sim.data.collect import CollectConfig, collect, collect_shard
+from sim.data.images import encode_image
 from sim.env import GroundEnv
 from sim.policy import EpisodeStart
 from sim.scenes.scene import Scene, scenes
 from sim.utils.files import write_json
-from sim.utils.workers import worker_pool
+from sim.utils.workers import make_worker_pool
 from worldmodels.model import LearnedModel, models
 from worldmodels.simulator import SimulatorModel
 from worldmodels.training.muon import Muon
@@ -99,14 +99,14 @@ def _step(scene: Scene, repetitions: int = 5) -> Lines:
         env = GroundEnv(scene, "test")
         actions = np.stack([action for _, action in _episode(env, index)])
         env.reset(seed=0, options={"index": index})
-        replay = Replay.record(env, actions)
+        replay = CommandReplay.record(env, actions)
         for _ in range(repetitions):
             env.reset(seed=0, options={"index": index})
             begun = time.perf_counter()
             for action in actions:
                 env.step(action)
             stepping = time.perf_counter() - begun
-            bare, simulation = replay.seconds()
+            bare, simulation = replay.measure_seconds()
             ratios["bare"].append(stepping / bare)
             ratios["simulation"].append(stepping / simulation)
             step_ms.append(1e3 * stepping / len(actions))
@@ -123,7 +123,7 @@ def _episode(env: GroundEnv, index: int) -> list[tuple[Observation, np.ndarray]]
     """Observations of a scripted episode and the actions taken on them."""
     policy = env.scene.behaviours["scripted"]()
     observation, _ = env.reset(seed=0, options={"index": index})
-    policy.begin(env.start(0))
+    policy.start_episode(env.make_episode_start(0))
     steps, finished = [], False
     while not finished:
         action, _ = policy.predict(observation)
@@ -138,7 +138,7 @@ def _workers(scene: Scene, repetitions: int = 3) -> Lines:
     rates: list[tuple[float, float]] = []
     with (
         tempfile.TemporaryDirectory() as folder,
-        worker_pool(2) as pool,
+        make_worker_pool(2) as pool,
     ):
         file = Path(folder)
         shard = CollectConfig(scene.name, steps=SHARD_STEPS, shard_steps=SHARD_STEPS, seed=99)
@@ -157,10 +157,10 @@ def _workers(scene: Scene, repetitions: int = 3) -> Lines:
 
 
 def _shard_seconds(shard: CollectConfig, number: int, file: Path) -> float:
-    forget_fields()
-    getattr(scenes[shard.scene].draw, "cache_clear", lambda: None)()
+    clear_caches()
+    getattr(scenes[shard.scene].sample_layout, "cache_clear", lambda: None)()
     begun = time.perf_counter()
-    make_shard(shard, file, number, {})
+    collect_shard(shard, file, number, {})
     return time.perf_counter() - begun
 
 
@@ -173,9 +173,9 @@ def _pictures(scene: Scene) -> Lines:
         taking, encoding = [], []
         for _ in range(PICTURES):
             begun = time.perf_counter()
-            picture = env.picture("overhead", size, size)
+            picture = env.render_camera("overhead", size, size)
             taken = time.perf_counter()
-            encoded(picture)
+            encode_image(picture)
             taking.append(taken - begun)
             encoding.append(time.perf_counter() - taken)
         how = f"encoding it takes {1e3 * statistics.median(encoding):.1f} ms more"
@@ -188,13 +188,13 @@ def _decision(scene: Scene, decisions: int = 60, compiled: bool = False) -> Line
     """A planner's decision, and what of it is the model, the cost and the search."""
     env = GroundEnv(scene, "test")
     observations = [observation for observation, _ in _episode(env, 0)][:decisions]
-    start = env.start(0)
+    start = env.make_episode_start(0)
     size, lines = f"{BUDGET.samples} × {BUDGET.horizon} × {BUDGET.iterations}", list[tuple[Any, ...]]()
     for quick in (False, True) if compiled else (False,):
         model = _random_weights("graph")
-        model.compiled = quick
+        model.is_compiled = quick
         planner = Planner(Objective(model, scene.task), searches["mppi"](BUDGET))
-        planner.begin(start)
+        planner.start_episode(start)
         rollout = Stopwatch(model.rollout)
         model.rollout = rollout  # type: ignore[method-assign, assignment]  # of this one model
         planner.decide(observations[0])  # the field is computed once per space, not per decision
@@ -218,18 +218,18 @@ def _decision(scene: Scene, decisions: int = 60, compiled: bool = False) -> Line
 def _search(scene: Scene) -> Lines:
     env = GroundEnv(scene, "test")
     observations = [observation for observation, _ in _episode(env, 0)]
-    return search_costs(scene, _random_weights("graph"), observations, env.start(0))
+    return search_costs(scene, _random_weights("graph"), observations, env.make_episode_start(0))
 
 
 def _together(scene: Scene, compiled: bool, repetitions: int = 7) -> Lines:
     """Decisions of several episodes one after the other, against those made at once."""
     model, env = _random_weights("graph"), GroundEnv(scene, "test")
-    model.compiled, model.together = compiled, True
+    model.is_compiled, model.is_batched = compiled, True
     planners = [Planner(Objective(model, scene.task), searches["mppi"](BUDGET)) for _ in range(TOGETHER)]
     observations = []
     for index, planner in enumerate(planners):
         observations.append(env.reset(seed=index, options={"index": index})[0])
-        planner.begin(env.start(index))
+        planner.start_episode(env.make_episode_start(index))
     env.close()
     ratios = []
     for _ in range(repetitions + 1):  # the first one warms up
@@ -237,7 +237,7 @@ def _together(scene: Scene, compiled: bool, repetitions: int = 7) -> Lines:
         for planner, observation in zip(planners, observations, strict=True):
             planner.decide(observation)
         alone = time.perf_counter()
-        decide_together(planners, observations)
+        decide_batch(planners, observations)
         ratios.append((alone - begun) / (time.perf_counter() - alone))
     how = f"of {TOGETHER} episodes, {'compiled' if compiled else 'not compiled'}"
     return [("decisions, one after the other / together", statistics.median(ratios[1:]), "×", how)]
@@ -310,7 +310,7 @@ def _training(scene: Scene, repetitions: int = 15) -> Lines:
         batch = windows.sample(rng, 256, 8)
         sampled = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
-        model.loss(batch.state, batch.actions, batch.targets).backward()
+        model.compute_loss(batch.state, batch.actions, batch.targets).backward()
         optimizer.step()
         sampling.append(sampled - begun)
         updating.append(time.perf_counter() - sampled)
@@ -323,11 +323,14 @@ def _training(scene: Scene, repetitions: int = 15) -> Lines:
 
 def _physics(scene: Scene) -> Lines:
     """Bullet against theory and against itself with more effort."""
-    load = scene.loads(scene.draw("test", 0), scene.variations_of("test").base)[0]
-    theory, multibody, maximal = (way[0] for way in (slide_in_theory(load, 0.8, 4.0), slide(load, 0.8, 4.0),
-                                                     slide(load, 0.8, 4.0, maximal=True)))  # fmt: skip
-    usual = push(scene)
-    more, finer = deviation(usual, push(scene, solver_iterations=50)), deviation(usual, push(scene, physics_hz=480))
+    load = scene.make_loads(scene.sample_layout("test", 0), scene.get_variations("test").base)[0]
+    theory, multibody, maximal = (way[0] for way in (integrate_slide(load, 0.8, 4.0), simulate_slide(load, 0.8, 4.0),
+                                                     simulate_slide(load, 0.8, 4.0, maximal=True)))  # fmt: skip
+    usual = simulate_push(scene)
+    more, finer = (
+        compute_deviation(usual, simulate_push(scene, solver_iterations=50)),
+        compute_deviation(usual, simulate_push(scene, physics_hz=480)),
+    )
     apart = [f"the farthest of {len(usual)} pushes over 1.2 m, {np.rad2deg(turn):.1f}° turned" for _, turn in (more, finer)]
     return [
         ("way of a sliding, spinning tote, theory", 1e3 * theory, "mm", "0.8 m/s, 4 rad/s, Coulomb on four corners"),

@@ -15,7 +15,7 @@ from sim.bodies import Observation
 from sim.policy import EpisodeStart
 from sim.scenes.scene import Scene
 from worldmodels.model import LearnedModel
-from worldmodels.planar.state import PlanarState, bodies_of
+from worldmodels.planar.state import PlanarState, decode_bodies
 
 CANDIDATES = (64, 256, 1024)
 HORIZON, STD, TEMPERATURE = 25, 0.6, 1.0
@@ -45,7 +45,7 @@ def search_costs(
     for candidates in CANDIDATES:
         logic, theirs = list[float](), list[float]()
         planner = Planner(Objective(model, scene.task), searches["mppi"](SearchConfig(candidates, 1, HORIZON, STD)))
-        planner.begin(start)
+        planner.start_episode(start)
         planner.decide(observations[0])  # the field is computed once per space, not per decision
         for observation in observations[:REPETITIONS]:
             rollout.seconds = 0.0
@@ -68,21 +68,23 @@ def _pytorch_mppi(model: LearnedModel, objective: Objective, scene: Scene, candi
         from pytorch_mppi import MPPI
     except ImportError:
         return None
-    first, goal, field = objective.state, objective.goal, objective.field
+    first, goal, field = objective.state, objective.goal, objective.cost_field
     names, limits = ("position", "heading", "velocity"), first.around.limits[0].T
 
     def packed(state: PlanarState) -> Tensor:
         motion = [torch.view_as_real(getattr(state, name)).flatten(1) for name in names]
-        return torch.cat([*motion, state.spin], -1)
+        return torch.cat([*motion, state.yaw_rate], -1)
 
     def unpacked(numbers: Tensor) -> PlanarState:
         *motion, spin = numbers.split([2 * first.spin.shape[1]] * 3 + [first.spin.shape[1]], -1)
         complex_ = (torch.view_as_complex(part.unflatten(-1, (-1, 2)).contiguous()) for part in motion)
-        return PlanarState(**dict(zip(names, complex_, strict=True)), spin=spin, around=first.around)
+        return PlanarState(**dict(zip(names, complex_, strict=True)), yaw_rate=spin, context=first.around)
 
     def cost(numbers: Tensor, action: Tensor) -> Tensor:
-        bodies = bodies_of([unpacked(numbers)])
-        found: Tensor = scene.task.cost(bodies, action, goal, field) + scene.task.risk(bodies, (action @ limits)[:, None], field)
+        bodies = decode_bodies([unpacked(numbers)])
+        found: Tensor = scene.task.compute_cost(bodies, action, goal, field) + scene.task.compute_violation_penalty(
+            bodies, (action @ limits)[:, None], field
+        )
         return found[:, 0]
 
     mppi = MPPI(

@@ -47,25 +47,25 @@ def collect(
     from experiments.progress import bar
     from sim.data.collect import CollectConfig
     from sim.data.collect import collect as collect_episodes
-    from sim.data.images import PictureConfig, price
+    from sim.data.images import ImageConfig, compute_storage_cost
 
     weights = tuple(_weight(text) for text in behaviours)
     if (planner is not None) != ("planner" in dict(weights)):
         raise GroundError("a planner collects with both --planner MODEL and --behaviours planner=WEIGHT: one of them is missing")
     if not cameras and (lossless or (picture_size, every) != ((96, 96), 5)):
         raise GroundError("--picture-size, --every and --lossless are of pictures: name --cameras too")
-    pictures = PictureConfig(cameras, picture_size, every, lossless) if cameras else None
-    config = CollectConfig(scene, steps, seed, split, weights, vary, shard_steps=min(2000, steps), pictures=pictures)
+    pictures = ImageConfig(cameras, picture_size, every, lossless) if cameras else None
+    config = CollectConfig(scene, steps, seed, split, weights, vary, shard_steps=min(2000, steps), images=pictures)
     spec = PlannerSpec(scene, str(planner), "mppi", SearchConfig(samples=64, horizon=20)) if planner else None
     tags = dict[str, str]()
     if spec:
         spec()  # a model that cannot be loaded is told before anything is written
-        tags = {"planner": str(planner), "weights": str(spec.content()["model"])}  # trained on, it is another
+        tags = {"planner": str(planner), "weights": str(spec.describe_content()["model"])}  # trained on, it is another
     with bar(CONSOLE, "collect") as progress:
         dataset = collect_episodes(config, out, workers, {"planner": spec} if spec else {}, tags, progress)
     CONSOLE.print(f"{dataset.steps} steps in {out}")
     if pictures:
-        CONSOLE.print(str(price(dataset)), soft_wrap=True)
+        CONSOLE.print(str(compute_storage_cost(dataset)), soft_wrap=True)
 
 
 def _weight(text: str) -> tuple[str, float]:
@@ -78,13 +78,13 @@ def _weight(text: str) -> tuple[str, float]:
 
 def data_info(path: File) -> None:
     """Describe and verify a dataset: damaged shards are named, the rest is still usable."""
-    from sim.data.images import price
+    from sim.data.images import compute_storage_cost
     from sim.data.store import Dataset
 
     dataset = Dataset.open(path)
     damaged: list[str] = []
     episodes = list(dataset.episodes(damaged))
-    faults = dict.fromkeys([*dataset.faults(), *damaged])
+    faults = dict.fromkeys([*dataset.find_faults(), *damaged])
     steps: dict[str, list[int]] = {}
     for episode in episodes:
         steps.setdefault(episode.behaviour, []).append(len(episode))
@@ -104,7 +104,7 @@ def data_info(path: File) -> None:
         CONSOLE.print(
             f"pictures of {', '.join(facts['cameras'])}, {size}, every {facts['every']} steps, colours as {facts['rgb']}"
         )
-        CONSOLE.print(str(price(dataset)), soft_wrap=True)
+        CONSOLE.print(str(compute_storage_cost(dataset)), soft_wrap=True)
     for fault in faults:
         CONSOLE.print(f"[red]{escape(fault)}[/]", soft_wrap=True)
     if faults:
@@ -150,7 +150,7 @@ def train(
     from worldmodels.training.loop import TrainConfig
 
     config = TrainConfig(
-        updates, batch, lengths, learning_rate, seed=seed, check_every=check_every, threads=threads, device=device
+        updates, batch, lengths, learning_rate, seed=seed, validate_every=check_every, threads=threads, device=device
     )
     plan = ModelPlan(model, config)
     found, judging = ([Dataset.open(path) for path in paths] for paths in (data, validation))
@@ -159,7 +159,7 @@ def train(
     with bar(CONSOLE, f"train {model}") as progress:
         train_on(plan, found, judging, out, resume, progress, joint=scene == "all")
     for name, error_mm in read_json(out / "best.json").get("scenes_mm", {}).items():
-        what = f"{scenes[name].other} off by {error_mm:.0f} mm after 2 s (median, or energy score of several futures)"
+        what = f"{scenes[name].dynamic_noun} off by {error_mm:.0f} mm after 2 s (median, or energy score of several futures)"
         CONSOLE.print(f"{name}: {what}", soft_wrap=True)
     CONSOLE.print(f"trained model in {out}")
 
@@ -175,9 +175,9 @@ def fidelity(
     from experiments.report.html import write_fidelity
     from sim.data.store import Dataset
     from sim.scenes.scene import scenes
-    from worldmodels.assessment.open_loop import Steady, as_rows
-    from worldmodels.assessment.open_loop import fidelity as measure
-    from worldmodels.training.loop import load_checkpoint
+    from worldmodels.assessment.open_loop import ConstantVelocity, to_records
+    from worldmodels.assessment.open_loop import measure_open_loop_error as measure
+    from worldmodels.training.checkpoint import load_checkpoint
     from worldmodels.training.windows import Windows
 
     dataset = Dataset.open(data)
@@ -193,10 +193,10 @@ def fidelity(
     rows = [
         {**row, "model": name}
         for name, model in zip(names_of(models), loaded, strict=True)
-        for row in as_rows(measure(model, seen, windows))
+        for row in to_records(measure(model, seen, windows))
     ]
-    rows += as_rows(measure(Steady(), seen, windows))
-    other = scenes[dataset.scene].other
+    rows += to_records(measure(ConstantVelocity(), seen, windows))
+    other = scenes[dataset.scene].dynamic_noun
     columns = ("model", "horizon", f"{other} mm (median)", f"{other} mm (p90)", f"{other} °", "of way moved")
     table = Table(*columns, "robot mm", "robot °", title=str(data))
     for row in rows:

@@ -20,7 +20,7 @@ def layout_check(file: File, scene: str = SCENE) -> None:
 
     try:
         layout = Layout.load(file)
-        faults = scenes[scene].faults(layout)
+        faults = scenes[scene].find_faults(layout)
     except BadLayout as error:
         faults = error.faults
     for fault in faults:
@@ -73,7 +73,7 @@ def layout_export(file: File, out: Path, resolution_m: float = 0.05, overwrite: 
     if not 0.005 <= resolution_m <= 1:
         raise GroundError(f"resolution {resolution_m} m: between 0.005 and 1 is possible")
     _vacant(out, overwrite)
-    OccupancyMap.of(Layout.load(file), resolution_m).save(out)
+    OccupancyMap.from_layout(Layout.load(file), resolution_m).save(out)
     print(out)
 
 
@@ -84,7 +84,7 @@ def layout_new(out: File, split: str = "test", index: int = 0, scene: str = SCEN
     _vacant(out, overwrite)
     if split not in scenes[scene].splits:
         raise UnknownName("split", split, scenes[scene].splits)
-    scenes[scene].draw(split, index).save(out)
+    scenes[scene].sample_layout(split, index).save(out)
     print(out)
 
 
@@ -112,16 +112,16 @@ def own_layout(file: Path, scene: str, seed: int, start: Any = None, load: Any =
             raise GroundError(f"{file} says itself where things are: --start, --load and --goal are for maps")
         layout = Layout.load(file)
     else:
-        task_in = scenes[scene].task_in
+        task_in = scenes[scene].make_task
         if task_in is None:
             raise GroundError(f"{file}: {scene} does not take place in halls, of which maps are: --scene chooses another")
-        hall, boxes = OccupancyMap.load(file).space(str(file))
+        hall, boxes = OccupancyMap.load(file).extract_hall(str(file))
         most = scenes[scene].max_static - 4
         if len(boxes) > most:
             fault = f"needs {len(boxes)} or more boxes, at most {most} are allowed: cut a part out, or straighten its walls"
             raise BadLayout(str(file), [fault])
         places = (start and Pose(*start), load and Pose(*load), goal and Pose(*goal))
         layout = task_in(hall, boxes, str(file), seed, *places)
-    if faults := scenes[scene].faults(layout):
+    if faults := scenes[scene].find_faults(layout):
         raise BadLayout(str(file), faults)
     return layout

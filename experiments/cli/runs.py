@@ -119,8 +119,8 @@ def evaluate(
     from experiments.report.kept import must_hold_episodes
     from experiments.report.summary import summary_table
     from experiments.versions import go_on
-    from sim.scenes.scene import USUAL
-    from sim.utils.files import in_use
+    from sim.scenes.scene import DEFAULT_PROTOCOL
+    from sim.utils.files import lock_directory
 
     config = config_of(run)
     config = replace(config.under(protocol or config.protocol), oracle=oracle, oracle_large=oracle_large)
@@ -133,12 +133,12 @@ def evaluate(
     must_hold_episodes(run)
     own = asked_layout(layout, config.scene, 0, start, load, goal)
     chosen = tuple(name for name in arms if name not in config.oracles) or (arms and ("random", "scripted"))
-    usual = config.protocol == USUAL
+    usual = config.protocol == DEFAULT_PROTOCOL
     split = split or ("test" if usual else next(iter(config.episodes)))
     if own is None:
         count = (20 if usual else config.episodes.get(split, 20)) if episodes is None else episodes
         config = replace(config, episodes={split: count})
-    with in_use(run):
+    with lock_directory(run):
         if models:
             Arms(config, run).invite(models)
             Steps(config, run, workers, CONSOLE).measure_fidelity()

@@ -60,7 +60,7 @@ def view(
     own = asked_layout(layout, name, index, start, load, goal)
     arm = arm or ("scripted" if own else None)  # nothing is recorded in a space of one's own
     usual = "test" if recorded and split not in scenes[name].splits else split
-    space = own or scenes[name].draw(usual, index)
+    space = own or scenes[name].sample_layout(usual, index)
     serve(name, run, space, usual, index, arm, host, port, stay, CONSOLE, own is not None, split)
 
 

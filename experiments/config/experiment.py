@@ -12,11 +12,11 @@ import cattrs.gen
 
 from agents.learned.config import ALGORITHMS
 from agents.planning.search import SearchConfig, searches
-from sim.scenes.scene import USUAL, Scene, named, scenes
+from sim.scenes.scene import DEFAULT_PROTOCOL, Scene, make_scene_id, scenes
 from sim.utils.errors import BadFile, GroundError, UnknownName
 from sim.utils.files import read_json
 from sim.variation import Variations
-from worldmodels.assumed import ASSUMPTIONS
+from worldmodels.assumed import PREDICTION_BASELINES
 from worldmodels.model import models
 from worldmodels.training.loop import TrainConfig
 
@@ -72,7 +72,7 @@ class ExperimentConfig:
 
     name: str
     scene: str = "logistics/tote-push"
-    protocol: str = USUAL  # one of the scene's, by which it is evaluated
+    protocol: str = DEFAULT_PROTOCOL  # one of the scene's, by which it is evaluated
     seed: int = 0
     rounds: tuple[Round, ...] = (Round(20_000),)
     variations: tuple[str, ...] = ()
@@ -104,8 +104,8 @@ class ExperimentConfig:
         for plan in self.models:
             models[plan.name]
         for assumption in self.assumptions:
-            if assumption not in ASSUMPTIONS:
-                raise UnknownName("assumption about traffic", assumption, ASSUMPTIONS)
+            if assumption not in PREDICTION_BASELINES:
+                raise UnknownName("assumption about traffic", assumption, PREDICTION_BASELINES)
             if not scene.max_traffic:
                 raise GroundError(f"assumptions: {scene.name} has no traffic to assume anything of")
             if not self.models:
@@ -144,7 +144,7 @@ class ExperimentConfig:
     @property
     def played(self) -> Scene:
         """The scene as it is evaluated."""
-        return scenes[named(self.scene, self.protocol)]
+        return scenes[make_scene_id(self.scene, self.protocol)]
 
     @property
     def oracles(self) -> dict[str, int]:

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.planning.batch import act_together
+from agents.planning.batch import act_batch
 from agents.planning.spec import PlannerSpec
 from experiments.evaluation.plan_audit import Foresight
 from experiments.methods.method import Arm, Trial
 from sim.data.store import Episode
 from sim.env import GroundEnv
 from sim.policy import Policy, PolicyFactory
-from sim.scenes.scene import parted, scenes
+from sim.scenes.scene import scenes, split_scene_id
 
 
 def play_again(arm: Arm, batch: Sequence[Trial]) -> list[tuple[dict[str, Any], Episode]]:
@@ -27,13 +27,13 @@ def play_again(arm: Arm, batch: Sequence[Trial]) -> list[tuple[dict[str, Any], E
 @lru_cache(maxsize=2)
 def _policies(factory: PolicyFactory, count: int) -> Sequence[Policy]:
     torch.set_num_threads(1)
-    return factory.several(count) if isinstance(factory, PlannerSpec) else [factory() for _ in range(count)]
+    return factory.make_planners(count) if isinstance(factory, PlannerSpec) else [factory() for _ in range(count)]
 
 
 @lru_cache(maxsize=32)
 def _env(scene: str, split: str, variations: tuple[str, ...], number: int) -> GroundEnv:
     split = split if split in scenes[scene].splits else "test"  # a space of the user's own has no split
-    return GroundEnv(scene, split, variations=scenes[scene].varied(split, variations))
+    return GroundEnv(scene, split, variations=scenes[scene].make_variations(split, variations))
 
 
 def play(policies: Sequence[Policy], arm: Arm, batch: Sequence[Trial]) -> list[tuple[dict[str, Any], Episode]]:
@@ -41,7 +41,7 @@ def play(policies: Sequence[Policy], arm: Arm, batch: Sequence[Trial]) -> list[t
     games = [_Game(policy, trial, number) for number, (policy, trial) in enumerate(zip(policies, batch, strict=True))]
     while playing := [game for game in games if not game.over]:
         begun = time.perf_counter()
-        actions = act_together([game.policy for game in playing], [game.observation for game in playing])
+        actions = act_batch([game.policy for game in playing], [game.observation for game in playing])
         seconds = (time.perf_counter() - begun) / len(playing)
         for game, action in zip(playing, actions, strict=True):
             game.act(action, seconds)
@@ -55,7 +55,7 @@ class _Game:
         self.policy, self._trial = policy, trial
         self._env = _env(trial.scene, trial.split, trial.variations, number)
         self.observation, self._info = self._env.reset(seed=trial.seed, options={"layout": trial.layout})
-        policy.begin(self._env.start(trial.seed))
+        policy.start_episode(self._env.make_episode_start(trial.seed))
         self._log, self.over = _Log(self._env, policy, trial), False
         self._log.before(self._info)
 
@@ -70,7 +70,7 @@ class _Game:
         row = {
             "run": trial.run,
             "scene": trial.scene,
-            "protocol": parted(trial.scene)[1],
+            "protocol": split_scene_id(trial.scene)[1],
             "layout_id": trial.layout.id,
             "split": trial.split,
             "index": trial.index,
@@ -96,7 +96,7 @@ class _Log:
 
     def before(self, info: dict[str, Any]) -> None:
         """The state, before each action and once at the end."""
-        movers = int(self._env.bodies.dynamic.sum())
+        movers = int(self._env.bodies.is_dynamic.sum())
         self._pose.append(self._env.bodies.pose[:movers].copy())
         self._twist.append(self._env.bodies.twist[:movers].copy())
         self._info.append(info)
@@ -131,7 +131,7 @@ class _Log:
         movers, steps = self._pose[0].shape[0], len(self._pose)
         bodies = env.bodies.map(lambda values: np.broadcast_to(values[:movers], (steps, movers, *values.shape[1:])))
         bodies = replace(bodies, pose=np.stack(self._pose), twist=np.stack(self._twist))
-        return scene.indicators.of(bodies, env.field, env.variation.speed_limit_m_s, scene.control_dt_s)
+        return scene.indicators.compute(bodies, env.cost_field, env.variation.speed_limit_m_s, scene.control_dt_s)
 
     def episode(self, trial: Trial, name: str, success: bool) -> Episode:
         movers = self._pose[0].shape[0]
@@ -148,5 +148,5 @@ class _Log:
             touching=np.array([info["touching"] for info in self._info]),
             static_force_n=np.array([info["static_force_n"] for info in self._info]),
             success=success,
-            **self._env.facts(),
+            **self._env.describe_bodies(),
         )

@@ -15,7 +15,7 @@ from experiments.evaluation.results import ROWS_VERSION, file_of, row_of, write_
 from experiments.methods.method import Arm, Trial
 from sim.data.store import write_shard
 from sim.utils.errors import GroundError
-from sim.utils.workers import finished
+from sim.utils.workers import run_jobs
 
 Progress = Callable[[int, int], None]
 
@@ -40,7 +40,7 @@ def evaluate(
         missing = [batch for batch, taken in zip(missing, kept, strict=True) if not taken]
     done = len(trials) - sum(map(len, missing))
     progress(done, len(trials))
-    for batch in finished(play_and_write, [(arm, batch, path) for batch in missing], workers):
+    for batch in run_jobs(play_and_write, [(arm, batch, path) for batch in missing], workers):
         if cache is not None and arm.content is not None:
             for trial in batch:
                 file = files[trial.index]
@@ -76,6 +76,6 @@ def play_and_write(arm: Arm, batch: Sequence[Trial], path: Path) -> Sequence[Tri
     """Play one batch; each episode is written first, its row last: with it the trial is done."""
     for trial, (row, episode) in zip(batch, play_again(arm, batch), strict=True):
         file = file_of(path, trial.split, trial.index, arm.train_seed)
-        write_shard(file, [episode], first_episode=trial.index, movers=episode.pose.shape[1])
+        write_shard(file, [episode], first_episode=trial.index, num_bodies=episode.pose.shape[1])
         write_row(file, row)
     return batch

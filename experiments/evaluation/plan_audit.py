@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.planning.objective import Imagined, Objective
+from agents.planning.objective import Evaluation, Objective
 from agents.planning.planner import Decision, Planner
-from agents.planning.search import KNOTS, spline_basis
+from agents.planning.search import NUM_KNOTS, make_spline_basis
 from experiments.methods.method import Trial
 from sim.bodies import Kind
 from sim.env import GroundEnv
-from sim.geometry.gaps import TOUCH_M, gaps
+from sim.geometry.gaps import TOUCH_M, compute_static_gaps
 from sim.policy import Policy
 from sim.task import Task
 from worldmodels.simulator import SimulatorModel
@@ -47,7 +47,7 @@ class Foresight:
 
     def decided(self, observation: dict[str, np.ndarray], number: int) -> None:
         """The policy has made its decision of this number, from 1."""
-        if self._planner is None or (decision := self._planner.last) is None:
+        if self._planner is None or (decision := self._planner.last_decision) is None:
             return
         self._disagreement.append(decision.disagreement)
         if (number - 1) % CHECK_EVERY == 0:
@@ -57,43 +57,43 @@ class Foresight:
         """The plans are carried out to their ends in the true simulator."""
         if self._truth is None:
             simulator = SimulatorModel(self._trial.scene)
-            simulator.start_episode(self._env.start(self._trial.seed))
+            simulator.start_episode(self._env.make_episode_start(self._trial.seed))
             self._truth = Objective(simulator, self._task, self._env.scene.hold_steps)
-        self._truth.begin(observation)
+        self._truth.observe(observation)
         plans = torch.cat([decision.plan[None], random_plans(decision.plan, self._trial.seed, number)])
         imagined, real = planner.objective.evaluate(plans), self._truth.evaluate(plans)
         return Check(
-            predicted=float(decision.running.mean()),
-            realised=float(real.running[0].mean()),
-            random_predicted=float(imagined.running[1:].mean()),
-            random_realised=float(real.running[1:].mean()),
-            random_disagreement=_mean([imagined.disagreement(plan) for plan in range(1, len(plans))]),
+            predicted=float(decision.step_costs.mean()),
+            realised=float(real.step_costs[0].mean()),
+            random_predicted=float(imagined.step_costs[1:].mean()),
+            random_realised=float(real.step_costs[1:].mean()),
+            random_disagreement=_mean([imagined.compute_disagreement(plan) for plan in range(1, len(plans))]),
             foreseen=violating(imagined, observation, self._task),
             happened=violating(real, observation, self._task),
         )
 
     def summary(self) -> dict[str, Any]:
         """Columns of the episode's row."""
-        kinds = (TOUCHING, *self._task.foreseen(self._env.bodies))
+        kinds = (TOUCHING, *self._task.predict_violations(self._env.bodies))
         return {"disagreement": _mean(self._disagreement), **_summary_of(self._checks, kinds)}
 
 
 def random_plans(like: torch.Tensor, seed: int, number: int) -> torch.Tensor:
     """(RANDOM_PLANS, H, A) smooth plans as long as `like` (H, A); the same for an episode's seed and the number of a decision."""
     horizon, actions = like.shape
-    basis = spline_basis(horizon, min(KNOTS, horizon)).numpy()
+    basis = make_spline_basis(horizon, min(NUM_KNOTS, horizon)).numpy()
     knots = np.random.default_rng([seed, number]).standard_normal((RANDOM_PLANS, basis.shape[1], actions))
     return torch.as_tensor(np.clip(basis @ knots, -1, 1), dtype=like.dtype)
 
 
-def violating(imagined: Imagined, observation: dict[str, np.ndarray], task: Task) -> dict[str, float]:
+def violating(imagined: Evaluation, observation: dict[str, np.ndarray], task: Task) -> dict[str, float]:
     """In which share of the particles the first plan leads to violations before it reaches the goal, by kind: the task's, as far
     as poses tell, and whether the robot or a load comes up to something that stands still."""
     bodies = imagined.bodies.map(lambda values: values[:, 0])  # (P, H, M, ...)
     loads = int(((observation["kind"] == Kind.LOAD) & (observation["present"] > 0)).sum())
-    touching = (gaps(observation, bodies.pose[:, :, : 1 + loads].numpy()) < TOUCH_M).any(-1)
-    kinds = {TOUCHING: torch.as_tensor(touching), **task.foreseen(bodies)}
-    ahead = imagined.running[0] > 0  # (H,)
+    touching = (compute_static_gaps(observation, bodies.pose[:, :, : 1 + loads].numpy()) < TOUCH_M).any(-1)
+    kinds = {TOUCHING: torch.as_tensor(touching), **task.predict_violations(bodies)}
+    ahead = imagined.step_costs[0] > 0  # (H,)
     return {kind: float((true & ahead).any(-1).float().mean()) for kind, true in kinds.items()}
 
 

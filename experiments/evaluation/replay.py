@@ -13,7 +13,7 @@ from experiments.methods.method import Arm, Trial, arm_of
 from sim.data.store import Episode
 from sim.env import GroundEnv
 from sim.scenes.scene import scenes
-from sim.utils.workers import finished
+from sim.utils.workers import run_jobs
 
 # of the machine
 TIMED = ("decision_ms_p50", "decision_ms_p95", "decide_s", "train_cpu_s", "collect_cpu_s")
@@ -52,7 +52,7 @@ def verify(
     jobs = [(number, arms[arm_of(row)], row, path / row["agent"]) for number, row in enumerate(rows)]
     found: dict[int, Verdict] = {}
     progress(0, len(rows))
-    for number, verdict in finished(_again, jobs, workers):
+    for number, verdict in run_jobs(_again, jobs, workers):
         found[number] = verdict
         progress(len(found), len(rows))
     return [found[number] for number in range(len(rows))]
@@ -62,7 +62,7 @@ def _again(number: int, arm: Arm, row: dict[str, Any], path: Path) -> tuple[int,
     episode = episode_of(path, row)
     split, index, scene = row["split"], row["index"], scenes[row["scene"]]
     faults = []
-    if split in scene.splits and scene.draw(split, index).id != row["layout_id"]:
+    if split in scene.splits and scene.sample_layout(split, index).id != row["layout_id"]:
         faults.append("the split has another space there now")
     if (apart := _replayed(row["scene"], episode)) > 0:
         faults.append(f"the same actions end {1e3 * apart:.3g} mm elsewhere")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from agents.learned.baselines import BaselineSpec
-from agents.learned.config import snapshot_path
+from agents.learned.config import get_snapshot_path
 from agents.planning.search import SearchConfig
-from agents.planning.spec import FORESEEN, PlannerSpec
+from agents.planning.spec import LEARNED, PlannerSpec
 from experiments.compute_costs import costs
 from experiments.config.experiment import BaselinePlan, ExperimentConfig
 from experiments.methods.grid import Fit, Matrix, labelled
@@ -18,8 +18,8 @@ from experiments.methods.method import Arm
 from sim.data.store import Dataset
 from sim.scenes.scene import scenes
 from sim.utils.errors import BadFile, GroundError, UnknownName
-from sim.utils.files import digest, read_json, write_json
-from worldmodels.training.loop import load_checkpoint
+from sim.utils.files import hash_file, read_json, write_json
+from worldmodels.training.checkpoint import load_checkpoint
 
 GUESTS = "guests.json"  # models from elsewhere that plan in a run, by name
 
@@ -82,12 +82,12 @@ class Arms:
                     makers[labelled(plan.arm, at, seed)] = partial(self._agent, plan, seed, at)
         return makers
 
-    def _planning(self, fit: Fit, search: str, traffic: str = FORESEEN) -> Arm:
+    def _planning(self, fit: Fit, search: str, traffic: str = LEARNED) -> Arm:
         config, model = self._config, self._matrix.model(fit).path
         if not (model / "best.json").exists():
             raise BadFile(f"{model} holds no trained model yet")
-        spec = replace(self._planner(model, search), traffic=traffic)
-        method = f"{traffic}+{search}" if traffic != FORESEEN else f"{fit.plan.name}+{search}"
+        spec = replace(self._planner(model, search), traffic_prediction=traffic)
+        method = f"{traffic}+{search}" if traffic != LEARNED else f"{fit.plan.name}+{search}"
         return Arm(
             labelled(method, fit.steps),
             spec,
@@ -98,7 +98,7 @@ class Arms:
             method=method,
             planning=config.planning,
             train_seed=fit.seed,
-            together=config.together if spec.joins else 1,
+            together=config.together if spec.can_batch else 1,
             content=self._content(spec),
             **self._spent(fit),
         )
@@ -109,14 +109,14 @@ class Arms:
 
     def _content(self, spec: PlannerSpec) -> dict[str, Any] | None:
         """What its episodes depend on; None where that is the machine and what else it does, too."""
-        return spec.content() if self._config.budget_s is None else None
+        return spec.describe_content() if self._config.budget_s is None else None
 
     def invite(self, models: Sequence[Path]) -> None:
         """Let models from elsewhere plan beside the run's own from now on, called by their directories' names."""
         guests, own = self.guests(), [plan.name for plan in self._config.models]
         for path in models:
             load_checkpoint(path, self._config.scene)
-            guest = {"path": str(path.resolve()), "weights": digest(path / "best.safetensors")}
+            guest = {"path": str(path.resolve()), "weights": hash_file(path / "best.safetensors")}
             if path.name in own or guests.get(path.name, guest)["weights"] != guest["weights"]:
                 raise GroundError(f"{self._path} has another model called {path.name}: rename the directory {path}")
             guests[path.name] = guest
@@ -133,7 +133,7 @@ class Arms:
         if not all((path / name).exists() for name in ("best.json", "best.safetensors")):
             return f"{path} holds no trained model any more: bring it again from where it is (--models)"
         try:
-            if digest(path / "best.safetensors") != guest["weights"]:
+            if hash_file(path / "best.safetensors") != guest["weights"]:
                 return f"{path} was trained on since it came to {self._path}: bring it under another name"
             if "layouts" not in read_json(path / "best.json"):
                 return f"{path} does not say in which layouts it was trained: train it again"
@@ -159,7 +159,7 @@ class Arms:
             train_cpu_s=about.get("cpu_s", about["seconds"]),
             seen=frozenset(about["layouts"]),
             planning=config.planning,
-            together=config.together if spec.joins else 1,
+            together=config.together if spec.can_batch else 1,
             content=self._content(spec),
         )
 
@@ -193,7 +193,7 @@ class Arms:
 
     def _agent(self, plan: BaselinePlan, seed: int, at: int | None) -> Arm:
         training = self._matrix.agent(plan, seed)
-        path = training.path if at is None else snapshot_path(training.path, at)
+        path = training.path if at is None else get_snapshot_path(training.path, at)
         if not (path / "policy.json").exists():
             raise BadFile(f"{path} holds no trained agent yet")
         about = read_json(path / "policy.json")
@@ -211,7 +211,7 @@ class Arms:
             seen=self._seen() if training.imagined else frozenset(about["layouts"]),
             method=plan.name,
             train_seed=seed,
-            content={"agent": digest(path / about["weights"])},
+            content={"agent": hash_file(path / about["weights"])},
             **own,
         )
 
@@ -224,4 +224,4 @@ class Arms:
     def _oracle(self, name: str = "oracle", planning: SearchConfig | None = None) -> Arm:
         search, planning = self._config.search, planning or self._config.oracle_planning
         spec = PlannerSpec(self._config.played.name, "simulator", search, planning)
-        return Arm(name, spec, "simulator", search, planning=planning, content=spec.content())
+        return Arm(name, spec, "simulator", search, planning=planning, content=spec.describe_content())

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agents.learned.config import IMAGINING, BaselineConfig, Imagined
+from agents.learned.config import MODEL_BASED, BaselineConfig, ModelData
 from experiments.config.experiment import BaselinePlan, ExperimentConfig, ModelPlan, thousands
 from experiments.methods.method import label
 from experiments.methods.training import AgentTraining, ModelTraining
@@ -61,9 +61,9 @@ class Matrix:
     def agent(self, plan: BaselinePlan, seed: int) -> AgentTraining:
         config, imagined = self._config, None
         steps = plan.steps or config.baseline_steps
-        snapshots = () if plan.steps or plan.name in IMAGINING else tuple(at for at in config.data_steps if at < steps)
-        if plan.name in IMAGINING:
-            imagined = Imagined(self.model(Fit(config.models[0], seed)).path, self.rounds)
+        snapshots = () if plan.steps or plan.name in MODEL_BASED else tuple(at for at in config.data_steps if at < steps)
+        if plan.name in MODEL_BASED:
+            imagined = ModelData(self.model(Fit(config.models[0], seed)).path, self.rounds)
         path = self._path / "agents" / labelled(plan.arm, None, seed)
         agent = BaselineConfig(plan.name, config.scene, steps, config.seed + seed, variations=config.variations)
         return AgentTraining(agent, path, snapshots, imagined)

@@ -10,18 +10,19 @@ import torch
 from rich.console import Console
 
 from agents.learned.baselines import train_baseline
-from agents.learned.config import BaselineConfig, Imagined
+from agents.learned.config import BaselineConfig, ModelData
 from experiments.cache import Cache, files_in
 from experiments.compute_costs import cost
 from experiments.config.experiment import ModelPlan
 from experiments.progress import Report, bars
-from sim.data.store import STATES, Dataset, Episode
+from sim.data.store import STATE_COLUMNS, Dataset, Episode
 from sim.utils.errors import GroundError
 from sim.utils.files import read_json
-from sim.utils.workers import finished, tell
+from sim.utils.workers import run_jobs, send_message
 from worldmodels.model import models
+from worldmodels.training.checkpoint import load_checkpoint
 from worldmodels.training.joint import JointWindows
-from worldmodels.training.loop import Check, is_finished, load_checkpoint, train
+from worldmodels.training.loop import ValidationResult, is_finished, train
 from worldmodels.training.windows import Windows
 
 
@@ -43,8 +44,8 @@ class ModelTraining:
 
     def content(self) -> dict[str, Any]:
         """What comes out depends on this alone."""
-        data = [Dataset.open(path).digest for path in (*self.data, *self.validation)]
-        train = {**asdict(self.plan.train), "on_gpu": self.plan.train.on_gpu}
+        data = [Dataset.open(path).content_hash for path in (*self.data, *self.validation)]
+        train = {**asdict(self.plan.train), "on_gpu": self.plan.train.uses_gpu}
         return {"model": self.plan.name, "train": train, "data": data, "steps": self.steps}
 
 
@@ -53,7 +54,7 @@ class AgentTraining:
     config: BaselineConfig
     path: Path
     snapshots: tuple[int, ...] = ()
-    imagined: Imagined | None = None
+    imagined: ModelData | None = None
 
     def __call__(self, report: Report) -> None:
         train_baseline(self.config, self.path, report, self.snapshots, self.imagined)
@@ -64,7 +65,11 @@ class AgentTraining:
 
     def content(self) -> dict[str, Any]:
         """What comes out depends on this alone."""
-        return {"agent": asdict(self.config), "snapshots": self.snapshots, "imagined": self.imagined and self.imagined.content()}
+        return {
+            "agent": asdict(self.config),
+            "snapshots": self.snapshots,
+            "imagined": self.imagined and self.imagined.describe_content(),
+        }
 
 
 Training = ModelTraining | AgentTraining  # as data that a worker process can be given
@@ -94,15 +99,15 @@ def train_on(
     torch.manual_seed(plan.train.seed)
     facts = {
         "scene": scenes if joint else scenes[0],
-        "data": [dataset.digest for dataset in data],
-        "validation": [dataset.digest for dataset in validation],
+        "data": [dataset.content_hash for dataset in data],
+        "validation": [dataset.content_hash for dataset in validation],
         "env_steps": steps or sum(dataset.steps for dataset in data),
         "layouts": sorted(frozenset().union(*(dataset.layout_ids for dataset in [*data, *validation]))),
     }
     if resume and is_finished(path, plan.name, plan.train, facts):
         load_checkpoint(path)  # damaged, it is told
         return
-    with plan.train.where():
+    with plan.train.make_device_context():
         train(models[plan.name](), _windows(data, steps), _windows(validation), plan.train, path, facts, resume, progress)
 
 
@@ -121,7 +126,7 @@ def _first(episodes: Iterable[Episode], steps: int | None) -> Iterator[Episode]:
         if steps is None or len(episode) <= steps:
             yield episode
         elif steps > 1:
-            yield replace(episode, **{name: getattr(episode, name)[:steps] for name in STATES})
+            yield replace(episode, **{name: getattr(episode, name)[:steps] for name in STATE_COLUMNS})
         if steps is not None:
             steps -= min(steps, len(episode))
             if not steps:
@@ -145,7 +150,7 @@ def train_all(
     with bars(console) as add:
         reports = [add(f"train {training.path.name}") for training in trainings]
         jobs = [(training, costs[number], number) for number, training in enumerate(trainings)]
-        for number, took_s in finished(_train, jobs, workers, lambda message: reports[message[0]](*message[1:])):
+        for number, took_s in run_jobs(_train, jobs, workers, lambda message: reports[message[0]](*message[1:])):
             if cache is not None and trainings[number].unbroken():
                 cache.keep(trainings[number].content(), files_in(trainings[number].path), read_json(costs[number]))
             ended(trainings[number], took_s)
@@ -154,12 +159,12 @@ def train_all(
 def _train(training: Training, ledger: Path, number: int) -> tuple[int, float]:
     began, told = time.monotonic(), 0.0
 
-    def report(done: int, total: int, check: Check | None = None) -> None:
+    def report(done: int, total: int, check: ValidationResult | None = None) -> None:
         nonlocal told
         went_on()
         if check is not None or done >= total or time.monotonic() - told > 0.25:
             told = time.monotonic()
-            tell((number, done, total, check))
+            send_message((number, done, total, check))
 
     with cost(ledger) as went_on:
         training(report)

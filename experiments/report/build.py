@@ -29,7 +29,7 @@ from experiments.viewer.take import Take
 from sim.data.store import Dataset, Episode
 from sim.layout import Layout
 from sim.policy import Policy, PolicyFactory
-from sim.scenes.scene import USUAL
+from sim.scenes.scene import DEFAULT_PROTOCOL
 from sim.utils.errors import BadFile, GroundError
 from sim.utils.files import read_json
 
@@ -45,7 +45,7 @@ Told = Callable[[int, int], None]
 def build_report(path: Path, arms: Arms | None = None, told: Told = lambda done, total: None, out: Path | None = None) -> Path:
     """Write `report/index.html` and its recordings from what a run directory holds; gives the page's path."""
     config = read_json(path / "config.json") if (path / "config.json").exists() else {}
-    return compare(read([path], protocol=config.get("protocol", USUAL)), out or path / "report", arms, told)
+    return compare(read([path], protocol=config.get("protocol", DEFAULT_PROTOCOL)), out or path / "report", arms, told)
 
 
 def keep_run(path: Path, out: Path) -> Path:
@@ -241,7 +241,7 @@ def _thinkers(rows: list[Row], arms: Arms) -> tuple[dict[str, Policy], list[str]
 
 def _uncompiled(factory: PolicyFactory) -> PolicyFactory:
     """For a few episodes compilation takes longer than it saves."""
-    return replace(factory, compiled=False) if isinstance(factory, PlannerSpec) else factory
+    return replace(factory, is_compiled=False) if isinstance(factory, PlannerSpec) else factory
 
 
 def _late(until_s: float) -> bool:

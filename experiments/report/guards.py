@@ -9,7 +9,7 @@ from experiments.evaluation.results import unreadable
 from experiments.report.pairs import ranked
 from experiments.report.regret import budget_of
 from experiments.report.summary import Episode, Row, key_of, known, number, protocol_of
-from sim.scenes.scene import parted
+from sim.scenes.scene import split_scene_id
 from sim.utils.errors import GroundError
 from sim.variation import Variation
 
@@ -21,7 +21,7 @@ def check(runs: Mapping[str, Sequence[Row]]) -> None:
     rows = [row for own in runs.values() for row in own]
     scenes: dict[str, list[str]] = defaultdict(list)
     for row in rows:
-        scene, _ = parted(row["scene"])
+        scene, _ = split_scene_id(row["scene"])
         scenes[scene] = list(dict.fromkeys([*scenes[scene], row["run"]]))
     if len(scenes) > 1:
         told = "; ".join(f"{', '.join(runs)} in {scene}" for scene, runs in sorted(scenes.items()))

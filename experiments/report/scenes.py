@@ -29,7 +29,7 @@ class Line:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        other = scenes[self.scene].other
+        other = scenes[self.scene].dynamic_noun
         error = "" if math.isnan(self.error_mm) else f"{other} {number(self.error_mm)} of {number(self.moved_mm)} mm"
         split = self.summary.split
         return (self.scene if split == "test" else f"{self.scene}, {split}", *self.summary.cells, error)

@@ -10,8 +10,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import cKDTree
 
-from sim.geometry.boxes import clearance_of
-from sim.geometry.grid import edges
+from sim.geometry.boxes import compute_signed_distance
+from sim.geometry.grid import connect_free_cells
 from sim.layout import Layout, Pose
 
 CELLS = 60  # along the longer side of a hall
@@ -33,7 +33,7 @@ def describe(layout: Layout) -> tuple[float, ...]:
     cell_m = max(hall.width, hall.depth) / CELLS
     xs, ys = (low + cell_m * (np.arange(max(1, round(size / cell_m))) + 0.5) for low, size in _sides(layout))
     points = np.stack(np.meshgrid(xs, ys, indexing="ij"), -1)
-    clearance = clearance_of(points, boxes) if len(boxes) else np.full(points.shape[:2], cell_m * CELLS)
+    clearance = compute_signed_distance(points, boxes) if len(boxes) else np.full(points.shape[:2], cell_m * CELLS)
     at = [_cell(stop, points) for stop in stops]
     lifted = _lifted(clearance, points, stops, AROUND * max(hall.width, hall.depth))
     passage = _widest(lifted, at)
@@ -75,7 +75,7 @@ def _widest(clearance: np.ndarray, at: list[tuple[int, int]]) -> float:
 
 def _way(free: np.ndarray, start: tuple[int, int], goal: tuple[int, int]) -> float:
     """Length of the shortest way [cells]; the straight one where none is free."""
-    tail, head, length = edges(free)
+    tail, head, length = connect_free_cells(free)
     graph = coo_array((length, (tail, head)), shape=(free.size, free.size)).tocsr()
     found = float(dijkstra(graph, indices=int(np.ravel_multi_index(start, free.shape)))[np.ravel_multi_index(goal, free.shape)])
     return found if np.isfinite(found) else float(np.hypot(goal[0] - start[0], goal[1] - start[1]))

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.statistics import effective_trials, wilson
-from sim.scenes.scene import USUAL, scenes
+from sim.scenes.scene import DEFAULT_PROTOCOL, scenes
 from sim.utils.errors import GroundError
 
 Row = Mapping[str, Any]  # one evaluated episode
@@ -33,7 +33,7 @@ Episode = tuple[str, int]  # layout id and seed
 
 def protocol_of(row: Row) -> str:
     """By which an episode was played."""
-    return str(row.get("protocol", USUAL))
+    return str(row.get("protocol", DEFAULT_PROTOCOL))
 
 
 def key_of(row: Row) -> Episode:
@@ -190,7 +190,7 @@ def _summary(split: str, agent: str, rows: Sequence[Row]) -> Summary:
 def indicators_of(rows: Sequence[Row]) -> dict[str, Quartiles]:
     """Medians over episodes, and what the middle half lies between, of what the scene says of its episodes."""
     told = scenes[rows[0]["scene"]].indicators
-    values = {name: [float(row[name]) for row in rows if known(row, name)] for name in (told.says if told else ())}
+    values = {name: [float(row[name]) for row in rows if known(row, name)] for name in (told.descriptions if told else ())}
     return {name: Quartiles(*map(float, np.quantile(own, (0.25, 0.5, 0.75)))) for name, own in values.items() if own}
 
 

@@ -16,13 +16,13 @@ from matplotlib.patches import Circle, Polygon
 
 from sim.bodies import Kind
 from sim.data.store import Episode
-from sim.geometry.rotations import rotate, yaw_of
+from sim.geometry.rotations import compute_yaw, rotate
 from sim.layout import TABLE_MARGIN_M, WALL_THICKNESS_M, Layout
 from sim.scenes.aisle_traffic.task import CrossingTask
 from sim.scenes.push_fixture.layouts import PARTS, TOOL_RADIUS_M
 from sim.scenes.tote_push.layouts import LOAD_HALF_M, ROBOT_RADIUS_M
 from sim.scenes.tote_push.task import PushTask
-from sim.traffic.simulation import MANNERS
+from sim.traffic.simulation import PROFILES
 from sim.utils.errors import GroundError
 from sim.utils.files import write_atomic
 
@@ -71,7 +71,7 @@ def strip(items: list[tuple[str, Episode]]) -> str:
 
 def colours_say(layouts: Iterable[Layout]) -> str:
     """Which colour means what in pictures of these spaces."""
-    there = {kind for layout in layouts for kind in layout.kinds}
+    there = {kind for layout in layouts for kind in layout.dynamic_kinds}
     names = {Kind.LOAD: "the load to deliver orange", Kind.PERSON: "people pink", Kind.FORKLIFT: "forklifts violet"}
     others = "".join(f"{name}, " for kind, name in names.items() if kind in there)
     return f"The robot is blue, {others}the goal green; outlines are earlier states."
@@ -83,18 +83,18 @@ def draw(axes: Axes, layout: Layout, episode: Episode | None = None, title: str 
     if episode is None:
         starts: list[Any] = [layout.robot, *layout.loads, *layout.traffic]
         places = np.array([(start.x, start.y, start.yaw) for start in starts])
-        radius = ROBOT_RADIUS_M if layout.floor is None else TOOL_RADIUS_M
+        radius = ROBOT_RADIUS_M if layout.table_top is None else TOOL_RADIUS_M
         load = np.array(PARTS.get(layout.part, [(0.0, 0.0, *LOAD_HALF_M[:2])]))
-        traffic = [MANNERS[kind] for kind in layout.kinds if kind in MANNERS]
+        traffic = [PROFILES[kind] for kind in layout.dynamic_kinds if kind in PROFILES]
         boxes = [load] * len(layout.loads) + [np.array([(0.0, 0.0, *manner.half_extents[:2])]) for manner in traffic]
-        _movers(axes, places, radius, boxes, layout.kinds)
+        _movers(axes, places, radius, boxes, layout.dynamic_kinds)
     else:
         _history(axes, episode)
     axes.set_title(title, fontsize=9, parse_math=False)
 
 
 def _space(axes: Axes, layout: Layout) -> None:
-    hall, edge = layout.hall, WALL_THICKNESS_M if layout.floor is None else TABLE_MARGIN_M
+    hall, edge = layout.hall, WALL_THICKNESS_M if layout.table_top is None else TABLE_MARGIN_M
     axes.set_aspect("equal")
     axes.set_axis_off()
     axes.set_xlim(hall.x - edge, hall.x + hall.width + edge)
@@ -116,12 +116,12 @@ def _space(axes: Axes, layout: Layout) -> None:
 
 def _history(axes: Axes, episode: Episode) -> None:
     pose = np.asarray(episode.pose, np.float64)
-    places = np.concatenate([pose[..., :2], yaw_of(pose[..., 3:])[..., None]], axis=-1)  # (T+1, M, 3)
+    places = np.concatenate([pose[..., :2], compute_yaw(pose[..., 3:])[..., None]], axis=-1)  # (T+1, M, 3)
     half = np.asarray(episode.half_extents, np.float64)[:, :2]
-    kinds = episode.layout.kinds
+    kinds = episode.layout.dynamic_kinds
     boxes = [np.array([(0.0, 0.0, *size)]) for size in half[1:]]
-    if episode.pieces is not None:
-        boxes[: len(episode.layout.loads)] = list(episode.pieces[1:])[: len(episode.layout.loads)]
+    if episode.footprints is not None:
+        boxes[: len(episode.layout.loads)] = list(episode.footprints[1:])[: len(episode.layout.loads)]
     for step in _spread(len(places), GHOSTS)[:-1]:
         _movers(axes, places[step], half[0, 0], boxes, kinds, ghost=True)
     some = places[_spread(len(places), PATH_POINTS)]

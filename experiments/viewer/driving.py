@@ -40,7 +40,7 @@ class Driver:
         along = f"{abs(forward):.0%} {'forward' if forward > 0 else 'back'}" if forward else ""
         return ", ".join(filter(None, (along, sideways))) or "no speed"
 
-    def begin(self, start: EpisodeStart) -> None:
+    def start_episode(self, start: EpisodeStart) -> None:
         self.press("stop")
 
     def predict(

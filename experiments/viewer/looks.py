@@ -204,8 +204,8 @@ def wall(half_extents: np.ndarray) -> trimesh.Trimesh:
 
 def table(layout: Layout) -> trimesh.Trimesh:
     """The slab under a table's top, its legs, and the pedestal of the arm at the origin."""
-    assert layout.floor is not None
-    x, y, width, depth = layout.floor
+    assert layout.table_top is not None
+    x, y, width, depth = layout.table_top
     thick, high, leg = 0.03, 0.4, 0.04
     parts = [_at(_box((width, depth, thick)), CLAMP, x + width / 2, y + depth / 2, -0.002 - thick / 2)]
     for across in (x + leg, x + width - leg):
@@ -220,7 +220,7 @@ def floor(layout: Layout) -> np.ndarray:
 
     Of a table: a grid, and the part's outline at its goal. The first row is at the largest y.
     """
-    if layout.floor is not None:
+    if layout.table_top is not None:
         return _table(layout)
     hall = layout.hall
     x, y = _grid(hall.x, hall.y, hall.width, hall.depth, PIXELS_PER_M)
@@ -248,8 +248,8 @@ def _grid(left: float, low: float, width: float, depth: float, pixels_per_m: flo
 
 
 def _table(layout: Layout) -> np.ndarray:
-    assert layout.floor is not None
-    x, y = _grid(*layout.floor, 10 * PIXELS_PER_M)
+    assert layout.table_top is not None
+    x, y = _grid(*layout.table_top, 10 * PIXELS_PER_M)
     picture = np.empty((*x.shape, 3), np.uint8)
     picture[:] = TABLE
     picture[(np.mod(x, 0.1) < 0.002) | (np.mod(y, 0.1) < 0.002)] = TABLE_LINE

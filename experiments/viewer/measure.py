@@ -14,7 +14,7 @@ from experiments.viewer.overlays import MEANINGS
 from experiments.viewer.page import Page
 from experiments.viewer.stage import Stage, serving
 from experiments.viewer.take import Setting, Take
-from sim.geometry.rotations import upright
+from sim.geometry.rotations import make_upright_poses
 from sim.policy import Policy
 from sim.scenes.scene import Scene
 from sim.utils.errors import GroundError
@@ -32,7 +32,7 @@ for number, message in enumerate(connect(sys.argv[1], subprotocols=[f"viser-v{sy
 def cost_of_pushing(scene: Scene, policy: Policy) -> tuple[float, float]:
     """CPU-seconds of this process per frame, its server's thread included: of BODIES bodies of SIZES sizes that all move, and of
     a page with every overlay and plot, late in an episode."""
-    layout = scene.draw("test", 0)
+    layout = scene.sample_layout("test", 0)
     take = Take("planner", Setting(scene.name, layout), policy)
     for _ in range(12):
         take.advance()
@@ -43,7 +43,7 @@ def cost_of_pushing(scene: Scene, policy: Policy) -> tuple[float, float]:
         stage = Stage(server.scene)
         half = np.repeat(np.linspace(0.1, 0.3, SIZES), BODIES // SIZES)[:, None].repeat(3, 1)
         places = rng.uniform(0, 6, (FRAMES, BODIES, 3))
-        poses = np.stack([upright(place, half[:, 2]) for place in places])
+        poses = np.stack([make_upright_poses(place, half[:, 2]) for place in places])
         stage.build(layout, half, poses[0])
 
         def move(frame: int) -> None:

@@ -9,11 +9,11 @@ from matplotlib import colormaps
 
 from experiments.viewer.stage import Stage, wxyz
 from experiments.viewer.take import Frame, Take, Thought
-from sim.bodies import LOAD, ROBOT, TRAFFIC, Kind
-from sim.geometry.rotations import unit, yaw_of
+from sim.bodies import LOAD, ROBOT, TRAFFIC_KINDS, Kind
+from sim.geometry.rotations import compute_yaw, make_unit_vectors
 from sim.layout import Layout
 from sim.scenes.scene import scenes
-from sim.sensors.lidar import bearings, lidar
+from sim.sensors.lidar import compute_bearings, measure_ranges
 
 GHOSTS = 4  # along the horizon
 LIFT_M = 0.02  # lines above the floor
@@ -74,8 +74,8 @@ class Overlays:
                 handle.visible = visible
 
     def _trails(self, index: int) -> None:
-        kinds = self._take.setting.layout.kinds
-        shown = [body for body, kind in enumerate(kinds) if body <= LOAD or kind in TRAFFIC]
+        kinds = self._take.setting.layout.dynamic_kinds
+        shown = [body for body, kind in enumerate(kinds) if body <= LOAD or kind in TRAFFIC_KINDS]
         poses = np.stack([frame.pose[shown, :2] for frame in self._take.frames[: index + 1]])
         colours = np.array([COLOURS[kinds[body]] for body in shown], np.uint8)
         self._lines("trails", poses.swapaxes(0, 1), np.repeat(colours[:, None], index, 1), LIFT_M * self._unit)
@@ -135,12 +135,12 @@ class Overlays:
     def _rays(self, frame: Frame) -> None:
         bodies, movers = self._take.bodies, len(frame.pose)
         bodies = replace(bodies, pose=np.concatenate([frame.pose, bodies.pose[movers:]]))
-        ranges = lidar(bodies, RAYS, REACH_M * self._unit)
-        angles = float(yaw_of(frame.pose[ROBOT, 3:])) + bearings(RAYS)
+        ranges = measure_ranges(bodies, RAYS, REACH_M * self._unit)
+        angles = float(compute_yaw(frame.pose[ROBOT, 3:])) + compute_bearings(RAYS)
         start = np.broadcast_to(frame.pose[ROBOT, :2], (RAYS, 2))
         near = np.clip(1 - ranges / (REACH_M * self._unit), 0, 1)
-        towards = unit(angles)
-        if (table := self._take.setting.layout.floor) is not None:
+        towards = make_unit_vectors(angles)
+        if (table := self._take.setting.layout.table_top) is not None:
             ranges = np.minimum(ranges, to_edge(start, towards, table))  # in the air beside a table there is nothing to be seen
         ends = start + ranges[:, None] * towards
         colours = (colormaps["plasma"](near)[:, :3] * 255).astype(np.uint8)
@@ -150,7 +150,7 @@ class Overlays:
         if "field" in self._handles:
             return
         field, hall = self._take.field, layout.hall
-        x, y, width, depth = layout.floor or (hall.x, hall.y, hall.width, hall.depth)
+        x, y, width, depth = layout.table_top or (hall.x, hall.y, hall.width, hall.depth)
         best, cell_m = np.asarray(field.best, float), field.cell_m  # (X, Y), from low x and low y
         first, last = (np.round((np.array(end) - field.origin) / cell_m).astype(int) for end in ((x, y), (x + width, y + depth)))
         first, last = np.maximum(first, 0), np.minimum(last, np.array(best.shape) - 1)  # a field may reach behind the walls

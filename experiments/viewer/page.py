@@ -21,12 +21,12 @@ from experiments.viewer.runs import arms_of, in_scene, scene_of
 from experiments.viewer.scenery import Scenery
 from experiments.viewer.take import Setting, Take
 from experiments.viewer.thinking import Thinker
-from sim.data.store import keep
+from sim.data.store import append_episode
 from sim.layout import Layout
 from sim.policy import PolicyFactory
-from sim.scenes.scene import parted, scenes
+from sim.scenes.scene import scenes, split_scene_id
 from sim.utils.errors import GroundError, UnknownName
-from sim.variation import differences
+from sim.variation import describe_differences
 
 YOU = "you"  # the arm that a person drives
 WRONG = "**"  # how notes of what went wrong begin
@@ -82,7 +82,7 @@ class Page:
             raise GroundError(
                 f"beside {self.take.setting.scene} the same scene alone can be shown: untick 'beside what is shown'"
             )
-        varied = scenes[scene].varied(split, tuple(physics.split()))
+        varied = scenes[scene].make_variations(split, tuple(physics.split()))
         place = f"own-{layout.id}" if own else split
         setting = Setting(scene, layout, seed, varied.sample(np.random.default_rng(seed)), place)
         take = Take(arm, setting, self._policy(scene, arm))
@@ -91,7 +91,7 @@ class Page:
     def offer(self, scene: str, arms: Mapping[str, PolicyFactory]) -> None:
         """More arms that can be chosen in a scene, and in its protocols."""
         for name in self.arms:
-            if parted(name)[0] == scene:
+            if split_scene_id(name)[0] == scene:
                 self.arms[name] = {**{arm: in_scene(of, name) for arm, of in arms.items()}, **self.arms[name]}
                 shown = bool(self.player.takes) and self.take.setting.scene == name
                 self.panels.offer(name, tuple(self.arms[name]), shown)
@@ -152,7 +152,7 @@ class Page:
         if self._kept == this:
             raise GroundError("this episode is kept already")
         split = take.setting.split
-        dataset = keep(directory / split, take.setting.scene, split, take.episode())
+        dataset = append_episode(directory / split, take.setting.scene, split, take.episode())
         self._kept = this
         self.say(f"kept: {dataset.path} now holds {dataset.steps} steps")
         return dataset.path
@@ -261,6 +261,6 @@ def describe(take: Take, index: int) -> str:
     hit = f", {', '.join(kind.replace('_', ' ') for kind in frame.violations)}" if frame.violations else ""
     apart = take.deviation_m or 0.0
     replay = f" (replayed to within {1e3 * apart:.3g} mm of the recording)" if apart > SAME_M else ""
-    physics = ", ".join(differences(take.setting.variation, scenes[take.setting.scene].varied("test", ()).base))
+    physics = ", ".join(describe_differences(take.setting.variation, scenes[take.setting.scene].make_variations("test", ()).base))
     given = f" ({physics})" if physics else ""
     return f"**{take.name}** in {layout.name or layout.id}{given}, step {at}: {state}{hit}{replay}"

@@ -53,7 +53,7 @@ class Panels:
         self._chosen.options, self._chosen.visible = self._takes, len(takes) > 1
         if self._other.options != arms:
             self._other.options = arms
-        self._plots[ERROR].title = ERROR.format(other=scenes[scene].other)
+        self._plots[ERROR].title = ERROR.format(other=scenes[scene].dynamic_noun)
 
     def offer(self, scene: str, arms: tuple[str, ...], shown: bool) -> None:
         """What can be chosen in a scene, which may be the one that is shown."""
@@ -146,7 +146,7 @@ class Panels:
 
         def begin(layout: Layout | None) -> None:
             scene, seed = self._scene.value, int(self._seed.value)
-            space = layout or scenes[scene].draw(self._split.value, int(self._index.value))
+            space = layout or scenes[scene].sample_layout(self._split.value, int(self._index.value))
             split, own = ("test", True) if layout else (self._split.value, False)
             page.live(scene, space, split, seed, self._arm.value, physics.value, beside=beside.value, own=own)
 
@@ -247,6 +247,6 @@ def _directory(name: str) -> Path:
 
 def _layout_of(file: viser.UploadedFile, scene: str) -> Layout:
     layout = Layout.parse(file.content, file.name)
-    if faults := scenes[scene].faults(layout):
+    if faults := scenes[scene].find_faults(layout):
         raise BadLayout(file.name, faults)
     return layout

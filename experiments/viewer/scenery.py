@@ -19,7 +19,7 @@ class Scenery:
         self.takes = list(takes)
         self._stages: list[Stage] = []
         self._overlays: list[Overlays] = []
-        x, apart = 0.0, APART_M if takes[0].setting.layout.floor is None else TABLES_APART_M
+        x, apart = 0.0, APART_M if takes[0].setting.layout.table_top is None else TABLES_APART_M
         for number, take in enumerate(self.takes):
             layout = take.setting.layout
             room = layout.hall.width + apart

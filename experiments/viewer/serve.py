@@ -50,7 +50,7 @@ def serve(
     free = free_port(host, port)
     with serving(host, free) as server:
         free = server.get_port()  # another program may have taken the one that was free
-        page = Page(server, {name: dict(scenes[name].behaviours) for name in scenes.with_protocols()}, scene)
+        page = Page(server, {name: dict(scenes[name].behaviours) for name in scenes.list_with_protocols()}, scene)
         page.player.held = True  # who drives would find half of the time gone
         server.on_client_connect(lambda _: setattr(page.player, "held", False))
         try:

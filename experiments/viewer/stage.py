@@ -10,8 +10,8 @@ import trimesh
 import viser
 
 from experiments.viewer import looks
-from sim.bodies import LOAD, TRAFFIC, Kind
-from sim.geometry.rotations import quaternion_of
+from sim.bodies import LOAD, TRAFFIC_KINDS, Kind
+from sim.geometry.rotations import yaw_to_quaternion
 from sim.layout import Layout
 from sim.robots.robot import LinkVisual
 from sim.scenes.push_fixture.layouts import PARTS
@@ -41,7 +41,7 @@ class Stage:
                 f"{self.root}/space/{name}/{number}",
                 mesh,
                 position=(x, y, half[2]),
-                wxyz=wxyz(quaternion_of(np.array(yaw))),
+                wxyz=wxyz(yaw_to_quaternion(np.array(yaw))),
                 cast_shadow=False,
             )
         self._draw(layout, half_extents)
@@ -53,7 +53,7 @@ class Stage:
     def _draw(self, layout: Layout, half_extents: np.ndarray) -> None:
         """Bodies that look alike are one node of the page: sixty that move cost little more than one."""
         alike: dict[tuple[Kind, bool, tuple[float, ...]], list[int]] = {}
-        for body, (kind, half) in enumerate(zip(layout.kinds, np.asarray(half_extents, float), strict=False)):
+        for body, (kind, half) in enumerate(zip(layout.dynamic_kinds, np.asarray(half_extents, float), strict=False)):
             alike.setdefault((kind, body == LOAD, tuple(half)), []).append(body)  # the first load looks like no other
         for (kind, first, half), members in alike.items():
             mesh = _moving(layout, kind, first, np.array(half))
@@ -80,7 +80,7 @@ class Stage:
     def name(self, text: str, layout: Layout, height: float) -> None:
         """A sign behind the hall, of letters `height` [m] tall: of a size in the scene, a film of any window shows them alike."""
         hall = layout.hall
-        position = (hall.x + hall.width / 2, hall.y + hall.depth, SIGN_M if layout.floor is None else 0.2 * SIGN_M)
+        position = (hall.x + hall.width / 2, hall.y + hall.depth, SIGN_M if layout.table_top is None else 0.2 * SIGN_M)
         self._scene.add_label(
             f"{self.root}/sign",
             text,
@@ -101,9 +101,9 @@ class Stage:
 
     def _ground(self, layout: Layout) -> None:
         hall = layout.hall
-        x, y, width, depth = layout.floor or (hall.x, hall.y, hall.width, hall.depth)
+        x, y, width, depth = layout.table_top or (hall.x, hall.y, hall.width, hall.depth)
         self._scene.add_frame(f"{self.root}/space", show_axes=False)
-        if layout.floor is not None:
+        if layout.table_top is not None:
             self._scene.add_mesh_trimesh(f"{self.root}/space/table", looks.table(layout), cast_shadow=False)
         self._scene.add_image(
             f"{self.root}/space/floor",
@@ -125,9 +125,9 @@ def _standing(kind: Kind, half: np.ndarray, number: int) -> tuple[str, trimesh.T
 
 
 def _moving(layout: Layout, kind: Kind, first: bool, half: np.ndarray) -> trimesh.Trimesh:
-    if kind in TRAFFIC:
+    if kind in TRAFFIC_KINDS:
         return looks.person(half) if kind == Kind.PERSON else looks.forklift(half)
-    if layout.floor is not None:
+    if layout.table_top is not None:
         return looks.pusher(half) if kind == Kind.ROBOT else looks.part(np.array(PARTS[layout.part]), half[2])
     return looks.robot(half) if kind == Kind.ROBOT else looks.tote(half, first)
 
@@ -139,12 +139,12 @@ def light_and_camera(
     hall = layout.hall
     width = width or hall.width
     size = max(window[1] / window[0] * width, hall.depth)
-    centre = np.array([hall.x + width / 2, hall.y + hall.depth / 2, 0.0 if layout.floor is None else ARM_M])
+    centre = np.array([hall.x + width / 2, hall.y + hall.depth / 2, 0.0 if layout.table_top is None else ARM_M])
     server.scene.set_up_direction("+z")
     server.scene.configure_default_lights(cast_shadow=False)
     server.initial_camera.look_at = centre
     beside = np.array(BESIDE_TABLE) * (hall.width / width, 1.0, 1.0)  # a row of tables is looked at from its front
-    server.initial_camera.position = centre + size * (np.array(ABOVE_HALL) if layout.floor is None else beside)
+    server.initial_camera.position = centre + size * (np.array(ABOVE_HALL) if layout.table_top is None else beside)
     server.initial_camera.fov = np.deg2rad(50)
 
 

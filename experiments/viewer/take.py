@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim.bodies import LOAD, Bodies, Observation
-from sim.contacts import Hit
+from sim.contacts import Contact
 from sim.data.store import Episode
 from sim.env import GroundEnv
 from sim.layout import Layout
@@ -21,7 +21,7 @@ from sim.variation import Variation
 if TYPE_CHECKING:
     import torch
 
-    from agents.planning.objective import Imagined
+    from agents.planning.objective import Evaluation
     from agents.planning.planner import Planner
 
 SHOWN_CANDIDATES = 48
@@ -54,7 +54,7 @@ class Frame:
     static_force_n: float
     violations: tuple[str, ...]
     success: bool
-    hits: tuple[Hit, ...] = ()
+    hits: tuple[Contact, ...] = ()
     links: np.ndarray | None = None  # (V, 7) poses of what the robot's visuals are drawn in
     error_m: float = np.nan  # how far others are from where the plan before had them
     action: np.ndarray | None = None  # (2,) taken here; None at the end
@@ -137,7 +137,7 @@ class Take:
         """From here on, after the script, this policy decides."""
         self.policy = policy
         if policy is not None:
-            policy.begin(self._env.start(self.setting.seed))
+            policy.start_episode(self._env.make_episode_start(self.setting.seed))
 
     def advance(self, action: np.ndarray | None = None) -> None:
         """One step: by `action` where a person drives, else by the script, else by the policy."""
@@ -172,7 +172,7 @@ class Take:
             touching=np.array([frame.touching for frame in frames]),
             static_force_n=np.array([frame.static_force_n for frame in frames]),
             success=frames[-1].success,
-            **self._env.facts(),
+            **self._env.describe_bodies(),
         )
 
     @property
@@ -182,7 +182,7 @@ class Take:
     @property
     def visuals(self) -> tuple[LinkVisual, ...]:
         """Meshes of the robot's links."""
-        return scenes[self.setting.scene].robot(self.setting.variation).visuals
+        return scenes[self.setting.scene].make_robot(self.setting.variation).visuals
 
     @property
     def bodies(self) -> Bodies:
@@ -192,13 +192,13 @@ class Take:
     @property
     def field(self) -> Any:
         """The geodesic field of this space."""
-        return self._env.field
+        return self._env.cost_field
 
     def close(self) -> None:
         self._env.close()
 
     def _frame(self) -> Frame:
-        movers, info = int(self._env.bodies.dynamic.sum()), self._info
+        movers, info = int(self._env.bodies.is_dynamic.sum()), self._info
         return Frame(
             pose=self._env.bodies.pose[:movers].copy(),
             twist=self._env.bodies.twist[:movers].copy(),
@@ -207,8 +207,8 @@ class Take:
             static_force_n=info["static_force_n"],
             violations=tuple(kind for kind, happened in info["violations"].items() if happened),
             success=info["success"],
-            hits=tuple(self._env.hits()),
-            links=self._env.robot_links(),
+            hits=tuple(self._env.read_contacts()),
+            links=self._env.read_link_poses(),
         )
 
     def _think(self, observation: Observation) -> tuple[Thought | None, np.ndarray | None]:
@@ -225,20 +225,20 @@ class _Watching:
 
     def __init__(self, policy: Policy) -> None:
         self._planner: Planner | None = policy if hasattr(policy, "watch") else None  # type: ignore[assignment]
-        self._seen: list[tuple[torch.Tensor, Imagined]] = []
+        self._seen: list[tuple[torch.Tensor, Evaluation]] = []
         if self._planner is not None:
-            self._planner.watch = self._see
+            self._planner.on_evaluation = self._see
 
-    def _see(self, candidates: "torch.Tensor", imagined: "Imagined") -> None:
+    def _see(self, candidates: "torch.Tensor", imagined: "Evaluation") -> None:
         self._seen.append((candidates, imagined))
 
     def thought(self) -> Thought | None:
         planner = self._planner
-        if planner is None or planner.last is None:
+        if planner is None or planner.last_decision is None:
             return None
         import torch  # who only watches scripted arms need not wait for it
 
-        planner.watch = None
+        planner.on_evaluation = None
         costs = torch.cat([imagined.costs for _, imagined in self._seen])
         poses = torch.cat([imagined.bodies.pose[0] for _, imagined in self._seen])
         order = costs.argsort()[:: max(1, len(costs) // SHOWN_CANDIDATES)]
@@ -250,8 +250,8 @@ class _Watching:
             half_extents=bodies.half_extents[there],
             candidates=poses[order][:, :, there, :2].numpy(),
             costs=costs[order].numpy(),
-            running=planner.last.running.numpy(),
-            seconds=planner.last.seconds,
+            running=planner.last_decision.step_costs.numpy(),
+            seconds=planner.last_decision.seconds,
             budget_s=planner.budget_s,
-            disagreement=planner.last.disagreement,
+            disagreement=planner.last_decision.disagreement,
         )

@@ -10,12 +10,12 @@ import numpy as np
 from PIL import Image
 
 from sim.bullet.client import BulletClient
-from sim.sensors.appearance import Coat
+from sim.sensors.appearance import Material
 
 _numbers = itertools.count()  # a file name is never used twice: Bullet caches files by name
 
 
-def apply_material(client: BulletClient, body: int, material: Coat) -> None:
+def apply_material(client: BulletClient, body: int, material: Material) -> None:
     """Give a body and all its links a colour and a texture."""
     changes: dict[str, Any] = {"rgbaColor": (*material.colour, 1.0)}
     if material.texture is not None:

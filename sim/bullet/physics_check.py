@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.bodies import LOAD, ROBOT, LoadBody
+from sim.bodies import LOAD, ROBOT, LoadSpec
 from sim.bullet.client import BulletClient
 from sim.bullet.world import FLOOR_FRICTION, PHYSICS_HZ, SOLVER_ITERATIONS, World
 from sim.env import GroundEnv
-from sim.geometry.rotations import upright, wrap, yaw_of
+from sim.geometry.rotations import compute_yaw, make_upright_poses, wrap_angle
 from sim.layout import Hall, Layout, Pose
 from sim.robots.robot import MOTOR_HZ, Robot
 from sim.scenes.scene import Scene
@@ -23,7 +23,7 @@ OFFSETS_M = (-0.06, 0.0, 0.03, 0.12)  # of the robot from the line through the l
 
 
 @dataclass(frozen=True)
-class Replay:
+class CommandReplay:
     """The motor commands (one per tick of the drive) of an episode, to be given again without anything around them."""
 
     scene: Scene
@@ -33,9 +33,9 @@ class Replay:
     commands: list[tuple[float, ...]]
 
     @classmethod
-    def record(cls, env: GroundEnv, actions: np.ndarray) -> "Replay":
+    def record(cls, env: GroundEnv, actions: np.ndarray) -> "CommandReplay":
         """`env` stands at its start; actions (T, 2) are carried out in a world of its own."""
-        movers = int(env.bodies.dynamic.sum())
+        movers = int(env.bodies.is_dynamic.sum())
         replay = cls(env.scene, env.layout, env.variation, env.bodies.pose[:movers].copy(), [])
         world = World()
         robot = replay._build(world)
@@ -43,11 +43,11 @@ class Replay:
             for _ in range(round(env.scene.control_dt_s * MOTOR_HZ)):
                 replay.commands.append(robot.compute_command(tuple(action)))
                 robot.set_motors(replay.commands[-1])
-                _advance(world)
+                _step_one_tick(world)
         world.close()
         return replay
 
-    def seconds(self) -> tuple[float, float]:
+    def measure_seconds(self) -> tuple[float, float]:
         """Time of motor commands and physics steps together, and of the physics steps alone [s]."""
         world = World()
         robot = self._build(world)
@@ -55,28 +55,28 @@ class Replay:
         for command in self.commands:
             robot.set_motors(command)
             before = time.perf_counter()
-            _advance(world)
+            _step_one_tick(world)
             simulating += time.perf_counter() - before
         total = time.perf_counter() - begun
         world.close()
         return total, simulating
 
     def _build(self, world: World) -> Robot:
-        robot = self.scene.robot(self.variation)
-        layout, loads = self.layout, self.scene.loads(self.layout, self.variation)
-        traffic = self.scene.traffic(layout, self.variation, 0) if layout.traffic else None
-        world.build(robot, loads, layout.static_boxes, layout.floor, traffic)
+        robot = self.scene.make_robot(self.variation)
+        layout, loads = self.layout, self.scene.make_loads(self.layout, self.variation)
+        traffic = self.scene.make_traffic(layout, self.variation, 0) if layout.traffic else None
+        world.build(robot, loads, layout.static_boxes, layout.table_top, traffic)
         world.set_state(self.pose, np.zeros((len(self.pose), 6)))
         return robot
 
 
-def _advance(world: World) -> None:
+def _step_one_tick(world: World) -> None:
     """One tick of the drive, in physics steps."""
     for _ in range(int(PHYSICS_HZ / MOTOR_HZ)):
         world._client.stepSimulation()
 
 
-def slide(load: LoadBody, speed_m_s: float, spin_rad_s: float, maximal: bool = False) -> tuple[float, float]:
+def simulate_slide(load: LoadSpec, speed_m_s: float, spin_rad_s: float, maximal: bool = False) -> tuple[float, float]:
     """Way [m] and turn [rad] until a load that slides and spins on the floor stands still, in Bullet.
 
     maximal: as a rigid body in maximal coordinates instead of a multibody.
@@ -95,10 +95,10 @@ def slide(load: LoadBody, speed_m_s: float, spin_rad_s: float, maximal: bool = F
         client.stepSimulation()
     position, orientation = client.getBasePositionAndOrientation(body)
     client.close()
-    return float(np.hypot(*position[:2])), float(yaw_of(np.array(orientation)))
+    return float(np.hypot(*position[:2])), float(compute_yaw(np.array(orientation)))
 
 
-def slide_in_theory(load: LoadBody, speed_m_s: float, spin_rad_s: float, step_s: float = 1e-4) -> tuple[float, float]:
+def integrate_slide(load: LoadSpec, speed_m_s: float, spin_rad_s: float, step_s: float = 1e-4) -> tuple[float, float]:
     """Way [m] and turn [rad] of the same load, a quarter of its weight on each corner."""
     width, depth = load.half_extents[:2]
     corners = np.array([(x, y) for x in (-width, width) for y in (-depth, depth)])
@@ -117,29 +117,29 @@ def slide_in_theory(load: LoadBody, speed_m_s: float, spin_rad_s: float, step_s:
         place, yaw = place + velocity * step_s, yaw + spin * step_s
 
 
-def push(scene: Scene, physics_hz: int = PHYSICS_HZ, solver_iterations: int = SOLVER_ITERATIONS) -> np.ndarray:
+def simulate_push(scene: Scene, physics_hz: int = PHYSICS_HZ, solver_iterations: int = SOLVER_ITERATIONS) -> np.ndarray:
     """Where a tote ends that the robot pushes for 2.5 s, for each of OFFSETS_M: (len, 3) x, y [m] and yaw [rad]."""
     variation = Variation()
-    load, robot = scene.loads(scene.draw("train", 0), variation)[0], scene.robot(variation)
+    load, robot = scene.make_loads(scene.sample_layout("train", 0), variation)[0], scene.make_robot(variation)
     gap = robot.half_extents[0] + load.half_extents[0] + 0.02
     ends = []
     for offset in OFFSETS_M:
         layout = Layout(Hall(0, 0, 8, 6), Pose(2 - gap, 3 + offset), (Pose(2, 3),), Pose(6, 3))
         world = World(physics_hz=physics_hz, solver_iterations=solver_iterations)
-        world.build(scene.robot(variation), [load], layout.static_boxes)
+        world.build(scene.make_robot(variation), [load], layout.static_boxes)
         places = np.array([(p.x, p.y, p.yaw) for p in (layout.robot, *layout.loads)])
-        world.set_state(upright(places, np.array([world.robot_z_m, load.half_extents[2]])), np.zeros((2, 6)))
+        world.set_state(make_upright_poses(places, np.array([world.robot_z_m, load.half_extents[2]])), np.zeros((2, 6)))
         for _ in range(25):
             world.step((0.7, 0.05), scene.control_dt_s)
         pose = np.array(world.read_dynamic_bodies()[0])
         world.close()
         assert pose[LOAD, 0] > 2.3, "the robot lost the load"
         assert pose[ROBOT, 0] < pose[LOAD, 0]
-        ends.append((*pose[LOAD, :2], yaw_of(pose[LOAD, 3:])))
+        ends.append((*pose[LOAD, :2], compute_yaw(pose[LOAD, 3:])))
     return np.array(ends)
 
 
-def deviation(ends: np.ndarray, others: np.ndarray) -> tuple[float, float]:
+def compute_deviation(ends: np.ndarray, others: np.ndarray) -> tuple[float, float]:
     """Largest distance [m] and turn [rad] between two results of `push`."""
     apart = np.linalg.norm(ends[:, :2] - others[:, :2], axis=-1)
-    return float(apart.max()), float(np.abs(wrap(ends[:, 2] - others[:, 2])).max())
+    return float(apart.max()), float(np.abs(wrap_angle(ends[:, 2] - others[:, 2])).max())

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from sim.bodies import Kind, LoadBody
+from sim.bodies import Kind, LoadSpec
 from sim.bullet.agent_bodies import AgentBodies
 from sim.bullet.client import BulletClient
 from sim.bullet.materials import apply_material
-from sim.contacts import Hit
-from sim.geometry.rotations import yaw_of
-from sim.policy import Truth
+from sim.contacts import Contact
+from sim.geometry.rotations import compute_yaw
+from sim.policy import SimState
 from sim.robots.robot import MOTOR_HZ, Robot
-from sim.sensors.appearance import Look
-from sim.sensors.cameras import FLOOR, NOTHING, Picture, View
-from sim.traffic.simulation import Traffic
+from sim.sensors.appearance import Appearance
+from sim.sensors.cameras import BACKGROUND, FLOOR, CameraImage, CameraView
+from sim.traffic.simulation import TrafficSimulation
 
 PHYSICS_HZ = 240
 SOLVER_ITERATIONS = 10
@@ -38,9 +38,9 @@ Pair = tuple[int, int]
 ContactSample = dict[Pair, tuple[float, Any, Any]]  # force [N], point and normal of each pair in contact
 
 
-def _compute_inertia(load: LoadBody) -> list[float]:
+def _compute_inertia(load: LoadSpec) -> list[float]:
     """Compute the moments of inertia [kg m²] of boxes of equal density about their common centre of mass, which is (0, 0)."""
-    boxes = np.array(load.boxes)
+    boxes = np.array(load.footprint_boxes)
     mass = load.mass_kg * boxes[:, 2] * boxes[:, 3] / (boxes[:, 2] * boxes[:, 3]).sum()
     along_x, along_y = (float((mass * (boxes[:, i] ** 2 + boxes[:, 2 + i] ** 2 / 3)).sum()) for i in (0, 1))
     vertical = load.mass_kg * load.half_extents[2] ** 2 / 3
@@ -71,10 +71,10 @@ class World:
     def build(
         self,
         robot: Robot,
-        loads: list[LoadBody],
+        loads: list[LoadSpec],
         static_boxes: np.ndarray,
         floor: tuple[float, float, float, float] | None = None,
-        traffic: Traffic | None = None,
+        traffic: TrafficSimulation | None = None,
     ) -> None:
         """Build a fresh world; `set_state` then places the dynamic bodies.
 
@@ -124,13 +124,13 @@ class World:
         place, rotation = [float(x) for x in position], [0, 0, math.sin(yaw / 2), math.cos(yaw / 2)]
         return int(client.createMultiBody(mass, collision, visual, place, rotation, useMaximalCoordinates=mass == 0))
 
-    def _create_load(self, load: LoadBody) -> int:
-        if not load.pieces:
+    def _create_load(self, load: LoadSpec) -> int:
+        if not load.footprint:
             return self._create_box(load.half_extents, [0, 0, 0], 0, LOAD_COLOUR, load.mass_kg)
         client = self._client
-        kinds = [client.GEOM_BOX] * len(load.pieces)
-        halves = [[width, depth, load.half_extents[2]] for _, _, width, depth in load.pieces]
-        places = [[x, y, 0.0] for x, y, _, _ in load.pieces]
+        kinds = [client.GEOM_BOX] * len(load.footprint)
+        halves = [[width, depth, load.half_extents[2]] for _, _, width, depth in load.footprint]
+        places = [[x, y, 0.0] for x, y, _, _ in load.footprint]
         shape = {"shapeTypes": kinds, "halfExtents": halves}
         colours = [LOAD_COLOUR] * len(kinds)
         collision = client.createCollisionShapeArray(collisionFramePositions=places, **shape)
@@ -148,8 +148,8 @@ class World:
             self._client.resetBasePositionAndOrientation(body, p[:3], p[3:])
             self._client.resetBaseVelocity(body, v[:3], v[3:])
         if self.traffic and self._agents:
-            planar = np.column_stack([pose[end:, :2], yaw_of(pose[end:, 3:])])
-            self.traffic.place(planar, twist[end:][:, [0, 1, 5]])
+            planar = np.column_stack([pose[end:, :2], compute_yaw(pose[end:, 3:])])
+            self.traffic.set_poses(planar, twist[end:][:, [0, 1, 5]])
             self._agents.update()
 
     def step(self, action: tuple[float, ...], duration_s: float) -> None:
@@ -159,11 +159,11 @@ class World:
         self._samples = []
         if traffic and agents:
             (x, y, *_), (vx, vy, *_) = robot.read_state()
-            traffic.think((x, y), (vx, vy))
-            near = traffic.near((x, y))
+            traffic.choose_velocities((x, y), (vx, vy))
+            near = traffic.find_near((x, y))
         for _ in range(round(duration_s * MOTOR_HZ)):
             if traffic and agents:
-                traffic.move(1 / MOTOR_HZ)
+                traffic.advance(1 / MOTOR_HZ)
                 agents.update(near)
             robot.set_motors(robot.compute_command(action))
             for _ in range(int(self._physics_hz / MOTOR_HZ)):
@@ -182,16 +182,16 @@ class World:
             states.append(([*position, *rotation], [*linear, *angular]))
         poses, twists = [pose for pose, _ in states], [twist for _, twist in states]
         if self.traffic:
-            agent_poses, agent_twists = self.traffic.movers()
+            agent_poses, agent_twists = self.traffic.list_states()
             return poses + agent_poses, twists + agent_twists
         return poses, twists
 
-    def read_state(self) -> Truth:
+    def read_state(self) -> SimState:
         """Read the state between two steps."""
         pose, twist = self.read_dynamic_bodies()
-        return Truth(np.array(pose), np.array(twist), self.traffic.state if self.traffic else None)
+        return SimState(np.array(pose), np.array(twist), self.traffic.state if self.traffic else None)
 
-    def read_contacts(self) -> list[Hit]:
+    def read_contacts(self) -> list[Contact]:
         """Read the contacts of dynamic bodies, except with the floor, and the normal force of each pair [N].
 
         Returns:
@@ -203,7 +203,7 @@ class World:
             for pair, (force, *place) in sample.items():
                 forces[pair] = forces.get(pair, 0.0) + force / len(samples)
                 places[pair] = place
-        return [Hit(*pair, pair[1] >= self._dynamic_count, force, *places[pair]) for pair, force in forces.items()]
+        return [Contact(*pair, pair[1] >= self._dynamic_count, force, *places[pair]) for pair, force in forces.items()]
 
     def _sample_contacts(self) -> ContactSample:
         """Read the force of each pair in contact now, and one point where it acts."""
@@ -225,7 +225,7 @@ class World:
         """Read the violations of the robot's own limits, by kind."""
         return self._robot.read_faults()
 
-    def apply_appearance(self, look: Look) -> None:
+    def apply_appearance(self, look: Appearance) -> None:
         """Change colours, textures and light of images, until the world is built anew."""
         materials = [(self._floor, look.floor), *((body, look.load) for body in self._loads)]
         materials += [(body, look.static[number % len(look.static)]) for number, body in enumerate(self._static)]
@@ -244,7 +244,7 @@ class World:
         for body, pose in zip(self._link_bodies, self._robot.read_link_poses().tolist(), strict=True):
             client.resetBasePositionAndOrientation(body, pose[:3], pose[3:])
 
-    def render(self, view: View, width: int, height: int) -> Picture:
+    def render(self, view: CameraView, width: int, height: int) -> CameraImage:
         """Render what a camera sees.
 
         Returns:
@@ -260,6 +260,6 @@ class World:
         rgba, buffer, seen = (np.reshape(part, (height, width, -1)) for part in image[2:])  # PyBullet without numpy: tuples
         depth = far * near / (far - (far - near) * buffer[..., 0])
         rows = np.full(2 + max(self._index), FLOOR, np.int16)  # by Bullet's body id; the last is no body, -1
-        rows[-1] = NOTHING
+        rows[-1] = BACKGROUND
         rows[list(self._index)] = list(self._index.values())
-        return Picture(rgba[..., :3].astype(np.uint8), depth.astype(np.float32), rows[seen[..., 0]])
+        return CameraImage(rgba[..., :3].astype(np.uint8), depth.astype(np.float32), rows[seen[..., 0]])

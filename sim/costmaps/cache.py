@@ -8,14 +8,14 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from sim.bodies import Bodies
-from sim.geometry.rotations import yaw_of
+from sim.geometry.rotations import compute_yaw
 
 Field = TypeVar("Field")
-KEPT = 64  # results of each function
+CACHE_SIZE = 64  # results of each function
 _ALL: list[OrderedDict[bytes, object]] = []
 
 
-class Remembered(Generic[Field]):
+class ContentCache(Generic[Field]):
     """A function of arrays whose last results are kept; equal bytes give the same object."""
 
     def __init__(self, build: Callable[..., Field]) -> None:
@@ -30,20 +30,25 @@ class Remembered(Generic[Field]):
         name = key.digest()
         if name not in self._kept:
             self._kept[name] = self._build(*arrays)
-            if len(self._kept) > KEPT:
+            if len(self._kept) > CACHE_SIZE:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(name)
         return self._kept[name]
 
 
-def forget_fields() -> None:
+def clear_caches() -> None:
     """Compute everything anew, as a fresh process would."""
     for kept in _ALL:
         kept.clear()
 
 
-def boxes_of(bodies: Bodies) -> np.ndarray:
+def extract_static_boxes(bodies: Bodies) -> np.ndarray:
     """(S, 6) float64 of an observation's static bodies: x, y, yaw, half width, half depth, Kind."""
-    static = bodies.static
-    columns = [bodies.pose[static, :2], yaw_of(bodies.pose[static, 3:]), bodies.half_extents[static, :2], bodies.kind[static]]
+    static = bodies.is_static
+    columns = [
+        bodies.pose[static, :2],
+        compute_yaw(bodies.pose[static, 3:]),
+        bodies.half_extents[static, :2],
+        bodies.kind[static],
+    ]
     return np.column_stack(columns).astype(np.float64)

@@ -10,102 +10,108 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
 from sim.bodies import Bodies
-from sim.costmaps.cache import Remembered, boxes_of
-from sim.geometry.arrays import Array, coordinates
-from sim.geometry.boxes import clearance_of
-from sim.geometry.grid import Cell, between, edges
+from sim.costmaps.cache import ContentCache, extract_static_boxes
+from sim.geometry.arrays import Array, split_coordinates
+from sim.geometry.boxes import compute_signed_distance
+from sim.geometry.grid import GridCell, connect_free_cells, interpolate
 
 
 @dataclass(frozen=True)
-class Grid:
+class GridSpec:
     """How finely ways are looked for, and what keeps them from boxes. Lengths in metres."""
 
     cell_m: float
-    beyond_m: float  # of the grid around boxes and goal
-    thin_m: float  # a centre never comes nearer to boxes than this
-    wide_m: float  # nearer than this costs extra
-    tight: float  # how much dearer a way beside a box is, per metre
-    far_m: float  # from boxes; nothing asks about more
+    margin_m: float  # of the grid around boxes and goal
+    min_clearance_m: float  # a centre never comes nearer to boxes than this
+    free_clearance_m: float  # nearer than this costs extra
+    proximity_weight: float  # how much dearer a way beside a box is, per metre
+    max_clearance_m: float  # from boxes; nothing asks about more
 
 
 @dataclass(frozen=True)
-class WayField:
+class NavigationField:
     """How far points are from the boxes, and from the goal around them; `origin` is the centre of cell (0, 0)."""
 
     origin: tuple[float, float]  # [m]
     cell_m: float
     clearance: Array  # (X, Y) [m], negative inside
-    best: Array  # (X, Y) cost of the way to the goal [m]
+    min_cost: Array  # (X, Y) cost of the way to the goal [m]
     detour: Array  # (X, Y) by how much that is more than the straight way [m]
 
-    def map(self, convert: Callable[[Array], Array]) -> "WayField":
-        return replace(self, **{name: convert(getattr(self, name)) for name in ("clearance", "best", "detour")})
+    def map(self, convert: Callable[[Array], Array]) -> "NavigationField":
+        return replace(self, **{name: convert(getattr(self, name)) for name in ("clearance", "min_cost", "detour")})
 
-    def togo_at(self, xy: Array) -> Array:
+    def compute_cost_to_go(self, xy: Array) -> Array:
         """Cost of the way to the goal [m], linear between cells."""
-        return self._at(self.best, xy)
+        return self._interpolate(self.min_cost, xy)
 
-    def detour_at(self, xy: Array) -> Array:
-        return self._at(self.detour, xy)
+    def compute_detour(self, xy: Array) -> Array:
+        return self._interpolate(self.detour, xy)
 
-    def clearance_at(self, xy: Array) -> Array:
+    def compute_clearance(self, xy: Array) -> Array:
         """Distance to the nearest box [m], linear between cells."""
-        return self._at(self.clearance, xy)
+        return self._interpolate(self.clearance, xy)
 
-    def _at(self, table: Array, xy: Array) -> Array:
-        return between(table, Cell.at(coordinates(xy), self.origin, self.cell_m, table.shape))
+    def _interpolate(self, table: Array, xy: Array) -> Array:
+        return interpolate(table, GridCell.locate(split_coordinates(xy), self.origin, self.cell_m, table.shape))
 
 
-def way_field(grid: Grid, bodies: Bodies, goal: np.ndarray) -> WayField:
+def get_navigation_field(grid: GridSpec, bodies: Bodies, goal: np.ndarray) -> NavigationField:
     """The field of an observation's static bodies and goal; computed once, then remembered."""
-    return _fields(grid)(boxes_of(bodies)[:, :5], np.asarray(goal[:2], np.float64))
+    return _get_cache(grid)(extract_static_boxes(bodies)[:, :5], np.asarray(goal[:2], np.float64))
 
 
 @lru_cache(maxsize=8)
-def _fields(grid: Grid) -> Remembered[WayField]:
-    return Remembered(lambda boxes, goal: build(grid, boxes, goal[None])[0])
+def _get_cache(grid: GridSpec) -> ContentCache[NavigationField]:
+    return ContentCache(lambda boxes, goal: build_navigation_fields(grid, boxes, goal[None])[0])
 
 
-def build(grid: Grid, boxes: np.ndarray, goals: np.ndarray) -> list[WayField]:
+def build_navigation_fields(grid: GridSpec, boxes: np.ndarray, goals: np.ndarray) -> list[NavigationField]:
     """A field for each of the goals (G, 2) among boxes (S, 5): x, y, yaw, half width, half depth."""
-    return _build(grid, boxes, goals, _everywhere)
+    return _build_fields(grid, boxes, goals, _fill_obstacles)
 
 
-def route_m(grid: Grid, boxes: np.ndarray, start: np.ndarray, goal: np.ndarray) -> float:
+def compute_route_length(grid: GridSpec, boxes: np.ndarray, start: np.ndarray, goal: np.ndarray) -> float:
     """Cost of the way from start to goal (2,) [m]; inf where there is none."""
-    field = _build(grid, boxes, goal[None], lambda togo, cell_m: togo)[0]
+    field = _build_fields(grid, boxes, goal[None], lambda togo, cell_m: togo)[0]
     cell = np.round((start - field.origin) / grid.cell_m).astype(int)
-    return float(field.best[tuple(np.clip(cell, 0, np.array(field.best.shape) - 1))])
+    return float(field.min_cost[tuple(np.clip(cell, 0, np.array(field.min_cost.shape) - 1))])
 
 
-def _build(grid: Grid, boxes: np.ndarray, goals: np.ndarray, fill: Callable[[np.ndarray, float], np.ndarray]) -> list[WayField]:
+def _build_fields(
+    grid: GridSpec, boxes: np.ndarray, goals: np.ndarray, fill: Callable[[np.ndarray, float], np.ndarray]
+) -> list[NavigationField]:
     around = np.vstack([boxes[:, :2], goals])
-    low, high = around.min(0) - grid.beyond_m, around.max(0) + grid.beyond_m
+    low, high = around.min(0) - grid.margin_m, around.max(0) + grid.margin_m
     axes = [np.arange(low[i], high[i] + grid.cell_m, grid.cell_m) for i in range(2)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
-    empty = np.full(points.shape[:2], grid.far_m)
-    clearance = np.minimum(clearance_of(points, boxes), grid.far_m) if len(boxes) else empty
+    empty = np.full(points.shape[:2], grid.max_clearance_m)
+    clearance = np.minimum(compute_signed_distance(points, boxes), grid.max_clearance_m) if len(boxes) else empty
     straight = np.linalg.norm(points - goals[:, None, None], axis=-1)
-    ways = np.stack([fill(way, grid.cell_m) for way in _ways(grid, clearance, straight.reshape(len(goals), -1).argmin(1))])
+    ways = np.stack(
+        [fill(way, grid.cell_m) for way in _compute_route_costs(grid, clearance, straight.reshape(len(goals), -1).argmin(1))]
+    )
     detours = np.maximum(0, ways - straight)
     return [
-        WayField((float(low[0]), float(low[1])), grid.cell_m, *(table.astype(np.float32) for table in (clearance, way, detour)))
+        NavigationField(
+            (float(low[0]), float(low[1])), grid.cell_m, *(table.astype(np.float32) for table in (clearance, way, detour))
+        )
         for way, detour in zip(ways, detours, strict=True)
     ]
 
 
-def _ways(grid: Grid, clearance: np.ndarray, homes: np.ndarray) -> np.ndarray:
+def _compute_route_costs(grid: GridSpec, clearance: np.ndarray, homes: np.ndarray) -> np.ndarray:
     """(G, X, Y) cost of the way to each of some cells (G,); inf where there is none."""
-    free = clearance > grid.thin_m
+    free = clearance > grid.min_clearance_m
     free.flat[homes] = True
-    tail, head, length = edges(free)
-    tight = grid.tight * np.clip(1 - clearance.ravel() / grid.wide_m, 0, 1)
+    tail, head, length = connect_free_cells(free)
+    tight = grid.proximity_weight * np.clip(1 - clearance.ravel() / grid.free_clearance_m, 0, 1)
     cost = grid.cell_m * length * (1 + (tight[tail] + tight[head]) / 2)
     graph = coo_array((cost, (tail, head)), shape=(clearance.size,) * 2).tocsr()
     return np.asarray(dijkstra(graph, indices=homes).reshape(-1, *clearance.shape))
 
 
-def _everywhere(togo: np.ndarray, cell_m: float) -> np.ndarray:
+def _fill_obstacles(togo: np.ndarray, cell_m: float) -> np.ndarray:
     """Inside of boxes as beside them, and more."""
     out, nearest = distance_transform_edt(~np.isfinite(togo), return_indices=True)
     return np.asarray(togo[nearest[0], nearest[1]] + 3 * cell_m * out)

@@ -12,17 +12,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sim.data.images import Album, PictureConfig, add_speed
-from sim.data.store import MANIFEST, Dataset, Episode, entry_of, new_manifest, save_manifest, shard_name, write_shard
+from sim.data.images import ImageConfig, ImageRecorder, add_timing
+from sim.data.store import MANIFEST, Dataset, Episode, describe_shard, make_manifest, make_shard_name, save_manifest, write_shard
 from sim.env import GroundEnv
 from sim.policy import Policy, PolicyFactory
 from sim.scenes.scene import scenes
 from sim.utils.errors import BadFile, GroundError, UnknownName
-from sim.utils.files import digest, in_use
-from sim.utils.workers import finished
+from sim.utils.files import hash_file, lock_directory
+from sim.utils.workers import run_jobs
 from sim.variation import Variations
 
-NEAR_START = 0.6  # share of episodes that begin with the robot beside the load, where contact is soon
+NEAR_START_SHARE = 0.6  # share of episodes that begin with the robot beside the load, where contact is soon
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class CollectConfig:
     shard_steps: int = 2000
     layouts_per_shard: int = 8
     first_layout: int = 0  # number of the first space of the split that is used
-    pictures: PictureConfig | None = None
+    images: ImageConfig | None = None
 
     def __post_init__(self) -> None:
         if self.steps < self.shard_steps or self.shard_steps < 100:
             raise GroundError(f"steps {self.steps} must be at least one shard of {self.shard_steps}, a shard at least 100")
         if not self.behaviours:
-            object.__setattr__(self, "behaviours", tuple(scenes[self.scene].mix.items()))
+            object.__setattr__(self, "behaviours", tuple(scenes[self.scene].behaviour_mix.items()))
         if not all(0 < weight < float("inf") for _, weight in self.behaviours):
             raise GroundError("behaviours need positive weights")
         if self.seed < 0 or self.first_layout < 0:
@@ -56,48 +56,48 @@ class CollectConfig:
 
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
-Spent = Callable[[float], None]  # CPU-seconds
+CostCallback = Callable[[float], None]  # CPU-seconds
 
 
 def collect(
     config: CollectConfig,
     path: Path,
     workers: int = 2,
-    extra: Mapping[str, PolicyFactory] | None = None,
+    extra_behaviours: Mapping[str, PolicyFactory] | None = None,
     tags: Mapping[str, str] | None = None,
     progress: Progress = lambda done, total: None,
-    spent: Spent = lambda cpu_s: None,
+    on_cost: CostCallback = lambda cpu_s: None,
 ) -> Dataset:
     """Fill `path` with the shards that are missing; `extra` adds behaviours (a planner), `tags` says which model they use,
     `spent` is told what each shard has cost when it is there."""
     Variations.parse(config.variations)
     if config.split not in scenes[config.scene].splits:
         raise UnknownName("split", config.split, scenes[config.scene].splits)
-    known = {**scenes[config.scene].behaviours, **(extra or {})}
+    known = {**scenes[config.scene].behaviours, **(extra_behaviours or {})}
     for name, _ in config.behaviours:
         if name not in known:
             raise UnknownName("behaviour", name, known)
-    with in_use(path):
-        manifest = _begin(config, path, dict(tags or {}))
-        _adopt(path, manifest, config)
-        missing = [k for k in range(config.shards) if shard_name(k) not in manifest["shards"]]
+    with lock_directory(path):
+        manifest = _open_manifest(config, path, dict(tags or {}))
+        _reconcile_shards(path, manifest, config)
+        missing = [k for k in range(config.shards) if make_shard_name(k) not in manifest["shards"]]
         total, done = config.shards * config.shard_steps, (config.shards - len(missing)) * config.shard_steps
         progress(done, total)
-        jobs = [(config, path / shard_name(k), k, dict(extra or {})) for k in missing]
-        for made in finished(make_shard, jobs, workers):
-            if config.pictures:
-                add_speed(path, made.steps, made.seconds, made.picture_seconds)
-            name = shard_name(made.number)
-            manifest["shards"] = dict(sorted({**manifest["shards"], name: entry_of(path / name)}.items()))
-            spent(made.cpu_s)  # first: what is noted is not made again
+        jobs = [(config, path / make_shard_name(k), k, dict(extra_behaviours or {})) for k in missing]
+        for made in run_jobs(collect_shard, jobs, workers):
+            if config.images:
+                add_timing(path, made.steps, made.seconds, made.image_seconds)
+            name = make_shard_name(made.number)
+            manifest["shards"] = dict(sorted({**manifest["shards"], name: describe_shard(path / name)}.items()))
+            on_cost(made.cpu_s)  # first: what is noted is not made again
             save_manifest(path, manifest)
             done += config.shard_steps
             progress(done, total)
     return Dataset.open(path)
 
 
-def _begin(config: CollectConfig, path: Path, tags: dict[str, str]) -> dict[str, Any]:
-    wanted = new_manifest(
+def _open_manifest(config: CollectConfig, path: Path, tags: dict[str, str]) -> dict[str, Any]:
+    wanted = make_manifest(
         {
             "scene": config.scene,
             "control_dt_s": scenes[config.scene].control_dt_s,
@@ -110,7 +110,7 @@ def _begin(config: CollectConfig, path: Path, tags: dict[str, str]) -> dict[str,
             "layouts_per_shard": config.layouts_per_shard,
             "first_layout": config.first_layout,
             "tags": tags,
-            **({"pictures": config.pictures.facts()} if config.pictures else {}),
+            **({"pictures": config.images.describe()} if config.images else {}),
         }
     )
     if not (path / MANIFEST).exists():
@@ -124,38 +124,38 @@ def _begin(config: CollectConfig, path: Path, tags: dict[str, str]) -> dict[str,
     return found
 
 
-def _adopt(path: Path, manifest: dict[str, Any], config: CollectConfig) -> None:
+def _reconcile_shards(path: Path, manifest: dict[str, Any], config: CollectConfig) -> None:
     """Keep whole shards that a killed run had no time to note; drop shards that are gone or not what was noted."""
     for name, noted in list(manifest["shards"].items()):
-        if not (path / name).exists() or digest(path / name) != noted["sha256"]:
+        if not (path / name).exists() or hash_file(path / name) != noted["sha256"]:
             (path / name).unlink(missing_ok=True)
             del manifest["shards"][name]
     for number in range(config.shards):
-        file = path / shard_name(number)
+        file = path / make_shard_name(number)
         if file.exists():
             try:
-                manifest["shards"][file.name] = entry_of(file)
+                manifest["shards"][file.name] = describe_shard(file)
             except BadFile:
                 file.unlink()
                 manifest["shards"].pop(file.name, None)
     save_manifest(path, manifest)
 
 
-class Made(NamedTuple):
+class ShardResult(NamedTuple):
     """A shard, and what it has taken."""
 
     number: int
     steps: int
     seconds: float
-    picture_seconds: float  # of those
+    image_seconds: float  # of those
     cpu_s: float
 
 
-def make_shard(config: CollectConfig, file: Path, number: int, extra: dict[str, PolicyFactory]) -> Made:
+def collect_shard(config: CollectConfig, file: Path, number: int, extra_behaviours: dict[str, PolicyFactory]) -> ShardResult:
     """Run episodes until the shard's rows are full; the last one is cut short."""
-    begun, worked, album = time.perf_counter(), time.process_time(), Album(config.pictures) if config.pictures else None
+    begun, worked, album = time.perf_counter(), time.process_time(), ImageRecorder(config.images) if config.images else None
     rng = np.random.default_rng([config.seed, number])
-    env = _env(config)
+    env = _get_env(config)
     names = [name for name, _ in config.behaviours]
     weights = np.array([weight for _, weight in config.behaviours])
     first_layout = config.first_layout + number * config.layouts_per_shard
@@ -164,26 +164,26 @@ def make_shard(config: CollectConfig, file: Path, number: int, extra: dict[str, 
     while left > 1:
         name = str(rng.choice(names, p=weights / weights.sum()))
         layout = first_layout + int(rng.integers(config.layouts_per_shard))
-        policy = _policy(name, extra.get(name) or env.scene.behaviours[name])
+        policy = _get_policy(name, extra_behaviours.get(name) or env.scene.behaviours[name])
         steps = min(left, getattr(policy, "data_steps", None) or env.scene.episode_steps) - 1
-        episodes.append(_episode(env, policy, name, layout, steps, rng, config.split, album))
+        episodes.append(_collect_episode(env, policy, name, layout, steps, rng, config.split, album))
         left -= len(episodes[-1])
-    write_shard(file, episodes, first_episode=number * 10_000, movers=env.scene.movers)
+    write_shard(file, episodes, first_episode=number * 10_000, num_bodies=env.scene.max_dynamic)
     took, used = time.perf_counter() - begun, time.process_time() - worked
-    return Made(number, sum(map(len, episodes)), took, album.seconds if album else 0.0, used)
+    return ShardResult(number, sum(map(len, episodes)), took, album.seconds if album else 0.0, used)
 
 
 @lru_cache(maxsize=1)
-def _env(config: CollectConfig) -> GroundEnv:
-    return GroundEnv(config.scene, config.split, variations=scenes[config.scene].varied(config.split, config.variations))
+def _get_env(config: CollectConfig) -> GroundEnv:
+    return GroundEnv(config.scene, config.split, variations=scenes[config.scene].make_variations(config.split, config.variations))
 
 
 @lru_cache(maxsize=16)
-def _policy(name: str, factory: PolicyFactory) -> Policy:
+def _get_policy(name: str, factory: PolicyFactory) -> Policy:
     return factory()
 
 
-def _episode(
+def _collect_episode(
     env: GroundEnv,
     policy: Policy,
     name: str,
@@ -191,28 +191,28 @@ def _episode(
     steps: int,
     rng: np.random.Generator,
     split: str,
-    album: Album | None,
+    album: ImageRecorder | None,
 ) -> Episode:
     seed = int(rng.integers(2**31))
-    layout = env.scene.draw(split, index)
-    poses = env.scene.random_start(layout, rng) if rng.random() < NEAR_START else None
+    layout = env.scene.sample_layout(split, index)
+    poses = env.scene.sample_near_start(layout, rng) if rng.random() < NEAR_START_SHARE else None
     observation, info = env.reset(seed=seed, options={"layout": layout, "poses": poses})
-    policy.begin(env.start(seed))
+    policy.start_episode(env.make_episode_start(seed))
     if album:
-        album.begin()
+        album.start_episode()
     rows = []
     success = info["success"]
     for _ in range(steps):
         action, _ = policy.predict(observation, deterministic=False)
-        rows.append((*_truth(env), action, info))
+        rows.append((*_read_state(env), action, info))
         if album:
-            album.take(env)
+            album.record(env)
         observation, _, success, truncated, info = env.step(action)
         if success or truncated:
             break
-    rows.append((*_truth(env), np.zeros(env.scene.action_spec.size), info))
+    rows.append((*_read_state(env), np.zeros(env.scene.action_spec.size), info))
     if album:
-        album.take(env)
+        album.record(env)
     pose, twist, action, infos = zip(*rows, strict=True)
     movers = len(pose[0])
     return Episode(
@@ -228,11 +228,11 @@ def _episode(
         touching=np.array([info["touching"] for info in infos]),
         static_force_n=np.array([info["static_force_n"] for info in infos]),
         success=bool(success),
-        pictures=album.rows if album else None,
-        **env.facts(),
+        images=album.columns if album else None,
+        **env.describe_bodies(),
     )
 
 
-def _truth(env: GroundEnv) -> tuple[np.ndarray, np.ndarray]:
-    movers = int(env.bodies.dynamic.sum())
+def _read_state(env: GroundEnv) -> tuple[np.ndarray, np.ndarray]:
+    movers = int(env.bodies.is_dynamic.sum())
     return env.bodies.pose[:movers].copy(), env.bodies.twist[:movers].copy()

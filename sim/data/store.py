@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from sim.layout import Layout
 from sim.utils.errors import BadFile, BadLayout, GroundError
-from sim.utils.files import digest, in_use, read_json, write_atomic, write_json
+from sim.utils.files import hash_file, lock_directory, read_json, write_atomic, write_json
 from sim.variation import Variation
 
 SCHEMA_VERSION = 2
@@ -30,7 +30,7 @@ UNITS = {
     "control_dt_s": "s",
 }
 MANIFEST = "manifest.json"
-PICTURE = "picture."  # with this, names of columns begin that hold pictures (sim/pictures.py)
+IMAGE_PREFIX = "picture."  # with this, names of columns begin that hold pictures (sim/pictures.py)
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,16 @@ class Episode:
     touching: np.ndarray  # (T+1,) bool, robot against a load
     static_force_n: np.ndarray  # (T+1,)
     success: bool
-    pieces: np.ndarray | None = None  # (M, P, 4) boxes of each body, as in an observation; None: each is one
+    footprints: np.ndarray | None = None  # (M, P, 4) boxes of each body, as in an observation; None: each is one
     action_twist: np.ndarray | None = None  # (6, n) as in an observation; None: that of the differential drive
     unit_m: float = 1.0
-    kinds: np.ndarray | None = None  # (M,) Kind; None: the robot and loads
-    pictures: dict[str, list[bytes | None]] | None = None  # encoded, by column, a row for each step; not read with the rest
+    kind: np.ndarray | None = None  # (M,) Kind; None: the robot and loads
+    images: dict[str, list[bytes | None]] | None = None  # encoded, by column, a row for each step; not read with the rest
 
     def __len__(self) -> int:
         return len(self.action)
 
-    def meta(self) -> dict[str, Any]:
+    def to_metadata(self) -> dict[str, Any]:
         return {
             "layout": self.layout.to_json(),
             "layout_id": self.layout.id,
@@ -69,16 +69,16 @@ class Episode:
             "rows": len(self),
             "success": self.success,
             "unit_m": self.unit_m,
-            "pieces": None if self.pieces is None else np.asarray(self.pieces, float).tolist(),
-            "kinds": None if self.kinds is None else np.asarray(self.kinds, int).tolist(),
+            "footprints": None if self.footprints is None else np.asarray(self.footprints, float).tolist(),
+            "kind": None if self.kind is None else np.asarray(self.kind, int).tolist(),
             "action_twist": None if self.action_twist is None else np.asarray(self.action_twist, float).tolist(),
         }
 
 
-STATES = ("pose", "twist", "action", "cost", "touching", "static_force_n")  # columns that an Episode is read from
+STATE_COLUMNS = ("pose", "twist", "action", "cost", "touching", "static_force_n")  # columns that an Episode is read from
 
 
-def write_shard(path: Path, episodes: list[Episode], first_episode: int, movers: int) -> None:
+def write_shard(path: Path, episodes: list[Episode], first_episode: int, num_bodies: int) -> None:
     """One Parquet file; bodies that are not there are padded with zeros up to `movers` bodies."""
     rows = [len(episode) for episode in episodes]
 
@@ -89,7 +89,7 @@ def write_shard(path: Path, episodes: list[Episode], first_episode: int, movers:
         parts = []
         for episode in episodes:
             values = np.asarray(getattr(episode, name), np.float32)
-            padding = [(0, 0), (0, movers - values.shape[1]), (0, 0)] if values.ndim == 3 else 0
+            padding = [(0, 0), (0, num_bodies - values.shape[1]), (0, 0)] if values.ndim == 3 else 0
             parts.append((np.pad(values, padding) if padding else values).reshape(len(episode), -1))
         return pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(parts).ravel()), width)
 
@@ -104,41 +104,41 @@ def write_shard(path: Path, episodes: list[Episode], first_episode: int, movers:
             "seed": repeat([episode.seed for episode in episodes]),
             "behaviour": repeat([episode.behaviour for episode in episodes]),
             "last": np.concatenate([np.arange(n) == n - 1 for n in rows]),
-            "pose": stacked("pose", movers * 7),
-            "twist": stacked("twist", movers * 6),
+            "pose": stacked("pose", num_bodies * 7),
+            "twist": stacked("twist", num_bodies * 6),
             "action": stacked("action", episodes[0].action.shape[1]),
             "cost": joined("cost", np.float32),
             "touching": joined("touching", bool),
             "static_force_n": joined("static_force_n", np.float32),
-            **_pictures(episodes),
+            **_make_image_columns(episodes),
         }
     )
-    metadata = {"episodes": json.dumps([episode.meta() for episode in episodes]), "schema_version": str(SCHEMA_VERSION)}
+    metadata = {"episodes": json.dumps([episode.to_metadata() for episode in episodes]), "schema_version": str(SCHEMA_VERSION)}
     table = table.replace_schema_metadata(metadata)
     write_atomic(path, lambda to: pq.write_table(table, to, compression="zstd", use_dictionary=["layout_id", "behaviour"]))
 
 
-def _pictures(episodes: list[Episode]) -> dict[str, pa.Array]:
-    columns = episodes[0].pictures or {}
-    return {name: pa.array([row for e in episodes for row in (e.pictures or {})[name]], pa.binary()) for name in columns}
+def _make_image_columns(episodes: list[Episode]) -> dict[str, pa.Array]:
+    columns = episodes[0].images or {}
+    return {name: pa.array([row for e in episodes for row in (e.images or {})[name]], pa.binary()) for name in columns}
 
 
 def read_shard(path: Path) -> list[Episode]:
     """Every episode of one shard, or BadFile that names it."""
     try:
-        table = pq.read_table(path, columns=list(STATES))
+        table = pq.read_table(path, columns=list(STATE_COLUMNS))
         metadata = table.schema.metadata or {}
         version = int(metadata.get(b"schema_version", b"0"))
         if version != SCHEMA_VERSION:
             raise BadFile(f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}")
         metas = json.loads(metadata[b"episodes"])
-        return list(_episodes(table, metas))
+        return list(_parse_episodes(table, metas))
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, RecursionError, BadLayout) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise BadFile(f"{path} is damaged ({reason})") from error
 
 
-def _episodes(table: pa.Table, metas: list[dict[str, Any]]) -> Iterator[Episode]:
+def _parse_episodes(table: pa.Table, metas: list[dict[str, Any]]) -> Iterator[Episode]:
     if sum(meta["rows"] for meta in metas) != len(table):
         raise ValueError("rows and episodes disagree")
 
@@ -147,14 +147,16 @@ def _episodes(table: pa.Table, metas: list[dict[str, Any]]) -> Iterator[Episode]
         values = column.flatten() if pa.types.is_fixed_size_list(column.type) else column
         return values.to_numpy(zero_copy_only=False).reshape(len(table), -1)
 
-    columns = {name: flat(name) for name in STATES}
+    columns = {name: flat(name) for name in STATE_COLUMNS}
     start = 0
     for meta in metas:
         rows = slice(start, start + meta["rows"])
         start += meta["rows"]
         half = np.asarray(meta["half_extents"])
         bodies = len(half)
-        given: dict[str, Any] = {n: np.asarray(meta[n]) for n in ("pieces", "action_twist", "kinds") if meta.get(n) is not None}
+        given: dict[str, Any] = {
+            n: np.asarray(meta[n]) for n in ("footprints", "action_twist", "kind") if meta.get(n) is not None
+        }
         yield Episode(
             layout=Layout.from_json(meta["layout"]),
             seed=meta["seed"],
@@ -189,7 +191,11 @@ class Dataset:
         if version != SCHEMA_VERSION:
             raise BadFile(f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}: collect it again")
         shards = manifest.get("shards")
-        if not {"scene", "split"} <= manifest.keys() or not isinstance(shards, dict) or not all(map(_is_entry, shards.values())):
+        if (
+            not {"scene", "split"} <= manifest.keys()
+            or not isinstance(shards, dict)
+            or not all(map(_is_shard_entry, shards.values()))
+        ):
             raise BadFile(f"{path / MANIFEST} is damaged: it does not say what the shards hold")
         return cls(path, manifest)
 
@@ -206,18 +212,18 @@ class Dataset:
         return frozenset(layout for shard in self.manifest["shards"].values() for layout in shard["layout_ids"])
 
     @cached_property
-    def digest(self) -> str:
+    def content_hash(self) -> str:
         """Hash of all shards: what a model trained on."""
         return "-".join(shard["sha256"][:8] for _, shard in sorted(self.manifest["shards"].items()))
 
-    def faults(self) -> list[str]:
+    def find_faults(self) -> list[str]:
         """Shards that are missing or not what the manifest says, one line each."""
         faults = []
         for name, shard in sorted(self.manifest["shards"].items()):
             file = self.path / name
             if not file.exists():
                 faults.append(f"{name}: missing")
-            elif digest(file) != shard["sha256"]:
+            elif hash_file(file) != shard["sha256"]:
                 faults.append(f"{name}: damaged (its content is not what was written)")
         return faults
 
@@ -232,11 +238,11 @@ class Dataset:
                 damaged.append(str(error))
 
 
-def _is_entry(shard: Any) -> bool:
+def _is_shard_entry(shard: Any) -> bool:
     return isinstance(shard, dict) and {"sha256", "steps", "layout_ids"} <= shard.keys()
 
 
-def new_manifest(config: dict[str, Any]) -> dict[str, Any]:
+def make_manifest(config: dict[str, Any]) -> dict[str, Any]:
     return {"schema_version": SCHEMA_VERSION, "units": UNITS, **config, "shards": {}}
 
 
@@ -244,16 +250,16 @@ def save_manifest(path: Path, manifest: dict[str, Any]) -> None:
     write_json(path / MANIFEST, manifest)
 
 
-def shard_name(number: int) -> str:
+def make_shard_name(number: int) -> str:
     return f"shard-{number:05d}.parquet"
 
 
-def entry_of(file: Path) -> dict[str, Any]:
+def describe_shard(file: Path) -> dict[str, Any]:
     """What the manifest says of a shard."""
     episodes = read_shard(file)
     names = sorted({episode.behaviour for episode in episodes})
     return {
-        "sha256": digest(file),
+        "sha256": hash_file(file),
         "steps": sum(len(episode) for episode in episodes),
         "episodes": len(episodes),
         "layout_ids": sorted({episode.layout.id for episode in episodes}),
@@ -262,9 +268,9 @@ def entry_of(file: Path) -> dict[str, Any]:
     }
 
 
-def keep(path: Path, scene: str, split: str, episode: Episode) -> Dataset:
+def append_episode(path: Path, scene: str, split: str, episode: Episode) -> Dataset:
     """Add one episode, from wherever it came, to the dataset at `path`, which is begun where there is none."""
-    with in_use(path):
+    with lock_directory(path):
         if (path / MANIFEST).exists():
             dataset = Dataset.open(path)
             manifest = dataset.manifest
@@ -273,10 +279,10 @@ def keep(path: Path, scene: str, split: str, episode: Episode) -> Dataset:
                     f"{path} holds episodes of {dataset.scene}, split {manifest['split']}: choose another directory"
                 )
         else:
-            manifest = new_manifest({"scene": scene, "split": split})
+            manifest = make_manifest({"scene": scene, "split": split})
         number = 1 + max((int(Path(name).stem.rpartition("-")[2]) for name in manifest["shards"]), default=-1)
-        file = path / shard_name(number)
-        write_shard(file, [episode], first_episode=number * 10_000, movers=episode.pose.shape[1])
-        manifest["shards"][file.name] = entry_of(file)
+        file = path / make_shard_name(number)
+        write_shard(file, [episode], first_episode=number * 10_000, num_bodies=episode.pose.shape[1])
+        manifest["shards"][file.name] = describe_shard(file)
         save_manifest(path, manifest)
     return Dataset.open(path)

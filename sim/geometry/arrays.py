@@ -21,14 +21,14 @@ class _Numbers:
         return kind(value)
 
 
-def namespace(array: Array) -> Any:
+def get_namespace(array: Array) -> Any:
     """The functions for an array's library, or for a plain number."""
     if isinstance(array, float | int):
         return _Numbers
     return np if isinstance(array, np.ndarray | np.generic) else array_namespace(array)
 
 
-def coordinates(vectors: Array) -> tuple[Array, ...]:
+def split_coordinates(vectors: Array) -> tuple[Array, ...]:
     """The components of vectors (..., D): D arrays (...), of a single numpy vector plain numbers. Components stay as they are."""
     if isinstance(vectors, tuple):
         return vectors
@@ -41,4 +41,4 @@ def clamp(values: Array, low: float = -np.inf, high: float = np.inf) -> Array:
     """Values within [low, high]; many times faster than numpy's own clip on small arrays."""
     if isinstance(values, float | int):
         return min(max(values, low), high)
-    return np.minimum(np.maximum(values, low), high) if namespace(values) is np else values.clamp(low, high)
+    return np.minimum(np.maximum(values, low), high) if get_namespace(values) is np else values.clamp(low, high)

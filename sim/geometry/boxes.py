@@ -2,18 +2,18 @@
 
 import numpy as np
 
-from sim.geometry.arrays import Array, namespace
+from sim.geometry.arrays import Array, get_namespace
 from sim.geometry.rotations import rotate
 
 
-def closest_on_box(point: Array, centre: Array, yaw: Array, half: Array) -> Array:
+def find_closest_points(point: Array, centre: Array, yaw: Array, half: Array) -> Array:
     """The point of each box nearest to each plane point; broadcasts (..., 2), (..., 2), (...), (..., 2) -> (..., 2) [m]."""
-    xp = namespace(point)
+    xp = get_namespace(point)
     local = rotate(point - centre, -yaw)
     return centre + rotate(xp.minimum(xp.maximum(local, -half), half), yaw)
 
 
-def clearance_of(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+def compute_signed_distance(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Signed distance [m] from points (..., 2) to the nearest of boxes (S, 5+), negative inside."""
     best = np.full(points.shape[:-1], np.inf)
     for x, y, yaw, half_width, half_depth in boxes[:, :5]:

@@ -4,12 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.geometry.arrays import Array, clamp, namespace
+from sim.geometry.arrays import Array, clamp, get_namespace
 
 Coordinates = tuple[Array, ...]  # x, y
 
 
-class Cell(NamedTuple):
+class GridCell(NamedTuple):
     """Lower corner and the fractions beyond it, in a grid of `ny` columns."""
 
     x: Array
@@ -19,25 +19,25 @@ class Cell(NamedTuple):
     ny: int
 
     @classmethod
-    def at(
+    def locate(
         cls, point: Coordinates, origin: tuple[float, float], cell_m: float, shape: tuple[int, int], shift: float = 0.0
-    ) -> "Cell":
+    ) -> "GridCell":
         """The cell of a grid (X, Y) that a point lies in; `shift` moves the point, in cells."""
         ax = clamp((point[0] - origin[0]) / cell_m + shift, 0, shape[0] - 1.001)
         ay = clamp((point[1] - origin[1]) / cell_m + shift, 0, shape[1] - 1.001)
-        xp = namespace(ax)
+        xp = get_namespace(ax)
         x, y = xp.astype(ax, xp.int64), xp.astype(ay, xp.int64)
         return cls(x, y, ax - x, ay - y, shape[1])
 
 
-def between(table: Array, cell: Cell, entry: Array = 0, entries: int = 1) -> Array:
+def interpolate(table: Array, cell: GridCell, channel: Array = 0, channels: int = 1) -> Array:
     """Linear between the four cells around: number `entry` of the `entries` that each cell of the table has."""
-    at, right = (cell.x * cell.ny + cell.y) * entries + entry, cell.ny * entries
+    at, right = (cell.x * cell.ny + cell.y) * channels + channel, cell.ny * channels
     if isinstance(at, int):
-        low, low_right, high, high_right = map(table.item, (at, at + right, at + entries, at + right + entries))
+        low, low_right, high, high_right = map(table.item, (at, at + right, at + channels, at + right + channels))
     else:
         flat = table.reshape(-1)
-        low, low_right, high, high_right = flat[at], flat[at + right], flat[at + entries], flat[at + right + entries]
+        low, low_right, high, high_right = flat[at], flat[at + right], flat[at + channels], flat[at + right + channels]
     low += cell.fx * (low_right - low)
     high += cell.fx * (high_right - high)
     return low + cell.fy * (high - low)
@@ -46,7 +46,7 @@ def between(table: Array, cell: Cell, entry: Array = 0, entries: int = 1) -> Arr
 MOVES = np.array([(1, 0), (0, 1), (1, 1), (-1, 1), (2, 1), (1, 2), (-1, 2), (-2, 1)])
 
 
-def edges(free: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def connect_free_cells(free: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Both ways between free cells; lengths in cells; no cutting of corners."""
     nx, ny = free.shape
     index = np.arange(nx * ny).reshape(nx, ny)

@@ -2,48 +2,48 @@
 
 import numpy as np
 
-from sim.geometry.arrays import Array, coordinates, namespace
+from sim.geometry.arrays import Array, get_namespace, split_coordinates
 
 
-def yaw_of(quaternion: Array) -> Array:
+def compute_yaw(quaternion: Array) -> Array:
     """Heading [rad] of quaternions (..., 4) xyzw -> (...)."""
-    xp = namespace(quaternion)
+    xp = get_namespace(quaternion)
     x, y, z, w = (quaternion[..., i] for i in range(4))
     return xp.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
 
 
-def quaternion_of(yaw: Array) -> Array:
+def yaw_to_quaternion(yaw: Array) -> Array:
     """Quaternions (..., 4) xyzw of upright bodies with heading yaw (...) [rad]."""
-    xp = namespace(yaw)
+    xp = get_namespace(yaw)
     zero = xp.zeros_like(yaw)
     return xp.stack([zero, zero, xp.sin(yaw / 2), xp.cos(yaw / 2)], axis=-1)
 
 
-def tilt_of(quaternion: Array) -> Array:
+def compute_tilt_cosine(quaternion: Array) -> Array:
     """Cosine of the angle between a body's up axis and the world's, (..., 4) -> (...)."""
-    x, y, *_ = coordinates(quaternion)
+    x, y, *_ = split_coordinates(quaternion)
     return 1 - 2 * (x * x + y * y)
 
 
 def rotate(xy: Array, yaw: Array) -> Array:
     """Turn plane vectors (..., 2) by yaw (...) [rad]."""
-    xp = namespace(xy)
+    xp = get_namespace(xy)
     c, s = xp.cos(yaw), xp.sin(yaw)
     return xp.stack([c * xy[..., 0] - s * xy[..., 1], s * xy[..., 0] + c * xy[..., 1]], axis=-1)
 
 
-def unit(angle: float | np.ndarray) -> np.ndarray:
+def make_unit_vectors(angle: float | np.ndarray) -> np.ndarray:
     """Plane vectors (..., 2) of length 1 at angles (...) [rad]."""
     return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 
 
-def wrap(angle: Array) -> Array:
+def wrap_angle(angle: Array) -> Array:
     """An angle [rad] in (-pi, pi]."""
-    xp = namespace(angle)
+    xp = get_namespace(angle)
     return xp.atan2(xp.sin(angle), xp.cos(angle))
 
 
-def upright(places: np.ndarray, heights: np.ndarray) -> np.ndarray:
+def make_upright_poses(places: np.ndarray, heights: np.ndarray) -> np.ndarray:
     """Poses (M, 7) from x, y, yaw (M, 3) and the heights of the centres (M,)."""
     half = places[:, 2] / 2
     zero = np.zeros(len(places))

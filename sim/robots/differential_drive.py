@@ -54,9 +54,7 @@ class DifferentialDrive:
         self._state = None
         shape = client.createCollisionShape(client.GEOM_CYLINDER, radius=self.radius_m, height=self.height_m)
         blue, yellow = [0.15, 0.35, 0.75, 1], [1, 0.8, 0.1, 1]
-        hull = client.createVisualShape(
-            client.GEOM_CYLINDER, radius=self.radius_m, length=self.height_m, rgbaColor=blue
-        )
+        hull = client.createVisualShape(client.GEOM_CYLINDER, radius=self.radius_m, length=self.height_m, rgbaColor=blue)
         top = [0.2, 0, self.height_m / 2]
         nose = client.createVisualShape(
             client.GEOM_BOX, halfExtents=[0.08, 0.04, 0.02], rgbaColor=yellow, visualFramePosition=top
@@ -110,9 +108,7 @@ class DifferentialDrive:
     def set_motors(self, command: tuple[float, ...]) -> None:
         self._state, limits, client = None, self.limits, self._client
         forces = (limits.force_n, limits.force_n, limits.torque_nm)
-        client.setJointMotorControlArray(
-            self.body, (0, 1, 2), client.VELOCITY_CONTROL, targetVelocities=command, forces=forces
-        )
+        client.setJointMotorControlArray(self.body, (0, 1, 2), client.VELOCITY_CONTROL, targetVelocities=command, forces=forces)
 
     def read_link_poses(self) -> np.ndarray:
         return np.zeros((0, 7))

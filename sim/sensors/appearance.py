@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-TEXTURE = 128  # pixels a side
-COATS = 6  # of static boxes; more boxes than that share them
+TEXTURE_PIXELS = 128  # pixels a side
+NUM_STATIC_MATERIALS = 6  # of static boxes; more boxes than that share them
 
 
 @dataclass(frozen=True)
-class Coat:
+class Material:
     """Colour and texture of a body."""
 
     colour: tuple[float, float, float]
@@ -19,16 +19,16 @@ class Coat:
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """One episode's."""
 
-    floor: Coat
-    load: Coat
-    static: tuple[Coat, ...]
+    floor: Material
+    load: Material
+    static: tuple[Material, ...]
     light: dict[str, Any]  # arguments of Bullet's renderer
 
 
-def drawn(rng: np.random.Generator) -> Look:
+def sample_appearance(rng: np.random.Generator) -> Appearance:
     """A bright floor, a load that stands out, boxes of any colour; a lamp somewhere above."""
     bearing, low = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 1.5)
     warm = float(rng.uniform(0.75, 1))
@@ -40,22 +40,26 @@ def drawn(rng: np.random.Generator) -> Look:
         "lightSpecularCoeff": float(rng.uniform(0, 0.1)),
         "shadow": int(rng.random() < 0.5),
     }
-    floor = _coat(rng, saturation=(0, 0.3), value=(0.6, 1), textured=0.8)
-    load = _coat(rng, saturation=(0.6, 1), value=(0.6, 1), textured=0.4)
-    return Look(floor, load, tuple(_coat(rng, (0, 0.7), (0.3, 0.9), 0.5) for _ in range(COATS)), light)
+    floor = _sample_material(rng, saturation=(0, 0.3), value=(0.6, 1), textured=0.8)
+    load = _sample_material(rng, saturation=(0.6, 1), value=(0.6, 1), textured=0.4)
+    return Appearance(
+        floor, load, tuple(_sample_material(rng, (0, 0.7), (0.3, 0.9), 0.5) for _ in range(NUM_STATIC_MATERIALS)), light
+    )
 
 
-def _coat(rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float], textured: float) -> Coat:
+def _sample_material(
+    rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float], textured: float
+) -> Material:
     colour = colorsys.hsv_to_rgb(rng.random(), float(rng.uniform(*saturation)), float(rng.uniform(*value)))
-    return Coat(colour, _texture(rng) if rng.random() < textured else None)
+    return Material(colour, _sample_texture(rng) if rng.random() < textured else None)
 
 
-def _texture(rng: np.random.Generator) -> np.ndarray:
+def _sample_texture(rng: np.random.Generator) -> np.ndarray:
     """Stripes, tiles or stains, on fine grain."""
-    x, y = np.meshgrid(np.arange(TEXTURE), np.arange(TEXTURE))
+    x, y = np.meshgrid(np.arange(TEXTURE_PIXELS), np.arange(TEXTURE_PIXELS))
     period = int(rng.choice([8, 16, 32, 64]))
     bands = [(x // period) % 2, (x // period + y // period) % 2, np.minimum(x % period, y % period) < 2]
-    stains = np.kron(rng.random((8, 8)), np.ones((TEXTURE // 8, TEXTURE // 8)))
+    stains = np.kron(rng.random((8, 8)), np.ones((TEXTURE_PIXELS // 8, TEXTURE_PIXELS // 8)))
     pattern = [*bands, stains][int(rng.integers(4))]
-    dark = float(rng.uniform(0.15, 0.5)) * np.asarray(pattern, float) + 0.1 * rng.random((TEXTURE, TEXTURE))
+    dark = float(rng.uniform(0.15, 0.5)) * np.asarray(pattern, float) + 0.1 * rng.random((TEXTURE_PIXELS, TEXTURE_PIXELS))
     return np.asarray(255 * (1 - dark), np.uint8)

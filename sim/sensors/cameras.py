@@ -8,14 +8,14 @@ import numpy as np
 
 from sim.layout import Hall
 
-MOST_PIXELS = 4096  # of a picture, a side
-FLOOR, NOTHING = -1, -2  # in the segmentation, beside the rows of bodies
-AHEAD_M = 0.2  # of the robot's middle
-HIGHEST_M = 1.6  # bodies up to here are whole in a picture from overhead; this and AHEAD_M in the scene's units
+MAX_PIXELS = 4096  # of a picture, a side
+FLOOR, BACKGROUND = -1, -2  # in the segmentation, beside the rows of bodies
+ROBOT_CAMERA_OFFSET_M = 0.2  # of the robot's middle
+OVERHEAD_MIN_HEIGHT_M = 1.6  # bodies up to here are whole in a picture from overhead; this and AHEAD_M in the scene's units
 
 
 @dataclass(frozen=True)
-class View:
+class CameraView:
     """A pinhole camera in the world frame [m]."""
 
     eye: tuple[float, float, float]
@@ -27,7 +27,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Picture:
+class CameraImage:
     """What a camera sees."""
 
     rgb: np.ndarray  # (H, W, 3) uint8
@@ -35,30 +35,30 @@ class Picture:
     body: np.ndarray  # (H, W) int16: row in an observation's bodies, FLOOR, or NOTHING
 
 
-def overhead(hall: Hall, robot: tuple[float, float, float], robot_height_m: float, unit_m: float = 1.0) -> View:
+def place_overhead(hall: Hall, robot: tuple[float, float, float], robot_height_m: float, unit_m: float = 1.0) -> CameraView:
     """The whole hall from straight above; north is up."""
     x, y = hall.x + hall.width / 2, hall.y + hall.depth / 2
-    height = HIGHEST_M * unit_m + 0.52 * max(hall.width, hall.depth) / math.tan(math.radians(30))
-    return View((x, y, height), (x, y, 0.0), (0.0, 1.0, 0.0), near_m=0.05 * unit_m)
+    height = OVERHEAD_MIN_HEIGHT_M * unit_m + 0.52 * max(hall.width, hall.depth) / math.tan(math.radians(30))
+    return CameraView((x, y, height), (x, y, 0.0), (0.0, 1.0, 0.0), near_m=0.05 * unit_m)
 
 
-def on_robot(hall: Hall, robot: tuple[float, float, float], robot_height_m: float, unit_m: float = 1.0) -> View:
+def place_on_robot(hall: Hall, robot: tuple[float, float, float], robot_height_m: float, unit_m: float = 1.0) -> CameraView:
     """From a mast on the robot's front, ahead and a little down."""
     x, y, yaw = robot
     cos, sin = math.cos(yaw), math.sin(yaw)
-    ahead = AHEAD_M * unit_m
+    ahead = ROBOT_CAMERA_OFFSET_M * unit_m
     eye = (x + ahead * cos, y + ahead * sin, robot_height_m + 0.25 * unit_m)
-    return View(eye, (eye[0] + cos, eye[1] + sin, eye[2] - 0.35), (0.0, 0.0, 1.0), fov_deg=75.0, near_m=0.05 * unit_m)
+    return CameraView(eye, (eye[0] + cos, eye[1] + sin, eye[2] - 0.35), (0.0, 0.0, 1.0), fov_deg=75.0, near_m=0.05 * unit_m)
 
 
-def side(hall: Hall, robot: tuple[float, float, float], robot_height_m: float, unit_m: float = 1.0) -> View:
+def place_beside(hall: Hall, robot: tuple[float, float, float], robot_height_m: float, unit_m: float = 1.0) -> CameraView:
     """The whole hall from above its near side."""
     x, y, span = hall.x + hall.width / 2, hall.y + hall.depth / 2, max(hall.width, hall.depth)
-    return View((x, y - 0.35 * span, 1.15 * span), (x, y, 0.0), (0.0, 1.0, 0.0), fov_deg=50.0, far_m=6 * span)
+    return CameraView((x, y - 0.35 * span, 1.15 * span), (x, y, 0.0), (0.0, 1.0, 0.0), fov_deg=50.0, far_m=6 * span)
 
 
-CAMERAS: dict[str, Callable[[Hall, tuple[float, float, float], float, float], View]] = {
-    "overhead": overhead,
-    "robot": on_robot,
-    "side": side,
+CAMERAS: dict[str, Callable[[Hall, tuple[float, float, float], float, float], CameraView]] = {
+    "overhead": place_overhead,
+    "robot": place_on_robot,
+    "side": place_beside,
 }

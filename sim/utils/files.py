@@ -52,13 +52,13 @@ def read_json(path: Path) -> Any:
         raise BadFile(f"{path} is damaged: not JSON ({error})") from error
 
 
-def digest(path: Path) -> str:
+def hash_file(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
-def in_use(directory: Path) -> Iterator[None]:
+def lock_directory(directory: Path) -> Iterator[None]:
     """Hold a directory for this process; a second one is told. The lock dies with its process, however it dies."""
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / ".lock", "w") as lock:

@@ -17,17 +17,17 @@ from sim.utils.errors import GroundError
 T = TypeVar("T")
 
 
-Hear = Callable[[Any], None]
-_hear: Hear = lambda message: None  # noqa: E731
+MessageHandler = Callable[[Any], None]
+_handle_message: MessageHandler = lambda message: None  # noqa: E731
 
 
-def tell(message: Any) -> None:
+def send_message(message: Any) -> None:
     """Said by a job to the `hear` of whoever runs it."""
-    _hear(message)
+    _handle_message(message)
 
 
-def finished(
-    function: Callable[..., T], jobs: Sequence[tuple[Any, ...]], workers: int, hear: Hear = lambda message: None
+def run_jobs(
+    function: Callable[..., T], jobs: Sequence[tuple[Any, ...]], workers: int, on_message: MessageHandler = lambda message: None
 ) -> Iterator[T]:
     """What `function(*job)` gives, as the jobs finish; a single job, or a single worker, runs in this process.
 
@@ -35,26 +35,26 @@ def finished(
     """
     workers = min(workers, len(jobs))
     if workers <= 1:
-        with _hearing(hear):
+        with _set_handler(on_message):
             for job in jobs:
                 yield function(*job)
         return
     queue = multiprocessing.get_context("spawn").Queue()
-    listener = threading.Thread(target=_listen, args=(queue, hear), daemon=True)
+    listener = threading.Thread(target=_forward_messages, args=(queue, on_message), daemon=True)
     listener.start()
     try:
-        yield from _from_pool(function, jobs, workers, queue)
+        yield from _run_in_pool(function, jobs, workers, queue)
     finally:
         queue.put(None)
         listener.join(timeout=5)  # a worker that was stopped while it told something may hold the queue
         queue.cancel_join_thread()
 
 
-def _from_pool(function: Callable[..., T], jobs: Sequence[tuple[Any, ...]], workers: int, queue: Any) -> Iterator[T]:
-    with worker_pool(workers, queue) as pool:
+def _run_in_pool(function: Callable[..., T], jobs: Sequence[tuple[Any, ...]], workers: int, queue: Any) -> Iterator[T]:
+    with make_worker_pool(workers, queue) as pool:
         futures: list[Future[T]] = []
         try:
-            with _uninterrupted():  # half-started workers could not be stopped
+            with _defer_interrupts():  # half-started workers could not be stopped
                 futures += [pool.submit(function, *job) for job in jobs]
             for future in as_completed(futures):
                 yield future.result()
@@ -66,23 +66,23 @@ def _from_pool(function: Callable[..., T], jobs: Sequence[tuple[Any, ...]], work
             raise
 
 
-def worker_pool(workers: int, queue: Any = None) -> ProcessPoolExecutor:
+def make_worker_pool(workers: int, queue: Any = None) -> ProcessPoolExecutor:
     """Fresh processes: nothing of this one's state is in them, and they end when it does."""
     return ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker, initargs=(queue,)
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_init_worker, initargs=(queue,)
     )
 
 
-def _begin_worker(queue: Any) -> None:
-    global _hear
+def _init_worker(queue: Any) -> None:
+    global _handle_message
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what a job has cost so far is written down
     if queue is not None:
-        _hear = queue.put
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+        _handle_message = queue.put
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     """A killed parent cannot stop its workers; one that trains on alone would hold its directory for long."""
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -90,23 +90,23 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _listen(queue: Any, hear: Hear) -> None:
+def _forward_messages(queue: Any, hear: MessageHandler) -> None:
     while (message := queue.get()) is not None:
         hear(message)
 
 
 @contextlib.contextmanager
-def _hearing(hear: Hear) -> Iterator[None]:
-    global _hear
-    before, _hear = _hear, hear
+def _set_handler(hear: MessageHandler) -> Iterator[None]:
+    global _handle_message
+    before, _handle_message = _handle_message, hear
     try:
         yield
     finally:
-        _hear = before
+        _handle_message = before
 
 
 @contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
+def _defer_interrupts() -> Iterator[None]:
     """Ctrl-C waits until the end. Processes started within inherit that, so that none is hit while it imports."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -7,19 +7,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sim.bodies import DT_S
+from sim.bodies import CONTROL_DT_S
 from sim.utils.errors import GroundError
 from worldmodels.model import LearnedModel
-from worldmodels.planar.state import PlanarState, mean_of
+from worldmodels.planar.state import PlanarState, average_particles
 from worldmodels.training.windows import Windows
 
 HORIZONS_S = (0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 2.5)
-MOVED = 0.1  # in the scene's units
-CHUNK = 512
+MOVED_DISTANCE = 0.1  # in the scene's units
+CHUNK_WINDOWS = 512
 
 
 @dataclass(frozen=True)
-class Fidelity:
+class OpenLoopError:
     """Errors at one horizon; `load` is whatever moved beside the robot, at least MOVED within it (or within the longest one)."""
 
     model: str
@@ -35,65 +35,69 @@ class Fidelity:
     disagreement_mm: float | None = None  # how far apart the particles see the others, mean over them and the steps until here
 
 
-class Steady:
+class ConstantVelocity:
     """A yardstick for models: everything goes on with the velocity that it has, whatever the robot is told to do."""
 
     name = "constant-velocity"
 
-    def particles_of(self, state: PlanarState) -> int:
+    def count_particles(self, state: PlanarState) -> int:
         return 1
 
-    def futures(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
-        times = [DT_S * (step + 1) for step in range(actions.shape[1])]
-        turns = [torch.polar(torch.ones_like(state.spin), time * state.spin) for time in times]
+    def predict_particles(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
+        times = [CONTROL_DT_S * (step + 1) for step in range(actions.shape[1])]
+        turns = [torch.polar(torch.ones_like(state.yaw_rate), time * state.yaw_rate) for time in times]
         return [
             replace(state, position=state.position + time * state.velocity, heading=state.heading * turn)
             for time, turn in zip(times, turns, strict=True)
         ]
 
 
-def fidelity(model: LearnedModel | Steady, windows: Windows, count: int = 2000, seed: int = 0) -> list[Fidelity]:
+def measure_open_loop_error(
+    model: LearnedModel | ConstantVelocity, windows: Windows, count: int = 2000, seed: int = 0
+) -> list[OpenLoopError]:
     """Open-loop errors over up to `count` windows of layouts the model has not seen (the caller's choice of `windows`)."""
-    length = round(HORIZONS_S[-1] / DT_S)
-    rows = windows.starts(length)[0]
+    length = round(HORIZONS_S[-1] / CONTROL_DT_S)
+    rows = windows.find_starts(length)[0]
     rows = np.sort(np.random.default_rng(seed).choice(rows, min(count, len(rows)), replace=False))
     errors: dict[float, list[dict[str, Tensor]]] = {horizon: [] for horizon in HORIZONS_S}
     spreads: list[Tensor] = []
-    for start in range(0, len(rows), CHUNK):
-        batch = windows.take(rows[start : start + CHUNK], length)
-        particles, states = model.particles_of(batch.state), model.futures(batch.state, batch.actions)
-        predicted = [mean_of(state, particles) for state in states]
+    for start in range(0, len(rows), CHUNK_WINDOWS):
+        batch = windows.take(rows[start : start + CHUNK_WINDOWS], length)
+        particles, states = model.count_particles(batch.state), model.predict_particles(batch.state, batch.actions)
+        predicted = [average_particles(state, particles) for state in states]
         if particles > 1:
-            spreads.append(_spread(states, particles))
-        moved = moved_others(batch.state, batch.targets[-1])
+            spreads.append(_compute_spread(states, particles))
+        moved = find_moved_bodies(batch.state, batch.targets[-1])
         for horizon in HORIZONS_S:
-            step = round(horizon / DT_S) - 1
-            errors[horizon].append(_errors(batch.state, predicted[step], batch.targets[step], moved))
+            step = round(horizon / CONTROL_DT_S) - 1
+            errors[horizon].append(_compute_errors(batch.state, predicted[step], batch.targets[step], moved))
     apart = torch.cat(spreads, 1).nanmean(1) if spreads else None
-    found = [_summary(model.name, horizon, parts) for horizon, parts in errors.items()]
+    found = [_summarise(model.name, horizon, parts) for horizon, parts in errors.items()]
     if apart is None:
         return found
-    return [replace(part, disagreement_mm=1e3 * float(apart[: round(part.horizon_s / DT_S)].mean())) for part in found]
+    return [replace(part, disagreement_mm=1e3 * float(apart[: round(part.horizon_s / CONTROL_DT_S)].mean())) for part in found]
 
 
-def _spread(states: list[PlanarState], particles: int) -> Tensor:
+def _compute_spread(states: list[PlanarState], particles: int) -> Tensor:
     """(L, W) how far apart the particles see the others after each of L steps, mean over those that are there [m], as planners
     measure it along a plan; nan where there are none."""
     places = torch.stack([state.position[:, 1:] for state in states])
     places = places.unflatten(1, (particles, -1))  # (L, P, W, M - 1)
     spread = (places - places.mean(1, keepdim=True)).abs().square().mean(1).sqrt()
-    there = states[0].around.present[: spread.shape[1], 1:]
+    there = states[0].context.present[: spread.shape[1], 1:]
     return spread.masked_fill(there == 0, torch.nan).nanmean(2)
 
 
-def moved_others(before: PlanarState, after: PlanarState) -> Tensor:
+def find_moved_bodies(before: PlanarState, after: PlanarState) -> Tensor:
     """(W, M) mask of others that moved."""
-    moved = ((after.position - before.position).abs() > MOVED * after.around.unit[:, None]) & (after.around.present > 0)
+    moved = ((after.position - before.position).abs() > MOVED_DISTANCE * after.context.unit[:, None]) & (
+        after.context.present > 0
+    )
     moved[:, 0] = False
     return moved
 
 
-def _errors(before: PlanarState, predicted: PlanarState, true: PlanarState, moved: Tensor) -> dict[str, Tensor]:
+def _compute_errors(before: PlanarState, predicted: PlanarState, true: PlanarState, moved: Tensor) -> dict[str, Tensor]:
     distance = (predicted.position - true.position).abs()
     turn = (predicted.heading * true.heading.conj()).angle().abs().rad2deg()
     way = (true.position - before.position).abs()
@@ -106,28 +110,28 @@ def _errors(before: PlanarState, predicted: PlanarState, true: PlanarState, move
     }
 
 
-def _summary(name: str, horizon: float, parts: list[dict[str, Tensor]]) -> Fidelity:
+def _summarise(name: str, horizon: float, parts: list[dict[str, Tensor]]) -> OpenLoopError:
     joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     if not len(joined["load"]):
         raise GroundError("nothing but the robot moved in these episodes: how far others are off is not defined")
     ratio = joined["load"] / joined["way"].clamp(min=1e-3)
-    return Fidelity(
+    return OpenLoopError(
         model=name,
         horizon_s=horizon,
         n=len(joined["load"]),
-        load_mm_median=_at(joined["load"], 0.5) * 1e3,
-        load_mm_p90=_at(joined["load"], 0.9) * 1e3,
-        load_deg_median=_at(joined["load_deg"], 0.5),
-        robot_mm_median=_at(joined["robot"], 0.5) * 1e3,
-        robot_deg_median=_at(joined["robot_deg"], 0.5),
-        moved_m_median=_at(joined["way"], 0.5),
-        load_relative_median=_at(ratio, 0.5),
+        load_mm_median=_quantile(joined["load"], 0.5) * 1e3,
+        load_mm_p90=_quantile(joined["load"], 0.9) * 1e3,
+        load_deg_median=_quantile(joined["load_deg"], 0.5),
+        robot_mm_median=_quantile(joined["robot"], 0.5) * 1e3,
+        robot_deg_median=_quantile(joined["robot_deg"], 0.5),
+        moved_m_median=_quantile(joined["way"], 0.5),
+        load_relative_median=_quantile(ratio, 0.5),
     )
 
 
-def _at(values: Tensor, share: float) -> float:
+def _quantile(values: Tensor, share: float) -> float:
     return float(values.quantile(share))
 
 
-def as_rows(results: list[Fidelity]) -> list[dict[str, Any]]:
+def to_records(results: list[OpenLoopError]) -> list[dict[str, Any]]:
     return [asdict(result) for result in results]

@@ -9,13 +9,13 @@ from sim.bodies import Bodies
 from worldmodels.planar.state import PlanarState
 
 
-def alone(state: PlanarState) -> PlanarState:
+def robot_only(state: PlanarState) -> PlanarState:
     """The robot without anybody else."""
-    around = state.around.of_movers(lambda values: values[:, :1])
-    return PlanarState(state.position[:, :1], state.heading[:, :1], state.velocity[:, :1], state.spin[:, :1], around)
+    around = state.context.map_dynamic(lambda values: values[:, :1])
+    return PlanarState(state.position[:, :1], state.heading[:, :1], state.velocity[:, :1], state.yaw_rate[:, :1], around)
 
 
-def representatives(paths: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def choose_representatives(paths: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Of B paths (E, B, D) up to `count` that cover the others well, the first one and then always the one farthest from those
     (Gonzalez 1985, "Clustering to minimize the maximum intercluster distance"): which they are (E, R), and the place among them
     of the one nearest to each path (E, B)."""
@@ -28,7 +28,7 @@ def representatives(paths: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return torch.stack(picked, 1), torch.stack(away).argmin(0)
 
 
-def chosen(bodies: Bodies, which: Tensor) -> Bodies:
+def gather(bodies: Bodies, which: Tensor) -> Bodies:
     """Of R futures each (P, E, R, ...) those that `which` (E, B) names: (P, E, B, ...)."""
     scene = torch.arange(len(which))[:, None]
 
@@ -40,7 +40,7 @@ def chosen(bodies: Bodies, which: Tensor) -> Bodies:
     return bodies.map(pick)
 
 
-def beside(robot: Bodies, others: Bodies) -> Bodies:
+def merge_agents(robot: Bodies, others: Bodies) -> Bodies:
     """Bodies (P, ..., B, H, M, ...) of a robot (1, ..., B, H, 1, ...) and of all (P, ..., 1, H, M, ...), whose own robot is left
     out."""
     row = robot.present.ndim - 1
@@ -49,7 +49,7 @@ def beside(robot: Bodies, others: Bodies) -> Bodies:
         own, them = getattr(robot, name), getattr(others, name)
         them = them.narrow(row, 1, them.shape[row] - 1)
         shape = torch.broadcast_shapes(own.shape[:row], them.shape[:row])
-        own, them = (_once(values, row) for values in (own, them))
+        own, them = (_drop_expansion(values, row) for values in (own, them))
         least = torch.broadcast_shapes(own.shape[:row], them.shape[:row])
         both = torch.cat([values.expand(*least, *values.shape[row:]) for values in (own, them)], row)
         return both.expand(*shape, *both.shape[row:])
@@ -57,7 +57,7 @@ def beside(robot: Bodies, others: Bodies) -> Bodies:
     return Bodies(**{field.name: joined(field.name) for field in fields(Bodies)})
 
 
-def _once(values: Tensor, dims: int) -> Tensor:
+def _drop_expansion(values: Tensor, dims: int) -> Tensor:
     """Without the repetitions that its first dimensions are expanded to: what does not change is not copied."""
     for dim in range(dims):
         values = values.narrow(dim, 0, 1) if values.stride(dim) == 0 else values

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def turned(vector: Tensor, heading: Tensor) -> Tensor:
+def rotate_vectors(vector: Tensor, heading: Tensor) -> Tensor:
     """A vector turned by a heading: their product as complex numbers. Shapes broadcast."""
     if not torch.compiler.is_compiling():
         return torch.view_as_real(torch.view_as_complex(vector) * torch.view_as_complex(heading))
@@ -16,7 +16,7 @@ def turned(vector: Tensor, heading: Tensor) -> Tensor:
     return torch.stack([x * c - y * s, x * s + y * c], -1)
 
 
-def inverse(heading: Tensor) -> Tensor:
+def invert_heading(heading: Tensor) -> Tensor:
     """The heading that turns back."""
     if not torch.compiler.is_compiling():
         return torch.view_as_real(torch.view_as_complex(heading).conj().resolve_conj())
@@ -24,28 +24,28 @@ def inverse(heading: Tensor) -> Tensor:
     return torch.stack([c, -s], -1)
 
 
-def heading_of_angle(angle: Tensor) -> Tensor:
+def angle_to_heading(angle: Tensor) -> Tensor:
     return torch.stack([angle.cos(), angle.sin()], -1)
 
 
-def outside(point: Tensor, half: Tensor) -> Tensor:
+def subtract_box(point: Tensor, half: Tensor) -> Tensor:
     """From a box about the origin to a point; zero inside."""
     return point - torch.clamp(point, -half, half)
 
 
-def gap(reach: Tensor, core: Tensor, rounding: Tensor) -> tuple[Tensor, Tensor]:
+def compute_gap(reach: Tensor, core: Tensor, rounding: Tensor) -> tuple[Tensor, Tensor]:
     """Length of a vector (..., 2) beyond a rounded box's own extent along it [m], and its direction (..., 2)."""
     distance = reach.square().sum(-1).clamp(min=1e-12).sqrt()
     normal = reach / distance.clamp(min=1e-4)[..., None]
     return distance - (normal.abs() * core).sum(-1) - rounding, normal
 
 
-def across(vector: Tensor) -> Tensor:
+def rotate_quarter(vector: Tensor) -> Tensor:
     """Turned by a quarter to the left: what a unit spin makes of a lever (..., 2)."""
     x, y = vector.unbind(-1)
     return torch.stack([-y, x], -1)
 
 
-def cross(a: Tensor, b: Tensor) -> Tensor:
+def cross_product(a: Tensor, b: Tensor) -> Tensor:
     """The upright component of the product of plane vectors (..., 2) -> (...): the torque of a force at a lever's end."""
     return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]

@@ -13,29 +13,29 @@ from typing import Any, Generic, TypeVar
 import torch
 
 LOG = logging.getLogger(__name__)
-PROGRAMS = 64  # of one function, one for each number of bodies; after torch's own eight it would run as it is, unsaid
+MAX_PROGRAMS = 64  # of one function, one for each number of bodies; after torch's own eight it would run as it is, unsaid
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Compiled(Generic[F]):
+class CompiledFunction(Generic[F]):
     """A function of tensors, compiled at its first call."""
 
     def __init__(self, function: F) -> None:
         self._function = function
-        self._fast: Callable[..., Any] | None = None
+        self._compiled: Callable[..., Any] | None = None
 
     def __call__(self, *arguments: Any) -> Any:
-        if self._fast is None:
-            self._fast = self._compile(arguments)
-        return self._fast(*arguments)
+        if self._compiled is None:
+            self._compiled = self._compile(arguments)
+        return self._compiled(*arguments)
 
     def _compile(self, arguments: tuple[Any, ...]) -> Callable[..., Any]:
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "training-ground" / "inductor"
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
         os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no helper processes that would outlive a Ctrl-C
         torch._dynamo.config.automatic_dynamic_shapes = False  # what was compiled before must not change what is made now
-        torch._dynamo.config.recompile_limit = PROGRAMS
+        torch._dynamo.config.recompile_limit = MAX_PROGRAMS
         fast = torch.compile(self._function)
         try:
             fast(*arguments)

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from worldmodels.model import LearnedModel
-from worldmodels.planar.state import MOTION, PlanarState
+from worldmodels.planar.state import MOTION_FIELDS, PlanarState
 from worldmodels.training.windows import Batch
 
 LOG = logging.getLogger(__name__)
-WARM = 3  # updates before a graph is recorded, in which libraries choose what they do
+WARMUP_UPDATES = 3  # updates before a graph is recorded, in which libraries choose what they do
 
 
-class Gradients:
+class GradientComputer:
     """Gives the loss of a batch and leaves its gradients in the model's parameters, None where it has none.
 
     What is recorded are addresses: a batch of a size seen before is copied to where the recorded one lay. Whatever cannot be
@@ -24,72 +24,76 @@ class Gradients:
 
     def __init__(self, model: LearnedModel) -> None:
         self._model = model
-        self._recorded: dict[Any, _Recorded] = {}
-        self._seen: dict[Any, int] = {}
-        self._records = next(model.parameters()).is_cuda
+        self._graphs: dict[Any, _CudaGraph] = {}
+        self._counts: dict[Any, int] = {}
+        self._can_record = next(model.parameters()).is_cuda
 
     def __call__(self, batch: Batch) -> Tensor:
-        if not self._records:
-            return self._now(batch)
-        key = batch.state.around.kinds, *(values.shape for values in _arrays(batch))
-        if key not in self._recorded:
-            self._seen[key] = self._seen.get(key, 0) + 1
-            if self._seen[key] <= WARM:
-                return self._beside(batch)
+        if not self._can_record:
+            return self._compute(batch)
+        key = batch.state.context.kinds, *(values.shape for values in _list_tensors(batch))
+        if key not in self._graphs:
+            self._counts[key] = self._counts.get(key, 0) + 1
+            if self._counts[key] <= WARMUP_UPDATES:
+                return self._compute_on_side_stream(batch)
             try:
-                self._recorded[key] = _Recorded(self, batch)
+                self._graphs[key] = _CudaGraph(self, batch)
             except RuntimeError as error:
                 LOG.warning(
                     "updates are not recorded on the GPU and run one operation after another (%s)", str(error).splitlines()[0]
                 )
-                self._records = False
+                self._can_record = False
                 torch.cuda.synchronize()
-                return self._now(batch)
-        return self._recorded[key](batch)
+                return self._compute(batch)
+        return self._graphs[key](batch)
 
-    def _now(self, batch: Batch) -> Tensor:
+    def _compute(self, batch: Batch) -> Tensor:
         self._model.zero_grad(set_to_none=True)
-        loss = self._model.loss(batch.state, batch.actions, batch.targets)
+        loss = self._model.compute_loss(batch.state, batch.actions, batch.targets)
         loss.backward()
         return loss.detach()
 
-    def _beside(self, batch: Batch) -> Tensor:
+    def _compute_on_side_stream(self, batch: Batch) -> Tensor:
         """On a stream of its own, as recording asks for."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            loss = self._now(batch)
+            loss = self._compute(batch)
         torch.cuda.current_stream().wait_stream(stream)
         return loss
 
 
-class _Recorded:
-    def __init__(self, gradients: Gradients, batch: Batch) -> None:
-        self._batch = _copied(batch)
+class _CudaGraph:
+    def __init__(self, gradients: GradientComputer, batch: Batch) -> None:
+        self._batch = _copy_batch(batch)
         self._graph = torch.cuda.CUDAGraph()
         parameters = list(gradients._model.parameters())
         gradients._model.zero_grad(set_to_none=True)
         with torch.cuda.graph(self._graph):
-            self._loss = gradients._now(self._batch)
-        self._found = [(parameter, parameter.grad) for parameter in parameters]
+            self._loss = gradients._compute(self._batch)
+        self._gradients = [(parameter, parameter.grad) for parameter in parameters]
 
     def __call__(self, batch: Batch) -> Tensor:
-        torch._foreach_copy_(_arrays(self._batch), _arrays(batch))
+        torch._foreach_copy_(_list_tensors(self._batch), _list_tensors(batch))
         self._graph.replay()
-        for parameter, gradient in self._found:
+        for parameter, gradient in self._gradients:
             parameter.grad = gradient
         return self._loss.clone()
 
 
-def _arrays(batch: Batch) -> list[Tensor]:
+def _list_tensors(batch: Batch) -> list[Tensor]:
     states = (batch.state, *batch.targets)
-    return [*batch.state.around.arrays().values(), batch.actions, *(getattr(one, name) for one in states for name in MOTION)]
+    return [
+        *batch.state.context.list_tensors().values(),
+        batch.actions,
+        *(getattr(one, name) for one in states for name in MOTION_FIELDS),
+    ]
 
 
-def _copied(batch: Batch) -> Batch:
-    around = replace(batch.state.around, **{name: values.clone() for name, values in batch.state.around.arrays().items()})
+def _copy_batch(batch: Batch) -> Batch:
+    around = replace(batch.state.context, **{name: values.clone() for name, values in batch.state.context.list_tensors().items()})
 
     def copied(state: PlanarState) -> PlanarState:
-        return PlanarState(**{name: getattr(state, name).clone() for name in MOTION}, around=around)
+        return PlanarState(**{name: getattr(state, name).clone() for name in MOTION_FIELDS}, context=around)
 
     return Batch(copied(batch.state), batch.actions.clone(), [copied(state) for state in batch.targets])

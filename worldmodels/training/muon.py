@@ -14,8 +14,8 @@ from torch import Tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the Newton-Schulz iteration
 ITERATIONS = 5
-LEAST = 12  # rows and columns; thinner matrices read features or write outputs
-MATCH_ADAMW = 0.2
+MIN_SIDE = 12  # rows and columns; thinner matrices read features or write outputs
+ADAMW_SCALE = 0.2
 
 
 class Muon(torch.optim.Optimizer):
@@ -37,18 +37,22 @@ class Muon(torch.optim.Optimizer):
                     continue
                 if parameter.ndim > 1:  # lengths and times are no weights: nothing draws them to zero
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                update = self._muon if parameter.ndim > 1 and min(parameter.shape[-2:]) >= LEAST else self._adam
+                update = (
+                    self._compute_muon_update
+                    if parameter.ndim > 1 and min(parameter.shape[-2:]) >= MIN_SIDE
+                    else self._compute_adam_update
+                )
                 parameter.add_(update(self.state[parameter], parameter.grad, group), alpha=-group["lr"])
 
     @staticmethod
-    def _muon(state: dict[str, Tensor], gradient: Tensor, group: dict[str, Any]) -> Tensor:
+    def _compute_muon_update(state: dict[str, Tensor], gradient: Tensor, group: dict[str, Any]) -> Tensor:
         average = state.setdefault("average", torch.zeros_like(gradient))
         average.lerp_(gradient, 1 - group["momentum"])
         ahead = gradient.lerp(average, group["momentum"])  # Nesterov
-        return orthogonal(ahead) * (MATCH_ADAMW * max(gradient.shape[-2:]) ** 0.5)
+        return orthogonalise(ahead) * (ADAMW_SCALE * max(gradient.shape[-2:]) ** 0.5)
 
     @staticmethod
-    def _adam(state: dict[str, Tensor], gradient: Tensor, group: dict[str, Any]) -> Tensor:
+    def _compute_adam_update(state: dict[str, Tensor], gradient: Tensor, group: dict[str, Any]) -> Tensor:
         first, second = group["betas"]
         average = state.setdefault("average", torch.zeros_like(gradient))
         square = state.setdefault("square", torch.zeros_like(gradient))
@@ -59,7 +63,7 @@ class Muon(torch.optim.Optimizer):
         return average / (1 - first**count) / ((square / (1 - second**count)).sqrt() + 1e-8)
 
 
-def orthogonal(matrices: Tensor) -> Tensor:
+def orthogonalise(matrices: Tensor) -> Tensor:
     """Matrices (..., N, M) with about the same singular vectors and all singular values near one."""
     a, b, c = COEFFICIENTS
     wide = matrices.mT if matrices.shape[-2] > matrices.shape[-1] else matrices

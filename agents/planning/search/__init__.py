@@ -9,7 +9,7 @@ from torch import Tensor
 from sim.utils.errors import GroundError
 from sim.utils.registry import Registry
 
-KNOTS = 6  # of the spline that smooth noise is
+NUM_KNOTS = 6  # of the spline that smooth noise is
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,11 @@ class Proposal:
     mean: Tensor  # (H, A)
     std: Tensor  # (H, A)
     elites: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1))  # (E, H, A), the best first
-    guess: Tensor | None = field(
+    prior_plan: Tensor | None = field(
         default=None, kw_only=True
     )  # (H, A) what the planner's guide would do, for methods that want one
 
-    def shifted(self) -> "Proposal":
+    def shift(self) -> "Proposal":
         """One control step later: the first action is spent, the last one is repeated."""
         elites = torch.cat([self.elites[:, 1:], self.elites[:, -1:]], 1) if len(self.elites) else self.elites
         return Proposal(torch.cat([self.mean[1:], self.mean[-1:]]), torch.cat([self.std[1:], self.std[-1:]]), elites)
@@ -51,13 +51,13 @@ class SearchConfig:
 class SearchMethod(ABC):
     """`propose` and `update` are all that distinguishes one method from another; the planner's loop is shared."""
 
-    needs_guide = False  # whether proposals should hold a guide's guess
+    needs_prior = False  # whether proposals should hold a guide's guess
     needs_gradient = False  # whether `update` differentiates the costs with respect to the candidates
 
     def __init__(self, config: SearchConfig | None = None) -> None:
         self.config = config or SearchConfig()
 
-    def start(self, action_size: int) -> Proposal:
+    def make_initial_proposal(self, action_size: int) -> Proposal:
         shape = (self.config.horizon, action_size)
         return Proposal(torch.zeros(shape), torch.full(shape, self.config.std))
 
@@ -69,12 +69,12 @@ class SearchMethod(ABC):
     def update(self, proposal: Proposal, candidates: Tensor, costs: Tensor) -> Proposal:
         """The next proposal, from candidates (B, H, A) and their costs (B,)."""
 
-    def renew(self, proposal: Proposal) -> Proposal:
+    def make_warm_start(self, proposal: Proposal) -> Proposal:
         """The warm start of the next decision: the mean moved on in time, the spread as at the start."""
-        return replace(proposal.shifted(), std=torch.full_like(proposal.std, self.config.std))
+        return replace(proposal.shift(), std=torch.full_like(proposal.std, self.config.std))
 
 
-def spline_basis(horizon: int, knots: int) -> Tensor:
+def make_spline_basis(horizon: int, knots: int) -> Tensor:
     """(H, K) weights that interpolate K knots linearly over H steps: smooth noise from few numbers."""
     at = torch.linspace(0, knots - 1, horizon)[:, None]
     return (1 - (at - torch.arange(knots)).abs()).clamp(min=0)
@@ -85,10 +85,10 @@ class SmoothSearch(SearchMethod):
 
     def __init__(self, config: SearchConfig | None = None) -> None:
         super().__init__(config)
-        self._basis = spline_basis(self.config.horizon, min(KNOTS, self.config.horizon))
+        self._basis = make_spline_basis(self.config.horizon, min(NUM_KNOTS, self.config.horizon))
 
 
-def gaussian(proposal: Proposal, samples: int, generator: torch.Generator, basis: Tensor | None = None) -> Tensor:
+def sample_gaussian(proposal: Proposal, samples: int, generator: torch.Generator, basis: Tensor | None = None) -> Tensor:
     """The mean and samples - 1 draws around it, clipped to the action limits; smooth in time where a basis is given."""
     horizon, actions = proposal.mean.shape
     if basis is None:

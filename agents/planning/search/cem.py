@@ -4,28 +4,28 @@ PETS, Chua et al. 2018, which stops where the spread gets small; here it stays a
 import torch
 from torch import Tensor
 
-from agents.planning.search import Proposal, SearchMethod, gaussian, searches
+from agents.planning.search import Proposal, SearchMethod, sample_gaussian, searches
 
-ELITES = 0.1
-KEEP = 0.1  # of the old mean and spread in the new ones
-LEAST_STD = 0.05  # so that the next decision, and a bad fit to few elites, can be left
+ELITE_SHARE = 0.1
+MOMENTUM = 0.1  # of the old mean and spread in the new ones
+MIN_STD = 0.05  # so that the next decision, and a bad fit to few elites, can be left
 
 
 @searches.add("cem")
 class CrossEntropy(SearchMethod):
     def propose(self, proposal: Proposal, generator: torch.Generator) -> Tensor:
-        return gaussian(proposal, self.config.samples, generator)
+        return sample_gaussian(proposal, self.config.samples, generator)
 
     def update(self, proposal: Proposal, candidates: Tensor, costs: Tensor) -> Proposal:
-        return refit(proposal, best(candidates, costs))
+        return refit(proposal, select_elites(candidates, costs))
 
 
-def best(candidates: Tensor, costs: Tensor) -> Tensor:
+def select_elites(candidates: Tensor, costs: Tensor) -> Tensor:
     """The elites (E, H, A), the cheapest first."""
-    return candidates[costs.topk(max(2, int(ELITES * len(costs))), largest=False).indices]
+    return candidates[costs.topk(max(2, int(ELITE_SHARE * len(costs))), largest=False).indices]
 
 
 def refit(proposal: Proposal, elites: Tensor) -> Proposal:
     """Mean and spread of the elites, with a part of the old ones."""
-    mean = torch.lerp(elites.mean(0), proposal.mean, KEEP)
-    return Proposal(mean, torch.lerp(elites.std(0), proposal.std, KEEP).clamp(min=LEAST_STD))
+    mean = torch.lerp(elites.mean(0), proposal.mean, MOMENTUM)
+    return Proposal(mean, torch.lerp(elites.std(0), proposal.std, MOMENTUM).clamp(min=MIN_STD))

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from agents.planning.search import Proposal, SearchConfig, SearchMethod, searches
-from agents.planning.search.cem import best, refit
+from agents.planning.search.cem import refit, select_elites
 
-KEPT = 0.3  # of the elites: candidates again, in the next iteration and in the next decision
-COLOUR = 2.0  # power falls with frequency to this power
-SHRINKS = 1.25  # the population, by this factor from one iteration to the next
+KEPT_ELITE_SHARE = 0.3  # of the elites: candidates again, in the next iteration and in the next decision
+NOISE_EXPONENT = 2.0  # power falls with frequency to this power
+POPULATION_DECAY = 1.25  # the population, by this factor from one iteration to the next
 
 
 @dataclass(frozen=True)
-class Iterated(Proposal):
+class IteratedProposal(Proposal):
     """A proposal that knows how many iterations of its decision were made."""
 
     iterations: int = 0
@@ -28,11 +28,11 @@ class Iterated(Proposal):
 class ImprovedCrossEntropy(SearchMethod):
     def __init__(self, config: SearchConfig | None = None) -> None:
         super().__init__(config)
-        self._colour = colouring(self.config.horizon, COLOUR)
-        self._populations = populations(self.config.samples, self.config.iterations)
+        self._colour = make_colouring_matrix(self.config.horizon, NOISE_EXPONENT)
+        self._populations = compute_populations(self.config.samples, self.config.iterations)
 
     def propose(self, proposal: Proposal, generator: torch.Generator) -> Tensor:
-        population = self._populations[min(_iterations(proposal), len(self._populations) - 1)]
+        population = self._populations[min(_get_iterations(proposal), len(self._populations) - 1)]
         white = torch.randn(population, *proposal.mean.shape, generator=generator)
         candidates = (proposal.mean + (self._colour @ white) * proposal.std).clamp(-1, 1)
         candidates[0] = proposal.mean
@@ -41,25 +41,25 @@ class ImprovedCrossEntropy(SearchMethod):
         return candidates
 
     def update(self, proposal: Proposal, candidates: Tensor, costs: Tensor) -> Proposal:
-        elites = best(candidates, costs)
-        fitted, kept = refit(proposal, elites), elites[: max(1, int(KEPT * len(elites)))]
-        return Iterated(fitted.mean, fitted.std, kept, iterations=_iterations(proposal) + 1)
+        elites = select_elites(candidates, costs)
+        fitted, kept = refit(proposal, elites), elites[: max(1, int(KEPT_ELITE_SHARE * len(elites)))]
+        return IteratedProposal(fitted.mean, fitted.std, kept, iterations=_get_iterations(proposal) + 1)
 
 
-def populations(samples: int, iterations: int) -> list[int]:
+def compute_populations(samples: int, iterations: int) -> list[int]:
     """Candidates of each iteration: at least two, and `samples` on average."""
-    shares = [SHRINKS**-i for i in range(iterations)]
+    shares = [POPULATION_DECAY**-i for i in range(iterations)]
     counts = [2 + int((samples - 2) * iterations * share / sum(shares)) for share in shares]
     counts[0] += samples * iterations - sum(counts)
     return counts
 
 
-def _iterations(proposal: Proposal) -> int:
+def _get_iterations(proposal: Proposal) -> int:
     """None yet where a decision begins: what moves on in time forgets them."""
-    return proposal.iterations if isinstance(proposal, Iterated) else 0
+    return proposal.iterations if isinstance(proposal, IteratedProposal) else 0
 
 
-def colouring(horizon: int, exponent: float) -> Tensor:
+def make_colouring_matrix(horizon: int, exponent: float) -> Tensor:
     """(H, H) that turns white noise over time into noise of unit variance whose power falls as frequency ** -exponent."""
     frequencies = torch.fft.rfftfreq(horizon).clamp(min=1 / horizon)  # the mean varies as the slowest wave does
     spectrum = torch.fft.rfft(torch.eye(horizon), dim=0) * frequencies[:, None] ** (-exponent / 2)

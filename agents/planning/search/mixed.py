@@ -10,24 +10,24 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from agents.planning.search import Proposal, gaussian, searches
+from agents.planning.search import Proposal, sample_gaussian, searches
 from agents.planning.search.mppi import Mppi
 
-GUIDED = 0.25  # of the candidates
-NEAR = 0.5  # spread of the copies, of the search's
+PRIOR_SHARE = 0.25  # of the candidates
+PRIOR_STD_SCALE = 0.5  # spread of the copies, of the search's
 
 
 @searches.add("mixed")
 class Mixed(Mppi):
-    needs_guide = True
+    needs_prior = True
 
     def propose(self, proposal: Proposal, generator: torch.Generator) -> Tensor:
         candidates = super().propose(proposal, generator)
-        if proposal.guess is not None:
-            guided = max(1, int(GUIDED * len(candidates)))
-            near = Proposal(proposal.guess, NEAR * proposal.std)
-            candidates[1 : 1 + guided] = gaussian(near, guided, generator, self._basis)
+        if proposal.prior_plan is not None:
+            guided = max(1, int(PRIOR_SHARE * len(candidates)))
+            near = Proposal(proposal.prior_plan, PRIOR_STD_SCALE * proposal.std)
+            candidates[1 : 1 + guided] = sample_gaussian(near, guided, generator, self._basis)
         return candidates
 
     def update(self, proposal: Proposal, candidates: Tensor, costs: Tensor) -> Proposal:
-        return replace(super().update(proposal, candidates, costs), guess=proposal.guess)
+        return replace(super().update(proposal, candidates, costs), prior_plan=proposal.prior_plan)

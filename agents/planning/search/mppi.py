@@ -8,24 +8,24 @@ of the noise, tunes it for each. The values are our own.
 import torch
 from torch import Tensor
 
-from agents.planning.search import Proposal, SmoothSearch, gaussian, searches
+from agents.planning.search import Proposal, SmoothSearch, sample_gaussian, searches
 
 TEMPERATURE = 0.1  # of the standard deviation of the costs
-FRESH = 0.25
-NARROWS = 0.7  # the spread, from one iteration to the next, as elites do it for cem
+ZERO_MEAN_SHARE = 0.25
+STD_DECAY = 0.7  # the spread, from one iteration to the next, as elites do it for cem
 
 
 @searches.add("mppi")
 class Mppi(SmoothSearch):
     def propose(self, proposal: Proposal, generator: torch.Generator) -> Tensor:
-        fresh = int(FRESH * self.config.samples)
-        near = gaussian(proposal, self.config.samples - fresh, generator, self._basis)
+        fresh = int(ZERO_MEAN_SHARE * self.config.samples)
+        near = sample_gaussian(proposal, self.config.samples - fresh, generator, self._basis)
         if not fresh:
             return near
         blank = Proposal(torch.zeros_like(proposal.mean), torch.ones_like(proposal.std))
-        return torch.cat([near, gaussian(blank, fresh, generator, self._basis)])
+        return torch.cat([near, sample_gaussian(blank, fresh, generator, self._basis)])
 
     def update(self, proposal: Proposal, candidates: Tensor, costs: Tensor) -> Proposal:
         scale = TEMPERATURE * costs.std(correction=0) + 1e-6
         weights = torch.softmax(-(costs - costs.min()) / scale, 0)
-        return Proposal(torch.einsum("b,bha->ha", weights, candidates), NARROWS * proposal.std)
+        return Proposal(torch.einsum("b,bha->ha", weights, candidates), STD_DECAY * proposal.std)

@@ -7,20 +7,20 @@ that both small and large steps are tried.
 import torch
 from torch import Tensor
 
-from agents.planning.search import Proposal, SearchConfig, SmoothSearch, gaussian, searches
+from agents.planning.search import Proposal, SearchConfig, SmoothSearch, sample_gaussian, searches
 
-LEAST = 0.05  # size of the smallest noise, of the spread
+MIN_NOISE_SCALE = 0.05  # size of the smallest noise, of the spread
 
 
 @searches.add("predictive")
 class PredictiveSampling(SmoothSearch):
     def __init__(self, config: SearchConfig | None = None) -> None:
         super().__init__(config)
-        self._sizes = torch.logspace(torch.tensor(LEAST).log10().item(), 0, self.config.samples)[:, None, None]
+        self._sizes = torch.logspace(torch.tensor(MIN_NOISE_SCALE).log10().item(), 0, self.config.samples)[:, None, None]
 
     def propose(self, proposal: Proposal, generator: torch.Generator) -> Tensor:
         around = Proposal(torch.zeros_like(proposal.mean), proposal.std)
-        noise = self._sizes * gaussian(around, self.config.samples, generator, self._basis)
+        noise = self._sizes * sample_gaussian(around, self.config.samples, generator, self._basis)
         return (proposal.mean + noise).clamp(-1, 1)
 
     def update(self, proposal: Proposal, candidates: Tensor, costs: Tensor) -> Proposal:

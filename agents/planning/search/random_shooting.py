@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from agents.planning.search import Proposal, SearchMethod, gaussian, searches
+from agents.planning.search import Proposal, SearchMethod, sample_gaussian, searches
 
 
 @searches.add("random")
@@ -11,7 +11,9 @@ class RandomShooting(SearchMethod):
     """Uniform in spirit: a wide Gaussian clipped to the limits, every iteration drawn anew around zero."""
 
     def propose(self, proposal: Proposal, generator: torch.Generator) -> Tensor:
-        fresh = gaussian(Proposal(torch.zeros_like(proposal.mean), torch.ones_like(proposal.std)), self.config.samples, generator)
+        fresh = sample_gaussian(
+            Proposal(torch.zeros_like(proposal.mean), torch.ones_like(proposal.std)), self.config.samples, generator
+        )
         fresh[0] = proposal.mean
         return fresh
 

@@ -27,7 +27,7 @@ def fidelity(found: Sequence[Row], scene: str, command: str) -> str:
     """`found` has a row per model and horizon."""
     if not found:
         return ""
-    other = scenes[scene].other
+    other = scenes[scene].dynamic_noun
     columns = ("model", *(name.format(other=other) for name, _, _ in COLUMNS), f"{other} error / moved")
     says = f"Error of the imagined {other} and robot against what happened; the model only sees the first state and the actions."
     drawn = plot(_figure(found, other), "plot-fidelity") + table(columns, [_cells(one) for one in found])

@@ -16,12 +16,14 @@ def indicators(rows: Sequence[Row], command: str) -> str:
     found = {agent: indicators_of(some) for agent, some in own.items()}
     if told is None or not any(found.values()):
         return ""
-    cells = [(agent, str(len(own[agent])), *(str(some.get(name, "–")) for name in told.says)) for agent, some in found.items()]
+    cells = [
+        (agent, str(len(own[agent])), *(str(some.get(name, "–")) for name in told.descriptions)) for agent, some in found.items()
+    ]
     records = [
         {"agent": agent, "indicator": name, "median": one.median, "q25": one.low, "q75": one.high}
         for agent, some in found.items()
         for name, one in some.items()
     ]
-    shown = table(("arm", "episodes", *told.says.values()), cells) + file_of("indicators", records, command)
+    shown = table(("arm", "episodes", *told.descriptions.values()), cells) + file_of("indicators", records, command)
     says = "Medians over all episodes, solved or not, and what the middle half of them lies between."
     return section("What else the scene tells", says, shown)

@@ -15,15 +15,15 @@ import yaml
 from PIL import Image, UnidentifiedImageError
 from scipy.ndimage import binary_dilation, binary_opening, label
 
-from sim.geometry.boxes import closest_on_box
-from sim.layout import MOST_HALL_M2, WALL_HEIGHT_M, Box, Hall, Layout
+from sim.geometry.boxes import find_closest_points
+from sim.layout import MAX_HALL_M2, WALL_HEIGHT_M, Box, Hall, Layout
 from sim.utils.errors import BadLayout
 from sim.utils.files import write_atomic, write_text
 
-FREE, SOLID = 254, 0  # grey values that are written
+FREE, OCCUPIED = 254, 0  # grey values that are written
 UNKNOWN = 205  # one that is neither free nor occupied by the usual thresholds
-MOST_CELLS = 4_000_000
-MOST_BOXES = 200
+MAX_CELLS = 4_000_000
+MAX_BOXES = 200
 
 
 @dataclass(frozen=True)
@@ -37,50 +37,50 @@ class OccupancyMap:
     @classmethod
     def load(cls, path: Path) -> "OccupancyMap":
         """Read a map's YAML file and its picture; BadLayout in one line."""
-        about = _about(path)
-        resolution, origin = _number(path, about, "resolution"), about.get("origin")
+        about = _read_metadata(path)
+        resolution, origin = _parse_number(path, about, "resolution"), about.get("origin")
         if resolution <= 0:
             raise BadLayout(str(path), [f"resolution is {resolution:g}, a positive length is needed"])
-        if not isinstance(origin, list) or len(origin) < 2 or not all(_finite(value) for value in origin):
+        if not isinstance(origin, list) or len(origin) < 2 or not all(_is_finite_number(value) for value in origin):
             raise BadLayout(str(path), [f"origin is {origin}, [x, y, yaw] in numbers is needed"])
         if len(origin) > 2 and abs(origin[2]) > 1e-6:
             raise BadLayout(str(path), [f"origin is turned by {origin[2]:g}: turn the picture instead, only 0 is read"])
-        low, high = _number(path, about, "free_thresh"), _number(path, about, "occupied_thresh")
+        low, high = _parse_number(path, about, "free_thresh"), _parse_number(path, about, "occupied_thresh")
         if not 0 <= low <= high <= 1:
             raise BadLayout(str(path), [f"free_thresh {low:g} and occupied_thresh {high:g}: 0 ≤ free ≤ occupied ≤ 1 is needed"])
-        picture = _picture(path, path.parent / str(about.get("image", "")))
+        picture = _read_image(path, path.parent / str(about.get("image", "")))
         occupied = picture / 255 if about.get("negate") else 1 - picture / 255
         return cls(np.flipud(occupied < low), resolution, (float(origin[0]), float(origin[1])))
 
     def save(self, path: Path) -> None:
         """Write `path` (YAML) and a PGM picture of the same name."""
         picture = path.with_suffix(".pgm")
-        image = Image.fromarray(np.flipud(np.where(self.free, FREE, SOLID)).astype(np.uint8))
+        image = Image.fromarray(np.flipud(np.where(self.free, FREE, OCCUPIED)).astype(np.uint8))
         write_atomic(picture, lambda to: image.save(to, format="PPM"))
         about = {"image": picture.name, "resolution": self.resolution_m, "origin": [*self.origin, 0.0], "negate": 0}
         write_text(path, yaml.safe_dump({**about, "occupied_thresh": 0.65, "free_thresh": 0.196}, sort_keys=False))
 
     @classmethod
-    def of(cls, layout: Layout, resolution_m: float = 0.05) -> "OccupancyMap":
+    def from_layout(cls, layout: Layout, resolution_m: float = 0.05) -> "OccupancyMap":
         """A layout's free space, with one solid cell around it: a cell is free if its middle is."""
         hall = layout.hall
         columns, rows = (int(np.ceil(size / resolution_m)) + 2 for size in (hall.width, hall.depth))
-        if columns * rows > MOST_CELLS:
+        if columns * rows > MAX_CELLS:
             raise BadLayout(
-                layout.name or layout.id, [f"{columns} × {rows} cells, at most {MOST_CELLS:,} are written: coarser ones"]
+                layout.name or layout.id, [f"{columns} × {rows} cells, at most {MAX_CELLS:,} are written: coarser ones"]
             )
         origin = (hall.x - resolution_m, hall.y - resolution_m)
         x, y = (start + (np.arange(n) + 0.5) * resolution_m for start, n in zip(origin, (columns, rows), strict=True))
         middles = np.stack(np.meshgrid(x, y), -1)
         boxes = layout.static_boxes
-        reach = closest_on_box(middles[..., None, :], boxes[:, :2], boxes[:, 2], boxes[:, 3:5])
+        reach = find_closest_points(middles[..., None, :], boxes[:, :2], boxes[:, 2], boxes[:, 3:5])
         solid = (np.linalg.norm(reach - middles[..., None, :], axis=-1) < 1e-9).any(-1)
         inside = (abs(x - hall.x - hall.width / 2) < hall.width / 2) & (abs(y - hall.y - hall.depth / 2) < hall.depth / 2)[
             :, None
         ]
         return cls(inside & ~solid, resolution_m, origin)
 
-    def space(self, source: str = "map") -> tuple[Hall, tuple[Box, ...]]:
+    def extract_hall(self, source: str = "map") -> tuple[Hall, tuple[Box, ...]]:
         """The hall around the largest free room, and what stands in it."""
         rooms, _ = label(self.free)
         sizes = np.bincount(rooms.ravel())[1:]
@@ -91,10 +91,10 @@ class OccupancyMap:
         room = room[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         size, (x, y) = self.resolution_m, self.origin
         hall = Hall(x + columns[0] * size, y + rows[0] * size, room.shape[1] * size, room.shape[0] * size)
-        if hall.width * hall.depth > MOST_HALL_M2:
-            raise BadLayout(source, [f"is {hall.width:.1f} m × {hall.depth:.1f} m, at most {MOST_HALL_M2} m² are allowed"])
+        if hall.width * hall.depth > MAX_HALL_M2:
+            raise BadLayout(source, [f"is {hall.width:.1f} m × {hall.depth:.1f} m, at most {MAX_HALL_M2} m² are allowed"])
         boxes = []
-        for low_row, low_column, high_row, high_column in rectangles(~room):
+        for low_row, low_column, high_row, high_column in cover_with_rectangles(~room):
             width, depth = (high_column - low_column) * size, (high_row - low_row) * size
             middle = (hall.x + low_column * size + width / 2, hall.y + low_row * size + depth / 2)
             x, y, width, depth = (round(value, 6) for value in (*middle, width, depth))
@@ -102,36 +102,39 @@ class OccupancyMap:
         return hall, tuple(boxes)
 
 
-def rectangles(solid: np.ndarray) -> list[tuple[int, int, int, int]]:
+def cover_with_rectangles(solid: np.ndarray) -> list[tuple[int, int, int, int]]:
     """(first row, first column, row and column after the last) of rectangles of solid cells. They cover all that touch a free
     one, and leave no hollow wider than two cells; no more than MOST_BOXES are looked for."""
-    found = _covering(solid, solid & binary_dilation(~solid, np.ones((3, 3))), MOST_BOXES + 1)
+    found = _cover_greedily(solid, solid & binary_dilation(~solid, np.ones((3, 3))), MAX_BOXES + 1)
     hollow = solid.copy()
     for top, low, bottom, high in found:
         hollow[top:bottom, low:high] = False
-    return found + _covering(solid, binary_opening(hollow, np.ones((3, 3))), MOST_BOXES + 1 - len(found))
+    return found + _cover_greedily(solid, binary_opening(hollow, np.ones((3, 3))), MAX_BOXES + 1 - len(found))
 
 
-def _covering(solid: np.ndarray, left: np.ndarray, most: int) -> list[tuple[int, int, int, int]]:
+def _cover_greedily(solid: np.ndarray, left: np.ndarray, most: int) -> list[tuple[int, int, int, int]]:
     """At most so many rectangles of solid cells that cover those `left`, the one that covers most of them first."""
-    rows, columns = _changes(solid, left), _changes(solid.T, left.T)  # between them all rows, or columns, are alike
+    rows, columns = (
+        _find_row_groups(solid, left),
+        _find_row_groups(solid.T, left.T),
+    )  # between them all rows, or columns, are alike
     coarse = solid[np.ix_(rows[:-1], columns[:-1])]
     weights = left[np.ix_(rows[:-1], columns[:-1])] * np.outer(np.diff(rows), np.diff(columns))
     found: list[tuple[int, int, int, int]] = []
     while weights.any() and len(found) < most:
-        top, low, bottom, high = _best(coarse, weights)
+        top, low, bottom, high = _find_best_rectangle(coarse, weights)
         weights[top:bottom, low:high] = 0
         found.append((int(rows[top]), int(columns[low]), int(rows[bottom]), int(columns[high])))
     return found
 
 
-def _changes(*grids: np.ndarray) -> np.ndarray:
+def _find_row_groups(*grids: np.ndarray) -> np.ndarray:
     """First rows of groups of equal rows, and one past the last row."""
     differ = np.any([(grid[1:] != grid[:-1]).any(1) for grid in grids], axis=0)
     return np.concatenate([[0], 1 + np.flatnonzero(differ), [len(grids[0])]])
 
 
-def _best(solid: np.ndarray, weights: np.ndarray) -> tuple[int, int, int, int]:
+def _find_best_rectangle(solid: np.ndarray, weights: np.ndarray) -> tuple[int, int, int, int]:
     """The rectangle within `solid` with the largest sum of weights; of equals the largest. From each first row on, rows are
     added one by one: columns that stay solid fall into runs, and each run is a rectangle."""
     best, most = (0, 0, 0, 0), (0, 0)
@@ -152,7 +155,7 @@ def _best(solid: np.ndarray, weights: np.ndarray) -> tuple[int, int, int, int]:
     return best
 
 
-def _about(path: Path) -> dict[str, Any]:
+def _read_metadata(path: Path) -> dict[str, Any]:
     try:
         about = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -166,13 +169,13 @@ def _about(path: Path) -> dict[str, Any]:
     return about
 
 
-def _picture(path: Path, file: Path) -> np.ndarray:
+def _read_image(path: Path, file: Path) -> np.ndarray:
     """Grey values (rows from the top, columns)."""
     try:
         with Image.open(file) as image:
-            if image.width * image.height > MOST_CELLS:
+            if image.width * image.height > MAX_CELLS:
                 raise BadLayout(
-                    str(path), [f"{file.name} has {image.width} × {image.height} cells, at most {MOST_CELLS:,} are read"]
+                    str(path), [f"{file.name} has {image.width} × {image.height} cells, at most {MAX_CELLS:,} are read"]
                 )
             deep = image.mode.startswith("I")  # Pillow would cut values off
             grey = np.asarray(image, float) * 255 / 65535 if deep else np.asarray(image.convert("L"), float)
@@ -184,12 +187,12 @@ def _picture(path: Path, file: Path) -> np.ndarray:
         raise BadLayout(str(path), [f"its picture {file.name} cannot be read ({reason})"]) from error
 
 
-def _number(path: Path, about: dict[str, Any], name: str) -> float:
+def _parse_number(path: Path, about: dict[str, Any], name: str) -> float:
     value = about.get(name)
-    if not _finite(value):
+    if not _is_finite_number(value):
         raise BadLayout(str(path), [f"{name} is {value}, a number is needed"])
     return float(value)  # type: ignore[arg-type]
 
 
-def _finite(value: Any) -> bool:
+def _is_finite_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))

@@ -9,19 +9,19 @@ from functools import lru_cache
 import numpy as np
 from scipy.ndimage import label
 
-from sim.geometry.boxes import clearance_of
-from sim.layout import Box, Hall, Layout, Pose, geometric_faults
-from sim.layout_sampling import first_good, tier_among
+from sim.geometry.boxes import compute_signed_distance
+from sim.layout import Box, Hall, Layout, Pose, find_geometric_faults
+from sim.layout_sampling import get_split_spec, sample_until_valid
 from sim.variation import Span, Variation, Variations
 
 TABLE = Hall(0.3, -0.34, 0.4, 0.68)  # what the arm reaches with its tool upright; its base is the origin
-HIGH_M = 0.04  # of parts, stops and clamps
+HEIGHT_M = 0.04  # of parts, stops and clamps
 TOOL_RADIUS_M = 0.015
 GRID_M = 0.01
-Pieces = tuple[tuple[float, float, float, float], ...]
+Footprint = tuple[tuple[float, float, float, float], ...]
 
 
-def _centred(*boxes: tuple[float, float, float, float]) -> Pieces:
+def _centre_footprint(*boxes: tuple[float, float, float, float]) -> Footprint:
     """Boxes (x, y, half width, half depth) moved so that their centre of mass is (0, 0)."""
     rows = np.array(boxes)
     area = rows[:, 2] * rows[:, 3]
@@ -29,28 +29,28 @@ def _centred(*boxes: tuple[float, float, float, float]) -> Pieces:
     return tuple(tuple(row) for row in rows.round(5).tolist())
 
 
-PARTS: dict[str, Pieces] = {
-    "box": _centred((0, 0, 0.05, 0.04)),
-    "L": _centred((0, 0, 0.06, 0.016), (-0.044, 0.046, 0.016, 0.03)),
-    "T": _centred((0, 0, 0.06, 0.015), (0, -0.06, 0.015, 0.045)),  # the proportions of PushT
-    "plate": _centred((0, 0, 0.065, 0.03)),
-    "Z": _centred((0, 0, 0.015, 0.04), (0.03, 0.055, 0.045, 0.015)),
-    "plug": _centred((0, 0, 0.045, 0.03), (0.06, 0, 0.015, 0.015)),
+PARTS: dict[str, Footprint] = {
+    "box": _centre_footprint((0, 0, 0.05, 0.04)),
+    "L": _centre_footprint((0, 0, 0.06, 0.016), (-0.044, 0.046, 0.016, 0.03)),
+    "T": _centre_footprint((0, 0, 0.06, 0.015), (0, -0.06, 0.015, 0.045)),  # the proportions of PushT
+    "plate": _centre_footprint((0, 0, 0.065, 0.03)),
+    "Z": _centre_footprint((0, 0, 0.015, 0.04), (0.03, 0.055, 0.045, 0.015)),
+    "plug": _centre_footprint((0, 0, 0.045, 0.03), (0.06, 0, 0.015, 0.015)),
 }
-PIECES = max(map(len, PARTS.values()))
-TRAINED = ("box", "L", "T")
+MAX_FOOTPRINT_BOXES = max(map(len, PARTS.values()))
+TRAINING_PARTS = ("box", "L", "T")
 FRICTION, MASS_KG = Span(0.2, 0.8), Span(0.1, 1.0)
 
 
 @dataclass(frozen=True)
-class Tier:
+class SplitSpec:
     """How spaces of one split are drawn."""
 
     seed: int  # splits draw from seed sequences of their own
-    parts: tuple[str, ...] = TRAINED
+    parts: tuple[str, ...] = TRAINING_PARTS
     clamps: tuple[int, int] = (1, 3)
     stops: tuple[int, int] = (1, 2)
-    goal_m: tuple[float, float] = (0.1, 0.35)
+    goal_distance_m: tuple[float, float] = (0.1, 0.35)
     load_friction: Span = FRICTION
     load_mass_kg: Span = MASS_KG
 
@@ -60,61 +60,61 @@ class Tier:
         return Variations(base, (("load_friction", self.load_friction), ("load_mass_kg", self.load_mass_kg)))
 
 
-TIERS = {
-    "train": Tier(21),
-    "val": Tier(22),
-    "test": Tier(23),
-    "shift-parts": Tier(24, parts=("plate", "Z", "plug")),
-    "shift-friction": Tier(25, load_friction=Span(0.1, 1.0, 0.2, 0.8)),
-    "shift-crowded": Tier(26, clamps=(4, 6), stops=(2, 3)),
+SPLIT_SPECS = {
+    "train": SplitSpec(21),
+    "val": SplitSpec(22),
+    "test": SplitSpec(23),
+    "shift-parts": SplitSpec(24, parts=("plate", "Z", "plug")),
+    "shift-friction": SplitSpec(25, load_friction=Span(0.1, 1.0, 0.2, 0.8)),
+    "shift-crowded": SplitSpec(26, clamps=(4, 6), stops=(2, 3)),
 }
 
 
-def tier_of(split: str) -> Tier:
-    return tier_among(TIERS, split)
+def get_spec(split: str) -> SplitSpec:
+    return get_split_spec(SPLIT_SPECS, split)
 
 
-def outline(part: str) -> tuple[np.ndarray, np.ndarray]:
+def compute_outline(part: str) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper corner (2,) of a part about its centre of mass [m]."""
     boxes = np.array(PARTS[part])
     return (boxes[:, :2] - boxes[:, 2:]).min(0), (boxes[:, :2] + boxes[:, 2:]).max(0)
 
 
-def half_extents(part: str) -> tuple[float, float, float]:
+def compute_half_extents(part: str) -> tuple[float, float, float]:
     """Of the box about the centre of mass that holds the part [m]."""
-    low, high = outline(part)
+    low, high = compute_outline(part)
     width, depth = np.maximum(-low, high).tolist()
-    return width, depth, HIGH_M / 2
+    return width, depth, HEIGHT_M / 2
 
 
 @lru_cache(maxsize=4096)
-def draw(split: str, index: int) -> Layout:
+def sample_layout(split: str, index: int) -> Layout:
     """Layout number `index` of a split; the same on every machine. Starts that are solved or unsolvable are drawn again."""
-    tier = tier_of(split)
-    return first_good(split, index, tier.seed, lambda rng, name: _attempt(tier, rng, name))
+    tier = get_spec(split)
+    return sample_until_valid(split, index, tier.seed, lambda rng, name: _sample_candidate(tier, rng, name))
 
 
-def faults_of(layout: Layout) -> list[str]:
+def find_faults(layout: Layout) -> list[str]:
     """Everything that is wrong with a layout, geometry first, one line each."""
     if layout.part not in PARTS:
         return [f"part is '{layout.part}', one of {', '.join(PARTS)} is needed"]
     if layout.surface != "table":
         return [f"surface is '{layout.surface}', 'table' is needed: --scene chooses another scene"]
-    faults = geometric_faults(layout, TOOL_RADIUS_M, _thin(layout.part))
+    faults = find_geometric_faults(layout, TOOL_RADIUS_M, _compute_min_half_width(layout.part))
     if not faults:
         hall, boxes = layout.hall, layout.static_boxes
         start, goal = layout.loads[0], layout.goal
         for name, place in (("loads[0]", start), ("goal", goal)):
-            if overlap(layout.part, place, boxes) or not _inside(layout.part, place, hall):
+            if is_overlapping(layout.part, place, boxes) or not _is_inside(layout.part, place, hall):
                 faults.append(f"the part at {name} overlaps a box or reaches beyond the table")
         if np.hypot(start.x - goal.x, start.y - goal.y) < 0.03:
             faults.append("the part starts at the goal")
-        if not faults and not _connected(layout):
+        if not faults and not _is_connected(layout):
             faults.append("no route on which the part could come to the goal")
     return faults
 
 
-def corners(part: str, pose: Pose) -> np.ndarray:
+def compute_corners(part: str, pose: Pose) -> np.ndarray:
     """(4 P, 2) corners of a part's boxes, world frame [m]."""
     boxes = np.array(PARTS[part])
     signs = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
@@ -123,72 +123,72 @@ def corners(part: str, pose: Pose) -> np.ndarray:
     return np.asarray(local @ np.array([(c, s), (-s, c)]) + (pose.x, pose.y))
 
 
-def overlap(part: str, pose: Pose, boxes: np.ndarray, margin_m: float = 0.003) -> bool:
+def is_overlapping(part: str, pose: Pose, boxes: np.ndarray, margin_m: float = 0.003) -> bool:
     """Whether a part lies in or nearer than `margin_m` to boxes (S, 7), looked at on points along its edges."""
     if not len(boxes):
         return False
-    ends = corners(part, pose).reshape(-1, 4, 2)
+    ends = compute_corners(part, pose).reshape(-1, 4, 2)
     along = np.linspace(0, 1, 12, endpoint=False)[:, None]
     points = np.concatenate([a + along * (b - a) for box in ends for a, b in zip(box, np.roll(box, -1, 0), strict=True)])
-    return bool(clearance_of(points, boxes).min() < margin_m)
+    return bool(compute_signed_distance(points, boxes).min() < margin_m)
 
 
-def _inside(part: str, pose: Pose, hall: Hall) -> bool:
-    points = corners(part, pose)
+def _is_inside(part: str, pose: Pose, hall: Hall) -> bool:
+    points = compute_corners(part, pose)
     return bool((points > (hall.x, hall.y)).all() and (points < (hall.x + hall.width, hall.y + hall.depth)).all())
 
 
-def _thin(part: str) -> float:
+def _compute_min_half_width(part: str) -> float:
     """Half the width of the narrowest of a part's boxes [m]."""
     return float(np.array(PARTS[part])[:, 2:].min())
 
 
-def _connected(layout: Layout) -> bool:
+def _is_connected(layout: Layout) -> bool:
     """Whether the part's centre could slide from start to goal were it as small as its narrowest box, and the tool come near."""
     hall, boxes = layout.hall, layout.static_boxes
     if not len(boxes):
         return True
     axes = np.arange(hall.x, hall.x + hall.width, GRID_M), np.arange(hall.y, hall.y + hall.depth, GRID_M)
-    room = clearance_of(np.stack(np.meshgrid(*axes, indexing="ij"), -1), boxes)
+    room = compute_signed_distance(np.stack(np.meshgrid(*axes, indexing="ij"), -1), boxes)
 
     def zone(zones: np.ndarray, place: Pose) -> int:
         at = np.round((np.array([place.x, place.y]) - (hall.x, hall.y)) / GRID_M).astype(int)
         return int(zones[tuple(np.clip(at, 0, np.array(zones.shape) - 1))])
 
-    parts, _ = label(room > max(_thin(layout.part), TOOL_RADIUS_M) + 0.002)
+    parts, _ = label(room > max(_compute_min_half_width(layout.part), TOOL_RADIUS_M) + 0.002)
     return zone(parts, layout.loads[0]) == zone(parts, layout.goal) == zone(parts, layout.robot) > 0
 
 
-def _attempt(tier: Tier, rng: np.random.Generator, name: str) -> Layout | None:
-    part = str(rng.choice(tier.parts))
-    goal = _pose(rng, 0.09)
-    boxes = _stops(part, goal, int(rng.integers(tier.stops[0], tier.stops[1] + 1)), rng)
-    for _ in range(int(rng.integers(tier.clamps[0], tier.clamps[1] + 1))):
-        place = _pose(rng, 0.03)
+def _sample_candidate(spec: SplitSpec, rng: np.random.Generator, name: str) -> Layout | None:
+    part = str(rng.choice(spec.parts))
+    goal = _sample_pose(rng, 0.09)
+    boxes = _sample_stops(part, goal, int(rng.integers(spec.stops[0], spec.stops[1] + 1)), rng)
+    for _ in range(int(rng.integers(spec.clamps[0], spec.clamps[1] + 1))):
+        place = _sample_pose(rng, 0.03)
         size = rng.uniform(0.03, 0.07, 2).round(3).tolist()
-        boxes.append(Box(place.x, place.y, size[0], size[1], place.yaw, HIGH_M, "clamp"))
-    start, tool = _pose(rng, 0.08), _pose(rng, 0.02)
+        boxes.append(Box(place.x, place.y, size[0], size[1], place.yaw, HEIGHT_M, "clamp"))
+    start, tool = _sample_pose(rng, 0.08), _sample_pose(rng, 0.02)
     distance = float(np.hypot(start.x - goal.x, start.y - goal.y))
-    if not tier.goal_m[0] <= distance <= tier.goal_m[1]:
+    if not spec.goal_distance_m[0] <= distance <= spec.goal_distance_m[1]:
         return None
     layout = Layout(TABLE, Pose(tool.x, tool.y), (start,), goal, tuple(boxes), name, "table", part)
-    if overlap(part, start, layout.static_boxes, 0.02) or overlap(part, goal, layout.static_boxes):
+    if is_overlapping(part, start, layout.static_boxes, 0.02) or is_overlapping(part, goal, layout.static_boxes):
         return None
     own = np.array([(x, y, 0.0, w, d, 0.0, 0.0) for x, y, w, d in PARTS[part]])
     c, s = np.cos(start.yaw), np.sin(start.yaw)
     local = np.array([tool.x - start.x, tool.y - start.y]) @ np.array([(c, -s), (s, c)])
-    return layout if clearance_of(local, own) > TOOL_RADIUS_M + 0.01 and not faults_of(layout) else None
+    return layout if compute_signed_distance(local, own) > TOOL_RADIUS_M + 0.01 and not find_faults(layout) else None
 
 
-def _pose(rng: np.random.Generator, margin_m: float) -> Pose:
+def _sample_pose(rng: np.random.Generator, margin_m: float) -> Pose:
     x = rng.uniform(TABLE.x + margin_m, TABLE.x + TABLE.width - margin_m)
     y = rng.uniform(TABLE.y + margin_m, TABLE.y + TABLE.depth - margin_m)
     return Pose(*(round(float(value), 4) for value in (x, y, rng.uniform(-np.pi, np.pi))))
 
 
-def _stops(part: str, goal: Pose, number: int, rng: np.random.Generator) -> list[Box]:
+def _sample_stops(part: str, goal: Pose, number: int, rng: np.random.Generator) -> list[Box]:
     """Bars along neighbouring sides of the part's outline at the goal, a little away from it."""
-    low, high = outline(part)
+    low, high = compute_outline(part)
     gap, thick, first = rng.uniform(0.006, 0.015), 0.02, int(rng.integers(4))
     c, s = np.cos(goal.yaw), np.sin(goal.yaw)
     boxes = []
@@ -200,20 +200,25 @@ def _stops(part: str, goal: Pose, number: int, rng: np.random.Generator) -> list
         size[1 - axis] = 0.8 * (high - low)[1 - axis]
         x, y = goal.x + c * centre[0] - s * centre[1], goal.y + s * centre[0] + c * centre[1]
         x, y, width, depth = (round(float(value), 4) for value in (x, y, *size))
-        boxes.append(Box(x, y, width, depth, goal.yaw, HIGH_M, "clamp"))
+        boxes.append(Box(x, y, width, depth, goal.yaw, HEIGHT_M, "clamp"))
     return boxes
 
 
-def random_start(layout: Layout, rng: np.random.Generator) -> np.ndarray | None:
+def sample_near_start(layout: Layout, rng: np.random.Generator) -> np.ndarray | None:
     """The part anywhere with room, the tool beside it; None where 200 tries find nothing."""
     boxes, hall = layout.static_boxes, layout.hall
-    reach = float(np.hypot(*half_extents(layout.part)[:2]))
+    reach = float(np.hypot(*compute_half_extents(layout.part)[:2]))
     for _ in range(200):
-        start, bearing = _pose(rng, 0.06), rng.uniform(-np.pi, np.pi)
+        start, bearing = _sample_pose(rng, 0.06), rng.uniform(-np.pi, np.pi)
         away = rng.uniform(reach + 0.02, reach + 0.08)
         tool = np.array([start.x + away * np.cos(bearing), start.y + away * np.sin(bearing)])
         near_edge = (tool < (hall.x + 0.02, hall.y + 0.02)) | (tool > (hall.x + hall.width - 0.02, hall.y + hall.depth - 0.02))
-        free = not len(boxes) or clearance_of(tool, boxes) > TOOL_RADIUS_M + 0.005
-        if free and not near_edge.any() and _inside(layout.part, start, hall) and not overlap(layout.part, start, boxes, 0.01):
+        free = not len(boxes) or compute_signed_distance(tool, boxes) > TOOL_RADIUS_M + 0.005
+        if (
+            free
+            and not near_edge.any()
+            and _is_inside(layout.part, start, hall)
+            and not is_overlapping(layout.part, start, boxes, 0.01)
+        ):
             return np.array([(*tool, 0.0), (start.x, start.y, start.yaw)])
     return None

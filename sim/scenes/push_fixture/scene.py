@@ -1,12 +1,12 @@
 """factory/push-fixture: an arm pushes a part over a table into a fixture; its protocol `pusht` is in sim/pusht.py."""
 
-from sim.bodies import LoadBody
+from sim.bodies import LoadSpec
 from sim.layout import Layout
-from sim.policy import RANDOM
+from sim.policy import RANDOM_BEHAVIOURS
 from sim.robots.panda import REACH_M, Panda, ToolLimits
 from sim.scenes.push_fixture import layouts as table
-from sim.scenes.push_fixture.expert import TOOL_PUSHING
-from sim.scenes.push_fixture.pusht import pusht
+from sim.scenes.push_fixture.expert import BEHAVIOURS
+from sim.scenes.push_fixture.pusht import make_protocol
 from sim.scenes.push_fixture.task import PoseTask
 from sim.scenes.scene import Scene, scenes
 from sim.variation import Variation
@@ -15,12 +15,14 @@ NAME = "factory/push-fixture"
 UNIT_M = 0.2  # parts of 10 cm are to the table what totes of half a metre are to the hall
 
 
-def _robot(variation: Variation) -> Panda:
+def _make_robot(variation: Variation) -> Panda:
     return Panda(ToolLimits(speed_m_s=variation.speed_limit_m_s), radius_m=table.TOOL_RADIUS_M)
 
 
-def _part(variation: Variation, layout: Layout) -> LoadBody:
-    return LoadBody(table.half_extents(layout.part), variation.load_mass_kg, variation.load_friction, table.PARTS[layout.part])
+def _make_part(variation: Variation, layout: Layout) -> LoadSpec:
+    return LoadSpec(
+        table.compute_half_extents(layout.part), variation.load_mass_kg, variation.load_friction, table.PARTS[layout.part]
+    )
 
 
 scenes.add(NAME)(
@@ -28,23 +30,23 @@ scenes.add(NAME)(
         name=NAME,
         gym_id="ground/PushFixture-v0",
         task=PoseTask(unit_m=UNIT_M, reach_m=REACH_M),
-        robot=_robot,
-        load=_part,
-        other="part",
-        draw=table.draw,
-        faults_of=table.faults_of,
-        splits=tuple(table.TIERS),
-        variations_of=lambda split: table.tier_of(split).variations,
-        behaviours={**RANDOM, **TOOL_PUSHING},
-        mix={"smooth-random": 0.1, "poke": 0.55, "scripted-noisy": 0.35},
-        random_start=table.random_start,
+        make_robot=_make_robot,
+        make_load=_make_part,
+        dynamic_noun="part",
+        sample_layout=table.sample_layout,
+        find_scene_faults=table.find_faults,
+        splits=tuple(table.SPLIT_SPECS),
+        get_variations=lambda split: table.get_spec(split).variations,
+        behaviours={**RANDOM_BEHAVIOURS, **BEHAVIOURS},
+        behaviour_mix={"smooth-random": 0.1, "poke": 0.55, "scripted-noisy": 0.35},
+        sample_near_start=table.sample_near_start,
         unit_m=UNIT_M,
-        pieces=table.PIECES,
+        footprint_size=table.MAX_FOOTPRINT_BOXES,
         max_loads=1,
         max_static=12,
         episode_steps=200,
         hold_steps=5,
-        averaged=True,
-        protocols={"pusht": pusht(NAME, UNIT_M)},
+        has_averaged_forces=True,
+        protocols={"pusht": make_protocol(NAME, UNIT_M)},
     )
 )

@@ -5,11 +5,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from sim.costmaps.pushing import start_fault
-from sim.geometry.boxes import clearance_of
+from sim.costmaps.pushing import find_start_fault
+from sim.geometry.boxes import compute_signed_distance
 from sim.geometry.rotations import rotate
-from sim.layout import Box, Hall, Layout, Pose, geometric_faults
-from sim.layout_sampling import completed, first_good, tier_among
+from sim.layout import Box, Hall, Layout, Pose, find_geometric_faults
+from sim.layout_sampling import complete_task, get_split_spec, sample_until_valid
 from sim.variation import Span, Variations
 
 LOAD_HALF_M = np.array([0.25, 0.2, 0.15])
@@ -18,48 +18,48 @@ LOAD_RADIUS_M = 0.2  # of a circle within it
 
 
 @dataclass(frozen=True)
-class Tier:
+class SplitSpec:
     """How spaces of one split are drawn. Lengths in metres."""
 
     seed: int  # splits draw from seed sequences of their own
     size_m: tuple[float, float] = (6.0, 6.0)
     racks: tuple[int, int] = (3, 6)
-    aisle_m: tuple[float, float] = (1.1, 9.0)  # allowed gaps between racks that face each other, or a wall
+    gap_m: tuple[float, float] = (1.1, 9.0)  # allowed gaps between racks that face each other, or a wall
     loads: int = 1
-    goal_m: tuple[float, float] = (1.0, 3.0)
+    goal_distance_m: tuple[float, float] = (1.0, 3.0)
     variations: Variations = Variations()
 
 
 FRICTION, MASS = ("load_friction", Span(0.2, 0.9, 0.35, 0.65)), ("load_mass_kg", Span(3.0, 12.0, 4.5, 8.0))
 SCALE = ("load_scale", Span(0.75, 1.25, 0.9, 1.1))
-TIERS = {
-    "train": Tier(1),
-    "val": Tier(2),
-    "test": Tier(23),
-    "shift-large-hall": Tier(24, size_m=(9.0, 8.0), racks=(7, 10), goal_m=(2.0, 5.0)),
-    "shift-narrow-aisles": Tier(25, aisle_m=(0.85, 1.1), racks=(4, 6)),
-    "shift-more-racks": Tier(26, racks=(7, 9), aisle_m=(0.95, 9.0)),
-    "shift-two-totes": Tier(27, loads=2),
-    "shift-physics": Tier(28, variations=Variations(spans=(FRICTION, MASS))),
-    "shift-friction": Tier(29, variations=Variations(spans=(FRICTION,))),
-    "shift-mass": Tier(30, variations=Variations(spans=(MASS,))),
-    "shift-size": Tier(31, variations=Variations(spans=(SCALE,))),
+SPLIT_SPECS = {
+    "train": SplitSpec(1),
+    "val": SplitSpec(2),
+    "test": SplitSpec(23),
+    "shift-large-hall": SplitSpec(24, size_m=(9.0, 8.0), racks=(7, 10), goal_distance_m=(2.0, 5.0)),
+    "shift-narrow-aisles": SplitSpec(25, gap_m=(0.85, 1.1), racks=(4, 6)),
+    "shift-more-racks": SplitSpec(26, racks=(7, 9), gap_m=(0.95, 9.0)),
+    "shift-two-totes": SplitSpec(27, loads=2),
+    "shift-physics": SplitSpec(28, variations=Variations(spans=(FRICTION, MASS))),
+    "shift-friction": SplitSpec(29, variations=Variations(spans=(FRICTION,))),
+    "shift-mass": SplitSpec(30, variations=Variations(spans=(MASS,))),
+    "shift-size": SplitSpec(31, variations=Variations(spans=(SCALE,))),
 }
 SPLITS = ("train", "val", "test")
 
 
-def tier_of(split: str) -> Tier:
-    return tier_among(TIERS, split)
+def get_spec(split: str) -> SplitSpec:
+    return get_split_spec(SPLIT_SPECS, split)
 
 
 @lru_cache(maxsize=4096)
-def draw(split: str, index: int) -> Layout:
+def sample_layout(split: str, index: int) -> Layout:
     """Layout number `index` of a split; the same on every machine. Starts that are solved or unsolvable are drawn again."""
-    tier = tier_of(split)
-    return first_good(split, index, tier.seed, lambda rng, name: _attempt(tier, rng, name))
+    tier = get_spec(split)
+    return sample_until_valid(split, index, tier.seed, lambda rng, name: _sample_candidate(tier, rng, name))
 
 
-def fault_of(layout: Layout) -> str | None:
+def find_task_fault(layout: Layout) -> str | None:
     """Why a task in this space makes no sense, or None: it starts solved, or no route exists."""
     load, goal = layout.loads[0], layout.goal
     start, aim = np.array([load.x, load.y]), np.array([goal.x, goal.y])
@@ -67,39 +67,41 @@ def fault_of(layout: Layout) -> str | None:
         return "the load starts at the goal"
     boxes = layout.static_boxes[:, [0, 1, 2, 3, 4, 6]]
     robot = np.array([layout.robot.x, layout.robot.y])
-    return start_fault(boxes, aim, LOAD_HALF_M, ROBOT_RADIUS_M, start, robot)
+    return find_start_fault(boxes, aim, LOAD_HALF_M, ROBOT_RADIUS_M, start, robot)
 
 
-def faults_of(layout: Layout) -> list[str]:
+def find_faults(layout: Layout) -> list[str]:
     """Everything that is wrong with a layout, geometry first, one line each."""
     if layout.surface != "hall":
         return [f"surface is '{layout.surface}', 'hall' is needed: --scene chooses another scene"]
-    faults = geometric_faults(layout, ROBOT_RADIUS_M, LOAD_RADIUS_M)
-    if not faults and (fault := fault_of(layout)):
+    faults = find_geometric_faults(layout, ROBOT_RADIUS_M, LOAD_RADIUS_M)
+    if not faults and (fault := find_task_fault(layout)):
         faults.append(fault)
     if not faults:
-        faults = [f"loads[{i}] reaches into {what}" for i, load in enumerate(layout.loads) for what in _into(load, layout)]
+        faults = [
+            f"loads[{i}] reaches into {what}" for i, load in enumerate(layout.loads) for what in _find_load_overlaps(load, layout)
+        ]
     return faults
 
 
-def _into(load: Pose, layout: Layout) -> list[str]:
+def _find_load_overlaps(load: Pose, layout: Layout) -> list[str]:
     """What a load's rim reaches into, boxes or the robot."""
     rim, ends = np.linspace(-1, 1, 9), np.ones(9)
     x, y = np.concatenate([rim, rim, ends, -ends]), np.concatenate([ends, -ends, rim, rim])
     points = np.array([load.x, load.y]) + rotate(LOAD_HALF_M[:2] * np.column_stack([x, y]), np.full(len(x), load.yaw))
     robot = np.linalg.norm(points - (layout.robot.x, layout.robot.y), axis=-1).min() < ROBOT_RADIUS_M
-    box = clearance_of(points, layout.static_boxes).min() <= 0
+    box = compute_signed_distance(points, layout.static_boxes).min() <= 0
     return [what for what, there in (("a box", box), ("the robot", robot)) if there]
 
 
-def _attempt(tier: Tier, rng: np.random.Generator, name: str) -> Layout | None:
-    hall = Hall(0.0, 0.0, *tier.size_m)
-    boxes = _racks(tier, rng, hall)
-    layout = None if boxes is None else _task_in(hall, boxes, tier, rng, name)
-    return layout if layout is not None and fault_of(layout) is None else None
+def _sample_candidate(spec: SplitSpec, rng: np.random.Generator, name: str) -> Layout | None:
+    hall = Hall(0.0, 0.0, *spec.size_m)
+    boxes = _sample_racks(spec, rng, hall)
+    layout = None if boxes is None else _sample_task(hall, boxes, spec, rng, name)
+    return layout if layout is not None and find_task_fault(layout) is None else None
 
 
-def task_in(
+def make_task(
     hall: Hall,
     boxes: tuple[Box, ...],
     name: str = "",
@@ -109,19 +111,19 @@ def task_in(
     goal: Pose | None = None,
 ) -> Layout:
     """A task in a space that came from elsewhere: what is not given is drawn; solvable, or BadLayout."""
-    tier, rng = TIERS["test"], np.random.default_rng([seed, 99])
+    tier, rng = SPLIT_SPECS["test"], np.random.default_rng([seed, 99])
     nothing = "has no room for a task: no free start, load and goal with a route between them were found"
-    return completed(lambda: _task_in(hall, boxes, tier, rng, name), faults_of, name, nothing, robot, load, goal)
+    return complete_task(lambda: _sample_task(hall, boxes, tier, rng, name), find_faults, name, nothing, robot, load, goal)
 
 
-def _task_in(hall: Hall, boxes: tuple[Box, ...], tier: Tier, rng: np.random.Generator, name: str) -> Layout | None:
+def _sample_task(hall: Hall, boxes: tuple[Box, ...], spec: SplitSpec, rng: np.random.Generator, name: str) -> Layout | None:
     probe = Layout(hall, Pose(0, 0), (), Pose(0, 0), boxes)
-    load = _free(rng, probe, 0.5)
-    robot = _free(rng, probe, 0.4)
-    others = [_free(rng, probe, 0.45) for _ in range(tier.loads - 1)]
-    distance, bearing = rng.uniform(*tier.goal_m), rng.uniform(-np.pi, np.pi)
+    load = _sample_free_place(rng, probe, 0.5)
+    robot = _sample_free_place(rng, probe, 0.4)
+    others = [_sample_free_place(rng, probe, 0.45) for _ in range(spec.loads - 1)]
+    distance, bearing = rng.uniform(*spec.goal_distance_m), rng.uniform(-np.pi, np.pi)
     goal = load + distance * np.array([np.cos(bearing), np.sin(bearing)])
-    if not _clear(probe, goal[None], 0.35)[0]:
+    if not _is_clear(probe, goal[None], 0.35)[0]:
         return None
     places = [robot, load, *others]
     gaps = [np.linalg.norm(a - b) for i, a in enumerate(places) for b in places[i + 1 :]]
@@ -130,13 +132,13 @@ def _task_in(hall: Hall, boxes: tuple[Box, ...], tier: Tier, rng: np.random.Gene
     yaws = rng.uniform(-np.pi, np.pi, len(places))
     poses = [Pose(*(round(float(v), 4) for v in (*place, yaw))) for place, yaw in zip(places, yaws, strict=True)]
     layout = Layout(hall, poses[0], tuple(poses[1:]), Pose(*(round(float(v), 4) for v in goal)), boxes, name)
-    return None if geometric_faults(layout, ROBOT_RADIUS_M, LOAD_RADIUS_M) else layout
+    return None if find_geometric_faults(layout, ROBOT_RADIUS_M, LOAD_RADIUS_M) else layout
 
 
-def _racks(tier: Tier, rng: np.random.Generator, hall: Hall) -> tuple[Box, ...] | None:
+def _sample_racks(spec: SplitSpec, rng: np.random.Generator, hall: Hall) -> tuple[Box, ...] | None:
     """Racks along either axis whose gaps to each other and to the walls leave an aisle; some stand against a wall."""
-    low, high = tier.aisle_m
-    number = int(rng.integers(tier.racks[0], tier.racks[1] + 1))
+    low, high = spec.gap_m
+    number = int(rng.integers(spec.racks[0], spec.racks[1] + 1))
     boxes: list[Box] = []
     spans: list[np.ndarray] = []  # x0, y0, x1, y1
     for _ in range(400):
@@ -160,19 +162,19 @@ def _racks(tier: Tier, rng: np.random.Generator, hall: Hall) -> tuple[Box, ...] 
     return None
 
 
-def _free(rng: np.random.Generator, layout: Layout, clearance_m: float) -> np.ndarray:
+def _sample_free_place(rng: np.random.Generator, layout: Layout, clearance_m: float) -> np.ndarray:
     """A uniform random place at least `clearance_m` from racks and walls."""
     hall = layout.hall
     places = rng.uniform((hall.x, hall.y), (hall.x + hall.width, hall.y + hall.depth), (64, 2))
-    free = np.flatnonzero(_clear(layout, places, clearance_m))
+    free = np.flatnonzero(_is_clear(layout, places, clearance_m))
     return places[free[0]] if len(free) else places[0]
 
 
-def _clear(layout: Layout, places: np.ndarray, clearance_m: float) -> np.ndarray:
-    return clearance_of(places, layout.static_boxes) >= clearance_m
+def _is_clear(layout: Layout, places: np.ndarray, clearance_m: float) -> np.ndarray:
+    return compute_signed_distance(places, layout.static_boxes) >= clearance_m
 
 
-def random_start(layout: Layout, rng: np.random.Generator) -> np.ndarray | None:
+def sample_near_start(layout: Layout, rng: np.random.Generator) -> np.ndarray | None:
     """Loads anywhere with room, the robot beside the first one; None where 200 tries find nothing."""
     hall, boxes = layout.hall, layout.static_boxes
     for _ in range(200):
@@ -180,7 +182,7 @@ def random_start(layout: Layout, rng: np.random.Generator) -> np.ndarray | None:
         bearing = rng.uniform(-np.pi, np.pi)
         robot = loads[0] + rng.uniform(0.65, 1.3) * np.array([np.cos(bearing), np.sin(bearing)])
         places = np.vstack([robot, loads])
-        room = clearance_of(places, boxes) - np.array([0.31, *[0.33] * len(loads)])
+        room = compute_signed_distance(places, boxes) - np.array([0.31, *[0.33] * len(loads)])
         gaps = np.linalg.norm(places[:, None] - places[None], axis=-1)[np.triu_indices(len(places), 1)]
         if room.min() > 0 and gaps.min() > 0.64:
             return np.column_stack([places, rng.uniform(-np.pi, np.pi, len(places))])

@@ -1,0 +1,123 @@
+"""Checkpoints: weights as safetensors, and a JSON file that describes the model and its training.
+
+Format 2 renamed parameters, sizes and settings; files of format 1 are read through `MIGRATIONS` and are never rewritten.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sim.scenes.scene import split_scene_id
+from sim.utils.errors import BadFile
+from sim.utils.files import read_json, write_atomic, write_json
+from worldmodels.model import LearnedModel, models
+
+CHECKPOINT_FORMAT = 2
+MIGRATIONS = {  # names of format 1
+    "training": {"check_every": "validate_every"},
+    "config": {
+        "hidden": "hidden_size",
+        "edge": "edge_size",
+        "cutoff_m": "contact_range",
+        "sight_m": "avoidance_range",
+        "members": "num_members",
+        "layers": "num_layers",
+        "pieces": "footprint_size",
+    },
+    "tensors": {
+        "whim": "latent_noise",
+        "minds": "attention",
+        "room": "clearance",
+        "agility": "velocity_change",
+        "foresight": "avoidance_horizon",
+        "fastest": "max_speed",
+    },
+}
+
+
+def save_checkpoint(model: LearnedModel, path: Path, name: str, metadata: dict[str, Any]) -> None:
+    """Write `name`.safetensors, then `name`.json, into the directory `path`."""
+    write_atomic(path / f"{name}.safetensors", lambda to: save_file(copy_tensors(model.state_dict()), to))
+    config = model.get_config()
+    write_json(path / f"{name}.json", {"format": CHECKPOINT_FORMAT, "model": model.name, "config": config, **metadata})
+
+
+def read_checkpoint_info(path: Path, name: str = "best") -> dict[str, Any]:
+    """Read the description of a checkpoint, in today's names.
+
+    Args:
+        path: a training directory.
+        name: "best" or "last".
+
+    Raises:
+        BadFile: the file is missing, damaged, or of an unknown format.
+    """
+    file = path / f"{name}.json"
+    if not file.exists():
+        raise BadFile(f"{path} holds no trained model ({name}.json is missing): train one first")
+    info = read_json(file)
+    if not isinstance(info, dict) or info.setdefault("format", 1) not in (1, CHECKPOINT_FORMAT):
+        raise BadFile(f"{file} is no checkpoint of format {CHECKPOINT_FORMAT}")
+    if info["format"] == 1:
+        info |= {key: _rename_keys(info.get(key) or {}, MIGRATIONS[key]) for key in ("training", "config")}
+    return info
+
+
+def load_checkpoint(path: Path, scene: str | None = None, name: str = "best") -> LearnedModel:
+    """Load the model of a training directory.
+
+    Args:
+        path: a training directory.
+        scene: the scene to use it in; None: any.
+        name: "best" or "last".
+
+    Raises:
+        BadFile: the checkpoint is missing, damaged, or was trained on other scenes.
+    """
+    info, file = read_checkpoint_info(path, name), path / f"{name}.safetensors"
+    trained = info.get("scene")
+    trained = trained if isinstance(trained, list) else [trained]
+    if scene is not None and split_scene_id(scene)[0] not in trained:
+        raise BadFile(f"{path} was trained on scene '{', '.join(map(str, trained))}', not on '{split_scene_id(scene)[0]}'")
+    try:
+        model = models[str(info.get("model"))](**info.get("config", {}))
+    except TypeError as error:
+        raise BadFile(f"{path / name}.json does not describe a model ({error})") from error
+    tensors = read_tensors(file)
+    if info["format"] == 1:
+        tensors = {_rename_tensor(key): value for key, value in tensors.items()}
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise BadFile(f"{file} does not fit its model ({str(error).splitlines()[0]})") from error
+    return model.eval()
+
+
+def copy_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy tensors into memory of their own, as safetensors asks for."""
+    return {name: value.contiguous().clone() for name, value in tensors.items()}
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        BadFile: it is missing or damaged.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BadFile(f"{path} is damaged or missing ({error})") from error
+
+
+def _rename_keys(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in values.items()}
+
+
+def _rename_tensor(name: str) -> str:
+    module, dot, rest = name.partition(".")
+    return MIGRATIONS["tensors"].get(module, module) + dot + rest
