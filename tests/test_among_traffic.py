@@ -55,8 +55,8 @@ ALONE = replace(HALL, traffic=())
 def restless() -> GraphModel:
     """A model whose last layers are not zero, so that what it is told shows."""
     torch.manual_seed(0)
-    model = GraphModel(hidden=16, edge=8)
-    for layer in (model.out, model.static_push, model.pair_push, model.minds, model.intent):
+    model = GraphModel(hidden_size=16, edge_size=8)
+    for layer in (model.out, model.static_push, model.pair_push, model.attention, model.intent):
         torch.nn.init.normal_(layer.weight, std=0.1)
     return model.eval()
 
@@ -147,7 +147,7 @@ def test_the_score_is_least_where_futures_are_as_likely_and_as_spread_as_what_co
 def test_what_people_do_tells_whether_they_see_the_robot(blind: bool) -> None:
     """Who sees it turns left in this world, and who does not goes straight on; nobody is believed before."""
     state = encode_observation(observed())
-    state = replace(state, around=replace(state.context, present=torch.ones_like(state.context.present)))
+    state = replace(state, context=replace(state.context, present=torch.ones_like(state.context.present)))
     step = torch.tensor(0.1j) * state.context.unit[0]
 
     def imagine(then: PlanarState) -> PlanarState:
@@ -164,7 +164,7 @@ def test_what_people_do_tells_whether_they_see_the_robot(blind: bool) -> None:
     met = update_belief(belief, (0, 99, *rows[:1:-1]), state, sight, lambda then: then)
     assert met.attention[0, 1] == 0.5, "who is new is seen as it looks"
     assert torch.allclose(met.attention[0, 2:], belief.attention[0, 2:], atol=0.1), "nothing new was learned of the others"
-    nobody = replace(state, around=replace(state.context, present=torch.zeros_like(state.context.present)))
+    nobody = replace(state, context=replace(state.context, present=torch.zeros_like(state.context.present)))
     came = update_belief(replace(belief, state=nobody), rows, state, sight, lambda then: then)
     assert torch.equal(came.attention, sight), "who was not there is new, whatever its row"
     for _ in range(100):
@@ -445,7 +445,7 @@ def forked(size: int, steps: int) -> Batch:
 
 def test_where_ways_fork_there_are_futures_for_each_as_often_as_it_is_gone() -> None:
     torch.manual_seed(0)
-    model, batch = GraphModel(hidden=64, edge=8), forked(32, 3)
+    model, batch = GraphModel(hidden_size=64, edge_size=8), forked(32, 3)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     slower = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, 300)
     for _ in range(300):

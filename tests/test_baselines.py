@@ -71,7 +71,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[BaseAlgorithm]:
         built.append(build(config, env))
         return built[-1]
 
-    monkeypatch.setattr(module, "_build", remembered)
+    monkeypatch.setattr(module, "_make_algorithm", remembered)
     return built
 
 

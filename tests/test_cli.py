@@ -290,7 +290,7 @@ def test_control_c_is_no_crash(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiment_config, "load", interrupted)
+    monkeypatch.setattr(experiment_config, "make_load", interrupted)
     code, _, err = run("run", "demo")
     assert code == 130
     assert err == "stopped; what was finished is kept, the same command goes on\n"

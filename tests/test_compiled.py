@@ -92,8 +92,8 @@ def test_a_process_may_meet_many_numbers_of_bodies() -> None:
 def spread(movers: int) -> PlanarState:
     """Bodies in a row, near enough to touch soon."""
     state = make_example_state(movers, 3)
-    around = replace(state.context, core=state.context.core_half + 0.2, half_extents=state.context.half_extents + 0.2)
-    return replace(state, position=state.position + 0.5 * torch.arange(movers), around=around)
+    around = replace(state.context, core_half=state.context.core_half + 0.2, half_extents=state.context.half_extents + 0.2)
+    return replace(state, position=state.position + 0.5 * torch.arange(movers), context=around)
 
 
 def test_a_warm_up_compiles_what_parts_of_several_boxes_need() -> None:

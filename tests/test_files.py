@@ -91,8 +91,8 @@ def test_a_digest_is_of_the_bytes(tmp_path: Path) -> None:
 
 HOLD = """
 import pathlib, sys
-from sim.utils.files import in_use
-with in_use(pathlib.Path(sys.argv[1])):
+from sim.utils.files import lock_directory
+with lock_directory(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -61,9 +61,9 @@ def forecast(model: LearnedModel, state: PlanarState, horizon: int = 6) -> Plana
 
 def of_movers(state: PlanarState, change: Callable[[Tensor], Tensor]) -> PlanarState:
     """The same change to everything that has a row per mover."""
-    names = ("core", "place", "rounding", "kind", "present", "height", "half_extents")
+    names = ("core_half", "core_centre", "rounding", "kind", "present", "height", "half_extents")
     around = replace(state.context, **{name: change(getattr(state.context, name)) for name in names})
-    return replace(state, **{name: change(getattr(state, name)) for name in MOTION_FIELDS}, around=around)
+    return replace(state, **{name: change(getattr(state, name)) for name in MOTION_FIELDS}, context=around)
 
 
 def assert_close(found: PlanarState, expected: PlanarState, atol: float = 2e-4) -> None:
@@ -154,7 +154,7 @@ def test_absent_bodies_change_nothing(name: str) -> None:
     with_load = of_movers(state, padded)
     present = with_load.context.present.clone()
     present[:, -1] = 0
-    with_load = replace(with_load, around=replace(with_load.context, present=present))
+    with_load = replace(with_load, context=replace(with_load.context, present=present))
     found = forecast(model, with_load)
     assert_close(of_movers(found, lambda values: values[:, :-1]), expected, atol=1e-5)
 
@@ -167,7 +167,7 @@ def test_absent_bodies_change_nothing(name: str) -> None:
             static_half=torch.cat([around.static_half, torch.full((1, 1, 2), 0.5)], 1),
             static_present=torch.cat([around.static_present, torch.full((1, 1), there)], 1),
         )
-        assert_close(forecast(model, replace(state, around=boxes)), expected, atol=1e-5)
+        assert_close(forecast(model, replace(state, context=boxes)), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", EQUIVARIANT)
@@ -179,7 +179,7 @@ def test_what_touches_matters(name: str) -> None:
     assert (crowded.position[:, :2] - expected.position).abs().max() > 1e-4
     state = encode_observation(observation_of(1))
     around = replace(state.context, static_present=torch.zeros_like(state.context.static_present))
-    assert (forecast(model, replace(state, around=around), 3).position - expected.position).abs().max() > 1e-5
+    assert (forecast(model, replace(state, context=around), 3).position - expected.position).abs().max() > 1e-5
 
 
 @pytest.mark.parametrize("name", models)
@@ -249,7 +249,7 @@ def test_padded_loads_do_not_enter_the_loss(name: str, windows: Windows) -> None
         wider = of_movers(state, lambda values: torch.cat([values, torch.ones_like(values[:, :1])], 1))
         present = wider.context.present.clone()
         present[:, -1] = 0
-        return replace(wider, around=replace(wider.context, present=present))
+        return replace(wider, context=replace(wider.context, present=present))
 
     more = Batch(padded(batch.state), batch.actions, [padded(state) for state in batch.targets])
     model = made(name)
@@ -291,8 +291,8 @@ def test_truncated_weights_are_refused(checkpoint: Path, keep: int) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"format": 2}, {"format": None}, {"scene": "logistics/other"}, {"config": {"hidden": 8}}, {"config": {"hiden": 8}},
-     {"config": {"hidden": -1}}, {"config": 3}, {"model": "grph"}, {"model": None}],
+    [{"format": 3}, {"format": None}, {"scene": "logistics/other"}, {"config": {"hidden_size": 8}}, {"config": {"hiden": 8}},
+     {"config": {"hidden_size": -1}}, {"config": 3}, {"model": "grph"}, {"model": None}],
 )  # fmt: skip
 def test_another_format_scene_or_model_is_refused(checkpoint: Path, changes: Mapping[str, Any]) -> None:
     changed(checkpoint, **changes)
@@ -371,9 +371,9 @@ def test_a_part_of_two_boxes_turns_and_shifts_with_the_scene() -> None:
     torch.testing.assert_close(after.position, before.position * turn + shift, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(after.heading, before.heading * turn, atol=1e-3, rtol=1e-3)
     around = state.context
-    swapped = replace(state, around=replace(around, core=around.core_half.flip(2), place=around.core_centre.flip(2)))
+    swapped = replace(state, context=replace(around, core_half=around.core_half.flip(2), core_centre=around.core_centre.flip(2)))
     torch.testing.assert_close(forecast(model, swapped, 3).position, before.position, atol=1e-5, rtol=1e-4)
-    other = replace(state, around=replace(around, place=-around.core_centre))
+    other = replace(state, context=replace(around, core_centre=-around.core_centre))
     assert (forecast(model, other, 3).position - before.position).abs().max() > 1e-5, "where the boxes are does not matter"
 
 

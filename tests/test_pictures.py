@@ -86,7 +86,7 @@ def test_reading_states_leaves_the_pictures_and_the_price_is_told(pictured: Data
 def test_a_dataset_that_was_killed_before_its_first_shard_is_described(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sim.data.collect.finished", lambda *_: iter(()))
+    monkeypatch.setattr("sim.data.collect.run_jobs", lambda *_: iter(()))
     collect(CONFIG, tmp_path / "begun", workers=1)
     data_info(tmp_path / "begun")
     assert "0 readable steps in 0 shards" in capfd.readouterr().out

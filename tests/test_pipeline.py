@@ -414,7 +414,7 @@ def test_a_matrix_is_the_same_for_any_workers_and_out_of_the_cache(tmp_path: Pat
 
     for module, name in ((collecting, "collect_shard"), (evaluation, "play_and_write"), (trainings, "train_on")):
         monkeypatch.setattr(module, name, not_again)
-    monkeypatch.setattr(trainings, "finished", lambda function, jobs, *rest: [(number, 0.0) for *_, number in jobs])
+    monkeypatch.setattr(trainings, "run_jobs", lambda function, jobs, *rest: [(number, 0.0) for *_, number in jobs])
     run(replace(config, name="again"), tmp_path / "again", 1, QUIET, cache)
     assert untimed(tmp_path / "again") == rows
     assert {row["run"] for row in rows_of(tmp_path / "again")} == {"again"}

@@ -269,7 +269,7 @@ def test_a_planner_that_looks_further_gets_over_a_hill_that_others_stay_behind(f
 class Slides:
     """The robot is where the actions say."""
 
-    def believe(self, observation: object, before: object) -> None: ...
+    def update_belief(self, observation: object, previous: object) -> None: ...
 
     def encode(self, observation: object, steps: int, belief: object) -> None: ...
 
@@ -281,15 +281,15 @@ class Slides:
 
 def test_a_plan_pays_for_its_worst_moment_however_soon_it_is_over() -> None:
     class Careful(PushTask):
-        avoidable_s = 0.5
+        risk_time_constant_s = 0.5
 
-        def cost(self, bodies: Bodies, *args: Any) -> torch.Tensor:
+        def compute_cost(self, bodies: Bodies, *args: Any) -> torch.Tensor:
             return torch.zeros(bodies.pose.shape[:-2])
 
-        def risk(self, bodies: Bodies, command: Any, field: Any) -> Any:
+        def compute_violation_penalty(self, bodies: Bodies, command: Any, field: Any) -> Any:
             return 20 * (bodies.pose[..., ROBOT, 0] > 0.5)
 
-        def success(self, bodies: Bodies, *args: Any) -> torch.Tensor:
+        def is_success(self, bodies: Bodies, *args: Any) -> torch.Tensor:
             return bodies.pose[..., ROBOT, 0] < -0.5
 
     objective = Objective(Slides(), Careful())  # type: ignore[arg-type]
@@ -297,17 +297,17 @@ def test_a_plan_pays_for_its_worst_moment_however_soon_it_is_over() -> None:
     actions = torch.zeros(4, 10, 2)
     actions[1, 3, 0] = actions[2, 3:8, 0] = actions[3, 5:, 0] = 1
     actions[3, 2, 0] = -1  # what comes after success does not matter
-    risk = 20 * np.exp(-0.1 * np.arange(10) / Careful.avoidable_s)  # what is later can still be avoided
+    risk = 20 * np.exp(-0.1 * np.arange(10) / Careful.risk_time_constant_s)  # what is later can still be avoided
     expected = [0, risk[3] / 10 + risk[3], risk[3:8].mean() / 2 + risk[3], 0]
     assert objective.evaluate(actions).costs.tolist() == pytest.approx(expected)
 
 
 def test_a_goal_that_has_to_be_held_is_not_reached_by_passing_through() -> None:
     class Far(PushTask):
-        def cost(self, bodies: Bodies, *args: Any) -> torch.Tensor:
+        def compute_cost(self, bodies: Bodies, *args: Any) -> torch.Tensor:
             return 1.0 * (bodies.pose[..., ROBOT, 0] == 0)
 
-        def success(self, bodies: Bodies, *args: Any) -> torch.Tensor:
+        def is_success(self, bodies: Bodies, *args: Any) -> torch.Tensor:
             return bodies.pose[..., ROBOT, 0] > 0
 
     actions = torch.zeros(4, 10, 2)
@@ -323,15 +323,15 @@ def test_a_goal_that_has_to_be_held_is_not_reached_by_passing_through() -> None:
 @pytest.mark.parametrize("hold_steps", [0, 2])
 def test_a_violation_counts_until_the_goal_was_held(hold_steps: int) -> None:
     class Careless(PushTask):
-        avoidable_s = np.inf
+        risk_time_constant_s = np.inf
 
-        def cost(self, bodies: Bodies, *args: Any) -> torch.Tensor:
+        def compute_cost(self, bodies: Bodies, *args: Any) -> torch.Tensor:
             return torch.ones(bodies.pose.shape[:-2])
 
-        def risk(self, bodies: Bodies, command: Any, field: Any) -> Any:
+        def compute_violation_penalty(self, bodies: Bodies, command: Any, field: Any) -> Any:
             return 20.0 * (bodies.pose[..., ROBOT, 0] > 0.5)
 
-        def success(self, bodies: Bodies, *args: Any) -> torch.Tensor:
+        def is_success(self, bodies: Bodies, *args: Any) -> torch.Tensor:
             return bodies.pose[..., ROBOT, 0] > 0.3
 
     objective = Objective(Slides(), Careless(), hold_steps)  # type: ignore[arg-type]

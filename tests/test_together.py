@@ -86,7 +86,7 @@ def test_bodies_of_one_scene_do_not_leak_into_another(name: str) -> None:
     around = state.context
     empty = replace(
         state,
-        around=replace(around, **{name: values[:, :0] for name, values in around.list_tensors().items() if "static" in name}),
+        context=replace(around, **{name: values[:, :0] for name, values in around.list_tensors().items() if "static" in name}),
     )
     asked = [(state, plans(4, 6)), (crowded, plans(4, 6)), (empty, plans(4, 6)), (state, plans(3, 2)), (crowded, plans(4, 6))]
     found = model.rollout_scenes(*zip(*asked, strict=True))

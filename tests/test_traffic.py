@@ -110,7 +110,7 @@ def test_moving_only_who_is_near_between_steps_of_physics_changes_nothing(monkey
 
     poses, met = crossing()
     assert any(met), "somebody is run into"
-    monkeypatch.setattr(TrafficSimulation, "near", lambda self, xy: range(len(self.profiles)))
+    monkeypatch.setattr(TrafficSimulation, "find_near", lambda self, xy: range(len(self.profiles)))
     everybody, theirs = crossing()
     np.testing.assert_array_equal(poses, everybody)
     assert met == theirs

@@ -171,7 +171,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, windows: Windows, held_ou
 
 
 def test_diverging_is_told(tmp_path: Path, windows: Windows, held_out: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models["mlp"], "loss", lambda self, *_: sum(p.sum() for p in self.parameters()) * float("nan"))
+    monkeypatch.setattr(models["mlp"], "compute_loss", lambda self, *_: sum(p.sum() for p in self.parameters()) * float("nan"))
     with pytest.raises(GroundError, match="diverged at update 5"):
         fit("mlp", tmp_path, windows, held_out)
     assert not (tmp_path / "best.json").exists()
@@ -198,9 +198,9 @@ def test_lengths_and_rates_follow_the_plan() -> None:
 def test_the_moved_error_is_zero_for_a_perfect_model(windows: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
     batch, model = windows.take(windows.find_starts(10)[0], 10), models["graph"]()
     still = compute_moved_error_mm(model, batch)
-    monkeypatch.setattr(model, "futures", lambda state, actions: batch.targets)
+    monkeypatch.setattr(model, "predict_particles", lambda state, actions: batch.targets)
     assert compute_moved_error_mm(model, batch) == 0
-    monkeypatch.setattr(model, "futures", lambda state, actions: [batch.state] * 10)
+    monkeypatch.setattr(model, "predict_particles", lambda state, actions: [batch.state] * 10)
     assert compute_moved_error_mm(model, batch) > 100  # a load that moved 0.1 m, said to stand still
     assert still > 0
     nothing = replace(batch, targets=[batch.state] * 10)
@@ -214,7 +214,7 @@ def test_futures_on_both_sides_of_the_truth_are_better_than_all_on_one(windows: 
     def error(*apart_m: float) -> float:
         last = batch.targets[-1]
         places = torch.cat([last.position + apart for apart in apart_m])
-        monkeypatch.setattr(model, "futures", lambda state, actions: [replace(last, position=places)])
+        monkeypatch.setattr(model, "predict_particles", lambda state, actions: [replace(last, position=places)])
         return compute_moved_error_mm(model, batch)
 
     assert error(0.2, 0.2) == pytest.approx(200, abs=0.1)

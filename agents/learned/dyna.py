@@ -101,7 +101,7 @@ class ImaginedEnv(VecEnv):
         hints, costs, solved = [], [], []
         for index, episode in enumerate(self._owner[self._rows]):
             space, goal = self._layout_bodies[episode], self._goals[episode]
-            pose, twist, count = space.pose.copy(), space.twist.copy(), int(space.dynamic.sum())
+            pose, twist, count = space.pose.copy(), space.twist.copy(), int(space.is_dynamic.sum())
             pose[:count], twist[:count] = bodies.pose[index, :count].numpy(), bodies.twist[index, :count].numpy()
             one = replace(space, pose=pose, twist=twist)
             hints.append(self._task.compute_goal_features(one, goal))

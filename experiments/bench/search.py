@@ -69,7 +69,7 @@ def _pytorch_mppi(model: LearnedModel, objective: Objective, scene: Scene, candi
     except ImportError:
         return None
     first, goal, field = objective.state, objective.goal, objective.cost_field
-    names, limits = ("position", "heading", "velocity"), first.around.limits[0].T
+    names, limits = ("position", "heading", "velocity"), first.context.command_matrix[0].T
 
     def packed(state: PlanarState) -> Tensor:
         motion = [torch.view_as_real(getattr(state, name)).flatten(1) for name in names]
@@ -78,7 +78,7 @@ def _pytorch_mppi(model: LearnedModel, objective: Objective, scene: Scene, candi
     def unpacked(numbers: Tensor) -> PlanarState:
         *motion, spin = numbers.split([2 * first.spin.shape[1]] * 3 + [first.spin.shape[1]], -1)
         complex_ = (torch.view_as_complex(part.unflatten(-1, (-1, 2)).contiguous()) for part in motion)
-        return PlanarState(**dict(zip(names, complex_, strict=True)), yaw_rate=spin, context=first.around)
+        return PlanarState(**dict(zip(names, complex_, strict=True)), yaw_rate=spin, context=first.context)
 
     def cost(numbers: Tensor, action: Tensor) -> Tensor:
         bodies = decode_bodies([unpacked(numbers)])

@@ -82,7 +82,7 @@ def trials_of(
     """`count` spaces of a split, from number `first` on."""
     if split in ("train",):
         raise GroundError("the training split is not evaluated: those spaces were seen")
-    layouts = {index: scene.draw(split, index) for index in range(first, first + count)}
+    layouts = {index: scene.sample_layout(split, index) for index in range(first, first + count)}
     if len({layout.id for layout in layouts.values()}) < count:
         raise BadFile(f"split {split} has equal layouts among its spaces {first} to {first + count - 1}")
     return [Trial(run, scene.name, split, index, seed + index, layout, variations) for index, layout in layouts.items()]

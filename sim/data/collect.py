@@ -165,7 +165,7 @@ def collect_shard(config: CollectConfig, file: Path, number: int, extra_behaviou
         name = str(rng.choice(names, p=weights / weights.sum()))
         layout = first_layout + int(rng.integers(config.layouts_per_shard))
         policy = _get_policy(name, extra_behaviours.get(name) or env.scene.behaviours[name])
-        steps = min(left, getattr(policy, "data_steps", None) or env.scene.episode_steps) - 1
+        steps = min(left, getattr(policy, "collection_steps", None) or env.scene.episode_steps) - 1
         episodes.append(_collect_episode(env, policy, name, layout, steps, rng, config.split, album))
         left -= len(episodes[-1])
     write_shard(file, episodes, first_episode=number * 10_000, num_bodies=env.scene.max_dynamic)

@@ -60,7 +60,8 @@ def read_checkpoint_info(path: Path, name: str = "best") -> dict[str, Any]:
     if not file.exists():
         raise BadFile(f"{path} holds no trained model ({name}.json is missing): train one first")
     info = read_json(file)
-    if not isinstance(info, dict) or info.setdefault("format", 1) not in (1, CHECKPOINT_FORMAT):
+    is_checkpoint = isinstance(info, dict) and isinstance(info.get("model"), str)
+    if not is_checkpoint or info.setdefault("format", 1) not in (1, CHECKPOINT_FORMAT):
         raise BadFile(f"{file} is no checkpoint of format {CHECKPOINT_FORMAT}")
     if info["format"] == 1:
         info |= {key: _rename_keys(info.get(key) or {}, MIGRATIONS[key]) for key in ("training", "config")}
