@@ -196,10 +196,10 @@ def test_what_is_imagined_cannot_run_away() -> None:
     model = restless()
     with torch.no_grad():
         model.out.weight *= 1e3
-    model.fastest = torch.tensor([[0.5, 2.0], [1.0, 1.0], [0.4, 5.0], [0.3, 1.0]])
+    model.max_speed = torch.tensor([[0.5, 2.0], [1.0, 1.0], [0.4, 5.0], [0.3, 1.0]])
     state = encode_observation(observed())
     for one in model.predict_particles(state, plans(1)):
-        most = (one.context.kind @ model.fastest).unbind(-1)
+        most = (one.context.kind @ model.max_speed).unbind(-1)
         assert (one.velocity.abs() / one.context.unit[:, None] <= 1.001 * most[0]).all()
         assert (one.yaw_rate.abs() <= most[1]).all()
     assert (one.yaw_rate.abs() == most[1])[one.context.present.bool().expand(NUM_PARTICLES, -1)].any(), "nothing was held back"

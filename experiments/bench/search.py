@@ -76,7 +76,7 @@ def _pytorch_mppi(model: LearnedModel, objective: Objective, scene: Scene, candi
         return torch.cat([*motion, state.yaw_rate], -1)
 
     def unpacked(numbers: Tensor) -> PlanarState:
-        *motion, spin = numbers.split([2 * first.spin.shape[1]] * 3 + [first.spin.shape[1]], -1)
+        *motion, spin = numbers.split([2 * first.yaw_rate.shape[1]] * 3 + [first.yaw_rate.shape[1]], -1)
         complex_ = (torch.view_as_complex(part.unflatten(-1, (-1, 2)).contiguous()) for part in motion)
         return PlanarState(**dict(zip(names, complex_, strict=True)), yaw_rate=spin, context=first.context)
 
@@ -90,13 +90,13 @@ def _pytorch_mppi(model: LearnedModel, objective: Objective, scene: Scene, candi
     mppi = MPPI(
         lambda numbers, action: packed(model.step(unpacked(numbers), action)),
         cost,
-        7 * first.spin.shape[1],
-        STD**2 * torch.eye(2),
+        7 * first.yaw_rate.shape[1],
+        STD**2 * torch.eye(len(limits)),
         num_samples=candidates,
         horizon=HORIZON,
         lambda_=TEMPERATURE,
-        u_min=-torch.ones(2),
-        u_max=torch.ones(2),
+        u_min=-torch.ones(len(limits)),
+        u_max=torch.ones(len(limits)),
     )
     start = packed(first)[0]
     return torch.inference_mode()(lambda: mppi.command(start))

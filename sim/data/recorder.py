@@ -1,0 +1,62 @@
+"""EpisodeRecorder: the one place where an environment's states become an Episode."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sim.data.episode import Episode, EpisodeSource
+from sim.data.images import ImageRecorder
+
+if TYPE_CHECKING:
+    from sim.env import GroundEnv
+
+
+@dataclass
+class EpisodeRecorder:
+    """Records one episode: `record_state` before each action and once at the end, `record_action` in between."""
+
+    env: "GroundEnv"
+    seed: int
+    images: ImageRecorder | None = None
+    poses: list[np.ndarray] = field(default_factory=list)  # (M, 7) each
+    twists: list[np.ndarray] = field(default_factory=list)  # (M, 6) each
+    actions: list[np.ndarray] = field(default_factory=list)  # (n,) each
+    infos: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.num_bodies = int(self.env.bodies.is_dynamic.sum())
+        if self.images:
+            self.images.start_episode()
+
+    def record_state(self, info: dict[str, Any]) -> None:
+        """Record the bodies now, and what the environment says of this state."""
+        self.poses.append(self.env.bodies.pose[: self.num_bodies].copy())
+        self.twists.append(self.env.bodies.twist[: self.num_bodies].copy())
+        self.infos.append(info)
+        if self.images:
+            self.images.record(self.env)
+
+    def record_action(self, action: np.ndarray) -> None:
+        """Record the action (n,) taken in the last recorded state."""
+        self.actions.append(np.asarray(action, np.float32))
+
+    def make_episode(self, behaviour: str) -> Episode:
+        """Make the episode of all that was recorded; it succeeded if its last state does."""
+        env, infos = self.env, self.infos
+        return Episode(
+            layout=env.layout,
+            source=EpisodeSource(env.scene.name, self.seed),
+            behaviour=behaviour,
+            variation=env.variation,
+            half_extents=env.bodies.half_extents[: self.num_bodies].copy(),
+            pose=np.stack(self.poses),
+            twist=np.stack(self.twists),
+            action=np.stack([*self.actions, np.zeros(env.scene.action_spec.size, np.float32)]),
+            cost=np.array([info["cost"] for info in infos]),
+            touching=np.array([info["touching"] for info in infos]),
+            static_force_n=np.array([info["static_force_n"] for info in infos]),
+            success=bool(infos[-1]["success"]),
+            images=self.images.columns if self.images else None,
+            **env.describe_bodies(),
+        )
