@@ -7,43 +7,43 @@ from pathlib import Path
 
 from sim.utils.files import read_json, write_json
 
-LEDGER = "ledger"  # its directory in a run's
-SAVED_S = 10.0  # what a kill can lose
+COSTS_DIR = "ledger"  # its directory in a run's
+SAVE_INTERVAL_S = 10.0  # what a kill can lose
 
 
 @contextmanager
-def cost(file: Path) -> Iterator[Callable[[], None]]:
+def record_cost(file: Path) -> Iterator[Callable[[], None]]:
     """Adds this process's CPU-seconds to what the file holds: at the end, and every few seconds that it is told of progress.
     Where it never is, nothing was left to do, and nothing is added."""
-    before, begun, saved = spent(file), time.process_time(), time.monotonic()
-    went_on = False
+    previous_cpu_s, start_cpu_s, last_save_s = read_cost(file), time.process_time(), time.monotonic()
+    has_progress = False
 
     def save() -> None:
-        write_json(file, round(before + time.process_time() - begun, 2))
+        write_json(file, round(previous_cpu_s + time.process_time() - start_cpu_s, 2))
 
-    def progress() -> None:
-        nonlocal went_on, saved
-        went_on = True
-        if time.monotonic() - saved > SAVED_S:
-            saved = time.monotonic()
+    def mark_progress() -> None:
+        nonlocal has_progress, last_save_s
+        has_progress = True
+        if time.monotonic() - last_save_s > SAVE_INTERVAL_S:
+            last_save_s = time.monotonic()
             save()
 
     try:
-        yield progress
+        yield mark_progress
     finally:
-        if went_on or not file.exists():
+        if has_progress or not file.exists():
             save()
 
 
-def add(file: Path, cpu_s: float) -> None:
+def add_cost(file: Path, cpu_s: float) -> None:
     """To what the file holds."""
-    write_json(file, round(spent(file) + cpu_s, 2))
+    write_json(file, round(read_cost(file) + cpu_s, 2))
 
 
-def spent(file: Path) -> float:
+def read_cost(file: Path) -> float:
     return float(read_json(file)) if file.exists() else 0.0
 
 
-def costs(run: Path) -> dict[str, float]:
+def read_costs(run_path: Path) -> dict[str, float]:
     """CPU-seconds of each step of a run so far."""
-    return {file.stem: spent(file) for file in sorted((run / LEDGER).glob("*.json"))}
+    return {file.stem: read_cost(file) for file in sorted((run_path / COSTS_DIR).glob("*.json"))}

@@ -9,13 +9,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from worldmodels.training.loop import ValidationResult
 
-FOUND_S = 2.0  # what is over sooner was there already, and says nothing of how long others take
-BELIEVED_S = 600.0  # of measured time that what cells are expected to take is worth: first ones say little of the others
-Report = Callable[..., None]  # done, total, and maybe a Check
+CACHED_STEP_S = 2.0  # what is over sooner was there already, and says nothing of how long others take
+PRIOR_WEIGHT_S = 600.0  # of measured time that what cells are expected to take is worth: first ones say little of the others
+ProgressCallback = Callable[..., None]  # done, total, and maybe a Check
 
 
 @contextmanager
-def bars(console: Console) -> Iterator[Callable[[str], Report]]:
+def show_progress_bars(console: Console) -> Iterator[Callable[[str], ProgressCallback]]:
     """Progress bars, added by title; where there is no terminal, lines at the end."""
     columns = (
         TextColumn("{task.description:<34}"),
@@ -27,46 +27,55 @@ def bars(console: Console) -> Iterator[Callable[[str], Report]]:
     )
     with Progress(*columns, console=console, refresh_per_second=4) as progress:
 
-        def add(title: str) -> Report:
+        def add_bar(title: str) -> ProgressCallback:
             task = progress.add_task(title, total=None, note="")
 
-            def report(done: int, total: int, check: ValidationResult | None = None) -> None:
+            def update_bar(done: int, total: int, validation: ValidationResult | None = None) -> None:
                 progress.update(task, completed=done, total=total)
-                if check is not None:
-                    found = check.scenes_mm.values() or (check.validation_mm,)
-                    error = f"{check.metric} after 2 s {', '.join(f'{value:.0f}' for value in found)} mm"
-                    progress.update(task, note=f"loss {check.loss:.3f}, {error}")
+                if validation is not None:
+                    errors_mm = validation.scenes_mm.values() or (validation.validation_mm,)
+                    error_text = f"{validation.metric} after 2 s {', '.join(f'{error_mm:.0f}' for error_mm in errors_mm)} mm"
+                    progress.update(task, note=f"loss {validation.loss:.3f}, {error_text}")
 
-            return report
+            return update_bar
 
-        yield add
+        yield add_bar
         for task in progress.tasks:
             if task.total is None:  # nothing was left to do, and nobody reported
                 progress.update(task.id, completed=1, total=1)
 
 
 @contextmanager
-def bar(console: Console, title: str) -> Iterator[Report]:
+def show_progress_bar(console: Console, title: str) -> Iterator[ProgressCallback]:
     """One progress bar."""
-    with bars(console) as add:
-        yield add(title)
+    with show_progress_bars(console) as add_bar:
+        yield add_bar(title)
 
 
-class Whole:
+class RunProgress:
     """Progress over all cells of an experiment. Cells weigh the core-seconds that they are expected to take."""
 
-    def __init__(self, console: Console, cells: Mapping[str, float], workers: int) -> None:
-        self._console, self._cells, self._count, self._workers = console, dict(cells), len(cells), workers
-        self._last, self._weight, self._spent_s = time.monotonic(), 0.0, 0.0  # of cells that were made, not found
+    def __init__(self, console: Console, expected_s: Mapping[str, float], workers: int) -> None:
+        self._console, self._expected_s, self._num_steps, self._workers = console, dict(expected_s), len(expected_s), workers
+        self._last_end_s, self._done_expected_s, self._done_elapsed_s = (
+            time.monotonic(),
+            0.0,
+            0.0,
+        )  # of cells that were made, not found
 
-    def done(self, name: str, took_s: float | None = None) -> None:
+    def mark_done(self, name: str, duration_s: float | None = None) -> None:
         """A cell is over. It took the time since the last one was, or where others were made beside it, `took_s`."""
-        now, weight = time.monotonic(), self._cells.pop(name, 0.0)
-        if (now - self._last if took_s is None else took_s) > FOUND_S:
-            self._weight, self._spent_s = self._weight + weight, self._spent_s + now - self._last
-        self._last, left = now, sum(self._cells.values())
-        text = f"{self._count - len(self._cells)} of {self._count} cells"
-        if self._weight > 0 and left > 0:
-            pace = (self._spent_s + BELIEVED_S) / (self._weight + self._workers * BELIEVED_S)
-            text += f", about {max(1, round(pace * left / 60))} min left"
+        now_s, expected_s = time.monotonic(), self._expected_s.pop(name, 0.0)
+        if (now_s - self._last_end_s if duration_s is None else duration_s) > CACHED_STEP_S:
+            self._done_expected_s, self._done_elapsed_s = (
+                self._done_expected_s + expected_s,
+                self._done_elapsed_s + now_s - self._last_end_s,
+            )
+        self._last_end_s, expected_left_s = now_s, sum(self._expected_s.values())
+        text = f"{self._num_steps - len(self._expected_s)} of {self._num_steps} cells"
+        if self._done_expected_s > 0 and expected_left_s > 0:
+            elapsed_per_expected = (self._done_elapsed_s + PRIOR_WEIGHT_S) / (
+                self._done_expected_s + self._workers * PRIOR_WEIGHT_S
+            )
+            text += f", about {max(1, round(elapsed_per_expected * expected_left_s / 60))} min left"
         self._console.print(f"[dim]{text}[/]", highlight=False)

@@ -17,7 +17,7 @@ from PIL import Image
 from agents.planning.search import SearchConfig
 from experiments.config.experiment import ExperimentConfig
 from experiments.evaluation.evaluate import evaluate
-from experiments.methods.method import Arm, trials_of
+from experiments.methods.method import Method, make_episode_specs
 from experiments.viewer import browser
 from experiments.viewer.export import save
 from experiments.viewer.overlays import MEANINGS
@@ -45,11 +45,11 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that is still being made: two arms have played, there is no model yet, and one row is damaged."""
     path, scene = tmp_path_factory.mktemp("runs") / "unfinished", RECORDED
     for name in ("scripted", "random"):
-        trials = trials_of("unfinished", scenes[scene], "test", 2)
-        evaluate(Arm(name, scenes[scene].behaviours[name]), trials, path / "results" / name)
+        trials = make_episode_specs("unfinished", scenes[scene], "test", 2)
+        evaluate(Method(name, scenes[scene].behaviours[name]), trials, path / "results" / name)
     (path / "results" / "random" / "test-00001.row").write_bytes(b"PAR1 half of a file")
     quick = SearchConfig(samples=4, iterations=1, horizon=10)
-    (path / "config.json").write_text(json.dumps(asdict(ExperimentConfig("unfinished", scene, oracle_planning=quick))))
+    (path / "config.json").write_text(json.dumps(asdict(ExperimentConfig("unfinished", scene, oracle_planner=quick))))
     return path
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.config.experiment import ModelPlan
-from experiments.methods.training import train_on
+from experiments.config.experiment import ModelTrainingConfig
+from experiments.methods.training import train_model
 from sim.data.collect import CollectConfig, collect
 from sim.data.store import Dataset
 from sim.utils.errors import GroundError
@@ -50,10 +50,10 @@ def test_a_training_on_the_gpu_resumes_and_plans_on_the_cpu(dataset: Dataset, va
         if done == 8:
             raise InterruptedError
 
-    plan = ModelPlan("graph", CUDA)
+    plan = ModelTrainingConfig("graph", CUDA)
     with pytest.raises(InterruptedError):
-        train_on(plan, [dataset], [validation], tmp_path / "model", progress=interrupt)
-    train_on(plan, [dataset], [validation], tmp_path / "model")
+        train_model(plan, [dataset], [validation], tmp_path / "model", progress=interrupt)
+    train_model(plan, [dataset], [validation], tmp_path / "model")
     about = read_json(tmp_path / "model" / "best.json")
     assert (about["finished"], about["device"]) == (True, "cuda")
     assert {values.device.type for values in load_checkpoint(tmp_path / "model").parameters()} == {"cpu"}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.config.experiment import BaselinePlan, ExperimentConfig, load, names, structure
+from experiments.config.experiment import BaselineTrainingConfig, ExperimentConfig, list_presets, load_experiment, parse_config
 from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError, UnknownName
 from worldmodels.model import models
@@ -21,20 +21,20 @@ def written(path: Path, text: str) -> str:
     return str(file)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", list_presets())
 def test_experiments_that_come_along_are_good_and_survive_json(name: str) -> None:
-    found = load(name)
+    found = load_experiment(name)
     assert found.name == name
-    assert structure(json.loads(json.dumps(asdict(found))), "again") == found
+    assert parse_config(json.loads(json.dumps(asdict(found))), "again") == found
     assert found.scene in list(scenes)
     assert all(plan.name in list(models) for plan in found.models)
 
 
 def test_a_file_may_build_on_a_named_experiment(tmp_path: Path) -> None:
-    base = load("tote-push")
-    found = load(written(tmp_path, 'base = "tote-push"\nseed = 5\n'))
+    base = load_experiment("tote-push")
+    found = load_experiment(written(tmp_path, 'base = "tote-push"\nseed = 5\n'))
     assert (found.name, found.seed, found.rounds) == ("own", 5, base.rounds)
-    assert load(written(tmp_path, SMALL)).name == "small"
+    assert load_experiment(written(tmp_path, SMALL)).name == "small"
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_file_may_build_on_a_named_experiment(tmp_path: Path) -> None:
 )
 def test_mistakes_are_named_in_one_line(tmp_path: Path, text: str, match: str) -> None:
     with pytest.raises(GroundError, match=match) as caught:
-        load(written(tmp_path, text))
+        load_experiment(written(tmp_path, text))
     assert "\n" not in str(caught.value)
 
 
@@ -112,38 +112,40 @@ def test_mistakes_are_named_in_one_line(tmp_path: Path, text: str, match: str) -
 )
 def test_anything_is_a_config_or_a_mistake(content: dict[str, Any]) -> None:
     try:
-        found = structure({"name": "x", **content}, "made up")
+        found = parse_config({"name": "x", **content}, "made up")
     except GroundError as error:
         message = str(error)
     else:
         message = ""
-        assert structure(json.loads(json.dumps(asdict(found))), "again") == found
+        assert parse_config(json.loads(json.dumps(asdict(found))), "again") == found
     assert len(message.splitlines()) <= 1
 
 
 def test_an_agent_is_named_alone_or_with_its_steps(tmp_path: Path) -> None:
-    found = load(written(tmp_path, "baselines = ['sac', { name = 'ppo', steps = 1_000_000 }]\n"))
-    assert found.baselines == (BaselinePlan("sac"), BaselinePlan("ppo", 1_000_000))
-    assert [plan.arm for plan in found.baselines] == ["sac", "ppo-1000k"]
-    assert load(written(tmp_path, "[[baselines]]\nname = 'ppo'\nsteps = 12500\n")).baselines[0].arm == "ppo-12.5k"
+    found = load_experiment(written(tmp_path, "baselines = ['sac', { name = 'ppo', steps = 1_000_000 }]\n"))
+    assert found.baselines == (BaselineTrainingConfig("sac"), BaselineTrainingConfig("ppo", 1_000_000))
+    assert [plan.method_name for plan in found.baselines] == ["sac", "ppo-1000k"]
+    assert (
+        load_experiment(written(tmp_path, "[[baselines]]\nname = 'ppo'\nsteps = 12500\n")).baselines[0].method_name == "ppo-12.5k"
+    )
 
 
 def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(GroundError, match="cannot be read"):
-        load(str(tmp_path / "missing.toml"))
+        load_experiment(str(tmp_path / "missing.toml"))
     with pytest.raises(UnknownName, match="did you mean 'tote-push'"):
-        load("tote-psh")
+        load_experiment("tote-psh")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(GroundError, match="not TOML"):
-        load(str(tmp_path / "binary.toml"))
+        load_experiment(str(tmp_path / "binary.toml"))
 
 
 def test_a_base_that_leads_back_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text(f'base = "{file}"\n')
     with pytest.raises(GroundError, match="base"):
-        load(str(file))
+        load_experiment(str(file))
     (tmp_path / "first.toml").write_text(f'base = "{tmp_path}/second.toml"')
     (tmp_path / "second.toml").write_text(f'base = "{tmp_path}/first.toml"')
     with pytest.raises(GroundError, match="builds on itself"):
-        load(str(tmp_path / "first.toml"))
+        load_experiment(str(tmp_path / "first.toml"))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.config.experiment import ModelPlan
-from experiments.methods.training import train_on
+from experiments.config.experiment import ModelTrainingConfig
+from experiments.methods.training import train_model
 from sim.data.collect import CollectConfig, collect
 from sim.data.store import Dataset
 from sim.utils.errors import BadFile, GroundError
@@ -56,7 +56,7 @@ def test_a_joint_model_is_judged_in_every_scene_and_plans_in_each(
     name: str, dataset: Dataset, validation: Dataset, other: dict[str, Dataset], tmp_path: Path
 ) -> None:
     data, judging = [dataset, other["train"]], [validation, other["val"]]
-    train_on(ModelPlan(name, PLAN), data, judging, tmp_path / "joint", joint=True)
+    train_model(ModelTrainingConfig(name, PLAN), data, judging, tmp_path / "joint", is_joint=True)
     about = read_json(tmp_path / "joint" / "best.json")
     assert about["scene"] == sorted((SCENE, OTHER))
     errors = about["scenes_mm"]
@@ -75,7 +75,7 @@ def test_several_scenes_are_wanted_by_name_and_judged_alike(
 ) -> None:
     data = [dataset, other["train"]]
     with pytest.raises(GroundError, match="--scene all takes several"):
-        train_on(ModelPlan("graph", PLAN), data, [validation, other["val"]], tmp_path / "joint")
+        train_model(ModelTrainingConfig("graph", PLAN), data, [validation, other["val"]], tmp_path / "joint")
     with pytest.raises(GroundError, match="the same scenes are needed"):
-        train_on(ModelPlan("graph", PLAN), data, [validation], tmp_path / "joint", joint=True)
+        train_model(ModelTrainingConfig("graph", PLAN), data, [validation], tmp_path / "joint", is_joint=True)
     assert not (tmp_path / "joint").exists()

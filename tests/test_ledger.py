@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from experiments import compute_costs as ledger
-from experiments.compute_costs import add, cost, spent
+from experiments.compute_costs import add_cost, read_cost, record_cost
 
 
 def burn() -> None:
@@ -11,7 +11,7 @@ def burn() -> None:
 
 
 def broken_off(file: Path) -> None:
-    with cost(file) as progress:
+    with record_cost(file) as progress:
         burn()
         progress()
         raise InterruptedError
@@ -19,29 +19,29 @@ def broken_off(file: Path) -> None:
 
 def test_what_a_step_costs_adds_up_and_looking_costs_nothing(tmp_path: Path) -> None:
     file = tmp_path / "train graph.json"
-    with cost(file):
+    with record_cost(file):
         pass
-    assert spent(file) == 0.0, "a step that was done already has a file all the same"
-    with cost(file) as progress:
+    assert read_cost(file) == 0.0, "a step that was done already has a file all the same"
+    with record_cost(file) as progress:
         burn()
         progress()
-    first = spent(file)
+    first = read_cost(file)
     assert first > 0
-    with cost(file):
+    with record_cost(file):
         burn()
-    assert spent(file) == first
+    assert read_cost(file) == first
     with pytest.raises(InterruptedError):
         broken_off(file)
-    assert spent(file) > first
-    before = spent(file)
-    add(file, 2.5)
-    assert spent(file) == pytest.approx(before + 2.5)
+    assert read_cost(file) > first
+    before = read_cost(file)
+    add_cost(file, 2.5)
+    assert read_cost(file) == pytest.approx(before + 2.5)
 
 
 def test_a_kill_loses_a_few_seconds_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "train sac.json"
     monkeypatch.setattr(ledger, "SAVED_S", 0.0)
-    with cost(file) as progress:
+    with record_cost(file) as progress:
         burn()
         progress()
-        assert spent(file) > 0, "it is written while the step goes on"
+        assert read_cost(file) > 0, "it is written while the step goes on"

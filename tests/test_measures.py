@@ -4,15 +4,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.report.costs import efficiency, pareto, spendings
-from experiments.report.guards import notes
-from experiments.report.kept import DISTANCE
-from experiments.report.measured import csv_of, flat
-from experiments.report.measures import aggregates, exploitation, foreseen
-from experiments.report.pairs import episode_cost, metres
-from experiments.report.regret import BOTH, MODEL, REST, SEARCH, regrets
-from experiments.report.sections import sections
-from experiments.report.sections.bins import binned
+from experiments.report.costs import compute_costs, compute_efficiency, find_pareto_front
+from experiments.report.guards import make_notes
+from experiments.report.kept import DISTANCE_KEY
+from experiments.report.measured import flatten_record, format_csv
+from experiments.report.measures import compute_aggregates, compute_exploitation, compute_predicted_violations
+from experiments.report.pairs import compute_episode_cost, get_cost_m
+from experiments.report.regret import MODEL_AND_SEARCH_ERROR, MODEL_ERROR, REMAINDER, SEARCH_ERROR, compute_regrets
+from experiments.report.sections import render_sections
+from experiments.report.sections.bins import bin_results
 from experiments.report.summary import Rate
 from sim.scenes.scene import scenes
 
@@ -44,55 +44,55 @@ def test_costs_are_told_in_metres() -> None:
     one = row("random", 0, 2.0)
     for scene in scenes:
         unit_m = scenes[scene].task.cost_unit_m
-        assert metres(one | {"scene": scene}, "total_cost") == pytest.approx(2.0 * STEPS * unit_m)
+        assert get_cost_m(one | {"scene": scene}, "total_cost") == pytest.approx(2.0 * STEPS * unit_m)
     assert len({scenes[scene].task.cost_unit_m for scene in scenes}) > 1, "or this shows nothing"
 
 
 def test_regret_is_the_sum_of_its_parts() -> None:
     rows = costs("graph+mppi", ARM) + costs("oracle", TWIN) + costs("oracle-large", LARGE, search_samples=64) + costs("x", RIVAL)
-    (regret,) = regrets(rows)
-    assert (regret.twin, regret.reference, regret.episodes) == ("oracle", "oracle-large", 4)
+    (regret,) = compute_regrets(rows)
+    assert (regret.matched_oracle, regret.largest_oracle, regret.episodes) == ("oracle", "oracle-large", 4)
     best = np.minimum.reduce([ARM, TWIN, LARGE, RIVAL])
     assert regret.total[0] == pytest.approx(np.mean(ARM) - best.mean())
-    assert regret.parts[MODEL].value == pytest.approx(np.mean(ARM) - np.mean(TWIN))
-    assert regret.parts[SEARCH].value == pytest.approx(np.mean(TWIN) - np.mean(LARGE))
-    assert regret.parts[REST].value == pytest.approx(np.mean(LARGE) - best.mean())
+    assert regret.parts[MODEL_ERROR].value == pytest.approx(np.mean(ARM) - np.mean(TWIN))
+    assert regret.parts[SEARCH_ERROR].value == pytest.approx(np.mean(TWIN) - np.mean(LARGE))
+    assert regret.parts[REMAINDER].value == pytest.approx(np.mean(LARGE) - best.mean())
     assert sum(part.value for part in regret.parts.values()) == pytest.approx(regret.total[0], abs=1e-12)
-    assert "no difference shown (smallest: " in regret.parts[MODEL].verdict()
+    assert "no difference shown (smallest: " in regret.parts[MODEL_ERROR].format_verdict()
 
 
 def test_the_largest_oracle_that_met_enough_episodes_is_the_reference() -> None:
     rows = costs("graph+mppi", ARM * 5) + costs("oracle", TWIN * 5)
     for met, reference in ((6, "oracle-large"), (2, "oracle")):
-        (regret,) = regrets(rows + costs("oracle-large", (LARGE * 2)[:met], search_samples=64))
-        assert (regret.reference, regret.episodes) == (reference, 6 if met == 6 else 20)
+        (regret,) = compute_regrets(rows + costs("oracle-large", (LARGE * 2)[:met], search_samples=64))
+        assert (regret.largest_oracle, regret.episodes) == (reference, 6 if met == 6 else 20)
 
 
 def test_what_is_not_known_of_costs_is_no_zero() -> None:
-    (spent,) = spendings([row("graph+mppi", 0, 1.0, collect_cpu_s=0.0, data_bytes=0)])
+    (spent,) = compute_costs([row("graph+mppi", 0, 1.0, collect_cpu_s=0.0, data_bytes=0)])
     assert np.isnan([spent.collect_cpu_s, spent.data_bytes]).all()
     assert spent.train_cpu_s == 100
 
 
 def test_without_an_oracle_of_the_same_budget_model_and_search_are_one() -> None:
-    (regret,) = regrets(costs("graph+mppi", ARM) + costs("oracle", TWIN, search_samples=48))
-    assert list(regret.parts) == [BOTH, REST]
-    (regret,) = regrets(costs("graph+mppi", ARM) + costs("oracle", TWIN))
-    assert list(regret.parts) == [MODEL, REST]
-    assert regrets(costs("graph+mppi", ARM)) == []
+    (regret,) = compute_regrets(costs("graph+mppi", ARM) + costs("oracle", TWIN, search_samples=48))
+    assert list(regret.parts) == [MODEL_AND_SEARCH_ERROR, REMAINDER]
+    (regret,) = compute_regrets(costs("graph+mppi", ARM) + costs("oracle", TWIN))
+    assert list(regret.parts) == [MODEL_ERROR, REMAINDER]
+    assert compute_regrets(costs("graph+mppi", ARM)) == []
 
 
 def test_parts_add_up_over_several_trainings_and_missing_episodes() -> None:
     arm = costs("graph+mppi", ARM, train_seed=0) + costs("graph+mppi", [2.0, 2.5, 3.5], train_seed=1)
-    (regret,) = regrets(arm + costs("oracle", TWIN))
+    (regret,) = compute_regrets(arm + costs("oracle", TWIN))
     assert regret.trainings == 2
     assert sum(part.value for part in regret.parts.values()) == pytest.approx(regret.total[0], abs=1e-12)
     mean = (1.5 + 2.25 + 3.25 + 2.0) / 4
-    assert regret.parts[MODEL].value == pytest.approx(mean - np.mean(TWIN))
+    assert regret.parts[MODEL_ERROR].value == pytest.approx(mean - np.mean(TWIN))
 
 
 def test_an_unsolved_episode_owes_to_its_end() -> None:
-    assert episode_cost(row("a", 0, 3.0, success=False)) == pytest.approx(3.0)
+    assert compute_episode_cost(row("a", 0, 3.0, success=False)) == pytest.approx(3.0)
 
 
 def test_a_model_is_exploited_where_only_chosen_plans_disappoint() -> None:
@@ -101,13 +101,13 @@ def test_a_model_is_exploited_where_only_chosen_plans_disappoint() -> None:
     for index, noise in enumerate(rng.normal(0, 0.05, 20)):
         told = {"predicted_cost": 2.0, "realised_cost": 2.5 + noise, "random_predicted_cost": 4.0, "random_realised_cost": 4.0}
         rows.append(row("graph+mppi", index, 1.0, **told, disagreement=0.02, random_disagreement=0.01))
-    (found,) = exploitation([*rows, row("oracle", 0, 1.0)])
-    assert found.excess.shown
-    assert found.excess.value == pytest.approx(0.5, abs=0.05)
-    assert found.random.value == 0
-    assert not found.random.shown
+    (found,) = compute_exploitation([*rows, row("oracle", 0, 1.0)])
+    assert found.excess_gap.is_significant
+    assert found.excess_gap.value == pytest.approx(0.5, abs=0.05)
+    assert found.random_gap.value == 0
+    assert not found.random_gap.is_significant
     assert (found.disagreement_mm, found.random_disagreement_mm) == pytest.approx((20, 10))
-    assert exploitation([row("graph+mppi", 0, 1.0)]) == []  # an older row
+    assert compute_exploitation([row("graph+mppi", 0, 1.0)]) == []  # an older row
 
 
 def test_plans_that_lead_to_violations_are_counted_by_kind() -> None:
@@ -115,40 +115,44 @@ def test_plans_that_lead_to_violations_are_counted_by_kind() -> None:
     near = {"plans_person_near_predicted": 0, "plans_person_near_realised": 1, "plans_person_near_both": 0}
     near |= {"plans_person_near_expected": 0.4}
     old, new = ([row(arm, index, 1.0, **more) for index in range(5)] for arm, more in (("a+x", told), ("b+x", {**told, **near})))
-    found = {(one.kind, one.agent): one for one in foreseen([*old, *new])}
+    found = {(one.kind, one.method): one for one in compute_predicted_violations([*old, *new])}
     assert set(found) == {("touching", "a+x"), ("touching", "b+x"), ("person_near", "b+x")}
     one = found["touching", "a+x"]
-    assert (one.expected[0], one.realised[0], one.missed[0], one.needless[0]) == pytest.approx((0.3, 0.4, 0.5, 1 / 3))
+    assert (one.predicted_share[0], one.realised_share[0], one.missed_share[0], one.false_alarm_share[0]) == pytest.approx(
+        (0.3, 0.4, 0.5, 1 / 3)
+    )
     near_one = found["person_near", "b+x"]
-    assert (near_one.expected[0], near_one.missed[0]) == (pytest.approx(0.04), 1)
+    assert (near_one.predicted_share[0], near_one.missed_share[0]) == (pytest.approx(0.04), 1)
     older = [{key: value for key, value in one.items() if not key.endswith("_expected")} for one in new[:2]]
-    (mixed,) = (one for one in foreseen([*older, *new[2:]]) if one.kind == "person_near")
-    assert mixed.expected[0] == pytest.approx(3 * 0.04 / 5), "older rows tell what most particles foresee"
+    (mixed,) = (one for one in compute_predicted_violations([*older, *new[2:]]) if one.kind == "person_near")
+    assert mixed.predicted_share[0] == pytest.approx(3 * 0.04 / 5), "older rows tell what most particles foresee"
 
 
 def test_few_values_are_a_bin_each() -> None:
     rows = [row("a", index, 1.0, success=index % 3 > 0, latency_steps=index % 3) for index in range(24)]
-    found = {one.middle: (one.low, one.high, one.success.value) for one in binned(rows, itemgetter("latency_steps"), "latency")}
+    found = {
+        one.median: (one.low, one.high, one.success.value) for one in bin_results(rows, itemgetter("latency_steps"), "latency")
+    }
     assert found == {0: (0, 0, 0.0), 1: (1, 1, 1.0), 2: (2, 2, 1.0)}
-    many = binned(
+    many = bin_results(
         [row("a", index, 1.0, load_friction=index / 100) for index in range(24)], itemgetter("load_friction"), "friction"
     )
-    assert [one.clean.of for one in many] == [6, 6, 6, 6]
+    assert [one.safe_success.total for one in many] == [6, 6, 6, 6]
 
 
 def test_costs_are_made_once_and_spread_over_successes() -> None:
     rows = [row("graph+mppi", index, 1.0, success=index < 2, collect_cpu_s=40.0, data_bytes=7) for index in range(4)]
-    (spent,) = spendings(rows)
-    assert (spent.collect_cpu_s, spent.train_cpu_s, spent.decide_s, spent.data_bytes) == (40, 60, 4, 7)
-    assert spent.decide_s_per_success == pytest.approx(8)
-    assert spent.s_per_success == pytest.approx((100 + 16) / 2)
-    (none,) = spendings([row("random", 0, 5.0, success=False)])
-    assert none.s_per_success == float("inf")
+    (spent,) = compute_costs(rows)
+    assert (spent.collect_cpu_s, spent.train_cpu_s, spent.decision_s, spent.data_bytes) == (40, 60, 4, 7)
+    assert spent.decision_s_per_success == pytest.approx(8)
+    assert spent.total_s_per_success == pytest.approx((100 + 16) / 2)
+    (none,) = compute_costs([row("random", 0, 5.0, success=False)])
+    assert none.total_s_per_success == float("inf")
 
 
 def test_the_front_holds_what_nothing_beats() -> None:
     points = [(1.0, 0.2), (2.0, 0.5), (2.0, 0.6), (3.0, 0.6), (4.0, 0.9), (0.5, 0.1)]
-    assert pareto(points) == [5, 0, 2, 4]
+    assert find_pareto_front(points) == [5, 0, 2, 4]
 
 
 def test_sample_efficiency_is_by_method_and_over_trainings() -> None:
@@ -158,30 +162,30 @@ def test_sample_efficiency_is_by_method_and_over_trainings() -> None:
         for seed, index in ((seed, index) for seed in (0, 1) for index in range(8)):
             success = (index + seed) % 4 < share
             rows.append(row(f"graph+mppi-{steps}", index, 1.0, success, train_seed=seed, **told))
-    few, many = efficiency(rows, "test")
-    assert (few.family, few.env_steps, few.trainings, few.success.value) == ("graph+mppi", 1000, 2, 0.25)
+    few, many = compute_efficiency(rows, "test")
+    assert (few.method_family, few.env_steps, few.trainings, few.success.value) == ("graph+mppi", 1000, 2, 0.25)
     assert many.success.value == 0.75
     assert many.success.interval[0] < 0.75 < many.success.interval[1]
-    assert efficiency(costs("random", [1.0]), "test") == []
+    assert compute_efficiency(costs("random", [1.0]), "test") == []
 
 
 def test_aggregates_say_how_probably_the_best_is_better() -> None:
     lower, higher = [1.0 + 0.1 * i for i in range(8)], [2.0 + 0.1 * i for i in range(8)]
-    own, other = aggregates(costs("a", lower) + costs("b", higher))
-    assert (own.cost[0], own.improvement, own.verdict) == (pytest.approx(1.35), None, "–")
-    assert other.improvement == (1, 1, 1)
+    own, other = compute_aggregates(costs("a", lower) + costs("b", higher))
+    assert (own.cost[0], own.improvement_probability, own.verdict) == (pytest.approx(1.35), None, "–")
+    assert other.improvement_probability == (1, 1, 1)
     assert other.verdict == "lower cost"
-    _, few = aggregates(costs("a", lower[:3]) + costs("b", higher[:3]))
+    _, few = compute_aggregates(costs("a", lower[:3]) + costs("b", higher[:3]))
     assert few.verdict.startswith("no difference shown")
-    _, same = aggregates(costs("a", lower) + costs("b", lower))
-    assert same.improvement == (0.5, 0.5, 0.5)
+    _, same = compute_aggregates(costs("a", lower) + costs("b", lower))
+    assert same.improvement_probability == (0.5, 0.5, 0.5)
 
 
 def test_numbers_become_a_file() -> None:
-    (spent,) = spendings([row("random, <b>", 0, 5.0, success=False, collect_cpu_s=None)])
-    record = flat(spent)
+    (spent,) = compute_costs([row("random, <b>", 0, 5.0, success=False, collect_cpu_s=None)])
+    record = flatten_record(spent)
     assert (record["success"], record["success_low"]) == (0.0, 0.0)
-    lines = csv_of([record, {"agent": "x", "more": 1}]).splitlines()
+    lines = format_csv([record, {"agent": "x", "more": 1}]).splitlines()
     assert lines[0].startswith("agent,episodes,clean,clean_low,clean_high,")
     assert lines[0].endswith(",more")
     assert '"random, <b>"' in lines[1]
@@ -194,7 +198,7 @@ def test_every_section_has_its_numbers_as_a_file_and_its_command() -> None:
     told |= {"plans_checked": 10, "plans_touching_predicted": 3, "plans_touching_realised": 4, "plans_touching_both": 2}
     rows = [row("graph+mppi", index, 1.0, load_friction=0.1 * index, **told) for index in range(10)]
     rows += [row("oracle", index, 0.9, load_friction=0.1 * index) for index in range(3)]
-    found = sections([{**one, DISTANCE: 1.0 + one["index"]} for one in rows], "ground report a<b")
+    found = render_sections([{**one, DISTANCE_KEY: 1.0 + one["index"]} for one in rows], "ground report a<b")
     names = ("regret", "exploitation", "distance", "variations", "ledger", "efficiency", "foreseen", "profiles", "aggregates")
     assert len(found) == len(names)
     for name, html in zip(names, found, strict=True):
@@ -202,14 +206,14 @@ def test_every_section_has_its_numbers_as_a_file_and_its_command() -> None:
         assert "ground report a&lt;b" in html
         assert (f'id="plot-{name}-0"' in html) == (name != "aggregates")  # that one is a table
     old = [{key: value for key, value in one.items() if key not in told and not key.startswith("search_")} for one in rows]
-    assert len(sections(old, "x")) == len(names) - 3  # neither plans nor distances
-    assert sections([], "x") == []
+    assert len(render_sections(old, "x")) == len(names) - 3  # neither plans nor distances
+    assert render_sections([], "x") == []
 
 
 def test_unequal_budgets_are_told() -> None:
     rows = costs("graph+mppi", ARM) + costs("oracle", TWIN[:2], search_samples=48) + costs("mlp+mppi", ARM, env_steps=5000)
-    search, experience, episodes = notes(rows)
+    search, experience, episodes = make_notes(rows)
     assert "8 × 2 × 10: graph+mppi, mlp+mppi; 48 × 2 × 10: oracle" in search
     assert "1,000: graph+mppi; 5,000: mlp+mppi" in experience
     assert "oracle 2 of 4" in episodes
-    assert notes(costs("graph+mppi", ARM)) == []
+    assert make_notes(costs("graph+mppi", ARM)) == []

@@ -20,16 +20,16 @@ from experiments.cache import Cache
 from experiments.cli.runs import evaluate as evaluate_command
 from experiments.cli.runs import keep as keep_command
 from experiments.cli.runs import verify
-from experiments.compute_costs import LEDGER, costs
-from experiments.config.experiment import BaselinePlan, ExperimentConfig, ModelPlan, Round
+from experiments.compute_costs import COSTS_DIR, read_costs
+from experiments.config.experiment import BaselineTrainingConfig, CollectionRound, ExperimentConfig, ModelTrainingConfig
 from experiments.evaluation.evaluate import evaluate as evaluation
-from experiments.evaluation.results import read_rows
+from experiments.evaluation.results import read_episode_results
 from experiments.methods import training as trainings
-from experiments.methods.build import Arms
-from experiments.pipeline import Steps, run
-from experiments.report.build import build_report, compare, keep_run, read, rows_of
-from experiments.report.kept import DISTANCE, keep, keep_models
-from experiments.report.summary import summary_markdown
+from experiments.methods.build import MethodSet
+from experiments.pipeline import Pipeline, run_experiment
+from experiments.report.build import build_report, export_run, read_all_results, read_runs, write_comparison
+from experiments.report.kept import DISTANCE_KEY, export_models, export_results
+from experiments.report.summary import format_summary_markdown
 from sim.data import collect as collecting
 from sim.data.store import Dataset
 from sim.layout import Layout
@@ -43,11 +43,11 @@ TOUCHING = "scripted-noisy"  # a behaviour that every scene has
 STEPS = 600
 TINY = ExperimentConfig(
     name="tiny",
-    rounds=(Round(STEPS, {TOUCHING: 1.0}, updates=4), Round(STEPS, {"planner": 0.5, TOUCHING: 0.5})),
+    rounds=(CollectionRound(STEPS, {TOUCHING: 1.0}, updates=4), CollectionRound(STEPS, {"planner": 0.5, TOUCHING: 0.5})),
     held_out_steps=STEPS,
-    models=(ModelPlan("graph", TrainConfig(updates=4, batch=16, lengths=(2,), validate_every=2, threads=1)),),
-    planning=SearchConfig(samples=4, iterations=1, horizon=3),
-    collecting=SearchConfig(samples=4, iterations=1, horizon=3),
+    models=(ModelTrainingConfig("graph", TrainConfig(updates=4, batch=16, lengths=(2,), validate_every=2, threads=1)),),
+    planner=SearchConfig(samples=4, iterations=1, horizon=3),
+    collection_planner=SearchConfig(samples=4, iterations=1, horizon=3),
     baselines=(),
     episodes={"test": 1},
 )
@@ -71,12 +71,12 @@ def finished(config: ExperimentConfig, tmp_path_factory: pytest.TempPathFactory)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "VALIDATION_WINDOWS", 64)  # each is imagined sixteen times among traffic
         with pytest.MonkeyPatch.context() as stop:
-            stop.setattr(Steps, "evaluate", lambda self: (_ for _ in ()).throw(InterruptedError))
+            stop.setattr(Pipeline, "evaluate", lambda self: (_ for _ in ()).throw(InterruptedError))
             with pytest.raises(InterruptedError):
-                run(config, path, 1, QUIET)
+                run_experiment(config, path, 1, QUIET)
         made = stamps(path / "data") | stamps(path / "models")
         assert len(made) > 10
-        run(config, path, 1, QUIET)
+        run_experiment(config, path, 1, QUIET)
     torch.set_num_threads(1)
     assert {file: stamp for file, stamp in stamps(path).items() if file in made} == made
     return path
@@ -85,12 +85,12 @@ def finished(config: ExperimentConfig, tmp_path_factory: pytest.TempPathFactory)
 def stamps(path: Path) -> dict[Path, int]:
     """When each file was written; but locks, manifests and the ledger, which a finished step may write again."""
     files = (file for file in path.rglob("*") if file.is_file() and file.name not in (".lock", "manifest.json"))
-    files = (file for file in files if file.parent.name != LEDGER)
+    files = (file for file in files if file.parent.name != COSTS_DIR)
     return {file: file.stat().st_mtime_ns for file in files}
 
 
 def test_a_run_has_data_models_rows_and_a_report(config: ExperimentConfig, finished: Path) -> None:
-    rows = rows_of(finished)
+    rows = read_all_results(finished)
     arms = {"random", "scripted", "graph+mppi"}
     played = {(arm, split, index) for arm in arms for split, n in config.episodes.items() for index in range(n)}
     assert {(row["agent"], row["split"], row["index"]) for row in rows} == played
@@ -109,85 +109,85 @@ def test_a_run_has_data_models_rows_and_a_report(config: ExperimentConfig, finis
 
 def test_what_is_kept_of_a_run_tells_the_same(finished: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
-    file = keep_run(finished, kept)
+    file = export_run(finished, kept)
     assert file.stat().st_size < 100_000
     assert sum(part.stat().st_size for part in kept.rglob("*") if part.is_file()) < 120_000
-    rows, again = rows_of(finished), rows_of(kept)
-    distances = [row.pop(DISTANCE) for row in again]
+    rows, again = read_all_results(finished), read_all_results(kept)
+    distances = [row.pop(DISTANCE_KEY) for row in again]
     assert again == rows
     assert min(distances) >= 0
-    assert summary_markdown(read([kept]).rows) == summary_markdown(rows)
+    assert format_summary_markdown(read_runs([kept]).results) == format_summary_markdown(rows)
     pages = [build_report(path, out=tmp_path / "report" / path.name).read_text() for path in (finished, kept)]
     assert [page.count("<td>") for page in pages] == [pages[0].count("<td>")] * 2
     assert "rows alone were kept" in pages[1]
     assert not list((tmp_path / "report" / "kept").rglob("recordings/*"))
-    assert keep_run(kept, tmp_path / "again").read_bytes() == file.read_bytes()
+    assert export_run(kept, tmp_path / "again").read_bytes() == file.read_bytes()
     with pytest.raises(GroundError, match="no evaluated episodes of split 'nowhere'"):
-        read([kept], "nowhere")
+        read_runs([kept], "nowhere")
     with pytest.raises(GroundError, match="keeps rows alone"):
         verify(kept)
 
 
 def test_a_trained_model_can_be_kept_and_plans_elsewhere(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
-    keep_models(finished, ["graph"], tmp_path)
+    export_models(finished, ["graph"], tmp_path)
     kept = tmp_path / "models" / "graph"
     assert sorted(file.name for file in kept.iterdir()) == ["best.json", "best.safetensors"]
     guest = kept.rename(tmp_path / "guest")
     (tmp_path / "run").mkdir()
-    other = Arms(replace(config, models=()), tmp_path / "run")
-    other.invite([guest])
-    (arm,) = (arm for arm in other.all() if arm.model)
-    own = next(arm for arm in Arms(config, finished).all() if arm.label == "graph+mppi")
-    assert (arm.content, arm.seen, arm.env_steps) == (own.content, own.seen, own.env_steps)
+    other = MethodSet(replace(config, models=()), tmp_path / "run")
+    other.add_external_models([guest])
+    (arm,) = (arm for arm in other.make_all() if arm.model)
+    own = next(arm for arm in MethodSet(config, finished).make_all() if arm.label == "graph+mppi")
+    assert (arm.cache_content, arm.seen_layouts, arm.env_steps) == (own.cache_content, own.seen_layouts, own.env_steps)
     with pytest.raises(UnknownName, match="trained model 'grap': did you mean 'graph'"):
-        keep_models(finished, ["grap"], tmp_path)
+        export_models(finished, ["grap"], tmp_path)
     with pytest.raises(BadFile, match="run holds no trained models"):
-        keep_models(tmp_path / "run", ["graph"], tmp_path)
+        export_models(tmp_path / "run", ["graph"], tmp_path)
 
 
 def test_episodes_of_several_protocols_are_kept_and_chosen_from(finished: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
-    keep_run(finished, kept)
-    rows = rows_of(kept)
-    keep(finished, [*rows, *({**row, "protocol": "other"} for row in rows)], kept)
-    keep_run(kept, tmp_path / "again")
-    assert len(rows_of(tmp_path / "again")) == 2 * len(rows)
+    export_run(finished, kept)
+    rows = read_all_results(kept)
+    export_results(finished, [*rows, *({**row, "protocol": "other"} for row in rows)], kept)
+    export_run(kept, tmp_path / "again")
+    assert len(read_all_results(tmp_path / "again")) == 2 * len(rows)
     with pytest.raises(GroundError, match="different protocols"):
-        read([tmp_path / "again"])
-    others = read([tmp_path / "again"], protocol="other")
-    assert len(others.rows) == len(rows)
-    page = compare(others, tmp_path / "report").read_text()
+        read_runs([tmp_path / "again"])
+    others = read_runs([tmp_path / "again"], protocol="other")
+    assert len(others.results) == len(rows)
+    page = write_comparison(others, tmp_path / "report").read_text()
     assert f"ground compare {tmp_path / 'again'} --protocol other --out {tmp_path / 'report'}" in page
 
 
 def test_later_spaces_are_played_and_told_alone(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
     path = Path(shutil.copytree(finished, tmp_path / "run"))
-    before = rows_of(path)
+    before = read_all_results(path)
     later = replace(config, episodes={"test": 2})
-    Steps(later, path, 1, QUIET, chosen=("random",), evaluating=True, first=7).evaluate()
-    assert len(rows_of(path)) == len(before) + 4, "scripted plays beside it"
-    found = read([path], "test", first=7)
-    assert {row["index"] for row in found.rows} == {7, 8}
-    page = compare(found, tmp_path / "report").read_text()
+    Pipeline(later, path, 1, QUIET, method_names=("random",), is_evaluation_only=True, first_index=7).evaluate()
+    assert len(read_all_results(path)) == len(before) + 4, "scripted plays beside it"
+    found = read_runs([path], "test", first_index=7)
+    assert {row["index"] for row in found.results} == {7, 8}
+    page = write_comparison(found, tmp_path / "report").read_text()
     assert f"ground compare {path} --split test --first 7 --out" in page
     with pytest.raises(GroundError, match="of split 'test' from number 9 on yet"):
-        read([path], "test", first=9)
+        read_runs([path], "test", first_index=9)
 
 
 def test_a_damaged_kept_run_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "rows.parquet").write_bytes(b"PAR1 cut off")
     with pytest.raises(BadFile, match=r"rows\.parquet is damaged"):
-        rows_of(tmp_path)
+        read_all_results(tmp_path)
     pq.write_table(pa.table({"success": [True]}), tmp_path / "rows.parquet")
     with pytest.raises(BadFile, match="is of version"):
-        rows_of(tmp_path)
+        read_all_results(tmp_path)
 
 
 def test_no_space_is_in_two_roles(config: ExperimentConfig, finished: Path) -> None:
     ids = {name: Dataset.open(finished / "data" / name).layout_ids for name in ("round-1", "round-2", "val", "test")}
     assert not ids["round-1"] & ids["round-2"]
-    evaluated = {row["layout_id"] for row in rows_of(finished)}
+    evaluated = {row["layout_id"] for row in read_all_results(finished)}
     assert not evaluated & (ids["round-1"] | ids["round-2"] | ids["val"])
     second = Dataset.open(finished / "data" / "round-2")
     assert second.manifest["tags"] == {"planner": "graph-round-1"}
@@ -200,16 +200,16 @@ def test_a_finished_run_only_writes_its_report_again(
     page = finished / "report" / "index.html"
     monkeypatch.setattr(pipeline, "build_report", lambda path, arms, told: page)
     before = stamps(finished)
-    assert run(config, finished, 1, QUIET) == page
+    assert run_experiment(config, finished, 1, QUIET) == page
     assert stamps(finished) == before
 
 
 def test_a_run_from_before_an_option_was_there_goes_on(config: ExperimentConfig, tmp_path: Path) -> None:
-    versions.begin(config, tmp_path, QUIET)
+    versions.start_or_resume(config, tmp_path, QUIET)
     content = json.loads((tmp_path / "config.json").read_text())
     del content["protocol"]
     (tmp_path / "config.json").write_text(json.dumps(content))
-    versions.begin(config, tmp_path, QUIET)
+    versions.start_or_resume(config, tmp_path, QUIET)
 
 
 def test_a_run_gone_on_with_by_other_code_says_so_each_time(
@@ -217,35 +217,35 @@ def test_a_run_gone_on_with_by_other_code_says_so_each_time(
 ) -> None:
     said = io.StringIO()
     console = Console(file=said)
-    begun = versions.versions()
+    begun = versions.read_versions()
     for code in ("first", "first", "second", "second", "third"):
         monkeypatch.setattr(versions, "versions", lambda code=code: {**begun, "code": code})
-        versions.begin(config, tmp_path, console)
+        versions.start_or_resume(config, tmp_path, console)
     assert said.getvalue().count("code first before, second now") == 1
     assert said.getvalue().count("before") == 2
     content = json.loads((tmp_path / "versions.json").read_text())
-    assert content == {**begun, "code": "first", versions.SINCE: [{"code": "second"}, {"code": "third"}]}
+    assert content == {**begun, "code": "first", versions.RESUMPTIONS_KEY: [{"code": "second"}, {"code": "third"}]}
 
 
 def test_what_other_code_made_is_not_added_to_the_cache(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
     versions = json.loads((tmp_path / "run" / "versions.json").read_text())
     (tmp_path / "run" / "versions.json").write_text(json.dumps({**versions, "code": "other"}))
-    run(config, tmp_path / "run", 1, QUIET, Cache(tmp_path / "cache"))
+    run_experiment(config, tmp_path / "run", 1, QUIET, Cache(tmp_path / "cache"))
     assert not list((tmp_path / "cache").rglob("entry.json"))
 
 
 def test_another_configuration_is_refused(config: ExperimentConfig, finished: Path) -> None:
     with pytest.raises(GroundError, match="begun with another seed"):
-        run(replace(config, seed=1), finished, 1, QUIET)
+        run_experiment(replace(config, seed=1), finished, 1, QUIET)
 
 
 def test_an_own_space_is_played_by_every_arm(config: ExperimentConfig, finished: Path) -> None:
     own = scenes[config.scene].sample_layout("val", 777)
-    rows = Steps(config, finished, 1, QUIET).evaluate_layout(replace(own, name="mine"))
+    rows = Pipeline(config, finished, 1, QUIET).evaluate_layout(replace(own, name="mine"))
     assert [row["agent"] for row in rows] == ["random", "scripted", "graph+mppi"]
     assert {row["layout_id"] for row in rows} == {own.id}
-    assert all(row in read_rows(finished / "results") for row in rows)
+    assert all(row in read_episode_results(finished / "results") for row in rows)
 
 
 def test_an_own_space_is_played_by_the_oracles_that_are_asked_for(
@@ -254,7 +254,8 @@ def test_an_own_space_is_played_by_the_oracles_that_are_asked_for(
     own = scenes[config.scene].sample_layout("val", 777)
     monkeypatch.setattr(pipeline, "evaluate", lambda arm, *_: [arm.label])
     played = {
-        name: Steps(replace(config, **{name: 1}), finished, 1, QUIET).evaluate_layout(own) for name in ("oracle", "oracle_large")
+        name: Pipeline(replace(config, **{name: 1}), finished, 1, QUIET).evaluate_layout(own)
+        for name in ("oracle", "oracle_large")
     }
     usual = ["random", "scripted", "graph+mppi"]
     assert played == {"oracle": [*usual, "oracle"], "oracle_large": [*usual, "oracle-large"]}
@@ -263,45 +264,46 @@ def test_an_own_space_is_played_by_the_oracles_that_are_asked_for(
 def test_an_own_space_that_a_model_has_seen_is_refused(config: ExperimentConfig, finished: Path) -> None:
     seen: Layout = next(Dataset.open(finished / "data" / "round-1").episodes()).layout
     with pytest.raises(GroundError, match=f"trained on layout {seen.id}"):
-        Steps(config, finished, 1, QUIET).evaluate_layout(replace(seen, name="disguised"))
+        Pipeline(config, finished, 1, QUIET).evaluate_layout(replace(seen, name="disguised"))
 
 
 def test_a_guest_that_was_trained_on_is_another(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
     guest = Path(shutil.copytree(finished / "models" / "graph", tmp_path / "guest"))
-    Arms(config, tmp_path / "run").invite([guest])
-    assert "guest+mppi" in {arm.name for arm in Arms(config, tmp_path / "run").all()}
+    MethodSet(config, tmp_path / "run").add_external_models([guest])
+    assert "guest+mppi" in {arm.name for arm in MethodSet(config, tmp_path / "run").make_all()}
     weights = load_file(guest / "best.safetensors")
     save_file({name: values + 1 for name, values in weights.items()}, guest / "best.safetensors")
     with pytest.raises(GroundError, match="another model called guest"):
-        Arms(config, tmp_path / "run").invite([guest])
-    arms = Arms(config, tmp_path / "run")
-    assert "guest+mppi" not in {arm.name for arm in arms.all()}, "the others go on without it"
-    assert "was trained on since it came" in arms.missing_guests()["guest+mppi"]
-    assert "was trained on since it came" in arms.there()[1]["guest+mppi"]
+        MethodSet(config, tmp_path / "run").add_external_models([guest])
+    arms = MethodSet(config, tmp_path / "run")
+    assert "guest+mppi" not in {arm.name for arm in arms.make_all()}, "the others go on without it"
+    assert "was trained on since it came" in arms.find_missing_external_methods()["guest+mppi"]
+    assert "was trained on since it came" in arms.make_available()[1]["guest+mppi"]
     with pytest.raises(GroundError, match=r"guest.mppi cannot play: .* was trained on since it came"):
-        Arms(config, tmp_path / "run", ("guest+mppi",)).all()
+        MethodSet(config, tmp_path / "run", ("guest+mppi",)).make_all()
 
 
 def test_a_guest_may_move(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
     guest = Path(shutil.copytree(finished / "models" / "graph", tmp_path / "here" / "guest"))
-    arms = Arms(config, tmp_path / "run")
-    arms.invite([guest])
+    arms = MethodSet(config, tmp_path / "run")
+    arms.add_external_models([guest])
     (tmp_path / "there").mkdir()
     moved = guest.rename(tmp_path / "there" / "guest")
-    assert "holds no trained model any more" in arms.missing_guests()["guest+mppi"]
-    Steps(config, tmp_path / "run", 1, QUIET).measure_fidelity()
-    arms.invite([moved])
-    assert "guest+mppi" in {arm.name for arm in arms.all()}
+    assert "holds no trained model any more" in arms.find_missing_external_methods()["guest+mppi"]
+    Pipeline(config, tmp_path / "run", 1, QUIET).measure_open_loop_errors()
+    arms.add_external_models([moved])
+    assert "guest+mppi" in {arm.name for arm in arms.make_all()}
     (moved / "best.json").write_text('{"layouts": [')
-    assert "damaged" in arms.missing_guests()["guest+mppi"]
-    assert "damaged" in arms.there()[1]["guest+mppi"]
+    assert "damaged" in arms.find_missing_external_methods()["guest+mppi"]
+    assert "damaged" in arms.make_available()[1]["guest+mppi"]
 
 
 def test_what_a_time_budget_binds_is_no_cell(config: ExperimentConfig, finished: Path) -> None:
     free, bound = (
-        {arm.name: arm.content for arm in Arms(replace(config, budget_s=budget), finished).all()} for budget in (None, 0.05)
+        {arm.name: arm.cache_content for arm in MethodSet(replace(config, budget_s=budget), finished).make_all()}
+        for budget in (None, 0.05)
     )
     assert free["graph+mppi"] is not None
     assert bound["graph+mppi"] is None
@@ -310,12 +312,14 @@ def test_what_a_time_budget_binds_is_no_cell(config: ExperimentConfig, finished:
 
 def test_progress_is_of_what_will_be_done(config: ExperimentConfig, finished: Path) -> None:
     said = io.StringIO()
-    Steps(config, finished, 1, Console(file=said), evaluating=True).evaluate()
+    Pipeline(config, finished, 1, Console(file=said), is_evaluation_only=True).evaluate()
     count = 3 * len(config.episodes)
     assert f"{count} of {count} cells" in said.getvalue()
     slow = replace(config.models[0], episodes=1)
     expected = [
-        Steps(replace(config, models=(model,), episodes={"test": 30}), finished, 1, QUIET)._playing()["test: graph+mppi"]
+        Pipeline(replace(config, models=(model,), episodes={"test": 30}), finished, 1, QUIET)._estimate_evaluation_s()[
+            "test: graph+mppi"
+        ]
         for model in (slow, config.models[0])
     ]
     assert 30 * expected[0] == expected[1]
@@ -323,11 +327,11 @@ def test_progress_is_of_what_will_be_done(config: ExperimentConfig, finished: Pa
 
 def test_a_run_that_is_looked_at_again_costs_nothing(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
-    before = costs(tmp_path / "run")
-    steps = Steps(config, tmp_path / "run", 1, QUIET)
+    before = read_costs(tmp_path / "run")
+    steps = Pipeline(config, tmp_path / "run", 1, QUIET)
     steps.collect()
     steps.train()
-    assert costs(tmp_path / "run") == before
+    assert read_costs(tmp_path / "run") == before
     assert min(before.values()) > 0
 
 
@@ -337,15 +341,15 @@ def test_rows_of_other_code_are_told(config: ExperimentConfig, finished: Path, t
     begun = json.loads(file.read_text())
     file.write_text(json.dumps({**begun, "git": "another"}))
     evaluate_command(tmp_path / "run", episodes=1, workers=1)
-    assert versions.SINCE not in json.loads(file.read_text()), "a commit that left the code as it was"
+    assert versions.RESUMPTIONS_KEY not in json.loads(file.read_text()), "a commit that left the code as it was"
     file.write_text(json.dumps({**begun, "code": "other"}))
     with pytest.raises(UnknownName):
         evaluate_command(tmp_path / "run", split="tset", workers=1)
     with pytest.raises(UnknownName):
         evaluate_command(tmp_path / "run", episodes=1, arms=("nobody",), workers=1)
-    assert versions.SINCE not in json.loads(file.read_text()), "nothing was made"
+    assert versions.RESUMPTIONS_KEY not in json.loads(file.read_text()), "nothing was made"
     evaluate_command(tmp_path / "run", episodes=1, workers=1)
-    assert json.loads(file.read_text())[versions.SINCE] == [{"code": begun["code"]}]
+    assert json.loads(file.read_text())[versions.RESUMPTIONS_KEY] == [{"code": begun["code"]}]
 
 
 def test_what_is_kept_does_not_mix_with_a_run(finished: Path, tmp_path: Path) -> None:
@@ -356,49 +360,49 @@ def test_what_is_kept_does_not_mix_with_a_run(finished: Path, tmp_path: Path) ->
 
 
 def test_the_arms_are_the_whole_matrix() -> None:
-    graph, mlp = ModelPlan("graph"), ModelPlan("mlp", searches=("mppi",))
+    graph, mlp = ModelTrainingConfig("graph"), ModelTrainingConfig("mlp", searches=("mppi",))
     config = replace(
         TINY,
-        rounds=(Round(4000),),
+        rounds=(CollectionRound(4000),),
         models=(graph, mlp),
         searches=("mppi", "cem"),
         train_seeds=(0, 3),
         data_steps=(2000, 4000),  # the second is all there is
-        baselines=(BaselinePlan("sac"), BaselinePlan("ppo", 1_000_000), BaselinePlan("dyna")),
+        baselines=(BaselineTrainingConfig("sac"), BaselineTrainingConfig("ppo", 1_000_000), BaselineTrainingConfig("dyna")),
         baseline_steps=3000,
     )
     trained = ["graph+mppi", "graph+cem", "mlp+mppi", "graph+mppi-2k", "mlp+mppi-2k", "sac", "sac-2k", "ppo-1000k", "dyna"]
-    arms = Arms(config, Path("nowhere")).makers()
+    arms = MethodSet(config, Path("nowhere")).build_factories()
     assert set(arms) == {"random", "scripted", *trained, *(f"{name}@3" for name in trained)}
     other = replace(config, searches=("cem",), models=(graph,), baselines=())
-    assert set(Arms(other, Path("nowhere")).makers()) - {"random", "scripted"} == {
+    assert set(MethodSet(other, Path("nowhere")).build_factories()) - {"random", "scripted"} == {
         f"{name}{seed}" for name in ("graph+cem", "graph+mppi-2k") for seed in ("", "@3")
     }
-    some = Arms(config, Path("nowhere"), ("graph+mppi-2k", "sac")).makers()
+    some = MethodSet(config, Path("nowhere"), ("graph+mppi-2k", "sac")).build_factories()
     assert set(some) == {"random", "scripted", *(f"{name}{seed}" for name in ("graph+mppi-2k", "sac") for seed in ("", "@3"))}
     with pytest.raises(GroundError, match=r"unknown arm 'graph.mpi': did you mean 'graph.mppi'"):
-        Arms(config, Path("nowhere"), ("graph+mpi",)).makers()
+        MethodSet(config, Path("nowhere"), ("graph+mpi",)).build_factories()
 
 
 def untimed(run_path: Path) -> list[dict[str, Any]]:
     """Rows without what a clock says, and without the run's name."""
     timed = ("run", "decision_ms_p50", "decision_ms_p95", "decide_s", "train_cpu_s", "collect_cpu_s")
-    rows = [{name: value for name, value in row.items() if name not in timed} for row in rows_of(run_path)]
+    rows = [{name: value for name, value in row.items() if name not in timed} for row in read_all_results(run_path)]
     return sorted(rows, key=lambda row: (row["agent"], row["train_seed"] or 0))
 
 
 def test_a_matrix_is_the_same_for_any_workers_and_out_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = replace(
         TINY,
-        rounds=(Round(2000, {TOUCHING: 1.0}),),
+        rounds=(CollectionRound(2000, {TOUCHING: 1.0}),),
         searches=("mixed",),
         train_seeds=(0, 1),
         episodes={"test": 1},
     )
     monkeypatch.setattr(pipeline, "build_report", lambda *args: args[0])
     cache = Cache(tmp_path / "cache")
-    run(config, tmp_path / "two", 2, QUIET, cache)
-    run(config, tmp_path / "one", 1, QUIET)
+    run_experiment(config, tmp_path / "two", 2, QUIET, cache)
+    run_experiment(config, tmp_path / "one", 1, QUIET)
     rows = untimed(tmp_path / "two")
     assert rows == untimed(tmp_path / "one")
     assert [(row["agent"], row["train_seed"]) for row in rows] == [
@@ -415,8 +419,8 @@ def test_a_matrix_is_the_same_for_any_workers_and_out_of_the_cache(tmp_path: Pat
     for module, name in ((collecting, "collect_shard"), (evaluation, "play_and_write"), (trainings, "train_on")):
         monkeypatch.setattr(module, name, not_again)
     monkeypatch.setattr(trainings, "run_jobs", lambda function, jobs, *rest: [(number, 0.0) for *_, number in jobs])
-    run(replace(config, name="again"), tmp_path / "again", 1, QUIET, cache)
+    run_experiment(replace(config, name="again"), tmp_path / "again", 1, QUIET, cache)
     assert untimed(tmp_path / "again") == rows
-    assert {row["run"] for row in rows_of(tmp_path / "again")} == {"again"}
-    spent = [max(row["train_cpu_s"] for row in rows_of(tmp_path / name)) for name in ("again", "two")]
+    assert {row["run"] for row in read_all_results(tmp_path / "again")} == {"again"}
+    spent = [max(row["train_cpu_s"] for row in read_all_results(tmp_path / name)) for name in ("again", "two")]
     assert spent[0] == pytest.approx(spent[1], abs=0.1)

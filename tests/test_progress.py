@@ -6,26 +6,26 @@ import re
 import pytest
 from rich.console import Console
 
-from experiments.progress import Whole, bar
+from experiments.progress import RunProgress, show_progress_bar
 
 
 def test_a_bar_that_nobody_reports_to_ends_whole() -> None:
     text = io.StringIO()
-    with bar(Console(file=text, width=120), "train"):
+    with show_progress_bar(Console(file=text, width=120), "train"):
         pass
     assert "1/1" in text.getvalue()
 
 
 def test_a_bar_that_breaks_off_does_not_say_that_it_is_done() -> None:
     text = io.StringIO()
-    with pytest.raises(KeyError), bar(Console(file=text, width=120), "train"):
+    with pytest.raises(KeyError), show_progress_bar(Console(file=text, width=120), "train"):
         raise KeyError
     assert "0/?" in text.getvalue()
 
 
 def test_a_bar_shows_what_it_was_told() -> None:
     text = io.StringIO()
-    with bar(Console(file=text, width=120), "train") as report:
+    with show_progress_bar(Console(file=text, width=120), "train") as report:
         report(3, 7)
     assert "3/7" in text.getvalue()
 
@@ -33,11 +33,11 @@ def test_a_bar_shows_what_it_was_told() -> None:
 def test_the_first_cell_says_little_of_how_long_the_others_take(monkeypatch: pytest.MonkeyPatch) -> None:
     text, now = io.StringIO(), [0.0]
     monkeypatch.setattr("experiments.progress.time.monotonic", lambda: now[0])
-    whole = Whole(Console(file=text, width=120), {str(number): 600.0 for number in range(20)}, workers=2)
+    whole = RunProgress(Console(file=text, width=120), {str(number): 600.0 for number in range(20)}, workers=2)
     left = []
     for number in range(19):
         now[0] += 1200.0  # four times as slow as believed
-        whole.done(str(number))
+        whole.mark_done(str(number))
         left.append(int(re.search(r"about (\d+) min left", text.getvalue().splitlines()[-1])[1]))  # type: ignore[index]
     assert left[0] < 0.6 * 19 * 20, "after one: between what was believed, 95 minutes, and what it took, 380"
     assert left[0] > 95
@@ -47,10 +47,10 @@ def test_the_first_cell_says_little_of_how_long_the_others_take(monkeypatch: pyt
 def test_cells_that_end_side_by_side_count_as_made_and_found_ones_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     text, now = io.StringIO(), [0.0]
     monkeypatch.setattr("experiments.progress.time.monotonic", lambda: now[0])
-    whole = Whole(Console(file=text, width=120), {str(number): 600.0 for number in range(20)}, workers=2)
+    whole = RunProgress(Console(file=text, width=120), {str(number): 600.0 for number in range(20)}, workers=2)
     for number in range(10):
-        whole.done(str(number), took_s=0.1)  # found
+        whole.mark_done(str(number), duration_s=0.1)  # found
     for number in range(10, 16):
         now[0] += 600.0 * (number % 2 == 0)  # two at a time, as fast as believed
-        whole.done(str(number), took_s=600.0)
+        whole.mark_done(str(number), duration_s=600.0)
     assert text.getvalue().splitlines()[-1] == "16 of 20 cells, about 20 min left"

@@ -8,8 +8,8 @@ import pytest
 
 from experiments.config.experiment import ExperimentConfig
 from experiments.evaluation.evaluate import evaluate
-from experiments.methods.method import Arm, trials_of
-from experiments.report.guards import check as check_comparable
+from experiments.methods.method import Method, make_episode_specs
+from experiments.report.guards import check_comparable as check_comparable
 from sim.env import GroundEnv
 from sim.layout import Pose
 from sim.scenes.scene import DEFAULT_PROTOCOL, Scene, make_scene_id, scenes, split_scene_id
@@ -47,8 +47,8 @@ def test_spaces_are_the_same_again_start_unsolved_and_are_solved_at_the_goal(pla
 
 
 def test_an_episode_ends_with_the_protocols_budget_and_its_row_says_so(played: Scene, tmp_path: Path) -> None:
-    arm = Arm("random", played.behaviours["random"])
-    (row,) = evaluate(arm, trials_of("x", played, played.splits[0], 1), tmp_path, workers=1)
+    arm = Method("random", played.behaviours["random"])
+    (row,) = evaluate(arm, make_episode_specs("x", played, played.splits[0], 1), tmp_path, workers=1)
     assert row["steps"] == played.episode_steps
     assert (row["scene"], row["protocol"]) == (played.name, split_scene_id(played.name)[1])
     check_comparable({"one": [row], "other": [row]})
@@ -70,9 +70,9 @@ def test_pusht_has_pushts_measure() -> None:
 
 
 def test_a_config_names_its_protocol_and_its_spaces() -> None:
-    config = ExperimentConfig("x", "factory/push-fixture").under("pusht")
+    config = ExperimentConfig("x", "factory/push-fixture").with_protocol("pusht")
     assert config.episodes == {"pusht": 50}
-    assert config.under("pusht") is config
+    assert config.with_protocol("pusht") is config
     with pytest.raises(UnknownName, match="split"):
         replace(config, episodes={"test": 3})
     with pytest.raises(UnknownName, match="protocol of logistics/tote-push"):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.report.build import fidelity_of, read
-from experiments.report.scenes import lines_of, of_first_split, scenes_text
-from experiments.report.summary import summary_markdown
+from experiments.report.build import read_open_loop_errors, read_runs
+from experiments.report.scenes import format_scenes, make_scene_rows, select_first_split
+from experiments.report.summary import format_summary_markdown
 from sim.scenes.scene import scenes
 from worldmodels.training.checkpoint import load_checkpoint
 
@@ -42,11 +42,13 @@ def test_a_table_is_what_its_command_prints(words: str, table: str) -> None:
     number = int(chosen.pop("--first", 0))
     assert not chosen
     if scene:
-        held = {run: of_first_split(read([run], split, protocol, number, comparable=False).rows) for run in runs}
-        lines = [lines_of(rows, fidelity_of(run)) for run, rows in held.items()]
-        assert table == scenes_text(lines, "md")
+        held = {
+            run: select_first_split(read_runs([run], split, protocol, number, must_be_comparable=False).results) for run in runs
+        }
+        lines = [make_scene_rows(rows, read_open_loop_errors(run)) for run, rows in held.items()]
+        assert table == format_scenes(lines, "md")
     else:
-        assert table == summary_markdown(read(runs, split, protocol, number).rows)
+        assert table == format_summary_markdown(read_runs(runs, split, protocol, number).results)
 
 
 @pytest.mark.parametrize("scene", scenes)

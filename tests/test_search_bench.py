@@ -31,7 +31,7 @@ def test_a_search_is_measured_beside_one_that_plans_on_the_same_model(monkeypatc
     torch.manual_seed(0)
     model, env = GraphModel(hidden_size=16, edge_size=8).eval(), GroundEnv(SCENE, "test")
     observation, _ = env.reset(seed=0, options={"index": 0})
-    lines = search_bench.search_costs(scenes[SCENE], model, [observation, observation], env.make_episode_start(0))
+    lines = search_bench.measure_search_costs(scenes[SCENE], model, [observation, observation], env.make_episode_start(0))
     assert [line[0] for line in lines[::2]] == [f"search logic / model's rollouts, {count} candidates" for count in (4, 8)]
     assert len(lines) == 4
     assert all(line[1] > 0 for line in lines)

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.report.spaces import DESCRIPTOR, TrainingSpaces, describe
+from experiments.report.spaces import DESCRIPTOR_NAMES, TrainingLayouts, compute_descriptor
 from sim.layout import Box, Hall, Layout, Pose
 from sim.scenes.scene import scenes
 
@@ -13,7 +13,7 @@ def hall(*boxes: Box, loads: tuple[Pose, ...] = ()) -> Layout:
 
 
 def told(layout: Layout) -> dict[str, float]:
-    return dict(zip(DESCRIPTOR, describe(layout), strict=True))
+    return dict(zip(DESCRIPTOR_NAMES, compute_descriptor(layout), strict=True))
 
 
 def test_an_empty_hall_without_loads() -> None:
@@ -41,11 +41,11 @@ def test_the_route_leads_over_the_load() -> None:
 def test_a_training_space_is_at_no_distance_and_an_odd_one_far_away() -> None:
     scene = scenes["logistics/tote-push"]
     trained = [scene.sample_layout("train", index) for index in range(30)]
-    spaces = TrainingSpaces([*trained, trained[0]])
+    spaces = TrainingLayouts([*trained, trained[0]])
     assert spaces.count == 30
-    assert spaces.distance(replace(trained[3], name="renamed")) == pytest.approx(0)
+    assert spaces.compute_distance(replace(trained[3], name="renamed")) == pytest.approx(0)
     test, crowded = (
-        np.median([spaces.distance(scene.sample_layout(split, index)) for index in range(12)])
+        np.median([spaces.compute_distance(scene.sample_layout(split, index)) for index in range(12)])
         for split in ("test", "shift-more-racks")
     )
     assert 0 < test < crowded
@@ -55,15 +55,15 @@ def test_a_training_space_is_at_no_distance_and_an_odd_one_far_away() -> None:
 def test_spaces_of_every_scene_have_numbers(name: str) -> None:
     scene = scenes[name]
     for split in scene.splits[:3]:
-        assert np.isfinite(describe(scene.sample_layout(split, 0))).all()
-    assert TrainingSpaces([scene.sample_layout("train", 0)]).distance(scene.sample_layout("train", 0)) == 0
+        assert np.isfinite(compute_descriptor(scene.sample_layout(split, 0))).all()
+    assert TrainingLayouts([scene.sample_layout("train", 0)]).compute_distance(scene.sample_layout("train", 0)) == 0
 
 
 def test_denser_traffic_is_further_away() -> None:
     scene = scenes["logistics/aisle-traffic"]
-    spaces = TrainingSpaces([scene.sample_layout("train", index) for index in range(30)])
+    spaces = TrainingLayouts([scene.sample_layout("train", index) for index in range(30)])
     test, dense = (
-        np.median([spaces.distance(scene.sample_layout(split, index)) for index in range(12)])
+        np.median([spaces.compute_distance(scene.sample_layout(split, index)) for index in range(12)])
         for split in ("test", "shift-dense")
     )
     assert test < dense

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from experiments.config.experiment import ModelPlan
-from experiments.methods.training import train_on
+from experiments.config.experiment import ModelTrainingConfig
+from experiments.methods.training import train_model
 from sim.data.store import Dataset
 from sim.utils.errors import BadFile, GroundError
 from worldmodels.model import LearnedModel, models
@@ -232,7 +232,7 @@ def test_data_that_must_not_be_trained_on_is_refused(
     other = replace(dataset, manifest={**dataset.manifest, "scene": "logistics/other"})
     wrong = validation if data == "validation" else other
     with pytest.raises(GroundError, match=match):
-        train_on(ModelPlan("graph", TINY), [dataset, wrong], [validation], tmp_path / "model")
+        train_model(ModelTrainingConfig("graph", TINY), [dataset, wrong], [validation], tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
 
@@ -248,6 +248,6 @@ def test_a_killed_command_goes_on(tmp_path: Path, dataset: Dataset, validation: 
     assert code == 0, err
     assert f"trained model in {path}" in out.replace("\n", " ")
     assert about(path, "last.json")["finished"] is True
-    train_on(ModelPlan("graph", COMMAND), [dataset], [validation], tmp_path / "unbroken")
+    train_model(ModelTrainingConfig("graph", COMMAND), [dataset], [validation], tmp_path / "unbroken")
     assert_same(weights(path, "last-20"), weights(tmp_path / "unbroken", "last-20"))
     assert_same(load_checkpoint(path).state_dict(), load_checkpoint(tmp_path / "unbroken").state_dict())

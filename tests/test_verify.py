@@ -13,17 +13,17 @@ from conftest import Ground
 
 from experiments.config.experiment import ExperimentConfig
 from experiments.evaluation.evaluate import evaluate
-from experiments.evaluation.replay import sample_of, verify
-from experiments.evaluation.results import ROWS_VERSION, episode_of, read_rows
-from experiments.methods.method import Arm, trials_of
+from experiments.evaluation.replay import sample_results, verify_results
+from experiments.evaluation.results import RESULTS_VERSION, read_episode, read_episode_results
+from experiments.methods.method import Method, make_episode_specs
 from sim.data.store import write_shard
 from sim.scenes.scene import scenes
 
 ARMS = ("scripted", "random")
 
 
-def arms_of(scene: str) -> dict[str, Arm]:
-    return {name: Arm(name, scenes[scene].behaviours[name]) for name in ARMS}
+def arms_of(scene: str) -> dict[str, Method]:
+    return {name: Method(name, scenes[scene].behaviours[name]) for name in ARMS}
 
 
 @pytest.fixture(scope="module", params=list(scenes))
@@ -33,7 +33,7 @@ def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     split = scenes[scene].splits[-1]
     for name, arm in arms_of(scene).items():
         for where in ("test", split):
-            evaluate(arm, trials_of("run", scenes[scene], where, 1, seed=5), path / "results" / name, workers=1)
+            evaluate(arm, make_episode_specs("run", scenes[scene], where, 1, seed=5), path / "results" / name, workers=1)
     (path / "config.json").write_text(json.dumps(asdict(ExperimentConfig("run", scene, models=(), baselines=()))))
     return scene, path
 
@@ -44,13 +44,13 @@ def copy(played: tuple[str, Path], tmp_path: Path) -> Callable[[], tuple[str, Pa
 
 
 def verdicts(scene: str, path: Path, agents: tuple[str, ...] = ARMS) -> dict[tuple[str, str], tuple[str, ...]]:
-    rows = [row for row in read_rows(path / "results") if row["agent"] in agents]
-    return {(v.arm, v.split): v.faults for v in verify(rows, arms_of(scene), path / "results", workers=1)}
+    rows = [row for row in read_episode_results(path / "results") if row["agent"] in agents]
+    return {(v.method_label, v.split): v.differences for v in verify_results(rows, arms_of(scene), path / "results", workers=1)}
 
 
 def rewrite(file: Path, change: dict[str, Any]) -> None:
     row = pq.read_table(file).to_pylist()[0] | change
-    pq.write_table(pa.Table.from_pylist([row]).replace_schema_metadata({"rows_version": str(ROWS_VERSION)}), file)
+    pq.write_table(pa.Table.from_pylist([row]).replace_schema_metadata({"rows_version": str(RESULTS_VERSION)}), file)
 
 
 def test_what_was_played_comes_out_the_same(played: tuple[str, Path]) -> None:
@@ -69,8 +69,8 @@ def test_a_row_that_was_changed_is_found(copy: Callable[[], tuple[str, Path]]) -
 
 def test_an_episode_that_was_changed_is_found(copy: Callable[[], tuple[str, Path]]) -> None:
     scene, path = copy()
-    row = next(row for row in read_rows(path / "results" / "random") if row["split"] == "test")
-    episode = episode_of(path / "results" / "random", row)
+    row = next(row for row in read_episode_results(path / "results" / "random") if row["split"] == "test")
+    episode = read_episode(path / "results" / "random", row)
     other = replace(episode, action=np.roll(episode.action, 5, 0))
     write_shard(path / "results" / "random" / "test-00000.parquet", [other], 0, num_bodies=episode.pose.shape[1])
     (fault,) = verdicts(scene, path, ("random",))[("random", "test")]
@@ -79,13 +79,13 @@ def test_an_episode_that_was_changed_is_found(copy: Callable[[], tuple[str, Path
 
 def test_a_sample_takes_every_arm_in_turn() -> None:
     rows = [{"agent": name, "index": i} for name, count in (("a", 9), ("b", 2), ("c", 9)) for i in range(count)]
-    known = {name: Arm(name, scenes["logistics/tote-push"].behaviours["random"]) for name in "abc"}
-    chosen = sample_of(rows, known, 10)
+    known = {name: Method(name, scenes["logistics/tote-push"].behaviours["random"]) for name in "abc"}
+    chosen = sample_results(rows, known, 10)
     assert [sum(row["agent"] == name for row in chosen) for name in "abc"] == [4, 2, 4]
-    assert chosen == sample_of(rows, known, 10)
+    assert chosen == sample_results(rows, known, 10)
     assert len({(row["agent"], row["index"]) for row in chosen}) == 10
-    assert len(sample_of(rows, known, 99)) == 20
-    assert {row["agent"] for row in sample_of(rows, {"a": known["a"]}, 5)} == {"a"}
+    assert len(sample_results(rows, known, 99)) == 20
+    assert {row["agent"] for row in sample_results(rows, {"a": known["a"]}, 5)} == {"a"}
 
 
 def test_the_command_says_what_it_found(copy: Callable[[], tuple[str, Path]], ground: type[Ground]) -> None:

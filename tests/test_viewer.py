@@ -19,7 +19,7 @@ from agents.planning.search import SearchConfig
 from agents.planning.spec import PlannerSpec
 from experiments.config.experiment import ExperimentConfig
 from experiments.evaluation.evaluate import evaluate
-from experiments.methods.method import Arm, trials_of
+from experiments.methods.method import Method, make_episode_specs
 from experiments.viewer import browser, looks
 from experiments.viewer.export import check
 from experiments.viewer.library import ANY, ORDERS, Library, Shelf, table, title
@@ -512,9 +512,9 @@ def test_live_arms_run_side_by_side(page: Page) -> None:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three arms in two spaces; one row is damaged, and there are no models."""
     path = tmp_path_factory.mktemp("runs") / "unfinished"
-    trials = trials_of("unfinished", scenes[SCENE], "test", 2)
+    trials = make_episode_specs("unfinished", scenes[SCENE], "test", 2)
     for name in ("scripted", "random", "smooth-random"):
-        evaluate(Arm(name, scenes[SCENE].behaviours[name]), trials, path / "results" / name, workers=1)
+        evaluate(Method(name, scenes[SCENE].behaviours[name]), trials, path / "results" / name, workers=1)
     (path / "results" / "random" / "test-00001.row").write_bytes(b"PAR1 half of a file")
     (path / "config.json").write_text(json.dumps(asdict(ExperimentConfig("unfinished"))))
     return path
@@ -545,9 +545,9 @@ def test_a_library_filters_sorts_and_shows_arms_beside_each_other_in_the_order_a
 def test_trainings_of_one_agent_are_told_apart(tmp_path: Path, page: Page) -> None:
     policies = {"agent": "scripted", "agent@1": "random", "agent@10": "smooth-random"}
     factories = {arm: scenes[SCENE].behaviours[name] for arm, name in policies.items()}
-    trials = trials_of("seeds", scenes[SCENE], "test", 1)
+    trials = make_episode_specs("seeds", scenes[SCENE], "test", 1)
     for seed, factory in zip((0, 1, 10), factories.values(), strict=True):
-        evaluate(Arm("agent", factory, train_seed=seed), trials, tmp_path / "results" / "agent", workers=1)
+        evaluate(Method("agent", factory, train_seed=seed), trials, tmp_path / "results" / "agent", workers=1)
     library = Library(tmp_path)
     assert len({title(row) for row in library.rows}) == 3
     for arm in policies:

@@ -17,9 +17,9 @@ from sim.scenes.scene import Scene
 from worldmodels.model import LearnedModel
 from worldmodels.planar.state import PlanarState, decode_bodies
 
-CANDIDATES = (64, 256, 1024)
-HORIZON, STD, TEMPERATURE = 25, 0.6, 1.0
-REPETITIONS = 7
+CANDIDATE_COUNTS = (64, 256, 1024)
+HORIZON_STEPS, ACTION_STD, TEMPERATURE = 25, 0.6, 1.0
+NUM_REPETITIONS = 7
 
 
 class Stopwatch:
@@ -29,74 +29,80 @@ class Stopwatch:
         self._function, self.seconds = function, 0.0
 
     def __call__(self, *arguments: Any) -> Any:
-        begun = time.perf_counter()
+        start_s = time.perf_counter()
         result = self._function(*arguments)
-        self.seconds += time.perf_counter() - begun
+        self.seconds += time.perf_counter() - start_s
         return result
 
 
-def search_costs(
+def measure_search_costs(
     scene: Scene, model: LearnedModel, observations: Sequence[Observation], start: EpisodeStart
 ) -> list[tuple[Any, ...]]:
     """Of decisions with one iteration of mppi; pytorch-mppi decides in turns with it."""
     rollout = Stopwatch(model.rollout)
     model.rollout = rollout  # type: ignore[method-assign, assignment]  # of this one model
-    lines: list[tuple[Any, ...]] = []
-    for candidates in CANDIDATES:
-        logic, theirs = list[float](), list[float]()
-        planner = Planner(Objective(model, scene.task), searches["mppi"](SearchConfig(candidates, 1, HORIZON, STD)))
+    measurements: list[tuple[Any, ...]] = []
+    for num_candidates in CANDIDATE_COUNTS:
+        search_ratios, pytorch_mppi_ratios = list[float](), list[float]()
+        planner = Planner(
+            Objective(model, scene.task), searches["mppi"](SearchConfig(num_candidates, 1, HORIZON_STEPS, ACTION_STD))
+        )
         planner.start_episode(start)
         planner.decide(observations[0])  # the field is computed once per space, not per decision
-        for observation in observations[:REPETITIONS]:
+        for observation in observations[:NUM_REPETITIONS]:
             rollout.seconds = 0.0
             decision = planner.decide(observation)
-            logic.append((decision.seconds - decision.model_seconds) / rollout.seconds)
-            if (decide := _pytorch_mppi(model, planner.objective, scene, candidates)) is not None:
-                begun = time.perf_counter()
-                decide()
-                theirs.append((time.perf_counter() - begun) / decision.seconds)
-        lines.append((f"search logic / model's rollouts, {candidates} candidates", statistics.median(logic), "%", "mppi"))
-        if theirs:
-            how = f"{candidates} × {HORIZON}, the same graph model and cost; theirs asks for one step at a time"
-            lines.append(("decision, pytorch-mppi / ours", statistics.median(theirs), "×", how))
-    return lines
+            search_ratios.append((decision.seconds - decision.model_seconds) / rollout.seconds)
+            if (plan_with_pytorch_mppi := _make_pytorch_mppi(model, planner.objective, scene, num_candidates)) is not None:
+                start_s = time.perf_counter()
+                plan_with_pytorch_mppi()
+                pytorch_mppi_ratios.append((time.perf_counter() - start_s) / decision.seconds)
+        measurements.append(
+            (f"search logic / model's rollouts, {num_candidates} candidates", statistics.median(search_ratios), "%", "mppi")
+        )
+        if pytorch_mppi_ratios:
+            conditions = f"{num_candidates} × {HORIZON_STEPS}, the same graph model and cost; theirs asks for one step at a time"
+            measurements.append(("decision, pytorch-mppi / ours", statistics.median(pytorch_mppi_ratios), "×", conditions))
+    return measurements
 
 
-def _pytorch_mppi(model: LearnedModel, objective: Objective, scene: Scene, candidates: int) -> Callable[[], Any] | None:
+def _make_pytorch_mppi(model: LearnedModel, objective: Objective, scene: Scene, num_candidates: int) -> Callable[[], Any] | None:
     """A decision by pytorch-mppi from the state that the objective has begun at; None where it is not installed."""
     try:
         from pytorch_mppi import MPPI
     except ImportError:
         return None
-    first, goal, field = objective.state, objective.goal, objective.cost_field
-    names, limits = ("position", "heading", "velocity"), first.context.command_matrix[0].T
+    initial_state, goal, cost_field = objective.state, objective.goal, objective.cost_field
+    motion_fields, command_matrix = ("position", "heading", "velocity"), initial_state.context.command_matrix[0].T
 
-    def packed(state: PlanarState) -> Tensor:
-        motion = [torch.view_as_real(getattr(state, name)).flatten(1) for name in names]
+    def pack_state(state: PlanarState) -> Tensor:
+        motion = [torch.view_as_real(getattr(state, name)).flatten(1) for name in motion_fields]
         return torch.cat([*motion, state.yaw_rate], -1)
 
-    def unpacked(numbers: Tensor) -> PlanarState:
-        *motion, spin = numbers.split([2 * first.yaw_rate.shape[1]] * 3 + [first.yaw_rate.shape[1]], -1)
-        complex_ = (torch.view_as_complex(part.unflatten(-1, (-1, 2)).contiguous()) for part in motion)
-        return PlanarState(**dict(zip(names, complex_, strict=True)), yaw_rate=spin, context=first.context)
-
-    def cost(numbers: Tensor, action: Tensor) -> Tensor:
-        bodies = decode_bodies([unpacked(numbers)])
-        found: Tensor = scene.task.compute_cost(bodies, action, goal, field) + scene.task.compute_violation_penalty(
-            bodies, (action @ limits)[:, None], field
+    def unpack_state(state_vector: Tensor) -> PlanarState:
+        *motion, yaw_rate = state_vector.split([2 * initial_state.yaw_rate.shape[1]] * 3 + [initial_state.yaw_rate.shape[1]], -1)
+        complex_parts = (torch.view_as_complex(part.unflatten(-1, (-1, 2)).contiguous()) for part in motion)
+        return PlanarState(
+            **dict(zip(motion_fields, complex_parts, strict=True)), yaw_rate=yaw_rate, context=initial_state.context
         )
-        return found[:, 0]
+
+    def compute_cost(state_vector: Tensor, action: Tensor) -> Tensor:
+        bodies = decode_bodies([unpack_state(state_vector)])
+        costs: Tensor = scene.task.compute_cost(bodies, action, goal, cost_field) + scene.task.compute_violation_penalty(
+            bodies, (action @ command_matrix)[:, None], cost_field
+        )
+        return costs[:, 0]
 
     mppi = MPPI(
-        lambda numbers, action: packed(model.step(unpacked(numbers), action)),
-        cost,
-        7 * first.yaw_rate.shape[1],
-        STD**2 * torch.eye(len(limits)),
-        num_samples=candidates,
-        horizon=HORIZON,
+        lambda state_vector, action: pack_state(model.step(unpack_state(state_vector), action)),
+        compute_cost,
+        7 * initial_state.yaw_rate.shape[1],
+        ACTION_STD**2 * torch.eye(len(command_matrix)),
+        num_samples=num_candidates,
+        horizon=HORIZON_STEPS,
         lambda_=TEMPERATURE,
-        u_min=-torch.ones(len(limits)),
-        u_max=torch.ones(len(limits)),
+        u_min=-torch.ones(len(command_matrix)),
+        u_max=torch.ones(len(command_matrix)),
     )
-    start = packed(first)[0]
-    return torch.inference_mode()(lambda: mppi.command(start))
+    initial_vector = pack_state(initial_state)[0]
+    return torch.inference_mode()(lambda: mppi.command(initial_vector))

@@ -27,7 +27,7 @@ def bench(out: Path = Path("bench.json"), scenes: tuple[str, ...] = (), compiled
         scenes: all of them, unless named.
         compiled: also with compiled models, after half a minute of compilation for each scene.
     """
-    from experiments.bench.bench import bench as measure
+    from experiments.bench.bench import run_benchmarks as measure
 
     measure(out, CONSOLE, scenes, compiled)
 
@@ -35,7 +35,7 @@ def bench(out: Path = Path("bench.json"), scenes: tuple[str, ...] = (), compiled
 def show() -> None:
     """List scenes with their splits, behaviours and protocols; models, search methods and experiments."""
     from agents.planning.search import searches
-    from experiments.config.experiment import names as experiments
+    from experiments.config.experiment import list_presets as experiments
     from sim.scenes.scene import scenes
     from worldmodels.model import models
 

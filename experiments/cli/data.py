@@ -44,7 +44,7 @@ def collect(
     """
     from agents.planning.search import SearchConfig
     from agents.planning.spec import PlannerSpec
-    from experiments.progress import bar
+    from experiments.progress import show_progress_bar
     from sim.data.collect import CollectConfig
     from sim.data.collect import collect as collect_episodes
     from sim.data.images import ImageConfig, compute_storage_cost
@@ -61,7 +61,7 @@ def collect(
     if spec:
         spec()  # a model that cannot be loaded is told before anything is written
         tags = {"planner": str(planner), "weights": str(spec.describe_content()["model"])}  # trained on, it is another
-    with bar(CONSOLE, "collect") as progress:
+    with show_progress_bar(CONSOLE, "collect") as progress:
         dataset = collect_episodes(config, out, workers, {"planner": spec} if spec else {}, tags, progress)
     CONSOLE.print(f"{dataset.steps} steps in {out}")
     if pictures:
@@ -142,9 +142,9 @@ def train(
         check_every: updates between two looks at the validation data, each with a checkpoint.
         device: "auto" takes a GPU where there is one.
     """
-    from experiments.config.experiment import ModelPlan
-    from experiments.methods.training import train_on
-    from experiments.progress import bar
+    from experiments.config.experiment import ModelTrainingConfig
+    from experiments.methods.training import train_model
+    from experiments.progress import show_progress_bar
     from sim.data.store import Dataset
     from sim.scenes.scene import scenes
     from worldmodels.training.loop import TrainConfig
@@ -152,12 +152,12 @@ def train(
     config = TrainConfig(
         updates, batch, lengths, learning_rate, seed=seed, validate_every=check_every, threads=threads, device=device
     )
-    plan = ModelPlan(model, config)
+    plan = ModelTrainingConfig(model, config)
     found, judging = ([Dataset.open(path) for path in paths] for paths in (data, validation))
     if scene not in (None, "all") and (other := [dataset for dataset in found if dataset.scene != scenes[scene].name]):
         raise GroundError(f"{other[0].path} is of scene '{other[0].scene}', not '{scene}'")
-    with bar(CONSOLE, f"train {model}") as progress:
-        train_on(plan, found, judging, out, resume, progress, joint=scene == "all")
+    with show_progress_bar(CONSOLE, f"train {model}") as progress:
+        train_model(plan, found, judging, out, resume, progress, is_joint=scene == "all")
     for name, error_mm in read_json(out / "best.json").get("scenes_mm", {}).items():
         what = f"{scenes[name].dynamic_noun} off by {error_mm:.0f} mm after 2 s (median, or energy score of several futures)"
         CONSOLE.print(f"{name}: {what}", soft_wrap=True)
@@ -171,8 +171,8 @@ def fidelity(
 
     Example: ground fidelity runs/demo/models/graph --data runs/demo/data/test
     """
-    from experiments.report.build import names_of
-    from experiments.report.html import write_fidelity
+    from experiments.report.build import make_run_names
+    from experiments.report.html import write_open_loop_page
     from sim.data.store import Dataset
     from sim.scenes.scene import scenes
     from worldmodels.assessment.open_loop import ConstantVelocity, to_records
@@ -192,7 +192,7 @@ def fidelity(
     seen = Windows(dataset.episodes())
     rows = [
         {**row, "model": name}
-        for name, model in zip(names_of(models), loaded, strict=True)
+        for name, model in zip(make_run_names(models), loaded, strict=True)
         for row in to_records(measure(model, seen, windows))
     ]
     rows += to_records(measure(ConstantVelocity(), seen, windows))
@@ -212,5 +212,5 @@ def fidelity(
         )
     CONSOLE.print(table)
     names = " ".join(map(str, models))
-    write_fidelity(plot, rows, dataset.scene, f"ground fidelity {names} --data {data}")
+    write_open_loop_page(plot, rows, dataset.scene, f"ground fidelity {names} --data {data}")
     CONSOLE.print(f"plot: {plot.resolve()}", soft_wrap=True)

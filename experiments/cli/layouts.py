@@ -32,11 +32,11 @@ def layout_check(file: File, scene: str = SCENE) -> None:
 
 def layout_draw(file: File, out: Path | None = None) -> None:
     """Draw a floor plan from above, as PNG, SVG or PDF."""
-    from experiments.report.topdown import save_layout
+    from experiments.report.topdown import save_layout_image
     from sim.layout import Layout
 
     target = out or file.with_suffix(".png")
-    save_layout(Layout.load(file), target)
+    save_layout_image(Layout.load(file), target)
     print(target)
 
 

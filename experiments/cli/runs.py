@@ -39,29 +39,29 @@ def run(
 
 def _run(experiment: str, out: Path, workers: int, protocol: str | None = None, cache: Path | None = None) -> None:
     from experiments.cache import Cache
-    from experiments.config.experiment import load
-    from experiments.pipeline import run as run_pipeline
-    from experiments.report.build import rows_by
-    from experiments.report.comparison import comparison_table
-    from experiments.report.summary import summary_table
+    from experiments.config.experiment import load_experiment
+    from experiments.pipeline import run_experiment as run_pipeline
+    from experiments.report.build import read_results
+    from experiments.report.comparison import make_comparison_table
+    from experiments.report.summary import make_summary_table
 
-    config = load(experiment)
+    config = load_experiment(experiment)
     if protocol not in (None, config.protocol):
-        config = replace(config.under(protocol), name=f"{config.name}-{protocol}")
+        config = replace(config.with_protocol(protocol), name=f"{config.name}-{protocol}")
     path = out / config.name
     page = run_pipeline(config, path, workers, CONSOLE, Cache(cache or out / ".cache"))
-    rows = rows_by(path, config.protocol)
-    CONSOLE.print(summary_table(rows))
-    CONSOLE.print(comparison_table(rows))
+    rows = read_results(path, config.protocol)
+    CONSOLE.print(make_summary_table(rows))
+    CONSOLE.print(make_comparison_table(rows))
     _tell(path, rows)
     CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
 
 
 def _tell(run: Path, rows: Sequence[Any]) -> None:
     """What a reader must know beside the rows of a run."""
-    from experiments.report.guards import left_out, notes
+    from experiments.report.guards import describe_unreadable_results, make_notes
 
-    _warn(*notes(rows), left_out(run))
+    _warn(*make_notes(rows), describe_unreadable_results(run))
 
 
 def _check_number(first: int) -> None:
@@ -111,28 +111,28 @@ def evaluate(
         load: x, y and yaw of the load, for a map; in scenes that have one.
         goal: x and y of the goal, for a map.
     """
-    from experiments.config.experiment import config_of
-    from experiments.methods.build import Arms
-    from experiments.pipeline import Steps
-    from experiments.report.build import compare as compare_runs
-    from experiments.report.build import read, rows_by
-    from experiments.report.kept import must_hold_episodes
-    from experiments.report.summary import summary_table
-    from experiments.versions import go_on
+    from experiments.config.experiment import read_config
+    from experiments.methods.build import MethodSet
+    from experiments.pipeline import Pipeline
+    from experiments.report.build import read_results, read_runs
+    from experiments.report.build import write_comparison as compare_runs
+    from experiments.report.kept import check_has_episodes
+    from experiments.report.summary import make_summary_table
+    from experiments.versions import record_version_changes
     from sim.scenes.scene import DEFAULT_PROTOCOL
     from sim.utils.files import lock_directory
 
-    config = config_of(run)
-    config = replace(config.under(protocol or config.protocol), oracle=oracle, oracle_large=oracle_large)
+    config = read_config(run)
+    config = replace(config.with_protocol(protocol or config.protocol), oracle_episodes=oracle, oracle_large_episodes=oracle_large)
     for name in arms:
-        if config.oracles.get(name) == 0:
+        if config.episodes_by_oracle.get(name) == 0:
             raise GroundError(f"--arms {name} needs --{name} N too: how many episodes it plays")
     _check_number(first)
     if first and layout:
         raise GroundError(f"--first {first}: a space of your own has no number")
-    must_hold_episodes(run)
+    check_has_episodes(run)
     own = asked_layout(layout, config.scene, 0, start, load, goal)
-    chosen = tuple(name for name in arms if name not in config.oracles) or (arms and ("random", "scripted"))
+    chosen = tuple(name for name in arms if name not in config.episodes_by_oracle) or (arms and ("random", "scripted"))
     usual = config.protocol == DEFAULT_PROTOCOL
     split = split or ("test" if usual else next(iter(config.episodes)))
     if own is None:
@@ -140,19 +140,19 @@ def evaluate(
         config = replace(config, episodes={split: count})
     with lock_directory(run):
         if models:
-            Arms(config, run).invite(models)
-            Steps(config, run, workers, CONSOLE).measure_fidelity()
-        steps = Steps(config, run, workers, CONSOLE, chosen=chosen, evaluating=True, first=first)
-        go_on(run, CONSOLE)  # once nothing is wrong with what was asked for
+            MethodSet(config, run).add_external_models(models)
+            Pipeline(config, run, workers, CONSOLE).measure_open_loop_errors()
+        steps = Pipeline(config, run, workers, CONSOLE, method_names=chosen, is_evaluation_only=True, first_index=first)
+        record_version_changes(run, CONSOLE)  # once nothing is wrong with what was asked for
         if own is None:
             steps.evaluate()
-            rows = [row for row in rows_by(run, config.protocol) if row["split"] == split]
+            rows = [row for row in read_results(run, config.protocol) if row["split"] == split]
         else:
             rows = steps.evaluate_layout(own)
-            page = compare_runs(read([run], rows[0]["split"], config.protocol), run / "own" / own.id)
+            page = compare_runs(read_runs([run], rows[0]["split"], config.protocol), run / "own" / own.id)
             CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
-        go_on(run, CONSOLE)
-    CONSOLE.print(summary_table(rows))
+        record_version_changes(run, CONSOLE)
+    CONSOLE.print(make_summary_table(rows))
     _tell(run, rows)
 
 
@@ -177,17 +177,17 @@ def compare(
         split: only episodes of this one.
         first: only spaces from this number on, as those that were not looked at while settings were chosen.
     """
-    from experiments.report.build import compare as compare_runs
-    from experiments.report.build import fidelity_of, read
-    from experiments.report.comparison import comparison_table
-    from experiments.report.guards import left_out, notes
-    from experiments.report.scenes import lines_of, of_first_split, scenes_table, scenes_text
-    from experiments.report.summary import summary_csv, summary_markdown, summary_records, summary_table
+    from experiments.report.build import read_open_loop_errors, read_runs
+    from experiments.report.build import write_comparison as compare_runs
+    from experiments.report.comparison import make_comparison_table
+    from experiments.report.guards import describe_unreadable_results, make_notes
+    from experiments.report.scenes import format_scenes, make_scene_rows, make_scenes_table, select_first_split
+    from experiments.report.summary import format_summary_csv, format_summary_markdown, make_summary_records, make_summary_table
 
     texts: dict[str, Callable[[Any], str]] = {
-        "md": summary_markdown,
-        "csv": summary_csv,
-        "json": lambda rows: json.dumps(summary_records(rows), indent=1),
+        "md": format_summary_markdown,
+        "csv": format_summary_csv,
+        "json": lambda rows: json.dumps(make_summary_records(rows), indent=1),
     }
     if not runs:
         raise GroundError("name at least one run directory, as in: ground compare runs/demo")
@@ -197,26 +197,28 @@ def compare(
     if scene not in (None, "all"):
         raise GroundError(f"--scene {scene}: runs say their scene themselves; 'all' makes one table of several scenes")
     if scene:
-        held = {path: of_first_split(read([path], split, protocol, first, comparable=False).rows) for path in runs}
-        lines = [lines_of(rows, fidelity_of(path)) for path, rows in held.items()]
-        told = [f"{rows[0]['scene']}: {note}" for rows in held.values() for note in notes(rows)]
-        told += filter(None, map(left_out, runs))
+        held = {
+            path: select_first_split(read_runs([path], split, protocol, first, must_be_comparable=False).results) for path in runs
+        }
+        lines = [make_scene_rows(rows, read_open_loop_errors(path)) for path, rows in held.items()]
+        told = [f"{rows[0]['scene']}: {note}" for rows in held.values() for note in make_notes(rows)]
+        told += filter(None, map(describe_unreadable_results, runs))
         if format == "table":
-            CONSOLE.print(scenes_table(lines))
+            CONSOLE.print(make_scenes_table(lines))
         else:
-            print(scenes_text(lines, format))
+            print(format_scenes(lines, format))
         _warn(*(told if format in ("table", "md") else ()))
         return
-    found = read(runs, split, protocol, first)
-    page, rows = compare_runs(found, out), found.rows
-    told = [*notes(rows), *found.skipped]
+    found = read_runs(runs, split, protocol, first)
+    page, rows = compare_runs(found, out), found.results
+    told = [*make_notes(rows), *found.warnings]
     if format in texts:
         print(texts[format](rows))
         if format == "md":
             print("\n".join(told))
         return
-    CONSOLE.print(summary_table(rows))
-    CONSOLE.print(comparison_table(rows))
+    CONSOLE.print(make_summary_table(rows))
+    CONSOLE.print(make_comparison_table(rows))
     _warn(*told)
     CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
 
@@ -229,36 +231,37 @@ def verify(run: File, sample: int = 12, seed: int = 0, workers: int = 2) -> None
     Args:
         seed: of the draw: another one draws other episodes.
     """
-    from experiments.config.experiment import config_of
-    from experiments.evaluation.replay import sample_of
-    from experiments.evaluation.replay import verify as play_again
-    from experiments.methods.build import Arms
-    from experiments.methods.method import arm_of
-    from experiments.progress import bar
-    from experiments.report.build import rows_by
-    from experiments.report.guards import left_out
-    from experiments.report.kept import must_hold_episodes
+    from experiments.config.experiment import read_config
+    from experiments.evaluation.replay import sample_results
+    from experiments.evaluation.replay import verify_results as play_again
+    from experiments.methods.build import MethodSet
+    from experiments.methods.method import get_method_label
+    from experiments.progress import show_progress_bar
+    from experiments.report.build import read_results
+    from experiments.report.guards import describe_unreadable_results
+    from experiments.report.kept import check_has_episodes
     from experiments.report.summary import is_oracle
 
     if sample < 1:
         raise GroundError(f"--sample {sample}: at least one episode is needed")
-    must_hold_episodes(run)
-    config = config_of(run)
-    found, missing = Arms(config_of(run), run).there()
+    check_has_episodes(run)
+    config = read_config(run)
+    found, missing = MethodSet(read_config(run), run).make_available()
     arms = {arm.label: arm for arm in found if not is_oracle(arm.name)}
     _warn(*(f"{name} cannot be played again: {why}" for name, why in missing.items()))
-    _warn(left_out(run))
-    rows = sample_of(rows_by(run, config.protocol), arms, sample, seed)
+    _warn(describe_unreadable_results(run))
+    rows = sample_results(read_results(run, config.protocol), arms, sample, seed)
     if not rows:
         raise GroundError(f"{run}: no evaluated episodes of arms that are there: evaluate first")
-    with bar(CONSOLE, "verify") as progress:
+    with show_progress_bar(CONSOLE, "verify") as progress:
         verdicts = play_again(rows, arms, run / "results", workers, progress)
-    other = [verdict for verdict in verdicts if verdict.faults]
+    other = [verdict for verdict in verdicts if verdict.differences]
     for verdict in other:
         CONSOLE.print(
-            f"[red]{verdict.arm} in {verdict.split}/{verdict.index}[/]: {escape('; '.join(verdict.faults))}", soft_wrap=True
+            f"[red]{verdict.method_label} in {verdict.split}/{verdict.index}[/]: {escape('; '.join(verdict.differences))}",
+            soft_wrap=True,
         )
-    counts = ", ".join(f"{name} {sum(arm_of(row) == name for row in rows)}" for name in arms)
+    counts = ", ".join(f"{name} {sum(get_method_label(row) == name for row in rows)}" for name in arms)
     CONSOLE.print(f"{len(rows) - len(other)} of {len(rows)} episodes came out the same ({counts})", soft_wrap=True)
     if other:
         raise GroundError(f"{len(other)} of {len(rows)} episodes do not come out the same")
@@ -272,11 +275,11 @@ def report(run: File, out: Path | None = None) -> None:
     Args:
         out: directory of the report; usually `report` in the run's.
     """
-    from experiments.progress import bar
+    from experiments.progress import show_progress_bar
     from experiments.report.build import build_report
 
     planners = factories(run)
-    with bar(CONSOLE, "report") as progress:
+    with show_progress_bar(CONSOLE, "report") as progress:
         page = build_report(run, planners, progress, out)
     CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
 
@@ -291,23 +294,23 @@ def keep(run: File, out: Path, models: tuple[str, ...] = ()) -> None:
     Args:
         models: trained models of the run to keep besides, by name; some hundred kilobytes for each.
     """
-    from experiments.report.build import keep_run
-    from experiments.report.kept import keep_models, must_not_be_run
+    from experiments.report.build import export_run
+    from experiments.report.kept import check_is_no_run, export_models
 
-    must_not_be_run(out)
-    keep_models(run, models, out)
-    file = keep_run(run, out)
+    check_is_no_run(out)
+    export_models(run, models, out)
+    file = export_run(run, out)
     CONSOLE.print(f"{file}: {file.stat().st_size / 1e3:.0f} kB", soft_wrap=True)
 
 
 def factories(run: Path) -> dict[str, Any]:
     """The planners of a run that are there, by name; none of a run of which rows alone were kept."""
-    from experiments.config.experiment import config_of
-    from experiments.methods.build import Arms
-    from experiments.report.kept import is_kept
+    from experiments.config.experiment import read_config
+    from experiments.methods.build import MethodSet
+    from experiments.report.kept import is_export
 
-    if is_kept(run):
+    if is_export(run):
         return {}
-    found, missing = Arms(config_of(run), run).there()
+    found, missing = MethodSet(read_config(run), run).make_available()
     _warn(*(f"{name} cannot think again, its rows are shown all the same: {why}" for name, why in missing.items()))
-    return {arm.label: arm.factory for arm in found if arm.model}
+    return {arm.label: arm.make_policy for arm in found if arm.model}

@@ -42,13 +42,13 @@ def view(
         port: the first free one from here on.
         stay: go on serving after the page was closed.
     """
-    from experiments.report.kept import must_hold_episodes
+    from experiments.report.kept import check_has_episodes
     from experiments.viewer.runs import scene_of
     from experiments.viewer.serve import serve
     from sim.scenes.scene import scenes
 
     if run and arm is None and layout is None:
-        must_hold_episodes(run)
+        check_has_episodes(run)
     found = scene_of(run) if run else None
     if found and scene not in (None, found):
         raise GroundError(f"{run} is of {found}: leave --scene out, or the run")
@@ -83,11 +83,11 @@ def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tupl
         arms: side by side; without any, the run's best planner.
         thoughts: let planners think again, and show what they imagined.
     """
-    from experiments.config.experiment import config_of
-    from experiments.methods.method import arm_of
-    from experiments.progress import bar
-    from experiments.report.kept import must_hold_episodes
-    from experiments.report.summary import best_planner
+    from experiments.config.experiment import read_config
+    from experiments.methods.method import get_method_label
+    from experiments.progress import show_progress_bar
+    from experiments.report.kept import check_has_episodes
+    from experiments.report.summary import find_best_planner
     from experiments.viewer.export import check, save
     from experiments.viewer.library import Library, title
     from experiments.viewer.player import think
@@ -95,19 +95,19 @@ def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tupl
     from experiments.viewer.take import SAME_ACTION
 
     check(out)
-    _must_be_split(split, config_of(run).scene)
-    must_hold_episodes(run)
+    _must_be_split(split, read_config(run).scene)
+    check_has_episodes(run)
     library = Library(run)
-    row, *beside = (library.find(split, index, arm) for arm in arms or (best_planner(library.rows),))
-    takes = library.takes(row, list(map(arm_of, beside)))
+    row, *beside = (library.find(split, index, arm) for arm in arms or (find_best_planner(library.rows),))
+    takes = library.takes(row, list(map(get_method_label, beside)))
     thinkers = factories(run) if thoughts else {}
     for take in takes:
         if take.name in thinkers:
-            with bar(CONSOLE, f"{take.name} thinks again") as progress:
+            with show_progress_bar(CONSOLE, f"{take.name} thinks again") as progress:
                 differs = think(take, in_scene(thinkers[take.name], take.setting.scene)(), told=progress)
             if differs > SAME_ACTION:
                 CONSOLE.print(f"[yellow]{take.name} would act differently now, by at most {differs:.2g}[/]")
-    with bar(CONSOLE, f"record {out.name}") as progress:
+    with show_progress_bar(CONSOLE, f"record {out.name}") as progress:
         named = f"{split} {index}: {', '.join(take.name for take in takes)}" if beside else title(row)
         save(takes, out, named, progress)
     CONSOLE.print(f"recording: {out.resolve()}", soft_wrap=True)

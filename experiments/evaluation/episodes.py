@@ -11,142 +11,148 @@ import torch
 
 from agents.planning.batch import act_batch
 from agents.planning.spec import PlannerSpec
-from experiments.evaluation.plan_audit import Foresight
-from experiments.methods.method import Arm, Trial
+from experiments.evaluation.plan_audit import PlanAudit
+from experiments.methods.method import EpisodeSpec, Method
 from sim.data.store import Episode
 from sim.env import GroundEnv
 from sim.policy import Policy, PolicyFactory
 from sim.scenes.scene import scenes, split_scene_id
 
 
-def play_again(arm: Arm, batch: Sequence[Trial]) -> list[tuple[dict[str, Any], Episode]]:
+def rerun_episodes(method: Method, specs: Sequence[EpisodeSpec]) -> list[tuple[dict[str, Any], Episode]]:
     """Episodes by an arm's policies, which are kept for the next ones."""
-    return play(_policies(arm.factory, arm.together)[: len(batch)], arm, batch)
+    return run_episodes(_get_policies(method.make_policy, method.batch_episodes)[: len(specs)], method, specs)
 
 
 @lru_cache(maxsize=2)
-def _policies(factory: PolicyFactory, count: int) -> Sequence[Policy]:
+def _get_policies(make_policy: PolicyFactory, count: int) -> Sequence[Policy]:
     torch.set_num_threads(1)
-    return factory.make_planners(count) if isinstance(factory, PlannerSpec) else [factory() for _ in range(count)]
+    return make_policy.make_planners(count) if isinstance(make_policy, PlannerSpec) else [make_policy() for _ in range(count)]
 
 
 @lru_cache(maxsize=32)
-def _env(scene: str, split: str, variations: tuple[str, ...], number: int) -> GroundEnv:
+def _get_env(scene: str, split: str, variations: tuple[str, ...], env_index: int) -> GroundEnv:
     split = split if split in scenes[scene].splits else "test"  # a space of the user's own has no split
     return GroundEnv(scene, split, variations=scenes[scene].make_variations(split, variations))
 
 
-def play(policies: Sequence[Policy], arm: Arm, batch: Sequence[Trial]) -> list[tuple[dict[str, Any], Episode]]:
+def run_episodes(
+    policies: Sequence[Policy], method: Method, specs: Sequence[EpisodeSpec]
+) -> list[tuple[dict[str, Any], Episode]]:
     """Episodes in lock-step, each by a policy and in an environment of its own: their rows and what happened."""
-    games = [_Game(policy, trial, number) for number, (policy, trial) in enumerate(zip(policies, batch, strict=True))]
-    while playing := [game for game in games if not game.over]:
-        begun = time.perf_counter()
-        actions = act_batch([game.policy for game in playing], [game.observation for game in playing])
-        seconds = (time.perf_counter() - begun) / len(playing)
-        for game, action in zip(playing, actions, strict=True):
-            game.act(action, seconds)
-    return [game.result(arm) for game in games]
+    episodes = [
+        _RunningEpisode(policy, spec, env_index) for env_index, (policy, spec) in enumerate(zip(policies, specs, strict=True))
+    ]
+    while active := [episode for episode in episodes if not episode.is_over]:
+        start_s = time.perf_counter()
+        actions = act_batch([episode.policy for episode in active], [episode.observation for episode in active])
+        decision_s = (time.perf_counter() - start_s) / len(active)
+        for episode, action in zip(active, actions, strict=True):
+            episode.step(action, decision_s)
+    return [episode.make_result_and_episode(method) for episode in episodes]
 
 
-class _Game:
+class _RunningEpisode:
     """One episode on its way."""
 
-    def __init__(self, policy: Policy, trial: Trial, number: int) -> None:
-        self.policy, self._trial = policy, trial
-        self._env = _env(trial.scene, trial.split, trial.variations, number)
-        self.observation, self._info = self._env.reset(seed=trial.seed, options={"layout": trial.layout})
-        policy.start_episode(self._env.make_episode_start(trial.seed))
-        self._log, self.over = _Log(self._env, policy, trial), False
-        self._log.before(self._info)
+    def __init__(self, policy: Policy, spec: EpisodeSpec, env_index: int) -> None:
+        self.policy, self._spec = policy, spec
+        self._env = _get_env(spec.scene, spec.split, spec.variations, env_index)
+        self.observation, self._info = self._env.reset(seed=spec.seed, options={"layout": spec.layout})
+        policy.start_episode(self._env.make_episode_start(spec.seed))
+        self._log, self.is_over = _EpisodeLog(self._env, policy, spec), False
+        self._log.add_state(self._info)
 
-    def act(self, action: np.ndarray, seconds: float) -> None:
-        self._log.decided(seconds, action, self.observation)
+    def step(self, action: np.ndarray, decision_s: float) -> None:
+        self._log.add_decision(decision_s, action, self.observation)
         self.observation, _, success, truncated, self._info = self._env.step(action)
-        self._log.before(self._info)
-        self.over = success or truncated
+        self._log.add_state(self._info)
+        self.is_over = success or truncated
 
-    def result(self, arm: Arm) -> tuple[dict[str, Any], Episode]:
-        trial, success = self._trial, self._info["success"]
-        row = {
-            "run": trial.run,
-            "scene": trial.scene,
-            "protocol": split_scene_id(trial.scene)[1],
-            "layout_id": trial.layout.id,
-            "split": trial.split,
-            "index": trial.index,
-            "seed": trial.seed,
-            **arm.facts(),
+    def make_result_and_episode(self, method: Method) -> tuple[dict[str, Any], Episode]:
+        spec, success = self._spec, self._info["success"]
+        result = {
+            "run": spec.run,
+            "scene": spec.scene,
+            "protocol": split_scene_id(spec.scene)[1],
+            "layout_id": spec.layout.id,
+            "split": spec.split,
+            "index": spec.index,
+            "seed": spec.seed,
+            **method.describe(),
             **asdict(self._env.variation),
-            **self._log.summary(success),
+            **self._log.summarise(success),
         }
-        return row, self._log.episode(trial, arm.name, success)
+        return result, self._log.make_episode(spec, method.name, success)
 
 
-class _Log:
+class _EpisodeLog:
     """Collects one episode."""
 
-    def __init__(self, env: GroundEnv, policy: Policy, trial: Trial) -> None:
+    def __init__(self, env: GroundEnv, policy: Policy, spec: EpisodeSpec) -> None:
         self._env = env
-        self._pose: list[np.ndarray] = []
-        self._twist: list[np.ndarray] = []
-        self._action: list[np.ndarray] = []
-        self._info: list[dict[str, Any]] = []
-        self._seconds: list[float] = []
-        self._foresight = Foresight(env, policy, trial)
+        self._poses: list[np.ndarray] = []
+        self._twists: list[np.ndarray] = []
+        self._actions: list[np.ndarray] = []
+        self._infos: list[dict[str, Any]] = []
+        self._decision_s: list[float] = []
+        self._plan_audit = PlanAudit(env, policy, spec)
 
-    def before(self, info: dict[str, Any]) -> None:
+    def add_state(self, info: dict[str, Any]) -> None:
         """The state, before each action and once at the end."""
-        movers = int(self._env.bodies.is_dynamic.sum())
-        self._pose.append(self._env.bodies.pose[:movers].copy())
-        self._twist.append(self._env.bodies.twist[:movers].copy())
-        self._info.append(info)
+        num_dynamic = int(self._env.bodies.is_dynamic.sum())
+        self._poses.append(self._env.bodies.pose[:num_dynamic].copy())
+        self._twists.append(self._env.bodies.twist[:num_dynamic].copy())
+        self._infos.append(info)
 
-    def decided(self, seconds: float, action: np.ndarray, observation: dict[str, np.ndarray]) -> None:
-        self._seconds.append(seconds)
-        self._action.append(np.asarray(action, np.float32))
-        self._foresight.decided(observation, len(self._action))
+    def add_decision(self, decision_s: float, action: np.ndarray, observation: dict[str, np.ndarray]) -> None:
+        self._decision_s.append(decision_s)
+        self._actions.append(np.asarray(action, np.float32))
+        self._plan_audit.add_decision(observation, len(self._actions))
 
-    def summary(self, success: bool) -> dict[str, Any]:
-        violations = {kind: any(info["violations"][kind] for info in self._info) for kind in self._info[0]["violations"]}
-        milliseconds = 1e3 * np.array(self._seconds)
+    def summarise(self, success: bool) -> dict[str, Any]:
+        violations = {kind: any(info["violations"][kind] for info in self._infos) for kind in self._infos[0]["violations"]}
+        decision_ms = 1e3 * np.array(self._decision_s)
         return {
             "success": success,
             "clean": success and not any(violations.values()),
-            "steps": len(self._action),
-            "total_cost": float(sum(info["cost"] for info in self._info[1:])),
+            "steps": len(self._actions),
+            "total_cost": float(sum(info["cost"] for info in self._infos[1:])),
             **violations,
-            "peak_force_n": float(max(info["static_force_n"] for info in self._info)),
-            "decision_ms_p50": float(np.percentile(milliseconds, 50)),
-            "decision_ms_p95": float(np.percentile(milliseconds, 95)),
-            "decide_s": float(milliseconds.sum() / 1e3),
-            **self._foresight.summary(),
-            **self._indicators(),
+            "peak_force_n": float(max(info["static_force_n"] for info in self._infos)),
+            "decision_ms_p50": float(np.percentile(decision_ms, 50)),
+            "decision_ms_p95": float(np.percentile(decision_ms, 95)),
+            "decide_s": float(decision_ms.sum() / 1e3),
+            **self._plan_audit.summarise(),
+            **self._compute_indicators(),
         }
 
-    def _indicators(self) -> dict[str, float]:
+    def _compute_indicators(self) -> dict[str, float]:
         """What else the scene tells of an episode."""
         scene, env = self._env.scene, self._env
         if scene.indicators is None:
             return {}
-        movers, steps = self._pose[0].shape[0], len(self._pose)
-        bodies = env.bodies.map(lambda values: np.broadcast_to(values[:movers], (steps, movers, *values.shape[1:])))
-        bodies = replace(bodies, pose=np.stack(self._pose), twist=np.stack(self._twist))
+        num_dynamic, num_states = self._poses[0].shape[0], len(self._poses)
+        bodies = env.bodies.map(
+            lambda values: np.broadcast_to(values[:num_dynamic], (num_states, num_dynamic, *values.shape[1:]))
+        )
+        bodies = replace(bodies, pose=np.stack(self._poses), twist=np.stack(self._twists))
         return scene.indicators.compute(bodies, env.cost_field, env.variation.speed_limit_m_s, scene.control_dt_s)
 
-    def episode(self, trial: Trial, name: str, success: bool) -> Episode:
-        movers = self._pose[0].shape[0]
+    def make_episode(self, spec: EpisodeSpec, behaviour: str, success: bool) -> Episode:
+        num_dynamic = self._poses[0].shape[0]
         return Episode(
-            layout=trial.layout,
-            seed=trial.seed,
-            behaviour=name,
+            layout=spec.layout,
+            seed=spec.seed,
+            behaviour=behaviour,
             variation=self._env.variation,
-            half_extents=self._env.bodies.half_extents[:movers].copy(),
-            pose=np.stack(self._pose),
-            twist=np.stack(self._twist),
-            action=np.stack([*self._action, np.zeros_like(self._action[0])]),
-            cost=np.array([info["cost"] for info in self._info]),
-            touching=np.array([info["touching"] for info in self._info]),
-            static_force_n=np.array([info["static_force_n"] for info in self._info]),
+            half_extents=self._env.bodies.half_extents[:num_dynamic].copy(),
+            pose=np.stack(self._poses),
+            twist=np.stack(self._twists),
+            action=np.stack([*self._actions, np.zeros_like(self._actions[0])]),
+            cost=np.array([info["cost"] for info in self._infos]),
+            touching=np.array([info["touching"] for info in self._infos]),
+            static_force_n=np.array([info["static_force_n"] for info in self._infos]),
             success=success,
             **self._env.describe_bodies(),
         )

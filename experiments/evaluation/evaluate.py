@@ -10,72 +10,77 @@ from pathlib import Path
 from typing import Any
 
 from experiments.cache import Cache
-from experiments.evaluation.episodes import play_again
-from experiments.evaluation.results import ROWS_VERSION, file_of, row_of, write_row
-from experiments.methods.method import Arm, Trial
+from experiments.evaluation.episodes import rerun_episodes
+from experiments.evaluation.results import RESULTS_VERSION, make_episode_path, read_episode_result, write_episode_result
+from experiments.methods.method import EpisodeSpec, Method
 from sim.data.store import write_shard
 from sim.utils.errors import GroundError
 from sim.utils.workers import run_jobs
 
-Progress = Callable[[int, int], None]
+EpisodeProgressCallback = Callable[[int, int], None]
 
 
 def evaluate(
-    arm: Arm,
-    trials: list[Trial],
+    method: Method,
+    specs: list[EpisodeSpec],
     path: Path,
     workers: int = 2,
-    progress: Progress = lambda done, total: None,
+    progress: EpisodeProgressCallback = lambda done, total: None,
     cache: Cache | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of all trials, in their order; batches that are in `path` or in the cache are not played again."""
-    seen = [trial for trial in trials if trial.layout.id in arm.seen]
-    if seen:
-        where = f"{seen[0].layout.id} ({seen[0].split}/{seen[0].index})"
-        raise GroundError(f"{arm.name} was trained on layout {where}: it cannot be evaluated there")
-    files = {trial.index: file_of(path, trial.split, trial.index, arm.train_seed) for trial in trials}
-    missing = [batch for batch in batches(arm, trials) if not all(row_of(files[trial.index]) for trial in batch)]
-    if cache is not None and arm.content is not None:
-        kept = [all(_take(cache, arm, batch, trial, files[trial.index]) for trial in batch) for batch in missing]
-        missing = [batch for batch, taken in zip(missing, kept, strict=True) if not taken]
-    done = len(trials) - sum(map(len, missing))
-    progress(done, len(trials))
-    for batch in run_jobs(play_and_write, [(arm, batch, path) for batch in missing], workers):
-        if cache is not None and arm.content is not None:
-            for trial in batch:
-                file = files[trial.index]
-                cache.keep(_cell(arm, batch, trial), {"episode.parquet": file}, row_of(file))
-        done += len(batch)
-        progress(done, len(trials))
-    rows = [row_of(file) for file in files.values()]
-    return [row for row in rows if row is not None]
+    seen_specs = [spec for spec in specs if spec.layout.id in method.seen_layouts]
+    if seen_specs:
+        location = f"{seen_specs[0].layout.id} ({seen_specs[0].split}/{seen_specs[0].index})"
+        raise GroundError(f"{method.name} was trained on layout {location}: it cannot be evaluated there")
+    files = {spec.index: make_episode_path(path, spec.split, spec.index, method.train_seed) for spec in specs}
+    missing = [
+        batch for batch in group_into_batches(method, specs) if not all(read_episode_result(files[spec.index]) for spec in batch)
+    ]
+    if cache is not None and method.cache_content is not None:
+        are_cached = [all(_restore_episode(cache, method, batch, spec, files[spec.index]) for spec in batch) for batch in missing]
+        missing = [batch for batch, is_cached in zip(missing, are_cached, strict=True) if not is_cached]
+    num_done = len(specs) - sum(map(len, missing))
+    progress(num_done, len(specs))
+    for batch in run_jobs(run_and_write_batch, [(method, batch, path) for batch in missing], workers):
+        if cache is not None and method.cache_content is not None:
+            for spec in batch:
+                file = files[spec.index]
+                cache.store(_describe_cache_content(method, batch, spec), {"episode.parquet": file}, read_episode_result(file))
+        num_done += len(batch)
+        progress(num_done, len(specs))
+    results = [read_episode_result(file) for file in files.values()]
+    return [result for result in results if result is not None]
 
 
-def batches(arm: Arm, trials: Sequence[Trial]) -> list[list[Trial]]:
+def group_into_batches(method: Method, specs: Sequence[EpisodeSpec]) -> list[list[EpisodeSpec]]:
     """Trials that are played together: by their places in the split, whatever is there already and whoever plays them."""
-    return [list(batch) for _, batch in groupby(trials, lambda trial: (trial.split, trial.index // arm.together))]
+    return [list(batch) for _, batch in groupby(specs, lambda spec: (spec.split, spec.index // method.batch_episodes))]
 
 
-def _cell(arm: Arm, batch: Sequence[Trial], trial: Trial) -> dict[str, Any]:
+def _describe_cache_content(method: Method, batch: Sequence[EpisodeSpec], spec: EpisodeSpec) -> dict[str, Any]:
     """What an episode depends on: the last digits of its numbers, on what is imagined with it."""
-    where = [{"layout": one.layout.id, "seed": one.seed, "split": one.split, "index": one.index} for one in (trial, *batch)]
-    about = {"scene": trial.scene, "variations": trial.variations, "arm": arm.content, "rows": ROWS_VERSION}
-    return {"episode": where[0], **about, **({"together": where[1:]} if len(batch) > 1 else {})}
+    episode_ids = [
+        {"layout": member.layout.id, "seed": member.seed, "split": member.split, "index": member.index}
+        for member in (spec, *batch)
+    ]
+    dependencies = {"scene": spec.scene, "variations": spec.variations, "arm": method.cache_content, "rows": RESULTS_VERSION}
+    return {"episode": episode_ids[0], **dependencies, **({"together": episode_ids[1:]} if len(batch) > 1 else {})}
 
 
-def _take(cache: Cache, arm: Arm, batch: Sequence[Trial], trial: Trial, file: Path) -> bool:
+def _restore_episode(cache: Cache, method: Method, batch: Sequence[EpisodeSpec], spec: EpisodeSpec, file: Path) -> bool:
     """An episode that was played in another run; its row now speaks of this one."""
-    row = cache.take(_cell(arm, batch, trial), lambda name: file)
-    if row is None:
+    result = cache.restore(_describe_cache_content(method, batch, spec), lambda name: file)
+    if result is None:
         return False
-    write_row(file, {**row, "run": trial.run, **arm.facts()})
+    write_episode_result(file, {**result, "run": spec.run, **method.describe()})
     return True
 
 
-def play_and_write(arm: Arm, batch: Sequence[Trial], path: Path) -> Sequence[Trial]:
+def run_and_write_batch(method: Method, batch: Sequence[EpisodeSpec], path: Path) -> Sequence[EpisodeSpec]:
     """Play one batch; each episode is written first, its row last: with it the trial is done."""
-    for trial, (row, episode) in zip(batch, play_again(arm, batch), strict=True):
-        file = file_of(path, trial.split, trial.index, arm.train_seed)
-        write_shard(file, [episode], first_episode=trial.index, num_bodies=episode.pose.shape[1])
-        write_row(file, row)
+    for spec, (result, episode) in zip(batch, rerun_episodes(method, batch), strict=True):
+        file = make_episode_path(path, spec.split, spec.index, method.train_seed)
+        write_shard(file, [episode], first_episode=spec.index, num_bodies=episode.pose.shape[1])
+        write_episode_result(file, result)
     return batch

@@ -7,98 +7,122 @@ from typing import Any
 
 import numpy as np
 
-from experiments.evaluation.episodes import play_again
-from experiments.evaluation.results import episode_of, read_rows
-from experiments.methods.method import Arm, Trial, arm_of
+from experiments.evaluation.episodes import rerun_episodes
+from experiments.evaluation.results import read_episode, read_episode_results
+from experiments.methods.method import EpisodeSpec, Method, get_method_label
 from sim.data.store import Episode
 from sim.env import GroundEnv
 from sim.scenes.scene import scenes
 from sim.utils.workers import run_jobs
 
 # of the machine
-TIMED = ("decision_ms_p50", "decision_ms_p95", "decide_s", "train_cpu_s", "collect_cpu_s")
-CLOSE = 1e-6  # relative, of numbers
+MACHINE_DEPENDENT_COLUMNS = ("decision_ms_p50", "decision_ms_p95", "decide_s", "train_cpu_s", "collect_cpu_s")
+RELATIVE_TOLERANCE = 1e-6  # relative, of numbers
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ReplayVerdict:
     """What came of playing one row's episode again."""
 
-    arm: str
+    method_label: str
     split: str
     index: int
-    faults: tuple[str, ...]  # none: it came out the same
+    differences: tuple[str, ...]  # none: it came out the same
 
 
-def sample_of(rows: list[dict[str, Any]], arms: Mapping[str, Arm], count: int, seed: int = 0) -> list[dict[str, Any]]:
+def sample_results(
+    results: list[dict[str, Any]], methods: Mapping[str, Method], count: int, seed: int = 0
+) -> list[dict[str, Any]]:
     """At most `count` rows of these arms, of each as many as of the others where there are enough."""
     rng = np.random.default_rng(seed)
-    waiting = {name: [row for row in rows if arm_of(row) == name] for name in arms}
-    waiting = {name: [own[i] for i in rng.permutation(len(own))] for name, own in waiting.items() if own}
-    chosen: list[dict[str, Any]] = []
-    while len(chosen) < count and any(waiting.values()):
-        chosen += [own.pop() for own in waiting.values() if own]
-    return chosen[:count]
+    results_by_method = {name: [result for result in results if get_method_label(result) == name] for name in methods}
+    results_by_method = {
+        name: [method_results[index] for index in rng.permutation(len(method_results))]
+        for name, method_results in results_by_method.items()
+        if method_results
+    }
+    sample: list[dict[str, Any]] = []
+    while len(sample) < count and any(results_by_method.values()):
+        sample += [method_results.pop() for method_results in results_by_method.values() if method_results]
+    return sample[:count]
 
 
-def verify(
-    rows: list[dict[str, Any]],
-    arms: Mapping[str, Arm],
+def verify_results(
+    results: list[dict[str, Any]],
+    methods: Mapping[str, Method],
     path: Path,
     workers: int = 2,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> list[Verdict]:
+) -> list[ReplayVerdict]:
     """Play each row's episode again, by its arm; `path` holds the results of the run, by arm."""
-    jobs = [(number, arms[arm_of(row)], row, path / row["agent"]) for number, row in enumerate(rows)]
-    found: dict[int, Verdict] = {}
-    progress(0, len(rows))
-    for number, verdict in run_jobs(_again, jobs, workers):
-        found[number] = verdict
-        progress(len(found), len(rows))
-    return [found[number] for number in range(len(rows))]
+    jobs = [
+        (job_index, methods[get_method_label(result)], result, path / result["agent"]) for job_index, result in enumerate(results)
+    ]
+    verdicts: dict[int, ReplayVerdict] = {}
+    progress(0, len(results))
+    for job_index, verdict in run_jobs(_replay_episode, jobs, workers):
+        verdicts[job_index] = verdict
+        progress(len(verdicts), len(results))
+    return [verdicts[job_index] for job_index in range(len(results))]
 
 
-def _again(number: int, arm: Arm, row: dict[str, Any], path: Path) -> tuple[int, Verdict]:
-    episode = episode_of(path, row)
-    split, index, scene = row["split"], row["index"], scenes[row["scene"]]
-    faults = []
-    if split in scene.splits and scene.sample_layout(split, index).id != row["layout_id"]:
-        faults.append("the split has another space there now")
-    if (apart := _replayed(row["scene"], episode)) > 0:
-        faults.append(f"the same actions end {1e3 * apart:.3g} mm elsewhere")
-    rows = [row] if arm.together == 1 else _together(arm, row, read_rows(path))
-    trials = [Trial(row["run"], row["scene"], split, one["index"], one["seed"], episode_of(path, one).layout) for one in rows]
-    now = next(new for new, _ in play_again(arm, trials) if new["index"] == index)
-    known = {
-        name: value for name, value in now.items() if name not in TIMED and row.get(name) is not None
+def _replay_episode(job_index: int, method: Method, result: dict[str, Any], path: Path) -> tuple[int, ReplayVerdict]:
+    episode = read_episode(path, result)
+    split, index, scene = result["split"], result["index"], scenes[result["scene"]]
+    differences = []
+    if split in scene.splits and scene.sample_layout(split, index).id != result["layout_id"]:
+        differences.append("the split has another space there now")
+    if (error_m := _measure_replay_error(result["scene"], episode)) > 0:
+        differences.append(f"the same actions end {1e3 * error_m:.3g} mm elsewhere")
+    batch_results = [result] if method.batch_episodes == 1 else _select_batch(method, result, read_episode_results(path))
+    specs = [
+        EpisodeSpec(
+            result["run"],
+            result["scene"],
+            split,
+            batch_result["index"],
+            batch_result["seed"],
+            read_episode(path, batch_result).layout,
+        )
+        for batch_result in batch_results
+    ]
+    new_result = next(candidate for candidate, _ in rerun_episodes(method, specs) if candidate["index"] == index)
+    comparable_values = {
+        name: value
+        for name, value in new_result.items()
+        if name not in MACHINE_DEPENDENT_COLUMNS and result.get(name) is not None
     }  # older rows lack some
-    faults += [f"{name} was {row[name]}, is {value}" for name, value in known.items() if _differs(row[name], value)]
-    return number, Verdict(arm_of(row), split, index, tuple(faults))
+    differences += [
+        f"{name} was {result[name]}, is {value}"
+        for name, value in comparable_values.items()
+        if _is_different(result[name], value)
+    ]
+    return job_index, ReplayVerdict(get_method_label(result), split, index, tuple(differences))
 
 
-def _together(arm: Arm, row: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _select_batch(method: Method, result: dict[str, Any], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of the batch that one was played in."""
 
-    def batch(one: dict[str, Any]) -> tuple[Any, ...]:
-        return one["split"], one["train_seed"], one["index"] // arm.together
+    def get_batch_key(candidate: dict[str, Any]) -> tuple[Any, ...]:
+        return candidate["split"], candidate["train_seed"], candidate["index"] // method.batch_episodes
 
-    own = [one for one in rows if batch(one) == batch(row)]
-    return sorted(own, key=lambda one: int(one["index"]))
+    members = [candidate for candidate in results if get_batch_key(candidate) == get_batch_key(result)]
+    return sorted(members, key=lambda candidate: int(candidate["index"]))
 
 
-def _replayed(scene: str, episode: Episode) -> float:
+def _measure_replay_error(scene: str, episode: Episode) -> float:
     """How far from the recorded places the recorded actions lead [m], at most."""
     env = GroundEnv(scene, "test")
     env.reset(seed=episode.seed, options={"layout": episode.layout, "variation": episode.variation})
-    movers, farthest = episode.pose.shape[1], 0.0
+    num_dynamic, max_error_m = episode.pose.shape[1], 0.0
     for action, pose in zip(episode.action[:-1], episode.pose[1:], strict=True):
         env.step(action)
-        farthest = max(farthest, float(np.abs(env.bodies.pose[:movers, :3] - pose[:, :3]).max()))
+        max_error_m = max(max_error_m, float(np.abs(env.bodies.pose[:num_dynamic, :3] - pose[:, :3]).max()))
     env.close()
-    return farthest
+    return max_error_m
 
 
-def _differs(before: Any, now: Any) -> bool:
-    if isinstance(before, float) and isinstance(now, float):
-        return not np.isclose(before, now, rtol=CLOSE, atol=1e-9, equal_nan=True)
-    return bool(before != now)
+def _is_different(recorded: Any, new: Any) -> bool:
+    if isinstance(recorded, float) and isinstance(new, float):
+        return not np.isclose(recorded, new, rtol=RELATIVE_TOLERANCE, atol=1e-9, equal_nan=True)
+    return bool(recorded != new)

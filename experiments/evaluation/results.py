@@ -1,7 +1,12 @@
-"""One row per episode, in Parquet, beside what happened in it. All that tables and reports say is computed from rows."""
+"""EpisodeResult: what evaluation says of one episode, and its file. Tables, plots and the report are computed from these alone.
+
+On disk a result is one row of Parquet with flat columns: nested values are columns such as `violation/robot_collision`,
+`variation/load_mass_kg`, `plans/load_tipped/predicted` and `indicator/stops`.
+"""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -9,62 +14,209 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from experiments.methods.method import label
-from sim.data.store import Episode, read_shard
+from experiments.migrations import migrate_result
+from sim.data.episode import Episode
+from sim.data.store import read_shard
+from sim.utils.errors import BadFile
 from sim.utils.files import write_atomic
+from sim.variation import Variation
 
-ROWS_VERSION = 1
-LATER = ("method", "search_samples", "search_iterations", "search_horizon", "train_seed", "data_bytes", "collect_cpu_s")
-# Columns that rows of earlier runs lack; they are read as None.
-
-
-def file_of(path: Path, split: str, index: int, train_seed: int | None) -> Path:
-    """An episode's file; those of further training seeds lie beside those of the first."""
-    return path / (label(f"{split}-{index:05d}", train_seed) + ".parquet")
+RESULTS_VERSION = 2
+SUFFIX = ".result"
+NESTED = {"variation": "variation", "violations": "violation", "plans": "plans", "indicators": "indicator"}  # field: prefix
 
 
-def row_of(file: Path) -> dict[str, Any] | None:
-    """The row that lies in an episode's file, or None where there is none or it is damaged."""
+@dataclass(frozen=True)
+class PlanCounts:
+    """Of the audited plans of an episode, how many lead to one kind of violation."""
+
+    predicted: int = 0  # in most particles of the model
+    realised: int = 0  # in the true simulator
+    both: int = 0
+    expected: float = 0.0  # sum of the predicted shares of particles
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeResult:
+    """What one method did in one episode, and what it cost."""
+
+    run: str
+    scene: str
+    split: str
+    index: int  # number of the layout in its split
+    seed: int
+    layout_id: str
+    layout_name: str = ""
+    protocol: str = "default"
+    method: str  # name, with the amount of data where that is a part of it
+    family: str = ""  # the method's name, whatever the amount of its data
+    model: str = ""
+    search: str = ""
+    search_samples: int | None = None
+    search_iterations: int | None = None
+    search_horizon: int | None = None
+    train_seed: int | None = None  # None: nothing was trained
+    env_steps: int = 0  # that it learned from
+    data_bytes: int | None = None
+    train_cpu_s: float = 0.0  # collecting and training
+    collect_cpu_s: float | None = None  # part of train_cpu_s
+    variation: Variation = field(default_factory=Variation)
+    success: bool
+    violations: dict[str, bool]  # by kind: whether it happened
+    steps: int
+    total_cost: float  # sum over the steps, in the task's cost unit
+    peak_force_n: float  # largest contact force with a static body
+    decision_ms_p50: float
+    decision_ms_p95: float
+    decision_time_s: float  # of all decisions
+    disagreement: float | None = None  # of the model's particles along chosen plans [m]
+    predicted_cost: float | None = None  # of audited plans, mean over their steps
+    realised_cost: float | None = None
+    random_predicted_cost: float | None = None  # of random plans from the same states
+    random_realised_cost: float | None = None
+    random_disagreement: float | None = None
+    plans_checked: int | None = None
+    plans: dict[str, PlanCounts] = field(default_factory=dict)  # by kind of violation
+    indicators: dict[str, float] = field(default_factory=dict)  # the scene's own
+    training_distance: float | None = None  # of the layout from those of the training data
+
+    @property
+    def safe_success(self) -> bool:
+        """Success without any violation."""
+        return self.success and not any(self.violations.values())
+
+    @property
+    def method_label(self) -> str:
+        """The method, and its training seed where that is not the first."""
+        return make_label(self.method, self.train_seed)
+
+    def to_record(self) -> dict[str, Any]:
+        """Flatten to columns."""
+        record: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            if name in NESTED:
+                for key, inner in value.items():
+                    columns = inner.items() if isinstance(inner, dict) else [("", inner)]
+                    record |= {"/".join(filter(None, (NESTED[name], key, column))): v for column, v in columns}
+            else:
+                record[name] = value
+        return record
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], version: int = RESULTS_VERSION) -> "EpisodeResult":
+        """Build from columns; missing optional columns take their defaults.
+
+        Args:
+            record: as of `to_record`.
+            version: of the file that it was read from.
+
+        Raises:
+            KeyError, TypeError: required columns are missing.
+        """
+        record = migrate_result(record) if version == 1 else record
+        nested: dict[str, dict[str, Any]] = {name: {} for name in NESTED}
+        plain, prefixes = {}, {prefix: name for name, prefix in NESTED.items()}
+        for column, value in record.items():
+            prefix, _, key = column.partition("/")
+            if value is not None and prefix in prefixes:
+                nested[prefixes[prefix]][key] = value
+            elif value is not None and column in _FIELDS:
+                plain[column] = value
+        counts: dict[str, dict[str, Any]] = {}
+        for key, value in nested["plans"].items():
+            kind, _, count = key.rpartition("/")
+            counts.setdefault(kind, {})[count] = value
+        return cls(
+            **plain,
+            variation=Variation(**nested["variation"]),
+            violations=nested["violations"],
+            indicators=nested["indicators"],
+            plans={kind: PlanCounts(**values) for kind, values in counts.items()},
+        )
+
+
+_FIELDS = {item.name for item in fields(EpisodeResult)}
+
+
+def make_label(name: str, train_seed: int | None) -> str:
+    """Name a training of a method: its seed behind an @, where that is not the first."""
+    return f"{name}@{train_seed}" if train_seed else name
+
+
+def make_episode_path(path: Path, split: str, index: int, train_seed: int | None) -> Path:
+    """Name an episode's file; those of further training seeds lie beside those of the first."""
+    return path / (make_label(f"{split}-{index:05d}", train_seed) + ".parquet")
+
+
+def get_episode_path(path: Path, result: EpisodeResult) -> Path:
+    """Name the file of a result's episode below a method's directory."""
+    return make_episode_path(path, result.split, result.index, result.train_seed)
+
+
+def read_episode(path: Path, result: EpisodeResult) -> Episode:
+    """Read the episode of a result.
+
+    Raises:
+        BadFile: it is missing or damaged.
+    """
+    return read_shard(get_episode_path(path, result))[0]
+
+
+def read_episode_result(file: Path) -> EpisodeResult | None:
+    """Read the result beside an episode's file; None where it is missing, damaged or of another version."""
+    result = file.with_suffix(SUFFIX)
     try:
-        file.stat()
-        there = file.with_suffix(".row").stat()
+        state = result.stat()
     except FileNotFoundError:
         return None
-    row = _read_row(file.with_suffix(".row"), there.st_mtime_ns, there.st_ino)
-    return row and {**dict.fromkeys(LATER), **row}
+    return _read_result_file(result, state.st_mtime_ns, state.st_ino)
 
 
 @lru_cache(maxsize=100_000)
-def _read_row(file: Path, changed_ns: int, inode: int) -> dict[str, Any] | None:
-    """A row as it is; a report looks at each several times."""
-    with contextlib.suppress(pa.ArrowException, OSError, KeyError, ValueError, IndexError):
-        table = pq.read_table(file)
-        if int((table.schema.metadata or {}).get(b"rows_version", b"0")) == ROWS_VERSION:
-            return dict(table.to_pylist()[0])
+def _read_result_file(file: Path, modified_ns: int, inode: int) -> EpisodeResult | None:
+    """Read a file once; a report needs each result several times."""
+    with contextlib.suppress(BadFile, IndexError):
+        return read_result_table(file)[0]
     return None
 
 
-def episode_file(path: Path, row: Mapping[str, Any]) -> Path:
-    """Where the episode of a row is kept."""
-    return file_of(path, row["split"], row["index"], row["train_seed"])
+def read_result_table(file: Path) -> list[EpisodeResult]:
+    """Read a Parquet file of results.
+
+    Raises:
+        BadFile: it is damaged or of an unknown version.
+    """
+    try:
+        table = pq.read_table(file)
+        metadata = table.schema.metadata or {}
+        version = int(metadata.get(b"results_version", metadata.get(b"rows_version", b"0")))
+        if version in (1, RESULTS_VERSION):
+            return [EpisodeResult.from_record(record, version) for record in table.to_pylist()]
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise BadFile(f"{file} is damaged ({(str(error) or type(error).__name__).splitlines()[0]})") from error
+    raise BadFile(f"{file} has results of version {version}, this program reads {RESULTS_VERSION}")
 
 
-def episode_of(path: Path, row: Mapping[str, Any]) -> Episode:
-    """What happened in the episode of a row."""
-    return read_shard(episode_file(path, row))[0]
+def write_result_table(file: Path, results: Iterable[EpisodeResult], compression: str = "zstd") -> None:
+    """Write results as one Parquet file; columns that a result lacks are null."""
+    records = [result.to_record() for result in results]
+    names = dict.fromkeys(name for record in records for name in record)
+    table = pa.Table.from_pylist([{name: record.get(name) for name in names} for record in records])
+    table = table.replace_schema_metadata({"results_version": str(RESULTS_VERSION)})
+    write_atomic(file, lambda target: pq.write_table(table, target, compression=compression))
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Every row below a directory; damaged files are left out (and would be played again)."""
-    rows = [row_of(file.with_suffix(".parquet")) for file in sorted(path.rglob("*.row"))]
-    return [row for row in rows if row is not None]
+def write_episode_result(file: Path, result: EpisodeResult) -> None:
+    """Write a result beside its episode's file."""
+    write_result_table(file.with_suffix(SUFFIX), [result])
 
 
-def unreadable(path: Path) -> list[Path]:
-    """Row files below a directory that are damaged or of another version."""
-    return [file for file in sorted(path.rglob("*.row")) if row_of(file.with_suffix(".parquet")) is None]
+def read_episode_results(path: Path) -> list[EpisodeResult]:
+    """Read every result below a directory; damaged files are left out (and their episodes are run again)."""
+    results = [read_episode_result(file) for file in sorted(path.rglob(f"*{SUFFIX}"))]
+    return [result for result in results if result is not None]
 
 
-def write_row(file: Path, row: dict[str, Any]) -> None:
-    table = pa.Table.from_pylist([row]).replace_schema_metadata({"rows_version": str(ROWS_VERSION)})
-    write_atomic(file.with_suffix(".row"), lambda to: pq.write_table(table, to))
+def find_unreadable_results(path: Path) -> list[Path]:
+    """Find result files below a directory that are damaged or of another version."""
+    return [file for file in sorted(path.rglob(f"*{SUFFIX}")) if read_episode_result(file) is None]

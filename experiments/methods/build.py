@@ -11,129 +11,133 @@ from agents.learned.baselines import BaselineSpec
 from agents.learned.config import get_snapshot_path
 from agents.planning.search import SearchConfig
 from agents.planning.spec import LEARNED, PlannerSpec
-from experiments.compute_costs import costs
-from experiments.config.experiment import BaselinePlan, ExperimentConfig
-from experiments.methods.grid import Fit, Matrix, labelled
-from experiments.methods.method import Arm
+from experiments.compute_costs import read_costs
+from experiments.config.experiment import BaselineTrainingConfig, ExperimentConfig
+from experiments.methods.grid import ModelRun, TrainingGrid, make_run_label
+from experiments.methods.method import Method
 from sim.data.store import Dataset
 from sim.scenes.scene import scenes
 from sim.utils.errors import BadFile, GroundError, UnknownName
 from sim.utils.files import hash_file, read_json, write_json
 from worldmodels.training.checkpoint import load_checkpoint
 
-GUESTS = "guests.json"  # models from elsewhere that plan in a run, by name
+EXTERNAL_MODELS_FILE = "guests.json"  # models from elsewhere that plan in a run, by name
 
 
-class Arms:
+class MethodSet:
     """Of an experiment in a run's directory."""
 
-    def __init__(self, config: ExperimentConfig, path: Path, chosen: Sequence[str] = ()) -> None:
+    def __init__(self, config: ExperimentConfig, path: Path, names: Sequence[str] = ()) -> None:
         """chosen: those that play, by name, beside random and scripted; none: all."""
-        self._config, self._path, self._chosen = config, path, chosen
-        self._matrix = Matrix(config, path)
+        self._config, self._path, self._names = config, path, names
+        self._grid = TrainingGrid(config, path)
 
-    def all(self) -> list[Arm]:
+    def make_all(self) -> list[Method]:
         """Every contestant: random and scripted always, then planners, then SB3 agents."""
-        return [make() for make in self.makers().values()]
+        return [make_method() for make_method in self.build_factories().values()]
 
-    def there(self) -> tuple[list[Arm], dict[str, str]]:
+    def make_available(self) -> tuple[list[Method], dict[str, str]]:
         """The contestants, and the oracle, of a run that may be unfinished or damaged; and why which are missing."""
-        found, missing = [], self.missing_guests()
-        for name, make in {**self.makers(), "oracle": self._oracle}.items():
+        methods, missing_reasons = [], self.find_missing_external_methods()
+        for name, make_method in {**self.build_factories(), "oracle": self._make_oracle}.items():
             try:
-                found.append(make())
+                methods.append(make_method())
             except (GroundError, OSError, KeyError, TypeError) as error:
-                missing[name] = str(error)
-        return found, missing
+                missing_reasons[name] = str(error)
+        return methods, missing_reasons
 
-    def makers(self) -> dict[str, Callable[[], Arm]]:
+    def build_factories(self) -> dict[str, Callable[[], Method]]:
         """How each arm is made, by its label: of those chosen, all trainings, and random and scripted besides."""
-        makers = self._all_makers()
-        named = {label: label.partition("@")[0] for label in makers}
-        for name in self._chosen:
-            if name not in named.values():
-                if why := self.missing_guests().get(name):
-                    raise GroundError(f"{name} cannot play: {why}")
-                raise UnknownName("arm", name, named.values())
-        wanted = {"random", "scripted", *(self._chosen or named.values())}
-        return {label: make for label, make in makers.items() if named[label] in wanted}
+        factories = self._build_all_factories()
+        name_by_label = {label: label.partition("@")[0] for label in factories}
+        for name in self._names:
+            if name not in name_by_label.values():
+                if reason := self.find_missing_external_methods().get(name):
+                    raise GroundError(f"{name} cannot play: {reason}")
+                raise UnknownName("arm", name, name_by_label.values())
+        requested_names = {"random", "scripted", *(self._names or name_by_label.values())}
+        return {label: make_method for label, make_method in factories.items() if name_by_label[label] in requested_names}
 
-    def _all_makers(self) -> dict[str, Callable[[], Arm]]:
+    def _build_all_factories(self) -> dict[str, Callable[[], Method]]:
         config = self._config
-        makers: dict[str, Callable[[], Arm]] = {
-            name: partial(Arm, name, scenes[config.scene].behaviours[name], content={"behaviour": name})
+        factories: dict[str, Callable[[], Method]] = {
+            name: partial(Method, name, scenes[config.scene].behaviours[name], cache_content={"behaviour": name})
             for name in ("random", "scripted")
         }
-        for fit in self._matrix.fits:
-            whole = fit.steps is None
-            for search in (fit.plan.searches or config.searches if whole else ()) or (config.search,):
-                name = labelled(f"{fit.plan.name}+{search}", fit.steps, fit.seed)
-                makers[name] = partial(self._planning, fit, search)
-        for assumption in config.assumptions:
-            fit = Fit(config.models[0], config.train_seeds[0])
-            name = labelled(f"{assumption}+{config.search}", seed=fit.seed)
-            makers[name] = partial(self._planning, fit, config.search, assumption)
-        for name, guest in self.guests().items():
-            if not self.absent(guest):
-                makers[f"{name}+{config.search}"] = partial(self._visiting, name, Path(guest["path"]))
-        for plan in config.baselines:
+        for model_run in self._grid.model_runs:
+            uses_all_data = model_run.data_steps is None
+            for search in (model_run.config.searches or config.searches if uses_all_data else ()) or (config.search,):
+                name = make_run_label(f"{model_run.config.name}+{search}", model_run.data_steps, model_run.seed)
+                factories[name] = partial(self._make_planning_method, model_run, search)
+        for prediction_baseline in config.prediction_baselines:
+            model_run = ModelRun(config.models[0], config.train_seeds[0])
+            name = make_run_label(f"{prediction_baseline}+{config.search}", seed=model_run.seed)
+            factories[name] = partial(self._make_planning_method, model_run, config.search, prediction_baseline)
+        for name, external_model in self.read_external_models().items():
+            if not self.find_model_fault(external_model):
+                factories[f"{name}+{config.search}"] = partial(self._make_external_method, name, Path(external_model["path"]))
+        for baseline in config.baselines:
             for seed in config.train_seeds:
-                for at in (None, *self._matrix.agent(plan, seed).snapshots):
-                    makers[labelled(plan.arm, at, seed)] = partial(self._agent, plan, seed, at)
-        return makers
+                for snapshot_step in (None, *self._grid.make_agent_training(baseline, seed).snapshot_steps):
+                    factories[make_run_label(baseline.method_name, snapshot_step, seed)] = partial(
+                        self._make_agent_method, baseline, seed, snapshot_step
+                    )
+        return factories
 
-    def _planning(self, fit: Fit, search: str, traffic: str = LEARNED) -> Arm:
-        config, model = self._config, self._matrix.model(fit).path
-        if not (model / "best.json").exists():
-            raise BadFile(f"{model} holds no trained model yet")
-        spec = replace(self._planner(model, search), traffic_prediction=traffic)
-        method = f"{traffic}+{search}" if traffic != LEARNED else f"{fit.plan.name}+{search}"
-        return Arm(
-            labelled(method, fit.steps),
+    def _make_planning_method(self, model_run: ModelRun, search: str, traffic_prediction: str = LEARNED) -> Method:
+        config, model_path = self._config, self._grid.make_model_training(model_run).path
+        if not (model_path / "best.json").exists():
+            raise BadFile(f"{model_path} holds no trained model yet")
+        spec = replace(self._make_planner_spec(model_path, search), traffic_prediction=traffic_prediction)
+        family = f"{traffic_prediction}+{search}" if traffic_prediction != LEARNED else f"{model_run.config.name}+{search}"
+        return Method(
+            make_run_label(family, model_run.data_steps),
             spec,
-            fit.plan.name,
+            model_run.config.name,
             search,
-            seen=self._seen(),
-            episodes=fit.plan.episodes,
-            method=method,
-            planning=config.planning,
-            train_seed=fit.seed,
-            together=config.together if spec.can_batch else 1,
-            content=self._content(spec),
-            **self._spent(fit),
+            seen_layouts=self._read_seen_layouts(),
+            max_episodes=model_run.config.episodes,
+            family=family,
+            search_config=config.planner,
+            train_seed=model_run.seed,
+            batch_episodes=config.batch_episodes if spec.can_batch else 1,
+            cache_content=self._describe_cache_content(spec),
+            **self._compute_costs(model_run),
         )
 
-    def _planner(self, model: Path, search: str) -> PlannerSpec:
+    def _make_planner_spec(self, model_path: Path, search: str) -> PlannerSpec:
         config = self._config
-        return PlannerSpec(config.played.name, str(model), search, config.planning, config.budget_s, config.compiled)
+        return PlannerSpec(
+            config.evaluation_scene.name, str(model_path), search, config.planner, config.budget_s, config.compile_models
+        )
 
-    def _content(self, spec: PlannerSpec) -> dict[str, Any] | None:
+    def _describe_cache_content(self, spec: PlannerSpec) -> dict[str, Any] | None:
         """What its episodes depend on; None where that is the machine and what else it does, too."""
         return spec.describe_content() if self._config.budget_s is None else None
 
-    def invite(self, models: Sequence[Path]) -> None:
+    def add_external_models(self, model_paths: Sequence[Path]) -> None:
         """Let models from elsewhere plan beside the run's own from now on, called by their directories' names."""
-        guests, own = self.guests(), [plan.name for plan in self._config.models]
-        for path in models:
+        external_models, own_names = self.read_external_models(), [model_config.name for model_config in self._config.models]
+        for path in model_paths:
             load_checkpoint(path, self._config.scene)
-            guest = {"path": str(path.resolve()), "weights": hash_file(path / "best.safetensors")}
-            if path.name in own or guests.get(path.name, guest)["weights"] != guest["weights"]:
+            external_model = {"path": str(path.resolve()), "weights": hash_file(path / "best.safetensors")}
+            if path.name in own_names or external_models.get(path.name, external_model)["weights"] != external_model["weights"]:
                 raise GroundError(f"{self._path} has another model called {path.name}: rename the directory {path}")
-            guests[path.name] = guest
-        if models:
-            write_json(self._path / GUESTS, guests)
+            external_models[path.name] = external_model
+        if model_paths:
+            write_json(self._path / EXTERNAL_MODELS_FILE, external_models)
 
-    def guests(self) -> dict[str, dict[str, str]]:
+    def read_external_models(self) -> dict[str, dict[str, str]]:
         """By name, where each lies and what its weights were when it came: trained again, it is another."""
-        return dict(read_json(self._path / GUESTS)) if (self._path / GUESTS).exists() else {}
+        return dict(read_json(self._path / EXTERNAL_MODELS_FILE)) if (self._path / EXTERNAL_MODELS_FILE).exists() else {}
 
-    def absent(self, guest: Mapping[str, str]) -> str:
+    def find_model_fault(self, external_model: Mapping[str, str]) -> str:
         """Why a guest cannot play any more; "" where it can."""
-        path = Path(guest["path"])
+        path = Path(external_model["path"])
         if not all((path / name).exists() for name in ("best.json", "best.safetensors")):
             return f"{path} holds no trained model any more: bring it again from where it is (--models)"
         try:
-            if hash_file(path / "best.safetensors") != guest["weights"]:
+            if hash_file(path / "best.safetensors") != external_model["weights"]:
                 return f"{path} was trained on since it came to {self._path}: bring it under another name"
             if "layouts" not in read_json(path / "best.json"):
                 return f"{path} does not say in which layouts it was trained: train it again"
@@ -141,87 +145,91 @@ class Arms:
             return str(error)
         return ""
 
-    def missing_guests(self) -> dict[str, str]:
+    def find_missing_external_methods(self) -> dict[str, str]:
         """Arms of guests that cannot play any more, and why."""
-        return {f"{name}+{self._config.search}": why for name, guest in self.guests().items() if (why := self.absent(guest))}
+        return {
+            f"{name}+{self._config.search}": reason
+            for name, external_model in self.read_external_models().items()
+            if (reason := self.find_model_fault(external_model))
+        }
 
-    def _visiting(self, name: str, path: Path) -> Arm:
+    def _make_external_method(self, name: str, path: Path) -> Method:
         """A model that was trained elsewhere; the seconds are of its training alone."""
-        about = read_json(path / "best.json")
+        metadata = read_json(path / "best.json")
         config = self._config
-        spec = self._planner(path, config.search)
-        return Arm(
+        spec = self._make_planner_spec(path, config.search)
+        return Method(
             f"{name}+{config.search}",
             spec,
             name,
             config.search,
-            env_steps=about["env_steps"],
-            train_cpu_s=about.get("cpu_s", about["seconds"]),
-            seen=frozenset(about["layouts"]),
-            planning=config.planning,
-            together=config.together if spec.can_batch else 1,
-            content=self._content(spec),
+            env_steps=metadata["env_steps"],
+            train_cpu_s=metadata.get("cpu_s", metadata["seconds"]),
+            seen_layouts=frozenset(metadata["layouts"]),
+            search_config=config.planner,
+            batch_episodes=config.batch_episodes if spec.can_batch else 1,
+            cache_content=self._describe_cache_content(spec),
         )
 
-    def _spent(self, fit: Fit) -> dict[str, Any]:
+    def _compute_costs(self, model_run: ModelRun) -> dict[str, Any]:
         """Data and CPU-seconds that went into a model: of data in part, the part."""
-        ledger, left = costs(self._path), fit.steps or math.inf
-        steps, data_bytes, collecting = 0, 0.0, 0.0
-        for number, path in enumerate(self._matrix.rounds, 1):
+        cpu_s_by_step, steps_left = read_costs(self._path), model_run.data_steps or math.inf
+        env_steps, data_bytes, collect_cpu_s = 0, 0.0, 0.0
+        for round_number, path in enumerate(self._grid.round_paths, 1):
             dataset = Dataset.open(path)
-            share = min(1.0, left / dataset.steps)
-            if left <= 0:
+            share = min(1.0, steps_left / dataset.steps)
+            if steps_left <= 0:
                 break
-            if number > 1:
-                collecting += ledger.get(f"train graph-round-{number - 1}", 0.0)
-            steps += round(share * dataset.steps)
+            if round_number > 1:
+                collect_cpu_s += cpu_s_by_step.get(f"train graph-round-{round_number - 1}", 0.0)
+            env_steps += round(share * dataset.steps)
             data_bytes += share * sum(shard["bytes"] for shard in dataset.manifest["shards"].values())
-            collecting += share * ledger.get(f"collect round-{number}", 0.0)
-            left -= dataset.steps
-        training = ledger.get(f"train {fit.name}", 0.0)
+            collect_cpu_s += share * cpu_s_by_step.get(f"collect round-{round_number}", 0.0)
+            steps_left -= dataset.steps
+        train_cpu_s = cpu_s_by_step.get(f"train {model_run.name}", 0.0)
         return {
-            "env_steps": steps,
+            "env_steps": env_steps,
             "data_bytes": round(data_bytes),
-            "collect_cpu_s": collecting,
-            "train_cpu_s": collecting + training,
+            "collect_cpu_s": collect_cpu_s,
+            "train_cpu_s": collect_cpu_s + train_cpu_s,
         }
 
-    def _seen(self) -> frozenset[str]:
+    def _read_seen_layouts(self) -> frozenset[str]:
         """Spaces of the data that models are trained and chosen on."""
-        paths = (*self._matrix.rounds, self._matrix.validation)
-        return frozenset(layout for path in paths for layout in Dataset.open(path).layout_ids)
+        paths = (*self._grid.round_paths, self._grid.validation_path)
+        return frozenset(layout_id for path in paths for layout_id in Dataset.open(path).layout_ids)
 
-    def _agent(self, plan: BaselinePlan, seed: int, at: int | None) -> Arm:
-        training = self._matrix.agent(plan, seed)
-        path = training.path if at is None else get_snapshot_path(training.path, at)
+    def _make_agent_method(self, baseline: BaselineTrainingConfig, seed: int, snapshot_step: int | None) -> Method:
+        training = self._grid.make_agent_training(baseline, seed)
+        path = training.path if snapshot_step is None else get_snapshot_path(training.path, snapshot_step)
         if not (path / "policy.json").exists():
             raise BadFile(f"{path} holds no trained agent yet")
-        about = read_json(path / "policy.json")
-        if "layouts" not in about:
+        metadata = read_json(path / "policy.json")
+        if "layouts" not in metadata:
             raise GroundError(f"{path} does not say in which layouts it was trained: train it again")
-        own = {"env_steps": about["steps"], "train_cpu_s": about["cpu_s"]}
-        if at is None:
-            own["train_cpu_s"] = costs(self._path).get(f"train {training.path.name}", 0.0)
-        if training.imagined:  # what it imagines in was paid for in the scene
-            model = self._spent(Fit(self._config.models[0], seed))
-            own = {**model, "train_cpu_s": model["train_cpu_s"] + own["train_cpu_s"]}
-        return Arm(
-            labelled(plan.arm, at),
+        agent_costs = {"env_steps": metadata["steps"], "train_cpu_s": metadata["cpu_s"]}
+        if snapshot_step is None:
+            agent_costs["train_cpu_s"] = read_costs(self._path).get(f"train {training.path.name}", 0.0)
+        if training.model_data:  # what it imagines in was paid for in the scene
+            model_costs = self._compute_costs(ModelRun(self._config.models[0], seed))
+            agent_costs = {**model_costs, "train_cpu_s": model_costs["train_cpu_s"] + agent_costs["train_cpu_s"]}
+        return Method(
+            make_run_label(baseline.method_name, snapshot_step),
             BaselineSpec(self._config.scene, str(path)),
-            seen=self._seen() if training.imagined else frozenset(about["layouts"]),
-            method=plan.name,
+            seen_layouts=self._read_seen_layouts() if training.model_data else frozenset(metadata["layouts"]),
+            family=baseline.name,
             train_seed=seed,
-            content={"agent": hash_file(path / about["weights"])},
-            **own,
+            cache_content={"agent": hash_file(path / metadata["weights"])},
+            **agent_costs,
         )
 
-    def oracles(self) -> list[Arm]:
+    def make_oracles(self) -> list[Method]:
         """Those that play, with how many episodes."""
-        counts = self._config.oracles
-        arms = self._oracle(), self._oracle("oracle-large", self._config.oracle_large_planning)
-        return [replace(arm, episodes=counts[arm.name]) for arm in arms if counts[arm.name]]
+        counts = self._config.episodes_by_oracle
+        methods = self._make_oracle(), self._make_oracle("oracle-large", self._config.oracle_large_planner)
+        return [replace(method, max_episodes=counts[method.name]) for method in methods if counts[method.name]]
 
-    def _oracle(self, name: str = "oracle", planning: SearchConfig | None = None) -> Arm:
-        search, planning = self._config.search, planning or self._config.oracle_planning
-        spec = PlannerSpec(self._config.played.name, "simulator", search, planning)
-        return Arm(name, spec, "simulator", search, planning=planning, content=spec.describe_content())
+    def _make_oracle(self, name: str = "oracle", search_config: SearchConfig | None = None) -> Method:
+        search, search_config = self._config.search, search_config or self._config.oracle_planner
+        spec = PlannerSpec(self._config.evaluation_scene.name, "simulator", search, search_config)
+        return Method(name, spec, "simulator", search, search_config=search_config, cache_content=spec.describe_content())

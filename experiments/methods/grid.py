@@ -4,71 +4,88 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agents.learned.config import MODEL_BASED, BaselineConfig, ModelData
-from experiments.config.experiment import BaselinePlan, ExperimentConfig, ModelPlan, thousands
-from experiments.methods.method import label
+from experiments.config.experiment import BaselineTrainingConfig, ExperimentConfig, ModelTrainingConfig, format_thousands
+from experiments.methods.method import make_label
 from experiments.methods.training import AgentTraining, ModelTraining
 from worldmodels.training.loop import TrainConfig
 
-ROUND_UPDATES = 3000  # of a model between two rounds, unless told otherwise
+DEFAULT_ROUND_UPDATES = 3000  # of a model between two rounds, unless told otherwise
 
 
 @dataclass(frozen=True)
-class Fit:
+class ModelRun:
     """One model to train: which, on how much of the data, with which seed."""
 
-    plan: ModelPlan
+    config: ModelTrainingConfig
     seed: int
-    steps: int | None = None  # None: all
+    data_steps: int | None = None  # None: all
 
     @property
     def name(self) -> str:
-        return labelled(self.plan.name, self.steps, self.seed)
+        return make_run_label(self.config.name, self.data_steps, self.seed)
 
     @property
-    def seeded(self) -> ModelPlan:
-        return replace(self.plan, train=replace(self.plan.train, seed=self.plan.train.seed + self.seed))
+    def seeded_config(self) -> ModelTrainingConfig:
+        return replace(self.config, train=replace(self.config.train, seed=self.config.train.seed + self.seed))
 
 
-class Matrix:
+class TrainingGrid:
     """All trainings of an experiment in a run's directory."""
 
     def __init__(self, config: ExperimentConfig, path: Path) -> None:
         self._config, self._path = config, path
-        self.rounds = tuple(path / "data" / f"round-{number}" for number in range(1, len(config.rounds) + 1))
-        self.validation = path / "data" / "val"
+        self.round_paths = tuple(path / "data" / f"round-{number}" for number in range(1, len(config.rounds) + 1))
+        self.validation_path = path / "data" / "val"
 
     @property
-    def fits(self) -> list[Fit]:
+    def model_runs(self) -> list[ModelRun]:
         """Every model on every amount of data with every seed."""
         config = self._config
-        amounts = [None, *(steps for steps in config.data_steps if steps < config.steps)]
-        return [Fit(plan, seed, steps) for steps in amounts for seed in config.train_seeds for plan in config.models]
+        data_amounts = [None, *(steps for steps in config.data_steps if steps < config.collection_steps)]
+        return [
+            ModelRun(model_config, seed, steps)
+            for steps in data_amounts
+            for seed in config.train_seeds
+            for model_config in config.models
+        ]
 
-    def model(self, fit: Fit) -> ModelTraining:
-        return self._model(fit.name, fit.seeded, len(self.rounds), fit.steps)
+    def make_model_training(self, model_run: ModelRun) -> ModelTraining:
+        return self._make_training(model_run.name, model_run.seeded_config, len(self.round_paths), model_run.data_steps)
 
-    def model_after(self, number: int) -> ModelTraining:
+    def make_collection_model_training(self, num_rounds: int) -> ModelTraining:
         """The model that collects after so many rounds."""
         config = self._config
-        usual = next((plan.train for plan in config.models if plan.name == "graph"), TrainConfig())
-        updates = config.rounds[number - 1].updates or ROUND_UPDATES
-        plan = ModelPlan("graph", replace(usual, updates=updates, lengths=(4, 8, 8), seed=config.seed))
-        return self._model(f"graph-round-{number}", plan, number)
+        graph_train_config = next(
+            (model_config.train for model_config in config.models if model_config.name == "graph"), TrainConfig()
+        )
+        updates = config.rounds[num_rounds - 1].updates or DEFAULT_ROUND_UPDATES
+        collection_model_config = ModelTrainingConfig(
+            "graph", replace(graph_train_config, updates=updates, lengths=(4, 8, 8), seed=config.seed)
+        )
+        return self._make_training(f"graph-round-{num_rounds}", collection_model_config, num_rounds)
 
-    def _model(self, name: str, plan: ModelPlan, rounds: int, steps: int | None = None) -> ModelTraining:
-        return ModelTraining(plan, self.rounds[:rounds], (self.validation,), self._path / "models" / name, steps)
+    def _make_training(
+        self, name: str, model_config: ModelTrainingConfig, num_rounds: int, data_steps: int | None = None
+    ) -> ModelTraining:
+        return ModelTraining(
+            model_config, self.round_paths[:num_rounds], (self.validation_path,), self._path / "models" / name, data_steps
+        )
 
-    def agent(self, plan: BaselinePlan, seed: int) -> AgentTraining:
-        config, imagined = self._config, None
-        steps = plan.steps or config.baseline_steps
-        snapshots = () if plan.steps or plan.name in MODEL_BASED else tuple(at for at in config.data_steps if at < steps)
-        if plan.name in MODEL_BASED:
-            imagined = ModelData(self.model(Fit(config.models[0], seed)).path, self.rounds)
-        path = self._path / "agents" / labelled(plan.arm, None, seed)
-        agent = BaselineConfig(plan.name, config.scene, steps, config.seed + seed, variations=config.variations)
-        return AgentTraining(agent, path, snapshots, imagined)
+    def make_agent_training(self, baseline: BaselineTrainingConfig, seed: int) -> AgentTraining:
+        config, model_data = self._config, None
+        steps = baseline.steps or config.baseline_steps
+        snapshot_steps = (
+            ()
+            if baseline.steps or baseline.name in MODEL_BASED
+            else tuple(snapshot_step for snapshot_step in config.data_steps if snapshot_step < steps)
+        )
+        if baseline.name in MODEL_BASED:
+            model_data = ModelData(self.make_model_training(ModelRun(config.models[0], seed)).path, self.round_paths)
+        path = self._path / "agents" / make_run_label(baseline.method_name, None, seed)
+        agent_config = BaselineConfig(baseline.name, config.scene, steps, config.seed + seed, variations=config.variations)
+        return AgentTraining(agent_config, path, snapshot_steps, model_data)
 
 
-def labelled(name: str, steps: int | None = None, seed: int = 0) -> str:
+def make_run_label(name: str, data_steps: int | None = None, seed: int = 0) -> str:
     """A cell's name: what it is, the amount of data where that is a part, the training seed where it is not the first."""
-    return label(name + (f"-{thousands(steps)}" if steps else ""), seed)
+    return make_label(name + (f"-{format_thousands(data_steps)}" if data_steps else ""), seed)

@@ -11,41 +11,43 @@ from sim.utils.errors import BadFile, GroundError
 
 
 @dataclass(frozen=True)
-class Arm:
+class Method:
     """One contestant: a policy and what it cost to make."""
 
     name: str
-    factory: PolicyFactory
+    make_policy: PolicyFactory
     model: str = ""
     search: str = ""
     env_steps: int = 0
     train_cpu_s: float = 0.0
-    seen: frozenset[str] = frozenset()  # layout ids it was trained on
-    episodes: int | None = None  # at most this many per split
-    method: str = ""  # its name, whatever the amount of its data or training; "": the name itself
-    planning: SearchConfig | None = None
+    seen_layouts: frozenset[str] = frozenset()  # layout ids it was trained on
+    max_episodes: int | None = None  # at most this many per split
+    family: str = ""  # its name, whatever the amount of its data or training; "": the name itself
+    search_config: SearchConfig | None = None
     train_seed: int | None = None  # None: nothing was trained
     data_bytes: int = 0  # of the episodes it was trained on, as they lie on the disk
     collect_cpu_s: float = 0.0  # part of train_cpu_s
-    together: int = 1  # episodes that are played in lock-step, where its planners can imagine together
-    content: Mapping[str, Any] | None = field(default=None, compare=False)  # what its episodes depend on; None: not to be cached
+    batch_episodes: int = 1  # episodes that are played in lock-step, where its planners can imagine together
+    cache_content: Mapping[str, Any] | None = field(
+        default=None, compare=False
+    )  # what its episodes depend on; None: not to be cached
 
     @property
     def label(self) -> str:
         """Name, and training seed where it is not the first."""
-        return label(self.name, self.train_seed)
+        return make_label(self.name, self.train_seed)
 
-    def facts(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """What each of its rows says of the arm."""
-        search = self.planning
+        search_config = self.search_config
         return {
             "agent": self.name,
-            "method": self.method or self.name,
+            "method": self.family or self.name,
             "model": self.model,
             "search": self.search,
-            "search_samples": search and search.samples,
-            "search_iterations": search and search.iterations,
-            "search_horizon": search and search.horizon,
+            "search_samples": search_config and search_config.samples,
+            "search_iterations": search_config and search_config.iterations,
+            "search_horizon": search_config and search_config.horizon,
             "train_seed": self.train_seed,
             "env_steps": self.env_steps,
             "data_bytes": self.data_bytes,
@@ -54,17 +56,17 @@ class Arm:
         }
 
 
-def label(agent: str, train_seed: int | None) -> str:
-    return f"{agent}@{train_seed}" if train_seed else agent
+def make_label(name: str, train_seed: int | None) -> str:
+    return f"{name}@{train_seed}" if train_seed else name
 
 
-def arm_of(row: Mapping[str, Any]) -> str:
+def get_method_label(result: Mapping[str, Any]) -> str:
     """The label of the arm whose episode a row is of."""
-    return label(str(row["agent"]), row.get("train_seed"))
+    return make_label(str(result["agent"]), result.get("train_seed"))
 
 
 @dataclass(frozen=True)
-class Trial:
+class EpisodeSpec:
     """One episode to be played."""
 
     run: str
@@ -76,13 +78,13 @@ class Trial:
     variations: tuple[str, ...] = ()
 
 
-def trials_of(
-    run: str, scene: Any, split: str, count: int, seed: int = 0, variations: tuple[str, ...] = (), first: int = 0
-) -> list[Trial]:
+def make_episode_specs(
+    run: str, scene: Any, split: str, count: int, seed: int = 0, variations: tuple[str, ...] = (), first_index: int = 0
+) -> list[EpisodeSpec]:
     """`count` spaces of a split, from number `first` on."""
     if split in ("train",):
         raise GroundError("the training split is not evaluated: those spaces were seen")
-    layouts = {index: scene.sample_layout(split, index) for index in range(first, first + count)}
+    layouts = {index: scene.sample_layout(split, index) for index in range(first_index, first_index + count)}
     if len({layout.id for layout in layouts.values()}) < count:
-        raise BadFile(f"split {split} has equal layouts among its spaces {first} to {first + count - 1}")
-    return [Trial(run, scene.name, split, index, seed + index, layout, variations) for index, layout in layouts.items()]
+        raise BadFile(f"split {split} has equal layouts among its spaces {first_index} to {first_index + count - 1}")
+    return [EpisodeSpec(run, scene.name, split, index, seed + index, layout, variations) for index, layout in layouts.items()]

@@ -8,13 +8,18 @@ import rich.box
 from rich.table import Table
 from rich.text import Text
 
-from experiments.report.pairs import difference, not_shown, paired
-from experiments.report.summary import Row, Summary, is_oracle, number, summarise, violations_of
-from experiments.statistics import paired_rates, sign_test, smallest_beyond, smallest_difference
+from experiments.report.pairs import compute_difference, format_no_difference, pair_scores
+from experiments.report.summary import EpisodeResult, Summary, format_number, is_oracle, list_violation_kinds, summarise
+from experiments.statistics import (
+    compute_paired_rate_difference,
+    compute_sign_test_p_value,
+    compute_smallest_difference_from_interval,
+    compute_smallest_rate_difference,
+)
 
-ALL = "all splits"
-COMPARED = ("split", "arms", "episodes", "without violation", "verdict", "success", "verdict on success")
-COMPARED_SAY = (
+ALL_SPLITS = "all splits"
+COMPARISON_COLUMNS = ("split", "arms", "episodes", "without violation", "verdict", "success", "verdict on success")
+COMPARISON_NOTE = (
     "Paired: the same spaces and seeds. Differences in points with 95 % intervals: Newcombe's, or a bootstrap's over trainings "
     "and episodes where an arm was trained several times and that is wider. Where the exact sign test leaves more than 5 % to "
     "chance, or the interval holds zero, no difference is shown, and the smallest one is named that so many episodes would have "
@@ -28,18 +33,18 @@ class RateDifference:
     """Of two arms' rates over the episodes that both met, in points."""
 
     interval: Interval
-    chance: float  # of such a difference, or more, if neither arm were better
-    smallest: float  # that so many episodes would have shown in four of five samples
+    p_value: float  # of such a difference, or more, if neither arm were better
+    min_detectable: float  # that so many episodes would have shown in four of five samples
 
     @property
-    def shown(self) -> bool:
+    def is_significant(self) -> bool:
         _, low, high = self.interval
-        return self.chance <= 0.05 and not low <= 0 <= high
+        return self.p_value <= 0.05 and not low <= 0 <= high
 
-    def verdict(self, arm: str, other: str, does: str) -> str:
-        if not self.shown:
-            return not_shown(self.smallest, " points")
-        return f"{arm if self.interval[0] > 0 else other} {does}"
+    def format_verdict(self, method_a: str, method_b: str, claim: str) -> str:
+        if not self.is_significant:
+            return format_no_difference(self.min_detectable, " points")
+        return f"{method_a if self.interval[0] > 0 else method_b} {claim}"
 
     def __str__(self) -> str:
         mean, low, high = (f"{round(value):+d}".replace("-", "−").replace("+0", "0") for value in self.interval)
@@ -51,170 +56,193 @@ class Comparison:
     """Two arms over the episodes that both met: the same space and seed."""
 
     split: str  # or ALL
-    arm: str
-    other: str
+    method_a: str
+    method_b: str
     episodes: int
     success: RateDifference
-    clean: RateDifference  # of success without violation
+    safe_success: RateDifference  # of success without violation
 
     @property
     def verdict(self) -> str:
         """On success without violation."""
-        return self.clean.verdict(self.arm, self.other, "is better")
+        return self.safe_success.format_verdict(self.method_a, self.method_b, "is better")
 
     @property
     def cells(self) -> tuple[str, ...]:
         """What COMPARED name, as text."""
-        success = self.success.verdict(self.arm, self.other, "solves more")
-        arms = f"{self.arm} − {self.other}"
-        return self.split, arms, str(self.episodes), str(self.clean), self.verdict, str(self.success), success
+        success = self.success.format_verdict(self.method_a, self.method_b, "solves more")
+        methods = f"{self.method_a} − {self.method_b}"
+        return self.split, methods, str(self.episodes), str(self.safe_success), self.verdict, str(self.success), success
 
 
-def comparisons(rows: Sequence[Row]) -> list[Comparison]:
+def compare_methods(results: Sequence[EpisodeResult]) -> list[Comparison]:
     """The arm that is best on the first split against every other: on all splits together, then on each."""
-    summaries = summarise(rows)
+    summaries = summarise(results)
     splits = dict.fromkeys(summary.split for summary in summaries)
-    arms = list(dict.fromkeys(summary.agent for summary in summaries))
-    found = [compared(rows, split, arms[0], other) for split in (ALL, *splits) for other in arms[1:]]
-    return [comparison for comparison in found if comparison is not None]
+    methods = list(dict.fromkeys(summary.method for summary in summaries))
+    comparisons = [
+        compare_pair(results, split, methods[0], reference) for split in (ALL_SPLITS, *splits) for reference in methods[1:]
+    ]
+    return [comparison for comparison in comparisons if comparison is not None]
 
 
-def compared(rows: Sequence[Row], split: str, arm: str, other: str) -> Comparison | None:
+def compare_pair(results: Sequence[EpisodeResult], split: str, method_a: str, method_b: str) -> Comparison | None:
     """None where the arms share no episode."""
-    here = [row for row in rows if split in (ALL, row["split"]) and row["agent"] in (arm, other)]
-    differences = [_difference(here, arm, other, outcome) for outcome in ("success", "clean")]
-    (episodes, success), (_, clean) = differences
-    if success is None or clean is None:
+    pair_results = [
+        result for result in results if split in (ALL_SPLITS, result["split"]) and result["agent"] in (method_a, method_b)
+    ]
+    differences = [_compute_rate_difference(pair_results, method_a, method_b, outcome) for outcome in ("success", "clean")]
+    (episodes, success), (_, safe_success) = differences
+    if success is None or safe_success is None:
         return None
-    return Comparison(split, arm, other, episodes, success, clean)
+    return Comparison(split, method_a, method_b, episodes, success, safe_success)
 
 
-def _difference(rows: Sequence[Row], arm: str, other: str, outcome: str) -> tuple[int, RateDifference | None]:
+def _compute_rate_difference(
+    results: Sequence[EpisodeResult], method_a: str, method_b: str, outcome: str
+) -> tuple[int, RateDifference | None]:
     """Over how many episodes, and the difference; of an arm with several trainings, their mean in each episode."""
-    pairs = paired(rows, [arm, other], lambda row: float(row[outcome]))
+    pairs = pair_scores(results, [method_a, method_b], lambda result: float(result[outcome]))
     if not pairs.episodes:
         return 0, None
     a, b = pairs.scores
-    one, two = np.nanmean(a, 0), np.nanmean(b, 0)
-    mean, low, high = paired_rates(one > 0.5, two > 0.5)
-    smallest = smallest_difference(one, two)
+    rates_a, rates_b = np.nanmean(a, 0), np.nanmean(b, 0)
+    mean, low, high = compute_paired_rate_difference(rates_a > 0.5, rates_b > 0.5)
+    min_detectable = compute_smallest_rate_difference(rates_a, rates_b)
     if max(len(a), len(b)) > 1:
-        found = difference(a, b, pairs.splits, pairs.joint)
+        score_difference = compute_difference(a, b, pairs.splits, pairs.is_joint)
         # where most trainings did the same a bootstrap sees too little spread: never narrower than as if each arm had one
-        low, high = max(-1.0, min(found.low, found.value + low - mean)), min(1.0, max(found.high, found.value + high - mean))
-        mean = found.value
-        if not np.isin([one, two], (0, 1)).all():  # else all trainings did the same, as one would
-            smallest = smallest_beyond(max(high - mean, mean - low), len(one))
-    chance = sign_test(one, two)
-    return len(one), RateDifference((100 * mean, 100 * low, 100 * high), chance, 100 * smallest)
+        low, high = (
+            max(-1.0, min(score_difference.low, score_difference.value + low - mean)),
+            min(1.0, max(score_difference.high, score_difference.value + high - mean)),
+        )
+        mean = score_difference.value
+        if not np.isin([rates_a, rates_b], (0, 1)).all():  # else all trainings did the same, as one would
+            min_detectable = compute_smallest_difference_from_interval(max(high - mean, mean - low), len(rates_a))
+    p_value = compute_sign_test_p_value(rates_a, rates_b)
+    return len(rates_a), RateDifference((100 * mean, 100 * low, 100 * high), p_value, 100 * min_detectable)
 
 
-def headline(rows: Sequence[Row]) -> str:
+def format_headline(results: Sequence[EpisodeResult]) -> str:
     """One sentence: the best arm on the first split, or those level with it, the next best, and the paired difference to it."""
-    level, rest = _standing(rows)
-    if not level:
-        return "No arm besides the oracle was evaluated." if rows else "No episode was evaluated."
-    best = level[0]
-    text = f"On split {best.split}, {best.agent} does best: {_in_words(best)}"
-    if len(level) > 1:
-        names = _listed([summary.agent for summary in level])
-        each = f"each {best.clean} without violation, {best.success} solved"
-        text = f"On split {best.split}, {names} do best, level with each other, the quickest first: {each}"
-    if not rest:
+    top_methods, other_methods = _split_top_methods(results)
+    if not top_methods:
+        return "No arm besides the oracle was evaluated." if results else "No episode was evaluated."
+    best = top_methods[0]
+    text = f"On split {best.split}, {best.method} does best: {_format_rates(best)}"
+    if len(top_methods) > 1:
+        names = _join_names([summary.method for summary in top_methods])
+        rates_text = f"each {best.safe_success} without violation, {best.success} solved"
+        text = f"On split {best.split}, {names} do best, level with each other, the quickest first: {rates_text}"
+    if not other_methods:
         return text + "; there is no other arm to compare with."
-    text += f"; next is {rest[0].agent} with {_in_words(rest[0])}"
-    lead = compared(rows, best.split, best.agent, rest[0].agent)
-    if lead is None:
-        return f"{text}; {best.agent} and {rest[0].agent} share no episode: which is better cannot be told."
-    mean, low, high = (str(round(value)).replace("-", "−") for value in lead.clean.interval)
-    interval = f"95 % interval {low} to {high}, {lead.episodes} shared episodes"
-    to = "" if len(level) == 1 else f" to {best.agent}"
-    return f"{text}, a paired difference{to} of {mean} points ({interval}): {lead.verdict}."
+    text += f"; next is {other_methods[0].method} with {_format_rates(other_methods[0])}"
+    comparison = compare_pair(results, best.split, best.method, other_methods[0].method)
+    if comparison is None:
+        return f"{text}; {best.method} and {other_methods[0].method} share no episode: which is better cannot be told."
+    mean, low, high = (str(round(value)).replace("-", "−") for value in comparison.safe_success.interval)
+    interval = f"95 % interval {low} to {high}, {comparison.episodes} shared episodes"
+    target = "" if len(top_methods) == 1 else f" to {best.method}"
+    return f"{text}, a paired difference{target} of {mean} points ({interval}): {comparison.verdict}."
 
 
-def _standing(rows: Sequence[Row]) -> tuple[list[Summary], list[Summary]]:
+def _split_top_methods(results: Sequence[EpisodeResult]) -> tuple[list[Summary], list[Summary]]:
     """The arms on the first split but oracles: the best one with those whose rates are the same, and all others."""
-    summaries = summarise(rows)
-    arms = [summary for summary in summaries if summary.split == summaries[0].split and not is_oracle(summary.agent)]
-    level = [summary for summary in arms if _rates(summary) == _rates(arms[0])]
-    return level, [summary for summary in arms if summary not in level]
+    summaries = summarise(results)
+    methods = [summary for summary in summaries if summary.split == summaries[0].split and not is_oracle(summary.method)]
+    top_methods = [summary for summary in methods if _get_rates(summary) == _get_rates(methods[0])]
+    return top_methods, [summary for summary in methods if summary not in top_methods]
 
 
-def _rates(summary: Summary) -> tuple[float | tuple[float, float], ...]:
-    clean, success = summary.clean, summary.success
-    return clean.value, clean.interval, success.value, success.interval
+def _get_rates(summary: Summary) -> tuple[float | tuple[float, float], ...]:
+    safe_success, success = summary.safe_success, summary.success
+    return safe_success.value, safe_success.interval, success.value, success.interval
 
 
-def _listed(names: Sequence[str]) -> str:
+def _join_names(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def _in_words(summary: Summary) -> str:
-    rate = summary.clean
+def _format_rates(summary: Summary) -> str:
+    rate = summary.safe_success
     low, high = (round(100 * end) for end in rate.interval)
-    solved = f"{rate.count} of {rate.of} episodes solved without violation"
-    return f"{solved} ({100 * rate.value:.0f} %, 95 % interval {low}–{high} %; {summary.success.count} solved in all)"
+    safe_text = f"{rate.count} of {rate.total} episodes solved without violation"
+    return f"{safe_text} ({100 * rate.value:.0f} %, 95 % interval {low}–{high} %; {summary.success.count} solved in all)"
 
 
-def answers(rows: Sequence[Row]) -> list[tuple[str, str]]:
+def build_answers(results: Sequence[EpisodeResult]) -> list[tuple[str, str]]:
     """What a reader who has to decide asks next of the best arm: how sure it is, what it costs, where it is weakest."""
-    level, rest = _standing(rows)
-    if not level:
+    top_methods, other_methods = _split_top_methods(results)
+    if not top_methods:
         return []
-    own = [summary for summary in summarise(rows) if summary.agent == level[0].agent]
-    found = [("How sure", _how_sure(rows, level, rest))] if level[1:] or rest else []
-    costs = [_cost_in_words(summary) for summary in (*level[:1], *rest[:1])]
-    if level[1:]:
-        costs.insert(1, f"those level with it: {_span([summary.decision_ms_p50 for summary in level[1:]])} ms")
-    found.append(("At what cost", "; ".join(costs)))
-    found.append(("Where it is weakest", _weakest(rows, own)))
-    return found
+    best_summaries = [summary for summary in summarise(results) if summary.method == top_methods[0].method]
+    answers = [("How sure", _format_certainty(results, top_methods, other_methods))] if top_methods[1:] or other_methods else []
+    costs = [_format_costs(summary) for summary in (*top_methods[:1], *other_methods[:1])]
+    if top_methods[1:]:
+        costs.insert(1, f"those level with it: {_format_range([summary.decision_ms_p50 for summary in top_methods[1:]])} ms")
+    answers.append(("At what cost", "; ".join(costs)))
+    answers.append(("Where it is weakest", _format_weakest_split(results, best_summaries)))
+    return answers
 
 
-def _how_sure(rows: Sequence[Row], level: Sequence[Summary], rest: Sequence[Summary]) -> str:
-    best, parts = level[0].agent, []
-    if level[1:]:
-        pair = compared(rows, level[0].split, best, level[1].agent)
-        parts.append(f"{len(level)} arms are level: {pair.verdict if pair else 'they share no episode'}")
-    if rest:
-        found = [line for line in comparisons(rows) if line.other == rest[0].agent and line.split != ALL]
-        shown = [line.split for line in found if line.clean.shown and line.clean.interval[0] > 0]
-        parts.append(f"ahead of {rest[0].agent} beyond chance on {len(shown)} of {len(found)} splits")
-    if level[0].env_steps:
-        one = f"one training of {best}: another one may do better or worse"
-        parts.append(f"{level[0].trainings} trainings of {best}" if level[0].trainings > 1 else one)
+def _format_certainty(results: Sequence[EpisodeResult], top_methods: Sequence[Summary], other_methods: Sequence[Summary]) -> str:
+    best, parts = top_methods[0].method, []
+    if top_methods[1:]:
+        comparison = compare_pair(results, top_methods[0].split, best, top_methods[1].method)
+        parts.append(f"{len(top_methods)} arms are level: {comparison.verdict if comparison else 'they share no episode'}")
+    if other_methods:
+        comparisons = [
+            comparison
+            for comparison in compare_methods(results)
+            if comparison.method_b == other_methods[0].method and comparison.split != ALL_SPLITS
+        ]
+        better_splits = [
+            comparison.split
+            for comparison in comparisons
+            if comparison.safe_success.is_significant and comparison.safe_success.interval[0] > 0
+        ]
+        parts.append(f"ahead of {other_methods[0].method} beyond chance on {len(better_splits)} of {len(comparisons)} splits")
+    if top_methods[0].env_steps:
+        caveat = f"one training of {best}: another one may do better or worse"
+        parts.append(f"{top_methods[0].trainings} trainings of {best}" if top_methods[0].trainings > 1 else caveat)
     return "; ".join(parts)
 
 
-def _span(values: Sequence[float]) -> str:
-    low, high = (number(end, 0 if end >= 10 else 2) for end in (min(values), max(values)))
+def _format_range(values: Sequence[float]) -> str:
+    low, high = (format_number(end, 0 if end >= 10 else 2) for end in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"
 
 
-def _cost_in_words(summary: Summary) -> str:
-    steps = (
-        f"{number(summary.env_steps)} env steps, {number(summary.train_cpu_s / 60)} CPU-minutes"
+def _format_costs(summary: Summary) -> str:
+    experience_text = (
+        f"{format_number(summary.env_steps)} env steps, {format_number(summary.train_cpu_s / 60)} CPU-minutes"
         if summary.env_steps
         else "no data"
     )
     digits = 0 if summary.decision_ms_p50 >= 10 else 2
-    return f"{summary.agent}: {steps}, {number(summary.decision_ms_p50, digits)} ms per decision"
+    return f"{summary.method}: {experience_text}, {format_number(summary.decision_ms_p50, digits)} ms per decision"
 
 
-def _weakest(rows: Sequence[Row], own: Sequence[Summary]) -> str:
-    worst = min(own, key=lambda summary: summary.clean.interval[0])
-    mine = [row for row in rows if row["agent"] == worst.agent]
-    counts = {kind.replace("_", " "): sum(bool(row[kind]) for row in mine) for kind in violations_of(rows)}
+def _format_weakest_split(results: Sequence[EpisodeResult], summaries: Sequence[Summary]) -> str:
+    worst_summary = min(summaries, key=lambda summary: summary.safe_success.interval[0])
+    method_results = [result for result in results if result["agent"] == worst_summary.method]
+    counts = {
+        kind.replace("_", " "): sum(bool(result[kind]) for result in method_results) for kind in list_violation_kinds(results)
+    }
     kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items(), key=lambda item: -item[1]) if count)
-    unsolved = sum(not row["success"] for row in mine)
-    faults = f"of its {len(mine)} episodes {unsolved} not solved" + (f"; violations: {kinds}" if kinds else ", no violation")
-    return f"{worst.split}: {worst.clean} without violation, {worst.success} solved; {faults}"
+    num_unsolved = sum(not result["success"] for result in method_results)
+    failure_text = f"of its {len(method_results)} episodes {num_unsolved} not solved" + (
+        f"; violations: {kinds}" if kinds else ", no violation"
+    )
+    return (
+        f"{worst_summary.split}: {worst_summary.safe_success} without violation, {worst_summary.success} solved; {failure_text}"
+    )
 
 
-def comparison_table(rows: Sequence[Row]) -> Table:
+def make_comparison_table(results: Sequence[EpisodeResult]) -> Table:
     """The best arm against the others over all splits, for a terminal."""
-    table = Table(*COMPARED[1:], box=rich.box.SIMPLE, title="Paired differences over all splits, in points")
-    for comparison in comparisons(rows):
-        if comparison.split == ALL:
+    table = Table(*COMPARISON_COLUMNS[1:], box=rich.box.SIMPLE, title="Paired differences over all splits, in points")
+    for comparison in compare_methods(results):
+        if comparison.split == ALL_SPLITS:
             table.add_row(*map(Text, comparison.cells[1:]))
     return table

@@ -3,52 +3,68 @@
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
-from experiments.methods.method import arm_of, label
+from experiments.methods.method import get_method_label, make_label
 from experiments.report import pieces
-from experiments.report.pairs import episode_cost
-from experiments.report.summary import Row, violations_of
-from experiments.report.topdown import colours_say, strip
+from experiments.report.pairs import compute_episode_cost
+from experiments.report.summary import EpisodeResult, list_violation_kinds
+from experiments.report.topdown import describe_colours, render_episode_panels
 from sim.data.store import Episode
 
-SHOWN = 8
+MAX_FAILURES_SHOWN = 8
 
 
-def worst(rows: Sequence[Row]) -> list[Row]:
+def select_failures(results: Sequence[EpisodeResult]) -> list[EpisodeResult]:
     """Unsolved episodes first, then those with a violation, the hardest contact first; none that was solved cleanly."""
-    bad = [row for row in rows if not row["clean"]]
-    return sorted(bad, key=lambda row: (bool(row["success"]), -episode_cost(row) if not row["success"] else -row["peak_force_n"]))
+    failures = [result for result in results if not result["clean"]]
+    return sorted(
+        failures,
+        key=lambda result: (
+            bool(result["success"]),
+            -compute_episode_cost(result) if not result["success"] else -result["peak_force_n"],
+        ),
+    )
 
 
-def told(row: Row, rows: Sequence[Row]) -> str:
+def describe_failure(result: EpisodeResult, results: Sequence[EpisodeResult]) -> str:
     """What went wrong, and who did better in the same episode."""
-    kinds = [kind.replace("_", " ") for kind in violations_of(rows) if row[kind]]
-    wrong = [] if row["success"] else [f"not solved in {row['steps']} steps"]
-    force = f", {row['peak_force_n']:,.0f} N" if row["peak_force_n"] > 0 else ""
-    wrong += [f"{', '.join(kinds)}{force}"] if kinds else []
-    same = [other for other in rows if (other["layout_id"], other["seed"]) == (row["layout_id"], row["seed"])]
-    better = dict.fromkeys(arm_of(other) for other in same if other["clean"] and arm_of(other) != arm_of(row))
-    rivals = f"clean by {', '.join(better)}" if better else "by no arm without violation"
-    return f"{'; '.join(wrong)}; solved {rivals}"
+    kinds = [kind.replace("_", " ") for kind in list_violation_kinds(results) if result[kind]]
+    problems = [] if result["success"] else [f"not solved in {result['steps']} steps"]
+    force = f", {result['peak_force_n']:,.0f} N" if result["peak_force_n"] > 0 else ""
+    problems += [f"{', '.join(kinds)}{force}"] if kinds else []
+    same_episode_results = [
+        candidate for candidate in results if (candidate["layout_id"], candidate["seed"]) == (result["layout_id"], result["seed"])
+    ]
+    better_methods = dict.fromkeys(
+        get_method_label(candidate)
+        for candidate in same_episode_results
+        if candidate["clean"] and get_method_label(candidate) != get_method_label(result)
+    )
+    better_text = f"clean by {', '.join(better_methods)}" if better_methods else "by no arm without violation"
+    return f"{'; '.join(problems)}; solved {better_text}"
 
 
-def section(
-    arm: str, own: Sequence[Row], rows: Sequence[Row], episode_of: Callable[[Row], Episode], links: Mapping[int, str]
+def render_failures_section(
+    method: str,
+    method_results: Sequence[EpisodeResult],
+    results: Sequence[EpisodeResult],
+    read_episode: Callable[[EpisodeResult], Episode],
+    links: Mapping[int, str],
 ) -> str:
     """The worst episodes of one arm from above; `links` to recordings by the row's id()."""
-    bad = worst(own)
-    if not bad:
+    failures = select_failures(method_results)
+    if not failures:
         return ""
-    drawn = []
-    episodes = [episode_of(row) for row in bad[:SHOWN]]
-    for row, episode in zip(bad, episodes, strict=False):
-        name = label(f"{row['split']}/{row['index']}", row.get("train_seed"))
-        address = links.get(id(row))
+    figures = []
+    episodes = [read_episode(result) for result in failures[:MAX_FAILURES_SHOWN]]
+    for result, episode in zip(failures, episodes, strict=False):
+        name = make_label(f"{result['split']}/{result['index']}", result.get("train_seed"))
+        address = links.get(id(result))
         link = f' <a href="{escape(address)}">watch in 3-D</a>' if address else ""
-        text = f"<b>{escape(name)}</b> {escape(told(row, rows))}.{link}"
-        drawn.append(f"<figure>{strip([('', episode)])}<figcaption>{text}</figcaption></figure>")
-    unsolved = sum(not row["success"] for row in bad)
-    says = (
-        f"{arm}: {unsolved} of {len(own)} episodes not solved, {len(bad) - unsolved} solved with a violation; "
-        f"the {len(drawn)} worst. {colours_say(episode.layout for episode in episodes)}"
+        text = f"<b>{escape(name)}</b> {escape(describe_failure(result, results))}.{link}"
+        figures.append(f"<figure>{render_episode_panels([('', episode)])}<figcaption>{text}</figcaption></figure>")
+    num_unsolved = sum(not result["success"] for result in failures)
+    caption = (
+        f"{method}: {num_unsolved} of {len(method_results)} episodes not solved, {len(failures) - num_unsolved} solved with a violation; "
+        f"the {len(figures)} worst. {describe_colours(episode.layout for episode in episodes)}"
     )
-    return pieces.section("Where it fails", says, f'<div class="episodes">{"".join(drawn)}</div>')
+    return pieces.render_section("Where it fails", caption, f'<div class="episodes">{"".join(figures)}</div>')

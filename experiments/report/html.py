@@ -7,20 +7,20 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from experiments.report.comparison import answers, headline
-from experiments.report.measured import html_of
-from experiments.report.pieces import section
-from experiments.report.plots import FONT
+from experiments.report.comparison import build_answers, format_headline
+from experiments.report.measured import render_report_section
+from experiments.report.pieces import render_section
+from experiments.report.plots import FONT_FAMILY
 from experiments.report.sections import predicted, success
-from experiments.report.sections.differences import differences
-from experiments.report.sections.fidelity import fidelity
-from experiments.report.sections.indicators import indicators
-from experiments.report.sections.results import results
-from experiments.report.sections.violations import violations
-from experiments.report.summary import Row, on_all_data
+from experiments.report.sections.differences import render_differences_section
+from experiments.report.sections.fidelity import render_open_loop_section
+from experiments.report.sections.indicators import render_indicators_section
+from experiments.report.sections.results import render_results_section
+from experiments.report.sections.violations import render_violations_section
+from experiments.report.summary import EpisodeResult, select_full_data_results
 from sim.utils.files import write_text
 
-PAGE = """<!doctype html>
+PAGE_TEMPLATE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -37,7 +37,7 @@ PAGE = """<!doctype html>
 </html>
 """
 
-STYLE = """
+PAGE_CSS = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
 body { margin: 0; background: #f6f7f9; color: #1c2530; font: 16px/1.5 FONT; -webkit-text-size-adjust: 100%; }
@@ -102,22 +102,22 @@ a { color: #1d4ed8; }
   .answers dd { margin-bottom: 8px; }
   .episodes { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }
 }
-""".replace("FONT", FONT)
+""".replace("FONT", FONT_FAMILY)
 
 
 def write_report(
     path: Path,
     title: str,
-    rows: list[dict[str, Any]],
-    found: Sequence[Row],
-    strips: list[tuple[str, str]],
+    results: list[dict[str, Any]],
+    open_loop_errors: Sequence[EpisodeResult],
+    episode_figures: list[tuple[str, str]],
     recordings: list[tuple[str, str]],
     facts: list[tuple[str, str]],
     command: str,
-    measures: Sequence[str] = (),
+    measure_sections: Sequence[str] = (),
     notes: Sequence[str] = (),
-    failures: str = "",
-    colours: str = "",
+    failures_html: str = "",
+    colour_key: str = "",
 ) -> None:
     """Write the page.
 
@@ -127,67 +127,73 @@ def write_report(
     what those of the strips mean. Parts without content are left out. Every text is escaped.
     """
     sections = [
-        _heading(title, command, headline(rows)) + _answers(answers(rows)),
-        _notes(notes),
-        *_of_rows(rows, found, measures, command),
-        failures,
-        _strips(strips, colours),
-        _recordings(recordings),
-        _facts(facts),
+        _render_heading(title, command, format_headline(results)) + _render_answers(build_answers(results)),
+        _render_notices(notes),
+        *_render_result_sections(results, open_loop_errors, measure_sections, command),
+        failures_html,
+        _render_episode_figures(episode_figures, colour_key),
+        _render_recording_links(recordings),
+        _render_facts(facts),
     ]
     _write_page(path, title, sections)
 
 
-def _of_rows(rows: Sequence[Row], found: Sequence[Row], measures: Sequence[str], command: str) -> list[str]:
-    if not rows:
+def _render_result_sections(
+    results: Sequence[EpisodeResult], open_loop_errors: Sequence[EpisodeResult], measure_sections: Sequence[str], command: str
+) -> list[str]:
+    if not results:
         return []
-    about_plans = predicted.measured(rows)
+    plan_cost_section = predicted.build_plan_costs_section(results)
     return [
-        results(rows, command),
-        html_of(success.measured(on_all_data(rows)), command),
-        indicators(rows, command),
-        differences(rows, command),
-        *measures,
-        fidelity(found, str(rows[0]["scene"]), command),
-        html_of(about_plans, command) if about_plans else "",
-        violations(rows, command),
+        render_results_section(results, command),
+        render_report_section(success.build_success_section(select_full_data_results(results)), command),
+        render_indicators_section(results, command),
+        render_differences_section(results, command),
+        *measure_sections,
+        render_open_loop_section(open_loop_errors, str(results[0]["scene"]), command),
+        render_report_section(plan_cost_section, command) if plan_cost_section else "",
+        render_violations_section(results, command),
     ]
 
 
-def write_fidelity(path: Path, found: Sequence[Row], scene: str, command: str) -> None:
+def write_open_loop_page(path: Path, open_loop_errors: Sequence[EpisodeResult], scene: str, command: str) -> None:
     """A page with the error by horizon alone."""
-    _write_page(path, "Fidelity", [fidelity(found, scene, command)])
+    _write_page(path, "Fidelity", [render_open_loop_section(open_loop_errors, scene, command)])
 
 
 def _write_page(path: Path, title: str, sections: list[str]) -> None:
     body = "\n".join(section for section in sections if section)
-    write_text(path, PAGE.format(title=escape(title), style=STYLE, plotly=get_plotlyjs(), body=body))
+    write_text(path, PAGE_TEMPLATE.format(title=escape(title), style=PAGE_CSS, plotly=get_plotlyjs(), body=body))
 
 
-def _heading(title: str, command: str, sentence: str) -> str:
-    made = f'<p class="note">Made with <code class="command">{escape(command)}</code></p>'
-    return f'<h1>{escape(title)}</h1>{made}<p class="headline">{escape(sentence)}</p>'
+def _render_heading(title: str, command: str, sentence: str) -> str:
+    command_html = f'<p class="note">Made with <code class="command">{escape(command)}</code></p>'
+    return f'<h1>{escape(title)}</h1>{command_html}<p class="headline">{escape(sentence)}</p>'
 
 
-def _answers(answers: Sequence[tuple[str, str]]) -> str:
+def _render_answers(answers: Sequence[tuple[str, str]]) -> str:
     lines = "".join(f"<dt>{escape(question)}</dt><dd>{escape(answer)}</dd>" for question, answer in answers)
     return f'<dl class="answers">{lines}</dl>' if lines else ""
 
 
-def _notes(notes: Sequence[str]) -> str:
+def _render_notices(notes: Sequence[str]) -> str:
     return "".join(f'<p class="notice">{escape(note)}</p>' for note in notes)
 
 
-def _strips(strips: list[tuple[str, str]], colours: str) -> str:
-    drawn = [f'<h3>{escape(heading)}</h3><div class="pictures wide">{svg}</div>' for heading, svg in strips]
-    return section("Episodes", f"From above. {colours}", "".join(drawn)) if drawn else ""
+def _render_episode_figures(episode_figures: list[tuple[str, str]], colour_key: str) -> str:
+    figures = [f'<h3>{escape(heading)}</h3><div class="pictures wide">{svg}</div>' for heading, svg in episode_figures]
+    return render_section("Episodes", f"From above. {colour_key}", "".join(figures)) if figures else ""
 
 
-def _recordings(recordings: list[tuple[str, str]]) -> str:
+def _render_recording_links(recordings: list[tuple[str, str]]) -> str:
     links = [f'<li><a href="{escape(address)}">{escape(text)}</a></li>' for text, address in recordings]
-    return section("Recordings in 3-D", "Each opens in the browser, from disk.", f"<ul>{''.join(links)}</ul>") if links else ""
+    return (
+        render_section("Recordings in 3-D", "Each opens in the browser, from disk.", f"<ul>{''.join(links)}</ul>")
+        if links
+        else ""
+    )
 
 
-def _facts(facts: list[tuple[str, str]]) -> str:
+def _render_facts(facts: list[tuple[str, str]]) -> str:
     lines = [f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in facts]
-    return section("Facts", "", f'<table class="facts">{"".join(lines)}</table>') if lines else ""
+    return render_section("Facts", "", f'<table class="facts">{"".join(lines)}</table>') if lines else ""

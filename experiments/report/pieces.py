@@ -3,24 +3,24 @@
 from collections.abc import Iterable
 from html import escape
 
-from experiments.report.plots import arm_colours
+from experiments.report.plots import get_method_colours
 
 
-def section(heading: str, says: str, content: str) -> str:
-    note = f'<p class="note">{escape(says)}</p>' if says else ""
-    return f"<section><h2>{escape(heading)}</h2>{note}{content}</section>"
+def render_section(heading: str, caption: str, content: str) -> str:
+    caption_html = f'<p class="note">{escape(caption)}</p>' if caption else ""
+    return f"<section><h2>{escape(heading)}</h2>{caption_html}{content}</section>"
 
 
-def table(columns: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in lines)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+def render_table(columns: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    head_html = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body_html = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in lines)
+    return f'<div class="wide"><table><thead><tr>{head_html}</tr></thead><tbody>{body_html}</tbody></table></div>'
 
 
-def legend(arms: list[str]) -> str:
+def render_legend(methods: list[str]) -> str:
     """Plotly's own legend would be cut off on a phone."""
-    dots = [
-        f'<span><i style="background:{colour}"></i>{escape(arm)}</span>'
-        for arm, colour in zip(arms, arm_colours(arms), strict=True)
+    items = [
+        f'<span><i style="background:{colour}"></i>{escape(method)}</span>'
+        for method, colour in zip(methods, get_method_colours(methods), strict=True)
     ]
-    return f'<div class="legend">{"".join(dots)}</div>'
+    return f'<div class="legend">{"".join(items)}</div>'

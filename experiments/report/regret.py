@@ -7,29 +7,37 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.report.pairs import Difference, Interval, apart, difference, episode_cost, paired, ranked
-from experiments.report.summary import Episode, Row, is_oracle, key_of, known
-from experiments.statistics import LEAST_EPISODES, bootstrap
+from experiments.report.pairs import (
+    Difference,
+    Interval,
+    compute_difference,
+    compute_episode_cost,
+    compute_mean_difference,
+    pair_scores,
+    rank_methods,
+)
+from experiments.report.summary import EpisodeKey, EpisodeResult, get_episode_key, is_known, is_oracle
+from experiments.statistics import MIN_EPISODES, compute_bootstrap_interval
 
-Budget = tuple[str, int, int, int]  # search, samples, iterations, horizon
-BUDGET = ("search_samples", "search_iterations", "search_horizon")
-MODEL, SEARCH, BOTH, REST = "model error", "search error", "model and search", "rest"
+SearchBudget = tuple[str, int, int, int]  # search, samples, iterations, horizon
+BUDGET_KEYS = ("search_samples", "search_iterations", "search_horizon")
+MODEL_ERROR, SEARCH_ERROR, MODEL_AND_SEARCH_ERROR, REMAINDER = "model error", "search error", "model and search", "rest"
 
 
 @dataclass(frozen=True)
 class Regret:
     """What an arm's episodes cost more than the best known way, and where that comes from; `parts` add up to `total`."""
 
-    agent: str
+    method: str
     episodes: int
     trainings: int
     total: Interval
     parts: dict[str, Difference]
-    twin: str  # the oracle with the same search and budget; none: ""
-    reference: str  # the oracle with the largest budget
+    matched_oracle: str  # the oracle with the same search and budget; none: ""
+    largest_oracle: str  # the oracle with the largest budget
 
 
-def regrets(rows: Sequence[Row]) -> list[Regret]:
+def compute_regrets(results: Sequence[EpisodeResult]) -> list[Regret]:
     """Of every arm that plans on a learned model, on the episodes that its oracles met too, the largest one that met enough of
     them; on all splits together.
 
@@ -38,49 +46,64 @@ def regrets(rows: Sequence[Row]) -> list[Regret]:
     known way. Where no oracle has the arm's budget, model and search cannot be told apart; where none has a larger one, the
     search error is part of the rest.
     """
-    oracles = list(dict.fromkeys(str(row["agent"]) for row in rows if is_oracle(str(row["agent"]))))
-    planners = {str(row["agent"]) for row in rows if row["model"] and not is_oracle(str(row["agent"]))}
-    arms = [agent for agent in ranked(rows) if agent in planners]
-    budgets = {agent: budget_of(rows, agent) for agent in (*arms, *oracles)}
-    found = [_regret(rows, arm, oracles, budgets) for arm in arms]
-    return [regret for regret in found if regret is not None]
+    oracles = list(dict.fromkeys(str(result["agent"]) for result in results if is_oracle(str(result["agent"]))))
+    planners = {str(result["agent"]) for result in results if result["model"] and not is_oracle(str(result["agent"]))}
+    methods = [method for method in rank_methods(results) if method in planners]
+    budgets = {method: get_search_budget(results, method) for method in (*methods, *oracles)}
+    regrets = [_compute_regret(results, method, oracles, budgets) for method in methods]
+    return [regret for regret in regrets if regret is not None]
 
 
-def _regret(rows: Sequence[Row], arm: str, oracles: list[str], budgets: dict[str, Budget | None]) -> Regret | None:
-    met = {oracle: number for oracle in oracles if (number := len(paired(rows, [arm, oracle]).episodes))}
-    if not met:
+def _compute_regret(
+    results: Sequence[EpisodeResult], method: str, oracles: list[str], budgets: dict[str, SearchBudget | None]
+) -> Regret | None:
+    shared_counts = {oracle: count for oracle in oracles if (count := len(pair_scores(results, [method, oracle]).episodes))}
+    if not shared_counts:
         return None
-    enough = [oracle for oracle, number in met.items() if number >= min(LEAST_EPISODES, max(met.values()))]
-    reference = max(enough, key=lambda oracle: (_size(budgets[oracle]), oracle))
-    twin = next((oracle for oracle in met if budgets[arm] is not None and budgets[oracle] == budgets[arm]), "")
-    chain = list(dict.fromkeys([arm, *([twin] if twin else []), reference]))
-    pairs = paired(rows, chain)
+    eligible_oracles = [
+        oracle for oracle, count in shared_counts.items() if count >= min(MIN_EPISODES, max(shared_counts.values()))
+    ]
+    largest_oracle = max(eligible_oracles, key=lambda oracle: (_compute_budget_size(budgets[oracle]), oracle))
+    matched_oracle = next(
+        (oracle for oracle in shared_counts if budgets[method] is not None and budgets[oracle] == budgets[method]), ""
+    )
+    method_chain = list(dict.fromkeys([method, *([matched_oracle] if matched_oracle else []), largest_oracle]))
+    pairs = pair_scores(results, method_chain)
     if not pairs.episodes:
         return None
-    best = _best_known(rows, pairs.episodes)
-    steps = [*pairs.scores, best]
-    names = {1: [REST], 2: [MODEL if twin else BOTH, REST], 3: [MODEL, SEARCH, REST]}[len(chain)]
-    parts = {name: difference(a, b, pairs.splits) for name, a, b in zip(names, steps[:-1], steps[1:], strict=True)}
-    total = bootstrap(apart, pairs.scores[0], best, strata=pairs.splits)
-    return Regret(arm, len(pairs.episodes), len(pairs.scores[0]), total, parts, twin, reference)
+    best_costs = _find_best_costs(results, pairs.episodes)
+    cost_chain = [*pairs.scores, best_costs]
+    part_names = {
+        1: [REMAINDER],
+        2: [MODEL_ERROR if matched_oracle else MODEL_AND_SEARCH_ERROR, REMAINDER],
+        3: [MODEL_ERROR, SEARCH_ERROR, REMAINDER],
+    }[len(method_chain)]
+    parts = {
+        name: compute_difference(a, b, pairs.splits)
+        for name, a, b in zip(part_names, cost_chain[:-1], cost_chain[1:], strict=True)
+    }
+    total = compute_bootstrap_interval(compute_mean_difference, pairs.scores[0], best_costs, strata=pairs.splits)
+    return Regret(method, len(pairs.episodes), len(pairs.scores[0]), total, parts, matched_oracle, largest_oracle)
 
 
-def _best_known(rows: Sequence[Row], episodes: list[Episode]) -> np.ndarray:
+def _find_best_costs(results: Sequence[EpisodeResult], episodes: list[EpisodeKey]) -> np.ndarray:
     """(1, E) the least cost of any arm."""
-    least: dict[Episode, float] = defaultdict(lambda: math.inf)
-    for row in rows:
-        least[key_of(row)] = min(least[key_of(row)], episode_cost(row))
-    return np.array([[least[episode] for episode in episodes]])
+    best_costs: dict[EpisodeKey, float] = defaultdict(lambda: math.inf)
+    for result in results:
+        best_costs[get_episode_key(result)] = min(best_costs[get_episode_key(result)], compute_episode_cost(result))
+    return np.array([[best_costs[episode] for episode in episodes]])
 
 
-def budget_of(rows: Sequence[Row], agent: str) -> Budget | None:
+def get_search_budget(results: Sequence[EpisodeResult], method: str) -> SearchBudget | None:
     """What an arm's search may spend on a decision; None where rows do not tell, or it does not search."""
-    row = next((row for row in rows if row["agent"] == agent and all(known(row, name) for name in BUDGET)), None)
-    if row is None or not row["search"]:
+    result = next(
+        (result for result in results if result["agent"] == method and all(is_known(result, name) for name in BUDGET_KEYS)), None
+    )
+    if result is None or not result["search"]:
         return None
-    samples, iterations, horizon = (int(row[name]) for name in BUDGET)
-    return str(row["search"]), samples, iterations, horizon
+    samples, iterations, horizon = (int(result[name]) for name in BUDGET_KEYS)
+    return str(result["search"]), samples, iterations, horizon
 
 
-def _size(budget: Budget | None) -> int:
+def _compute_budget_size(budget: SearchBudget | None) -> int:
     return math.prod(budget[1:]) if budget else 0

@@ -13,38 +13,38 @@ import rich.box
 from rich.table import Table
 from rich.text import Text
 
-from experiments.statistics import effective_trials, wilson
+from experiments.statistics import compute_effective_trials, compute_wilson_interval
 from sim.scenes.scene import DEFAULT_PROTOCOL, scenes
 from sim.utils.errors import GroundError
 
-Row = Mapping[str, Any]  # one evaluated episode
+EpisodeResult = Mapping[str, Any]  # one evaluated episode
 
 OUTCOMES = ("clean", "success")  # clean: success without violation
-COLUMNS = ("arm", "episodes", "without violation", "success", "steps", "ms per decision", "env steps", "CPU-seconds")
-MORE = ("collect_cpu_s", "data_bytes", "search_samples", "search_iterations", "search_horizon")  # where rows tell
-COLUMNS_SAY = (
+SUMMARY_COLUMNS = ("arm", "episodes", "without violation", "success", "steps", "ms per decision", "env steps", "CPU-seconds")
+OPTIONAL_COLUMNS = ("collect_cpu_s", "data_bytes", "search_samples", "search_iterations", "search_horizon")  # where rows tell
+SUMMARY_NOTE = (
     "Success without violation, and success, with 95 % Wilson intervals; steps: mean of the successes; ms per decision: "
     "p50 / p95, medians over episodes; env steps and CPU-seconds: spent on training before acting, without the held-out episodes "
     "that choose among a model's checkpoints. Where an arm was trained several times, episodes are trainings × spaces, and "
     "intervals are as for the spaces alone, since all its trainings met the same ones, and wider where trainings differ."
 )
-Episode = tuple[str, int]  # layout id and seed
+EpisodeKey = tuple[str, int]  # layout id and seed
 
 
-def protocol_of(row: Row) -> str:
+def get_protocol(result: EpisodeResult) -> str:
     """By which an episode was played."""
-    return str(row.get("protocol", DEFAULT_PROTOCOL))
+    return str(result.get("protocol", DEFAULT_PROTOCOL))
 
 
-def key_of(row: Row) -> Episode:
+def get_episode_key(result: EpisodeResult) -> EpisodeKey:
     """What was played, whoever did."""
-    return str(row["layout_id"]), int(row["seed"])
+    return str(result["layout_id"]), int(result["seed"])
 
 
-def training_of(row: Row) -> tuple[str, int]:
+def get_training_key(result: EpisodeResult) -> tuple[str, int]:
     """Which training of its arm a row is of, by run and seed; what was not trained is the same in every run."""
-    seed = row.get("train_seed")
-    return ("", 0) if seed is None else (str(row["run"]), int(seed))
+    seed = result.get("train_seed")
+    return ("", 0) if seed is None else (str(result["run"]), int(seed))
 
 
 @dataclass(frozen=True)
@@ -53,40 +53,41 @@ class Rate:
     fewer where trainings differ."""
 
     count: int
-    of: int
-    spaces: int  # that the episodes are in
+    total: int
+    layouts: int  # that the episodes are in
     trials: float  # that they are worth
 
     @property
     def value(self) -> float:
-        return self.count / self.of if self.of else math.nan
+        return self.count / self.total if self.total else math.nan
 
     @property
     def interval(self) -> tuple[float, float]:
-        return wilson(self.trials * (self.count / self.of) if self.of else 0, self.trials)
+        return compute_wilson_interval(self.trials * (self.count / self.total) if self.total else 0, self.trials)
 
     @classmethod
-    def of_rows(cls, rows: Sequence[Row], outcome: str | Callable[[Row], bool]) -> "Rate":
+    def compute(cls, results: Sequence[EpisodeResult], outcome: str | Callable[[EpisodeResult], bool]) -> "Rate":
         """Of the rows in which it came true."""
-        true = [outcome(row) if callable(outcome) else bool(row[outcome]) for row in rows]
-        trainings, spaces = (
-            {key: number for number, key in enumerate(dict.fromkeys(map(of, rows)))} for of in (training_of, key_of)
+        is_true = [outcome(result) if callable(outcome) else bool(result[outcome]) for result in results]
+        training_indices, episode_indices = (
+            {key: index for index, key in enumerate(dict.fromkeys(map(get_key, results)))}
+            for get_key in (get_training_key, get_episode_key)
         )
-        if len(trainings) < 2:
-            return cls(sum(true), len(rows), len(spaces), len(spaces))
-        outcomes = np.full((len(trainings), len(spaces)), np.nan)
-        for row, value in zip(rows, true, strict=True):
-            outcomes[trainings[training_of(row)], spaces[key_of(row)]] = value
-        return cls(sum(true), len(rows), len(spaces), effective_trials(outcomes))
+        if len(training_indices) < 2:
+            return cls(sum(is_true), len(results), len(episode_indices), len(episode_indices))
+        outcomes = np.full((len(training_indices), len(episode_indices)), np.nan)
+        for result, value in zip(results, is_true, strict=True):
+            outcomes[training_indices[get_training_key(result)], episode_indices[get_episode_key(result)]] = value
+        return cls(sum(is_true), len(results), len(episode_indices), compute_effective_trials(outcomes))
 
-    def record(self, name: str) -> dict[str, float]:
+    def make_record(self, name: str) -> dict[str, float]:
         """As plain values: name, name_low and name_high."""
-        return ends_of(name, (self.value, *self.interval))
+        return make_interval_record(name, (self.value, *self.interval))
 
     def __str__(self) -> str:
         low, high = self.interval
-        exact = self.count in (0, self.of) or 0.005 <= self.value < 0.995  # 299 of 300 are not 100 %
-        return f"{number(100 * self.value, 0 if exact else 1)} % [{100 * low:.0f}–{100 * high:.0f}]"
+        is_exact = self.count in (0, self.total) or 0.005 <= self.value < 0.995  # 299 of 300 are not 100 %
+        return f"{format_number(100 * self.value, 0 if is_exact else 1)} % [{100 * low:.0f}–{100 * high:.0f}]"
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,10 @@ class Summary:
     """One arm on one split."""
 
     split: str
-    agent: str
+    method: str
     episodes: int
     success: Rate
-    clean: Rate  # success without violation
+    safe_success: Rate  # success without violation
     steps: float  # mean of the successes, nan without any
     decision_ms_p50: float  # median over episodes
     decision_ms_p95: float  # median over episodes
@@ -126,149 +127,171 @@ class Summary:
     @property
     def cells(self) -> tuple[str, ...]:
         """What COLUMNS name, as text."""
-        spaces, trainings = self.clean.spaces, self.trainings
-        episodes = f"{trainings} × {spaces}" if trainings > 1 and trainings * spaces == self.episodes else str(self.episodes)
-        decision = f"{number(self.decision_ms_p50, 1)} / {number(self.decision_ms_p95, 1)}"
-        spent = (number(self.env_steps), number(self.train_cpu_s))
-        return (self.agent, episodes, str(self.clean), str(self.success), number(self.steps, 1), decision, *spent)
+        num_layouts, trainings = self.safe_success.layouts, self.trainings
+        episodes = (
+            f"{trainings} × {num_layouts}" if trainings > 1 and trainings * num_layouts == self.episodes else str(self.episodes)
+        )
+        decision_ms = f"{format_number(self.decision_ms_p50, 1)} / {format_number(self.decision_ms_p95, 1)}"
+        costs = (format_number(self.env_steps), format_number(self.train_cpu_s))
+        return (
+            self.method,
+            episodes,
+            str(self.safe_success),
+            str(self.success),
+            format_number(self.steps, 1),
+            decision_ms,
+            *costs,
+        )
 
 
-def is_oracle(agent: str) -> bool:
+def is_oracle(method: str) -> bool:
     """The oracle plans on the true simulator: a mark to measure by, not a competitor."""
-    return agent.startswith("oracle")
+    return method.startswith("oracle")
 
 
-def violations_of(rows: Sequence[Row]) -> list[str]:
+def list_violation_kinds(results: Sequence[EpisodeResult]) -> list[str]:
     """Kinds of violations that a scene's rows tell of: what else than the outcome is true or false."""
-    kinds = dict.fromkeys(name for row in rows for name, value in row.items() if isinstance(value, bool))
+    kinds = dict.fromkeys(name for result in results for name, value in result.items() if isinstance(value, bool))
     return [name for name in kinds if name not in OUTCOMES]
 
 
-def best_planner(rows: Sequence[Row]) -> str:
+def find_best_planner(results: Sequence[EpisodeResult]) -> str:
     """The arm whose episodes are shown: the best planner on a learned model, or the best arm."""
-    if not rows:
+    if not results:
         raise GroundError("there are no episodes yet: evaluate first")
-    planning = {row["agent"] for row in rows if row["model"] and not is_oracle(row["agent"])}
-    arms = [summary.agent for summary in summarise(rows)]
-    return next((arm for arm in arms if arm in planning), arms[0])
+    planning_methods = {result["agent"] for result in results if result["model"] and not is_oracle(result["agent"])}
+    methods = [summary.method for summary in summarise(results)]
+    return next((method for method in methods if method in planning_methods), methods[0])
 
 
-def summarise(rows: Iterable[Row]) -> list[Summary]:
+def summarise(results: Iterable[EpisodeResult]) -> list[Summary]:
     """Every arm on every split: split "test" first, then the shift tiers; the arm best on the first split first, oracles last."""
-    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[str(row["split"]), str(row["agent"])].append(row)
-    summaries = [_summary(split, agent, group) for (split, agent), group in groups.items()]
+    groups: dict[tuple[str, str], list[EpisodeResult]] = defaultdict(list)
+    for result in results:
+        groups[str(result["split"]), str(result["agent"])].append(result)
+    summaries = [_summarise_group(split, method, group) for (split, method), group in groups.items()]
     splits = sorted({summary.split for summary in summaries}, key=lambda split: (split != "test", "shift" not in split, split))
-    agents: list[str] = []
+    methods: list[str] = []
     for split in splits:
-        here = [summary for summary in summaries if summary.split == split]
-        agents += [summary.agent for summary in sorted(here, key=_rank) if summary.agent not in agents]
-    agents.sort(key=is_oracle)
-    return sorted(summaries, key=lambda summary: (splits.index(summary.split), agents.index(summary.agent)))
+        split_summaries = [summary for summary in summaries if summary.split == split]
+        methods += [summary.method for summary in sorted(split_summaries, key=_make_rank_key) if summary.method not in methods]
+    methods.sort(key=is_oracle)
+    return sorted(summaries, key=lambda summary: (splits.index(summary.split), methods.index(summary.method)))
 
 
-def _summary(split: str, agent: str, rows: Sequence[Row]) -> Summary:
-    successes = [row for row in rows if row["success"]]
+def _summarise_group(split: str, method: str, results: Sequence[EpisodeResult]) -> Summary:
+    successes = [result for result in results if result["success"]]
     return Summary(
         split=split,
-        agent=agent,
-        episodes=len(rows),
-        success=Rate.of_rows(rows, "success"),
-        clean=Rate.of_rows(rows, "clean"),
-        steps=float(np.mean([row["steps"] for row in successes])) if successes else math.nan,
-        decision_ms_p50=float(np.median([row["decision_ms_p50"] for row in rows])),
-        decision_ms_p95=float(np.median([row["decision_ms_p95"] for row in rows])),
-        env_steps=max(int(row["env_steps"]) for row in rows),
-        train_cpu_s=max(float(row["train_cpu_s"]) for row in rows),
-        trainings=len(trainings_of(rows)),
-        indicators=indicators_of(rows),
-        **{name: max((float(row[name]) for row in rows if known(row, name)), default=math.nan) for name in MORE},
+        method=method,
+        episodes=len(results),
+        success=Rate.compute(results, "success"),
+        safe_success=Rate.compute(results, "clean"),
+        steps=float(np.mean([result["steps"] for result in successes])) if successes else math.nan,
+        decision_ms_p50=float(np.median([result["decision_ms_p50"] for result in results])),
+        decision_ms_p95=float(np.median([result["decision_ms_p95"] for result in results])),
+        env_steps=max(int(result["env_steps"]) for result in results),
+        train_cpu_s=max(float(result["train_cpu_s"]) for result in results),
+        trainings=len(select_trainings(results)),
+        indicators=compute_indicators(results),
+        **{
+            name: max((float(result[name]) for result in results if is_known(result, name)), default=math.nan)
+            for name in OPTIONAL_COLUMNS
+        },
     )
 
 
-def indicators_of(rows: Sequence[Row]) -> dict[str, Quartiles]:
+def compute_indicators(results: Sequence[EpisodeResult]) -> dict[str, Quartiles]:
     """Medians over episodes, and what the middle half lies between, of what the scene says of its episodes."""
-    told = scenes[rows[0]["scene"]].indicators
-    values = {name: [float(row[name]) for row in rows if known(row, name)] for name in (told.descriptions if told else ())}
-    return {name: Quartiles(*map(float, np.quantile(own, (0.25, 0.5, 0.75)))) for name, own in values.items() if own}
+    indicator_set = scenes[results[0]["scene"]].indicators
+    values = {
+        name: [float(result[name]) for result in results if is_known(result, name)]
+        for name in (indicator_set.descriptions if indicator_set else ())
+    }
+    return {name: Quartiles(*map(float, np.quantile(numbers, (0.25, 0.5, 0.75)))) for name, numbers in values.items() if numbers}
 
 
-def known(row: Row, name: str) -> bool:
+def is_known(result: EpisodeResult, key: str) -> bool:
     """Whether a row tells it: older rows lack columns, and not every arm has all."""
-    value = row.get(name)
+    value = result.get(key)
     return value is not None and value == value
 
 
-def method_of(row: Row) -> str:
+def get_base_method(result: EpisodeResult) -> str:
     """The name of a row's arm whatever the amount of its data; of older rows, the name."""
-    return str(row.get("method") or row["agent"])
+    return str(result.get("method") or result["agent"])
 
 
-def on_all_data(rows: Sequence[Row]) -> list[Row]:
+def select_full_data_results(results: Sequence[EpisodeResult]) -> list[EpisodeResult]:
     """Without the arms that learned from a part of what another arm of their method did."""
-    most = {row["method"]: float(row["env_steps"]) for row in rows if row.get("method") == row["agent"]}
-    return [row for row in rows if row["agent"] == row.get("method") or row["env_steps"] >= most.get(row.get("method"), 0.0)]
+    max_env_steps = {
+        result["method"]: float(result["env_steps"]) for result in results if result.get("method") == result["agent"]
+    }
+    return [
+        result
+        for result in results
+        if result["agent"] == result.get("method") or result["env_steps"] >= max_env_steps.get(result.get("method"), 0.0)
+    ]
 
 
-def trainings_of(rows: Iterable[Row]) -> list[Row]:
+def select_trainings(results: Iterable[EpisodeResult]) -> list[EpisodeResult]:
     """A row of each training of an arm."""
-    return list({training_of(row): row for row in rows}.values())
+    return list({get_training_key(result): result for result in results}.values())
 
 
-def _rank(summary: Summary) -> tuple[float, float, float, str]:
+def _make_rank_key(summary: Summary) -> tuple[float, float, float, str]:
     """By success without violation, as far as it can be relied on: three of three are less than 95 of 100. Among equals the
     quicker one comes first."""
     steps = math.inf if math.isnan(summary.steps) else summary.steps
-    return -summary.clean.interval[0], -summary.success.interval[0], steps, summary.agent
+    return -summary.safe_success.interval[0], -summary.success.interval[0], steps, summary.method
 
 
-def summary_table(rows: Iterable[Row]) -> Table:
+def make_summary_table(results: Iterable[EpisodeResult]) -> Table:
     """The summary for a terminal, a rule between splits."""
     table = Table("split", box=rich.box.SIMPLE)
-    for position, column in enumerate(COLUMNS):
+    for position, column in enumerate(SUMMARY_COLUMNS):
         table.add_column(column, justify="left" if position == 0 else "right")
-    last = None
-    for summary in summarise(rows):
-        if last not in (None, summary.split):
+    last_split = None
+    for summary in summarise(results):
+        if last_split not in (None, summary.split):
             table.add_section()
-        table.add_row("" if summary.split == last else Text(summary.split), *map(Text, summary.cells))
-        last = summary.split
+        table.add_row("" if summary.split == last_split else Text(summary.split), *map(Text, summary.cells))
+        last_split = summary.split
     return table
 
 
-def summary_markdown(rows: Iterable[Row]) -> str:
+def format_summary_markdown(results: Iterable[EpisodeResult]) -> str:
     """The summary as a Markdown table."""
-    return markdown(("split", *COLUMNS), [(summary.split, *summary.cells) for summary in summarise(rows)])
+    return format_markdown_table(("split", *SUMMARY_COLUMNS), [(summary.split, *summary.cells) for summary in summarise(results)])
 
 
-def markdown(heading: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+def format_markdown_table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """A Markdown table, text to the left and numbers to the right."""
-    sides = ["---" if column in ("scene", "split", "arm") else "---:" for column in heading]
-    return "".join(f"| {' | '.join(map(_plain, line))} |\n" for line in (heading, sides, *lines))
+    alignments = ["---" if column in ("scene", "split", "arm") else "---:" for column in columns]
+    return "".join(f"| {' | '.join(map(_escape_markdown, line))} |\n" for line in (columns, alignments, *lines))
 
 
-def summary_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
+def make_summary_records(results: Iterable[EpisodeResult]) -> list[dict[str, Any]]:
     """Every arm on every split as plain values, None where there is none."""
-    return [record_of(summary) for summary in summarise(rows)]
+    return [make_summary_record(summary) for summary in summarise(results)]
 
 
-def record_of(summary: Summary) -> dict[str, Any]:
+def make_summary_record(summary: Summary) -> dict[str, Any]:
     """As plain values, None where there is none."""
     record = {name: value for name, value in vars(summary).items() if not isinstance(value, Rate | Mapping)}
     for outcome in OUTCOMES:
         record |= getattr(summary, outcome).record(outcome)
-    for name, own in summary.indicators.items():
-        record |= {name: own.median, f"{name}_q25": own.low, f"{name}_q75": own.high}
+    for name, quartiles in summary.indicators.items():
+        record |= {name: quartiles.median, f"{name}_q25": quartiles.low, f"{name}_q75": quartiles.high}
     return {name: None if value != value else value for name, value in record.items()}  # JSON has no nan
 
 
-def summary_csv(rows: Iterable[Row]) -> str:
+def format_summary_csv(results: Iterable[EpisodeResult]) -> str:
     """The records as comma-separated values with a heading."""
-    return csv_of(summary_records(rows))
+    return format_csv(make_summary_records(results))
 
 
-def csv_of(records: Sequence[Mapping[str, Any]]) -> str:
+def format_csv(records: Sequence[Mapping[str, Any]]) -> str:
     """Records as comma-separated values with a heading; unknown ones are empty."""
     text, names = io.StringIO(), list(dict.fromkeys(name for record in records for name in record))
     writer = csv.DictWriter(text, names, lineterminator="\n")
@@ -277,16 +300,16 @@ def csv_of(records: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def ends_of(name: str, interval: Sequence[float]) -> dict[str, float]:
+def make_interval_record(name: str, interval: Sequence[float]) -> dict[str, float]:
     """A value and its interval by name, name_low and name_high."""
     return dict(zip((name, f"{name}_low", f"{name}_high"), interval, strict=True))
 
 
-def _plain(text: str) -> str:
+def _escape_markdown(text: str) -> str:
     """Text that cannot end a Markdown cell or start HTML."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
-def number(value: float | None, digits: int = 0) -> str:
+def format_number(value: float | None, digits: int = 0) -> str:
     """A number with thousands marked, or a dash where there is none."""
     return "–" if value is None or math.isnan(value) else f"{value:,.{digits}f}"

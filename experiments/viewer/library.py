@@ -9,10 +9,10 @@ from typing import Any
 
 import viser
 
-from experiments.evaluation.results import episode_of, read_rows
-from experiments.methods.method import arm_of
-from experiments.report.pairs import metres
-from experiments.report.summary import best_planner
+from experiments.evaluation.results import read_episode, read_episode_results
+from experiments.methods.method import get_method_label
+from experiments.report.pairs import get_cost_m
+from experiments.report.summary import find_best_planner
 from experiments.viewer.page import Page
 from experiments.viewer.take import Take
 from sim.utils.errors import GroundError
@@ -42,32 +42,32 @@ class Library:
         self.look()
 
     def look(self) -> None:
-        self.rows = read_rows(self.run / "results")
+        self.rows = read_episode_results(self.run / "results")
         self.lost = len(list((self.run / "results").rglob("*.row"))) - len(self.rows)
 
     def choose(self, split: str = ANY, arm: str = ANY, outcome: str = ANY, order: str = "space") -> list[dict[str, Any]]:
         """Rows that fit, in order."""
-        fitting = [row for row in self.rows if split in (ANY, row["split"]) and arm in (ANY, arm_of(row))]
+        fitting = [row for row in self.rows if split in (ANY, row["split"]) and arm in (ANY, get_method_label(row))]
         return sorted(filter(OUTCOMES[outcome], fitting), key=ORDERS[order])
 
     def find(self, split: str, index: int, arm: str) -> dict[str, Any]:
         """One row, or a GroundError that says what there is. An agent's name alone stands for its first training."""
         here = [row for row in self.rows if (row["split"], row["index"]) == (split, index)]
-        for name in (arm_of, lambda row: row["agent"]):
+        for name in (get_method_label, lambda row: row["agent"]):
             if own := [row for row in here if name(row) == arm]:
                 return min(own, key=_training)
-        there = ", ".join(sorted(map(arm_of, here))) or "none on this space"
+        there = ", ".join(sorted(map(get_method_label, here))) or "none on this space"
         raise GroundError(f"{self.run} has no episode of {arm} on {split} {index}: there are {there}")
 
     def takes(self, row: dict[str, Any], beside: Sequence[str] = ()) -> list[Take]:
         """A recorded episode, and other arms' on the same space."""
-        same = {arm_of(other): other for other in self.rows if _same_space(row, other) and other is not row}
+        same = {get_method_label(other): other for other in self.rows if _same_space(row, other) and other is not row}
         return [self._take(one) for one in (row, *(same[arm] for arm in beside if arm in same))]
 
     def _take(self, row: dict[str, Any]) -> Take:
         """Called as the arm is: an episode itself does not say which training of its agent it is of."""
-        episode = episode_of(self.run / "results" / row["agent"], row)
-        return Take.recorded(row["scene"], replace(episode, behaviour=arm_of(row)), row["split"])
+        episode = read_episode(self.run / "results" / row["agent"], row)
+        return Take.recorded(row["scene"], replace(episode, behaviour=get_method_label(row)), row["split"])
 
 
 class Shelf:
@@ -110,7 +110,7 @@ class Shelf:
         if not rows:
             lost = f" ({self._library.lost} damaged or unfinished)" if self._library.lost else ""
             raise GroundError(f"{self._library.run} has no episode to show yet{lost}")
-        best = best_planner(rows)
+        best = find_best_planner(rows)
         own = [row for row in rows if row["agent"] == best]
         wanted = [row for row in own if (row["split"], row["index"]) == (split, index)]
         self.show((wanted or own)[0])
@@ -135,7 +135,7 @@ class Shelf:
         """Play a row's episode, others beside it, and let its planner think again."""
         takes = self._library.takes(row, beside)
         self._page.show(takes, play=True)
-        planners = {arm_of(one) for one in self._library.rows if one["model"]}
+        planners = {get_method_label(one) for one in self._library.rows if one["model"]}
         self._page.thinker.begin([take for take in takes if take.name in planners])
 
     def look(self) -> None:
@@ -146,7 +146,10 @@ class Shelf:
     def name(self) -> None:
         """Splits and arms that there are."""
         rows = self._library.rows
-        splits, arms = dict.fromkeys(row["split"] for row in rows), dict.fromkeys(map(arm_of, sorted(rows, key=_training)))
+        splits, arms = (
+            dict.fromkeys(row["split"] for row in rows),
+            dict.fromkeys(map(get_method_label, sorted(rows, key=_training))),
+        )
         for handle, options in ((self._split, (ANY, *splits)), (self._arm, (ANY, *arms))):
             if handle.options != options:
                 handle.options = options
@@ -158,8 +161,8 @@ class Shelf:
 def table(rows: list[dict[str, Any]], of: int, lost: int) -> str:
     """An HTML table of some rows."""
     lines = "".join(
-        f"<tr><td>{escape(row['split'])} {row['index']}</td><td>{escape(arm_of(row))}</td><td>{_end(row)}</td>"
-        f"<td align=right>{row['steps']}</td><td align=right>{metres(row, 'total_cost'):.0f}</td>"
+        f"<tr><td>{escape(row['split'])} {row['index']}</td><td>{escape(get_method_label(row))}</td><td>{_end(row)}</td>"
+        f"<td align=right>{row['steps']}</td><td align=right>{get_cost_m(row, 'total_cost'):.0f}</td>"
         f"<td>{row['layout_id'][:8]}</td></tr>"
         for row in rows[:LISTED]
     )
@@ -171,7 +174,7 @@ def table(rows: list[dict[str, Any]], of: int, lost: int) -> str:
 
 def title(row: dict[str, Any]) -> str:
     """A line of the list."""
-    return f"{row['split']} {row['index']} · {arm_of(row)} · {_end(row)} in {row['steps']}"
+    return f"{row['split']} {row['index']} · {get_method_label(row)} · {_end(row)} in {row['steps']}"
 
 
 def _end(row: dict[str, Any]) -> str:

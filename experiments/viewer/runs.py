@@ -31,11 +31,11 @@ def in_scene(arm: PolicyFactory, scene: str) -> PolicyFactory:
 
 def arms_of(run: Path) -> ArmsThere:
     """What of a run's arms is there already, and why the others are not."""
-    from experiments.config.experiment import config_of
-    from experiments.methods.build import Arms
+    from experiments.config.experiment import read_config
+    from experiments.methods.build import MethodSet
 
     try:
-        found, missing = Arms(config_of(run), run).there()
+        found, missing = MethodSet(read_config(run), run).make_available()
     except GroundError as error:
         found, missing = [], {"what this run trained": str(error)}
-    return {arm.label: arm.factory for arm in found}, missing
+    return {arm.label: arm.make_policy for arm in found}, missing

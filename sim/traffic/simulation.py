@@ -167,7 +167,9 @@ class TrafficSimulation:
         stop = (state.stop + (np.hypot(*away.T) < ARRIVED_M)) % self._counts
         now = min(state.time, SCHEDULE_STEPS - 1)
         places = state.pose[:, :2].tolist()
-        headings = np.stack([way[at].get_heading(place) for way, at, place in zip(self._route_fields, stop.tolist(), places, strict=True)])
+        headings = np.stack(
+            [way[at].get_heading(place) for way, at, place in zip(self._route_fields, stop.tolist(), places, strict=True)]
+        )
         wishes = (self._speed * self._speed_factor[now])[:, None] * rotate(headings, self._heading_offset[now])
         blind = self._inattentive[now]
         minding = _solve_orca(self._orca_with_robot, state, wishes, robot_xy, robot_velocity)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from experiments.report.measured import html_of
+from experiments.report.measured import render_report_section
 from experiments.report.sections import (
     aggregates,
     distance,
@@ -14,23 +14,23 @@ from experiments.report.sections import (
     regret,
     variations,
 )
-from experiments.report.summary import Row, on_all_data
+from experiments.report.summary import EpisodeResult, select_full_data_results
 
 
-def sections(rows: Sequence[Row], command: str) -> list[str]:
+def render_sections(results: Sequence[EpisodeResult], command: str) -> list[str]:
     """The page's sections, of what the rows tell."""
-    if not rows:
+    if not results:
         return []
-    whole = on_all_data(rows)
-    shown = (
-        regret.measured(rows),
-        exploitation.measured(rows),
-        distance.measured(whole),
-        variations.measured(whole),
-        ledger.measured(rows),
-        efficiency.measured(rows),
-        foreseen.measured(rows),
-        profiles.measured(whole),
-        aggregates.measured(whole),
+    full_data_results = select_full_data_results(results)
+    report_sections = (
+        regret.build_regret_section(results),
+        exploitation.build_exploitation_section(results),
+        distance.build_layout_distance_section(full_data_results),
+        variations.build_physics_section(full_data_results),
+        ledger.build_compute_costs_section(results),
+        efficiency.build_efficiency_section(results),
+        foreseen.build_predicted_violations_section(results),
+        profiles.build_cost_profile_section(full_data_results),
+        aggregates.build_typical_cost_section(full_data_results),
     )
-    return [html_of(measured, command) for measured in shown if measured is not None]
+    return [render_report_section(section, command) for section in report_sections if section is not None]

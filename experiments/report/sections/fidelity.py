@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from experiments.report.measured import file_of
-from experiments.report.pieces import section, table
-from experiments.report.plots import arm_colours, label, plot
-from experiments.report.summary import Row, number
+from experiments.report.measured import render_download_link
+from experiments.report.pieces import render_section, render_table
+from experiments.report.plots import escape_label, get_method_colours, render_plot
+from experiments.report.summary import EpisodeResult, format_number
 from sim.scenes.scene import scenes
 
-COLUMNS = (
+ERROR_COLUMNS = (
     ("horizon [s]", "horizon_s", 1),
     ("n", "n", 0),
     ("{other}, median [mm]", "load_mm_median", 1),
@@ -23,38 +23,44 @@ COLUMNS = (
 )
 
 
-def fidelity(found: Sequence[Row], scene: str, command: str) -> str:
+def render_open_loop_section(errors: Sequence[EpisodeResult], scene: str, command: str) -> str:
     """`found` has a row per model and horizon."""
-    if not found:
+    if not errors:
         return ""
-    other = scenes[scene].dynamic_noun
-    columns = ("model", *(name.format(other=other) for name, _, _ in COLUMNS), f"{other} error / moved")
-    says = f"Error of the imagined {other} and robot against what happened; the model only sees the first state and the actions."
-    drawn = plot(_figure(found, other), "plot-fidelity") + table(columns, [_cells(one) for one in found])
-    return section("Error of the world model by horizon", says, drawn + file_of("fidelity", found, command))
+    dynamic_noun = scenes[scene].dynamic_noun
+    columns = ("model", *(name.format(other=dynamic_noun) for name, _, _ in ERROR_COLUMNS), f"{dynamic_noun} error / moved")
+    caption = f"Error of the imagined {dynamic_noun} and robot against what happened; the model only sees the first state and the actions."
+    content = render_plot(_make_open_loop_figure(errors, dynamic_noun), "plot-fidelity") + render_table(
+        columns, [_make_open_loop_cells(record) for record in errors]
+    )
+    return render_section(
+        "Error of the world model by horizon", caption, content + render_download_link("fidelity", errors, command)
+    )
 
 
-def _cells(one: Row) -> tuple[str, ...]:
-    numbers = [number(one.get(key), digits) for _, key, digits in COLUMNS]
-    moved = one["load_relative_median"]
-    return (str(one["model"]), *numbers, number(None if moved is None else 100 * moved) + " %")
+def _make_open_loop_cells(record: EpisodeResult) -> tuple[str, ...]:
+    numbers = [format_number(record.get(key), digits) for _, key, digits in ERROR_COLUMNS]
+    relative_error = record["load_relative_median"]
+    return (str(record["model"]), *numbers, format_number(None if relative_error is None else 100 * relative_error) + " %")
 
 
-def _figure(fidelity: Sequence[Row], other: str) -> go.Figure:
+def _make_open_loop_figure(errors: Sequence[EpisodeResult], dynamic_noun: str) -> go.Figure:
     figure = go.Figure()
-    models = list(dict.fromkeys(str(line["model"]) for line in fidelity))
-    for model, colour in zip(models, arm_colours(models), strict=True):
-        lines = sorted((line for line in fidelity if line["model"] == model), key=lambda line: float(line["horizon_s"]))
-        for key, what, dash in (("load_mm_median", "median", "solid"), ("load_mm_p90", "p90", "dot")):
+    models = list(dict.fromkeys(str(record["model"]) for record in errors))
+    for model, colour in zip(models, get_method_colours(models), strict=True):
+        model_records = sorted(
+            (record for record in errors if record["model"] == model), key=lambda record: float(record["horizon_s"])
+        )
+        for key, statistic, dash in (("load_mm_median", "median", "solid"), ("load_mm_p90", "p90", "dot")):
             figure.add_scatter(
-                x=[line["horizon_s"] for line in lines],
-                y=[line[key] for line in lines],
-                name=f"{label(model)}, {what}",
+                x=[record["horizon_s"] for record in model_records],
+                y=[record[key] for record in model_records],
+                name=f"{escape_label(model)}, {statistic}",
                 mode="lines+markers",
                 line={"color": colour, "dash": dash, "width": 2},
                 hovertemplate="%{y:.0f} mm after %{x:.1f} s",
             )
     figure.update_layout(height=340)
     figure.update_xaxes(title="horizon [s]", rangemode="tozero")
-    figure.update_yaxes(title=f"position error of the {other} [mm]", rangemode="tozero")
+    figure.update_yaxes(title=f"position error of the {dynamic_noun} [mm]", rangemode="tozero")
     return figure

@@ -4,32 +4,38 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from experiments.evaluation.plan_audit import TOUCHING
-from experiments.report.measured import Measured, flats, percents
-from experiments.report.measures import Foreseen, foreseen
-from experiments.report.plots import dots, label
-from experiments.report.summary import Row
+from experiments.evaluation.plan_audit import CONTACT_VIOLATION
+from experiments.report.measured import ReportSection, flatten_records, format_percent_interval
+from experiments.report.measures import PredictedViolations, compute_predicted_violations
+from experiments.report.plots import escape_label, make_interval_trace
+from experiments.report.summary import EpisodeResult
 
-WORDS = {TOUCHING: "touching racks or walls"}
+KIND_NAMES = {CONTACT_VIOLATION: "touching racks or walls"}
 
 
-def measured(rows: Sequence[Row]) -> Measured | None:
-    found = foreseen(rows)
-    if not found:
+def build_predicted_violations_section(results: Sequence[EpisodeResult]) -> ReportSection | None:
+    violations = compute_predicted_violations(results)
+    if not violations:
         return None
-    plots = [_figure([one for one in found if one.kind == kind]) for kind in dict.fromkeys(one.kind for one in found)]
+    figures = [
+        _make_predicted_violations_figure([violation for violation in violations if violation.kind == kind])
+        for kind in dict.fromkeys(violation.kind for violation in violations)
+    ]
     columns = ("plans that lead to", "arm", "plans", "foreseen", "happened", "of these not foreseen", "foreseen in vain")
     cells = [
         (
-            _words(one.kind),
-            one.agent,
-            str(one.plans),
-            *map(percents, (one.expected, one.realised, one.missed, one.needless)),
+            _format_kind(violation.kind),
+            violation.method,
+            str(violation.num_plans),
+            *map(
+                format_percent_interval,
+                (violation.predicted_share, violation.realised_share, violation.missed_share, violation.false_alarm_share),
+            ),
         )
-        for one in found
+        for violation in violations
     ]
-    says = "Whether planners know when their plans lead to a violation: foreseen beside what happened to the same plans."
-    how = (
+    caption = "Whether planners know when their plans lead to a violation: foreseen beside what happened to the same plans."
+    definitions = (
         "Of every tenth chosen plan, carried out to its end in the true simulator: whether it leads to a violation before it "
         "reaches the goal, and whether the model's imagination does; of several futures, in which share of them, and what most "
         "of them foresee counts as foreseen in the last two columns. Told for what poses alone tell. "
@@ -38,22 +44,24 @@ def measured(rows: Sequence[Row]) -> Measured | None:
         "contact 0.6 %. Violations as they happened in episodes, in which plans are made anew in each step, are below. "
         "Intervals: bootstrap over trainings and episodes."
     )
-    return Measured("foreseen", "Are violations foreseen?", says, plots, columns, cells, flats(found), how)
+    return ReportSection(
+        "foreseen", "Are violations foreseen?", caption, figures, columns, cells, flatten_records(violations), definitions
+    )
 
 
-def _figure(found: Sequence[Foreseen]) -> go.Figure:
+def _make_predicted_violations_figure(violations: Sequence[PredictedViolations]) -> go.Figure:
     """Of one kind."""
-    figure, arms = go.Figure(), [label(f"{one.agent} ({one.plans})") for one in found]
-    for name, word, colour, symbol in (
+    figure, labels = go.Figure(), [escape_label(f"{violation.method} ({violation.num_plans})") for violation in violations]
+    for name, legend_name, colour, symbol in (
         ("expected", "foreseen", "#2563eb", "circle"),
         ("realised", "happened", "#dc2626", "diamond"),
     ):
-        intervals = [tuple(100 * end for end in getattr(one, name)) for one in found]
-        figure.add_scatter(**dots(intervals, arms, word, colour, symbol), offsetgroup=name)
-    figure.update_layout(scattermode="group", height=130 + 50 * len(arms), yaxis={"autorange": "reversed"})
-    figure.update_xaxes(title=f"plans that lead to: {_words(found[0].kind)} [%]", rangemode="tozero")
+        intervals = [tuple(100 * end for end in getattr(violation, name)) for violation in violations]
+        figure.add_scatter(**make_interval_trace(intervals, labels, legend_name, colour, symbol), offsetgroup=name)
+    figure.update_layout(scattermode="group", height=130 + 50 * len(labels), yaxis={"autorange": "reversed"})
+    figure.update_xaxes(title=f"plans that lead to: {_format_kind(violations[0].kind)} [%]", rangemode="tozero")
     return figure
 
 
-def _words(kind: str) -> str:
-    return WORDS.get(kind, kind.replace("_", " "))
+def _format_kind(kind: str) -> str:
+    return KIND_NAMES.get(kind, kind.replace("_", " "))

@@ -2,28 +2,31 @@
 
 from collections.abc import Sequence
 
-from experiments.report.measured import file_of
-from experiments.report.pairs import ranked
-from experiments.report.pieces import section, table
-from experiments.report.summary import Row, indicators_of
+from experiments.report.measured import render_download_link
+from experiments.report.pairs import rank_methods
+from experiments.report.pieces import render_section, render_table
+from experiments.report.summary import EpisodeResult, compute_indicators
 from sim.scenes.scene import scenes
 
 
-def indicators(rows: Sequence[Row], command: str) -> str:
+def render_indicators_section(results: Sequence[EpisodeResult], command: str) -> str:
     """All splits together; nothing where the scene tells nothing, or the rows are older."""
-    told = scenes[rows[0]["scene"]].indicators
-    own = {agent: [row for row in rows if row["agent"] == agent] for agent in ranked(rows)}
-    found = {agent: indicators_of(some) for agent, some in own.items()}
-    if told is None or not any(found.values()):
+    indicator_set = scenes[results[0]["scene"]].indicators
+    results_by_method = {method: [result for result in results if result["agent"] == method] for method in rank_methods(results)}
+    indicators_by_method = {method: compute_indicators(method_results) for method, method_results in results_by_method.items()}
+    if indicator_set is None or not any(indicators_by_method.values()):
         return ""
     cells = [
-        (agent, str(len(own[agent])), *(str(some.get(name, "–")) for name in told.descriptions)) for agent, some in found.items()
+        (method, str(len(results_by_method[method])), *(str(indicators.get(name, "–")) for name in indicator_set.descriptions))
+        for method, indicators in indicators_by_method.items()
     ]
     records = [
-        {"agent": agent, "indicator": name, "median": one.median, "q25": one.low, "q75": one.high}
-        for agent, some in found.items()
-        for name, one in some.items()
+        {"agent": method, "indicator": name, "median": quartiles.median, "q25": quartiles.low, "q75": quartiles.high}
+        for method, indicators in indicators_by_method.items()
+        for name, quartiles in indicators.items()
     ]
-    shown = table(("arm", "episodes", *told.descriptions.values()), cells) + file_of("indicators", records, command)
-    says = "Medians over all episodes, solved or not, and what the middle half of them lies between."
-    return section("What else the scene tells", says, shown)
+    content = render_table(("arm", "episodes", *indicator_set.descriptions.values()), cells) + render_download_link(
+        "indicators", records, command
+    )
+    caption = "Medians over all episodes, solved or not, and what the middle half of them lies between."
+    return render_section("What else the scene tells", caption, content)

@@ -5,59 +5,77 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from experiments.report.measured import Measured
-from experiments.report.plots import FAINT, arm_colours, dots, label
-from experiments.report.summary import Row, Summary, summarise
+from experiments.report.measured import ReportSection
+from experiments.report.plots import GRID_COLOUR, escape_label, get_method_colours, make_interval_trace
+from experiments.report.summary import EpisodeResult, Summary, summarise
 
-ROW_PX = 17  # height of one interval
+INTERVAL_HEIGHT_PX = 17  # height of one interval
 
 
-def measured(rows: Sequence[Row]) -> Measured:
-    summaries = summarise(rows)
+def build_success_section(results: Sequence[EpisodeResult]) -> ReportSection:
+    summaries = summarise(results)
     columns = ("split", "arm", "episodes", "without violation", "success")
-    cells = [(one.split, one.agent, str(one.episodes), str(one.clean), str(one.success)) for one in summaries]
-    records = [_record(one) for one in summaries]
-    says = "Solid: episodes solved without violation, with 95 % intervals of each arm's own episodes; faint ring: solved."
-    arms = list(dict.fromkeys(one.agent for one in summaries))
-    return Measured("success", "Success by arm", says, [_figure(summaries)], columns, cells, records, arms=arms)
+    cells = [
+        (summary.split, summary.method, str(summary.episodes), str(summary.safe_success), str(summary.success))
+        for summary in summaries
+    ]
+    records = [_make_success_record(summary) for summary in summaries]
+    caption = "Solid: episodes solved without violation, with 95 % intervals of each arm's own episodes; faint ring: solved."
+    methods = list(dict.fromkeys(summary.method for summary in summaries))
+    return ReportSection(
+        "success", "Success by arm", caption, [_make_success_figure(summaries)], columns, cells, records, legend_methods=methods
+    )
 
 
-def _record(one: Summary) -> dict[str, Any]:
-    rates = {**one.clean.record("clean"), **one.success.record("success")}
-    return {"split": one.split, "agent": one.agent, "episodes": one.episodes, **rates}
+def _make_success_record(summary: Summary) -> dict[str, Any]:
+    rates = {**summary.safe_success.make_record("clean"), **summary.success.make_record("success")}
+    return {"split": summary.split, "agent": summary.method, "episodes": summary.episodes, **rates}
 
 
-def _figure(summaries: Sequence[Summary]) -> go.Figure:
+def _make_success_figure(summaries: Sequence[Summary]) -> go.Figure:
     """Splits down the side, one interval per arm and split."""
-    arms = list(dict.fromkeys(summary.agent for summary in summaries))
+    methods = list(dict.fromkeys(summary.method for summary in summaries))
     splits = list(dict.fromkeys(summary.split for summary in summaries))
     figure = go.Figure()
-    for arm, colour in zip(arms, arm_colours(arms), strict=True):
-        own = [summary for summary in summaries if summary.agent == arm]
-        at = [_tick(summary.split) for summary in own]
-        told = {
+    for method, colour in zip(methods, get_method_colours(methods), strict=True):
+        method_summaries = [summary for summary in summaries if summary.method == method]
+        tick_positions = [_format_tick(summary.split) for summary in method_summaries]
+        hover = {
             "customdata": [
-                f"{label(arm)}: {one.clean} without violation, {one.success} solved, of {one.episodes}" for one in own
+                f"{escape_label(method)}: {summary.safe_success} without violation, {summary.success} solved, of {summary.episodes}"
+                for summary in method_summaries
             ],
             "hovertemplate": "%{customdata}<extra></extra>",
-            "offsetgroup": label(arm),
+            "offsetgroup": escape_label(method),
         }
-        clean = [[100 * end for end in (one.clean.value, *one.clean.interval)] for one in own]
-        ring = {"color": colour, "size": 9, "symbol": "circle-open", "opacity": 0.45}
-        solved = [100 * one.success.value for one in own]
-        figure.add_scatter(x=solved, y=at, mode="markers", orientation="h", name=label(arm), marker=ring, **told)
-        figure.add_scatter(**{**dots(clean, at, label(arm), colour), **told})
+        safe_success_intervals = [
+            [100 * end for end in (summary.safe_success.value, *summary.safe_success.interval)] for summary in method_summaries
+        ]
+        ring_marker = {"color": colour, "size": 9, "symbol": "circle-open", "opacity": 0.45}
+        success_rates = [100 * summary.success.value for summary in method_summaries]
+        figure.add_scatter(
+            x=success_rates,
+            y=tick_positions,
+            mode="markers",
+            orientation="h",
+            name=escape_label(method),
+            marker=ring_marker,
+            **hover,
+        )
+        figure.add_scatter(
+            **{**make_interval_trace(safe_success_intervals, tick_positions, escape_label(method), colour), **hover}
+        )
     figure.update_layout(
-        scattermode="group", scattergap=0.25, showlegend=False, height=70 + len(splits) * (len(arms) * ROW_PX + 14)
+        scattermode="group", scattergap=0.25, showlegend=False, height=70 + len(splits) * (len(methods) * INTERVAL_HEIGHT_PX + 14)
     )
     figure.update_xaxes(title="episodes [%]", range=[-2, 102])
-    ticks = [_tick(split) for split in splits]
+    ticks = [_format_tick(split) for split in splits]
     figure.update_yaxes(categoryorder="array", categoryarray=ticks, range=[len(splits) - 0.5, -0.5], showgrid=False)
     for border in range(1, len(splits)):
-        figure.add_hline(y=border - 0.5, line_color=FAINT, line_width=1)
+        figure.add_hline(y=border - 0.5, line_color=GRID_COLOUR, line_width=1)
     return figure
 
 
-def _tick(split: str) -> str:
+def _format_tick(split: str) -> str:
     """A split's name in two short lines."""
-    return label(split).replace("shift-", "shift-<br>", 1)
+    return escape_label(split).replace("shift-", "shift-<br>", 1)

@@ -4,51 +4,64 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.report.measured import file_of
-from experiments.report.pieces import section, table
-from experiments.report.summary import Rate, Row, number, summarise, violations_of
+from experiments.report.measured import render_download_link
+from experiments.report.pieces import render_section, render_table
+from experiments.report.summary import EpisodeResult, Rate, format_number, list_violation_kinds, summarise
 
 
 @dataclass(frozen=True)
-class _Violations:
+class _MethodViolations:
     """Of one arm on one split."""
 
     split: str
-    agent: str
-    clean: Rate  # success without violation
-    kinds: dict[str, Rate]  # "any" among them
+    method: str
+    safe_success: Rate  # success without violation
+    kind_rates: dict[str, Rate]  # "any" among them
     highest_force_n: float
 
     @property
     def cells(self) -> tuple[str, ...]:
-        shares = (f"{kind.count} ({number(100 * kind.value)} %)" for kind in self.kinds.values())
-        return (self.agent, self.split, str(self.clean.of), str(self.clean), *shares, number(self.highest_force_n))
+        shares = (f"{kind.count} ({format_number(100 * kind.value)} %)" for kind in self.kind_rates.values())
+        return (
+            self.method,
+            self.split,
+            str(self.safe_success.total),
+            str(self.safe_success),
+            *shares,
+            format_number(self.highest_force_n),
+        )
 
     @property
     def record(self) -> dict[str, Any]:
-        counts = {kind: rate.count for kind, rate in self.kinds.items()}
-        clean = self.clean.record("clean")
-        who = {"agent": self.agent, "split": self.split, "episodes": self.clean.of}
-        return {**who, **clean, **counts, "highest_force_n": self.highest_force_n}
+        counts = {kind: rate.count for kind, rate in self.kind_rates.items()}
+        safe_success = self.safe_success.make_record("clean")
+        identity = {"agent": self.method, "split": self.split, "episodes": self.safe_success.total}
+        return {**identity, **safe_success, **counts, "highest_force_n": self.highest_force_n}
 
 
-def violations(rows: Sequence[Row], command: str) -> str:
-    kinds = violations_of(rows)
-    parts = {(one.split, one.agent): list[Row]() for one in summarise(rows)}
-    for row in rows:
-        parts[row["split"], row["agent"]].append(row)
-    found = [_of(split, agent, kinds, own) for (split, agent), own in parts.items()]
-    happened = (kind.replace("_", " ") for kind in kinds)
-    columns = ("arm", "split", "episodes", "without violation", *happened, "any of them", "highest force [N]")
-    says = (
+def render_violations_section(results: Sequence[EpisodeResult], command: str) -> str:
+    kinds = list_violation_kinds(results)
+    groups = {(summary.split, summary.method): list[EpisodeResult]() for summary in summarise(results)}
+    for result in results:
+        groups[result["split"], result["agent"]].append(result)
+    method_violations = [_count_violations(split, method, kinds, group) for (split, method), group in groups.items()]
+    kind_names = (kind.replace("_", " ") for kind in kinds)
+    columns = ("arm", "split", "episodes", "without violation", *kind_names, "any of them", "highest force [N]")
+    caption = (
         "Success without violation; then in how many episodes each happened: hard contact with what stands still, and what else "
         "must not be."
     )
-    shown = table(columns, [one.cells for one in found])
-    return section("Violations", says, shown + file_of("violations", [one.record for one in found], command))
+    content = render_table(columns, [violations.cells for violations in method_violations])
+    return render_section(
+        "Violations",
+        caption,
+        content + render_download_link("violations", [violations.record for violations in method_violations], command),
+    )
 
 
-def _of(split: str, agent: str, kinds: Sequence[str], rows: Sequence[Row]) -> _Violations:
-    rates = {kind: Rate.of_rows(rows, kind) for kind in kinds}
-    rates["any"] = Rate.of_rows(rows, lambda row: any(row[kind] for kind in kinds))
-    return _Violations(split, agent, Rate.of_rows(rows, "clean"), rates, max(float(row["peak_force_n"]) for row in rows))
+def _count_violations(split: str, method: str, kinds: Sequence[str], results: Sequence[EpisodeResult]) -> _MethodViolations:
+    rates = {kind: Rate.compute(results, kind) for kind in kinds}
+    rates["any"] = Rate.compute(results, lambda result: any(result[kind] for kind in kinds))
+    return _MethodViolations(
+        split, method, Rate.compute(results, "clean"), rates, max(float(result["peak_force_n"]) for result in results)
+    )
