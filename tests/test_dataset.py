@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.cli import main
-from sim.data.store import MANIFEST, Dataset, Episode, read_shard, write_shard
+from sim.data.episode import Episode
+from sim.data.store import MANIFEST, Dataset, read_shard, write_shard
 from sim.scenes.scene import scenes
 from sim.utils.errors import BadFile, GroundError
 from sim.variation import Variation

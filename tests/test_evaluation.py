@@ -185,7 +185,7 @@ def test_episodes_that_are_played_together_end_each_in_its_time(
             lambda scene, *args, **more: GroundEnv(replace(SCENE, episode_steps=next(lengths)), *args, **more),
         )
         playing._get_env.cache_clear()
-        return [episode.pose for _, episode in playing.rerun_episodes(replace(planner, together=len(batch)), batch)]
+        return [episode.pose for _, episode in playing.run_method(replace(planner, together=len(batch)), batch)]
 
     together = played(trials, 6, 14, 10)
     assert [len(pose) - 1 for pose in together] == [6, 14, 10]

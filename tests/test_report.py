@@ -42,7 +42,7 @@ from experiments.report.summary import (
 from experiments.report.topdown import describe_colours, make_layout_figure, render_episode_panels, save_layout_image
 from experiments.viewer.export import save
 from experiments.viewer.take import Take
-from sim.data.store import Episode
+from sim.data.episode import Episode
 from sim.geometry.rotations import yaw_to_quaternion
 from sim.layout import Layout
 from sim.scenes.scene import scenes

@@ -17,7 +17,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from agents.learned.config import ModelData
 from sim.bodies import Bodies, Kind, Shape
 from sim.costmaps.cache import CACHE_SIZE
-from sim.data.store import Dataset, Episode
+from sim.data.episode import Episode
+from sim.data.store import Dataset
 from sim.geometry.rotations import make_upright_poses
 from sim.scenes.scene import scenes
 from sim.sensors.flat import compute_egocentric_vector, get_vector_slices

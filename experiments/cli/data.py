@@ -98,8 +98,8 @@ def data_info(path: File) -> None:
         f"{total} readable steps in {len(dataset.manifest['shards'])} shards, {len(dataset.layout_ids)} layouts, "
         f"{touching / max(1, total):.0%} with contact, {sum(episode.success for episode in episodes)} episodes solved"
     )
-    if "pictures" in dataset.manifest and total and not faults:
-        facts = dataset.manifest["pictures"]
+    if "images" in dataset.manifest and total and not faults:
+        facts = dataset.manifest["images"]
         size = "{} × {}".format(*facts["size"])
         CONSOLE.print(
             f"pictures of {', '.join(facts['cameras'])}, {size}, every {facts['every']} steps, colours as {facts['rgb']}"

@@ -235,7 +235,6 @@ def verify(run: File, sample: int = 12, seed: int = 0, workers: int = 2) -> None
     from experiments.evaluation.replay import sample_results
     from experiments.evaluation.replay import verify_results as play_again
     from experiments.methods.build import MethodSet
-    from experiments.methods.method import get_method_label
     from experiments.progress import show_progress_bar
     from experiments.report.build import read_results
     from experiments.report.guards import describe_unreadable_results
@@ -261,7 +260,7 @@ def verify(run: File, sample: int = 12, seed: int = 0, workers: int = 2) -> None
             f"[red]{verdict.method_label} in {verdict.split}/{verdict.index}[/]: {escape('; '.join(verdict.differences))}",
             soft_wrap=True,
         )
-    counts = ", ".join(f"{name} {sum(get_method_label(row) == name for row in rows)}" for name in arms)
+    counts = ", ".join(f"{name} {sum(row.method_label == name for row in rows)}" for name in arms)
     CONSOLE.print(f"{len(rows) - len(other)} of {len(rows)} episodes came out the same ({counts})", soft_wrap=True)
     if other:
         raise GroundError(f"{len(other)} of {len(rows)} episodes do not come out the same")

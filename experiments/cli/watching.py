@@ -1,5 +1,6 @@
 """`ground view` and `record`."""
 
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated
 
@@ -84,7 +85,6 @@ def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tupl
         thoughts: let planners think again, and show what they imagined.
     """
     from experiments.config.experiment import read_config
-    from experiments.methods.method import get_method_label
     from experiments.progress import show_progress_bar
     from experiments.report.kept import check_has_episodes
     from experiments.report.summary import find_best_planner
@@ -99,7 +99,7 @@ def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tupl
     check_has_episodes(run)
     library = Library(run)
     row, *beside = (library.find(split, index, arm) for arm in arms or (find_best_planner(library.rows),))
-    takes = library.takes(row, list(map(get_method_label, beside)))
+    takes = library.takes(row, list(map(attrgetter("method_label"), beside)))
     thinkers = factories(run) if thoughts else {}
     for take in takes:
         if take.name in thinkers:

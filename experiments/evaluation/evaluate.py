@@ -5,13 +5,20 @@ an arm plays several `together`, so many neighbours in a split are one job, whoe
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from experiments.cache import Cache
-from experiments.evaluation.episodes import rerun_episodes
-from experiments.evaluation.results import RESULTS_VERSION, make_episode_path, read_episode_result, write_episode_result
+from experiments.evaluation.episodes import run_method
+from experiments.evaluation.results import (
+    RESULTS_VERSION,
+    EpisodeResult,
+    make_episode_path,
+    read_episode_result,
+    write_episode_result,
+)
 from experiments.methods.method import EpisodeSpec, Method
 from sim.data.store import write_shard
 from sim.utils.errors import GroundError
@@ -27,7 +34,7 @@ def evaluate(
     workers: int = 2,
     progress: EpisodeProgressCallback = lambda done, total: None,
     cache: Cache | None = None,
-) -> list[dict[str, Any]]:
+) -> list[EpisodeResult]:
     """Rows of all trials, in their order; batches that are in `path` or in the cache are not played again."""
     seen_specs = [spec for spec in specs if spec.layout.id in method.seen_layouts]
     if seen_specs:
@@ -46,7 +53,9 @@ def evaluate(
         if cache is not None and method.cache_content is not None:
             for spec in batch:
                 file = files[spec.index]
-                cache.store(_describe_cache_content(method, batch, spec), {"episode.parquet": file}, read_episode_result(file))
+                if result := read_episode_result(file):
+                    content = _describe_cache_content(method, batch, spec)
+                    cache.store(content, {"episode.parquet": file}, result.to_record())
         num_done += len(batch)
         progress(num_done, len(specs))
     results = [read_episode_result(file) for file in files.values()]
@@ -64,22 +73,27 @@ def _describe_cache_content(method: Method, batch: Sequence[EpisodeSpec], spec: 
         {"layout": member.layout.id, "seed": member.seed, "split": member.split, "index": member.index}
         for member in (spec, *batch)
     ]
-    dependencies = {"scene": spec.scene, "variations": spec.variations, "arm": method.cache_content, "rows": RESULTS_VERSION}
+    dependencies = {
+        "scene": spec.scene,
+        "variations": spec.variations,
+        "method": method.cache_content,
+        "results": RESULTS_VERSION,
+    }
     return {"episode": episode_ids[0], **dependencies, **({"together": episode_ids[1:]} if len(batch) > 1 else {})}
 
 
 def _restore_episode(cache: Cache, method: Method, batch: Sequence[EpisodeSpec], spec: EpisodeSpec, file: Path) -> bool:
     """An episode that was played in another run; its row now speaks of this one."""
-    result = cache.restore(_describe_cache_content(method, batch, spec), lambda name: file)
-    if result is None:
+    record = cache.restore(_describe_cache_content(method, batch, spec), lambda name: file)
+    if record is None:
         return False
-    write_episode_result(file, {**result, "run": spec.run, **method.describe()})
+    write_episode_result(file, replace(EpisodeResult.from_record(record), run=spec.run, **method.describe()))
     return True
 
 
 def run_and_write_batch(method: Method, batch: Sequence[EpisodeSpec], path: Path) -> Sequence[EpisodeSpec]:
     """Play one batch; each episode is written first, its row last: with it the trial is done."""
-    for spec, (result, episode) in zip(batch, rerun_episodes(method, batch), strict=True):
+    for spec, (result, episode) in zip(batch, run_method(method, batch), strict=True):
         file = make_episode_path(path, spec.split, spec.index, method.train_seed)
         write_shard(file, [episode], first_episode=spec.index, num_bodies=episode.pose.shape[1])
         write_episode_result(file, result)

@@ -10,6 +10,7 @@ import torch
 from agents.planning.objective import Evaluation, Objective
 from agents.planning.planner import Decision, Planner
 from agents.planning.search import NUM_KNOTS, make_spline_basis
+from experiments.evaluation.results import PlanCounts
 from experiments.methods.method import EpisodeSpec
 from sim.bodies import Kind
 from sim.env import GroundEnv
@@ -19,7 +20,9 @@ from sim.task import Task
 from worldmodels.simulator import SimulatorModel
 
 AUDIT_INTERVAL_DECISIONS = 10  # decisions between two looks at what the chosen plan would really do
-CONTACT_VIOLATION = "touching"  # kind of violation: near what stands still; forces, which would make it one, are not imagined
+CONTACT_VIOLATION = (
+    "static_contact"  # kind of violation: near what stands still; forces, which would make it one, are not imagined
+)
 NUM_RANDOM_PLANS = 2  # looked at beside it, from the same state
 
 
@@ -79,7 +82,7 @@ class PlanAudit:
         )
 
     def summarise(self) -> dict[str, Any]:
-        """Columns of the episode's row."""
+        """Summarise the audit as fields of an EpisodeResult."""
         kinds = (CONTACT_VIOLATION, *self._task.predict_violations(self._env.bodies))
         return {"disagreement": _compute_known_mean(self._disagreements), **_summarise_plans(self._audited_plans, kinds)}
 
@@ -104,24 +107,23 @@ def compute_violation_shares(evaluation: Evaluation, observation: dict[str, np.n
 
 
 def _summarise_plans(audited_plans: Sequence[AuditedPlan], kinds: Sequence[str]) -> dict[str, Any]:
-    """Means over the checks, and of each kind of violation, how many plans lead to it: by most particles, in truth, and both; and
-    how many were to be expected."""
-    violation_counts = dict[str, float]()
-    for kind in kinds:
-        pairs = [(audited_plan.predicted_violations[kind] > 0.5, audited_plan.realised_violations[kind] > 0.5) for audited_plan in audited_plans]
-        violation_counts[f"plans_{kind}_predicted"] = sum(is_predicted for is_predicted, _ in pairs)
-        violation_counts[f"plans_{kind}_realised"] = sum(is_realised for _, is_realised in pairs)
-        violation_counts[f"plans_{kind}_both"] = sum(is_predicted and is_realised for is_predicted, is_realised in pairs)
-        violation_counts[f"plans_{kind}_expected"] = float(sum(audited_plan.predicted_violations[kind] for audited_plan in audited_plans))
+    """Average the costs, and count the plans that lead to each kind of violation."""
+    means = ("predicted_cost", "realised_cost", "random_predicted_cost", "random_realised_cost", "random_disagreement")
     return {
-        "predicted_cost": _compute_known_mean([audited_plan.predicted_cost for audited_plan in audited_plans]),
-        "realised_cost": _compute_known_mean([audited_plan.realised_cost for audited_plan in audited_plans]),
-        "random_predicted_cost": _compute_known_mean([audited_plan.random_predicted_cost for audited_plan in audited_plans]),
-        "random_realised_cost": _compute_known_mean([audited_plan.random_realised_cost for audited_plan in audited_plans]),
-        "random_disagreement": _compute_known_mean([audited_plan.random_disagreement for audited_plan in audited_plans]),
+        **{name: _compute_known_mean([getattr(plan, name) for plan in audited_plans]) for name in means},
         "plans_checked": len(audited_plans),
-        **violation_counts,
+        "plans": {kind: _count_plans(audited_plans, kind) for kind in kinds},
     }
+
+
+def _count_plans(audited_plans: Sequence[AuditedPlan], kind: str) -> PlanCounts:
+    pairs = [(plan.predicted_violations[kind] > 0.5, plan.realised_violations[kind] > 0.5) for plan in audited_plans]
+    return PlanCounts(
+        predicted=sum(is_predicted for is_predicted, _ in pairs),
+        realised=sum(is_realised for _, is_realised in pairs),
+        both=sum(is_predicted and is_realised for is_predicted, is_realised in pairs),
+        expected=float(sum(plan.predicted_violations[kind] for plan in audited_plans)),
+    )
 
 
 def _compute_known_mean(values: Sequence[float | None]) -> float | None:

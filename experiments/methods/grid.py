@@ -5,7 +5,7 @@ from pathlib import Path
 
 from agents.learned.config import MODEL_BASED, BaselineConfig, ModelData
 from experiments.config.experiment import BaselineTrainingConfig, ExperimentConfig, ModelTrainingConfig, format_thousands
-from experiments.methods.method import make_label
+from experiments.evaluation.results import make_label
 from experiments.methods.training import AgentTraining, ModelTraining
 from worldmodels.training.loop import TrainConfig
 

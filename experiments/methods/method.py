@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agents.planning.search import SearchConfig
+from experiments.evaluation.results import make_label
 from sim.layout import Layout
 from sim.policy import PolicyFactory
 from sim.utils.errors import BadFile, GroundError
@@ -38,11 +39,11 @@ class Method:
         return make_label(self.name, self.train_seed)
 
     def describe(self) -> dict[str, Any]:
-        """What each of its rows says of the arm."""
+        """Describe the method as fields of an EpisodeResult."""
         search_config = self.search_config
         return {
-            "agent": self.name,
-            "method": self.family or self.name,
+            "method": self.name,
+            "family": self.family or self.name,
             "model": self.model,
             "search": self.search,
             "search_samples": search_config and search_config.samples,
@@ -54,15 +55,6 @@ class Method:
             "train_cpu_s": self.train_cpu_s,
             "collect_cpu_s": self.collect_cpu_s,
         }
-
-
-def make_label(name: str, train_seed: int | None) -> str:
-    return f"{name}@{train_seed}" if train_seed else name
-
-
-def get_method_label(result: Mapping[str, Any]) -> str:
-    """The label of the arm whose episode a row is of."""
-    return make_label(str(result["agent"]), result.get("train_seed"))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from experiments.cache import Cache, list_files
 from experiments.compute_costs import record_cost
 from experiments.config.experiment import ModelTrainingConfig
 from experiments.progress import ProgressCallback, show_progress_bars
-from sim.data.store import STATE_COLUMNS, Dataset, Episode
+from sim.data.episode import Episode
+from sim.data.store import STATE_COLUMNS, Dataset
 from sim.utils.errors import GroundError
 from sim.utils.files import read_json
 from sim.utils.workers import run_jobs, send_message

@@ -11,8 +11,7 @@ from typing import Any
 
 from agents.planning.spec import PlannerSpec
 from experiments.compute_costs import read_costs
-from experiments.evaluation.results import get_episode_path, read_episode, read_episode_results
-from experiments.methods.method import get_method_label, make_label
+from experiments.evaluation.results import get_episode_path, make_label, read_episode, read_episode_results
 from experiments.report.failures import MAX_FAILURES_SHOWN, select_failures
 from experiments.report.failures import render_failures_section as failures
 from experiments.report.guards import check_comparable, describe_unreadable_results, make_notes
@@ -34,7 +33,8 @@ from experiments.report.topdown import describe_colours, render_episode_panels
 from experiments.viewer.export import save
 from experiments.viewer.player import think
 from experiments.viewer.take import Take
-from sim.data.store import Dataset, Episode
+from sim.data.episode import Episode
+from sim.data.store import Dataset
 from sim.layout import Layout
 from sim.policy import Policy, PolicyFactory
 from sim.scenes.scene import DEFAULT_PROTOCOL
@@ -267,10 +267,10 @@ def _write_recordings(
         seed_label = make_label("", result.get("train_seed"))
         file_name = f"{'solved' if result['success'] else 'failed'}-{result['split']}-{result['index']}{seed_label}.html"
         replay = Take.recorded(result["scene"], _read_episode(episode_dirs, result), result["split"])
-        if id(result) in ids_with_plans and (policy := policies.get(get_method_label(result))) is not None:
+        if id(result) in ids_with_plans and (policy := policies.get(result.method_label)) is not None:
             is_time_over = partial(_is_past, time.monotonic() + MAX_PLANNING_S)
             think(replay, policy, is_time_over, partial(_report_progress, on_progress, index, len(results)))
-        title = f"{get_method_label(result)}, {_format_outcome(result)}"
+        title = f"{result.method_label}, {_format_outcome(result)}"
         save([replay], out / "recordings" / file_name, title)
         on_progress((index + 1) * PROGRESS_PARTS, len(results) * PROGRESS_PARTS)
         links.append((result, (title, f"recordings/{file_name}")))
@@ -280,7 +280,7 @@ def _write_recordings(
 def _make_policies(results: list[EpisodeResult], methods: MethodFactories) -> tuple[dict[str, Policy], list[str]]:
     """The policies that can think again along these episodes; and which cannot, and why."""
     policies, notes = dict[str, Policy](), list[str]()
-    for name in dict.fromkeys(get_method_label(result) for result in results if get_method_label(result) in methods):
+    for name in dict.fromkeys(result.method_label for result in results if result.method_label in methods):
         try:
             policies[name] = _disable_compilation(methods[name])()
         except GroundError as error:

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
-from experiments.methods.method import get_method_label, make_label
+from experiments.evaluation.results import make_label
 from experiments.report import pieces
 from experiments.report.pairs import compute_episode_cost
 from experiments.report.summary import EpisodeResult, list_violation_kinds
 from experiments.report.topdown import describe_colours, render_episode_panels
-from sim.data.store import Episode
+from sim.data.episode import Episode
 
 MAX_FAILURES_SHOWN = 8
 
@@ -35,9 +35,9 @@ def describe_failure(result: EpisodeResult, results: Sequence[EpisodeResult]) ->
         candidate for candidate in results if (candidate["layout_id"], candidate["seed"]) == (result["layout_id"], result["seed"])
     ]
     better_methods = dict.fromkeys(
-        get_method_label(candidate)
+        candidate.method_label
         for candidate in same_episode_results
-        if candidate["clean"] and get_method_label(candidate) != get_method_label(result)
+        if candidate["clean"] and candidate.method_label != result.method_label
     )
     better_text = f"clean by {', '.join(better_methods)}" if better_methods else "by no arm without violation"
     return f"{'; '.join(problems)}; solved {better_text}"

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon
 
 from sim.bodies import Kind
-from sim.data.store import Episode
+from sim.data.episode import Episode
 from sim.geometry.rotations import compute_yaw, rotate
 from sim.layout import TABLE_MARGIN_M, WALL_THICKNESS_M, Layout
 from sim.scenes.aisle_traffic.task import CrossingTask

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from html import escape
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import viser
 
 from experiments.evaluation.results import read_episode, read_episode_results
-from experiments.methods.method import get_method_label
 from experiments.report.pairs import get_cost_m
 from experiments.report.summary import find_best_planner
 from experiments.viewer.page import Page
@@ -47,27 +47,27 @@ class Library:
 
     def choose(self, split: str = ANY, arm: str = ANY, outcome: str = ANY, order: str = "space") -> list[dict[str, Any]]:
         """Rows that fit, in order."""
-        fitting = [row for row in self.rows if split in (ANY, row["split"]) and arm in (ANY, get_method_label(row))]
+        fitting = [row for row in self.rows if split in (ANY, row["split"]) and arm in (ANY, row.method_label)]
         return sorted(filter(OUTCOMES[outcome], fitting), key=ORDERS[order])
 
     def find(self, split: str, index: int, arm: str) -> dict[str, Any]:
         """One row, or a GroundError that says what there is. An agent's name alone stands for its first training."""
         here = [row for row in self.rows if (row["split"], row["index"]) == (split, index)]
-        for name in (get_method_label, lambda row: row["agent"]):
+        for name in (attrgetter("method_label"), lambda row: row["agent"]):
             if own := [row for row in here if name(row) == arm]:
                 return min(own, key=_training)
-        there = ", ".join(sorted(map(get_method_label, here))) or "none on this space"
+        there = ", ".join(sorted(map(attrgetter("method_label"), here))) or "none on this space"
         raise GroundError(f"{self.run} has no episode of {arm} on {split} {index}: there are {there}")
 
     def takes(self, row: dict[str, Any], beside: Sequence[str] = ()) -> list[Take]:
         """A recorded episode, and other arms' on the same space."""
-        same = {get_method_label(other): other for other in self.rows if _same_space(row, other) and other is not row}
+        same = {other.method_label: other for other in self.rows if _same_space(row, other) and other is not row}
         return [self._take(one) for one in (row, *(same[arm] for arm in beside if arm in same))]
 
     def _take(self, row: dict[str, Any]) -> Take:
         """Called as the arm is: an episode itself does not say which training of its agent it is of."""
         episode = read_episode(self.run / "results" / row["agent"], row)
-        return Take.recorded(row["scene"], replace(episode, behaviour=get_method_label(row)), row["split"])
+        return Take.recorded(row["scene"], replace(episode, behaviour=row.method_label), row["split"])
 
 
 class Shelf:
@@ -135,7 +135,7 @@ class Shelf:
         """Play a row's episode, others beside it, and let its planner think again."""
         takes = self._library.takes(row, beside)
         self._page.show(takes, play=True)
-        planners = {get_method_label(one) for one in self._library.rows if one["model"]}
+        planners = {one.method_label for one in self._library.rows if one["model"]}
         self._page.thinker.begin([take for take in takes if take.name in planners])
 
     def look(self) -> None:
@@ -148,7 +148,7 @@ class Shelf:
         rows = self._library.rows
         splits, arms = (
             dict.fromkeys(row["split"] for row in rows),
-            dict.fromkeys(map(get_method_label, sorted(rows, key=_training))),
+            dict.fromkeys(map(attrgetter("method_label"), sorted(rows, key=_training))),
         )
         for handle, options in ((self._split, (ANY, *splits)), (self._arm, (ANY, *arms))):
             if handle.options != options:
@@ -161,7 +161,7 @@ class Shelf:
 def table(rows: list[dict[str, Any]], of: int, lost: int) -> str:
     """An HTML table of some rows."""
     lines = "".join(
-        f"<tr><td>{escape(row['split'])} {row['index']}</td><td>{escape(get_method_label(row))}</td><td>{_end(row)}</td>"
+        f"<tr><td>{escape(row['split'])} {row['index']}</td><td>{escape(row.method_label)}</td><td>{_end(row)}</td>"
         f"<td align=right>{row['steps']}</td><td align=right>{get_cost_m(row, 'total_cost'):.0f}</td>"
         f"<td>{row['layout_id'][:8]}</td></tr>"
         for row in rows[:LISTED]
@@ -174,7 +174,7 @@ def table(rows: list[dict[str, Any]], of: int, lost: int) -> str:
 
 def title(row: dict[str, Any]) -> str:
     """A line of the list."""
-    return f"{row['split']} {row['index']} · {get_method_label(row)} · {_end(row)} in {row['steps']}"
+    return f"{row['split']} {row['index']} · {row.method_label} · {_end(row)} in {row['steps']}"
 
 
 def _end(row: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from sim.bodies import LOAD, Bodies, Observation
 from sim.contacts import Contact
-from sim.data.store import Episode
+from sim.data.episode import Episode
 from sim.env import GroundEnv
 from sim.layout import Layout
 from sim.policy import Policy

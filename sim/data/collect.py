@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sim.data.episode import Episode
 from sim.data.images import ImageConfig, ImageRecorder, add_timing
-from sim.data.store import MANIFEST, Dataset, Episode, describe_shard, make_manifest, make_shard_name, save_manifest, write_shard
+from sim.data.recorder import EpisodeRecorder
+from sim.data.store import MANIFEST, Dataset, describe_shard, make_manifest, make_shard_name, save_manifest, write_shard
 from sim.env import GroundEnv
 from sim.policy import Policy, PolicyFactory
 from sim.scenes.scene import scenes
@@ -110,7 +112,7 @@ def _open_manifest(config: CollectConfig, path: Path, tags: dict[str, str]) -> d
             "layouts_per_shard": config.layouts_per_shard,
             "first_layout": config.first_layout,
             "tags": tags,
-            **({"pictures": config.images.describe()} if config.images else {}),
+            **({"images": config.images.describe()} if config.images else {}),
         }
     )
     if not (path / MANIFEST).exists():
@@ -153,7 +155,8 @@ class ShardResult(NamedTuple):
 
 def collect_shard(config: CollectConfig, file: Path, number: int, extra_behaviours: dict[str, PolicyFactory]) -> ShardResult:
     """Run episodes until the shard's rows are full; the last one is cut short."""
-    begun, worked, album = time.perf_counter(), time.process_time(), ImageRecorder(config.images) if config.images else None
+    images = ImageRecorder(config.images) if config.images else None
+    begun, worked = time.perf_counter(), time.process_time()
     rng = np.random.default_rng([config.seed, number])
     env = _get_env(config)
     names = [name for name, _ in config.behaviours]
@@ -166,11 +169,11 @@ def collect_shard(config: CollectConfig, file: Path, number: int, extra_behaviou
         layout = first_layout + int(rng.integers(config.layouts_per_shard))
         policy = _get_policy(name, extra_behaviours.get(name) or env.scene.behaviours[name])
         steps = min(left, getattr(policy, "collection_steps", None) or env.scene.episode_steps) - 1
-        episodes.append(_collect_episode(env, policy, name, layout, steps, rng, config.split, album))
+        episodes.append(_collect_episode(env, policy, name, layout, steps, rng, config.split, images))
         left -= len(episodes[-1])
     write_shard(file, episodes, first_episode=number * 10_000, num_bodies=env.scene.max_dynamic)
     took, used = time.perf_counter() - begun, time.process_time() - worked
-    return ShardResult(number, sum(map(len, episodes)), took, album.seconds if album else 0.0, used)
+    return ShardResult(number, sum(map(len, episodes)), took, images.seconds if images else 0.0, used)
 
 
 @lru_cache(maxsize=1)
@@ -191,48 +194,20 @@ def _collect_episode(
     steps: int,
     rng: np.random.Generator,
     split: str,
-    album: ImageRecorder | None,
+    images: ImageRecorder | None,
 ) -> Episode:
     seed = int(rng.integers(2**31))
     layout = env.scene.sample_layout(split, index)
     poses = env.scene.sample_near_start(layout, rng) if rng.random() < NEAR_START_SHARE else None
     observation, info = env.reset(seed=seed, options={"layout": layout, "poses": poses})
     policy.start_episode(env.make_episode_start(seed))
-    if album:
-        album.start_episode()
-    rows = []
-    success = info["success"]
+    recorder = EpisodeRecorder(env, seed, images)
+    recorder.record_state(info)
     for _ in range(steps):
         action, _ = policy.predict(observation, deterministic=False)
-        rows.append((*_read_state(env), action, info))
-        if album:
-            album.record(env)
+        recorder.record_action(action)
         observation, _, success, truncated, info = env.step(action)
+        recorder.record_state(info)
         if success or truncated:
             break
-    rows.append((*_read_state(env), np.zeros(env.scene.action_spec.size), info))
-    if album:
-        album.record(env)
-    pose, twist, action, infos = zip(*rows, strict=True)
-    movers = len(pose[0])
-    return Episode(
-        layout=layout,
-        seed=seed,
-        behaviour=name,
-        variation=env.variation,
-        half_extents=env.bodies.half_extents[:movers].copy(),
-        pose=np.stack(pose),
-        twist=np.stack(twist),
-        action=np.stack(action),
-        cost=np.array([info["cost"] for info in infos]),
-        touching=np.array([info["touching"] for info in infos]),
-        static_force_n=np.array([info["static_force_n"] for info in infos]),
-        success=bool(success),
-        images=album.columns if album else None,
-        **env.describe_bodies(),
-    )
-
-
-def _read_state(env: GroundEnv) -> tuple[np.ndarray, np.ndarray]:
-    movers = int(env.bodies.is_dynamic.sum())
-    return env.bodies.pose[:movers].copy(), env.bodies.twist[:movers].copy()
+    return recorder.make_episode(name)

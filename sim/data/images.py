@@ -120,9 +120,9 @@ class EpisodeImages:
 
 def read_images(dataset: Dataset) -> Iterator[EpisodeImages]:
     """Of every episode, decoded one episode at a time; BadFile where a shard is damaged, GroundError where there are none."""
-    if "pictures" not in dataset.manifest:
+    if "images" not in dataset.manifest:
         raise GroundError(f"{dataset.path} holds no pictures: collect with --cameras")
-    cameras = dataset.manifest["pictures"]["cameras"]
+    cameras = dataset.manifest["images"]["cameras"]
     for name in sorted(dataset.manifest["shards"]):
         path = dataset.path / name
         try:

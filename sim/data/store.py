@@ -15,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sim.bodies import CONTROL_DT_S
+from sim.data.episode import Episode, EpisodeSource
 from sim.layout import Layout
 from sim.utils.errors import BadFile, BadLayout, GroundError
 from sim.utils.files import hash_file, lock_directory, read_json, write_atomic, write_json
@@ -30,90 +32,81 @@ UNITS = {
     "control_dt_s": "s",
 }
 MANIFEST = "manifest.json"
-IMAGE_PREFIX = "picture."  # with this, names of columns begin that hold pictures (sim/pictures.py)
+IMAGE_PREFIX = "image."  # with this, names of columns begin that hold pictures (sim/pictures.py)
 
 
-@dataclass(frozen=True)
-class Episode:
-    """What happened once. Row t holds the state before action t; the last row's action was never applied."""
-
-    layout: Layout
-    seed: int
-    behaviour: str
-    variation: Variation
-    half_extents: np.ndarray  # (M, 3) of robot, loads and traffic [m]
-    pose: np.ndarray  # (T+1, M, 7)
-    twist: np.ndarray  # (T+1, M, 6)
-    action: np.ndarray  # (T+1, 2)
-    cost: np.ndarray  # (T+1,) in the task's cost_unit_m
-    touching: np.ndarray  # (T+1,) bool, robot against a load
-    static_force_n: np.ndarray  # (T+1,)
-    success: bool
-    footprints: np.ndarray | None = None  # (M, P, 4) boxes of each body, as in an observation; None: each is one
-    action_twist: np.ndarray | None = None  # (6, n) as in an observation; None: that of the differential drive
-    unit_m: float = 1.0
-    kind: np.ndarray | None = None  # (M,) Kind; None: the robot and loads
-    images: dict[str, list[bytes | None]] | None = None  # encoded, by column, a row for each step; not read with the rest
-
-    def __len__(self) -> int:
-        return len(self.action)
-
-    def to_metadata(self) -> dict[str, Any]:
-        return {
-            "layout": self.layout.to_json(),
-            "layout_id": self.layout.id,
-            "seed": self.seed,
-            "behaviour": self.behaviour,
-            "variation": asdict(self.variation),
-            "half_extents": np.asarray(self.half_extents, float).tolist(),
-            "rows": len(self),
-            "success": self.success,
-            "unit_m": self.unit_m,
-            "footprints": None if self.footprints is None else np.asarray(self.footprints, float).tolist(),
-            "kind": None if self.kind is None else np.asarray(self.kind, int).tolist(),
-            "action_twist": None if self.action_twist is None else np.asarray(self.action_twist, float).tolist(),
-        }
+STATE_COLUMNS = ("pose", "twist", "action", "time_s", "visible", "cost", "touching", "static_force_n")
+LABELS = ("cost", "touching", "static_force_n")  # columns that an episode may lack
+BODY_ARRAYS = ("footprints", "action_twist", "kind")  # of an episode, kept in its metadata
 
 
-STATE_COLUMNS = ("pose", "twist", "action", "cost", "touching", "static_force_n")  # columns that an Episode is read from
+def _describe_episode(episode: Episode) -> dict[str, Any]:
+    """Describe in JSON what is the same in all states of an episode."""
+    optional = {name: getattr(episode, name) for name in BODY_ARRAYS}
+    return {
+        "layout": episode.layout.to_json(),
+        "layout_id": episode.layout.id,
+        "source": asdict(episode.source),
+        "behaviour": episode.behaviour,
+        "variation": asdict(episode.variation),
+        "half_extents": np.asarray(episode.half_extents, float).tolist(),
+        "rows": len(episode),
+        "success": episode.success,
+        "unit_m": episode.unit_m,
+        "labels": [name for name in LABELS if getattr(episode, name) is not None],
+        "has_times": episode.time_s is not None,
+        "has_visibility": episode.visible is not None,
+        **{name: None if values is None else np.asarray(values, float).tolist() for name, values in optional.items()},
+    }
 
 
 def write_shard(path: Path, episodes: list[Episode], first_episode: int, num_bodies: int) -> None:
-    """One Parquet file; bodies that are not there are padded with zeros up to `movers` bodies."""
+    """Write episodes as one Parquet file, a row for each state.
+
+    Args:
+        first_episode: number of the first episode in its dataset.
+        num_bodies: rows of bodies; those that an episode lacks are padded with zeros.
+    """
     rows = [len(episode) for episode in episodes]
 
     def repeat(values: list[Any]) -> np.ndarray:
         return np.repeat(np.asarray(values), rows)
 
-    def stacked(name: str, width: int) -> pa.Array:
+    def stack(name: str, kind: type, width: int) -> pa.Array:
         parts = []
         for episode in episodes:
-            values = np.asarray(getattr(episode, name), np.float32)
-            padding = [(0, 0), (0, num_bodies - values.shape[1]), (0, 0)] if values.ndim == 3 else 0
-            parts.append((np.pad(values, padding) if padding else values).reshape(len(episode), -1))
+            values = getattr(episode, name)
+            values = np.ones(episode.pose.shape[:2]) if values is None else np.asarray(values)
+            if name != "action":
+                values = np.pad(values, [(0, 0), (0, num_bodies - values.shape[1]), *[(0, 0)] * (values.ndim - 2)])
+            parts.append(values.reshape(len(episode), -1).astype(kind))
         return pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(parts).ravel()), width)
 
-    def joined(name: str, kind: type) -> np.ndarray:
-        return np.concatenate([np.asarray(getattr(episode, name), kind) for episode in episodes])
+    def join(name: str, kind: type) -> np.ndarray:
+        parts = [getattr(episode, name) for episode in episodes]
+        return np.concatenate([np.zeros(n, kind) if p is None else np.asarray(p, kind) for p, n in zip(parts, rows, strict=True)])
 
+    control_times = [np.arange(len(e)) * CONTROL_DT_S if e.time_s is None else e.time_s for e in episodes]
     table = pa.table(
         {
             "episode": repeat([first_episode + i for i in range(len(episodes))]),
             "step": np.concatenate([np.arange(n, dtype=np.int32) for n in rows]),
+            "time_s": np.concatenate(control_times),
             "layout_id": repeat([episode.layout.id for episode in episodes]),
             "seed": repeat([episode.seed for episode in episodes]),
             "behaviour": repeat([episode.behaviour for episode in episodes]),
             "last": np.concatenate([np.arange(n) == n - 1 for n in rows]),
-            "pose": stacked("pose", num_bodies * 7),
-            "twist": stacked("twist", num_bodies * 6),
-            "action": stacked("action", episodes[0].action.shape[1]),
-            "cost": joined("cost", np.float32),
-            "touching": joined("touching", bool),
-            "static_force_n": joined("static_force_n", np.float32),
+            "pose": stack("pose", np.float32, num_bodies * 7),
+            "twist": stack("twist", np.float32, num_bodies * 6),
+            "visible": stack("visible", np.bool_, num_bodies),
+            "action": stack("action", np.float32, episodes[0].action.shape[1]),
+            "cost": join("cost", np.float32),
+            "touching": join("touching", np.bool_),
+            "static_force_n": join("static_force_n", np.float32),
             **_make_image_columns(episodes),
         }
     )
-    metadata = {"episodes": json.dumps([episode.to_metadata() for episode in episodes]), "schema_version": str(SCHEMA_VERSION)}
+    metadata = {"episodes": json.dumps(list(map(_describe_episode, episodes))), "schema_version": str(SCHEMA_VERSION)}
     table = table.replace_schema_metadata(metadata)
     write_atomic(path, lambda to: pq.write_table(table, to, compression="zstd", use_dictionary=["layout_id", "behaviour"]))
 
@@ -154,24 +147,24 @@ def _parse_episodes(table: pa.Table, metas: list[dict[str, Any]]) -> Iterator[Ep
         start += meta["rows"]
         half = np.asarray(meta["half_extents"])
         bodies = len(half)
-        given: dict[str, Any] = {
-            n: np.asarray(meta[n]) for n in ("footprints", "action_twist", "kind") if meta.get(n) is not None
-        }
+        arrays: dict[str, Any] = {name: np.asarray(meta[name]) for name in BODY_ARRAYS if meta.get(name) is not None}
+        arrays |= {name: columns[name][rows, 0] for name in meta["labels"]}
+        if meta["has_times"]:
+            arrays["time_s"] = columns["time_s"][rows, 0]
+        if meta["has_visibility"]:
+            arrays["visible"] = columns["visible"][rows, :bodies]
         yield Episode(
             layout=Layout.from_json(meta["layout"]),
-            seed=meta["seed"],
+            source=EpisodeSource(**meta["source"]),
             behaviour=meta["behaviour"],
             variation=Variation(**meta["variation"]),
             half_extents=half,
             pose=columns["pose"][rows].reshape(meta["rows"], -1, 7)[:, :bodies],
             twist=columns["twist"][rows].reshape(meta["rows"], -1, 6)[:, :bodies],
             action=columns["action"][rows],
-            cost=columns["cost"][rows, 0],
-            touching=columns["touching"][rows, 0],
-            static_force_n=columns["static_force_n"][rows, 0],
             success=meta["success"],
-            unit_m=meta.get("unit_m", 1.0),
-            **given,
+            unit_m=meta["unit_m"],
+            **arrays,
         )
 
 

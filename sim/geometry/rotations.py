@@ -1,4 +1,4 @@
-"""TODO."""
+"""Rotations in the plane and in space, for numpy arrays and torch tensors alike; quaternions are xyzw."""
 
 import numpy as np
 
@@ -48,3 +48,19 @@ def make_upright_poses(places: np.ndarray, heights: np.ndarray) -> np.ndarray:
     half = places[:, 2] / 2
     zero = np.zeros(len(places))
     return np.column_stack([places[:, :2], heights, zero, zero, np.sin(half), np.cos(half)])
+
+
+def interpolate_quaternions(start: np.ndarray, end: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Interpolate spherically (Shoemake 1985, "Animating rotation with quaternion curves").
+
+    Args:
+        start, end: (..., 4) unit quaternions xyzw.
+        share: (..., 1) in [0, 1].
+    """
+    dot = (start * end).sum(-1, keepdims=True)
+    end, angle = np.where(dot < 0, -end, end), np.arccos(np.clip(abs(dot), 0, 1))
+    sine = np.maximum(np.sin(angle), 1e-9)
+    near = angle < 1e-4  # linear there, where the sine vanishes
+    weights = [np.where(near, part, np.sin(part * angle) / sine) for part in (1 - share, share)]
+    mixed = weights[0] * start + weights[1] * end
+    return np.asarray(mixed / np.linalg.norm(mixed, axis=-1, keepdims=True))

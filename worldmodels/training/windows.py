@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sim.bodies import Kind
-from sim.data.store import Episode
+from sim.data.episode import Episode
 from sim.geometry.rotations import make_upright_poses
 from sim.utils.errors import GroundError
 from worldmodels.planar.state import (
