@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from experiments.migrations import OLD_COSTS_DIR
 from sim.utils.files import read_json, write_json
 
-COSTS_DIR = "ledger"  # its directory in a run's
+COSTS_DIR = "compute_costs"  # in a run directory
 SAVE_INTERVAL_S = 10.0  # what a kill can lose
 
 
@@ -46,4 +47,6 @@ def read_cost(file: Path) -> float:
 
 def read_costs(run_path: Path) -> dict[str, float]:
     """CPU-seconds of each step of a run so far."""
-    return {file.stem: read_cost(file) for file in sorted((run_path / COSTS_DIR).glob("*.json"))}
+    directories = (run_path / name for name in (OLD_COSTS_DIR, COSTS_DIR))
+    files = [file for directory in directories for file in sorted(directory.glob("*.json"))]
+    return {file.stem: read_cost(file) for file in files}

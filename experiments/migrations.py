@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+OLD_COSTS_DIR = "ledger"
+OLD_ERRORS_FILE = "fidelity.json"
 CONFIG_KEYS = {
     "together": "batch_episodes",
     "compiled": "compile_models",

@@ -19,14 +19,14 @@ from experiments.config.experiment import ExperimentConfig
 from experiments.evaluation.evaluate import evaluate
 from experiments.methods.method import Method, make_episode_specs
 from experiments.viewer import browser
-from experiments.viewer.export import save
-from experiments.viewer.overlays import MEANINGS
-from experiments.viewer.take import Setting, Take
+from experiments.viewer.export import save_recording
+from experiments.viewer.overlays import OVERLAY_DESCRIPTIONS
+from experiments.viewer.take import EpisodeSetup, Replay
 from sim.data.store import Dataset
 from sim.scenes.scene import scenes
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e .[dev]")
-pytestmark = pytest.mark.skipif(browser.found() is None, reason=f"no Chromium: {browser.NAMES} were looked for")
+pytestmark = pytest.mark.skipif(browser.find_chromium() is None, reason=f"no Chromium: {browser.CHROMIUM_NAMES} were looked for")
 
 SCENE = "logistics/tote-push"
 RECORDED = "logistics/aisle-traffic"  # one of them: each takes half a minute
@@ -37,7 +37,9 @@ SCENE_WIDTH = 800  # pixels left of the panel
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     with playwright.sync_playwright() as tools:
-        yield tools.chromium.launch(executable_path=browser.found(), args=[*browser.DRAWING[1:], *browser.QUIET])
+        yield tools.chromium.launch(
+            executable_path=browser.find_chromium(), args=[*browser.RENDER_FLAGS[1:], *browser.QUIET_FLAGS]
+        )
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +241,7 @@ def test_recorded_episodes_are_listed_watched_beside_each_other_and_gone_on_with
         before = viewer.shot("side by side")
         viewer.page.get_by_label(name, exact=True).check()
         viewer.until(lambda: moved(before, viewer.shot(name)) > 0.005)  # noqa: B023
-    for name in MEANINGS:
+    for name in OVERLAY_DESCRIPTIONS:
         viewer.page.get_by_label(name, exact=True).set_checked(name == "plan")
     viewer.choose("hand over to", "oracle")
     viewer.press("go on from this frame, beside it")
@@ -260,11 +262,11 @@ def test_recorded_episodes_are_listed_watched_beside_each_other_and_gone_on_with
 
 
 def test_a_film_is_as_long_as_its_longest_take(tmp_path: Path) -> None:
-    setting = Setting(SCENE, scenes[SCENE].sample_layout("test", 0))
-    takes = [Take(name, setting, scenes[SCENE].behaviours[name]()) for name in ("scripted", "random")]
+    setting = EpisodeSetup(SCENE, scenes[SCENE].sample_layout("test", 0))
+    takes = [Replay(name, setting, scenes[SCENE].behaviours[name]()) for name in ("scripted", "random")]
     for _ in range(9):
         takes[0].advance(np.array([1.0, 0.0]))
-    save(takes, tmp_path / "film.mp4")
+    save_recording(takes, tmp_path / "film.mp4")
     for take in takes:
         take.close()
     frames, seconds = imageio_ffmpeg.count_frames_and_secs(tmp_path / "film.mp4")

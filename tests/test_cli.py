@@ -52,7 +52,7 @@ def test_every_command_explains_itself(name: str, run: Run) -> None:
     code, out, err = run(*name.split(), "--help")
     assert (code, err) == (0, "")
     assert f"ground {name}" in out
-    assert cli.COMMANDS[name].line.split(";")[0][:40] in " ".join(out.split())
+    assert cli.COMMANDS[name].summary.split(";")[0][:40] in " ".join(out.split())
 
 
 def test_list_names_everything(run: Run) -> None:

@@ -256,9 +256,9 @@ def test_driving_into_a_wall_is_a_violation() -> None:
     hit, forces = False, []
     for _ in range(30):
         _, _, _, _, info = env.step(np.array([1.0, 0.0]))
-        hit |= info["violations"]["robot_hit"]
+        hit |= info["violations"]["robot_collision"]
         forces.append(info["static_force_n"])
-        assert not info["violations"]["load_hit"]
+        assert not info["violations"]["load_collision"]
     assert hit
     assert max(forces) > 50
     assert info["cost"] > env.cost_field.compute_cost_to_go(env.bodies.pose[LOAD, :2], env.bodies.pose[ROBOT, :2]) + 0.3
@@ -271,8 +271,8 @@ def test_pushing_the_load_into_a_rack_is_a_violation() -> None:
     env.reset(seed=0)
     infos = [env.step(np.array([1.0, 0.0]))[4] for _ in range(40)]
     env.close()
-    assert any(info["violations"]["load_hit"] for info in infos)
-    assert not any(info["violations"]["robot_hit"] for info in infos)
+    assert any(info["violations"]["load_collision"] for info in infos)
+    assert not any(info["violations"]["robot_collision"] for info in infos)
     assert any(info["touching"] for info in infos)
 
 
@@ -283,7 +283,7 @@ def test_a_tipped_load_and_a_robot_outside_are_violations() -> None:
     pose[LOAD, 3:] = (np.sin(0.5), 0, 0, np.cos(0.5))  # 57 degrees
     violations = env.scene.task.find_violations(replace(env.bodies, pose=pose), [], is_inside=False)
     env.close()
-    assert violations == {"robot_hit": False, "load_hit": False, "load_tipped": True, "robot_outside": True}
+    assert violations == {"robot_collision": False, "load_collision": False, "load_tipped": True, "robot_outside_hall": True}
 
 
 @pytest.mark.parametrize("scene", scenes)

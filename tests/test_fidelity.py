@@ -12,7 +12,7 @@ from worldmodels.model import models
 from worldmodels.planar.state import PlanarState
 from worldmodels.training.windows import Batch, Windows
 
-ERRORS = ("load_mm_median", "load_mm_p90", "load_deg_median", "robot_mm_median", "robot_deg_median", "load_relative_median")
+ERRORS = ("body_mm_median", "body_mm_p90", "body_deg_median", "robot_mm_median", "robot_deg_median", "body_relative_median")
 
 
 class Watched(Windows):
@@ -48,10 +48,10 @@ def test_a_perfect_model_has_no_error(watched: Watched) -> None:
 
 def test_a_model_that_stands_still_is_wrong_by_the_way_moved(watched: Watched) -> None:
     for line in measured(watched, lambda state, actions: [state] * actions.shape[1]):
-        assert line.load_mm_median == pytest.approx(1e3 * line.moved_m_median, rel=1e-5)
-        assert line.load_mm_p90 >= line.load_mm_median
-        assert line.load_relative_median <= 1 + 1e-6
-    assert line.load_relative_median == pytest.approx(1)
+        assert line.body_mm_median == pytest.approx(1e3 * line.moved_m_median, rel=1e-5)
+        assert line.body_mm_p90 >= line.body_mm_median
+        assert line.body_relative_median <= 1 + 1e-6
+    assert line.body_relative_median == pytest.approx(1)
 
 
 def test_an_error_of_one_step_shows_at_the_horizon_where_it_is(watched: Watched) -> None:
@@ -61,10 +61,10 @@ def test_an_error_of_one_step_shows_at_the_horizon_where_it_is(watched: Watched)
         return states
 
     by_horizon = {line.horizon_s: line for line in measured(watched, off)}
-    assert by_horizon[0.5].load_mm_median == pytest.approx(30, rel=1e-3)
+    assert by_horizon[0.5].body_mm_median == pytest.approx(30, rel=1e-3)
     assert by_horizon[0.5].robot_mm_median == pytest.approx(30, rel=1e-3)
-    assert by_horizon[0.5].load_deg_median == pytest.approx(90, rel=1e-3)
-    assert by_horizon[0.2].load_mm_median == pytest.approx(0, abs=1e-3)
+    assert by_horizon[0.5].body_deg_median == pytest.approx(90, rel=1e-3)
+    assert by_horizon[0.2].body_mm_median == pytest.approx(0, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", models)

@@ -65,7 +65,7 @@ def test_a_joint_model_is_judged_in_every_scene_and_plans_in_each(
     assert set(about["layouts"]) >= dataset.layout_ids | other["train"].layout_ids | validation.layout_ids
     for held_out in judging:
         model = load_checkpoint(tmp_path / "joint", held_out.scene)
-        assert measure_open_loop_error(model, Windows(held_out.episodes()), count=50)[-1].load_mm_median > 0
+        assert measure_open_loop_error(model, Windows(held_out.episodes()), count=50)[-1].body_mm_median > 0
     with pytest.raises(BadFile, match="was trained on scene"):
         load_checkpoint(tmp_path / "joint", "logistics/other")
 

@@ -25,7 +25,7 @@ def row(agent: str, index: int, cost: float, success: bool = True, split: str = 
     return {
         "run": "r", "scene": SCENE, "layout_id": f"{split}-{index}", "split": split, "index": index, "seed": index,
         "agent": agent, "model": "graph" if "+" in agent else "simulator" if "oracle" in agent else "", "search": "mppi",
-        "success": success, "clean": success, "steps": 90 if success else STEPS, "total_cost": cost * STEPS, "robot_hit": False,
+        "success": success, "clean": success, "steps": 90 if success else STEPS, "total_cost": cost * STEPS, "robot_collision": False,
         "peak_force_n": 0.0, "decision_ms_p50": 50.0, "decision_ms_p95": 60.0, "decide_s": 4.0, "predicted_cost": None,
         "realised_cost": None, "disagreement": None, "env_steps": 1000 if "+" in agent else 0, "train_cpu_s": 100.0,
         "search_samples": 8, "search_iterations": 2, "search_horizon": 10, **more,
@@ -116,15 +116,15 @@ def test_plans_that_lead_to_violations_are_counted_by_kind() -> None:
     near |= {"plans_person_near_expected": 0.4}
     old, new = ([row(arm, index, 1.0, **more) for index in range(5)] for arm, more in (("a+x", told), ("b+x", {**told, **near})))
     found = {(one.kind, one.method): one for one in compute_predicted_violations([*old, *new])}
-    assert set(found) == {("touching", "a+x"), ("touching", "b+x"), ("person_near", "b+x")}
+    assert set(found) == {("touching", "a+x"), ("touching", "b+x"), ("person_too_close", "b+x")}
     one = found["touching", "a+x"]
     assert (one.predicted_share[0], one.realised_share[0], one.missed_share[0], one.false_alarm_share[0]) == pytest.approx(
         (0.3, 0.4, 0.5, 1 / 3)
     )
-    near_one = found["person_near", "b+x"]
+    near_one = found["person_too_close", "b+x"]
     assert (near_one.predicted_share[0], near_one.missed_share[0]) == (pytest.approx(0.04), 1)
     older = [{key: value for key, value in one.items() if not key.endswith("_expected")} for one in new[:2]]
-    (mixed,) = (one for one in compute_predicted_violations([*older, *new[2:]]) if one.kind == "person_near")
+    (mixed,) = (one for one in compute_predicted_violations([*older, *new[2:]]) if one.kind == "person_too_close")
     assert mixed.predicted_share[0] == pytest.approx(3 * 0.04 / 5), "older rows tell what most particles foresee"
 
 

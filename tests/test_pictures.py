@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import contents
 
-from experiments.cli.data import data_info
+from experiments.cli.data import describe_data
 from sim.data.collect import CollectConfig, collect
 from sim.data.images import TIMINGS, ImageConfig, compute_storage_cost, decode_image, encode_image, read_images
 from sim.data.store import IMAGE_PREFIX, Dataset
@@ -88,7 +88,7 @@ def test_a_dataset_that_was_killed_before_its_first_shard_is_described(
 ) -> None:
     monkeypatch.setattr("sim.data.collect.run_jobs", lambda *_: iter(()))
     collect(CONFIG, tmp_path / "begun", workers=1)
-    data_info(tmp_path / "begun")
+    describe_data(tmp_path / "begun")
     assert "0 readable steps in 0 shards" in capfd.readouterr().out
 
 

@@ -18,7 +18,7 @@ from agents.planning.search import SearchConfig
 from experiments import pipeline, versions
 from experiments.cache import Cache
 from experiments.cli.runs import evaluate as evaluate_command
-from experiments.cli.runs import keep as keep_command
+from experiments.cli.runs import export as keep_command
 from experiments.cli.runs import verify
 from experiments.compute_costs import COSTS_DIR, read_costs
 from experiments.config.experiment import BaselineTrainingConfig, CollectionRound, ExperimentConfig, ModelTrainingConfig
@@ -346,7 +346,7 @@ def test_rows_of_other_code_are_told(config: ExperimentConfig, finished: Path, t
     with pytest.raises(UnknownName):
         evaluate_command(tmp_path / "run", split="tset", workers=1)
     with pytest.raises(UnknownName):
-        evaluate_command(tmp_path / "run", episodes=1, arms=("nobody",), workers=1)
+        evaluate_command(tmp_path / "run", episodes=1, methods=("nobody",), workers=1)
     assert versions.RESUMPTIONS_KEY not in json.loads(file.read_text()), "nothing was made"
     evaluate_command(tmp_path / "run", episodes=1, workers=1)
     assert json.loads(file.read_text())[versions.RESUMPTIONS_KEY] == [{"code": begun["code"]}]

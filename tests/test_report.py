@@ -40,8 +40,8 @@ from experiments.report.summary import (
     summarise,
 )
 from experiments.report.topdown import describe_colours, make_layout_figure, render_episode_panels, save_layout_image
-from experiments.viewer.export import save
-from experiments.viewer.take import Take
+from experiments.viewer.export import save_recording
+from experiments.viewer.take import Replay
 from sim.data.episode import Episode
 from sim.geometry.rotations import yaw_to_quaternion
 from sim.layout import Layout
@@ -86,8 +86,8 @@ def row(agent: str, split: str, index: int, success: bool) -> dict[str, Any]:
     return {
         "run": "demo", "scene": "logistics/tote-push", "layout_id": f"{split}-{index}", "split": split, "index": index,
         "seed": index, "agent": agent, "model": agent.split("+")[0], "search": "mppi", "success": success,
-        "clean": success and index % 2 == 0, "steps": 100 + index, "total_cost": 12.0, "robot_hit": index % 2 == 1,
-        "load_hit": False, "load_tipped": False, "robot_outside": False, "peak_force_n": 60.0,
+        "clean": success and index % 2 == 0, "steps": 100 + index, "total_cost": 12.0, "robot_collision": index % 2 == 1,
+        "load_collision": False, "load_tipped": False, "robot_outside_hall": False, "peak_force_n": 60.0,
         "decision_ms_p50": 40.0, "decision_ms_p95": 55.0,
         "predicted_cost": 3.0 if plans else None, "realised_cost": 3.5 if plans else None, "disagreement": None,
         "env_steps": 60_000 if plans else 0, "train_cpu_s": 900.0 if plans else 0.0,
@@ -102,9 +102,9 @@ def rows() -> list[dict[str, Any]]:
 
 FIDELITY = [
     {
-        "model": model, "horizon_s": horizon, "n": 50, "load_mm_median": 10.0 * horizon, "load_mm_p90": 30.0 * horizon,
-        "load_deg_median": 2.0, "robot_mm_median": 5.0, "robot_deg_median": 1.0, "moved_m_median": 0.4,
-        "load_relative_median": 0.03,
+        "model": model, "horizon_s": horizon, "n": 50, "body_mm_median": 10.0 * horizon, "body_mm_p90": 30.0 * horizon,
+        "body_deg_median": 2.0, "robot_mm_median": 5.0, "robot_deg_median": 1.0, "moved_m_median": 0.4,
+        "body_relative_median": 0.03,
     }
     for model in ("graph", HOSTILE) for horizon in (0.5, 1.0, 2.0)
 ]  # fmt: skip
@@ -295,9 +295,9 @@ def test_distances_are_from_each_run_s_own_training_spaces(rows: list[dict[str, 
 
 
 def test_models_of_several_runs_are_told_apart_and_a_yardstick_is_shown_once() -> None:
-    graph, yardstick = ({"model": name, "horizon_s": 2.0, "load_mm_median": 20.0} for name in ("graph", "constant-velocity"))
-    held = {Path("a/one"): [graph, yardstick], Path("a/two"): [{**graph, "load_mm_median": 9.0}, yardstick]}
-    told = [(line["model"], line["load_mm_median"]) for line in _merge_open_loop_errors(held)]
+    graph, yardstick = ({"model": name, "horizon_s": 2.0, "body_mm_median": 20.0} for name in ("graph", "constant-velocity"))
+    held = {Path("a/one"): [graph, yardstick], Path("a/two"): [{**graph, "body_mm_median": 9.0}, yardstick]}
+    told = [(line["model"], line["body_mm_median"]) for line in _merge_open_loop_errors(held)]
     assert told == [("graph (one)", 20.0), ("graph (two)", 9.0), ("constant-velocity", 20.0)]
     assert [line["model"] for line in _merge_open_loop_errors({Path("one"): [graph, yardstick]})] == [
         "graph",
@@ -527,8 +527,8 @@ def test_a_picture_takes_any_title_and_a_still_episode() -> None:
 def test_a_recording_is_one_file_that_loads_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "recordings" / "a.html"
     before = threading.active_count()
-    take = Take.recorded("logistics/tote-push", made_up("shift-two-totes"))
-    save([take], path, title="test <0>")
+    take = Replay.from_episode("logistics/tote-push", made_up("shift-two-totes"))
+    save_recording([take], path, title="test <0>")
     take.close()
     text = path.read_text()
     assert len(text) > 100_000

@@ -178,7 +178,7 @@ def test_coming_near_people_costs_and_is_a_violation() -> None:
         env.reset(seed=0, options={"poses": np.array([(2, 4, 0), (x, 4, 0)])})
         _, info = env.reset(seed=0, options={"poses": np.array([(2, 4, 0), (x, 4, 0)])})
         costs.append(info["cost"])
-        near.append(info["violations"]["person_near"])
+        near.append(info["violations"]["person_too_close"])
     assert near == [False, False, True]
     assert costs[0] <= costs[1] < costs[2]
     assert float(compute_yaw(env.bodies.pose[1, 3:])) == 0

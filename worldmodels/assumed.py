@@ -18,7 +18,7 @@ from worldmodels.model import LearnedModel, WorldModel
 from worldmodels.planar.composition import merge_agents, robot_only
 from worldmodels.planar.state import PlanarState, decode_bodies
 
-PREDICTION_BASELINES = ("still", "constant-velocity")
+PREDICTION_BASELINES = ("static", "constant-velocity")
 
 
 class PredictionBaseline(WorldModel[PlanarState]):

@@ -17,7 +17,7 @@ from worldmodels.assumed import PREDICTION_BASELINES, PredictionBaseline
 from worldmodels.model import WorldModel
 from worldmodels.training.checkpoint import load_checkpoint
 
-LEARNED = "foreseen"
+LEARNED = "learned"
 
 
 @dataclass(frozen=True)

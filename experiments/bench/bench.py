@@ -23,7 +23,7 @@ from agents.planning.planner import Planner
 from agents.planning.search import SearchConfig, searches
 from experiments.bench.search import Stopwatch, measure_search_costs
 from experiments.versions import read_versions
-from experiments.viewer.measure import BODIES, SIZES, cost_of_pushing, first_frame_s
+from experiments.viewer.measure import NUM_BODIES, NUM_SIZES, measure_time_to_first_frame, measure_update_cost
 from sim.bodies import Observation
 from sim.bullet.physics_check import CommandReplay, compute_deviation, integrate_slide, simulate_push, simulate_slide
 from sim.costmaps.cache import clear_caches
@@ -321,13 +321,18 @@ def _measure_model_steps(
 def _measure_viewer(scene: Scene) -> MeasurementTuples:
     """What a page costs the server, of a control period."""
     model = _make_random_model("graph")
-    bodies_s, page_s = cost_of_pushing(scene, Planner(Objective(model, scene.task), searches["mppi"](SEARCH_CONFIG)))
+    bodies_s, page_s = measure_update_cost(scene, Planner(Objective(model, scene.task), searches["mppi"](SEARCH_CONFIG)))
     conditions = "CPU time of a frame, server's thread included, of a control period; a client reads everything"
     return [
-        (f"pushing {BODIES} bodies of {SIZES} sizes that all move", bodies_s / scene.control_dt_s, "%", conditions),
+        (f"pushing {NUM_BODIES} bodies of {NUM_SIZES} sizes that all move", bodies_s / scene.control_dt_s, "%", conditions),
         ("pushing a page with all overlays and plots", page_s / scene.control_dt_s, "%", "the same"),
         *(
-            (f"from the command to the first scene, {name}", first_frame_s(name), "s", "ground view, until a client draws")
+            (
+                f"from the command to the first scene, {name}",
+                measure_time_to_first_frame(name),
+                "s",
+                "ground view, until a client draws",
+            )
             for name in scenes
         ),
     ]

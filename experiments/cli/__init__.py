@@ -13,14 +13,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from experiments.cli.console import CONSOLE
-from experiments.cli.data import collect, data_info, fidelity, train
-from experiments.cli.layouts import layout_check, layout_draw, layout_export, layout_import, layout_new
-from experiments.cli.runs import compare, demo, evaluate, keep, report, run, verify
+from experiments.cli.data import collect, describe_data, eval_model, train
+from experiments.cli.layouts import check_layout, create_layout, draw_layout, export_layout, import_layout
+from experiments.cli.runs import compare, evaluate, export, run_demo, run_experiment, verify, write_report
 from experiments.cli.watching import record, view
 from sim.utils.errors import GroundError, UnknownName
 
 
-def bench(out: Path = Path("bench.json"), scenes: tuple[str, ...] = (), compiled: bool = False) -> None:
+def run_benchmarks(out: Path = Path("bench.json"), scenes: tuple[str, ...] = (), with_compiled: bool = False) -> None:
     """Measure what each scene costs, as ratios: step, workers, pictures, decision, training; prints tables and writes JSON.
 
     Args:
@@ -29,10 +29,10 @@ def bench(out: Path = Path("bench.json"), scenes: tuple[str, ...] = (), compiled
     """
     from experiments.bench.bench import run_benchmarks as measure
 
-    measure(out, CONSOLE, scenes, compiled)
+    measure(out, CONSOLE, scenes, with_compiled)
 
 
-def show() -> None:
+def list_registered() -> None:
     """List scenes with their splits, behaviours and protocols; models, search methods and experiments."""
     from agents.planning.search import searches
     from experiments.config.experiment import list_presets as experiments
@@ -45,96 +45,100 @@ def show() -> None:
         for title, names in (("splits", scene.splits), ("behaviours", scene.behaviours), ("protocols", scene.protocols)):
             if names:
                 CONSOLE.print(f"  {title}: {', '.join(names)}", soft_wrap=True)
-    for what, known in (("models", [*models, "simulator"]), ("search methods", list(searches)), ("experiments", experiments())):
-        CONSOLE.print(f"[bold]{what}[/]: {', '.join(known)}", soft_wrap=True)
+    for heading, entries in (
+        ("models", [*models, "simulator"]),
+        ("search methods", list(searches)),
+        ("experiments", experiments()),
+    ):
+        CONSOLE.print(f"[bold]{heading}[/]: {', '.join(entries)}", soft_wrap=True)
 
 
 @dataclass(frozen=True)
 class Command:
     """One thing that `ground` does."""
 
-    act: Callable[..., Any]
+    function: Callable[..., Any]
 
     @property
-    def line(self) -> str:
-        return (self.act.__doc__ or "").strip().splitlines()[0]
+    def summary(self) -> str:
+        return (self.function.__doc__ or "").strip().splitlines()[0]
 
 
 COMMANDS = {
-    "demo": Command(demo),
-    "run": Command(run),
+    "demo": Command(run_demo),
+    "run": Command(run_experiment),
     "collect": Command(collect),
-    "data info": Command(data_info),
+    "data info": Command(describe_data),
     "train": Command(train),
-    "fidelity": Command(fidelity),
+    "fidelity": Command(eval_model),
     "evaluate": Command(evaluate),
     "compare": Command(compare),
     "verify": Command(verify),
-    "report": Command(report),
-    "keep": Command(keep),
+    "report": Command(write_report),
+    "keep": Command(export),
     "view": Command(view),
     "record": Command(record),
-    "layout check": Command(layout_check),
-    "layout draw": Command(layout_draw),
-    "layout import": Command(layout_import),
-    "layout export": Command(layout_export),
-    "layout new": Command(layout_new),
-    "bench": Command(bench),
-    "list": Command(show),
+    "layout check": Command(check_layout),
+    "layout draw": Command(draw_layout),
+    "layout import": Command(import_layout),
+    "layout export": Command(export_layout),
+    "layout new": Command(create_layout),
+    "bench": Command(run_benchmarks),
+    "list": Command(list_registered),
 }
 
 
-AGAIN = "stopped; the same command begins anew"
-STOPPED = {"view": "closed", "record": "stopped; nothing was written"} | dict.fromkeys(
-    ("verify", "bench", "fidelity", "keep", "compare", "report"), AGAIN
+RESTART_MESSAGE = "stopped; the same command begins anew"
+INTERRUPT_MESSAGES = {"view": "closed", "record": "stopped; nothing was written"} | dict.fromkeys(
+    ("verify", "bench", "fidelity", "keep", "compare", "report"), RESTART_MESSAGE
 )
 
 
-def _find(words: list[str]) -> tuple[str, list[str]]:
+def _parse_command(arguments: list[str]) -> tuple[str, list[str]]:
     """The command's name, of one word or two, and its arguments."""
-    for length in (2, 1):
-        name = " ".join(words[:length])
+    for num_words in (2, 1):
+        name = " ".join(arguments[:num_words])
         if name in COMMANDS:
-            return name, words[length:]
-    group = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]
-    if group:
-        raise GroundError(f"'ground {words[0]}' needs one of: {', '.join(name.split()[1] for name in group)}")
-    close = get_close_matches(words[0], COMMANDS, n=1)
+            return name, arguments[num_words:]
+    subcommands = [name for name in COMMANDS if name.startswith(f"{arguments[0]} ")]
+    if subcommands:
+        raise GroundError(f"'ground {arguments[0]}' needs one of: {', '.join(name.split()[1] for name in subcommands)}")
+    close_matches = get_close_matches(arguments[0], COMMANDS, n=1)
     raise (
-        UnknownName("command", words[0], COMMANDS)
-        if not close
-        else GroundError(f"unknown command '{words[0]}': did you mean 'ground {close[0]}'? see ground --help")
+        UnknownName("command", arguments[0], COMMANDS)
+        if not close_matches
+        else GroundError(f"unknown command '{arguments[0]}': did you mean 'ground {close_matches[0]}'? see ground --help")
     )
 
 
-def _usage(names: list[str]) -> None:
+def _print_usage(commands: list[str]) -> None:
     CONSOLE.print("[bold]ground[/]: can a robot that imagines before it acts be trusted in a space it has never seen?\n")
     table = Table(box=None, show_header=False)
-    for name in names:
-        table.add_row(f"ground {name}", COMMANDS[name].line)
+    for name in commands:
+        table.add_row(f"ground {name}", COMMANDS[name].summary)
     CONSOLE.print(table)
     CONSOLE.print("\n`ground COMMAND --help` explains one. Begin with: ground demo")
 
 
 def main() -> None:
     """Entry point."""
-    words = sys.argv[1:]
-    group = [name for name in COMMANDS if words and name.startswith(f"{words[0]} ")]
-    if not words or words[0] in ("-h", "--help"):
-        _usage(list(COMMANDS))
+    arguments = sys.argv[1:]
+    subcommands = [name for name in COMMANDS if arguments and name.startswith(f"{arguments[0]} ")]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        _print_usage(list(COMMANDS))
         return
-    if group and words[1:] in (["-h"], ["--help"]):
-        _usage(group)
+    if subcommands and arguments[1:] in (["-h"], ["--help"]):
+        _print_usage(subcommands)
         return
     name = ""
     try:
-        name, rest = _find(words)
-        tyro.cli(COMMANDS[name].act, args=rest, prog=f"ground {name}")
+        name, command_arguments = _parse_command(arguments)
+        tyro.cli(COMMANDS[name].function, args=command_arguments, prog=f"ground {name}")
     except GroundError as error:
         Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         raise SystemExit(2) from error
     except KeyboardInterrupt:
-        Console(stderr=True).print(STOPPED.get(name, "stopped; what was finished is kept, the same command goes on"))
+        Console(stderr=True).print(INTERRUPT_MESSAGES.get(name, "stopped; what was finished is kept, the same command goes on"))
         raise SystemExit(130) from None
     except BrokenPipeError:
         raise SystemExit(0) from None

@@ -8,7 +8,7 @@ import tyro
 from rich.console import Console
 
 CONSOLE = Console(width=None if sys.stdout.isatty() else 150)
-File = Annotated[Path, tyro.conf.Positional]
-Pose2 = tuple[float, float, float]
-Place2 = tuple[float, float]
-SCENE = "logistics/tote-push"
+PathArgument = Annotated[Path, tyro.conf.Positional]
+PlanarPose = tuple[float, float, float]
+PlanarPosition = tuple[float, float]
+DEFAULT_SCENE = "logistics/tote-push"

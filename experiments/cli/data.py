@@ -7,14 +7,14 @@ import tyro
 from rich.markup import escape
 from rich.table import Table
 
-from experiments.cli.console import CONSOLE, SCENE, File
+from experiments.cli.console import CONSOLE, DEFAULT_SCENE, PathArgument
 from sim.utils.errors import GroundError
 from sim.utils.files import read_json
 
 
 def collect(
-    out: File,
-    scene: str = SCENE,
+    out: PathArgument,
+    scene: str = DEFAULT_SCENE,
     steps: int = 20_000,
     seed: int = 0,
     split: str = "train",
@@ -22,8 +22,8 @@ def collect(
     vary: tuple[str, ...] = (),
     planner: Path | None = None,
     cameras: tuple[str, ...] = (),
-    picture_size: tuple[int, int] = (96, 96),
-    every: int = 5,
+    image_size: tuple[int, int] = (96, 96),
+    image_every: int = 5,
     lossless: bool = False,
     workers: int = 2,
 ) -> None:
@@ -49,26 +49,26 @@ def collect(
     from sim.data.collect import collect as collect_episodes
     from sim.data.images import ImageConfig, compute_storage_cost
 
-    weights = tuple(_weight(text) for text in behaviours)
+    weights = tuple(_parse_weight(text) for text in behaviours)
     if (planner is not None) != ("planner" in dict(weights)):
         raise GroundError("a planner collects with both --planner MODEL and --behaviours planner=WEIGHT: one of them is missing")
-    if not cameras and (lossless or (picture_size, every) != ((96, 96), 5)):
+    if not cameras and (lossless or (image_size, image_every) != ((96, 96), 5)):
         raise GroundError("--picture-size, --every and --lossless are of pictures: name --cameras too")
-    pictures = ImageConfig(cameras, picture_size, every, lossless) if cameras else None
-    config = CollectConfig(scene, steps, seed, split, weights, vary, shard_steps=min(2000, steps), images=pictures)
-    spec = PlannerSpec(scene, str(planner), "mppi", SearchConfig(samples=64, horizon=20)) if planner else None
+    image_config = ImageConfig(cameras, image_size, image_every, lossless) if cameras else None
+    config = CollectConfig(scene, steps, seed, split, weights, vary, shard_steps=min(2000, steps), images=image_config)
+    planner_spec = PlannerSpec(scene, str(planner), "mppi", SearchConfig(samples=64, horizon=20)) if planner else None
     tags = dict[str, str]()
-    if spec:
-        spec()  # a model that cannot be loaded is told before anything is written
-        tags = {"planner": str(planner), "weights": str(spec.describe_content()["model"])}  # trained on, it is another
+    if planner_spec:
+        planner_spec()  # a model that cannot be loaded is told before anything is written
+        tags = {"planner": str(planner), "weights": str(planner_spec.describe_content()["model"])}  # trained on, it is another
     with show_progress_bar(CONSOLE, "collect") as progress:
-        dataset = collect_episodes(config, out, workers, {"planner": spec} if spec else {}, tags, progress)
+        dataset = collect_episodes(config, out, workers, {"planner": planner_spec} if planner_spec else {}, tags, progress)
     CONSOLE.print(f"{dataset.steps} steps in {out}")
-    if pictures:
+    if image_config:
         CONSOLE.print(str(compute_storage_cost(dataset)), soft_wrap=True)
 
 
-def _weight(text: str) -> tuple[str, float]:
+def _parse_weight(text: str) -> tuple[str, float]:
     name, _, value = text.partition("=")
     try:
         return name, float(value or 1)
@@ -76,7 +76,7 @@ def _weight(text: str) -> tuple[str, float]:
         raise GroundError(f"behaviour '{text}': write NAME or NAME=WEIGHT") from error
 
 
-def data_info(path: File) -> None:
+def describe_data(path: PathArgument) -> None:
     """Describe and verify a dataset: damaged shards are named, the rest is still usable."""
     from sim.data.images import compute_storage_cost
     from sim.data.store import Dataset
@@ -85,24 +85,24 @@ def data_info(path: File) -> None:
     damaged: list[str] = []
     episodes = list(dataset.episodes(damaged))
     faults = dict.fromkeys([*dataset.find_faults(), *damaged])
-    steps: dict[str, list[int]] = {}
+    lengths_by_behaviour: dict[str, list[int]] = {}
     for episode in episodes:
-        steps.setdefault(episode.behaviour, []).append(len(episode))
+        lengths_by_behaviour.setdefault(episode.behaviour, []).append(len(episode))
     table = Table("behaviour", "episodes", "steps", title=f"{path}: {dataset.scene}, split {dataset.manifest['split']}")
-    for name, lengths in sorted(steps.items()):
+    for name, lengths in sorted(lengths_by_behaviour.items()):
         table.add_row(name, str(len(lengths)), str(sum(lengths)))
     CONSOLE.print(table)
-    touching = sum(int(episode.touching.sum()) for episode in episodes)
-    total = sum(len(episode) for episode in episodes)
+    num_contact_steps = sum(int(episode.touching.sum()) for episode in episodes)
+    num_steps = sum(len(episode) for episode in episodes)
     CONSOLE.print(
-        f"{total} readable steps in {len(dataset.manifest['shards'])} shards, {len(dataset.layout_ids)} layouts, "
-        f"{touching / max(1, total):.0%} with contact, {sum(episode.success for episode in episodes)} episodes solved"
+        f"{num_steps} readable steps in {len(dataset.manifest['shards'])} shards, {len(dataset.layout_ids)} layouts, "
+        f"{num_contact_steps / max(1, num_steps):.0%} with contact, {sum(episode.success for episode in episodes)} episodes solved"
     )
-    if "images" in dataset.manifest and total and not faults:
-        facts = dataset.manifest["images"]
-        size = "{} × {}".format(*facts["size"])
+    if "images" in dataset.manifest and num_steps and not faults:
+        image_metadata = dataset.manifest["images"]
+        size = "{} × {}".format(*image_metadata["size"])
         CONSOLE.print(
-            f"pictures of {', '.join(facts['cameras'])}, {size}, every {facts['every']} steps, colours as {facts['rgb']}"
+            f"pictures of {', '.join(image_metadata['cameras'])}, {size}, every {image_metadata['every']} steps, colours as {image_metadata['rgb']}"
         )
         CONSOLE.print(str(compute_storage_cost(dataset)), soft_wrap=True)
     for fault in faults:
@@ -122,7 +122,7 @@ def train(
     lengths: tuple[int, ...] = (4, 8, 8, 12),
     learning_rate: float = 8e-3,
     seed: int = 0,
-    check_every: int = 250,
+    validate_every: int = 250,
     threads: int = 2,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     resume: bool = True,
@@ -150,21 +150,25 @@ def train(
     from worldmodels.training.loop import TrainConfig
 
     config = TrainConfig(
-        updates, batch, lengths, learning_rate, seed=seed, validate_every=check_every, threads=threads, device=device
+        updates, batch, lengths, learning_rate, seed=seed, validate_every=validate_every, threads=threads, device=device
     )
-    plan = ModelTrainingConfig(model, config)
-    found, judging = ([Dataset.open(path) for path in paths] for paths in (data, validation))
-    if scene not in (None, "all") and (other := [dataset for dataset in found if dataset.scene != scenes[scene].name]):
-        raise GroundError(f"{other[0].path} is of scene '{other[0].scene}', not '{scene}'")
+    model_plan = ModelTrainingConfig(model, config)
+    datasets, validation_datasets = ([Dataset.open(path) for path in paths] for paths in (data, validation))
+    if scene not in (None, "all") and (
+        wrong_datasets := [dataset for dataset in datasets if dataset.scene != scenes[scene].name]
+    ):
+        raise GroundError(f"{wrong_datasets[0].path} is of scene '{wrong_datasets[0].scene}', not '{scene}'")
     with show_progress_bar(CONSOLE, f"train {model}") as progress:
-        train_model(plan, found, judging, out, resume, progress, is_joint=scene == "all")
+        train_model(model_plan, datasets, validation_datasets, out, resume, progress, is_joint=scene == "all")
     for name, error_mm in read_json(out / "best.json").get("scenes_mm", {}).items():
-        what = f"{scenes[name].dynamic_noun} off by {error_mm:.0f} mm after 2 s (median, or energy score of several futures)"
-        CONSOLE.print(f"{name}: {what}", soft_wrap=True)
+        error_text = (
+            f"{scenes[name].dynamic_noun} off by {error_mm:.0f} mm after 2 s (median, or energy score of several futures)"
+        )
+        CONSOLE.print(f"{name}: {error_text}", soft_wrap=True)
     CONSOLE.print(f"trained model in {out}")
 
 
-def fidelity(
+def eval_model(
     models: Annotated[tuple[Path, ...], tyro.conf.Positional], data: Path, windows: int = 2000, plot: Path = Path("fidelity.html")
 ) -> None:
     """Open-loop error of models by horizon on a dataset of unseen layouts, in metres and degrees, with a plot.
@@ -185,32 +189,34 @@ def fidelity(
         raise GroundError(
             f"{data} was collected in training spaces: fidelity is measured on unseen ones (ground collect --split test)"
         )
-    loaded = [load_checkpoint(path, dataset.scene) for path in models]
+    loaded_models = [load_checkpoint(path, dataset.scene) for path in models]
     for path in models:
-        if met := dataset.layout_ids & set(read_json(path / "best.json").get("layouts", ())):
-            raise GroundError(f"{path} was trained or chosen on {len(met)} layouts of {data}: it is measured on unseen ones")
-    seen = Windows(dataset.episodes())
-    rows = [
-        {**row, "model": name}
-        for name, model in zip(make_run_names(models), loaded, strict=True)
-        for row in to_records(measure(model, seen, windows))
+        if shared_layouts := dataset.layout_ids & set(read_json(path / "best.json").get("layouts", ())):
+            raise GroundError(
+                f"{path} was trained or chosen on {len(shared_layouts)} layouts of {data}: it is measured on unseen ones"
+            )
+    test_windows = Windows(dataset.episodes())
+    records = [
+        {**record, "model": name}
+        for name, model in zip(make_run_names(models), loaded_models, strict=True)
+        for record in to_records(measure(model, test_windows, windows))
     ]
-    rows += to_records(measure(ConstantVelocity(), seen, windows))
-    other = scenes[dataset.scene].dynamic_noun
-    columns = ("model", "horizon", f"{other} mm (median)", f"{other} mm (p90)", f"{other} °", "of way moved")
+    records += to_records(measure(ConstantVelocity(), test_windows, windows))
+    noun = scenes[dataset.scene].dynamic_noun
+    columns = ("model", "horizon", f"{noun} mm (median)", f"{noun} mm (p90)", f"{noun} °", "of way moved")
     table = Table(*columns, "robot mm", "robot °", title=str(data))
-    for row in rows:
+    for record in records:
         table.add_row(
-            row["model"],
-            f"{row['horizon_s']:g} s",
-            f"{row['load_mm_median']:.1f}",
-            f"{row['load_mm_p90']:.1f}",
-            f"{row['load_deg_median']:.1f}",
-            f"{row['load_relative_median']:.1%}",
-            f"{row['robot_mm_median']:.1f}",
-            f"{row['robot_deg_median']:.1f}",
+            record["model"],
+            f"{record['horizon_s']:g} s",
+            f"{record['body_mm_median']:.1f}",
+            f"{record['body_mm_p90']:.1f}",
+            f"{record['body_deg_median']:.1f}",
+            f"{record['body_relative_median']:.1%}",
+            f"{record['robot_mm_median']:.1f}",
+            f"{record['robot_deg_median']:.1f}",
         )
     CONSOLE.print(table)
-    names = " ".join(map(str, models))
-    write_open_loop_page(plot, rows, dataset.scene, f"ground fidelity {names} --data {data}")
+    model_paths = " ".join(map(str, models))
+    write_open_loop_page(plot, records, dataset.scene, f"ground fidelity {model_paths} --data {data}")
     CONSOLE.print(f"plot: {plot.resolve()}", soft_wrap=True)

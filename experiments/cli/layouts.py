@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.cli.console import SCENE, File, Place2, Pose2
+from experiments.cli.console import DEFAULT_SCENE, PathArgument, PlanarPose, PlanarPosition
 from sim.utils.errors import BadLayout, GroundError, UnknownName
 
 if TYPE_CHECKING:
     from sim.layout import Layout
 
 
-def layout_check(file: File, scene: str = SCENE) -> None:
+def check_layout(file: PathArgument, scene: str = DEFAULT_SCENE) -> None:
     """Check a floor plan of your own; says what is wrong in one line per fault.
 
     The format is described in sim/layout.py; `ground layout new` writes one to begin with.
@@ -30,7 +30,7 @@ def layout_check(file: File, scene: str = SCENE) -> None:
     print(f"{file}: good, layout {layout.id}")
 
 
-def layout_draw(file: File, out: Path | None = None) -> None:
+def draw_layout(file: PathArgument, out: Path | None = None) -> None:
     """Draw a floor plan from above, as PNG, SVG or PDF."""
     from experiments.report.topdown import save_layout_image
     from sim.layout import Layout
@@ -40,14 +40,14 @@ def layout_draw(file: File, out: Path | None = None) -> None:
     print(target)
 
 
-def layout_import(
-    file: File,
+def import_layout(
+    file: PathArgument,
     out: Path,
-    start: Pose2 | None = None,
-    load: Pose2 | None = None,
-    goal: Place2 | None = None,
+    start: PlanarPose | None = None,
+    load: PlanarPose | None = None,
+    goal: PlanarPosition | None = None,
     seed: int = 0,
-    scene: str = SCENE,
+    scene: str = DEFAULT_SCENE,
     overwrite: bool = False,
 ) -> None:
     """Make a layout of a map as ROS's map_server keeps it (YAML and PGM or PNG); what is not given is drawn from the seed.
@@ -59,49 +59,51 @@ def layout_import(
         load: x, y and yaw of the load; in scenes that have one.
         goal: x and y of the goal.
     """
-    _vacant(out, overwrite)
-    layout = own_layout(file, scene, seed, start, load, goal)
+    _check_overwrite(out, overwrite)
+    layout = read_custom_layout(file, scene, seed, start, load, goal)
     layout.save(out)
     print(f"{out}: layout {layout.id} with {len(layout.boxes)} boxes")
 
 
-def layout_export(file: File, out: Path, resolution_m: float = 0.05, overwrite: bool = False) -> None:
+def export_layout(file: PathArgument, out: Path, resolution_m: float = 0.05, overwrite: bool = False) -> None:
     """Write a layout's free space as a map that ROS's map_server reads: OUT.yaml, and a PGM picture beside it."""
     from sim.data.importers.ros_map import OccupancyMap
     from sim.layout import Layout
 
     if not 0.005 <= resolution_m <= 1:
         raise GroundError(f"resolution {resolution_m} m: between 0.005 and 1 is possible")
-    _vacant(out, overwrite)
+    _check_overwrite(out, overwrite)
     OccupancyMap.from_layout(Layout.load(file), resolution_m).save(out)
     print(out)
 
 
-def layout_new(out: File, split: str = "test", index: int = 0, scene: str = SCENE, overwrite: bool = False) -> None:
+def create_layout(
+    out: PathArgument, split: str = "test", index: int = 0, scene: str = DEFAULT_SCENE, overwrite: bool = False
+) -> None:
     """Write a space of a split as a JSON file: something to edit."""
     from sim.scenes.scene import scenes
 
-    _vacant(out, overwrite)
+    _check_overwrite(out, overwrite)
     if split not in scenes[scene].splits:
         raise UnknownName("split", split, scenes[scene].splits)
     scenes[scene].sample_layout(split, index).save(out)
     print(out)
 
 
-def _vacant(out: Path, overwrite: bool) -> None:
+def _check_overwrite(out: Path, overwrite: bool) -> None:
     """GroundError rather than a plan that was edited by hand lost."""
     if out.exists() and not overwrite:
         raise GroundError(f"{out} is there already: --overwrite replaces it")
 
 
-def asked_layout(file: Path | None, scene: str, seed: int, start: Any, load: Any, goal: Any) -> "Layout | None":
+def read_requested_layout(file: Path | None, scene: str, seed: int, start: Any, load: Any, goal: Any) -> "Layout | None":
     """The space of `--layout`, where one is named: places without it are a mistake."""
     if file is None and (start or load or goal):
         raise GroundError("--start, --load and --goal belong to a space of your own: --layout FILE too")
-    return own_layout(file, scene, seed, start, load, goal) if file else None
+    return read_custom_layout(file, scene, seed, start, load, goal) if file else None
 
 
-def own_layout(file: Path, scene: str, seed: int, start: Any = None, load: Any = None, goal: Any = None) -> "Layout":
+def read_custom_layout(file: Path, scene: str, seed: int, start: Any = None, load: Any = None, goal: Any = None) -> "Layout":
     """A space of the user's own: a layout file, or a map with a task in it; BadLayout where it cannot be used."""
     from sim.data.importers.ros_map import OccupancyMap
     from sim.layout import Layout, Pose
@@ -112,16 +114,16 @@ def own_layout(file: Path, scene: str, seed: int, start: Any = None, load: Any =
             raise GroundError(f"{file} says itself where things are: --start, --load and --goal are for maps")
         layout = Layout.load(file)
     else:
-        task_in = scenes[scene].make_task
-        if task_in is None:
+        make_task = scenes[scene].make_task
+        if make_task is None:
             raise GroundError(f"{file}: {scene} does not take place in halls, of which maps are: --scene chooses another")
         hall, boxes = OccupancyMap.load(file).extract_hall(str(file))
-        most = scenes[scene].max_static - 4
-        if len(boxes) > most:
-            fault = f"needs {len(boxes)} or more boxes, at most {most} are allowed: cut a part out, or straighten its walls"
+        max_boxes = scenes[scene].max_static - 4
+        if len(boxes) > max_boxes:
+            fault = f"needs {len(boxes)} or more boxes, at most {max_boxes} are allowed: cut a part out, or straighten its walls"
             raise BadLayout(str(file), [fault])
-        places = (start and Pose(*start), load and Pose(*load), goal and Pose(*goal))
-        layout = task_in(hall, boxes, str(file), seed, *places)
+        poses = (start and Pose(*start), load and Pose(*load), goal and Pose(*goal))
+        layout = make_task(hall, boxes, str(file), seed, *poses)
     if faults := scenes[scene].find_faults(layout):
         raise BadLayout(str(file), faults)
     return layout

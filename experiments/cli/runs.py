@@ -9,17 +9,17 @@ from typing import Annotated, Any
 import tyro
 from rich.markup import escape
 
-from experiments.cli.console import CONSOLE, File, Place2, Pose2
-from experiments.cli.layouts import asked_layout
+from experiments.cli.console import CONSOLE, PathArgument, PlanarPose, PlanarPosition
+from experiments.cli.layouts import read_requested_layout
 from sim.utils.errors import GroundError, UnknownName
 
 
-def demo(out: Path = Path("runs"), workers: int = 2) -> None:
+def run_demo(out: Path = Path("runs"), workers: int = 2) -> None:
     """The whole flow at a small size: collect, train, plan in unseen spaces, compare, report (at most 10 minutes)."""
-    _run("demo", out, workers)
+    _run_and_print("demo", out, workers)
 
 
-def run(
+def run_experiment(
     experiment: Annotated[str, tyro.conf.Positional],
     out: Path = Path("runs"),
     workers: int = 2,
@@ -34,10 +34,10 @@ def run(
         protocol: evaluate by a protocol of the scene, in a run of its own.
         cache: where finished data, trainings and episodes are shared between experiments; without it, OUT/.cache.
     """
-    _run(experiment, out, workers, protocol, cache)
+    _run_and_print(experiment, out, workers, protocol, cache)
 
 
-def _run(experiment: str, out: Path, workers: int, protocol: str | None = None, cache: Path | None = None) -> None:
+def _run_and_print(experiment: str, out: Path, workers: int, protocol: str | None = None, cache: Path | None = None) -> None:
     from experiments.cache import Cache
     from experiments.config.experiment import load_experiment
     from experiments.pipeline import run_experiment as run_pipeline
@@ -48,47 +48,47 @@ def _run(experiment: str, out: Path, workers: int, protocol: str | None = None, 
     config = load_experiment(experiment)
     if protocol not in (None, config.protocol):
         config = replace(config.with_protocol(protocol), name=f"{config.name}-{protocol}")
-    path = out / config.name
-    page = run_pipeline(config, path, workers, CONSOLE, Cache(cache or out / ".cache"))
-    rows = read_results(path, config.protocol)
-    CONSOLE.print(make_summary_table(rows))
-    CONSOLE.print(make_comparison_table(rows))
-    _tell(path, rows)
+    run = out / config.name
+    page = run_pipeline(config, run, workers, CONSOLE, Cache(cache or out / ".cache"))
+    results = read_results(run, config.protocol)
+    CONSOLE.print(make_summary_table(results))
+    CONSOLE.print(make_comparison_table(results))
+    _print_notes(run, results)
     CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
 
 
-def _tell(run: Path, rows: Sequence[Any]) -> None:
+def _print_notes(run: Path, results: Sequence[Any]) -> None:
     """What a reader must know beside the rows of a run."""
     from experiments.report.guards import describe_unreadable_results, make_notes
 
-    _warn(*make_notes(rows), describe_unreadable_results(run))
+    _print_warnings(*make_notes(results), describe_unreadable_results(run))
 
 
-def _check_number(first: int) -> None:
+def _check_first(first: int) -> None:
     if first < 0:
         raise GroundError(f"--first {first}: spaces are counted from 0")
 
 
-def _warn(*notes: str) -> None:
+def _print_warnings(*notes: str) -> None:
     """A line for each note that says something."""
     for note in filter(None, notes):
         CONSOLE.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
 
 
 def evaluate(
-    run: File,
+    run: PathArgument,
     split: str | None = None,
     episodes: int | None = None,
     first: int = 0,
     protocol: str | None = None,
-    arms: tuple[str, ...] = (),
+    methods: tuple[str, ...] = (),
     models: tuple[Path, ...] = (),
     oracle: int = 0,
     oracle_large: int = 0,
     layout: Path | None = None,
-    start: Pose2 | None = None,
-    load: Pose2 | None = None,
-    goal: Place2 | None = None,
+    start: PlanarPose | None = None,
+    load: PlanarPose | None = None,
+    goal: PlanarPosition | None = None,
     workers: int = 2,
 ) -> None:
     """Play every arm of a finished run on spaces of a split, or on a space of your own (--layout FILE.json, or a ROS map).
@@ -123,37 +123,41 @@ def evaluate(
     from sim.utils.files import lock_directory
 
     config = read_config(run)
-    config = replace(config.with_protocol(protocol or config.protocol), oracle_episodes=oracle, oracle_large_episodes=oracle_large)
-    for name in arms:
+    config = replace(
+        config.with_protocol(protocol or config.protocol), oracle_episodes=oracle, oracle_large_episodes=oracle_large
+    )
+    for name in methods:
         if config.episodes_by_oracle.get(name) == 0:
             raise GroundError(f"--arms {name} needs --{name} N too: how many episodes it plays")
-    _check_number(first)
+    _check_first(first)
     if first and layout:
         raise GroundError(f"--first {first}: a space of your own has no number")
     check_has_episodes(run)
-    own = asked_layout(layout, config.scene, 0, start, load, goal)
-    chosen = tuple(name for name in arms if name not in config.episodes_by_oracle) or (arms and ("random", "scripted"))
-    usual = config.protocol == DEFAULT_PROTOCOL
-    split = split or ("test" if usual else next(iter(config.episodes)))
-    if own is None:
-        count = (20 if usual else config.episodes.get(split, 20)) if episodes is None else episodes
-        config = replace(config, episodes={split: count})
+    custom_layout = read_requested_layout(layout, config.scene, 0, start, load, goal)
+    selected_methods = tuple(name for name in methods if name not in config.episodes_by_oracle) or (
+        methods and ("random", "scripted")
+    )
+    is_default_protocol = config.protocol == DEFAULT_PROTOCOL
+    split = split or ("test" if is_default_protocol else next(iter(config.episodes)))
+    if custom_layout is None:
+        num_episodes = (20 if is_default_protocol else config.episodes.get(split, 20)) if episodes is None else episodes
+        config = replace(config, episodes={split: num_episodes})
     with lock_directory(run):
         if models:
             MethodSet(config, run).add_external_models(models)
             Pipeline(config, run, workers, CONSOLE).measure_open_loop_errors()
-        steps = Pipeline(config, run, workers, CONSOLE, method_names=chosen, is_evaluation_only=True, first_index=first)
+        steps = Pipeline(config, run, workers, CONSOLE, method_names=selected_methods, is_evaluation_only=True, first_index=first)
         record_version_changes(run, CONSOLE)  # once nothing is wrong with what was asked for
-        if own is None:
+        if custom_layout is None:
             steps.evaluate()
-            rows = [row for row in read_results(run, config.protocol) if row["split"] == split]
+            results = [result for result in read_results(run, config.protocol) if result["split"] == split]
         else:
-            rows = steps.evaluate_layout(own)
-            page = compare_runs(read_runs([run], rows[0]["split"], config.protocol), run / "own" / own.id)
+            results = steps.evaluate_layout(custom_layout)
+            page = compare_runs(read_runs([run], results[0]["split"], config.protocol), run / "own" / custom_layout.id)
             CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
         record_version_changes(run, CONSOLE)
-    CONSOLE.print(make_summary_table(rows))
-    _tell(run, rows)
+    CONSOLE.print(make_summary_table(results))
+    _print_notes(run, results)
 
 
 def compare(
@@ -184,46 +188,46 @@ def compare(
     from experiments.report.scenes import format_scenes, make_scene_rows, make_scenes_table, select_first_split
     from experiments.report.summary import format_summary_csv, format_summary_markdown, make_summary_records, make_summary_table
 
-    texts: dict[str, Callable[[Any], str]] = {
+    formatters: dict[str, Callable[[Any], str]] = {
         "md": format_summary_markdown,
         "csv": format_summary_csv,
-        "json": lambda rows: json.dumps(make_summary_records(rows), indent=1),
+        "json": lambda results: json.dumps(make_summary_records(results), indent=1),
     }
     if not runs:
         raise GroundError("name at least one run directory, as in: ground compare runs/demo")
-    _check_number(first)
-    if format not in ("table", *texts):
-        raise UnknownName("format", format, ("table", *texts))
+    _check_first(first)
+    if format not in ("table", *formatters):
+        raise UnknownName("format", format, ("table", *formatters))
     if scene not in (None, "all"):
         raise GroundError(f"--scene {scene}: runs say their scene themselves; 'all' makes one table of several scenes")
     if scene:
-        held = {
+        results_by_run = {
             path: select_first_split(read_runs([path], split, protocol, first, must_be_comparable=False).results) for path in runs
         }
-        lines = [make_scene_rows(rows, read_open_loop_errors(path)) for path, rows in held.items()]
-        told = [f"{rows[0]['scene']}: {note}" for rows in held.values() for note in make_notes(rows)]
-        told += filter(None, map(describe_unreadable_results, runs))
+        lines = [make_scene_rows(results, read_open_loop_errors(path)) for path, results in results_by_run.items()]
+        messages = [f"{results[0]['scene']}: {note}" for results in results_by_run.values() for note in make_notes(results)]
+        messages += filter(None, map(describe_unreadable_results, runs))
         if format == "table":
             CONSOLE.print(make_scenes_table(lines))
         else:
             print(format_scenes(lines, format))
-        _warn(*(told if format in ("table", "md") else ()))
+        _print_warnings(*(messages if format in ("table", "md") else ()))
         return
-    found = read_runs(runs, split, protocol, first)
-    page, rows = compare_runs(found, out), found.results
-    told = [*make_notes(rows), *found.warnings]
-    if format in texts:
-        print(texts[format](rows))
+    run_results = read_runs(runs, split, protocol, first)
+    page, results = compare_runs(run_results, out), run_results.results
+    messages = [*make_notes(results), *run_results.warnings]
+    if format in formatters:
+        print(formatters[format](results))
         if format == "md":
-            print("\n".join(told))
+            print("\n".join(messages))
         return
-    CONSOLE.print(make_summary_table(rows))
-    CONSOLE.print(make_comparison_table(rows))
-    _warn(*told)
+    CONSOLE.print(make_summary_table(results))
+    CONSOLE.print(make_comparison_table(results))
+    _print_warnings(*messages)
     CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
 
 
-def verify(run: File, sample: int = 12, seed: int = 0, workers: int = 2) -> None:
+def verify(run: PathArgument, sample: int = 12, seed: int = 0, workers: int = 2) -> None:
     """Play a sample of a run's episodes again from their seeds; tells each row that does not come out the same.
 
     The oracle is left out: it takes minutes for each episode.
@@ -245,28 +249,28 @@ def verify(run: File, sample: int = 12, seed: int = 0, workers: int = 2) -> None
         raise GroundError(f"--sample {sample}: at least one episode is needed")
     check_has_episodes(run)
     config = read_config(run)
-    found, missing = MethodSet(read_config(run), run).make_available()
-    arms = {arm.label: arm for arm in found if not is_oracle(arm.name)}
-    _warn(*(f"{name} cannot be played again: {why}" for name, why in missing.items()))
-    _warn(describe_unreadable_results(run))
-    rows = sample_results(read_results(run, config.protocol), arms, sample, seed)
-    if not rows:
+    run_methods, missing = MethodSet(read_config(run), run).make_available()
+    methods = {method.label: method for method in run_methods if not is_oracle(method.name)}
+    _print_warnings(*(f"{name} cannot be played again: {reason}" for name, reason in missing.items()))
+    _print_warnings(describe_unreadable_results(run))
+    results = sample_results(read_results(run, config.protocol), methods, sample, seed)
+    if not results:
         raise GroundError(f"{run}: no evaluated episodes of arms that are there: evaluate first")
     with show_progress_bar(CONSOLE, "verify") as progress:
-        verdicts = play_again(rows, arms, run / "results", workers, progress)
-    other = [verdict for verdict in verdicts if verdict.differences]
-    for verdict in other:
+        verdicts = play_again(results, methods, run / "results", workers, progress)
+    mismatches = [verdict for verdict in verdicts if verdict.differences]
+    for verdict in mismatches:
         CONSOLE.print(
             f"[red]{verdict.method_label} in {verdict.split}/{verdict.index}[/]: {escape('; '.join(verdict.differences))}",
             soft_wrap=True,
         )
-    counts = ", ".join(f"{name} {sum(row.method_label == name for row in rows)}" for name in arms)
-    CONSOLE.print(f"{len(rows) - len(other)} of {len(rows)} episodes came out the same ({counts})", soft_wrap=True)
-    if other:
-        raise GroundError(f"{len(other)} of {len(rows)} episodes do not come out the same")
+    counts = ", ".join(f"{name} {sum(result.method_label == name for result in results)}" for name in methods)
+    CONSOLE.print(f"{len(results) - len(mismatches)} of {len(results)} episodes came out the same ({counts})", soft_wrap=True)
+    if mismatches:
+        raise GroundError(f"{len(mismatches)} of {len(results)} episodes do not come out the same")
 
 
-def report(run: File, out: Path | None = None) -> None:
+def write_report(run: PathArgument, out: Path | None = None) -> None:
     """Write the HTML report of a run from its rows.
 
     Examples: ground report runs/demo | ground report experiments/results/tote-push --out report
@@ -277,13 +281,13 @@ def report(run: File, out: Path | None = None) -> None:
     from experiments.progress import show_progress_bar
     from experiments.report.build import build_report
 
-    planners = factories(run)
+    planners = load_planner_factories(run)
     with show_progress_bar(CONSOLE, "report") as progress:
         page = build_report(run, planners, progress, out)
     CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
 
 
-def keep(run: File, out: Path, models: tuple[str, ...] = ()) -> None:
+def export(run: PathArgument, out: Path, models: tuple[str, ...] = ()) -> None:
     """Keep a run's rows as one small file, from which tables and a report can be made without the run.
 
     Examples: ground keep runs/tote-push --out kept/tote-push, then: ground compare kept/tote-push |
@@ -302,7 +306,7 @@ def keep(run: File, out: Path, models: tuple[str, ...] = ()) -> None:
     CONSOLE.print(f"{file}: {file.stat().st_size / 1e3:.0f} kB", soft_wrap=True)
 
 
-def factories(run: Path) -> dict[str, Any]:
+def load_planner_factories(run: Path) -> dict[str, Any]:
     """The planners of a run that are there, by name; none of a run of which rows alone were kept."""
     from experiments.config.experiment import read_config
     from experiments.methods.build import MethodSet
@@ -310,6 +314,8 @@ def factories(run: Path) -> dict[str, Any]:
 
     if is_export(run):
         return {}
-    found, missing = MethodSet(read_config(run), run).make_available()
-    _warn(*(f"{name} cannot think again, its rows are shown all the same: {why}" for name, why in missing.items()))
-    return {arm.label: arm.make_policy for arm in found if arm.model}
+    methods, missing = MethodSet(read_config(run), run).make_available()
+    _print_warnings(
+        *(f"{name} cannot think again, its rows are shown all the same: {reason}" for name, reason in missing.items())
+    )
+    return {method.label: method.make_policy for method in methods if method.model}

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import tyro
 
-from experiments.cli.console import CONSOLE, SCENE, File, Place2, Pose2
-from experiments.cli.layouts import asked_layout
-from experiments.cli.runs import factories
+from experiments.cli.console import CONSOLE, DEFAULT_SCENE, PathArgument, PlanarPose, PlanarPosition
+from experiments.cli.layouts import read_requested_layout
+from experiments.cli.runs import load_planner_factories
 from sim.utils.errors import GroundError, UnknownName
 
 
@@ -17,14 +17,14 @@ def view(
     scene: str | None = None,
     split: str = "test",
     index: int = 0,
-    arm: str | None = None,
+    method: str | None = None,
     layout: Path | None = None,
-    start: Pose2 | None = None,
-    load: Pose2 | None = None,
-    goal: Place2 | None = None,
+    start: PlanarPose | None = None,
+    load: PlanarPose | None = None,
+    goal: PlanarPosition | None = None,
     host: str = "127.0.0.1",
     port: int = 8080,
-    stay: bool = False,
+    keep_serving: bool = False,
 ) -> None:
     """Watch a scene in the browser: live with any arm, or the recorded episodes of a run with what its planner thought.
 
@@ -44,28 +44,41 @@ def view(
         stay: go on serving after the page was closed.
     """
     from experiments.report.kept import check_has_episodes
-    from experiments.viewer.runs import scene_of
+    from experiments.viewer.runs import read_run_scene
     from experiments.viewer.serve import serve
     from sim.scenes.scene import scenes
 
-    if run and arm is None and layout is None:
+    if run and method is None and layout is None:
         check_has_episodes(run)
-    found = scene_of(run) if run else None
-    if found and scene not in (None, found):
-        raise GroundError(f"{run} is of {found}: leave --scene out, or the run")
-    name = found or scene or SCENE
-    if recorded := run is not None and arm is None and layout is None:
-        _must_be_split(split, name)
-    elif split not in scenes[name].splits:
-        raise UnknownName("split", split, scenes[name].splits)
-    own = asked_layout(layout, name, index, start, load, goal)
-    arm = arm or ("scripted" if own else None)  # nothing is recorded in a space of one's own
-    usual = "test" if recorded and split not in scenes[name].splits else split
-    space = own or scenes[name].sample_layout(usual, index)
-    serve(name, run, space, usual, index, arm, host, port, stay, CONSOLE, own is not None, split)
+    run_scene = read_run_scene(run) if run else None
+    if run_scene and scene not in (None, run_scene):
+        raise GroundError(f"{run} is of {run_scene}: leave --scene out, or the run")
+    scene_name = run_scene or scene or DEFAULT_SCENE
+    if is_recorded := run is not None and method is None and layout is None:
+        _check_split(split, scene_name)
+    elif split not in scenes[scene_name].splits:
+        raise UnknownName("split", split, scenes[scene_name].splits)
+    custom_layout = read_requested_layout(layout, scene_name, index, start, load, goal)
+    method = method or ("scripted" if custom_layout else None)  # nothing is recorded in a space of one's own
+    layout_split = "test" if is_recorded and split not in scenes[scene_name].splits else split
+    shown_layout = custom_layout or scenes[scene_name].sample_layout(layout_split, index)
+    serve(
+        scene_name,
+        run,
+        shown_layout,
+        layout_split,
+        index,
+        method,
+        host,
+        port,
+        keep_serving,
+        CONSOLE,
+        custom_layout is not None,
+        split,
+    )
 
 
-def _must_be_split(split: str, scene: str) -> None:
+def _check_split(split: str, scene: str) -> None:
     """Raise UnknownName unless a run of the scene may hold episodes in such spaces, a protocol's or one's own among them."""
     from sim.scenes.scene import scenes
 
@@ -74,7 +87,9 @@ def _must_be_split(split: str, scene: str) -> None:
         raise UnknownName("split", split, splits)
 
 
-def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tuple[str, ...] = (), thoughts: bool = True) -> None:
+def record(
+    run: PathArgument, out: Path, split: str = "test", index: int = 0, methods: tuple[str, ...] = (), show_plans: bool = True
+) -> None:
     """Write a recorded episode, or several arms' on the same space, as one HTML file or as a film.
 
     Examples: ground record runs/demo --out talk.mp4 --arms graph+mppi scripted --index 3 | ground record runs/demo --out one.html
@@ -88,26 +103,30 @@ def record(run: File, out: Path, split: str = "test", index: int = 0, arms: tupl
     from experiments.progress import show_progress_bar
     from experiments.report.kept import check_has_episodes
     from experiments.report.summary import find_best_planner
-    from experiments.viewer.export import check, save
-    from experiments.viewer.library import Library, title
-    from experiments.viewer.player import think
-    from experiments.viewer.runs import in_scene
-    from experiments.viewer.take import SAME_ACTION
+    from experiments.viewer.export import check_recording_path, save_recording
+    from experiments.viewer.library import EpisodeIndex, format_title
+    from experiments.viewer.player import recompute_plans
+    from experiments.viewer.runs import set_scene
+    from experiments.viewer.take import ACTION_TOLERANCE
 
-    check(out)
-    _must_be_split(split, read_config(run).scene)
+    check_recording_path(out)
+    _check_split(split, read_config(run).scene)
     check_has_episodes(run)
-    library = Library(run)
-    row, *beside = (library.find(split, index, arm) for arm in arms or (find_best_planner(library.rows),))
-    takes = library.takes(row, list(map(attrgetter("method_label"), beside)))
-    thinkers = factories(run) if thoughts else {}
-    for take in takes:
-        if take.name in thinkers:
-            with show_progress_bar(CONSOLE, f"{take.name} thinks again") as progress:
-                differs = think(take, in_scene(thinkers[take.name], take.setting.scene)(), told=progress)
-            if differs > SAME_ACTION:
-                CONSOLE.print(f"[yellow]{take.name} would act differently now, by at most {differs:.2g}[/]")
+    episode_index = EpisodeIndex(run)
+    result, *other_results = (
+        episode_index.find(split, index, method) for method in methods or (find_best_planner(episode_index.results),)
+    )
+    replays = episode_index.make_replays(result, list(map(attrgetter("method_label"), other_results)))
+    planner_factories = load_planner_factories(run) if show_plans else {}
+    for replay in replays:
+        if replay.name in planner_factories:
+            with show_progress_bar(CONSOLE, f"{replay.name} thinks again") as progress:
+                action_difference = recompute_plans(
+                    replay, set_scene(planner_factories[replay.name], replay.setup.scene)(), on_progress=progress
+                )
+            if action_difference > ACTION_TOLERANCE:
+                CONSOLE.print(f"[yellow]{replay.name} would act differently now, by at most {action_difference:.2g}[/]")
     with show_progress_bar(CONSOLE, f"record {out.name}") as progress:
-        named = f"{split} {index}: {', '.join(take.name for take in takes)}" if beside else title(row)
-        save(takes, out, named, progress)
+        caption = f"{split} {index}: {', '.join(replay.name for replay in replays)}" if other_results else format_title(result)
+        save_recording(replays, out, caption, progress)
     CONSOLE.print(f"recording: {out.resolve()}", soft_wrap=True)

@@ -13,6 +13,7 @@ import cattrs.gen
 from agents.learned.config import ALGORITHMS
 from agents.planning.search import SearchConfig, searches
 from sim.scenes.scene import DEFAULT_PROTOCOL, Scene, make_scene_id, scenes
+from experiments.migrations import migrate_config
 from sim.utils.errors import BadFile, GroundError, UnknownName
 from sim.utils.files import read_json
 from sim.variation import Variations
@@ -83,7 +84,7 @@ class ExperimentConfig:
     searches: tuple[str, ...] = ()  # of the planners that are compared, with each model; none: `search` alone
     train_seeds: tuple[int, ...] = (0,)  # models and agents are trained once per seed
     data_steps: tuple[int, ...] = ()  # models are trained on the first so many env steps too, agents evaluated after as many
-    prediction_baselines: tuple[str, ...] = ()  # about traffic, by planners that do not foresee it: "still", "constant-velocity"
+    prediction_baselines: tuple[str, ...] = ()  # about traffic, by planners that do not foresee it: "static", "constant-velocity"
     planner: SearchConfig = SearchConfig()
     collection_planner: SearchConfig = SearchConfig(samples=64, horizon=20)
     budget_s: float | None = None  # of a decision; None: all iterations, so that results do not depend on the machine
@@ -248,7 +249,10 @@ def read_config(run_path: Path) -> ExperimentConfig:
     file = run_path / "config.json"
     if not file.exists():
         raise BadFile(f"{run_path} is no run directory (config.json is missing)")
-    return parse_config(read_json(file), str(file))
+    content = read_json(file)
+    if not isinstance(content, dict):
+        raise BadFile(f"{file} is damaged: it holds no experiment")
+    return parse_config(migrate_config(content), str(file))
 
 
 def _find_ground_error(error: BaseException) -> GroundError | None:

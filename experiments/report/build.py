@@ -30,9 +30,9 @@ from experiments.report.summary import (
     select_full_data_results,
 )
 from experiments.report.topdown import describe_colours, render_episode_panels
-from experiments.viewer.export import save
-from experiments.viewer.player import think
-from experiments.viewer.take import Take
+from experiments.viewer.export import save_recording
+from experiments.viewer.player import recompute_plans
+from experiments.viewer.take import Replay
 from sim.data.episode import Episode
 from sim.data.store import Dataset
 from sim.layout import Layout
@@ -266,12 +266,12 @@ def _write_recordings(
     for index, result in enumerate(results):
         seed_label = make_label("", result.get("train_seed"))
         file_name = f"{'solved' if result['success'] else 'failed'}-{result['split']}-{result['index']}{seed_label}.html"
-        replay = Take.recorded(result["scene"], _read_episode(episode_dirs, result), result["split"])
+        replay = Replay.from_episode(result["scene"], _read_episode(episode_dirs, result), result["split"])
         if id(result) in ids_with_plans and (policy := policies.get(result.method_label)) is not None:
             is_time_over = partial(_is_past, time.monotonic() + MAX_PLANNING_S)
-            think(replay, policy, is_time_over, partial(_report_progress, on_progress, index, len(results)))
+            recompute_plans(replay, policy, is_time_over, partial(_report_progress, on_progress, index, len(results)))
         title = f"{result.method_label}, {_format_outcome(result)}"
-        save([replay], out / "recordings" / file_name, title)
+        save_recording([replay], out / "recordings" / file_name, title)
         on_progress((index + 1) * PROGRESS_PARTS, len(results) * PROGRESS_PARTS)
         links.append((result, (title, f"recordings/{file_name}")))
     return links

@@ -63,7 +63,7 @@ def make_scene_rows(results: Sequence[EpisodeResult], errors: Sequence[EpisodeRe
     """The arms of a run, from its rows of one split; `errors`: those of its models by horizon."""
     result_by_method = {str(result["agent"]): result for result in results}
     error_by_model = {
-        str(result["model"]): (float(result["load_mm_median"]), 1e3 * float(result["moved_m_median"]))
+        str(result["model"]): (float(result["body_mm_median"]), 1e3 * float(result["moved_m_median"]))
         for result in errors
         if result["horizon_s"] == ERROR_HORIZON_S
     }

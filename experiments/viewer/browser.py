@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 from sim.utils.errors import GroundError
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-DRAWING = ("--headless=new", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-QUIET = (
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+RENDER_FLAGS = ("--headless=new", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+QUIET_FLAGS = (
     "--hide-scrollbars",
     "--no-first-run",
     "--disable-background-networking",
@@ -20,19 +20,26 @@ QUIET = (
 )
 
 
-def found() -> str | None:
+def find_chromium() -> str | None:
     """Where a Chromium is on this machine."""
-    return next((path for name in NAMES if (path := shutil.which(name))), None)
+    return next((path for name in CHROMIUM_NAMES if (path := shutil.which(name))), None)
 
 
 @contextmanager
-def headless(url: str, size: tuple[int, int]) -> Iterator[subprocess.Popen[bytes]]:
+def run_headless(url: str, window_size: tuple[int, int]) -> Iterator[subprocess.Popen[bytes]]:
     """A Chromium without a window that has `url` open, until the end of the block."""
-    program = found()
+    program = find_chromium()
     if program is None:
         raise GroundError("there is no Chromium on this machine")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        command = [program, *DRAWING, *QUIET, f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}", url]
+        command = [
+            program,
+            *RENDER_FLAGS,
+            *QUIET_FLAGS,
+            f"--user-data-dir={profile}",
+            f"--window-size={window_size[0]},{window_size[1]}",
+            url,
+        ]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             yield process

@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from experiments.viewer.take import Take
+from experiments.viewer.take import Replay
 from sim.policy import Policy
 from sim.scenes.scene import scenes
 
-SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-WRONG_M = 0.02  # what ends a step this far from where the plan had it, in a scene of lengths as tote-push has them
+PLAYBACK_SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+MIN_MARKED_ERROR_M = 0.02  # what ends a step this far from where the plan had it, in a scene of lengths as tote-push has them
 
 
 class Player:
@@ -18,135 +18,146 @@ class Player:
     `failed` with what went wrong while it played."""
 
     def __init__(
-        self, changed: Callable[[], None] = lambda: None, failed: Callable[[Exception], None] = lambda error: None
+        self, on_change: Callable[[], None] = lambda: None, on_error: Callable[[Exception], None] = lambda error: None
     ) -> None:
-        self.changed, self._failed = changed, failed
-        self.takes: list[Take] = []
-        self.index, self.speed, self.playing = 0, 1.0, False
-        self.ready: int | None = None  # what was thought is known of so many frames, and playing waits for more; None: of all
-        self.held = False  # playing waits: nobody looks yet
+        self.on_change, self._on_error = on_change, on_error
+        self.replays: list[Replay] = []
+        self.frame_index, self.speed, self.is_playing = 0, 1.0, False
+        self.num_ready_frames: int | None = (
+            None  # what was thought is known of so many frames, and playing waits for more; None: of all
+        )
+        self.is_waiting_for_client = False  # playing waits: nobody looks yet
         self._lock = threading.RLock()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._play, daemon=True)
+        self._stop_event = threading.Event()
+        self._thread = threading.Thread(target=self._run_playback, daemon=True)
         self._thread.start()
 
-    def show(self, takes: list[Take], play: bool = False) -> None:
+    def show(self, replays: list[Replay], play: bool = False) -> None:
         """Other takes, from the start."""
         with self._lock:
-            for take in self.takes:
-                if take not in takes:
-                    take.close()
-            self.takes, self.index, self.playing, self.ready = takes, 0, play, None
-        self.changed()
+            for replay in self.replays:
+                if replay not in replays:
+                    replay.close()
+            self.replays, self.frame_index, self.is_playing, self.num_ready_frames = replays, 0, play, None
+        self.on_change()
 
     @property
-    def length(self) -> int:
+    def num_frames(self) -> int:
         """Frames there are so far, of the longest take."""
-        return max((len(take.frames) for take in self.takes), default=1)
+        return max((len(replay.frames) for replay in self.replays), default=1)
 
-    def wait_for(self, takes: list[Take], ready: int | None) -> None:
+    def set_num_ready_frames(self, replays: list[Replay], num_ready_frames: int | None) -> None:
         """Playing waits for what is thought of these takes, known of so many frames; not where others are shown by now, as where
         somebody goes on beside them: their time would stand still."""
         with self._lock:
-            if self.takes is takes:
-                self.ready = ready
+            if self.replays is replays:
+                self.num_ready_frames = num_ready_frames
 
-    def seek(self, index: int) -> None:
+    def seek(self, frame_index: int) -> None:
         with self._lock:
-            self.index = min(max(0, index), self.length - 1)
-        self.changed()
+            self.frame_index = min(max(0, frame_index), self.num_frames - 1)
+        self.on_change()
 
     def step(self) -> bool:
         """One frame on: shown where it is there already, else made; who is behind the others catches up first. False at the
         end of all takes."""
         with self._lock:
-            at_end = [take for take in self.takes if len(take.frames) - 1 <= self.index and not take.over]
-            behind = [take for take in at_end if len(take.frames) - 1 < self.index]
-            for take in behind or at_end:
-                take.advance()
-            moved = not behind and self.index < self.length - 1
-            self.index += moved
-        self.changed()
-        return moved or bool(behind)
+            last_frame_replays = [
+                replay for replay in self.replays if len(replay.frames) - 1 <= self.frame_index and not replay.is_over
+            ]
+            lagging_replays = [replay for replay in last_frame_replays if len(replay.frames) - 1 < self.frame_index]
+            for replay in lagging_replays or last_frame_replays:
+                replay.advance()
+            has_advanced = not lagging_replays and self.frame_index < self.num_frames - 1
+            self.frame_index += has_advanced
+        self.on_change()
+        return has_advanced or bool(lagging_replays)
 
-    def toggle(self) -> None:
+    def toggle_playing(self) -> None:
         """Play or pause; at the end, from the start."""
-        if not self.playing and self.index >= self.length - 1 and all(take.over for take in self.takes):
+        if not self.is_playing and self.frame_index >= self.num_frames - 1 and all(replay.is_over for replay in self.replays):
             self.seek(0)
-        self.playing = not self.playing
-        self.changed()
+        self.is_playing = not self.is_playing
+        self.on_change()
 
     def reset(self) -> None:
         """Live takes begin anew; recorded ones are shown from the start."""
         with self._lock:
-            self.index, self.playing = 0, False
-            for take in self.takes:
-                if not len(take.script):
-                    take.restart()
-        self.changed()
+            self.frame_index, self.is_playing = 0, False
+            for replay in self.replays:
+                if not len(replay.recorded_actions):
+                    replay.restart()
+        self.on_change()
 
     def close(self) -> None:
-        self._ended.set()
+        self._stop_event.set()
         self._thread.join()
         with self._lock:
-            for take in self.takes:
-                take.close()
+            for replay in self.replays:
+                replay.close()
 
-    def _play(self) -> None:
-        due = time.monotonic()
-        while not self._ended.is_set():
-            ready = self.ready
-            if self.held or not self.playing or not self.takes or (ready is not None and self.index + 1 >= ready):
-                self._ended.wait(0.05)
-                due = time.monotonic()
+    def _run_playback(self) -> None:
+        next_frame_time = time.monotonic()
+        while not self._stop_event.is_set():
+            num_ready_frames = self.num_ready_frames
+            if (
+                self.is_waiting_for_client
+                or not self.is_playing
+                or not self.replays
+                or (num_ready_frames is not None and self.frame_index + 1 >= num_ready_frames)
+            ):
+                self._stop_event.wait(0.05)
+                next_frame_time = time.monotonic()
                 continue
             try:
                 if not self.step():
-                    self.playing = False  # who pauses during a long step is not overruled
-                    self.changed()
+                    self.is_playing = False  # who pauses during a long step is not overruled
+                    self.on_change()
             except Exception as error:  # the thread has to outlive it
-                self.playing = False
-                self._failed(error)
-            due = max(due + scenes[self.takes[0].setting.scene].control_dt_s / self.speed, time.monotonic())
-            self._ended.wait(max(0.0, due - time.monotonic()))
+                self.is_playing = False
+                self._on_error(error)
+            next_frame_time = max(
+                next_frame_time + scenes[self.replays[0].setup.scene].control_dt_s / self.speed, time.monotonic()
+            )
+            self._stop_event.wait(max(0.0, next_frame_time - time.monotonic()))
 
 
-def think(
-    take: Take,
+def recompute_plans(
+    replay: Replay,
     policy: Policy,
-    stopped: Callable[[], bool] = lambda: False,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> float:
     """Let a policy think again along a take, frame by frame, and keep its thoughts there. Gives the largest difference between
     the actions taken and those that it would take now."""
-    again = Take(take.name, take.setting, policy, take.actions)
+    new_replay = Replay(replay.name, replay.setup, policy, replay.actions)
     try:
-        for index in range(len(again.script)):
-            if stopped():
+        for index in range(len(new_replay.recorded_actions)):
+            if should_stop():
                 break
-            again.advance()
-            thought, error_m = again.frames[index].thought, again.frames[index + 1].error_m
-            take.frames[index] = replace(take.frames[index], thought=thought)
-            take.frames[index + 1] = replace(take.frames[index + 1], error_m=error_m)
-            told(index + 1, len(again.script))
+            new_replay.advance()
+            trace, error_m = new_replay.frames[index].planner_trace, new_replay.frames[index + 1].prediction_error_m
+            replay.frames[index] = replace(replay.frames[index], thought=trace)
+            replay.frames[index + 1] = replace(replay.frames[index + 1], error_m=error_m)
+            on_progress(index + 1, len(new_replay.recorded_actions))
     finally:
-        again.close()
-    return again.own_actions_differ_by
+        new_replay.close()
+    return new_replay.max_action_difference
 
 
-def marks(take: Take) -> list[tuple[int, str]]:
+def find_marks(replay: Replay) -> list[tuple[int, str]]:
     """Frames worth finding: where contact began, where a prediction was wrong, where something was hit, how it ended."""
-    frames, found = take.frames, list[tuple[int, str]]()
-    contact = next((index for index, frame in enumerate(frames) if frame.touching), None)
-    if contact is not None:
-        found.append((contact, "contact"))
-    far = WRONG_M * scenes[take.setting.scene].unit_m
-    wrong = next((index for index, frame in enumerate(frames) if frame.error_m > far), None)
-    if wrong is not None:
-        found.append((wrong, "wrong"))
-    hit = next((index for index, frame in enumerate(frames) if frame.violations), None)
-    if hit is not None:
-        found.append((hit, frames[hit].violations[0].replace("_", " ")))
-    if take.over:
-        found.append((len(frames) - 1, "solved" if frames[-1].success else "out of time"))
-    return found
+    frames, marks = replay.frames, list[tuple[int, str]]()
+    contact_index = next((index for index, frame in enumerate(frames) if frame.touching), None)
+    if contact_index is not None:
+        marks.append((contact_index, "contact"))
+    threshold_m = MIN_MARKED_ERROR_M * scenes[replay.setup.scene].unit_m
+    error_index = next((index for index, frame in enumerate(frames) if frame.prediction_error_m > threshold_m), None)
+    if error_index is not None:
+        marks.append((error_index, "wrong"))
+    violation_index = next((index for index, frame in enumerate(frames) if frame.violations), None)
+    if violation_index is not None:
+        marks.append((violation_index, frames[violation_index].violations[0].replace("_", " ")))
+    if replay.is_over:
+        marks.append((len(frames) - 1, "solved" if frames[-1].success else "out of time"))
+    return marks

@@ -8,10 +8,10 @@ from sim.scenes.scene import scenes
 from sim.utils.errors import BadFile, GroundError
 from sim.utils.files import read_json
 
-ArmsThere = tuple[dict[str, PolicyFactory], dict[str, str]]  # those that are there, and why others are not
+RunMethods = tuple[dict[str, PolicyFactory], dict[str, str]]  # those that are there, and why others are not
 
 
-def scene_of(run: Path) -> str | None:
+def read_run_scene(run: Path) -> str | None:
     """The scene that a run is of, if it can still tell."""
     try:
         name = read_json(run / "config.json")["scene"]
@@ -22,20 +22,20 @@ def scene_of(run: Path) -> str | None:
     return name if name in scenes else None
 
 
-def in_scene(arm: PolicyFactory, scene: str) -> PolicyFactory:
+def set_scene(factory: PolicyFactory, scene: str) -> PolicyFactory:
     """The same arm by a protocol of its scene: what a planner minds is the protocol's idea of success."""
     from agents.planning.spec import PlannerSpec
 
-    return replace(arm, scene=scene) if isinstance(arm, PlannerSpec) else arm
+    return replace(factory, scene=scene) if isinstance(factory, PlannerSpec) else factory
 
 
-def arms_of(run: Path) -> ArmsThere:
+def load_run_methods(run: Path) -> RunMethods:
     """What of a run's arms is there already, and why the others are not."""
     from experiments.config.experiment import read_config
     from experiments.methods.build import MethodSet
 
     try:
-        found, missing = MethodSet(read_config(run), run).make_available()
+        methods, missing = MethodSet(read_config(run), run).make_available()
     except GroundError as error:
-        found, missing = [], {"what this run trained": str(error)}
-    return {arm.label: arm.make_policy for arm in found}, missing
+        methods, missing = [], {"what this run trained": str(error)}
+    return {method.label: method.make_policy for method in methods}, missing

@@ -18,7 +18,7 @@ from sim.utils.errors import GroundError, UnknownName
 from sim.utils.registry import Registry
 from sim.variation import Variation, Variations
 
-DEFAULT_PROTOCOL = "usual"  # the protocol that a scene has by itself
+DEFAULT_PROTOCOL = "default"  # the protocol that a scene has by itself
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,13 @@ class OpenLoopError:
     model: str
     horizon_s: float
     n: int
-    load_mm_median: float
-    load_mm_p90: float
-    load_deg_median: float
+    body_mm_median: float
+    body_mm_p90: float
+    body_deg_median: float
     robot_mm_median: float
     robot_deg_median: float
     moved_m_median: float
-    load_relative_median: float  # error over distance moved, median of the windows' ratios
+    body_relative_median: float  # error over distance moved, median of the windows' ratios
     disagreement_mm: float | None = None  # how far apart the particles see the others, mean over them and the steps until here
 
 
@@ -119,13 +119,13 @@ def _summarise(name: str, horizon: float, parts: list[dict[str, Tensor]]) -> Ope
         model=name,
         horizon_s=horizon,
         n=len(joined["load"]),
-        load_mm_median=_quantile(joined["load"], 0.5) * 1e3,
-        load_mm_p90=_quantile(joined["load"], 0.9) * 1e3,
-        load_deg_median=_quantile(joined["load_deg"], 0.5),
+        body_mm_median=_quantile(joined["load"], 0.5) * 1e3,
+        body_mm_p90=_quantile(joined["load"], 0.9) * 1e3,
+        body_deg_median=_quantile(joined["load_deg"], 0.5),
         robot_mm_median=_quantile(joined["robot"], 0.5) * 1e3,
         robot_deg_median=_quantile(joined["robot_deg"], 0.5),
         moved_m_median=_quantile(joined["way"], 0.5),
-        load_relative_median=_quantile(ratio, 0.5),
+        body_relative_median=_quantile(ratio, 0.5),
     )
 
 

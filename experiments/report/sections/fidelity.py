@@ -13,9 +13,9 @@ from sim.scenes.scene import scenes
 ERROR_COLUMNS = (
     ("horizon [s]", "horizon_s", 1),
     ("n", "n", 0),
-    ("{other}, median [mm]", "load_mm_median", 1),
-    ("{other}, p90 [mm]", "load_mm_p90", 1),
-    ("{other} turn, median [°]", "load_deg_median", 1),
+    ("{other}, median [mm]", "body_mm_median", 1),
+    ("{other}, p90 [mm]", "body_mm_p90", 1),
+    ("{other} turn, median [°]", "body_deg_median", 1),
     ("robot, median [mm]", "robot_mm_median", 1),
     ("robot turn, median [°]", "robot_deg_median", 1),
     ("{other} moved, median [m]", "moved_m_median", 2),
@@ -40,7 +40,7 @@ def render_open_loop_section(errors: Sequence[EpisodeResult], scene: str, comman
 
 def _make_open_loop_cells(record: EpisodeResult) -> tuple[str, ...]:
     numbers = [format_number(record.get(key), digits) for _, key, digits in ERROR_COLUMNS]
-    relative_error = record["load_relative_median"]
+    relative_error = record["body_relative_median"]
     return (str(record["model"]), *numbers, format_number(None if relative_error is None else 100 * relative_error) + " %")
 
 
@@ -51,7 +51,7 @@ def _make_open_loop_figure(errors: Sequence[EpisodeResult], dynamic_noun: str) -
         model_records = sorted(
             (record for record in errors if record["model"] == model), key=lambda record: float(record["horizon_s"])
         )
-        for key, statistic, dash in (("load_mm_median", "median", "solid"), ("load_mm_p90", "p90", "dot")):
+        for key, statistic, dash in (("body_mm_median", "median", "solid"), ("body_mm_p90", "p90", "dot")):
             figure.add_scatter(
                 x=[record["horizon_s"] for record in model_records],
                 y=[record[key] for record in model_records],

@@ -103,16 +103,16 @@ class CrossingTask:
         ]
         kinds = {Kind(int(bodies.kind[hit.second])) for hit in touched if not hit.is_static}
         return {
-            "robot_hit": any(hit.is_static for hit in touched),
-            "person_hit": Kind.PERSON in kinds,
-            "forklift_hit": Kind.FORKLIFT in kinds,
+            "robot_collision": any(hit.is_static for hit in touched),
+            "person_collision": Kind.PERSON in kinds,
+            "forklift_collision": Kind.FORKLIFT in kinds,
             **{kind: bool(true) for kind, true in self.predict_violations(bodies).items()},
-            "robot_outside": not is_inside,
+            "robot_outside_hall": not is_inside,
         }
 
     def predict_violations(self, bodies: Bodies) -> dict[str, Array]:
         """Nearness to a person."""
-        return {"person_near": (self.compute_agent_gaps(bodies)[0] < self.personal_distance_m).any(-1)}
+        return {"person_too_close": (self.compute_agent_gaps(bodies)[0] < self.personal_distance_m).any(-1)}
 
     def compute_goal_features(self, bodies: Bodies, goal: np.ndarray) -> np.ndarray:
         """The goal, where to drive to, metres to go, room; and the nearest others: place, velocity, gap, whether a person."""

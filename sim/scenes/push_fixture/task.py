@@ -98,9 +98,9 @@ class PoseTask:
         """What went wrong in one step: hard contact with clamps and stops, the part off the table or on its side."""
         hard = [hit for hit in contacts if hit.is_static and hit.force_n > self.max_contact_force_n]
         return {
-            "tool_hit": any(hit.first == ROBOT for hit in hard),
-            "part_hit": any(hit.first >= LOAD for hit in hard),
-            "part_off": bool(bodies.pose[LOAD, 2] < 0),
+            "tool_collision": any(hit.first == ROBOT for hit in hard),
+            "part_collision": any(hit.first >= LOAD for hit in hard),
+            "part_off_table": bool(bodies.pose[LOAD, 2] < 0),
             **{kind: bool(true) for kind, true in self.predict_violations(bodies).items()},
         }
 

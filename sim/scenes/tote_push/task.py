@@ -58,10 +58,10 @@ class PushTask:
         """What went wrong in one state: hard contact with static boxes, a tipped load, the robot outside the hall."""
         hard = [hit for hit in contacts if hit.is_static and hit.force_n > self.max_contact_force_n]
         return {
-            "robot_hit": any(hit.first == ROBOT for hit in hard),
-            "load_hit": any(hit.first >= LOAD for hit in hard),
+            "robot_collision": any(hit.first == ROBOT for hit in hard),
+            "load_collision": any(hit.first >= LOAD for hit in hard),
             **{kind: bool(true) for kind, true in self.predict_violations(bodies).items()},
-            "robot_outside": not is_inside,
+            "robot_outside_hall": not is_inside,
         }
 
     def predict_violations(self, bodies: Bodies) -> dict[str, Array]:
