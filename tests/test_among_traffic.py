@@ -387,10 +387,7 @@ def test_an_unknown_assumption_is_told_with_the_nearest() -> None:
         PlannerSpec(SCENE, "simulator", traffic_prediction="stil")
 
 
-@given(
-    offset=st.tuples(st.floats(-5, 5), st.floats(-5, 5)),
-    velocity=st.tuples(st.floats(-2, 2), st.floats(-2, 2)),
-)
+@given(offset=st.tuples(st.floats(-5, 5), st.floats(-5, 5)), velocity=st.tuples(st.floats(-2, 2), st.floats(-2, 2)))
 def test_how_near_somebody_will_soon_be_is_the_least_distance_on_the_way(
     offset: tuple[float, float], velocity: tuple[float, float]
 ) -> None:

@@ -81,7 +81,8 @@ def test_rows_say_what_happened(played: tuple[Path, list[dict[str, Any]]], trial
         assert row["total_cost"] == pytest.approx(float(episode.cost[1:].sum()), rel=1e-4)
         assert row["success"] is episode.success
         assert row["clean"] == (
-            row["success"] and not any(row[kind] for kind in ("robot_collision", "load_collision", "load_tipped", "robot_outside_hall"))
+            row["success"]
+            and not any(row[kind] for kind in ("robot_collision", "load_collision", "load_tipped", "robot_outside_hall"))
         )
         assert row["peak_force_n"] == pytest.approx(float(episode.static_force_n.max()))
         assert 0 < row["decision_ms_p50"] <= row["decision_ms_p95"]

@@ -393,11 +393,7 @@ def untimed(run_path: Path) -> list[dict[str, Any]]:
 
 def test_a_matrix_is_the_same_for_any_workers_and_out_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = replace(
-        TINY,
-        rounds=(CollectionRound(2000, {TOUCHING: 1.0}),),
-        searches=("mixed",),
-        train_seeds=(0, 1),
-        episodes={"test": 1},
+        TINY, rounds=(CollectionRound(2000, {TOUCHING: 1.0}),), searches=("mixed",), train_seeds=(0, 1), episodes={"test": 1}
     )
     monkeypatch.setattr(pipeline, "build_report", lambda *args: args[0])
     cache = Cache(tmp_path / "cache")

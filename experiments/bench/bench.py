@@ -152,10 +152,7 @@ def _record_scripted_episode(env: GroundEnv, index: int) -> list[tuple[Observati
 def _measure_workers(scene: Scene, repetitions: int = 3) -> MeasurementTuples:
     """Two workers against one: pairs of shards one after the other by one worker, then at the same time by two."""
     rates: list[tuple[float, float]] = []
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        make_worker_pool(2) as pool,
-    ):
+    with tempfile.TemporaryDirectory() as folder, make_worker_pool(2) as pool:
         folder_path = Path(folder)
         collect_config = CollectConfig(scene.name, steps=SHARD_STEPS, shard_steps=SHARD_STEPS, seed=99)
         for future in [pool.submit(_measure_shard_s, collect_config, number, folder_path / str(number)) for number in range(2)]:

@@ -12,8 +12,8 @@ import cattrs.gen
 
 from agents.learned.config import ALGORITHMS
 from agents.planning.search import SearchConfig, searches
-from sim.scenes.scene import DEFAULT_PROTOCOL, Scene, make_scene_id, scenes
 from experiments.migrations import migrate_config
+from sim.scenes.scene import DEFAULT_PROTOCOL, Scene, make_scene_id, scenes
 from sim.utils.errors import BadFile, GroundError, UnknownName
 from sim.utils.files import read_json
 from sim.variation import Variations

@@ -79,12 +79,7 @@ def _replay_episode(job_index: int, method: Method, result: EpisodeResult, path:
     batch_results = [result] if method.batch_episodes == 1 else _select_batch(method, result, read_episode_results(path))
     specs = [
         EpisodeSpec(
-            result.run,
-            result.scene,
-            split,
-            batch_result.index,
-            batch_result.seed,
-            read_episode(path, batch_result).layout,
+            result.run, result.scene, split, batch_result.index, batch_result.seed, read_episode(path, batch_result).layout
         )
         for batch_result in batch_results
     ]

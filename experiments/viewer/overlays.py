@@ -24,12 +24,7 @@ HIGH_COST_QUANTILE = 0.8  # of the candidates' costs, from where on all are red
 LINE_WIDTH_M, RAY_WIDTH_M = 0.018, 0.006  # thickness; there are many rays
 ARROW_SIZES_M = (0.02, 0.05, 0.1)  # radius of its shaft and head, length of the head
 FORCE_COLOUR, HALO_COLOUR = (220, 38, 38), (147, 51, 234)
-KIND_COLOURS = {
-    Kind.ROBOT: (37, 99, 235),
-    Kind.LOAD: (217, 119, 6),
-    Kind.PERSON: (219, 39, 119),
-    Kind.FORKLIFT: (124, 58, 237),
-}
+KIND_COLOURS = {Kind.ROBOT: (37, 99, 235), Kind.LOAD: (217, 119, 6), Kind.PERSON: (219, 39, 119), Kind.FORKLIFT: (124, 58, 237)}
 OVERLAY_DESCRIPTIONS = {
     "plan": "ghosts of the robot, and of what it minds, along the chosen plan",
     "candidates": "where the robot would go in each candidate, from cheap (green) to dear (red)",

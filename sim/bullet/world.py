@@ -51,11 +51,7 @@ class World:
     """Physics of one scene at a time; `build` starts from nothing, so equal inputs give equal bytes."""
 
     def __init__(
-        self,
-        gui: bool = False,
-        physics_hz: int = PHYSICS_HZ,
-        solver_iterations: int = SOLVER_ITERATIONS,
-        averaged: bool = False,
+        self, gui: bool = False, physics_hz: int = PHYSICS_HZ, solver_iterations: int = SOLVER_ITERATIONS, averaged: bool = False
     ) -> None:
         """Connect to a physics server.
 
@@ -86,9 +82,7 @@ class World:
         client.resetSimulation()
         client.setGravity(0, 0, -9.81)
         client.setPhysicsEngineParameter(
-            fixedTimeStep=1 / self._physics_hz,
-            numSolverIterations=self._solver_iterations,
-            deterministicOverlappingPairs=1,
+            fixedTimeStep=1 / self._physics_hz, numSolverIterations=self._solver_iterations, deterministicOverlappingPairs=1
         )
         if floor is None:
             low, high = static_boxes[:, :2].min(0) - 1, static_boxes[:, :2].max(0) + 1

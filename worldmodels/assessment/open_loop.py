@@ -101,13 +101,7 @@ def _compute_errors(before: PlanarState, predicted: PlanarState, true: PlanarSta
     distance = (predicted.position - true.position).abs()
     turn = (predicted.heading * true.heading.conj()).angle().abs().rad2deg()
     way = (true.position - before.position).abs()
-    return {
-        "load": distance[moved],
-        "load_deg": turn[moved],
-        "way": way[moved],
-        "robot": distance[:, 0],
-        "robot_deg": turn[:, 0],
-    }
+    return {"load": distance[moved], "load_deg": turn[moved], "way": way[moved], "robot": distance[:, 0], "robot_deg": turn[:, 0]}
 
 
 def _summarise(name: str, horizon: float, parts: list[dict[str, Tensor]]) -> OpenLoopError:

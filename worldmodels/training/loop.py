@@ -236,10 +236,7 @@ class _TrainingRun:
         for index, state in self.optimizer.state_dict()["state"].items():  # none for weights that no scene here uses
             tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
         write_atomic(self.path / f"last-{self.update}.safetensors", lambda to: save_file(copy_tensors(tensors), to))
-        write_json(
-            self.path / "last.json",
-            {**self._describe(check, finished), "weights": f"last-{self.update}.safetensors"},
-        )
+        write_json(self.path / "last.json", {**self._describe(check, finished), "weights": f"last-{self.update}.safetensors"})
         for old in self.path.glob("last-*.safetensors"):
             if old.name != f"last-{self.update}.safetensors":
                 old.unlink()
