@@ -9,14 +9,15 @@ import numpy as np
 
 from sim.actions import ActionSpec
 from sim.bodies import CONTROL_DT_S, Bodies, LoadSpec
-from sim.layout import Layout
+from sim.layout import AGENT_KIND_BY_NAME, Layout
 from sim.policy import PolicyFactory
 from sim.robots.robot import Robot
 from sim.task import Task
-from sim.traffic.simulation import TrafficSimulation
+from sim.traffic.simulation import PROFILES, TrafficSimulation
 from sim.utils.errors import GroundError, UnknownName
 from sim.utils.registry import Registry
 from sim.variation import Variation, Variations
+from sim.visuals import SceneVisuals
 
 DEFAULT_PROTOCOL = "default"  # the protocol that a scene has by itself
 
@@ -60,6 +61,7 @@ class Scene:
         hash=False
     )  # behaviours by weight that data is collected with where nobody says otherwise
     sample_near_start: Callable[[Layout, np.random.Generator], np.ndarray | None]  # (M, 3) first movers where contact is soon
+    visuals: SceneVisuals
     indicators: IndicatorSet | None = None
     make_task: Callable[..., Layout] | None = (
         None  # hall, boxes, name, seed, robot, load, goal -> layout: of maps, where they fit
@@ -140,6 +142,17 @@ class Scene:
         """The loads of a layout."""
         return [self.make_load(variation, layout)] * len(layout.loads) if self.make_load else []
 
+    def get_footprints(self, layout: Layout) -> list[np.ndarray]:
+        """List the boxes of each dynamic body of a layout, under the usual physics.
+
+        Returns:
+            Arrays (P, 4) of x, y, half width, half depth in the body's frame [m]; the robot first.
+        """
+        agents = [PROFILES[AGENT_KIND_BY_NAME[route.kind]].half_extents for route in layout.traffic]
+        boxes = [[(0.0, 0.0, *half[:2])] for half in (self.make_robot(Variation()).half_extents, *agents)]
+        loads = [load.footprint_boxes for load in self.make_loads(layout, Variation())]
+        return [np.array(body_boxes) for body_boxes in (boxes[0], *loads, *boxes[1:])]
+
     def make_traffic(self, layout: Layout, variation: Variation, seed: int) -> TrafficSimulation:
         """The travellers of a layout; `seed` is of their moods."""
         radius = self.make_robot(variation).half_extents[0]
@@ -159,8 +172,30 @@ def split_scene_id(name: str) -> tuple[str, str]:
 
 class _SceneRegistry(Registry[Scene]):
     def __getitem__(self, name: str) -> Scene:
-        scene, protocol = split_scene_id(name)
+        scene, protocol = split_scene_id(self.resolve_name(name))
         return super().__getitem__(scene).with_protocol(protocol)
+
+    def resolve_name(self, name: str) -> str:
+        """Complete a scene's name, of which the part behind the slash is enough; a protocol stays.
+
+        Raises:
+            UnknownName: no scene has this name.
+        """
+        scene, protocol = split_scene_id(name)
+        matches = [known for known in self if scene in (known, known.rpartition("/")[2])]
+        if len(matches) != 1:
+            raise UnknownName("scene", scene, self)
+        return make_scene_id(matches[0], protocol)
+
+    def find_by_layout(self, layout: Layout) -> Scene:
+        """Find the scene that a layout was made for: the same kinds of bodies, then the fewest faults."""
+
+        def count_differences(scene: Scene) -> tuple[int, int]:
+            has_wrong_loads = bool(layout.loads) != (scene.make_load is not None)
+            has_wrong_traffic = bool(layout.traffic) and not scene.max_traffic
+            return has_wrong_loads + has_wrong_traffic, len(scene.find_scene_faults(layout))
+
+        return min((self[name] for name in self), key=count_differences)
 
     def list_with_protocols(self) -> list[str]:
         """Names of every scene, alone and under each of its protocols."""

@@ -5,6 +5,7 @@ from sim.robots.differential_drive import DifferentialDrive, DriveLimits
 from sim.scenes.aisle_traffic import layouts as aisles
 from sim.scenes.aisle_traffic.expert import BEHAVIOURS
 from sim.scenes.aisle_traffic.task import INDICATORS, CrossingTask
+from sim.scenes.aisle_traffic.visuals import VISUALS
 from sim.scenes.scene import IndicatorSet, Scene, scenes
 from sim.variation import Variation
 
@@ -26,6 +27,7 @@ scenes.add("logistics/aisle-traffic")(
         get_variations=lambda split: aisles.get_spec(split).variations,
         behaviours={**RANDOM_BEHAVIOURS, **BEHAVIOURS},
         behaviour_mix={"smooth-random": 0.15, "rush": 0.4, "scripted-noisy": 0.45},
+        visuals=VISUALS,
         sample_near_start=aisles.sample_near_start,
         make_task=aisles.make_task,
         dynamic_noun="traffic",

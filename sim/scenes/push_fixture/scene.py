@@ -8,6 +8,7 @@ from sim.scenes.push_fixture import layouts as table
 from sim.scenes.push_fixture.expert import BEHAVIOURS
 from sim.scenes.push_fixture.pusht import make_protocol
 from sim.scenes.push_fixture.task import PoseTask
+from sim.scenes.push_fixture.visuals import VISUALS
 from sim.scenes.scene import Scene, scenes
 from sim.variation import Variation
 
@@ -39,6 +40,7 @@ scenes.add(NAME)(
         get_variations=lambda split: table.get_spec(split).variations,
         behaviours={**RANDOM_BEHAVIOURS, **BEHAVIOURS},
         behaviour_mix={"smooth-random": 0.1, "poke": 0.55, "scripted-noisy": 0.35},
+        visuals=VISUALS,
         sample_near_start=table.sample_near_start,
         unit_m=UNIT_M,
         footprint_size=table.MAX_FOOTPRINT_BOXES,

@@ -8,6 +8,7 @@ from sim.scenes.scene import Scene, scenes
 from sim.scenes.tote_push import layouts as hall
 from sim.scenes.tote_push.expert import BEHAVIOURS
 from sim.scenes.tote_push.task import PushTask
+from sim.scenes.tote_push.visuals import VISUALS
 from sim.variation import Variation
 
 
@@ -34,6 +35,7 @@ scenes.add("logistics/tote-push")(
         get_variations=lambda split: hall.get_spec(split).variations,
         behaviours={**RANDOM_BEHAVIOURS, **BEHAVIOURS},
         behaviour_mix={"smooth-random": 0.2, "approach-and-push": 0.5, "scripted-noisy": 0.3},
+        visuals=VISUALS,
         sample_near_start=hall.sample_near_start,
         make_task=hall.make_task,
     )
