@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from sim.data.collect import CollectConfig, collect
 from sim.data.store import Dataset
-from worldmodels.training.windows import Windows
+from worldmodels.planar.windows import PlanarWindows
 
 torch.set_num_threads(1)
 settings.register_profile(
@@ -41,8 +41,8 @@ def validation(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def windows(dataset: Dataset) -> Windows:
-    return Windows(dataset.episodes())
+def windows(dataset: Dataset) -> PlanarWindows:
+    return PlanarWindows(dataset.episodes())
 
 
 def _hear_signals() -> None:

@@ -1,5 +1,6 @@
 """How models see people and forklifts: several futures, or an assumption."""
 
+
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from sim.layout import AgentRoute, Pose
 from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError, UnknownName
 from worldmodels.assessment.open_loop import ConstantVelocity
-from worldmodels.assumed import PREDICTION_BASELINES, PredictionBaseline
+from worldmodels.baselines import PREDICTION_BASELINES, PredictionBaseline
 from worldmodels.planar.attention import (
     CORRELATION_S,
     NOISE_SIZE,
@@ -46,8 +47,9 @@ from worldmodels.planar.state import (
     select_nearest_agents,
 )
 from worldmodels.planar.vectors import cross_product
+from worldmodels.planar.windows import PlanarWindows
 from worldmodels.simulator import SimulatorModel
-from worldmodels.training.windows import Batch, Windows, augment
+from worldmodels.training.windows import Batch
 
 ALONE = replace(HALL, traffic=())
 
@@ -410,7 +412,7 @@ def test_who_comes_fast_from_afar_is_minded_before_those_who_stand_nearer() -> N
 
 def test_windows_hold_the_robot_and_its_nearest(tmp_path: object) -> None:
     config = CollectConfig(SCENE, steps=600, shard_steps=600, split="shift-dense", layouts_per_shard=2)
-    windows = Windows(collect(config, tmp_path, workers=1).episodes())  # type: ignore[arg-type]
+    windows = PlanarWindows(collect(config, tmp_path, workers=1).episodes())  # type: ignore[arg-type]
     batch = windows.take(windows.find_starts(4)[0][:40], 4)
     assert batch.state.yaw_rate.shape[1] == 1 + NUM_NEAREST_AGENTS
     assert (batch.state.context.kind[:, 0, 0] == 1).all()

@@ -13,10 +13,10 @@ from sim.data.store import Dataset
 from sim.utils.errors import GroundError
 from sim.utils.files import read_json
 from worldmodels.model import models
+from worldmodels.planar.windows import PlanarWindows
 from worldmodels.training.checkpoint import load_checkpoint
 from worldmodels.training.cuda_graph import WARMUP_UPDATES, GradientComputer
 from worldmodels.training.loop import TrainConfig
-from worldmodels.training.windows import Windows
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 CUDA = TrainConfig(updates=12, batch=16, lengths=(2, 4), validate_every=6, device="cuda")
@@ -28,7 +28,7 @@ CUDA = TrainConfig(updates=12, batch=16, lengths=(2, 4), validate_every=6, devic
 def test_recorded_gradients_are_those_of_the_model(name: str, scene: str, tmp_path: Path) -> None:
     data = collect(CollectConfig(scene, steps=600, shard_steps=600, seed=7), tmp_path / "data", workers=1)
     with torch.device("cuda"):
-        windows, model = Windows(data.episodes()), models[name]()
+        windows, model = PlanarWindows(data.episodes()), models[name]()
         model.fit_normalisation(windows)
         for parameter in model.parameters():  # a fresh model's outputs are zero, and so would most gradients be
             torch.nn.init.normal_(parameter, std=0.05)

@@ -41,9 +41,9 @@ def test_compiled_rollouts_are_those_of_the_model_for_any_number_of_candidates_b
         states = [make_example_state(2, boxes), *[model.encode(observation_of(1))] * (episodes - 1)]
         actions = [2 * torch.rand(candidates, 4, 2, generator=torch.Generator().manual_seed(i)) - 1 for i in range(episodes)]
         model.is_compiled = True
-        quick = model.rollout_scenes(states, actions)
+        quick = model.rollout_batch(states, actions)
         model.is_compiled = False
-        for fast, slow in zip(quick, model.rollout_scenes(states, actions), strict=True):
+        for fast, slow in zip(quick, model.rollout_batch(states, actions), strict=True):
             torch.testing.assert_close(fast.pose, slow.pose, atol=1e-5, rtol=0)
             torch.testing.assert_close(fast.twist, slow.twist, atol=1e-4, rtol=0)
     assert compiled["unique_graphs"] == before + 2, "another number of episodes was compiled anew"

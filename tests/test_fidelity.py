@@ -10,12 +10,13 @@ from sim.utils.errors import GroundError
 from worldmodels.assessment.open_loop import HORIZONS_S, OpenLoopError, measure_open_loop_error, to_records
 from worldmodels.model import models
 from worldmodels.planar.state import PlanarState
-from worldmodels.training.windows import Batch, Windows
+from worldmodels.planar.windows import PlanarWindows
+from worldmodels.training.windows import Batch
 
 ERRORS = ("body_mm_median", "body_mm_p90", "body_deg_median", "robot_mm_median", "robot_deg_median", "body_relative_median")
 
 
-class Watched(Windows):
+class Watched(PlanarWindows):
     """Remembers the windows taken last."""
 
     def take(self, rows: np.ndarray, length: int) -> Batch:
@@ -83,7 +84,7 @@ def test_without_a_moved_load_there_is_nothing_to_say(dataset: Dataset) -> None:
     ]
     assert still
     with pytest.raises(GroundError, match="nothing but the robot moved"):
-        measure_open_loop_error(models["graph"](), Windows(still))
+        measure_open_loop_error(models["graph"](), PlanarWindows(still))
 
 
 def test_particles_tell_how_far_apart_they_are_and_a_single_model_does_not(watched: Watched) -> None:

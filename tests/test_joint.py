@@ -14,10 +14,10 @@ from sim.utils.errors import BadFile, GroundError
 from sim.utils.files import read_json
 from worldmodels.assessment.open_loop import measure_open_loop_error
 from worldmodels.model import models
+from worldmodels.planar.windows import PlanarWindows
 from worldmodels.training.checkpoint import load_checkpoint
-from worldmodels.training.joint import JointWindows
 from worldmodels.training.loop import TrainConfig
-from worldmodels.training.windows import Windows
+from worldmodels.training.windows import JointWindows
 
 SCENE, OTHER = "logistics/tote-push", "factory/push-fixture"
 PLAN = TrainConfig(updates=6, batch=16, lengths=(2,), validate_every=3, threads=1)
@@ -34,7 +34,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Dataset]:
 
 @pytest.fixture(scope="module")
 def joint(dataset: Dataset, other: dict[str, Dataset]) -> JointWindows:
-    return JointWindows({SCENE: Windows(dataset.episodes()), OTHER: Windows(other["train"].episodes())})
+    return JointWindows({SCENE: PlanarWindows(dataset.episodes()), OTHER: PlanarWindows(other["train"].episodes())})
 
 
 def test_a_batch_is_of_one_scene_unpadded_and_every_scene_has_its_turn(joint: JointWindows) -> None:
@@ -65,7 +65,7 @@ def test_a_joint_model_is_judged_in_every_scene_and_plans_in_each(
     assert set(about["layouts"]) >= dataset.layout_ids | other["train"].layout_ids | validation.layout_ids
     for held_out in judging:
         model = load_checkpoint(tmp_path / "joint", held_out.scene)
-        assert measure_open_loop_error(model, Windows(held_out.episodes()), count=50)[-1].body_mm_median > 0
+        assert measure_open_loop_error(model, PlanarWindows(held_out.episodes()), count=50)[-1].body_mm_median > 0
     with pytest.raises(BadFile, match="was trained on scene"):
         load_checkpoint(tmp_path / "joint", "logistics/other")
 

@@ -1,3 +1,4 @@
+
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,8 +18,9 @@ from sim.layout import Box, Hall, Layout, Pose
 from sim.utils.errors import BadFile, GroundError
 from worldmodels.model import LearnedModel, models
 from worldmodels.planar.state import MOTION_FIELDS, PlanarState, SceneContext, average_particles, encode_observation, repeat_batch
+from worldmodels.planar.windows import PlanarWindows
 from worldmodels.training.checkpoint import load_checkpoint, save_checkpoint
-from worldmodels.training.windows import Batch, Windows, augment
+from worldmodels.training.windows import Batch
 
 SCENE = "logistics/tote-push"
 CROWDED = Layout(
@@ -222,7 +224,7 @@ def loss_of(model: LearnedModel, batch: Batch) -> Tensor:
 
 
 @pytest.mark.parametrize("name", models)
-def test_the_loss_falls(name: str, windows: Windows) -> None:
+def test_the_loss_falls(name: str, windows: PlanarWindows) -> None:
     torch.manual_seed(0)
     model, rng = models[name](), np.random.default_rng(0)
     model.fit_normalisation(windows)
@@ -242,7 +244,7 @@ def test_the_loss_falls(name: str, windows: Windows) -> None:
 
 
 @pytest.mark.parametrize("name", EQUIVARIANT)
-def test_padded_loads_do_not_enter_the_loss(name: str, windows: Windows) -> None:
+def test_padded_loads_do_not_enter_the_loss(name: str, windows: PlanarWindows) -> None:
     batch = windows.take(windows.find_starts(3)[0][:20], 3)
 
     def padded(state: PlanarState) -> PlanarState:
@@ -257,7 +259,7 @@ def test_padded_loads_do_not_enter_the_loss(name: str, windows: Windows) -> None
 
 
 @pytest.mark.parametrize("name", models)
-def test_a_checkpoint_predicts_as_its_model_did(name: str, tmp_path: Path, windows: Windows) -> None:
+def test_a_checkpoint_predicts_as_its_model_did(name: str, tmp_path: Path, windows: PlanarWindows) -> None:
     model = made(name)
     model.fit_normalisation(windows)
     save_checkpoint(model, tmp_path, "best", {"scene": SCENE})
@@ -313,7 +315,7 @@ def test_weights_that_are_not_there_are_refused(checkpoint: Path, tmp_path: Path
             load_checkpoint(checkpoint)
 
 
-def test_windows_are_cut_from_single_episodes(windows: Windows) -> None:
+def test_windows_are_cut_from_single_episodes(windows: PlanarWindows) -> None:
     rows, touched = windows.find_starts(8)
     assert 0 < len(touched) < len(rows) < windows.steps
     batch = windows.take(rows, 8)
@@ -323,7 +325,7 @@ def test_windows_are_cut_from_single_episodes(windows: Windows) -> None:
         windows.find_starts(10_000)
 
 
-def test_mirrored_windows_are_still_what_physics_does(windows: Windows) -> None:
+def test_mirrored_windows_are_still_what_physics_does(windows: PlanarWindows) -> None:
     """Mirroring changes neither distances nor speeds, and turns actions, spins and headings over together."""
     batch = windows.take(windows.find_starts(5)[0][:200], 5)
     other = augment(batch, np.random.default_rng(0))
@@ -344,7 +346,7 @@ def test_mirrored_windows_are_still_what_physics_does(windows: Windows) -> None:
 def test_pieces_of_parts_are_mirrored_and_turned_with_them(tmp_path: Path) -> None:
     """The boxes that a part is made of lie where the mirrored part's lie, whichever way its heading is counted."""
     config = CollectConfig("factory/push-fixture", steps=600, shard_steps=600, behaviours=(("random", 1.0),), seed=1)
-    parts = Windows(collect(config, tmp_path, workers=1).episodes())
+    parts = PlanarWindows(collect(config, tmp_path, workers=1).episodes())
     batch = parts.take(parts.find_starts(2)[0][:200], 2)
     other = augment(batch, np.random.default_rng(0))
 
@@ -380,14 +382,14 @@ def test_a_part_of_two_boxes_turns_and_shifts_with_the_scene() -> None:
 def test_actions_are_those_that_reached_the_robot(dataset: Dataset) -> None:
     episodes = list(dataset.episodes())[:3]
     late = [replace(one, variation=replace(one.variation, latency_steps=2)) for one in episodes]
-    usual, shifted = (Windows(found) for found in (episodes, late))
+    usual, shifted = (PlanarWindows(found) for found in (episodes, late))
     rows = np.array([0, 1, 2, 10])
     after = shifted.take(rows, 1).actions[:, 0]
     assert (after[:2] == 0).all()
     assert torch.equal(after[2:], usual.take(rows[2:] - 2, 1).actions[:, 0])
 
 
-def test_surroundings_keep_their_scene(windows: Windows) -> None:
+def test_surroundings_keep_their_scene(windows: PlanarWindows) -> None:
     batch = windows.take(windows.find_starts(1)[0][[0, 500, 900]], 1)
     for values in batch.state.context.list_tensors().values():
         assert len(values) == 3

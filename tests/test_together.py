@@ -9,9 +9,8 @@ import pytest
 import torch
 from test_models import made, observation_of, plans
 
-from agents.planning.batch import act_batch, decide_batch
 from agents.planning.objective import Objective
-from agents.planning.planner import Planner
+from agents.planning.planner import Planner, act_batch, plan
 from agents.planning.search import SearchConfig, searches
 from agents.planning.spec import PlannerSpec
 from sim.bodies import Bodies
@@ -19,7 +18,7 @@ from sim.env import GroundEnv
 from sim.policy import EpisodeStart
 from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError
-from worldmodels.assumed import PREDICTION_BASELINES, PredictionBaseline
+from worldmodels.baselines import PREDICTION_BASELINES, PredictionBaseline
 from worldmodels.model import WorldModel, models
 from worldmodels.simulator import SimulatorModel
 
@@ -55,7 +54,7 @@ def assert_decided_alike(model: WorldModel[Any], scene: str, search: str = "mppi
     alone, together = (planners(model, scene, search, list(begun)) for _ in range(2))
     for _ in range(2):
         expected = [planner.decide(observation) for planner, observation in zip(alone, observations, strict=True)]
-        found = decide_batch(together, observations)
+        found = plan(together, observations)
         for one, other in zip(found, expected, strict=True):
             torch.testing.assert_close(one.plan, other.plan, atol=1e-4, rtol=0)
             torch.testing.assert_close(one.step_costs, other.step_costs, atol=1e-3, rtol=1e-4)
@@ -89,7 +88,7 @@ def test_bodies_of_one_scene_do_not_leak_into_another(name: str) -> None:
         context=replace(around, **{name: values[:, :0] for name, values in around.list_tensors().items() if "static" in name}),
     )
     asked = [(state, plans(4, 6)), (crowded, plans(4, 6)), (empty, plans(4, 6)), (state, plans(3, 2)), (crowded, plans(4, 6))]
-    found = model.rollout_scenes(*zip(*asked, strict=True))
+    found = model.rollout_batch(*zip(*asked, strict=True))
     for bodies, of in zip(found, asked, strict=True):
         expected = model.rollout(*of)
         for field in vars(Bodies(*[None] * 6)):

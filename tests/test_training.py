@@ -14,9 +14,9 @@ from experiments.methods.training import train_model
 from sim.data.store import Dataset
 from sim.utils.errors import BadFile, GroundError
 from worldmodels.model import LearnedModel, models
+from worldmodels.planar.windows import PlanarWindows
 from worldmodels.training.checkpoint import load_checkpoint
 from worldmodels.training.loop import TrainConfig, ValidationResult, compute_moved_error_mm, is_finished, train
-from worldmodels.training.windows import Windows
 
 TINY = TrainConfig(updates=20, batch=16, lengths=(2, 4), validate_every=5, threads=1)
 FACTS = {"scene": "logistics/tote-push", "data": ["some digest"]}
@@ -24,11 +24,11 @@ COMMAND = TrainConfig(updates=20, validate_every=5, threads=1)
 
 
 @pytest.fixture(scope="module")
-def held_out(validation: Dataset) -> Windows:
-    return Windows(validation.episodes())
+def held_out(validation: Dataset) -> PlanarWindows:
+    return PlanarWindows(validation.episodes())
 
 
-def fit(name: str, path: Path, data: Windows, held_out: Windows, config: TrainConfig = TINY, **settings: Any) -> LearnedModel:
+def fit(name: str, path: Path, data: PlanarWindows, held_out: PlanarWindows, config: TrainConfig = TINY, **settings: Any) -> LearnedModel:
     torch.manual_seed(config.seed)
     return train(models[name](), data, held_out, config, path, FACTS, **settings)
 
@@ -55,7 +55,7 @@ def about(path: Path, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", models)
-def test_a_resumed_run_ends_as_an_unbroken_one(name: str, tmp_path: Path, windows: Windows, held_out: Windows) -> None:
+def test_a_resumed_run_ends_as_an_unbroken_one(name: str, tmp_path: Path, windows: PlanarWindows, held_out: PlanarWindows) -> None:
     fit(name, tmp_path / "unbroken", windows, held_out)
     for update in (3, 12, 18):  # before the first checkpoint too
         with pytest.raises(InterruptedError):
@@ -72,7 +72,7 @@ def test_a_resumed_run_ends_as_an_unbroken_one(name: str, tmp_path: Path, window
 
 @pytest.mark.parametrize("name", models)
 def test_training_moves_the_weights_and_the_seed_decides_where(
-    name: str, tmp_path: Path, windows: Windows, held_out: Windows
+    name: str, tmp_path: Path, windows: PlanarWindows, held_out: PlanarWindows
 ) -> None:
     torch.manual_seed(TINY.seed)
     fresh = models[name]().state_dict()
@@ -84,7 +84,7 @@ def test_training_moves_the_weights_and_the_seed_decides_where(
     assert any(not torch.equal(value, fresh[key.removeprefix("model.")]) for key, value in first.items() if key[:6] == "model.")
 
 
-def test_a_finished_run_is_not_run_again(tmp_path: Path, windows: Windows, held_out: Windows) -> None:
+def test_a_finished_run_is_not_run_again(tmp_path: Path, windows: PlanarWindows, held_out: PlanarWindows) -> None:
     model = fit("graph", tmp_path, windows, held_out)
     before = (tmp_path / "best.safetensors").stat().st_mtime_ns
     again = fit("graph", tmp_path, windows, held_out, progress=interrupt_at(1))
@@ -92,7 +92,7 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path, windows: Windows, held_
     assert (tmp_path / "best.safetensors").stat().st_mtime_ns == before
 
 
-def test_the_best_on_validation_is_kept(tmp_path: Path, windows: Windows, held_out: Windows) -> None:
+def test_the_best_on_validation_is_kept(tmp_path: Path, windows: PlanarWindows, held_out: PlanarWindows) -> None:
     checks: list[ValidationResult] = []
     model = fit("graph", tmp_path, windows, held_out, progress=lambda done, total, check: checks.append(check) if check else None)
     assert [check.update for check in checks] == [5, 10, 15, 20]
@@ -105,7 +105,7 @@ def test_the_best_on_validation_is_kept(tmp_path: Path, windows: Windows, held_o
 
 @pytest.mark.parametrize("change", [{"updates": 40}, {"seed": 3}])
 def test_what_is_finished_is_not_passed_off_as_another(
-    change: dict[str, Any], tmp_path: Path, windows: Windows, held_out: Windows
+    change: dict[str, Any], tmp_path: Path, windows: PlanarWindows, held_out: PlanarWindows
 ) -> None:
     fit("graph", tmp_path, windows, held_out)
     with pytest.raises(GroundError, match="another model, settings or data"):
@@ -114,7 +114,7 @@ def test_what_is_finished_is_not_passed_off_as_another(
         fit("mlp", tmp_path, windows, held_out)
 
 
-def test_what_is_finished_is_not_passed_off_as_of_other_data(tmp_path: Path, windows: Windows, held_out: Windows) -> None:
+def test_what_is_finished_is_not_passed_off_as_of_other_data(tmp_path: Path, windows: PlanarWindows, held_out: PlanarWindows) -> None:
     facts = {**FACTS, "validation": ["what chose"], "env_steps": 1200}
     train(models["graph"](), windows, held_out, TINY, tmp_path, facts)
     assert json.loads((tmp_path / "best.json").read_text())["cpu_s"] > 0
@@ -128,13 +128,13 @@ def test_what_is_finished_is_not_passed_off_as_of_other_data(tmp_path: Path, win
     assert is_finished(tmp_path, "graph", TINY, facts), "checkpoints of before do not say"
 
 
-def test_windows_that_no_episode_has_are_told_at_once(tmp_path: Path, windows: Windows, held_out: Windows) -> None:
+def test_windows_that_no_episode_has_are_told_at_once(tmp_path: Path, windows: PlanarWindows, held_out: PlanarWindows) -> None:
     with pytest.raises(GroundError, match="no episode has 9000 steps"):
         fit("graph", tmp_path, windows, held_out, replace(TINY, lengths=(2, 9000)))
     assert not (tmp_path / "last.json").exists()
 
 
-def test_what_goes_on_is_the_same_training_whichever_file_is_left(tmp_path: Path, windows: Windows, held_out: Windows) -> None:
+def test_what_goes_on_is_the_same_training_whichever_file_is_left(tmp_path: Path, windows: PlanarWindows, held_out: PlanarWindows) -> None:
     with pytest.raises(InterruptedError):
         fit("graph", tmp_path, windows, held_out, progress=interrupt_at(6))
     (tmp_path / "best.json").unlink()
@@ -144,7 +144,7 @@ def test_what_goes_on_is_the_same_training_whichever_file_is_left(tmp_path: Path
     assert about(tmp_path, "last.json")["update"] == 5
 
 
-def test_without_resume_it_starts_over(tmp_path: Path, windows: Windows, held_out: Windows) -> None:
+def test_without_resume_it_starts_over(tmp_path: Path, windows: PlanarWindows, held_out: PlanarWindows) -> None:
     fit("graph", tmp_path, windows, held_out)
     reached: list[int] = []
     fit("graph", tmp_path, windows, held_out, resume=False, progress=lambda done, total, check: reached.append(done))
@@ -153,7 +153,7 @@ def test_without_resume_it_starts_over(tmp_path: Path, windows: Windows, held_ou
 
 @pytest.mark.parametrize("change", [{"updates": 40}, {"seed": 3}, {"learning_rate": 1e-4}, {"lengths": (2,)}])
 def test_a_run_does_not_go_on_with_other_settings(
-    change: dict[str, Any], tmp_path: Path, windows: Windows, held_out: Windows
+    change: dict[str, Any], tmp_path: Path, windows: PlanarWindows, held_out: PlanarWindows
 ) -> None:
     with pytest.raises(InterruptedError):
         fit("graph", tmp_path, windows, held_out, progress=interrupt_at(6))
@@ -161,7 +161,7 @@ def test_a_run_does_not_go_on_with_other_settings(
         fit("graph", tmp_path, windows, held_out, replace(TINY, **change))
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path: Path, windows: Windows, held_out: Windows) -> None:
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, windows: PlanarWindows, held_out: PlanarWindows) -> None:
     with pytest.raises(InterruptedError):
         fit("graph", tmp_path, windows, held_out, progress=interrupt_at(6))
     file = tmp_path / "last-5.safetensors"
@@ -170,7 +170,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, windows: Windows, held_ou
         fit("graph", tmp_path, windows, held_out)
 
 
-def test_diverging_is_told(tmp_path: Path, windows: Windows, held_out: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_diverging_is_told(tmp_path: Path, windows: PlanarWindows, held_out: PlanarWindows, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models["mlp"], "compute_loss", lambda self, *_: sum(p.sum() for p in self.parameters()) * float("nan"))
     with pytest.raises(GroundError, match="diverged at update 5"):
         fit("mlp", tmp_path, windows, held_out)
@@ -195,7 +195,7 @@ def test_lengths_and_rates_follow_the_plan() -> None:
     assert rates[200:] == sorted(rates[200:], reverse=True)
 
 
-def test_the_moved_error_is_zero_for_a_perfect_model(windows: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_moved_error_is_zero_for_a_perfect_model(windows: PlanarWindows, monkeypatch: pytest.MonkeyPatch) -> None:
     batch, model = windows.take(windows.find_starts(10)[0], 10), models["graph"]()
     still = compute_moved_error_mm(model, batch)
     monkeypatch.setattr(model, "predict_particles", lambda state, actions: batch.targets)
@@ -207,7 +207,7 @@ def test_the_moved_error_is_zero_for_a_perfect_model(windows: Windows, monkeypat
     assert math.isnan(compute_moved_error_mm(model, nothing))
 
 
-def test_futures_on_both_sides_of_the_truth_are_better_than_all_on_one(windows: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_futures_on_both_sides_of_the_truth_are_better_than_all_on_one(windows: PlanarWindows, monkeypatch: pytest.MonkeyPatch) -> None:
     batch, model = windows.take(windows.find_starts(10)[0], 10), models["graph"]()
     monkeypatch.setattr(model, "count_particles", lambda state: 2)
 

@@ -7,7 +7,7 @@ episode's true physics. Among traffic it sees more: all, and their minds.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,7 +27,7 @@ from sim.traffic.state import TrafficState
 from sim.utils.errors import GroundError
 from sim.utils.workers import make_worker_pool
 from sim.variation import Variation
-from worldmodels.model import WorldModel
+from worldmodels.model import Prediction, WorldModel
 
 _world_lock = threading.Lock()  # a process has one world to imagine in, whatever thread asks
 CANDIDATES_PER_JOB = 8  # candidates that are given to a worker at a time
@@ -89,7 +89,11 @@ class SimulatorModel(WorldModel[SimulatorState]):
         """Among traffic also those that are out of sight."""
         return np.arange(1 + len(self._traffic.kinds)) if self._traffic else super().select_bodies(observation)
 
-    def rollout(self, state: SimulatorState, actions: Tensor) -> Bodies:
+    def rollout_batch(self, states: Sequence[SimulatorState], actions: Sequence[Tensor]) -> list[Prediction]:
+        """Simulate scene by scene; candidates are shared among the worker processes."""
+        return [self._simulate(state, candidates) for state, candidates in zip(states, actions, strict=True)]
+
+    def _simulate(self, state: SimulatorState, actions: Tensor) -> Prediction:
         if self._setting is None:
             raise GroundError("the simulator as a model needs start_episode before it can imagine")
         if actions.requires_grad:
@@ -106,7 +110,7 @@ class SimulatorModel(WorldModel[SimulatorState]):
         pose, twist = (torch.as_tensor(np.concatenate(values)[None]) for values in zip(*results, strict=True))
         shape = pose.shape[:-1]
         fixed = state.bodies.map(torch.as_tensor)
-        return Bodies(
+        bodies = Bodies(
             pose=pose,
             twist=twist,
             half_extents=fixed.half_extents.expand(*shape, 3),
@@ -114,6 +118,7 @@ class SimulatorModel(WorldModel[SimulatorState]):
             shape=fixed.shape.expand(shape),
             present=fixed.present.expand(shape),
         )
+        return Prediction(bodies)
 
     def close(self) -> None:
         if self._pool is not None:

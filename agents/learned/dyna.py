@@ -22,9 +22,11 @@ from sim.data.store import Dataset
 from sim.geometry.rotations import make_upright_poses
 from sim.scenes.scene import scenes
 from sim.sensors.flat import compute_egocentric_vector, get_vector_slices
+from sim.utils.errors import GroundError
+from worldmodels.planar.model import PlanarModel
 from worldmodels.planar.state import MOTION_FIELDS, PlanarState, compute_command, decode_all_bodies, decode_footprints
+from worldmodels.planar.windows import PlanarWindows
 from worldmodels.training.checkpoint import load_checkpoint
-from worldmodels.training.windows import Windows
 
 BRANCH_STEPS = 10  # steps of a future
 MAX_LAYOUTS = CACHE_SIZE - 16  # that futures take place in: as many as there are fields remembered, with room for others
@@ -37,9 +39,12 @@ class ImaginedEnv(VecEnv):
     render_mode: str | None = None
 
     def __init__(self, model_data: ModelData, scene: str, count: int) -> None:
-        self._model, self._task = load_checkpoint(model_data.model, scene), scenes[scene].task
+        model = load_checkpoint(model_data.model, scene)
+        if not isinstance(model, PlanarModel):
+            raise GroundError(f"dyna learns in models of planar bodies, not in {model.name}")
+        self._model, self._task = model, scenes[scene].task
         self._episodes = episodes = _select_episodes(model_data)
-        self._windows = Windows(episodes)
+        self._windows = PlanarWindows(episodes)
         self._goals = np.array([(e.layout.goal.x, e.layout.goal.y, e.layout.goal.yaw) for e in episodes], np.float32)
         self._layout_bodies = [_make_bodies(episode) for episode in episodes]
         self._owner = np.repeat(np.arange(len(episodes)), [len(episode) for episode in episodes])

@@ -13,8 +13,9 @@ from sim.policy import Policy, PolicyFactory
 from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError, UnknownName
 from sim.utils.files import hash_file
-from worldmodels.assumed import PREDICTION_BASELINES, PredictionBaseline
+from worldmodels.baselines import PREDICTION_BASELINES, PredictionBaseline
 from worldmodels.model import WorldModel
+from worldmodels.planar.model import PlanarModel
 from worldmodels.training.checkpoint import load_checkpoint
 
 LEARNED = "learned"
@@ -82,4 +83,8 @@ class PlannerSpec:
         model = load_checkpoint(Path(self.model), self.scene)
         model.is_compiled, model.is_batched, model.footprint_size = self.is_compiled, together, scenes[self.scene].footprint_size
         model.action_size = scenes[self.scene].action_spec.size
-        return model if self.traffic_prediction == LEARNED else PredictionBaseline(model, self.traffic_prediction)
+        if self.traffic_prediction == LEARNED:
+            return model
+        if not isinstance(model, PlanarModel):
+            raise GroundError(f"{self.traffic_prediction} needs a model of planar bodies, not {model.name}")
+        return PredictionBaseline(model, self.traffic_prediction)

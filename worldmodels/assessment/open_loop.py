@@ -9,12 +9,12 @@ from torch import Tensor
 
 from sim.bodies import CONTROL_DT_S
 from sim.utils.errors import GroundError
-from worldmodels.model import LearnedModel
-from worldmodels.planar.state import PlanarState, average_particles
-from worldmodels.training.windows import Windows
+from worldmodels.baselines import ConstantVelocity
+from worldmodels.planar.model import PlanarModel
+from worldmodels.planar.state import PlanarState, average_particles, find_moved_bodies
+from worldmodels.planar.windows import PlanarWindows
 
 HORIZONS_S = (0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 2.5)
-MOVED_DISTANCE = 0.1  # in the scene's units
 CHUNK_WINDOWS = 512
 
 
@@ -35,25 +35,8 @@ class OpenLoopError:
     disagreement_mm: float | None = None  # how far apart the particles see the others, mean over them and the steps until here
 
 
-class ConstantVelocity:
-    """A yardstick for models: everything goes on with the velocity that it has, whatever the robot is told to do."""
-
-    name = "constant-velocity"
-
-    def count_particles(self, state: PlanarState) -> int:
-        return 1
-
-    def predict_particles(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
-        times = [CONTROL_DT_S * (step + 1) for step in range(actions.shape[1])]
-        turns = [torch.polar(torch.ones_like(state.yaw_rate), time * state.yaw_rate) for time in times]
-        return [
-            replace(state, position=state.position + time * state.velocity, heading=state.heading * turn)
-            for time, turn in zip(times, turns, strict=True)
-        ]
-
-
 def measure_open_loop_error(
-    model: LearnedModel | ConstantVelocity, windows: Windows, count: int = 2000, seed: int = 0
+    model: PlanarModel | ConstantVelocity, windows: PlanarWindows, count: int = 2000, seed: int = 0
 ) -> list[OpenLoopError]:
     """Open-loop errors over up to `count` windows of layouts the model has not seen (the caller's choice of `windows`)."""
     length = round(HORIZONS_S[-1] / CONTROL_DT_S)
@@ -86,15 +69,6 @@ def _compute_spread(states: list[PlanarState], particles: int) -> Tensor:
     spread = (places - places.mean(1, keepdim=True)).abs().square().mean(1).sqrt()
     there = states[0].context.present[: spread.shape[1], 1:]
     return spread.masked_fill(there == 0, torch.nan).nanmean(2)
-
-
-def find_moved_bodies(before: PlanarState, after: PlanarState) -> Tensor:
-    """(W, M) mask of others that moved."""
-    moved = ((after.position - before.position).abs() > MOVED_DISTANCE * after.context.unit[:, None]) & (
-        after.context.present > 0
-    )
-    moved[:, 0] = False
-    return moved
 
 
 def _compute_errors(before: PlanarState, predicted: PlanarState, true: PlanarState, moved: Tensor) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ from torch.nn import functional as F
 from sim.bodies import CONTROL_DT_S, TRAFFIC_KINDS, Bodies, Kind
 from sim.policy import EpisodeStart
 from sim.utils.errors import GroundError
-from worldmodels.model import LearnedModel, models
+from worldmodels.model import models
 from worldmodels.planar.attention import (
     NOISE_SIZE,
     NUM_WAVES,
@@ -55,6 +55,7 @@ from worldmodels.planar.contacts import (
     limit_length,
     project_velocity_change,
 )
+from worldmodels.planar.model import PlanarModel
 from worldmodels.planar.rollout import (
     Motion,
     RolloutContext,
@@ -84,9 +85,9 @@ from worldmodels.planar.vectors import (
     rotate_vectors,
     subtract_box,
 )
+from worldmodels.planar.windows import PlanarWindows
 from worldmodels.training.compile import CompiledFunction
-from worldmodels.training.joint import JointWindows
-from worldmodels.training.windows import Windows
+from worldmodels.training.windows import Batch, EpisodeWindows, JointWindows
 
 NUM_PARTICLES = 16  # of traffic, that are imagined
 NUM_REPRESENTATIVES = 4  # of the robot, beside each of which they are
@@ -123,7 +124,7 @@ class GraphConfig:
 
 
 @models.add("graph")
-class GraphModel(LearnedModel):
+class GraphModel(PlanarModel):
     name = "graph"
     max_speed: Tensor  # (len(KINDS), 2) of each kind of mover [units/s, rad/s]
 
@@ -162,9 +163,11 @@ class GraphModel(LearnedModel):
                 nn.init.zeros_(values)
         nn.init.constant_(self.attention.bias, ATTENTION_BIAS)
 
-    def fit_normalisation(self, windows: Windows | JointWindows) -> None:
+    def fit_normalisation(self, windows: EpisodeWindows | JointWindows) -> None:
         """How fast each kind of mover goes in the data."""
-        fastest = torch.stack([part.compute_max_speeds() for part in windows.parts.values()]).amax(0)
+        fastest = torch.stack(
+            [part.compute_max_speeds() for part in windows.parts.values() if isinstance(part, PlanarWindows)]
+        ).amax(0)
         self.max_speed = torch.where(fastest > 0, MAX_SPEED_FACTOR * fastest, self.max_speed)
 
     def get_config(self) -> dict[str, Any]:
@@ -245,15 +248,15 @@ class GraphModel(LearnedModel):
         whims = sample_noise(particles, movers).to(state.yaw_rate)
         return replace(state, latent_noise=whims.repeat_interleave(batch // particles, 0))
 
-    def _rollout_batch(self, state: PlanarState, actions: Tensor) -> Bodies:
+    def _rollout_bodies(self, state: PlanarState, actions: Tensor) -> Bodies:
         """Traffic minds what the robot does, but many plans are much alike: futures are imagined beside a few that differ most,
         the first candidate among them, and each candidate's robot is put among those beside the plan most like its own."""
         if not state.context.has_kind(*TRAFFIC_KINDS):
-            return super()._rollout_batch(state, actions)
-        robot = super()._rollout_batch(robot_only(state), actions)
+            return super()._rollout_bodies(state, actions)
+        robot = super()._rollout_bodies(robot_only(state), actions)
         picked, alike = choose_representatives(robot.pose[0, :, :, :, 0, :2].flatten(2), NUM_REPRESENTATIVES)
         beside_them = actions.detach()[torch.arange(len(actions))[:, None], picked]  # no plan answers for what others would risk
-        futures = super()._rollout_batch(state, beside_them)
+        futures = super()._rollout_bodies(state, beside_them)
         return merge_agents(robot, gather(futures, alike))
 
     def _encode_bodies(self, state: PlanarState, gyration: Tensor) -> Tensor:
@@ -447,7 +450,8 @@ class GraphModel(LearnedModel):
         edges = F.linear(features, weight) + shapes
         return edges, _compute_nearness(contact.gap, reach) * context.pair_present, contact, detour
 
-    def compute_loss(self, state: PlanarState, actions: Tensor, targets: list[PlanarState]) -> Tensor:
+    def compute_loss(self, batch: Batch) -> Tensor:
+        state, actions, targets = batch.state, batch.actions, batch.targets
         present = state.context.present
         if not state.context.has_kind(*TRAFFIC_KINDS):
             errors = torch.stack([compute_step_errors(*pair) for pair in zip(self.imagine(state, actions), targets, strict=True)])

@@ -16,10 +16,10 @@ from torch.nn import functional as F
 from sim.bodies import CONTROL_DT_S, Bodies
 from sim.sensors.flat import NUM_LOADS, compute_egocentric_vector, get_vector_slices
 from sim.utils.errors import GroundError
-from worldmodels.model import LearnedModel, models
+from worldmodels.model import models
+from worldmodels.planar.model import PlanarModel
 from worldmodels.planar.state import PlanarState, compute_command, decode_all_bodies, decode_footprints
-from worldmodels.training.joint import JointWindows
-from worldmodels.training.windows import Windows
+from worldmodels.training.windows import Batch, EpisodeWindows, JointWindows
 
 NUM_OUTPUTS = 6  # displacement x, y, turn, change of velocity x, y, change of spin
 NUM_BODIES = 1 + NUM_LOADS
@@ -38,7 +38,7 @@ class MlpConfig:
 
 
 @models.add("mlp")
-class MlpEnsemble(LearnedModel):
+class MlpEnsemble(PlanarModel):
     name = "mlp"
     static_range = math.inf  # it was trained on the nearest boxes, however far
     input_mean: Tensor
@@ -66,7 +66,7 @@ class MlpEnsemble(LearnedModel):
     def get_config(self) -> dict[str, Any]:
         return asdict(self.mlp_config)
 
-    def fit_normalisation(self, windows: Windows | JointWindows) -> None:
+    def fit_normalisation(self, windows: EpisodeWindows | JointWindows) -> None:
         batches = [part.take(part.find_starts(1)[0][:: max(1, part.steps // 20_000)], 1) for part in windows.parts.values()]
         pieces = max(batch.state.context.core_centre.shape[-1] for batch in batches)
         if pieces != self.mlp_config.footprint_size:
@@ -104,7 +104,8 @@ class MlpEnsemble(LearnedModel):
         change = mean.flatten(0, 1) * self.output_std.view(NUM_BODIES, NUM_OUTPUTS)
         return _apply_changes(state, change)
 
-    def compute_loss(self, state: PlanarState, actions: Tensor, targets: list[PlanarState]) -> Tensor:
+    def compute_loss(self, batch: Batch) -> Tensor:
+        state, actions, targets = batch.state, batch.actions, batch.targets
         states = [state, *targets]
         with torch.no_grad():
             inputs = torch.cat([self._encode_inputs(before, actions[:, t]) for t, before in enumerate(states[:-1])])

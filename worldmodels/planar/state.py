@@ -23,6 +23,7 @@ from sim.geometry.rotations import yaw_to_quaternion
 DYNAMIC_KINDS = (Kind.ROBOT, Kind.LOAD, *TRAFFIC_KINDS)  # of movers, by column of Surroundings.kind
 MOTION_FIELDS = ("position", "heading", "velocity", "yaw_rate")  # of a PlanarState
 NUM_NEAREST_AGENTS = 5  # others that a robot without a load minds: traffic may be any number
+MOVED_DISTANCE = 0.1  # [units]
 NEAREST_WITHIN_S = 1.5  # nearest within so long: who comes fast from afar matters more than who stands nearby
 
 
@@ -300,3 +301,12 @@ def average_particles(state: PlanarState, particles: int) -> PlanarState:
     batch = len(motion["yaw_rate"])
     around = replace(state.context, **{name: values[:batch] for name, values in state.context.list_tensors().items()})
     return PlanarState(**motion, context=around)
+
+
+def find_moved_bodies(before: PlanarState, after: PlanarState) -> Tensor:
+    """Find the bodies (W, M) bool, other than the robot, that moved by at least MOVED_DISTANCE."""
+    moved = ((after.position - before.position).abs() > MOVED_DISTANCE * after.context.unit[:, None]) & (
+        after.context.present > 0
+    )
+    moved[:, 0] = False
+    return moved

@@ -1,15 +1,13 @@
 """Loss and gradients of a batch, on a GPU as one CUDA graph: there, starting thousands of small operations is what takes long."""
 
 import logging
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from worldmodels.model import LearnedModel
-from worldmodels.planar.state import MOTION_FIELDS, PlanarState
-from worldmodels.training.windows import Batch
+from worldmodels.training.windows import Batch, list_tensors, map_tensors
 
 LOG = logging.getLogger(__name__)
 WARMUP_UPDATES = 3  # updates before a graph is recorded, in which libraries choose what they do
@@ -31,7 +29,7 @@ class GradientComputer:
     def __call__(self, batch: Batch) -> Tensor:
         if not self._can_record:
             return self._compute(batch)
-        key = batch.state.context.kinds, *(values.shape for values in _list_tensors(batch))
+        key = batch.graph_key, *(values.shape for values in list_tensors(batch))
         if key not in self._graphs:
             self._counts[key] = self._counts.get(key, 0) + 1
             if self._counts[key] <= WARMUP_UPDATES:
@@ -49,7 +47,7 @@ class GradientComputer:
 
     def _compute(self, batch: Batch) -> Tensor:
         self._model.zero_grad(set_to_none=True)
-        loss = self._model.compute_loss(batch.state, batch.actions, batch.targets)
+        loss = self._model.compute_loss(batch)
         loss.backward()
         return loss.detach()
 
@@ -65,7 +63,7 @@ class GradientComputer:
 
 class _CudaGraph:
     def __init__(self, gradients: GradientComputer, batch: Batch) -> None:
-        self._batch = _copy_batch(batch)
+        self._batch = map_tensors(batch, Tensor.clone)
         self._graph = torch.cuda.CUDAGraph()
         parameters = list(gradients._model.parameters())
         gradients._model.zero_grad(set_to_none=True)
@@ -74,26 +72,8 @@ class _CudaGraph:
         self._gradients = [(parameter, parameter.grad) for parameter in parameters]
 
     def __call__(self, batch: Batch) -> Tensor:
-        torch._foreach_copy_(_list_tensors(self._batch), _list_tensors(batch))
+        torch._foreach_copy_(list_tensors(self._batch), list_tensors(batch))
         self._graph.replay()
         for parameter, gradient in self._gradients:
             parameter.grad = gradient
         return self._loss.clone()
-
-
-def _list_tensors(batch: Batch) -> list[Tensor]:
-    states = (batch.state, *batch.targets)
-    return [
-        *batch.state.context.list_tensors().values(),
-        batch.actions,
-        *(getattr(one, name) for one in states for name in MOTION_FIELDS),
-    ]
-
-
-def _copy_batch(batch: Batch) -> Batch:
-    around = replace(batch.state.context, **{name: values.clone() for name, values in batch.state.context.list_tensors().items()})
-
-    def copied(state: PlanarState) -> PlanarState:
-        return PlanarState(**{name: getattr(state, name).clone() for name in MOTION_FIELDS}, context=around)
-
-    return Batch(copied(batch.state), batch.actions.clone(), [copied(state) for state in batch.targets])

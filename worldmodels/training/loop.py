@@ -21,7 +21,6 @@ from torch import Tensor
 from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError
 from sim.utils.files import lock_directory, read_json, write_atomic, write_json
-from worldmodels.assessment.open_loop import find_moved_bodies
 from worldmodels.model import LearnedModel
 from worldmodels.training.checkpoint import (
     CHECKPOINT_FORMAT,
@@ -32,9 +31,8 @@ from worldmodels.training.checkpoint import (
     save_checkpoint,
 )
 from worldmodels.training.cuda_graph import GradientComputer
-from worldmodels.training.joint import JointWindows
 from worldmodels.training.muon import Muon
-from worldmodels.training.windows import Batch, Windows
+from worldmodels.training.windows import Batch, EpisodeWindows, JointWindows
 
 DEVICES = ("auto", "cpu", "cuda")
 VALIDATION_WINDOWS, VALIDATION_STEPS = 1024, 20
@@ -101,8 +99,8 @@ Progress = Callable[[int, int, ValidationResult | None], None]
 
 def train(
     model: LearnedModel,
-    windows: Windows | JointWindows,
-    validation: Windows | JointWindows,
+    windows: EpisodeWindows | JointWindows,
+    validation: EpisodeWindows | JointWindows,
     config: TrainConfig,
     path: Path,
     metadata: dict[str, Any],
@@ -150,8 +148,8 @@ class _TrainingRun:
     def __init__(
         self,
         model: LearnedModel,
-        windows: Windows | JointWindows,
-        validation: Windows | JointWindows,
+        windows: EpisodeWindows | JointWindows,
+        validation: EpisodeWindows | JointWindows,
         config: TrainConfig,
         path: Path,
         metadata: dict[str, Any],
@@ -164,14 +162,14 @@ class _TrainingRun:
         self.average, self.gradients = copy.deepcopy(model), GradientComputer(model)
         self.optimizer = Muon(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         self.validation = {scene: _sample_validation_batch(part) for scene, part in validation.parts.items()}
-        moved = {scene: find_moved_bodies(batch.state, batch.targets[-1]).any() for scene, batch in self.validation.items()}
-        if still := [str(scene) for scene, any_ in moved.items() if not any_]:
-            told = ", ".join(still)
-            raise GroundError(f"{path}: nothing but the robot moves in the validation data ({told}): collect more of it")
         names = [metadata["scene"]] if isinstance(metadata["scene"], str) else metadata["scene"]
-        others = " and ".join(dict.fromkeys(scenes[name].dynamic_noun for name in names))
-        several = any(model.count_particles(batch.state) > 1 for batch in self.validation.values())
-        self.metric = f"{others} {'energy score' if several else 'error'}"
+        self.unit_m = {name: scenes[name].unit_m for name in names}
+        try:
+            parts = zip(names, self.validation.values(), strict=True)
+            metrics = [model.describe_validation(batch, scenes[name].dynamic_noun) for name, batch in parts]
+        except GroundError as error:
+            raise GroundError(f"{path}: {error}") from error
+        self.metric = " and ".join(dict.fromkeys(metrics))
 
     def fit(self, progress: Progress) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -214,11 +212,10 @@ class _TrainingRun:
 
     def _validate(self, seconds: float) -> tuple[float, float, dict[str, float]]:
         """What a Check says from `validation_mm` on."""
-        errors = {scene: compute_moved_error_mm(self.average, batch) for scene, batch in self.validation.items()}
+        errors = {scene: self.average.compute_validation_error(batch) for scene, batch in self.validation.items()}
         if len(errors) == 1:
             return next(iter(errors.values())), seconds, {}
-        units = {scene: float(batch.state.context.unit[0]) for scene, batch in self.validation.items()}
-        return float(np.mean([errors[scene] / units[scene] for scene in errors])), seconds, errors
+        return float(np.mean([errors[scene] / self.unit_m[scene] for scene in errors])), seconds, errors
 
     def _save(self, check: ValidationResult) -> None:
         """Write the last state, and the best one where this is it. The JSON comes last: with it the checkpoint is whole."""
@@ -265,26 +262,7 @@ class _TrainingRun:
         self.cpu_s = about.get("cpu_s", self.seconds)
 
 
-def _sample_validation_batch(windows: Windows) -> Batch:
+def _sample_validation_batch(windows: EpisodeWindows) -> Batch:
     rows = windows.find_starts(VALIDATION_STEPS)[0]
     chosen = np.random.default_rng(1).choice(rows, min(VALIDATION_WINDOWS, len(rows)), replace=False)
     return windows.take(np.sort(chosen), VALIDATION_STEPS)
-
-
-def compute_moved_error_mm(model: LearnedModel, batch: Batch) -> float:
-    """Distance [mm] of others than the robot from where they are foretold, at the end of windows in which they moved: the median;
-    of several futures the mean energy score, each one's distance less half of that between two (Gneiting and Raftery 2007); nan
-    where none did."""
-    particles, true, moved = (
-        model.count_particles(batch.state),
-        batch.targets[-1],
-        find_moved_bodies(batch.state, batch.targets[-1]),
-    )
-    if not moved.any():
-        return math.nan
-    places = model.predict_particles(batch.state, batch.actions)[-1].position.unflatten(0, (particles, -1))[:, moved]
-    errors = (places - true.position[moved]).abs().mean(0)
-    if particles == 1:
-        return float(errors.median()) * 1e3
-    apart = (places[:, None] - places).abs().sum((0, 1)) / (particles * (particles - 1))
-    return float((errors - apart / 2).mean()) * 1e3
