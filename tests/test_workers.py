@@ -12,14 +12,14 @@ from sim.utils.workers import run_jobs, send_message
 
 ORPHANS = """
 import os, time
-from sim.utils.workers import finished
+from sim.utils.workers import run_jobs
 
 def work(number):
     open(f"{number}", "w").write(str(os.getpid()))
     time.sleep(600)
 
 if __name__ == "__main__":
-    list(finished(work, [(0,), (1,)], 2))
+    list(run_jobs(work, [(0,), (1,)], 2))
 """
 
 

@@ -1,6 +1,7 @@
-"""TODO."""
+"""Functions that accept numpy arrays, torch tensors and plain Python numbers."""
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,28 +9,36 @@ from array_api_compat import array_namespace
 
 Array = Any  # numpy array or torch tensor; sim does not import torch
 
-
-class _Numbers:
-    """What `namespace` gives for Python's own numbers, which for a single state are many times faster than arrays."""
-
-    int64 = int
-    atan2, hypot, floor, sin, cos = math.atan2, math.hypot, math.floor, math.sin, math.cos
-    minimum, maximum = min, max
-
-    @staticmethod
-    def astype(value: float, kind: type[int]) -> int:
-        return kind(value)
+# Array-API functions for plain numbers: for a single state they are many times faster than arrays.
+_SCALAR_NAMESPACE = SimpleNamespace(
+    int64=int, atan2=math.atan2, hypot=math.hypot, floor=math.floor, sin=math.sin, cos=math.cos,
+    minimum=min, maximum=max, astype=lambda value, kind: kind(value),
+)  # fmt: skip
 
 
 def get_namespace(array: Array) -> Any:
-    """The functions for an array's library, or for a plain number."""
+    """Get the array-API functions of an array's library.
+
+    Args:
+        array: numpy array, torch tensor or plain number.
+
+    Returns:
+        Namespace with functions such as `sin` and `minimum`.
+    """
     if isinstance(array, float | int):
-        return _Numbers
+        return _SCALAR_NAMESPACE
     return np if isinstance(array, np.ndarray | np.generic) else array_namespace(array)
 
 
 def split_coordinates(vectors: Array) -> tuple[Array, ...]:
-    """The components of vectors (..., D): D arrays (...), of a single numpy vector plain numbers. Components stay as they are."""
+    """Split vectors into their components.
+
+    Args:
+        vectors: (..., D) array, or a tuple of components, which is returned as it is.
+
+    Returns:
+        D arrays (...); plain numbers for a single numpy vector.
+    """
     if isinstance(vectors, tuple):
         return vectors
     if isinstance(vectors, np.ndarray) and vectors.ndim == 1:
@@ -38,7 +47,14 @@ def split_coordinates(vectors: Array) -> tuple[Array, ...]:
 
 
 def clamp(values: Array, low: float = -np.inf, high: float = np.inf) -> Array:
-    """Values within [low, high]; many times faster than numpy's own clip on small arrays."""
+    """Limit values to [low, high]; on small arrays much faster than numpy's own clip.
+
+    Args:
+        values: array (...) or plain number.
+
+    Returns:
+        Limited values (...).
+    """
     if isinstance(values, float | int):
         return min(max(values, low), high)
     return np.minimum(np.maximum(values, low), high) if get_namespace(values) is np else values.clamp(low, high)

@@ -1,4 +1,4 @@
-"""The errors a user can cause, each told in one line."""
+"""Errors that a user can cause. Each message is a single line."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -6,28 +6,35 @@ from typing import Any
 
 
 class GroundError(Exception):
-    """A mistake in what came in (a name, a file, a value); the command line prints it and exits with 2."""
+    """A mistake in the input (a name, a file, a value).
+
+    The command line prints the message and exits with code 2.
+    """
 
 
 class UnknownName(GroundError):  # noqa: N818, its base says that it is an error
-    """A name that no registry knows."""
+    """A name that is not registered.
+
+    The message suggests the nearest known name and lists all known names.
+    """
 
     def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        self._given = what, name, names
+        self._arguments = what, name, names
         close = get_close_matches(name, names, n=1, cutoff=0.4)
         hint = f"did you mean '{close[0]}'? " if close else ""
         super().__init__(f"unknown {what} '{name}': {hint}known: {', '.join(names)}")
 
-    def __reduce__(self) -> tuple[Any, ...]:  # it has to come out of worker processes
-        return type(self), self._given
+    def __reduce__(self) -> tuple[Any, ...]:  # pickled when a worker process raises it
+        return type(self), self._arguments
 
 
 class BadLayout(GroundError):  # noqa: N818
-    """A layout that cannot be simulated; `faults` has one line for each thing that is wrong."""
+    """A layout that cannot be simulated; `faults` has one line for each fault."""
 
     def __init__(self, source: str, faults: list[str]) -> None:
-        self.source, self.faults = source, faults
+        self.source = source
+        self.faults = faults
         super().__init__(f"{source}: " + "; ".join(faults))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -35,4 +42,4 @@ class BadLayout(GroundError):  # noqa: N818
 
 
 class BadFile(GroundError):  # noqa: N818
-    """A file that is damaged, of another version, or not what it should be."""
+    """A file that is damaged, of another version or of another format."""

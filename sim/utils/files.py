@@ -1,4 +1,4 @@
-"""Files that a kill cannot half-write, and directories that two processes cannot share."""
+"""Atomic file writes, and directory locks between processes."""
 
 import contextlib
 import errno
@@ -13,8 +13,16 @@ from typing import Any
 from sim.utils.errors import BadFile, GroundError
 
 
-def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, flush it to the disk, rename it into place."""
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file that is complete or absent, even if the process is killed.
+
+    Args:
+        path: file to create or replace; missing folders are created.
+        write: fills a temporary file beside `path`, which is then renamed.
+
+    Raises:
+        GroundError: no space is left.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -24,26 +32,28 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
         os.replace(temporary, path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise GroundError(f"no space left to write {path}; what was finished is kept, run the same command again") from error
+            raise GroundError(f"no space left to write {path}; finished files are kept, run the same command again") from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    write_atomic(path, lambda temporary: _write(temporary, text))
+    """Write a UTF-8 text file atomically."""
+    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file atomically."""
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
 def read_json(path: Path) -> Any:
-    """The content, or BadFile in one line."""
+    """Read a JSON file.
+
+    Raises:
+        BadFile: the file is missing, unreadable or not JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -53,13 +63,20 @@ def read_json(path: Path) -> Any:
 
 
 def hash_file(path: Path) -> str:
+    """Compute the SHA-256 digest of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
 def lock_directory(directory: Path) -> Iterator[None]:
-    """Hold a directory for this process; a second one is told. The lock dies with its process, however it dies."""
+    """Lock a directory for this process.
+
+    The operating system releases the lock when the process ends.
+
+    Raises:
+        GroundError: another process holds the lock.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / ".lock", "w") as lock:
         try:

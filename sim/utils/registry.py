@@ -1,4 +1,4 @@
-"""Names to things: a module dropped into a folder registers itself, nothing else is edited."""
+"""Registry of named items. A module that is added to a package registers its item by itself."""
 
 import importlib
 import pkgutil
@@ -11,38 +11,41 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Names of things, each added by the module that defines it.
+    """Items by name; the module that defines an item adds it.
 
-    On first use every module of the packages is imported; of a package that is found among them, its module `scene`.
+    The first lookup imports all modules of the packages. Of a subpackage it imports the module
+    that has the name of the registry's `kind`, for example `scene`.
     """
 
-    def __init__(self, what: str, *packages: str) -> None:
-        self._what = what
+    def __init__(self, kind: str, *packages: str) -> None:
+        self._kind = kind
         self._packages = packages
-        self._found: dict[str, T] = {}
-        self._loaded = False
+        self._items: dict[str, T] = {}
+        self._is_loaded = False
 
     def add(self, name: str) -> Callable[[T], T]:
-        def decorate(thing: T) -> T:
-            self._found[name] = thing
-            return thing
+        """Make a decorator that registers an item under a name."""
+
+        def decorate(item: T) -> T:
+            self._items[name] = item
+            return item
 
         return decorate
 
     def _load(self) -> None:
-        if not self._loaded:
-            self._loaded = True
+        if not self._is_loaded:
+            self._is_loaded = True
             for package in self._packages:
                 for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
-                    inner = f".{self._what}" if module.ispkg else ""
-                    importlib.import_module(f"{package}.{module.name}{inner}")
+                    suffix = f".{self._kind}" if module.ispkg else ""
+                    importlib.import_module(f"{package}.{module.name}{suffix}")
 
     def __getitem__(self, name: str) -> T:
         self._load()
-        if name not in self._found:
-            raise UnknownName(self._what, name, self._found)
-        return self._found[name]
+        if name not in self._items:
+            raise UnknownName(self._kind, name, self._items)
+        return self._items[name]
 
     def __iter__(self) -> Iterator[str]:
         self._load()
-        return iter(sorted(self._found))
+        return iter(sorted(self._items))

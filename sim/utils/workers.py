@@ -1,4 +1,7 @@
-"""Jobs in worker processes. Ctrl-C reaches this process alone, which stops its workers at once."""
+"""Jobs in worker processes.
+
+Ctrl-C reaches only the main process, which stops its workers at once.
+"""
 
 import contextlib
 import multiprocessing
@@ -22,16 +25,24 @@ _handle_message: MessageHandler = lambda message: None  # noqa: E731
 
 
 def send_message(message: Any) -> None:
-    """Said by a job to the `hear` of whoever runs it."""
+    """Send a message from a job to the `on_message` handler of `run_jobs`."""
     _handle_message(message)
 
 
 def run_jobs(
     function: Callable[..., T], jobs: Sequence[tuple[Any, ...]], workers: int, on_message: MessageHandler = lambda message: None
 ) -> Iterator[T]:
-    """What `function(*job)` gives, as the jobs finish; a single job, or a single worker, runs in this process.
+    """Run `function(*job)` for each job. A single job, or a single worker, runs in this process.
 
-    hear: called with what jobs `tell`, in another thread where there are workers.
+    Args:
+        workers: number of processes at most.
+        on_message: handles the messages that jobs send. With several workers it runs in a thread.
+
+    Returns:
+        Results in the order in which jobs finish.
+
+    Raises:
+        GroundError: a worker process was killed.
     """
     workers = min(workers, len(jobs))
     if workers <= 1:
@@ -46,7 +57,7 @@ def run_jobs(
         yield from _run_in_pool(function, jobs, workers, queue)
     finally:
         queue.put(None)
-        listener.join(timeout=5)  # a worker that was stopped while it told something may hold the queue
+        listener.join(timeout=5)  # a stopped worker may still hold the queue
         queue.cancel_join_thread()
 
 
@@ -54,20 +65,24 @@ def _run_in_pool(function: Callable[..., T], jobs: Sequence[tuple[Any, ...]], wo
     with make_worker_pool(workers, queue) as pool:
         futures: list[Future[T]] = []
         try:
-            with _defer_interrupts():  # half-started workers could not be stopped
+            with _defer_interrupts():  # workers that are still starting cannot be stopped
                 futures += [pool.submit(function, *job) for job in jobs]
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool as error:
             raise GroundError("a worker process was killed, as when memory runs out: fewer --workers need less") from error
-        except BaseException:  # futures are not cancelled: the pool's own thread would stumble over them
-            for process in pool._processes.values():  # a job half done is not worth waiting for
+        except BaseException:  # cancelling the futures would raise errors in the pool's own thread
+            for process in pool._processes.values():
                 process.terminate()
             raise
 
 
 def make_worker_pool(workers: int, queue: Any = None) -> ProcessPoolExecutor:
-    """Fresh processes: nothing of this one's state is in them, and they end when it does."""
+    """Make a pool of fresh processes, which inherit no state and end with this process.
+
+    Args:
+        queue: receives the messages that jobs send; None: messages are dropped.
+    """
     return ProcessPoolExecutor(
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=_init_worker, initargs=(queue,)
     )
@@ -76,48 +91,55 @@ def make_worker_pool(workers: int, queue: Any = None) -> ProcessPoolExecutor:
 def _init_worker(queue: Any) -> None:
     global _handle_message
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what a job has cost so far is written down
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # jobs can still record their costs
     if queue is not None:
         _handle_message = queue.put
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
 def _exit_with_parent() -> None:
-    """A killed parent cannot stop its workers; one that trains on alone would hold its directory for long."""
+    """End this process when its parent ends.
+
+    A killed parent cannot stop its workers, and they would keep directories locked.
+    """
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
 
 
-def _forward_messages(queue: Any, hear: MessageHandler) -> None:
+def _forward_messages(queue: Any, on_message: MessageHandler) -> None:
     while (message := queue.get()) is not None:
-        hear(message)
+        on_message(message)
 
 
 @contextlib.contextmanager
-def _set_handler(hear: MessageHandler) -> Iterator[None]:
+def _set_handler(on_message: MessageHandler) -> Iterator[None]:
     global _handle_message
-    before, _handle_message = _handle_message, hear
+    previous = _handle_message
+    _handle_message = on_message
     try:
         yield
     finally:
-        _handle_message = before
+        _handle_message = previous
 
 
 @contextlib.contextmanager
 def _defer_interrupts() -> Iterator[None]:
-    """Ctrl-C waits until the end. Processes started within inherit that, so that none is hit while it imports."""
+    """Defer Ctrl-C until the end.
+
+    Processes that start inside inherit the signal mask, so their imports are not interrupted.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    caught: list[int] = []
-    handler = signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
+    interrupts: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         signal.signal(signal.SIGINT, handler)
-        if caught:
+        if interrupts:
             signal.raise_signal(signal.SIGINT)
