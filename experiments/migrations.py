@@ -9,6 +9,7 @@ from typing import Any
 
 OLD_COSTS_DIR = "ledger"
 OLD_ERRORS_FILE = "fidelity.json"
+OLD_EXTERNAL_MODELS_FILE = "guests.json"
 CONFIG_KEYS = {
     "together": "batch_episodes",
     "compiled": "compile_models",
@@ -60,6 +61,9 @@ def migrate_result(record: Mapping[str, Any]) -> dict[str, Any]:
             renamed[f"violation/{VIOLATIONS.get(name, name)}"] = value
         else:
             renamed[RESULT_COLUMNS.get(name, name)] = value
+    for name in [name for name in renamed if name.endswith("/predicted")]:  # first rows lack the mean over particles
+        expected = name.replace("/predicted", "/expected")
+        renamed[expected] = renamed[name] if renamed.get(expected) is None else renamed[expected]
     renamed["protocol"] = PROTOCOLS.get(renamed.get("protocol", "usual"), renamed.get("protocol"))
     for name in ("method", "family"):
         if renamed.get(name):

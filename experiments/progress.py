@@ -1,4 +1,4 @@
-"""Progress bars for everything that takes long."""
+"""Progress bars of one step, and the progress of a whole run."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -9,14 +9,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from worldmodels.training.loop import ValidationResult
 
-CACHED_STEP_S = 2.0  # what is over sooner was there already, and says nothing of how long others take
-PRIOR_WEIGHT_S = 600.0  # of measured time that what cells are expected to take is worth: first ones say little of the others
-ProgressCallback = Callable[..., None]  # done, total, and maybe a Check
+CACHED_STEP_S = 2.0  # a step that ends sooner was finished before, and is no evidence of how long steps take
+PRIOR_WEIGHT_S = 600.0  # weight of the expected pace against the measured one: the first steps are weak evidence
+ProgressCallback = Callable[..., None]  # done, total, and a ValidationResult or nothing
 
 
 @contextmanager
 def show_progress_bars(console: Console) -> Iterator[Callable[[str], ProgressCallback]]:
-    """Progress bars, added by title; where there is no terminal, lines at the end."""
+    """Show progress bars that are added by title; without a terminal, one line each at the end."""
     columns = (
         TextColumn("{task.description:<34}"),
         BarColumn(),
@@ -41,41 +41,55 @@ def show_progress_bars(console: Console) -> Iterator[Callable[[str], ProgressCal
 
         yield add_bar
         for task in progress.tasks:
-            if task.total is None:  # nothing was left to do, and nobody reported
+            if task.total is None:  # it reported nothing: it was finished before
                 progress.update(task.id, completed=1, total=1)
 
 
 @contextmanager
 def show_progress_bar(console: Console, title: str) -> Iterator[ProgressCallback]:
-    """One progress bar."""
+    """Show one progress bar."""
     with show_progress_bars(console) as add_bar:
         yield add_bar(title)
 
 
 class RunProgress:
-    """Progress over all cells of an experiment. Cells weigh the core-seconds that they are expected to take."""
+    """Progress over all steps of a run.
+
+    The time left is the expected time of the remaining steps, times the pace so far: (elapsed + p) / (expected + workers p)
+    over the finished steps, with p = PRIOR_WEIGHT_S.
+    """
 
     def __init__(self, console: Console, expected_s: Mapping[str, float], workers: int) -> None:
-        self._console, self._expected_s, self._num_steps, self._workers = console, dict(expected_s), len(expected_s), workers
-        self._last_end_s, self._done_expected_s, self._done_elapsed_s = (
-            time.monotonic(),
-            0.0,
-            0.0,
-        )  # of cells that were made, not found
+        """Begin to measure time.
+
+        Args:
+            expected_s: core-seconds of each step, by name.
+        """
+        self._console = console
+        self._expected_s = dict(expected_s)
+        self._num_steps = len(expected_s)
+        self._workers = workers
+        self._last_end_s = time.monotonic()
+        self._finished_expected_s = 0.0
+        self._finished_elapsed_s = 0.0
 
     def mark_done(self, name: str, duration_s: float | None = None) -> None:
-        """A cell is over. It took the time since the last one was, or where others were made beside it, `took_s`."""
-        now_s, expected_s = time.monotonic(), self._expected_s.pop(name, 0.0)
-        if (now_s - self._last_end_s if duration_s is None else duration_s) > CACHED_STEP_S:
-            self._done_expected_s, self._done_elapsed_s = (
-                self._done_expected_s + expected_s,
-                self._done_elapsed_s + now_s - self._last_end_s,
-            )
-        self._last_end_s, expected_left_s = now_s, sum(self._expected_s.values())
-        text = f"{self._num_steps - len(self._expected_s)} of {self._num_steps} cells"
-        if self._done_expected_s > 0 and expected_left_s > 0:
-            elapsed_per_expected = (self._done_elapsed_s + PRIOR_WEIGHT_S) / (
-                self._done_expected_s + self._workers * PRIOR_WEIGHT_S
-            )
-            text += f", about {max(1, round(elapsed_per_expected * expected_left_s / 60))} min left"
+        """Print the progress after a step.
+
+        Args:
+            duration_s: of the step, where others ran beside it; None: the time since the last step ended.
+        """
+        now_s = time.monotonic()
+        elapsed_s = now_s - self._last_end_s
+        expected_s = self._expected_s.pop(name, 0.0)
+        if (elapsed_s if duration_s is None else duration_s) > CACHED_STEP_S:
+            self._finished_expected_s += expected_s
+            self._finished_elapsed_s += elapsed_s
+        self._last_end_s = now_s
+        left_s = sum(self._expected_s.values())
+        text = f"{self._num_steps - len(self._expected_s)} of {self._num_steps} steps"
+        if self._finished_expected_s > 0 and left_s > 0:
+            prior_s = self._workers * PRIOR_WEIGHT_S
+            pace = (self._finished_elapsed_s + PRIOR_WEIGHT_S) / (self._finished_expected_s + prior_s)
+            text += f", about {max(1, round(pace * left_s / 60))} min left"
         self._console.print(f"[dim]{text}[/]", highlight=False)

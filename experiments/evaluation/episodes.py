@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.planning.batch import act_batch
+from agents.planning.planner import act_batch
 from agents.planning.spec import PlannerSpec
 from experiments.evaluation.plan_audit import PlanAudit
 from experiments.evaluation.results import EpisodeResult
-from experiments.methods.method import EpisodeSpec, Method
+from experiments.evaluation.specs import EpisodeSpec
+from experiments.methods.method import Method
 from sim.bodies import Observation
 from sim.data.episode import Episode
 from sim.data.recorder import EpisodeRecorder
@@ -38,9 +39,8 @@ def _get_policies(make_policy: PolicyFactory, count: int) -> Sequence[Policy]:
 
 
 @lru_cache(maxsize=32)
-def _get_env(scene: str, split: str, variations: tuple[str, ...], env_index: int) -> GroundEnv:
-    split = split if split in scenes[scene].splits else "test"  # custom layouts belong to no split
-    return GroundEnv(scene, split, variations=scenes[scene].make_variations(split, variations))
+def _get_env(scene: str, split: str, env_index: int) -> GroundEnv:
+    return GroundEnv(scene, split if split in scenes[scene].splits else "test")  # custom layouts belong to no split
 
 
 def run_episodes(policies: Sequence[Policy], method: Method, specs: Sequence[EpisodeSpec]) -> list[tuple[EpisodeResult, Episode]]:
@@ -49,7 +49,8 @@ def run_episodes(policies: Sequence[Policy], method: Method, specs: Sequence[Epi
     Returns:
         The result and the episode of each spec, in their order.
     """
-    episodes = [_RunningEpisode(policy, spec, number) for number, (policy, spec) in enumerate(zip(policies, specs, strict=True))]
+    pairs = zip(policies, specs, strict=True)
+    episodes = [_RunningEpisode(policy, spec, env_index) for env_index, (policy, spec) in enumerate(pairs)]
     while active := [episode for episode in episodes if not episode.is_over]:
         start_s = time.perf_counter()
         actions = act_batch([episode.policy for episode in active], [episode.observation for episode in active])
@@ -63,10 +64,12 @@ class _RunningEpisode:
     """An episode, its environment and its policy."""
 
     def __init__(self, policy: Policy, spec: EpisodeSpec, env_index: int) -> None:
-        self.policy, self._spec = policy, spec
-        self._env = _get_env(spec.scene, spec.split, spec.variations, env_index)
+        self.policy = policy
+        self._spec = spec
+        self._env = _get_env(spec.scene, spec.split, env_index)
         self.observation: Observation
-        self.observation, info = self._env.reset(seed=spec.seed, options={"layout": spec.layout})
+        options = {"layout": spec.layout, "variation": spec.variation}
+        self.observation, info = self._env.reset(seed=spec.seed, options=options)
         policy.start_episode(self._env.make_episode_start(spec.seed))
         self.recorder = EpisodeRecorder(self._env, spec.seed)
         self.recorder.record_state(info)
@@ -83,7 +86,9 @@ class _RunningEpisode:
         self.is_over = success or truncated
 
     def make_result(self, method: Method) -> EpisodeResult:
-        spec, infos, decision_ms = self._spec, self.recorder.infos, 1e3 * np.array(self._decision_s)
+        spec = self._spec
+        infos = self.recorder.infos
+        decision_ms = 1e3 * np.array(self._decision_s)
         p50, p95 = np.percentile(decision_ms, [50, 95]).tolist()
         return EpisodeResult(
             run=spec.run,
@@ -109,15 +114,13 @@ class _RunningEpisode:
         )
 
     def _compute_indicators(self) -> dict[str, float]:
-        env, recorder = self._env, self.recorder
+        env = self._env
         if env.scene.indicators is None:
             return {}
-        states, bodies = len(recorder.poses), recorder.num_bodies
+        poses = np.stack(self.recorder.poses)  # (T + 1, N, 7)
 
         def repeat(values: Any) -> Any:
-            return np.broadcast_to(values[:bodies], (states, bodies, *values.shape[1:]))
+            return np.broadcast_to(values[: poses.shape[1]], (*poses.shape[:2], *values.shape[1:]))
 
-        poses, twists = np.stack(recorder.poses), np.stack(recorder.twists)
-        trajectory = replace(env.bodies.map(repeat), pose=poses, twist=twists)
-        speed, dt = env.variation.speed_limit_m_s, env.scene.control_dt_s
-        return env.scene.indicators.compute(trajectory, env.cost_field, speed, dt)
+        trajectory = replace(env.bodies.map(repeat), pose=poses, twist=np.stack(self.recorder.twists))
+        return env.scene.indicators.compute(trajectory, env.cost_field, env.variation.speed_limit_m_s, env.scene.control_dt_s)

@@ -1,7 +1,8 @@
-"""Episodes played again from their seeds, and which of their rows do not come out the same."""
+"""Replay of recorded episodes from their seeds, and the differences between old and new results."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,15 @@ import numpy as np
 
 from experiments.evaluation.episodes import run_method
 from experiments.evaluation.results import EpisodeResult, read_episode, read_episode_results
-from experiments.methods.method import EpisodeSpec, Method
+from experiments.evaluation.specs import EpisodeSpec, is_custom_split
+from experiments.methods.method import Method
+from experiments.progress import ProgressCallback
 from sim.data.episode import Episode
 from sim.env import GroundEnv
 from sim.scenes.scene import scenes
 from sim.utils.workers import run_jobs
 
-NOT_COMPARED = (  # they depend on the machine, or on the run that the episode is kept in
+NOT_COMPARED = (  # they depend on the machine, or on the run that holds the episode
     "decision_ms_p50",
     "decision_ms_p95",
     "decision_time_s",
@@ -23,91 +26,93 @@ NOT_COMPARED = (  # they depend on the machine, or on the run that the episode i
     "collect_cpu_s",
     "training_distance",
 )
-RELATIVE_TOLERANCE = 1e-6  # relative, of numbers
+RELATIVE_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
 class ReplayVerdict:
-    """What came of playing one row's episode again."""
+    """Differences between a recorded episode and its replay."""
 
     method_label: str
     split: str
     index: int
-    differences: tuple[str, ...]  # none: it came out the same
+    differences: tuple[str, ...]  # none: the replay is equal
 
 
-def sample_results(results: list[EpisodeResult], methods: Mapping[str, Method], count: int, seed: int = 0) -> list[EpisodeResult]:
-    """At most `count` rows of these arms, of each as many as of the others where there are enough."""
+def sample_results(
+    results: Sequence[EpisodeResult], methods: Mapping[str, Method], count: int, seed: int = 0
+) -> list[EpisodeResult]:
+    """Sample up to `count` results of these methods, by label, as evenly over the methods as possible."""
     rng = np.random.default_rng(seed)
-    results_by_method = {name: [result for result in results if result.method_label == name] for name in methods}
-    results_by_method = {
-        name: [method_results[index] for index in rng.permutation(len(method_results))]
-        for name, method_results in results_by_method.items()
-        if method_results
-    }
-    sample: list[EpisodeResult] = []
-    while len(sample) < count and any(results_by_method.values()):
-        sample += [method_results.pop() for method_results in results_by_method.values() if method_results]
-    return sample[:count]
+    by_method = [[result for result in results if result.method_label == label] for label in methods]
+    shuffled = [[group[index] for index in rng.permutation(len(group))[::-1]] for group in by_method if group]
+    return [result for result in chain(*zip_longest(*shuffled)) if result is not None][:count]
 
 
 def verify_results(
-    results: list[EpisodeResult],
+    results: Sequence[EpisodeResult],
     methods: Mapping[str, Method],
     path: Path,
     workers: int = 2,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: ProgressCallback = lambda done, total: None,
 ) -> list[ReplayVerdict]:
-    """Play each row's episode again, by its arm; `path` holds the results of the run, by arm."""
-    jobs = [(job_index, methods[result.method_label], result, path / result.method) for job_index, result in enumerate(results)]
+    """Replay the episode of each result.
+
+    Args:
+        methods: by label.
+        path: directory of the run's results, with one directory a method.
+
+    Returns:
+        A verdict for each result, in their order.
+    """
+    jobs = [(index, methods[result.method_label], result, path / result.method) for index, result in enumerate(results)]
     verdicts: dict[int, ReplayVerdict] = {}
     progress(0, len(results))
-    for job_index, verdict in run_jobs(_replay_episode, jobs, workers):
-        verdicts[job_index] = verdict
+    for index, verdict in run_jobs(_replay_episode, jobs, workers):
+        verdicts[index] = verdict
         progress(len(verdicts), len(results))
-    return [verdicts[job_index] for job_index in range(len(results))]
+    return [verdict for _, verdict in sorted(verdicts.items())]
 
 
 def _replay_episode(job_index: int, method: Method, result: EpisodeResult, path: Path) -> tuple[int, ReplayVerdict]:
-    episode = read_episode(path, result)
-    split, index, scene = result.split, result.index, scenes[result.scene]
+    scene = scenes[result.scene]
     differences = []
-    if split in scene.splits and scene.sample_layout(split, index).id != result.layout_id:
-        differences.append("the split has another space there now")
-    if (error_m := _measure_replay_error(result.scene, episode)) > 0:
+    if result.split in scene.splits and scene.sample_layout(result.split, result.index).id != result.layout_id:
+        differences.append("the split has another layout with this number now")
+    if (error_m := _measure_replay_error(result.scene, read_episode(path, result))) > 0:
         differences.append(f"the same actions end {1e3 * error_m:.3g} mm elsewhere")
-    batch_results = [result] if method.batch_episodes == 1 else _select_batch(method, result, read_episode_results(path))
-    specs = [
-        EpisodeSpec(
-            result.run, result.scene, split, batch_result.index, batch_result.seed, read_episode(path, batch_result).layout
-        )
-        for batch_result in batch_results
-    ]
-    new_result = next(candidate for candidate, _ in run_method(method, specs) if candidate.index == index)
-    recorded, new = result.to_record(), new_result.to_record()
+    batch = [result] if method.batch_episodes == 1 else _select_batch(method, result, read_episode_results(path))
+    new_results = run_method(method, [_make_spec(member, read_episode(path, member)) for member in batch])
+    recorded = result.to_record()
+    new = next(candidate for candidate, _ in new_results if candidate.index == result.index).to_record()
     differences += [
         f"{name} was {recorded[name]}, is {value}"
         for name, value in new.items()
         if name not in NOT_COMPARED and recorded.get(name) is not None and _is_different(recorded[name], value)
     ]
-    return job_index, ReplayVerdict(result.method_label, split, index, tuple(differences))
+    return job_index, ReplayVerdict(result.method_label, result.split, result.index, tuple(differences))
 
 
-def _select_batch(method: Method, result: EpisodeResult, results: list[EpisodeResult]) -> list[EpisodeResult]:
-    """The rows of the batch that one was played in."""
+def _make_spec(result: EpisodeResult, episode: Episode) -> EpisodeSpec:
+    variation = episode.variation if is_custom_split(result.split) and result.index else None
+    return EpisodeSpec(result.run, result.scene, result.split, result.index, result.seed, episode.layout, variation)
 
-    def get_batch_key(candidate: EpisodeResult) -> tuple[Any, ...]:
-        return candidate.split, candidate.train_seed, candidate.index // method.batch_episodes
 
-    members = [candidate for candidate in results if get_batch_key(candidate) == get_batch_key(result)]
-    return sorted(members, key=lambda candidate: int(candidate.index))
+def _select_batch(method: Method, result: EpisodeResult, results: Sequence[EpisodeResult]) -> list[EpisodeResult]:
+    """Select the results of a result's batch, in the order in which they ran."""
+
+    def get_batch_key(member: EpisodeResult) -> tuple[Any, ...]:
+        return member.split, member.train_seed, member.index // method.batch_episodes
+
+    return sorted((m for m in results if get_batch_key(m) == get_batch_key(result)), key=lambda member: member.index)
 
 
 def _measure_replay_error(scene: str, episode: Episode) -> float:
-    """How far from the recorded places the recorded actions lead [m], at most."""
+    """Measure how far the recorded actions lead from the recorded positions, at most [m]."""
     env = GroundEnv(scene, "test")
     env.reset(seed=episode.seed, options={"layout": episode.layout, "variation": episode.variation})
-    num_dynamic, max_error_m = episode.pose.shape[1], 0.0
+    num_dynamic = episode.pose.shape[1]
+    max_error_m = 0.0
     for action, pose in zip(episode.action[:-1], episode.pose[1:], strict=True):
         env.step(action)
         max_error_m = max(max_error_m, float(np.abs(env.bodies.pose[:num_dynamic, :3] - pose[:, :3]).max()))

@@ -1,8 +1,8 @@
-"""The contestants of a run: how each is made of what the run holds, what it has seen, and what it has cost."""
+"""MethodSet: the methods of a run, each built from what the run holds."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,189 +15,173 @@ from experiments.compute_costs import read_costs
 from experiments.config.experiment import BaselineTrainingConfig, ExperimentConfig
 from experiments.methods.grid import ModelRun, TrainingGrid, make_run_label
 from experiments.methods.method import Method
+from experiments.migrations import OLD_EXTERNAL_MODELS_FILE
 from sim.data.store import Dataset
 from sim.scenes.scene import scenes
 from sim.utils.errors import BadFile, GroundError, UnknownName
 from sim.utils.files import hash_file, read_json, write_json
 from worldmodels.training.checkpoint import load_checkpoint
 
-EXTERNAL_MODELS_FILE = "guests.json"  # models from elsewhere that plan in a run, by name
+EXTERNAL_MODELS_FILE = "external_models.json"
+ALWAYS_EVALUATED = ("random", "scripted")
+PLANNED_EPISODE_S = 12.0  # core-seconds, measured on tote-push
+UNPLANNED_EPISODE_S = 0.5
+ORACLE_EPISODE_S = 200.0
+
+
+@dataclass(frozen=True)
+class MethodRecipe:
+    """How a method is built, and what its episodes are expected to take."""
+
+    name: str  # without a training seed
+    make: Callable[[], Method]
+    episode_s: float  # core-seconds
+    max_episodes: int | None = None  # in each split
 
 
 class MethodSet:
-    """Of an experiment in a run's directory."""
+    """The methods of an experiment in a run directory."""
 
     def __init__(self, config: ExperimentConfig, path: Path, names: Sequence[str] = ()) -> None:
-        """chosen: those that play, by name, beside random and scripted; none: all."""
-        self._config, self._path, self._names = config, path, names
+        """Choose methods.
+
+        Args:
+            names: of methods to evaluate beside random, scripted and the oracles that have episodes; none: all.
+        """
+        self._config = config
+        self._path = path
+        self._names = names
         self._grid = TrainingGrid(config, path)
 
     def make_all(self) -> list[Method]:
-        """Every contestant: random and scripted always, then planners, then SB3 agents."""
-        return [make_method() for make_method in self.build_factories().values()]
+        """Make the chosen methods: random, scripted, planners, SB3 agents, and last the oracles, which take longest.
+
+        Raises:
+            GroundError: a method is unknown, or not trained yet.
+        """
+        return [recipe.make() for recipe in self.select_recipes().values()]
 
     def make_available(self) -> tuple[list[Method], dict[str, str]]:
-        """The contestants, and the oracle, of a run that may be unfinished or damaged; and why which are missing."""
-        methods, missing_reasons = [], self.find_missing_external_methods()
-        for name, make_method in {**self.build_factories(), "oracle": self._make_oracle}.items():
+        """Make all methods of a run that may be unfinished or damaged.
+
+        Returns:
+            The methods, and the reason for each that is missing, by label.
+        """
+        methods = []
+        missing = self.find_missing_external_methods()
+        for label, recipe in self._build_recipes().items():
             try:
-                methods.append(make_method())
+                methods.append(recipe.make())
             except (GroundError, OSError, KeyError, TypeError) as error:
-                missing_reasons[name] = str(error)
-        return methods, missing_reasons
+                missing[label] = str(error)
+        return methods, missing
 
-    def build_factories(self) -> dict[str, Callable[[], Method]]:
-        """How each arm is made, by its label: of those chosen, all trainings, and random and scripted besides."""
-        factories = self._build_all_factories()
-        name_by_label = {label: label.partition("@")[0] for label in factories}
+    def select_recipes(self) -> dict[str, MethodRecipe]:
+        """Select the recipes of the chosen methods, by label: every training of each, and oracles that have episodes.
+
+        Raises:
+            GroundError: a name is unknown, or its external model is missing.
+        """
+        recipes = self._build_recipes()
+        known = dict.fromkeys(recipe.name for recipe in recipes.values())
         for name in self._names:
-            if name not in name_by_label.values():
+            if name not in known:
                 if reason := self.find_missing_external_methods().get(name):
-                    raise GroundError(f"{name} cannot play: {reason}")
-                raise UnknownName("arm", name, name_by_label.values())
-        requested_names = {"random", "scripted", *(self._names or name_by_label.values())}
-        return {label: make_method for label, make_method in factories.items() if name_by_label[label] in requested_names}
+                    raise GroundError(f"{name} cannot be evaluated: {reason}")
+                raise UnknownName("method", name, known)
+        chosen = {*ALWAYS_EVALUATED, *(self._names or known)}
+        oracles = self._config.episodes_by_oracle
+        return {label: recipe for label, recipe in recipes.items() if oracles.get(recipe.name, recipe.name in chosen)}
 
-    def _build_all_factories(self) -> dict[str, Callable[[], Method]]:
+    def _build_recipes(self) -> dict[str, MethodRecipe]:
         config = self._config
-        factories: dict[str, Callable[[], Method]] = {
-            name: partial(Method, name, scenes[config.scene].behaviours[name], cache_content={"behaviour": name})
-            for name in ("random", "scripted")
-        }
+        recipes: dict[str, MethodRecipe] = {}
+
+        def add(
+            name: str, seed: int, episode_s: float, max_episodes: int | None, make: Callable[..., Method], *args: Any
+        ) -> None:
+            recipes[make_run_label(name, seed=seed)] = MethodRecipe(name, partial(make, *args), episode_s, max_episodes)
+
+        for name in ALWAYS_EVALUATED:
+            add(name, 0, UNPLANNED_EPISODE_S, None, self._make_behaviour_method, name)
         for model_run in self._grid.model_runs:
-            uses_all_data = model_run.data_steps is None
-            for search in (model_run.config.searches or config.searches if uses_all_data else ()) or (config.search,):
-                name = make_run_label(f"{model_run.config.name}+{search}", model_run.data_steps, model_run.seed)
-                factories[name] = partial(self._make_planning_method, model_run, search)
-        for prediction_baseline in config.prediction_baselines:
+            model = model_run.config
+            searches = (model.searches or config.searches) if model_run.data_steps is None else ()
+            for search in searches or (config.search,):
+                name = make_run_label(f"{model.name}+{search}", model_run.data_steps)
+                add(name, model_run.seed, PLANNED_EPISODE_S, model.episodes, self._make_planning_method, model_run, search)
+        for baseline in config.prediction_baselines:
             model_run = ModelRun(config.models[0], config.train_seeds[0])
-            name = make_run_label(f"{prediction_baseline}+{config.search}", seed=model_run.seed)
-            factories[name] = partial(self._make_planning_method, model_run, config.search, prediction_baseline)
-        for name, external_model in self.read_external_models().items():
-            if not self.find_model_fault(external_model):
-                factories[f"{name}+{config.search}"] = partial(self._make_external_method, name, Path(external_model["path"]))
-        for baseline in config.baselines:
+            arguments = (model_run, config.search, baseline)
+            limit = model_run.config.episodes
+            add(f"{baseline}+{config.search}", model_run.seed, PLANNED_EPISODE_S, limit, self._make_planning_method, *arguments)
+        for name, external in self.read_external_models().items():
+            if not self.find_model_fault(external):
+                arguments = (name, Path(external["path"]))
+                add(f"{name}+{config.search}", 0, PLANNED_EPISODE_S, None, self._make_external_method, *arguments)
+        for agent in config.baselines:
             for seed in config.train_seeds:
-                for snapshot_step in (None, *self._grid.make_agent_training(baseline, seed).snapshot_steps):
-                    factories[make_run_label(baseline.method_name, snapshot_step, seed)] = partial(
-                        self._make_agent_method, baseline, seed, snapshot_step
-                    )
-        return factories
+                for step in (None, *self._grid.make_agent_training(agent, seed).snapshot_steps):
+                    name = make_run_label(agent.method_name, step)
+                    add(name, seed, UNPLANNED_EPISODE_S, None, self._make_agent_method, agent, seed, step)
+        for name, search_config in (("oracle", config.oracle_planner), ("oracle-large", config.oracle_large_planner)):
+            add(name, 0, ORACLE_EPISODE_S, config.episodes_by_oracle[name], self._make_oracle, name, search_config)
+        return recipes
+
+    def _make_behaviour_method(self, name: str) -> Method:
+        return Method(name, scenes[self._config.scene].behaviours[name], cache_content={"behaviour": name})
 
     def _make_planning_method(self, model_run: ModelRun, search: str, traffic_prediction: str = LEARNED) -> Method:
-        config, model_path = self._config, self._grid.make_model_training(model_run).path
-        if not (model_path / "best.json").exists():
-            raise BadFile(f"{model_path} holds no trained model yet")
-        spec = replace(self._make_planner_spec(model_path, search), traffic_prediction=traffic_prediction)
-        family = f"{traffic_prediction}+{search}" if traffic_prediction != LEARNED else f"{model_run.config.name}+{search}"
-        return Method(
-            make_run_label(family, model_run.data_steps),
-            spec,
-            model_run.config.name,
-            search,
+        path = self._grid.make_model_training(model_run).path
+        if not (path / "best.json").exists():
+            raise BadFile(f"{path} holds no trained model yet")
+        model = model_run.config.name
+        return replace(
+            self._make_planner(path, model, search, traffic_prediction),
+            name=make_run_label(
+                f"{model if traffic_prediction == LEARNED else traffic_prediction}+{search}", model_run.data_steps
+            ),
             seen_layouts=self._read_seen_layouts(),
             max_episodes=model_run.config.episodes,
-            family=family,
-            search_config=config.planner,
             train_seed=model_run.seed,
-            batch_episodes=config.batch_episodes if spec.can_batch else 1,
-            cache_content=self._describe_cache_content(spec),
             **self._compute_costs(model_run),
         )
 
-    def _make_planner_spec(self, model_path: Path, search: str) -> PlannerSpec:
-        config = self._config
-        return PlannerSpec(
-            config.evaluation_scene.name, str(model_path), search, config.planner, config.budget_s, config.compile_models
-        )
-
-    def _describe_cache_content(self, spec: PlannerSpec) -> dict[str, Any] | None:
-        """What its episodes depend on; None where that is the machine and what else it does, too."""
-        return spec.describe_content() if self._config.budget_s is None else None
-
-    def add_external_models(self, model_paths: Sequence[Path]) -> None:
-        """Let models from elsewhere plan beside the run's own from now on, called by their directories' names."""
-        external_models, own_names = self.read_external_models(), [model_config.name for model_config in self._config.models]
-        for path in model_paths:
-            load_checkpoint(path, self._config.scene)
-            external_model = {"path": str(path.resolve()), "weights": hash_file(path / "best.safetensors")}
-            if path.name in own_names or external_models.get(path.name, external_model)["weights"] != external_model["weights"]:
-                raise GroundError(f"{self._path} has another model called {path.name}: rename the directory {path}")
-            external_models[path.name] = external_model
-        if model_paths:
-            write_json(self._path / EXTERNAL_MODELS_FILE, external_models)
-
-    def read_external_models(self) -> dict[str, dict[str, str]]:
-        """By name, where each lies and what its weights were when it came: trained again, it is another."""
-        return dict(read_json(self._path / EXTERNAL_MODELS_FILE)) if (self._path / EXTERNAL_MODELS_FILE).exists() else {}
-
-    def find_model_fault(self, external_model: Mapping[str, str]) -> str:
-        """Why a guest cannot play any more; "" where it can."""
-        path = Path(external_model["path"])
-        if not all((path / name).exists() for name in ("best.json", "best.safetensors")):
-            return f"{path} holds no trained model any more: bring it again from where it is (--models)"
-        try:
-            if hash_file(path / "best.safetensors") != external_model["weights"]:
-                return f"{path} was trained on since it came to {self._path}: bring it under another name"
-            if "layouts" not in read_json(path / "best.json"):
-                return f"{path} does not say in which layouts it was trained: train it again"
-        except (GroundError, OSError) as error:
-            return str(error)
-        return ""
-
-    def find_missing_external_methods(self) -> dict[str, str]:
-        """Arms of guests that cannot play any more, and why."""
-        return {
-            f"{name}+{self._config.search}": reason
-            for name, external_model in self.read_external_models().items()
-            if (reason := self.find_model_fault(external_model))
-        }
-
     def _make_external_method(self, name: str, path: Path) -> Method:
-        """A model that was trained elsewhere; the seconds are of its training alone."""
+        """Make the method of a model that was trained elsewhere; its costs are of its training alone."""
         metadata = read_json(path / "best.json")
-        config = self._config
-        spec = self._make_planner_spec(path, config.search)
-        return Method(
-            f"{name}+{config.search}",
-            spec,
-            name,
-            config.search,
+        return replace(
+            self._make_planner(path, name, self._config.search),
             env_steps=metadata["env_steps"],
             train_cpu_s=metadata.get("cpu_s", metadata["seconds"]),
             seen_layouts=frozenset(metadata["layouts"]),
-            search_config=config.planner,
-            batch_episodes=config.batch_episodes if spec.can_batch else 1,
-            cache_content=self._describe_cache_content(spec),
         )
 
-    def _compute_costs(self, model_run: ModelRun) -> dict[str, Any]:
-        """Data and CPU-seconds that went into a model: of data in part, the part."""
-        cpu_s_by_step, steps_left = read_costs(self._path), model_run.data_steps or math.inf
-        env_steps, data_bytes, collect_cpu_s = 0, 0.0, 0.0
-        for round_number, path in enumerate(self._grid.round_paths, 1):
-            dataset = Dataset.open(path)
-            share = min(1.0, steps_left / dataset.steps)
-            if steps_left <= 0:
-                break
-            if round_number > 1:
-                collect_cpu_s += cpu_s_by_step.get(f"train graph-round-{round_number - 1}", 0.0)
-            env_steps += round(share * dataset.steps)
-            data_bytes += share * sum(shard["bytes"] for shard in dataset.manifest["shards"].values())
-            collect_cpu_s += share * cpu_s_by_step.get(f"collect round-{round_number}", 0.0)
-            steps_left -= dataset.steps
-        train_cpu_s = cpu_s_by_step.get(f"train {model_run.name}", 0.0)
-        return {
-            "env_steps": env_steps,
-            "data_bytes": round(data_bytes),
-            "collect_cpu_s": collect_cpu_s,
-            "train_cpu_s": collect_cpu_s + train_cpu_s,
-        }
+    def _make_planner(self, path: Path, model: str, search: str, traffic_prediction: str = LEARNED) -> Method:
+        config = self._config
+        scene = config.evaluation_scene.name
+        spec = PlannerSpec(
+            scene, str(path), search, config.planner, config.budget_s, config.compile_models, None, traffic_prediction
+        )
+        family = f"{model if traffic_prediction == LEARNED else traffic_prediction}+{search}"
+        return Method(
+            family,
+            spec,
+            model,
+            search,
+            family=family,
+            search_config=config.planner,
+            batch_episodes=config.batch_episodes if spec.can_batch else 1,
+            cache_content=spec.describe_content() if config.budget_s is None else None,  # a budget binds by the machine's speed
+        )
 
-    def _read_seen_layouts(self) -> frozenset[str]:
-        """Spaces of the data that models are trained and chosen on."""
-        paths = (*self._grid.round_paths, self._grid.validation_path)
-        return frozenset(layout_id for path in paths for layout_id in Dataset.open(path).layout_ids)
+    def _make_oracle(self, name: str, search_config: SearchConfig) -> Method:
+        config = self._config
+        spec = PlannerSpec(config.evaluation_scene.name, "simulator", config.search, search_config)
+        limit, content = config.episodes_by_oracle[name], spec.describe_content()
+        return Method(
+            name, spec, "simulator", config.search, max_episodes=limit, search_config=search_config, cache_content=content
+        )
 
     def _make_agent_method(self, baseline: BaselineTrainingConfig, seed: int, snapshot_step: int | None) -> Method:
         training = self._grid.make_agent_training(baseline, seed)
@@ -207,12 +191,12 @@ class MethodSet:
         metadata = read_json(path / "policy.json")
         if "layouts" not in metadata:
             raise GroundError(f"{path} does not say in which layouts it was trained: train it again")
-        agent_costs = {"env_steps": metadata["steps"], "train_cpu_s": metadata["cpu_s"]}
+        costs = {"env_steps": metadata["steps"], "train_cpu_s": metadata["cpu_s"]}
         if snapshot_step is None:
-            agent_costs["train_cpu_s"] = read_costs(self._path).get(f"train {training.path.name}", 0.0)
-        if training.model_data:  # what it imagines in was paid for in the scene
+            costs["train_cpu_s"] = read_costs(self._path).get(f"train {training.path.name}", 0.0)
+        if training.model_data:  # its steps are imagined; the model's data are its experience
             model_costs = self._compute_costs(ModelRun(self._config.models[0], seed))
-            agent_costs = {**model_costs, "train_cpu_s": model_costs["train_cpu_s"] + agent_costs["train_cpu_s"]}
+            costs = {**model_costs, "train_cpu_s": model_costs["train_cpu_s"] + costs["train_cpu_s"]}
         return Method(
             make_run_label(baseline.method_name, snapshot_step),
             BaselineSpec(self._config.scene, str(path)),
@@ -220,16 +204,74 @@ class MethodSet:
             family=baseline.name,
             train_seed=seed,
             cache_content={"agent": hash_file(path / metadata["weights"])},
-            **agent_costs,
+            **costs,
         )
 
-    def make_oracles(self) -> list[Method]:
-        """Those that play, with how many episodes."""
-        counts = self._config.episodes_by_oracle
-        methods = self._make_oracle(), self._make_oracle("oracle-large", self._config.oracle_large_planner)
-        return [replace(method, max_episodes=counts[method.name]) for method in methods if counts[method.name]]
+    def add_external_models(self, model_paths: Sequence[Path]) -> None:
+        """Add models from elsewhere to the run, under the names of their directories.
 
-    def _make_oracle(self, name: str = "oracle", search_config: SearchConfig | None = None) -> Method:
-        search, search_config = self._config.search, search_config or self._config.oracle_planner
-        spec = PlannerSpec(self._config.evaluation_scene.name, "simulator", search, search_config)
-        return Method(name, spec, "simulator", search, search_config=search_config, cache_content=spec.describe_content())
+        Raises:
+            GroundError: the run has another model of that name, or a model cannot be loaded.
+        """
+        external_models = self.read_external_models()
+        own_names = [model.name for model in self._config.models]
+        for path in model_paths:
+            load_checkpoint(path, self._config.scene)
+            external = {"path": str(path.resolve()), "weights": hash_file(path / "best.safetensors")}
+            if path.name in own_names or external_models.get(path.name, external)["weights"] != external["weights"]:
+                raise GroundError(f"{self._path} has another model called {path.name}: rename the directory {path}")
+            external_models[path.name] = external
+        write_json(self._path / EXTERNAL_MODELS_FILE, external_models)
+
+    def read_external_models(self) -> dict[str, dict[str, str]]:
+        """Read the path and the weights' hash of each external model, by name."""
+        files = (self._path / name for name in (EXTERNAL_MODELS_FILE, OLD_EXTERNAL_MODELS_FILE))
+        return next((dict(read_json(file)) for file in files if file.exists()), {})
+
+    def find_model_fault(self, external_model: Mapping[str, str]) -> str | None:
+        """Find the reason why an external model cannot plan any more; None where it can."""
+        path = Path(external_model["path"])
+        if not all((path / name).exists() for name in ("best.json", "best.safetensors")):
+            return f"{path} holds no trained model any more: add it again from where it is (--models)"
+        try:
+            if hash_file(path / "best.safetensors") != external_model["weights"]:
+                return f"{path} was trained on since it was added to {self._path}: add it under another name"
+            if "layouts" not in read_json(path / "best.json"):
+                return f"{path} does not say in which layouts it was trained: train it again"
+        except (GroundError, OSError) as error:
+            return str(error)
+        return None
+
+    def find_missing_external_methods(self) -> dict[str, str]:
+        """Find the methods of external models that cannot plan any more, with the reasons."""
+        faults = {name: self.find_model_fault(external) for name, external in self.read_external_models().items()}
+        return {f"{name}+{self._config.search}": fault for name, fault in faults.items() if fault}
+
+    def _compute_costs(self, model_run: ModelRun) -> dict[str, Any]:
+        """Compute the data and CPU-seconds of a model: of partly used data, the used part."""
+        cpu_s_by_step = read_costs(self._path)
+        steps_left = model_run.data_steps or math.inf
+        env_steps, data_bytes, collect_cpu_s = 0, 0.0, 0.0
+        for number, path in enumerate(self._grid.round_paths, 1):
+            if steps_left <= 0:
+                break
+            dataset = Dataset.open(path)
+            share = min(1.0, steps_left / dataset.steps)
+            if number > 1:
+                collect_cpu_s += cpu_s_by_step.get(f"train graph-round-{number - 1}", 0.0)
+            env_steps += round(share * dataset.steps)
+            data_bytes += share * sum(shard["bytes"] for shard in dataset.manifest["shards"].values())
+            collect_cpu_s += share * cpu_s_by_step.get(f"collect round-{number}", 0.0)
+            steps_left -= dataset.steps
+        train_cpu_s = collect_cpu_s + cpu_s_by_step.get(f"train {model_run.name}", 0.0)
+        return {
+            "env_steps": env_steps,
+            "data_bytes": round(data_bytes),
+            "collect_cpu_s": collect_cpu_s,
+            "train_cpu_s": train_cpu_s,
+        }
+
+    def _read_seen_layouts(self) -> frozenset[str]:
+        """Read the ids of layouts that models are trained and chosen on."""
+        paths = (*self._grid.round_paths, self._grid.validation_path)
+        return frozenset(layout_id for path in paths for layout_id in Dataset.open(path).layout_ids)

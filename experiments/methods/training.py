@@ -1,4 +1,4 @@
-"""Everything that is trained: world models and SB3 agents, side by side in worker processes, each on one thread."""
+"""Trainings of world models and SB3 agents, each in a worker process on one thread."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,33 +20,33 @@ from sim.data.store import STATE_COLUMNS, Dataset
 from sim.utils.errors import GroundError
 from sim.utils.files import read_json
 from sim.utils.workers import run_jobs, send_message
-from worldmodels.model import models
+from worldmodels.model import LearnedModel, models
 from worldmodels.training.checkpoint import load_checkpoint
-from worldmodels.training.joint import JointWindows
 from worldmodels.training.loop import ValidationResult, is_finished, train
-from worldmodels.training.windows import Windows
+from worldmodels.training.windows import EpisodeWindows, JointWindows
+
+MESSAGE_INTERVAL_S = 0.25
 
 
 @dataclass(frozen=True)
 class ModelTraining:
+    """Training of a world model; picklable."""
+
     config: ModelTrainingConfig
     data_paths: tuple[Path, ...]
     validation_paths: tuple[Path, ...]
     path: Path
     data_steps: int | None = None  # the first so many env steps of the data; None: all
+    is_reproducible = True  # a resumed training equals one without a break
 
-    def __call__(self, progress: ProgressCallback) -> None:
-        datasets, validation_datasets = (
-            [Dataset.open(path) for path in paths] for paths in (self.data_paths, self.validation_paths)
-        )
-        train_model(self.config, datasets, validation_datasets, self.path, progress=progress, data_steps=self.data_steps)
-
-    def is_reproducible(self) -> bool:
-        """Whether it would come out the same again: a model's goes on as if nothing had been."""
-        return True
+    def run(self, progress: ProgressCallback) -> None:
+        """Train, from the last checkpoint on."""
+        datasets = [Dataset.open(path) for path in self.data_paths]
+        validation = [Dataset.open(path) for path in self.validation_paths]
+        train_model(self.config, datasets, validation, self.path, progress=progress, data_steps=self.data_steps)
 
     def describe_content(self) -> dict[str, Any]:
-        """What comes out depends on this alone."""
+        """Describe all that the trained model depends on."""
         data_hashes = [Dataset.open(path).content_hash for path in (*self.data_paths, *self.validation_paths)]
         train_settings = {**asdict(self.config.train), "on_gpu": self.config.train.uses_gpu}
         return {"model": self.config.name, "train": train_settings, "data": data_hashes, "steps": self.data_steps}
@@ -54,28 +54,29 @@ class ModelTraining:
 
 @dataclass(frozen=True)
 class AgentTraining:
+    """Training of an SB3 agent; picklable."""
+
     config: BaselineConfig
     path: Path
     snapshot_steps: tuple[int, ...] = ()
     model_data: ModelData | None = None
 
-    def __call__(self, progress: ProgressCallback) -> None:
+    def run(self, progress: ProgressCallback) -> None:
+        """Train, from the last checkpoint on."""
         train_baseline(self.config, self.path, progress, self.snapshot_steps, self.model_data)
 
+    @property
     def is_reproducible(self) -> bool:
-        """Whether it would come out the same again: what goes on meets other spaces."""
+        """Whether it ran without a break: a resumed agent meets other layouts."""
         return not read_json(self.path / "policy.json").get("resumed_at")
 
     def describe_content(self) -> dict[str, Any]:
-        """What comes out depends on this alone."""
-        return {
-            "agent": asdict(self.config),
-            "snapshots": self.snapshot_steps,
-            "imagined": self.model_data and self.model_data.describe_content(),
-        }
+        """Describe all that the trained agent depends on."""
+        model_data = self.model_data and self.model_data.describe_content()
+        return {"agent": asdict(self.config), "snapshots": self.snapshot_steps, "imagined": model_data}
 
 
-Training = ModelTraining | AgentTraining  # as data that a worker process can be given
+Training = ModelTraining | AgentTraining
 
 
 def train_model(
@@ -88,23 +89,26 @@ def train_model(
     is_joint: bool = False,
     data_steps: int | None = None,
 ) -> None:
-    """Train one model on datasets of the training split, or on their first `steps`: of one scene, or `joint` on several."""
+    """Train one model on datasets of the training split.
+
+    Args:
+        validation_datasets: select the best checkpoint; of the same scenes.
+        is_joint: the datasets may be of several scenes.
+        data_steps: train on the first so many env steps of each scene; None: all.
+
+    Raises:
+        GroundError: a dataset is of another split or scene.
+    """
     for dataset in datasets:
         if dataset.manifest["split"] != "train":
-            raise GroundError(
-                f"{dataset.path} was collected in the split '{dataset.manifest['split']}': models train on 'train' alone"
-            )
+            raise GroundError(f"{dataset.path} is of split '{dataset.manifest['split']}': models train on 'train' alone")
         if dataset.scene != datasets[0].scene and not is_joint:
-            raise GroundError(
-                f"{dataset.path} is of scene '{dataset.scene}', not '{datasets[0].scene}': --scene all takes several"
-            )
-    scenes, validation_scenes = (
-        sorted({dataset.scene for dataset in dataset_group}) for dataset_group in (datasets, validation_datasets)
-    )
+            raise GroundError(f"{dataset.path} is of {dataset.scene}, not of {datasets[0].scene}: --scene all takes several")
+    scenes = sorted({dataset.scene for dataset in datasets})
+    validation_scenes = sorted({dataset.scene for dataset in validation_datasets})
     if validation_scenes != scenes:
-        raise GroundError(
-            f"validation is on {', '.join(validation_scenes)}, training on {', '.join(scenes)}: the same scenes are needed"
-        )
+        message = f"validation is on {', '.join(validation_scenes)}, training on {', '.join(scenes)}"
+        raise GroundError(f"{message}: the same scenes are needed")
     torch.manual_seed(config.train.seed)
     metadata = {
         "scene": scenes if is_joint else scenes[0],
@@ -114,36 +118,28 @@ def train_model(
         "layouts": sorted(frozenset().union(*(dataset.layout_ids for dataset in [*datasets, *validation_datasets]))),
     }
     if resume and is_finished(path, config.name, config.train, metadata):
-        load_checkpoint(path)  # damaged, it is told
+        load_checkpoint(path)  # raises BadFile where it is damaged
         return
+    model_class = models[config.name]
     with config.train.make_device_context():
-        train(
-            models[config.name](),
-            _make_windows(datasets, data_steps),
-            _make_windows(validation_datasets),
-            config.train,
-            path,
-            metadata,
-            resume,
-            progress,
-        )
+        windows = _make_windows(model_class, datasets, data_steps)
+        validation_windows = _make_windows(model_class, validation_datasets)
+        train(model_class(), windows, validation_windows, config.train, path, metadata, resume, progress)
 
 
-def _make_windows(datasets: list[Dataset], data_steps: int | None = None) -> Windows | JointWindows:
-    """Of all steps, or of the first ones of each scene."""
-    windows_by_scene = {
-        scene: Windows(
-            _take_first_steps(
-                (episode for dataset in datasets if dataset.scene == scene for episode in dataset.episodes()), data_steps
-            )
-        )
-        for scene in {dataset.scene for dataset in datasets}
-    }
-    return JointWindows(windows_by_scene) if len(windows_by_scene) > 1 else next(iter(windows_by_scene.values()))
+def _make_windows(
+    model: type[LearnedModel], datasets: list[Dataset], data_steps: int | None = None
+) -> EpisodeWindows | JointWindows:
+    """Make the windows of all steps, or of the first ones of each scene."""
+    parts: dict[str, EpisodeWindows] = {}
+    for scene in sorted({dataset.scene for dataset in datasets}):
+        episodes = (episode for dataset in datasets if dataset.scene == scene for episode in dataset.episodes())
+        parts[scene] = model.make_windows(_take_first_steps(episodes, data_steps), scene)
+    return JointWindows(parts) if len(parts) > 1 else next(iter(parts.values()))
 
 
 def _take_first_steps(episodes: Iterable[Episode], num_steps: int | None) -> Iterator[Episode]:
-    """Episodes up to so many steps; the last one is cut short."""
+    """Yield episodes up to a number of steps; the last one is cut short."""
     for episode in episodes:
         if num_steps is None or len(episode) <= num_steps:
             yield episode
@@ -163,37 +159,37 @@ def train_all(
     cache: Cache | None = None,
     on_end: Callable[[Training, float], None] = lambda *_: None,
 ) -> None:
-    """Each training in a worker of its own, with a progress bar; what one costs is added to its file in `ledger`. `ended` is
-    told of each, and the seconds that it took."""
+    """Run each training in a worker process, with a progress bar, or restore it from the cache.
+
+    Args:
+        costs_path: directory of compute costs, to which each training adds its own.
+        on_end: called with each training and its duration [s].
+    """
     cost_files = [costs_path / f"train {training.path.name}.json" for training in trainings]
     if cache is not None:
         for training, cost_file in zip(trainings, cost_files, strict=True):
             cache.restore_directory(training.describe_content(), training.path, cost_file)
     with show_progress_bars(console) as add_bar:
         callbacks = [add_bar(f"train {training.path.name}") for training in trainings]
-        jobs = [(training, cost_files[training_index], training_index) for training_index, training in enumerate(trainings)]
-        for training_index, duration_s in run_jobs(
-            _run_training, jobs, workers, lambda message: callbacks[message[0]](*message[1:])
-        ):
-            if cache is not None and trainings[training_index].is_reproducible():
-                cache.store(
-                    trainings[training_index].describe_content(),
-                    list_files(trainings[training_index].path),
-                    read_json(cost_files[training_index]),
-                )
-            on_end(trainings[training_index], duration_s)
+        jobs = list(zip(range(len(trainings)), trainings, cost_files, strict=True))
+        for index, duration_s in run_jobs(_run_training, jobs, workers, lambda message: callbacks[message[0]](*message[1:])):
+            training = trainings[index]
+            if cache is not None and training.is_reproducible:
+                cache.store(training.describe_content(), list_files(training.path), read_json(cost_files[index]))
+            on_end(training, duration_s)
 
 
-def _run_training(training: Training, cost_file: Path, training_index: int) -> tuple[int, float]:
-    start_s, last_message_s = time.monotonic(), 0.0
+def _run_training(index: int, training: Training, cost_file: Path) -> tuple[int, float]:
+    start_s = time.monotonic()
+    last_message_s = 0.0
 
     def report_progress(done: int, total: int, validation: ValidationResult | None = None) -> None:
         nonlocal last_message_s
         mark_progress()
-        if validation is not None or done >= total or time.monotonic() - last_message_s > 0.25:
+        if validation is not None or done >= total or time.monotonic() - last_message_s > MESSAGE_INTERVAL_S:
             last_message_s = time.monotonic()
-            send_message((training_index, done, total, validation))
+            send_message((index, done, total, validation))
 
     with record_cost(cost_file) as mark_progress:
-        training(report_progress)
-    return training_index, time.monotonic() - start_s
+        training.run(report_progress)
+    return index, time.monotonic() - start_s
