@@ -47,7 +47,7 @@ from worldmodels.planar.state import (
     select_nearest_agents,
 )
 from worldmodels.planar.vectors import cross_product
-from worldmodels.planar.windows import PlanarWindows
+from worldmodels.planar.windows import PlanarWindows, augment_windows
 from worldmodels.simulator import SimulatorModel
 from worldmodels.training.windows import Batch
 
@@ -79,7 +79,7 @@ def plans(count: int) -> torch.Tensor:
 def test_futures_differ_are_always_the_same_and_share_what_the_robot_does() -> None:
     model, observation = restless(), observed()
     state = model.encode(observation)
-    first, again = (model.rollout(state, plans(5)) for _ in range(2))
+    first, again = (model.rollout(state, plans(5)).bodies for _ in range(2))
     assert first.pose.shape == (NUM_PARTICLES, 5, 6, 1 + NUM_NEAREST_AGENTS, 7)
     torch.testing.assert_close(first.pose, again.pose)
     torch.testing.assert_close(first.pose[:, :, :, ROBOT], first.pose[:1, :, :, ROBOT].expand(NUM_PARTICLES, -1, -1, -1))
@@ -269,15 +269,15 @@ def test_who_gives_way_goes_as_near_to_its_wish_as_others_allow(
 
 def test_futures_of_a_few_plans_stand_for_all() -> None:
     model, state, actions = restless(), encode_observation(observed()), plans(9)
-    robot = model.rollout(state, actions).pose[0, :, :, ROBOT, :2].flatten(1)[None]
+    robot = model.rollout(state, actions).bodies.pose[0, :, :, ROBOT, :2].flatten(1)[None]
     picked, alike = choose_representatives(robot, 3)
     assert picked[0, 0] == 0
     away = torch.cdist(robot[0], robot[0, picked[0]])
     assert away.argmin(1).tolist() == alike[0].tolist()
     assert float(away.amin(1).max()) <= float(torch.pdist(robot[0, picked[0]]).min()), "a plan left out is nearer than those are"
-    others = model.rollout(state, actions[:NUM_REPRESENTATIVES]).pose[..., 1:, :2]
+    others = model.rollout(state, actions[:NUM_REPRESENTATIVES]).bodies.pose[..., 1:, :2]
     for plan in range(NUM_REPRESENTATIVES):
-        own = model.rollout(state, actions[[plan, plan]]).pose[:, 0, :, 1:, :2]
+        own = model.rollout(state, actions[[plan, plan]]).bodies.pose[:, 0, :, 1:, :2]
         torch.testing.assert_close(others[:, plan], own, atol=1e-4, rtol=0)
 
 
@@ -301,14 +301,14 @@ def test_who_is_not_there_changes_nothing() -> None:
     assert state.yaw_rate.shape == lonely.yaw_rate.shape == (1, 1 + NUM_NEAREST_AGENTS)
     assert not lonely.context.is_agent.any()
     moved = replace(lonely, position=lonely.position + torch.tensor([0, *[0.3] * NUM_NEAREST_AGENTS]))
-    robot, *others = (model.rollout(one, plans(3)).pose[..., ROBOT, :] for one in (lonely, moved, robot_only(lonely)))
+    robot, *others = (model.rollout(one, plans(3)).bodies.pose[..., ROBOT, :] for one in (lonely, moved, robot_only(lonely)))
     for other in others:
         torch.testing.assert_close(robot, other)
 
 
 def test_bodies_say_what_each_mover_is() -> None:
     observation = observed()
-    imagined = restless().rollout(encode_observation(observation), plans(2))
+    imagined = restless().rollout(encode_observation(observation), plans(2)).bodies
     there = imagined.present[0, 0, 0] > 0
     told = Bodies.from_observation(observation)
     assert imagined.kind[0, 0, 0][there].tolist() == told.kind[select_nearest_agents(told)][: int(there.sum())].tolist()
@@ -320,18 +320,18 @@ def test_assumed_traffic_stands_or_goes_on(assumption: str) -> None:
     model, observation = restless(), observed()
     assumed = PredictionBaseline(model, assumption)
     state = assumed.encode(observation)
-    bodies = assumed.rollout(state, plans(3))
+    bodies = assumed.rollout(state, plans(3)).bodies
     speed = torch.view_as_real(state.velocity[0]) * (assumption == "constant-velocity")
     expected = torch.view_as_real(state.position[0]) + 0.6 * speed
     torch.testing.assert_close(bodies.pose[0, 1, -1, 1:, :2], expected[1:], atol=1e-5, rtol=0)
-    torch.testing.assert_close(bodies.pose[0, :, :, ROBOT], model.rollout(state, plans(3)).pose[0, :, :, ROBOT])
+    torch.testing.assert_close(bodies.pose[0, :, :, ROBOT], model.rollout(state, plans(3)).bodies.pose[0, :, :, ROBOT])
 
 
 def test_the_yardstick_for_models_is_what_planners_can_assume() -> None:
     assumed, observation = PredictionBaseline(restless(), "constant-velocity"), observed()
     state = assumed.encode(observation)
     state = replace(state, yaw_rate=torch.full_like(state.yaw_rate, 0.7))
-    bodies = assumed.rollout(state, plans(1))
+    bodies = assumed.rollout(state, plans(1)).bodies
     for step, later in enumerate(ConstantVelocity().predict_particles(state, plans(1))):
         expected = bodies.pose[0, 0, step, 1:]
         torch.testing.assert_close(torch.view_as_real(later.position[0, 1:]), expected[:, :2], atol=1e-5, rtol=0)
@@ -358,7 +358,7 @@ def test_a_guide_acts_on_imagined_observations_of_whom_the_model_minds() -> None
         model.start_episode(env.make_episode_start(0))
         plan = Objective(model, env.scene.task).imagine_policy(Guide(), observation, 3)
         assert plan.tolist() == [[0.5, pytest.approx(0.2)]] * 3
-        imagined = model.rollout(model.encode(observation), plan[None, :1].expand(2, -1, -1)).pose[0, 0, 0].numpy()
+        imagined = model.rollout(model.encode(observation), plan[None, :1].expand(2, -1, -1)).bodies.pose[0, 0, 0].numpy()
         rows = model.select_bodies(observation)
         np.testing.assert_allclose(told[1][rows], imagined, atol=1e-5)
         others = np.setdiff1d(seen, rows)
@@ -385,8 +385,8 @@ def test_the_true_simulators_traffic_does_not_wait_for_a_guide() -> None:
 
 
 def test_an_unknown_assumption_is_told_with_the_nearest() -> None:
-    with pytest.raises(UnknownName, match="did you mean 'still'"):
-        PlannerSpec(SCENE, "simulator", traffic_prediction="stil")
+    with pytest.raises(UnknownName, match="did you mean 'static'"):
+        PlannerSpec(SCENE, "simulator", traffic_prediction="stati")
 
 
 @given(offset=st.tuples(st.floats(-5, 5), st.floats(-5, 5)), velocity=st.tuples(st.floats(-2, 2), st.floats(-2, 2)))
@@ -419,7 +419,7 @@ def test_windows_hold_the_robot_and_its_nearest(tmp_path: object) -> None:
     assert (batch.state.context.is_agent[:, 1:].sum(1) == NUM_NEAREST_AGENTS).all()
     offset, velocity = map(torch.view_as_real, (batch.state.position - batch.state.position[:, :1], batch.state.velocity))
     assert (compute_closest_approach(offset, velocity)[:, 1:].diff(dim=1) >= 0).all(), "those who will soon be nearest come first"
-    turned = augment(batch, np.random.default_rng(0))
+    turned = augment_windows(batch, np.random.default_rng(0))
     people = batch.state.context.kind[..., DYNAMIC_KINDS.index(Kind.PERSON)] > 0
     same = (turned.state.heading - batch.state.heading).abs() < 1e-6
     flipped = (turned.state.heading - batch.state.heading.conj()).abs() < 1e-6
@@ -449,7 +449,7 @@ def test_where_ways_fork_there_are_futures_for_each_as_often_as_it_is_gone() -> 
     slower = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, 300)
     for _ in range(300):
         optimizer.zero_grad()
-        model.compute_loss(batch.state, batch.actions, batch.targets).backward()
+        model.compute_loss(batch).backward()
         optimizer.step()
         slower.step()
     with torch.no_grad():

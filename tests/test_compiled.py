@@ -29,9 +29,9 @@ def test_compiled_rollouts_are_those_of_the_model_for_any_number_of_candidates_b
         state = model.encode(observation_of(1)) if boxes == 6 else make_example_state(2, boxes)
         actions = 2 * torch.rand(candidates, 4, 2, generator=torch.Generator().manual_seed(boxes)) - 1
         model.is_compiled = True
-        fast = model.rollout(state, actions)
+        fast = model.rollout(state, actions).bodies
         model.is_compiled = False
-        slow = model.rollout(state, actions)
+        slow = model.rollout(state, actions).bodies
         torch.testing.assert_close(fast.pose, slow.pose, atol=1e-5, rtol=0)
         torch.testing.assert_close(fast.twist, slow.twist, atol=1e-4, rtol=0)
     assert compiled["unique_graphs"] == before + 1, "another size was compiled anew"
@@ -44,6 +44,7 @@ def test_compiled_rollouts_are_those_of_the_model_for_any_number_of_candidates_b
         quick = model.rollout_batch(states, actions)
         model.is_compiled = False
         for fast, slow in zip(quick, model.rollout_batch(states, actions), strict=True):
+            fast, slow = fast.bodies, slow.bodies
             torch.testing.assert_close(fast.pose, slow.pose, atol=1e-5, rtol=0)
             torch.testing.assert_close(fast.twist, slow.twist, atol=1e-4, rtol=0)
     assert compiled["unique_graphs"] == before + 2, "another number of episodes was compiled anew"
@@ -74,7 +75,7 @@ def test_what_is_compiled_does_not_depend_on_what_was_before() -> None:
         model.is_compiled = True
         actions = 2 * torch.rand(6, 5, 2, generator=torch.Generator().manual_seed(0)) - 1
         for movers in sizes:
-            poses = model.rollout(spread(movers), actions).pose
+            poses = model.rollout(spread(movers), actions).bodies.pose
         found.append(poses)
         assert compiled["unique_graphs"] == before + len(sizes)
     assert torch.equal(*found)
@@ -107,6 +108,6 @@ def test_a_warm_up_compiles_what_parts_of_several_boxes_need() -> None:
     model.start_episode(EpisodeStart(0, layout, scenes[name].get_variations("test").base))
     env = GroundEnv(name, "test")
     observation, _ = env.reset(seed=0, options={"layout": layout})
-    model.rollout(model.encode(observation), torch.zeros(5, 3, 2))
+    model.rollout(model.encode(observation), torch.zeros(5, 3, 2)).bodies
     env.close()
     assert compiled["unique_graphs"] == before + 1

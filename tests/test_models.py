@@ -18,7 +18,7 @@ from sim.layout import Box, Hall, Layout, Pose
 from sim.utils.errors import BadFile, GroundError
 from worldmodels.model import LearnedModel, models
 from worldmodels.planar.state import MOTION_FIELDS, PlanarState, SceneContext, average_particles, encode_observation, repeat_batch
-from worldmodels.planar.windows import PlanarWindows
+from worldmodels.planar.windows import PlanarWindows, augment_windows
 from worldmodels.training.checkpoint import load_checkpoint, save_checkpoint
 from worldmodels.training.windows import Batch
 
@@ -78,7 +78,7 @@ def assert_close(found: PlanarState, expected: PlanarState, atol: float = 2e-4) 
 def test_rollouts_have_the_promised_shapes_and_are_deterministic(name: str, loads: int) -> None:
     model, observation = made(name), observation_of(loads)
     state, actions = model.encode(observation), plans(5, 7)
-    bodies = model.rollout(state, actions)
+    bodies = model.rollout(state, actions).bodies
     leading = (model.particles, 5, 7, 1 + loads)
     shapes = {"pose": (7,), "twist": (6,), "half_extents": (3,), "kind": (), "shape": (), "present": ()}
     for field, end in shapes.items():
@@ -87,7 +87,7 @@ def test_rollouts_have_the_promised_shapes_and_are_deterministic(name: str, load
     assert torch.isfinite(bodies.twist).all()
     torch.testing.assert_close(bodies.pose[..., 3:].norm(dim=-1), torch.ones(leading), atol=1e-4, rtol=0)
     assert torch.equal(bodies.kind[0, 0, 0], torch.as_tensor(observation["kind"][: 1 + loads]).long())
-    again = made(name).rollout(model.encode(observation), actions)
+    again = made(name).rollout(model.encode(observation), actions).bodies
     assert torch.equal(bodies.pose, again.pose)
     assert torch.equal(bodies.twist, again.twist)
     assert bodies.pose[0, :, -1].std(0).max() > 1e-3  # other actions, other futures
@@ -96,11 +96,11 @@ def test_rollouts_have_the_promised_shapes_and_are_deterministic(name: str, load
 @pytest.mark.parametrize("name", models)
 def test_each_candidate_is_imagined_by_itself(name: str) -> None:
     model, state, actions = made(name), made(name).encode(observation_of(2)), plans(6, 5)
-    together = model.rollout(state, actions)
+    together = model.rollout(state, actions).bodies
     for index in (0, 3, 5):
-        alone = model.rollout(state, actions[index : index + 1])
+        alone = model.rollout(state, actions[index : index + 1]).bodies
         torch.testing.assert_close(alone.pose[:, 0], together.pose[:, index], atol=1e-5, rtol=1e-4)
-    shorter = model.rollout(state, actions[:, :2])
+    shorter = model.rollout(state, actions[:, :2]).bodies
     torch.testing.assert_close(shorter.pose, together.pose[:, :, :2], atol=1e-5, rtol=1e-4)
 
 
@@ -220,7 +220,7 @@ def test_a_model_is_given_the_boxes_as_far_as_a_plan_can_come(name: str, scene: 
 def loss_of(model: LearnedModel, batch: Batch) -> Tensor:
     torch.manual_seed(3)  # a model may draw random numbers for its loss
     with torch.no_grad():
-        return model.compute_loss(batch.state, batch.actions, batch.targets)
+        return model.compute_loss(batch)
 
 
 @pytest.mark.parametrize("name", models)
@@ -234,7 +234,7 @@ def test_the_loss_falls(name: str, windows: PlanarWindows) -> None:
     for _ in range(30):
         batch = windows.sample(rng, 64, 4)
         optimizer.zero_grad()
-        loss = model.compute_loss(batch.state, batch.actions, batch.targets)
+        loss = model.compute_loss(batch)
         loss.backward()
         optimizer.step()
     last = float(loss_of(model, check))
@@ -268,7 +268,7 @@ def test_a_checkpoint_predicts_as_its_model_did(name: str, tmp_path: Path, windo
     assert again.get_config() == model.get_config()
     assert not again.training
     state = model.encode(observation_of(2))
-    expected, found = (each.rollout(state, plans(4, 5)) for each in (model, again))
+    expected, found = (each.rollout(state, plans(4, 5)).bodies for each in (model, again))
     assert torch.equal(found.pose, expected.pose)
 
 
@@ -328,7 +328,7 @@ def test_windows_are_cut_from_single_episodes(windows: PlanarWindows) -> None:
 def test_mirrored_windows_are_still_what_physics_does(windows: PlanarWindows) -> None:
     """Mirroring changes neither distances nor speeds, and turns actions, spins and headings over together."""
     batch = windows.take(windows.find_starts(5)[0][:200], 5)
-    other = augment(batch, np.random.default_rng(0))
+    other = augment_windows(batch, np.random.default_rng(0))
     assert not torch.equal(other.actions, batch.actions)
     for before, after in zip([batch.state, *batch.targets], [other.state, *other.targets], strict=True):
         gaps = [(s.position[:, :, None] - s.position[:, None]).abs() for s in (before, after)]
@@ -348,7 +348,7 @@ def test_pieces_of_parts_are_mirrored_and_turned_with_them(tmp_path: Path) -> No
     config = CollectConfig("factory/push-fixture", steps=600, shard_steps=600, behaviours=(("random", 1.0),), seed=1)
     parts = PlanarWindows(collect(config, tmp_path, workers=1).episodes())
     batch = parts.take(parts.find_starts(2)[0][:200], 2)
-    other = augment(batch, np.random.default_rng(0))
+    other = augment_windows(batch, np.random.default_rng(0))
 
     def places(state: PlanarState) -> Tensor:
         return state.position[..., None] + state.context.core_centre * state.heading[..., None]

@@ -21,7 +21,7 @@ from sim.scenes.scene import scenes
 from sim.scenes.tote_push.task import PushTask
 from sim.utils.errors import BadFile, GroundError
 from sim.variation import Variation
-from worldmodels.model import models
+from worldmodels.model import Prediction, models
 from worldmodels.simulator import SimulatorModel
 from worldmodels.training.checkpoint import save_checkpoint
 
@@ -234,6 +234,7 @@ def test_a_spec_is_a_planner_when_called(tmp_path: Path) -> None:
 
 
 class Hill:
+    action_size = 2
     """On a line, from 0 to home at 3 or beyond, with a hill between: within the usual horizon every way only leads up."""
 
     model = property(lambda self: self)
@@ -273,10 +274,10 @@ class Slides:
 
     def encode(self, observation: object, steps: int, belief: object) -> None: ...
 
-    def rollout(self, state: object, actions: torch.Tensor) -> Bodies:
+    def rollout(self, state: object, actions: torch.Tensor) -> Prediction:
         pose = torch.zeros(1, *actions.shape[:2], 2, 7)
         pose[0, :, :, 0, 0] = actions[..., 0]
-        return Bodies(pose, *[torch.zeros(1, *actions.shape[:2], 2)] * 5)
+        return Prediction(Bodies(pose, *[torch.zeros(1, *actions.shape[:2], 2)] * 5))
 
 
 def test_a_plan_pays_for_its_worst_moment_however_soon_it_is_over() -> None:

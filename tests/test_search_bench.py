@@ -38,7 +38,7 @@ def test_a_search_is_measured_beside_one_that_plans_on_the_same_model(monkeypatc
     one, action = given[-1], torch.tensor([[0.5, 0.2], [-1.0, 0.0]])
     assert (one["size"], one["num_samples"], one["horizon"]) == (14, 8, 3)
     after = one["dynamics"](one["start"].expand(2, -1), action)
-    expected = model.rollout(model.encode(observation), action[:, None])
+    expected = model.rollout(model.encode(observation), action[:, None]).bodies
     torch.testing.assert_close(after[:, :4].unflatten(1, (2, 2)), expected.pose[0, :, 0, :, :2])
     torch.testing.assert_close(after[:, 12:], expected.twist[0, :, 0, :, 5])
     assert one["cost"](after, action).shape == (2,)

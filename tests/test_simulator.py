@@ -30,7 +30,7 @@ def imagined(workers: int, actions: torch.Tensor, variation: Variation | None = 
     env.close()
     model = SimulatorModel(SCENE, workers)
     model.start_episode(start)
-    bodies = model.rollout(model.encode(observation), actions)
+    bodies = model.rollout(model.encode(observation), actions).bodies
     model.close()
     return bodies
 
@@ -71,7 +71,7 @@ def test_in_the_middle_of_a_drive_it_goes_on_as_the_environment_does(scene: str)
     model = SimulatorModel(scene)
     model.start_episode(env.make_episode_start(0))
     actions = plans(1, 10)
-    found = model.rollout(model.encode(observation), actions).pose[0, 0, ..., :2].numpy()
+    found = model.rollout(model.encode(observation), actions).bodies.pose[0, 0, ..., :2].numpy()
     for step, action in enumerate(actions[0].numpy()):
         env.step(action)
         np.testing.assert_allclose(found[step, ROBOT], env.bodies.pose[ROBOT, :2], atol=3e-3)
@@ -99,8 +99,8 @@ def test_what_a_candidate_does_depends_on_nothing_else(scene: str) -> None:
     model.start_episode(env.make_episode_start(0))
     state, going_on = model.encode(observation), torch.as_tensor(np.array(driven[60:]))
     others = (going_on + torch.randn(4, *going_on.shape, generator=torch.Generator().manual_seed(0))).clamp(-1, 1)
-    alone = model.rollout(state, going_on[None])
-    last = model.rollout(state, torch.cat([others, going_on[None]]))
+    alone = model.rollout(state, going_on[None]).bodies
+    last = model.rollout(state, torch.cat([others, going_on[None]])).bodies
     assert (alone.pose[0, 0, -1, LOAD] - alone.pose[0, 0, 0, LOAD]).norm() > 0.01
     assert torch.equal(alone.pose[:, 0], last.pose[:, -1])
     assert torch.equal(alone.twist[:, 0], last.twist[:, -1])
@@ -114,4 +114,4 @@ def test_it_must_be_told_of_the_episode_first() -> None:
     env.close()
     model = SimulatorModel(SCENE)
     with pytest.raises(GroundError, match="start_episode"):
-        model.rollout(model.encode(observation), plans(1, 1))
+        model.rollout(model.encode(observation), plans(1, 1)).bodies

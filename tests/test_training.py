@@ -16,7 +16,7 @@ from sim.utils.errors import BadFile, GroundError
 from worldmodels.model import LearnedModel, models
 from worldmodels.planar.windows import PlanarWindows
 from worldmodels.training.checkpoint import load_checkpoint
-from worldmodels.training.loop import TrainConfig, ValidationResult, compute_moved_error_mm, is_finished, train
+from worldmodels.training.loop import TrainConfig, ValidationResult, is_finished, train
 
 TINY = TrainConfig(updates=20, batch=16, lengths=(2, 4), validate_every=5, threads=1)
 FACTS = {"scene": "logistics/tote-push", "data": ["some digest"]}
@@ -197,14 +197,14 @@ def test_lengths_and_rates_follow_the_plan() -> None:
 
 def test_the_moved_error_is_zero_for_a_perfect_model(windows: PlanarWindows, monkeypatch: pytest.MonkeyPatch) -> None:
     batch, model = windows.take(windows.find_starts(10)[0], 10), models["graph"]()
-    still = compute_moved_error_mm(model, batch)
+    still = model.compute_validation_error(batch)
     monkeypatch.setattr(model, "predict_particles", lambda state, actions: batch.targets)
-    assert compute_moved_error_mm(model, batch) == 0
+    assert model.compute_validation_error(batch) == 0
     monkeypatch.setattr(model, "predict_particles", lambda state, actions: [batch.state] * 10)
-    assert compute_moved_error_mm(model, batch) > 100  # a load that moved 0.1 m, said to stand still
+    assert model.compute_validation_error(batch) > 100  # a load that moved 0.1 m, said to stand still
     assert still > 0
     nothing = replace(batch, targets=[batch.state] * 10)
-    assert math.isnan(compute_moved_error_mm(model, nothing))
+    assert math.isnan(model.compute_validation_error(nothing))
 
 
 def test_futures_on_both_sides_of_the_truth_are_better_than_all_on_one(windows: PlanarWindows, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +215,7 @@ def test_futures_on_both_sides_of_the_truth_are_better_than_all_on_one(windows: 
         last = batch.targets[-1]
         places = torch.cat([last.position + apart for apart in apart_m])
         monkeypatch.setattr(model, "predict_particles", lambda state, actions: [replace(last, position=places)])
-        return compute_moved_error_mm(model, batch)
+        return model.compute_validation_error(batch)
 
     assert error(0.2, 0.2) == pytest.approx(200, abs=0.1)
     assert error(0.2, -0.2) == pytest.approx(0, abs=0.1)

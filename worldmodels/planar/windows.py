@@ -84,38 +84,41 @@ class PlanarWindows(EpisodeWindows):
         return _select_nearest(batch) if states[0].yaw_rate.shape[1] > 1 + NUM_NEAREST_AGENTS else batch
 
     def augment(self, batch: Batch, rng: np.random.Generator) -> Batch:
-        """Mirror each window, and turn each load about with its footprint turned back, by the toss of a coin.
+        """Mirror windows and turn loads about, at random."""
+        return augment_windows(batch, rng)
 
-        Physics knows no left and right, and a load's heading may as well be called its opposite: four times the data.
-        """
-        size, movers = batch.state.yaw_rate.shape
-        mirror = torch.as_tensor(rng.random(size) < 0.5)
-        turned = torch.as_tensor(rng.random((size, movers)) < 0.5)
-        turned &= batch.state.context.kind[..., DYNAMIC_KINDS.index(Kind.LOAD)] > 0
-        facing = 1 - 2 * turned.to(batch.state.yaw_rate.dtype)
-        side = 1 - 2 * mirror.to(batch.state.yaw_rate.dtype)
 
-        def flip(values: Tensor) -> Tensor:
-            return torch.where(mirror[:, None], values.conj(), values)
+def augment_windows(batch: Batch, rng: np.random.Generator) -> Batch:
+    """Mirror each window, and turn each load about with its footprint turned back, by the toss of a coin.
 
-        around = batch.state.context
-        around = replace(
-            around,
-            static_centre=flip(around.static_centre),
-            static_heading=flip(around.static_heading),
-            core_centre=torch.where(mirror[:, None, None], around.core_centre.conj(), around.core_centre) * facing[..., None],
+    Physics knows no left and right, and a load's heading may as well be called its opposite: four times the data.
+    """
+    size, movers = batch.state.yaw_rate.shape
+    mirror = torch.as_tensor(rng.random(size) < 0.5)
+    turned = torch.as_tensor(rng.random((size, movers)) < 0.5)
+    turned &= batch.state.context.kind[..., DYNAMIC_KINDS.index(Kind.LOAD)] > 0
+    facing = 1 - 2 * turned.to(batch.state.yaw_rate.dtype)
+    side = 1 - 2 * mirror.to(batch.state.yaw_rate.dtype)
+
+    def flip(values: Tensor) -> Tensor:
+        return torch.where(mirror[:, None], values.conj(), values)
+
+    around = batch.state.context
+    around = replace(
+        around,
+        static_centre=flip(around.static_centre),
+        static_heading=flip(around.static_heading),
+        core_centre=torch.where(mirror[:, None, None], around.core_centre.conj(), around.core_centre) * facing[..., None],
+    )
+
+    def reflect(state: PlanarState) -> PlanarState:
+        return PlanarState(
+            flip(state.position), flip(state.heading) * facing, flip(state.velocity), state.yaw_rate * side[:, None], around
         )
 
-        def reflect(state: PlanarState) -> PlanarState:
-            return PlanarState(
-                flip(state.position), flip(state.heading) * facing, flip(state.velocity), state.yaw_rate * side[:, None], around
-            )
-
-        odd = (
-            around.command_matrix[:, ODD_TWIST].abs().sum(1) > 0
-        )  # (W, A) numbers of an action that change their sign in a mirror
-        actions = batch.actions * torch.where(odd, side[:, None], torch.ones_like(side[:, None]))[:, None]
-        return Batch(reflect(batch.state), actions, [reflect(state) for state in batch.targets], batch.graph_key)
+    odd = around.command_matrix[:, ODD_TWIST].abs().sum(1) > 0  # (W, A) numbers of an action that change their sign in a mirror
+    actions = batch.actions * torch.where(odd, side[:, None], torch.ones_like(side[:, None]))[:, None]
+    return Batch(reflect(batch.state), actions, [reflect(state) for state in batch.targets], batch.graph_key)
 
 
 def _find_encounters(episode: Episode) -> np.ndarray:
