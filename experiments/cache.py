@@ -1,7 +1,7 @@
-"""Finished cells of experiments by content: what another experiment has made already is taken over instead of made again.
+"""Cache of finished steps and episodes, which several runs share.
 
-A cell is named by everything that it depends on: its configuration, digests of its inputs, the code, versions of libraries.
-Its files are hard links, which costs no space; nothing in a run is ever changed in place. A damaged entry is as good as none.
+The key of an entry is a hash of everything that it depends on: configuration, hashes of inputs, code, versions of libraries.
+Files are hard links, as nothing in a run is ever changed in place. A damaged entry is removed.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ from sim.utils.errors import BadFile
 from sim.utils.files import hash_file, read_json, write_json
 
 TRACKED_PACKAGES = ("torch", "numpy", "scipy", "pybullet", "pyrvo", "gymnasium", "stable-baselines3", "pillow", "pyarrow")
-EVALUATION_MODULES = ("methods/training.py", "methods/method.py", "evaluation")
-SOURCE_PATHS = ("sim", "worldmodels", "agents", *(f"experiments/{name}" for name in EVALUATION_MODULES))
+EXPERIMENT_SOURCES = ("methods/training.py", "methods/method.py", "evaluation")  # that results depend on
+SOURCE_PATHS = ("sim", "worldmodels", "agents", *(f"experiments/{name}" for name in EXPERIMENT_SOURCES))
 ENTRY_FILE = "entry.json"
 
 
@@ -29,18 +29,27 @@ class Cache:
     """A directory of entries; several runs may use it at once."""
 
     def __init__(self, path: Path, is_writable: bool = True) -> None:
-        self._path, self._is_writable = path, is_writable
+        self._path = path
+        self._is_writable = is_writable
 
     def make_read_only_view(self) -> "Cache":
-        """The same, to which nothing is added."""
+        """Make the same cache without new entries."""
         return Cache(self._path, is_writable=False)
 
     def restore(self, content: Mapping[str, Any], get_target: Callable[[str], Path]) -> Any:
-        """Puts a cell's files where `place` says by name, and gives its facts; None where it is not there, or damaged."""
+        """Restore the files of an entry.
+
+        Args:
+            content: all that the entry depends on, beside the environment.
+            get_target: path for each file, by its name in the entry.
+
+        Returns:
+            The metadata that were stored with it; None where there is no intact entry.
+        """
         entry = self._get_entry_path(content)
         try:
             manifest = read_json(entry / ENTRY_FILE)
-            is_intact = all(hash_file(entry / name) == expected_hash for name, expected_hash in manifest["files"].items())
+            is_intact = all(hash_file(entry / name) == expected for name, expected in manifest["files"].items())
         except (BadFile, OSError, KeyError, TypeError, AttributeError):
             is_intact = False
         if not is_intact:
@@ -48,10 +57,10 @@ class Cache:
             return None
         for name in manifest["files"]:
             _link(entry / name, get_target(name))
-        return manifest["facts"]
+        return manifest["metadata"]
 
     def restore_directory(self, content: Mapping[str, Any], directory: Path, cost_file: Path) -> None:
-        """A cell that is a directory, unless it is begun already; what it has cost goes to the ledger."""
+        """Restore an entry as a directory, and its metadata as compute costs, unless the directory exists."""
         if directory.exists():
             return
         temporary = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
@@ -62,8 +71,12 @@ class Cache:
             temporary.rename(directory)
 
     def store(self, content: Mapping[str, Any], files: Mapping[str, Path], metadata: Any) -> None:
-        """Add a finished cell, unless it is there, or code was edited since this process began: workers that came later ran it.
-        facts: anything that JSON can hold, but None."""
+        """Store an entry, unless it exists, or code was edited since this process began: its workers may have run the new code.
+
+        Args:
+            files: by their names in the entry.
+            metadata: anything that JSON can hold, except None.
+        """
         entry = self._get_entry_path(content)
         if entry.exists() or not self._is_writable or hash_sources() != describe_environment()["code"]:
             return
@@ -71,8 +84,8 @@ class Cache:
         shutil.rmtree(temporary, ignore_errors=True)
         for name, file in files.items():
             _link(file, temporary / name)
-        manifest = {"files": {name: hash_file(temporary / name) for name in files}, "facts": metadata, "cell": content}
-        write_json(temporary / ENTRY_FILE, manifest)
+        hashes = {name: hash_file(temporary / name) for name in files}
+        write_json(temporary / ENTRY_FILE, {"files": hashes, "metadata": metadata, "content": content})
         try:
             temporary.rename(entry)
         except OSError:  # another run was faster
@@ -84,13 +97,13 @@ class Cache:
 
 
 def list_files(directory: Path) -> dict[str, Path]:
-    """What a finished cell's directory holds, by name; logs and locks aside."""
+    """List the files of a finished step, by name; without logs and locks."""
     paths = {file.relative_to(directory): file for file in sorted(directory.rglob("*")) if file.is_file()}
     return {str(name): file for name, file in paths.items() if not name.name.startswith(".") and "tensorboard" not in name.parts}
 
 
 def _link(file: Path, target: Path) -> None:
-    """The same file under another name; a copy where the file system has no links."""
+    """Link a file, or copy it where the file system has no links."""
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     try:
@@ -101,15 +114,16 @@ def _link(file: Path, target: Path) -> None:
 
 @cache
 def describe_environment() -> dict[str, str]:
-    """What every cell depends on: the code, the libraries, and the kind of machine."""
+    """Describe what every entry depends on: code, libraries, kind of machine."""
     libraries = {name: importlib.metadata.version(name) for name in TRACKED_PACKAGES}
     return {"code": hash_sources(), "python": sys.version.split()[0], "machine": platform.machine(), **libraries}
 
 
 def hash_sources() -> str:
-    """A digest of the sources as they are now."""
-    root, source_hash = Path(__file__).parents[1], hashlib.sha256()
-    for source in SOURCE_PATHS:
-        for file in sorted((root / source).rglob("*.py")) or [root / source]:
-            source_hash.update(str(file.relative_to(root)).encode() + file.read_bytes())
-    return source_hash.hexdigest()
+    """Compute a hash of the present source files that results depend on."""
+    root = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in (root / name for name in SOURCE_PATHS):
+        for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
+            digest.update(str(file.relative_to(root)).encode() + file.read_bytes())
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""What each step of a run has cost: one small file per step, added to whenever the step goes on."""
+"""Compute costs: CPU-seconds of each step of a run, in one small file per step."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,14 +9,19 @@ from experiments.migrations import OLD_COSTS_DIR
 from sim.utils.files import read_json, write_json
 
 COSTS_DIR = "compute_costs"  # in a run directory
-SAVE_INTERVAL_S = 10.0  # what a kill can lose
+SAVE_INTERVAL_S = 10.0  # a killed process loses at most this
 
 
 @contextmanager
 def record_cost(file: Path) -> Iterator[Callable[[], None]]:
-    """Adds this process's CPU-seconds to what the file holds: at the end, and every few seconds that it is told of progress.
-    Where it never is, nothing was left to do, and nothing is added."""
-    previous_cpu_s, start_cpu_s, last_save_s = read_cost(file), time.process_time(), time.monotonic()
+    """Add this process's CPU-seconds to a file, at the end and every few seconds in between.
+
+    Returns:
+        A function to call on progress. Where it is never called, the step was finished before and adds nothing.
+    """
+    previous_cpu_s = read_cost(file)
+    start_cpu_s = time.process_time()
+    last_save_s = time.monotonic()
     has_progress = False
 
     def save() -> None:
@@ -37,16 +42,16 @@ def record_cost(file: Path) -> Iterator[Callable[[], None]]:
 
 
 def add_cost(file: Path, cpu_s: float) -> None:
-    """To what the file holds."""
+    """Add CPU-seconds to a file."""
     write_json(file, round(read_cost(file) + cpu_s, 2))
 
 
 def read_cost(file: Path) -> float:
+    """Read the CPU-seconds of a step; 0 where there is no file."""
     return float(read_json(file)) if file.exists() else 0.0
 
 
 def read_costs(run_path: Path) -> dict[str, float]:
-    """CPU-seconds of each step of a run so far."""
-    directories = (run_path / name for name in (OLD_COSTS_DIR, COSTS_DIR))
-    files = [file for directory in directories for file in sorted(directory.glob("*.json"))]
+    """Read the CPU-seconds of each step of a run or an export so far."""
+    files = [file for name in (OLD_COSTS_DIR, COSTS_DIR) for file in sorted((run_path / name).glob("*.json"))]
     return {file.stem: read_cost(file) for file in files}

@@ -14,8 +14,8 @@ from experiments.cache import Cache, list_files
 from experiments.compute_costs import COSTS_DIR, add_cost, read_cost
 from experiments.config.experiment import ExperimentConfig
 from experiments.evaluation.evaluate import evaluate
-from experiments.evaluation.open_loop_errors import read_open_loop_errors, write_open_loop_errors
-from experiments.evaluation.results import EpisodeResult
+from experiments.evaluation.open_loop_errors import ERRORS_FILE, read_open_loop_errors
+from experiments.evaluation.results import EpisodeResult, format_layout
 from experiments.evaluation.specs import EpisodeSpec, make_custom_specs, make_episode_specs
 from experiments.methods.build import MethodSet
 from experiments.methods.grid import ModelRun, TrainingGrid
@@ -26,9 +26,10 @@ from experiments.versions import RESUMPTIONS_KEY, record_version_changes, start_
 from sim.data.collect import CollectConfig, collect
 from sim.data.store import Dataset
 from sim.layout import Layout
-from sim.utils.files import lock_directory, read_json
+from sim.utils.files import lock_directory, read_json, write_json
 from worldmodels.assessment.open_loop import measure_open_loop_error, to_records
 from worldmodels.baselines import ConstantVelocity
+from worldmodels.planar.model import PlanarModel
 from worldmodels.planar.windows import PlanarWindows
 from worldmodels.training.checkpoint import load_checkpoint
 
@@ -180,11 +181,10 @@ class Pipeline:
 
     def train(self) -> None:
         """Train the models and agents that are compared; those that learn in a model come last."""
-        first_model, *other_models = self._grid.model_trainings or [None]
+        models = self._grid.model_trainings
         agents = self._grid.agent_trainings
         model_free = [agent for agent in agents if agent.config.algorithm not in MODEL_BASED]
-        longest_first = [first_model, *model_free, *other_models]
-        self._run_trainings([training for training in longest_first if training is not None], self._workers)
+        self._run_trainings([*models[:1], *model_free, *models[1:]], self._workers)  # the longest first
         self._run_trainings([agent for agent in agents if agent.config.algorithm in MODEL_BASED], self._workers)
 
     def _run_trainings(self, trainings: Sequence[Training], workers: int) -> None:
@@ -206,7 +206,9 @@ class Pipeline:
         """Evaluate the methods in custom layouts, with a number of episodes in each; see `make_custom_specs`."""
         config = self._config
         specs_by_layout = {
-            layout.label: make_custom_specs(config.name, config.evaluation_scene, layout, num_episodes, config.seed)
+            format_layout(layout.name, layout.id): make_custom_specs(
+                config.name, config.evaluation_scene, layout, num_episodes, config.seed
+            )
             for layout in layouts
         }
         return self._evaluate_methods(specs_by_layout)
@@ -238,5 +240,6 @@ class Pipeline:
         windows = PlanarWindows(Dataset.open(self._path / "data" / "test").episodes())
         for name in missing:
             model = load_checkpoint(paths[name], self._config.scene) if name in paths else ConstantVelocity()
-            records += [{**record, "model": name} for record in to_records(measure_open_loop_error(model, windows))]
-        write_open_loop_errors(self._path, records)
+            if isinstance(model, PlanarModel | ConstantVelocity):
+                records += [{**record, "model": name} for record in to_records(measure_open_loop_error(model, windows))]
+        write_json(self._path / ERRORS_FILE, records)

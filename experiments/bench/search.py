@@ -1,8 +1,7 @@
-"""What a search costs beside the model that it asks, and beside pytorch-mppi on the same model where that is installed."""
+"""Cost of a search beside the rollouts of its model, and beside pytorch-mppi on the same model where that is installed."""
 
-import statistics
-import time
 from collections.abc import Callable, Sequence
+from statistics import median
 from typing import Any
 
 import torch
@@ -11,69 +10,64 @@ from torch import Tensor
 from agents.planning.objective import Objective
 from agents.planning.planner import Planner
 from agents.planning.search import SearchConfig, searches
+from experiments.bench.measurement import Measurement, make_random_model, measure_s, record_scripted_episode, time_rollouts
 from sim.bodies import Observation
+from sim.env import GroundEnv
 from sim.policy import EpisodeStart
 from sim.scenes.scene import Scene
-from worldmodels.model import LearnedModel
+from worldmodels.planar.model import PlanarModel
 from worldmodels.planar.state import PlanarState, decode_bodies
 
 CANDIDATE_COUNTS = (64, 256, 1024)
-HORIZON_STEPS, ACTION_STD, TEMPERATURE = 25, 0.6, 1.0
+HORIZON_STEPS = 25
+ACTION_STD = 0.6
+TEMPERATURE = 1.0
 NUM_REPETITIONS = 7
 
 
-class Stopwatch:
-    """Adds up the time spent in a function."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function, self.seconds = function, 0.0
-
-    def __call__(self, *arguments: Any) -> Any:
-        start_s = time.perf_counter()
-        result = self._function(*arguments)
-        self.seconds += time.perf_counter() - start_s
-        return result
+def measure_search(scene: Scene) -> list[Measurement]:
+    """Measure searches on a model with random weights."""
+    env = GroundEnv(scene, "test")
+    observations = [observation for observation, _ in record_scripted_episode(env)]
+    model = make_random_model("graph")
+    assert isinstance(model, PlanarModel)
+    return measure_search_costs(scene, model, observations, env.make_episode_start(0))
 
 
 def measure_search_costs(
-    scene: Scene, model: LearnedModel, observations: Sequence[Observation], start: EpisodeStart
-) -> list[tuple[Any, ...]]:
-    """Of decisions with one iteration of mppi; pytorch-mppi decides in turns with it."""
-    rollout = Stopwatch(model.rollout)
-    model.rollout = rollout  # type: ignore[method-assign, assignment]  # of this one model
-    measurements: list[tuple[Any, ...]] = []
-    for num_candidates in CANDIDATE_COUNTS:
+    scene: Scene, model: PlanarModel, observations: Sequence[Observation], start: EpisodeStart
+) -> list[Measurement]:
+    """Measure decisions with one iteration of mppi, in turns with pytorch-mppi."""
+    rollouts = time_rollouts(model)
+    measurements = []
+    for count in CANDIDATE_COUNTS:
         search_ratios, pytorch_mppi_ratios = list[float](), list[float]()
-        planner = Planner(
-            Objective(model, scene.task), searches["mppi"](SearchConfig(num_candidates, 1, HORIZON_STEPS, ACTION_STD))
-        )
+        search = searches["mppi"](SearchConfig(count, 1, HORIZON_STEPS, ACTION_STD))
+        planner = Planner(Objective(model, scene.task), search)
         planner.start_episode(start)
-        planner.decide(observations[0])  # the field is computed once per space, not per decision
+        planner.decide(observations[0])  # computes the cost field, once a layout
         for observation in observations[:NUM_REPETITIONS]:
-            rollout.seconds = 0.0
+            rollouts.seconds = 0.0
             decision = planner.decide(observation)
-            search_ratios.append((decision.seconds - decision.model_seconds) / rollout.seconds)
-            if (plan_with_pytorch_mppi := _make_pytorch_mppi(model, planner.objective, scene, num_candidates)) is not None:
-                start_s = time.perf_counter()
-                plan_with_pytorch_mppi()
-                pytorch_mppi_ratios.append((time.perf_counter() - start_s) / decision.seconds)
-        measurements.append(
-            (f"search logic / model's rollouts, {num_candidates} candidates", statistics.median(search_ratios), "%", "mppi")
-        )
+            search_ratios.append((decision.seconds - decision.model_seconds) / rollouts.seconds)
+            if (plan := _make_pytorch_mppi(model, planner.objective, scene, count)) is not None:
+                pytorch_mppi_ratios.append(measure_s(plan) / decision.seconds)
+        measurements.append(Measurement(f"search / model rollouts, {count} candidates", median(search_ratios), "%", "mppi"))
         if pytorch_mppi_ratios:
-            conditions = f"{num_candidates} × {HORIZON_STEPS}, the same graph model and cost; theirs asks for one step at a time"
-            measurements.append(("decision, pytorch-mppi / ours", statistics.median(pytorch_mppi_ratios), "×", conditions))
+            conditions = f"{count} × {HORIZON_STEPS}, the same graph model and cost; pytorch-mppi steps the model one by one"
+            measurements.append(Measurement("decision, pytorch-mppi / ours", median(pytorch_mppi_ratios), "×", conditions))
     return measurements
 
 
-def _make_pytorch_mppi(model: LearnedModel, objective: Objective, scene: Scene, num_candidates: int) -> Callable[[], Any] | None:
-    """A decision by pytorch-mppi from the state that the objective has begun at; None where it is not installed."""
+def _make_pytorch_mppi(model: PlanarModel, objective: Objective, scene: Scene, num_candidates: int) -> Callable[[], Any] | None:
+    """Make a decision of pytorch-mppi from the objective's present state; None where it is not installed."""
     try:
         from pytorch_mppi import MPPI
     except ImportError:
         return None
-    initial_state, goal, cost_field = objective.state, objective.goal, objective.cost_field
-    motion_fields, command_matrix = ("position", "heading", "velocity"), initial_state.context.command_matrix[0].T
+    initial_state = objective.state
+    motion_fields = ("position", "heading", "velocity")
+    command_matrix = initial_state.context.command_matrix[0].T
 
     def pack_state(state: PlanarState) -> Tensor:
         motion = [torch.view_as_real(getattr(state, name)).flatten(1) for name in motion_fields]
@@ -88,10 +82,9 @@ def _make_pytorch_mppi(model: LearnedModel, objective: Objective, scene: Scene, 
 
     def compute_cost(state_vector: Tensor, action: Tensor) -> Tensor:
         bodies = decode_bodies([unpack_state(state_vector)])
-        costs: Tensor = scene.task.compute_cost(bodies, action, goal, cost_field) + scene.task.compute_violation_penalty(
-            bodies, (action @ command_matrix)[:, None], cost_field
-        )
-        return costs[:, 0]
+        command = (action @ command_matrix)[:, None]
+        costs: Tensor = scene.task.compute_cost(bodies, action, objective.goal, objective.cost_field)
+        return (costs + scene.task.compute_violation_penalty(bodies, command, objective.cost_field))[:, 0]
 
     mppi = MPPI(
         lambda state_vector, action: pack_state(model.step(unpack_state(state_vector), action)),

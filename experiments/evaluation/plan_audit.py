@@ -111,11 +111,14 @@ def sample_random_plans(template: torch.Tensor, seed: int, decision_number: int)
 def compute_violation_shares(evaluation: Evaluation, observation: dict[str, np.ndarray], task: Task) -> dict[str, float]:
     """Compute the share of particles in which the first plan violates something before it reaches the goal.
 
-    Kinds are those of the task that poses show, and CONTACT_VIOLATION of the robot or a load. A step's cost is 0 from the goal on.
+    Kinds are those of the task that poses show, and CONTACT_VIOLATION of the robot or a load.
+    A step's cost is 0 from the goal on.
 
     Returns:
-        Shares in [0, 1], by kind.
+        Shares in [0, 1], by kind; none where the model predicts no bodies.
     """
+    if evaluation.bodies is None:
+        return {}
     bodies = evaluation.bodies.map(lambda values: values[:, 0])  # (P, H, M, ...)
     num_loads = int(((observation["kind"] == Kind.LOAD) & (observation["present"] > 0)).sum())
     in_contact = (compute_static_gaps(observation, bodies.pose[:, :, : 1 + num_loads].numpy()) < TOUCH_M).any(-1)
@@ -126,10 +129,11 @@ def compute_violation_shares(evaluation: Evaluation, observation: dict[str, np.n
 
 def _count_plans(plans: Sequence[AuditedPlan], kind: str) -> PlanCounts:
     """Count the plans that lead to a kind of violation; predicted means in most particles."""
-    predicted = [plan.predicted_violations[kind] > 0.5 for plan in plans]
+    shares = [plan.predicted_violations.get(kind, 0.0) for plan in plans]
+    predicted = [share > 0.5 for share in shares]
     realised = [plan.realised_violations[kind] > 0.5 for plan in plans]
     both = sum(map(all, zip(predicted, realised, strict=True)))
-    return PlanCounts(sum(predicted), sum(realised), both, float(sum(plan.predicted_violations[kind] for plan in plans)))
+    return PlanCounts(sum(predicted), sum(realised), both, float(sum(shares)))
 
 
 def _compute_known_mean(values: Sequence[float | None]) -> float | None:

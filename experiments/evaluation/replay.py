@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from experiments.evaluation.episodes import run_method
-from experiments.evaluation.results import EpisodeResult, read_episode, read_episode_results
-from experiments.evaluation.specs import EpisodeSpec, is_custom_split
+from experiments.evaluation.results import EpisodeResult, is_custom_split, read_episode, read_episode_results
+from experiments.evaluation.specs import EpisodeSpec
 from experiments.methods.method import Method
 from experiments.progress import ProgressCallback
 from sim.data.episode import Episode

@@ -1,4 +1,4 @@
-"""EpisodeResult: what evaluation says of one episode, and its file. Tables, plots and the report are computed from these alone.
+"""EpisodeResult: the outcome and costs of one evaluated episode, and its file. Tables, plots and the report need no more.
 
 On disk a result is one row of Parquet with flat columns: nested values are columns such as `violation/robot_collision`,
 `variation/load_mass_kg`, `plans/load_tipped/predicted` and `indicator/stops`.
@@ -23,6 +23,7 @@ from sim.variation import Variation
 
 RESULTS_VERSION = 2
 SUFFIX = ".result"
+CUSTOM_SPLIT_PREFIX = "own-"  # of the split of a custom layout, before the layout's hash
 NESTED = {"variation": "variation", "violations": "violation", "plans": "plans", "indicators": "indicator"}  # field: prefix
 
 
@@ -87,8 +88,14 @@ class EpisodeResult:
 
     @property
     def method_label(self) -> str:
-        """The method, and its training seed where that is not the first."""
+        """Method, with the training seed where that is not the first."""
         return make_label(self.method, self.train_seed)
+
+    @property
+    def split_label(self) -> str:
+        """Split, or the name and hash of a custom layout."""
+        layout_id = self.split.removeprefix(CUSTOM_SPLIT_PREFIX)
+        return format_layout(self.layout_name, layout_id) if is_custom_split(self.split) else self.split
 
     def to_record(self) -> dict[str, Any]:
         """Flatten to columns."""
@@ -136,6 +143,16 @@ class EpisodeResult:
 
 
 _FIELDS = {item.name for item in fields(EpisodeResult)}
+
+
+def is_custom_split(split: str) -> bool:
+    """Tell whether a split holds the episodes of a custom layout."""
+    return split.startswith(CUSTOM_SPLIT_PREFIX)
+
+
+def format_layout(name: str, layout_id: str) -> str:
+    """Format the name of a layout with the begin of its hash."""
+    return f"{name} ({layout_id[:8]})" if name else layout_id[:8]
 
 
 def make_label(name: str, train_seed: int | None) -> str:

@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from experiments.evaluation.results import CUSTOM_SPLIT_PREFIX
 from sim.layout import Layout, Pose
 from sim.scenes.scene import Scene
 from sim.utils.errors import BadFile, BadLayout, GroundError
 from sim.variation import Variation
 
-CUSTOM_SPLIT_PREFIX = "own-"
 MAX_TASK_ATTEMPTS = 100
 PHYSICS_SHARE = 0.2  # by which the physics of episodes in a custom layout differ from the scene's
 
@@ -52,18 +52,8 @@ def make_custom_specs(run: str, scene: Scene, layout: Layout, count: int, seed: 
     Raises:
         BadLayout: the hall leaves no free poses for another task.
     """
-    spec = EpisodeSpec(run, scene.name, make_custom_split(layout), 0, seed, layout)
+    spec = EpisodeSpec(run, scene.name, f"{CUSTOM_SPLIT_PREFIX}{layout.id}", 0, seed, layout)
     return [spec, *(_vary_spec(spec, scene, index) for index in range(1, count))]
-
-
-def make_custom_split(layout: Layout) -> str:
-    """Make the split name of episodes in a custom layout."""
-    return f"{CUSTOM_SPLIT_PREFIX}{layout.id}"
-
-
-def is_custom_split(split: str) -> bool:
-    """Tell whether a split is of a custom layout."""
-    return split.startswith(CUSTOM_SPLIT_PREFIX)
 
 
 def _vary_spec(spec: EpisodeSpec, scene: Scene, index: int) -> EpisodeSpec:

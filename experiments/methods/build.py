@@ -112,13 +112,12 @@ class MethodSet:
                 add(name, model_run.seed, PLANNED_EPISODE_S, model.episodes, self._make_planning_method, model_run, search)
         for baseline in config.prediction_baselines:
             model_run = ModelRun(config.models[0], config.train_seeds[0])
-            arguments = (model_run, config.search, baseline)
-            limit = model_run.config.episodes
-            add(f"{baseline}+{config.search}", model_run.seed, PLANNED_EPISODE_S, limit, self._make_planning_method, *arguments)
+            make = partial(self._make_planning_method, model_run, config.search, baseline)
+            add(f"{baseline}+{config.search}", model_run.seed, PLANNED_EPISODE_S, model_run.config.episodes, make)
         for name, external in self.read_external_models().items():
             if not self.find_model_fault(external):
-                arguments = (name, Path(external["path"]))
-                add(f"{name}+{config.search}", 0, PLANNED_EPISODE_S, None, self._make_external_method, *arguments)
+                make = partial(self._make_external_method, name, Path(external["path"]))
+                add(f"{name}+{config.search}", 0, PLANNED_EPISODE_S, None, make)
         for agent in config.baselines:
             for seed in config.train_seeds:
                 for step in (None, *self._grid.make_agent_training(agent, seed).snapshot_steps):

@@ -1,0 +1,105 @@
+"""What pushing a scene to the page costs the server, with a client connected that reads everything."""
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import viser
+
+from experiments.viewer.drawing.layout_view import LayoutView, run_server
+from experiments.viewer.drawing.overlays import OVERLAY_DESCRIPTIONS
+from experiments.viewer.page.page import Page
+from experiments.viewer.replay.replay import EpisodeSetup, Replay
+from sim.geometry.rotations import make_upright_poses
+from sim.policy import Policy
+from sim.scenes.scene import Scene
+from sim.utils.errors import GroundError
+
+NUM_BODIES, NUM_SIZES, NUM_FRAMES = 60, 6, 60
+READER_SCRIPT = """
+import sys
+from websockets.sync.client import connect
+for number, message in enumerate(connect(sys.argv[1], subprotocols=[f"viser-v{sys.argv[2]}"], max_size=None)):
+    if number == 0:
+        print("reading", flush=True)
+"""
+
+
+def measure_update_cost(scene: Scene, policy: Policy) -> tuple[float, float]:
+    """CPU-seconds of this process per frame, its server's thread included: of BODIES bodies of SIZES sizes that all move, and of
+    a page with every overlay and plot, late in an episode."""
+    layout = scene.sample_layout("test", 0)
+    replay = Replay("planner", EpisodeSetup(scene.name, layout), policy)
+    for _ in range(12):
+        replay.advance()
+    num_repeats = scene.episode_steps // len(replay.frames)
+    replay.frames = replay.frames[:-1] * num_repeats  # where it has been, and marks, are as long as at an episode's end
+    rng = np.random.default_rng(0)
+    with run_server() as server, _run_reader(_get_url(server)):
+        view = LayoutView(server.scene)
+        half_extents = np.repeat(np.linspace(0.1, 0.3, NUM_SIZES), NUM_BODIES // NUM_SIZES)[:, None].repeat(3, 1)
+        positions = rng.uniform(0, 6, (NUM_FRAMES, NUM_BODIES, 3))
+        poses = np.stack([make_upright_poses(xyz, half_extents[:, 2]) for xyz in positions])
+        view.build(layout, half_extents, poses[0])
+
+        def draw_poses(frame: int) -> None:
+            with server.atomic():
+                view.set_poses(poses[frame])
+
+        bodies_cpu_s = _measure_frame_cpu_s(draw_poses, scene.control_dt_s)
+    with run_server() as server, _run_reader(_get_url(server)):
+        page = Page(server, {scene.name: {}}, scene.name)
+        page.shown_overlays |= set(OVERLAY_DESCRIPTIONS)
+        page.show([replay])
+        page_cpu_s = _measure_frame_cpu_s(lambda frame: page.player.seek(len(replay.frames) - 1 - frame), scene.control_dt_s)
+        page.close()
+    return bodies_cpu_s, page_cpu_s
+
+
+def _get_url(server: viser.ViserServer) -> str:
+    return f"ws://127.0.0.1:{server.get_port()}"
+
+
+def _measure_frame_cpu_s(draw: Callable[[int], None], pause_s: float) -> float:
+    """Of a frame, drawn in the pace of a live scene."""
+    time.sleep(1.0)  # what was built is sent first
+    start_cpu_s = time.process_time()
+    for frame in range(NUM_FRAMES):
+        start_time = time.perf_counter()
+        draw(frame)
+        time.sleep(max(0.0, pause_s - (time.perf_counter() - start_time)))
+    return (time.process_time() - start_cpu_s) / NUM_FRAMES
+
+
+def measure_time_to_first_frame(scene: str) -> float:
+    """Wall-clock seconds from the command `ground view` until a client that was waiting has a scene."""
+    start_time = time.monotonic()
+    command = [sys.executable, "-m", "experiments.cli", "view", "--scene", scene, "--port", "8400", "--stay"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as viewer:
+        try:
+            assert viewer.stdout is not None
+            match = re.search(r"http://(\S+:\d+)", viewer.stdout.readline())
+            if match is None:
+                raise GroundError("ground view did not say where it listens")
+            with _run_reader(f"ws://{match[1]}"):
+                return time.monotonic() - start_time
+        finally:
+            viewer.kill()
+
+
+@contextmanager
+def _run_reader(url: str) -> Iterator[None]:
+    """A client in a process of its own, from its first message on."""
+    command = [sys.executable, "-c", READER_SCRIPT, url, viser.__version__]
+    reader = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        if reader.stdout is None or not reader.stdout.readline():
+            raise GroundError("the page's server sends nothing to a client")
+        yield
+    finally:
+        reader.kill()
+        reader.wait()
