@@ -1,4 +1,4 @@
-"""What pushing a scene to the page costs the server, with a client connected that reads everything."""
+"""Costs of the viewer: of its server, with a client that reads everything, and of its start."""
 
 import re
 import subprocess
@@ -6,12 +6,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import viser
 
-from experiments.viewer.drawing.layout_view import LayoutView, run_server
+from experiments.viewer.drawing.layout_view import LayoutView
 from experiments.viewer.drawing.overlays import OVERLAY_DESCRIPTIONS
+from experiments.viewer.drawing.server import run_server
 from experiments.viewer.page.page import Page
 from experiments.viewer.replay.replay import EpisodeSetup, Replay
 from sim.geometry.rotations import make_upright_poses
@@ -30,21 +32,29 @@ for number, message in enumerate(connect(sys.argv[1], subprotocols=[f"viser-v{sy
 
 
 def measure_update_cost(scene: Scene, policy: Policy) -> tuple[float, float]:
-    """CPU-seconds of this process per frame, its server's thread included: of BODIES bodies of SIZES sizes that all move, and of
-    a page with every overlay and plot, late in an episode."""
+    """Measure the CPU time of this process per frame, its server's thread included [s].
+
+    Args:
+        scene: with loads.
+        policy: of the episode on the page.
+
+    Returns:
+        The time for NUM_BODIES moving bodies, and for a page with all overlays and plots, late in an episode.
+    """
     layout = scene.sample_layout("test", 0)
     replay = Replay("planner", EpisodeSetup(scene.name, layout), policy)
     for _ in range(12):
         replay.advance()
     num_repeats = scene.episode_steps // len(replay.frames)
-    replay.frames = replay.frames[:-1] * num_repeats  # where it has been, and marks, are as long as at an episode's end
+    replay.frames = replay.frames[:-1] * num_repeats  # trails and marks are as long as at an episode's end
     rng = np.random.default_rng(0)
     with run_server() as server, _run_reader(_get_url(server)):
-        view = LayoutView(server.scene)
+        crowd = replace(layout, loads=layout.loads[:1] * (NUM_BODIES - 1))
+        view = LayoutView(server.scene, scene.visuals, crowd)
         half_extents = np.repeat(np.linspace(0.1, 0.3, NUM_SIZES), NUM_BODIES // NUM_SIZES)[:, None].repeat(3, 1)
         positions = rng.uniform(0, 6, (NUM_FRAMES, NUM_BODIES, 3))
         poses = np.stack([make_upright_poses(xyz, half_extents[:, 2]) for xyz in positions])
-        view.build(layout, half_extents, poses[0])
+        view.add_bodies(half_extents, poses[0])
 
         def draw_poses(frame: int) -> None:
             with server.atomic():
@@ -53,9 +63,10 @@ def measure_update_cost(scene: Scene, policy: Policy) -> tuple[float, float]:
         bodies_cpu_s = _measure_frame_cpu_s(draw_poses, scene.control_dt_s)
     with run_server() as server, _run_reader(_get_url(server)):
         page = Page(server, {scene.name: {}}, scene.name)
-        page.shown_overlays |= set(OVERLAY_DESCRIPTIONS)
-        page.show([replay])
-        page_cpu_s = _measure_frame_cpu_s(lambda frame: page.player.seek(len(replay.frames) - 1 - frame), scene.control_dt_s)
+        session = page.session
+        session.shown_overlays |= set(OVERLAY_DESCRIPTIONS)
+        session.show([replay])
+        page_cpu_s = _measure_frame_cpu_s(lambda frame: session.player.seek(len(replay.frames) - 1 - frame), scene.control_dt_s)
         page.close()
     return bodies_cpu_s, page_cpu_s
 
@@ -65,8 +76,8 @@ def _get_url(server: viser.ViserServer) -> str:
 
 
 def _measure_frame_cpu_s(draw: Callable[[int], None], pause_s: float) -> float:
-    """Of a frame, drawn in the pace of a live scene."""
-    time.sleep(1.0)  # what was built is sent first
+    """Measure the CPU time of a frame, drawn at the pace of a live scene [s]."""
+    time.sleep(1.0)  # the layout is sent first
     start_cpu_s = time.process_time()
     for frame in range(NUM_FRAMES):
         start_time = time.perf_counter()
@@ -76,9 +87,9 @@ def _measure_frame_cpu_s(draw: Callable[[int], None], pause_s: float) -> float:
 
 
 def measure_time_to_first_frame(scene: str) -> float:
-    """Wall-clock seconds from the command `ground view` until a client that was waiting has a scene."""
+    """Measure the time from the command `ground view` until a waiting client has a scene [s]."""
     start_time = time.monotonic()
-    command = [sys.executable, "-m", "experiments.cli", "view", "--scene", scene, "--port", "8400", "--stay"]
+    command = [sys.executable, "-m", "experiments.cli", "view", "--scene", scene, "--port", "8400", "--keep-serving"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as viewer:
         try:
             assert viewer.stdout is not None
@@ -93,7 +104,7 @@ def measure_time_to_first_frame(scene: str) -> float:
 
 @contextmanager
 def _run_reader(url: str) -> Iterator[None]:
-    """A client in a process of its own, from its first message on."""
+    """Run a client in another process, from its first message on."""
     command = [sys.executable, "-c", READER_SCRIPT, url, viser.__version__]
     reader = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:

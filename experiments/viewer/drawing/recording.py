@@ -1,4 +1,4 @@
-"""Takes to give away: one HTML file with a time bar that opens from disk, or a film."""
+"""Recordings of replays: one HTML file with a time bar that opens from disk, or a film (mp4)."""
 
 import re
 import tempfile
@@ -11,45 +11,54 @@ import numpy as np
 import viser
 from imageio_ffmpeg import write_frames
 
-from experiments.viewer import browser
-from experiments.viewer.overlays import DEFAULT_OVERLAYS
-from experiments.viewer.scenery import ReplayView
-from experiments.viewer.stage import run_server
-from experiments.viewer.take import Replay
-from sim.scenes.scene import scenes
+from experiments.viewer.drawing import browser
+from experiments.viewer.drawing.overlays import DEFAULT_OVERLAYS
+from experiments.viewer.drawing.replay_view import ReplayView
+from experiments.viewer.drawing.server import run_server
+from experiments.viewer.replay.player import ProgressCallback
+from experiments.viewer.replay.replay import Replay
 from sim.utils.errors import GroundError
 from sim.utils.files import write_atomic, write_text
 
 END_PAUSE_S = 1.0  # the last state stays this long before a recording starts over
 VIDEO_SIZE = (1280, 720)
-BROWSER_WINDOW_SIZE = (320, 180)  # of a browser that nobody sees: it draws its own window beside each picture of the film
-CONNECT_TIMEOUT_S, RENDER_TIMEOUT_S = 60.0, 60.0
-MAX_WARM_UP_IMAGES = 20  # pictures at most, before the first of a film
+BROWSER_WINDOW_SIZE = (320, 180)  # of a headless browser, which draws its own window beside each image of the film
+CONNECT_TIMEOUT_S = 60.0
+RENDER_TIMEOUT_S = 60.0
+MAX_WARM_UP_IMAGES = 20
+MAX_WARM_UP_DIFFERENCE = 0.1  # mean over pixels, of 255
 CAPTION_STYLE = (
     "position:fixed;left:12px;bottom:52px;z-index:5;max-width:60vw;padding:4px 10px;border-radius:6px;"
     "background:#ffffffd0;color:#1c2530;font:14px system-ui,sans-serif;pointer-events:none"
 )
-ProgressCallback = Callable[[int, int], None]
 
 
 def save_recording(
     replays: Sequence[Replay], path: Path, title: str = "", on_progress: ProgressCallback = lambda done, total: None
 ) -> None:
-    """Write takes side by side to `path`, an .html or an .mp4 file."""
+    """Write replays side by side as an .html or an .mp4 file.
+
+    Raises:
+        GroundError: the file cannot be written, or Chromium does not draw it.
+    """
     check_recording_path(path)
     if path.suffix == ".html":
         write_text(path, render_html(replays, title, on_progress=on_progress))
     else:
         video = _render_video(replays, on_progress)
-        write_atomic(path, lambda to: _write_bytes(to, video))
+        write_atomic(path, lambda target: target.write_bytes(video))
 
 
 def check_recording_path(path: Path) -> None:
-    """Whether a recording can be written there, before it is made."""
+    """Check that a recording can be written there.
+
+    Raises:
+        GroundError: the suffix is unknown, or a film needs a Chromium that is not installed.
+    """
     if path.suffix not in (".html", ".mp4"):
         raise GroundError(f"{path}: a recording is an .html or an .mp4 file")
     if path.suffix == ".mp4" and not browser.find_chromium():
-        raise GroundError(f"{path}: a film is drawn by Chromium, and there is none on this machine: save as .html instead")
+        raise GroundError(f"{path}: a film is drawn by Chromium, which is not installed here: save as .html instead")
 
 
 def render_html(
@@ -58,14 +67,14 @@ def render_html(
     shown_overlays: set[str] | frozenset[str] = DEFAULT_OVERLAYS,
     on_progress: ProgressCallback = lambda done, total: None,
 ) -> str:
-    """One self-contained page that plays the takes side by side."""
-    pause_s, num_frames = scenes[replays[0].setup.scene].control_dt_s, _count_frames(replays)
+    """Render one self-contained page that plays replays side by side."""
+    num_frames = _count_frames(replays)
     with run_server() as server:
         view = ReplayView(server, replays, set(shown_overlays))
         view.draw_frame(0)
         serializer = server.get_scene_serializer()
         for index in range(1, num_frames):
-            serializer.insert_sleep(pause_s)
+            serializer.insert_sleep(replays[0].scene.control_dt_s)
             view.draw_frame(index)
             on_progress(index + 1, num_frames)
         serializer.insert_sleep(END_PAUSE_S)
@@ -76,33 +85,43 @@ def render_mp4(
     client: viser.ClientHandle,
     num_frames: int,
     seek: Callable[[int], None],
-    scene: str,
+    frame_s: float,
     is_undisturbed: Callable[[int], bool] = lambda index: True,
 ) -> bytes:
-    """Frames 0 to `length` - 1, each after `seek`, as a client's browser draws them, in real time."""
-    frames_per_s = round(1 / scenes[scene].control_dt_s)
+    """Render a film in real time, as a client's browser draws the frames.
+
+    Args:
+        client: its camera films.
+        num_frames: of the film.
+        seek: draws a frame.
+        frame_s: time between two frames.
+        is_undisturbed: tells whether the frame is still the one that was drawn.
+
+    Raises:
+        GroundError: the browser draws nothing, or the page was used meanwhile.
+    """
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "film.mp4"
-        video_writer = write_frames(path, VIDEO_SIZE, fps=frames_per_s, quality=8, macro_block_size=8, ffmpeg_log_level="quiet")
-        video_writer.send(None)
+        writer = write_frames(path, VIDEO_SIZE, fps=round(1 / frame_s), quality=8, macro_block_size=8, ffmpeg_log_level="quiet")
+        writer.send(None)
         seek(0)
         _wait_until_rendered(client)
         for index in range(num_frames):
             seek(index)
             image = _render_image(client)
             if not is_undisturbed(index):
-                raise GroundError("the page was used while its film was made: there is no film")
-            video_writer.send(image)
-        video_writer.close()
+                raise GroundError("the page was used while its film was made: no film was saved")
+            writer.send(image)
+        writer.close()
         return path.read_bytes()
 
 
 def _wait_until_rendered(client: viser.ClientHandle) -> None:
-    """Until two pictures agree: meshes and floors come after the page."""
+    """Wait until two images are equal: meshes and floors come after the page."""
     previous_image = _render_image(client)
     for _ in range(MAX_WARM_UP_IMAGES):
         image = _render_image(client)
-        if np.abs(image.astype(float) - previous_image).mean() < 0.1:
+        if np.abs(image.astype(float) - previous_image).mean() < MAX_WARM_UP_DIFFERENCE:
             return
         previous_image = image
 
@@ -112,11 +131,12 @@ def _render_image(client: viser.ClientHandle) -> np.ndarray:
     try:
         return np.ascontiguousarray(client.get_render(height, width, timeout=RENDER_TIMEOUT_S)[..., :3])
     except (TimeoutError, RuntimeError) as error:
-        raise GroundError(f"the browser draws no pictures ({error}): keep its tab in front, or save as .html") from error
+        raise GroundError(f"the browser draws no images ({error}): keep its tab in front, or save as .html") from error
 
 
 def _render_video(replays: Sequence[Replay], on_progress: ProgressCallback) -> bytes:
-    """Without a person's browser, a headless one draws."""
+    """Render a film in a headless browser."""
+    num_frames = _count_frames(replays)
     with run_server() as server:
         view = ReplayView(server, replays, set(DEFAULT_OVERLAYS), VIDEO_SIZE)
         with browser.run_headless(f"http://127.0.0.1:{server.get_port()}", BROWSER_WINDOW_SIZE) as process:
@@ -125,22 +145,17 @@ def _render_video(replays: Sequence[Replay], on_progress: ProgressCallback) -> b
                 if time.monotonic() - start_time > CONNECT_TIMEOUT_S or process.poll() is not None:
                     raise GroundError("the headless browser did not open the page: save it as .html instead")
                 time.sleep(0.2)
-            client = next(iter(server.get_clients().values()))
-            num_frames = _count_frames(replays)
 
             def seek(index: int) -> None:
                 view.draw_frame(index)
                 on_progress(index + 1, num_frames)
 
-            return render_mp4(client, num_frames, seek, replays[0].setup.scene)
+            client = next(iter(server.get_clients().values()))
+            return render_mp4(client, num_frames, seek, replays[0].scene.control_dt_s)
 
 
 def _count_frames(replays: Sequence[Replay]) -> int:
     return max(len(replay.frames) for replay in replays)
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def _add_caption(html: str, title: str) -> str:

@@ -1,4 +1,4 @@
-"""A headless Chromium, for films and pictures without a person's browser."""
+"""A headless Chromium, for films and screenshots."""
 
 import shutil
 import subprocess
@@ -21,26 +21,23 @@ QUIET_FLAGS = (
 
 
 def find_chromium() -> str | None:
-    """Where a Chromium is on this machine."""
+    """Find the path of an installed Chromium."""
     return next((path for name in CHROMIUM_NAMES if (path := shutil.which(name))), None)
 
 
 @contextmanager
 def run_headless(url: str, window_size: tuple[int, int]) -> Iterator[subprocess.Popen[bytes]]:
-    """A Chromium without a window that has `url` open, until the end of the block."""
+    """Run a Chromium without a window that has a page open, until the end of the block.
+
+    Raises:
+        GroundError: it is not installed.
+    """
     program = find_chromium()
     if program is None:
-        raise GroundError("there is no Chromium on this machine")
+        raise GroundError("Chromium is not installed")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        command = [
-            program,
-            *RENDER_FLAGS,
-            *QUIET_FLAGS,
-            f"--user-data-dir={profile}",
-            f"--window-size={window_size[0]},{window_size[1]}",
-            url,
-        ]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        flags = (*RENDER_FLAGS, *QUIET_FLAGS, f"--user-data-dir={profile}", "--window-size={},{}".format(*window_size))
+        process = subprocess.Popen([program, *flags, url], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             yield process
         finally:

@@ -1,31 +1,38 @@
-"""What planners thought along recorded takes, found out in the background while the page goes on."""
+"""PlanRecomputer: plans of planners along recorded episodes, computed again in the background."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from experiments.viewer.player import Player, recompute_plans
-from experiments.viewer.take import ACTION_TOLERANCE, Replay
+from experiments.viewer.replay.player import Player, recompute_plans
+from experiments.viewer.replay.replay import ACTION_TOLERANCE, Replay
 from sim.policy import PolicyFactory
 
 
 class PlanRecomputer:
-    """Lets arms, by scene and name, think again along takes that a player shows, until it shows others. `say` is told how far
-    that is, and `failed` what went wrong."""
+    """Recomputes the plans of the replays that a player shows, until it shows others."""
 
     def __init__(
         self,
         player: Player,
         methods: Mapping[str, Mapping[str, PolicyFactory]],
         on_status: Callable[[str], None],
-        on_error: Callable[[Exception], None],
+        on_error: Callable[[Exception], object],
     ) -> None:
+        """Start nothing yet.
+
+        Args:
+            player: shows the replays.
+            methods: by scene and name.
+            on_status: called with a line about the progress.
+            on_error: called with an exception that ended a recomputation.
+        """
         self._player, self._methods, self._on_status, self._on_error = player, methods, on_status, on_error
         self._threads: list[threading.Thread] = []
         self._stop_event = threading.Event()
 
     def start(self, replays: Sequence[Replay]) -> None:
-        """Along these takes, one after the other; playing waits for the first one's thoughts."""
+        """Recompute the plans of replays one after the other; playing waits for the first one's."""
         first_replay = next((replay for replay in replays if replay.name in self._methods[replay.setup.scene]), None)
         shown_replays = self._player.replays
         if first_replay is not None:
@@ -35,7 +42,7 @@ class PlanRecomputer:
         thread.start()
 
     def wait(self) -> None:
-        """Until all is known; playing stops."""
+        """Wait until all plans are there; playing stops."""
         for thread in self._threads:
             if thread.is_alive():
                 self._player.is_playing = False
@@ -53,33 +60,29 @@ class PlanRecomputer:
     def _run(self, replays: Sequence[Replay], first_replay: Replay | None, shown_replays: list[Replay]) -> None:
         try:
             for replay in replays:
-                self._recompute(replay, first_replay, shown_replays)
+                if not self._is_cancelled(replay):
+                    self._recompute(replay, shown_replays if replay is first_replay else None)
         except Exception as error:  # the page has to outlive it
             self._on_error(error)
         finally:
             if first_replay is not None:
                 self._player.set_num_ready_frames(shown_replays, None)
 
-    def _recompute(self, replay: Replay, first_replay: Replay | None, shown_replays: list[Replay]) -> None:
+    def _recompute(self, replay: Replay, waiting_replays: list[Replay] | None) -> None:
         methods = self._methods[replay.setup.scene]
-        if self._is_cancelled(replay):
-            return
         if replay.name not in methods:
-            self._on_status(f"what {replay.name} thought is not known: its model is not here")
+            self._on_status(f"the plans of {replay.name} are not known: its model is missing")
             return
 
         def report_progress(done: int, total: int) -> None:
             if self._is_cancelled(replay):
                 return
-            if replay is first_replay:
-                self._player.set_num_ready_frames(shown_replays, done if done < total else None)
-            self._on_status(f"{replay.name} thinks again: {done} of {total}")
+            if waiting_replays is not None:
+                self._player.set_num_ready_frames(waiting_replays, done if done < total else None)
+            self._on_status(f"recomputing the plans of {replay.name}: {done} of {total}")
 
-        action_difference = recompute_plans(replay, methods[replay.name](), partial(self._is_cancelled, replay), report_progress)
+        difference = recompute_plans(replay, methods[replay.name](), partial(self._is_cancelled, replay), report_progress)
         if not self._is_cancelled(replay):
-            outcome = (
-                "takes the same actions"
-                if action_difference < ACTION_TOLERANCE
-                else f"would act differently now, by at most {action_difference:.2g}"
-            )
-            self._on_status(f"{replay.name} thought again: it {outcome}")
+            is_same = difference < ACTION_TOLERANCE
+            outcome = "same actions" if is_same else f"actions differ now, by at most {difference:.2g}"
+            self._on_status(f"plans of {replay.name} recomputed: {outcome}")

@@ -1,0 +1,150 @@
+"""`ground view` and `ground record`."""
+
+from operator import attrgetter
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from experiments.cli.console import CONSOLE, DEFAULT_SCENE, PathArgument, PlanarPose, PlanarPosition
+from experiments.cli.layouts import read_requested_layout
+from experiments.cli.runs import load_planner_factories
+from sim.utils.errors import GroundError, UnknownName
+
+
+def view(
+    run: Annotated[Path | None, tyro.conf.Positional] = None,
+    scene: str | None = None,
+    split: str = "test",
+    index: int = 0,
+    method: str | None = None,
+    models: tuple[Path, ...] = (),
+    layout: Path | None = None,
+    start: PlanarPose | None = None,
+    load: PlanarPose | None = None,
+    goal: PlanarPosition | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    keep_serving: bool = False,
+) -> None:
+    """Watch a scene in the browser: live with any method, or the recorded episodes of a run with the plans of its planners.
+
+    Examples: ground view | ground view runs/demo | ground view runs/demo --method graph+mppi --split shift-two-totes --index 3 |
+    ground view --scene push-fixture --models experiments/results/models/joint
+
+    Args:
+        run: a run directory; its methods and its episodes can be chosen on the page.
+        scene: default: the run's, without a run logistics/tote-push; the name behind the slash is enough.
+        split: family of the layout.
+        index: number of the layout in its split.
+        method: acts live; default: the run's recorded episodes, without a run the first of the models or the scripted expert.
+        models: directories of trained models that belong to no run; planners on them can be chosen.
+        layout: a custom layout instead: a layout file, or the YAML of a map_server map, in which missing poses are sampled.
+        start: x, y and yaw of the robot, for a map.
+        load: x, y and yaw of the load, for a map; in scenes that have loads.
+        goal: x and y of the goal, for a map.
+        host: address to listen on; the default is reachable from this machine alone.
+        port: the first free port from here on.
+        keep_serving: go on serving after the page was closed.
+    """
+    from experiments.report.export import check_has_episodes
+    from experiments.viewer.page.serve import ViewRequest, serve
+    from experiments.viewer.replay.methods import read_run_scene
+    from sim.scenes.scene import scenes
+
+    shows_episodes = run is not None and method is None and layout is None
+    if run and shows_episodes:
+        check_has_episodes(run)
+    requested_scene = scenes.resolve_name(scene) if scene else None
+    run_scene = read_run_scene(run) if run else None
+    if run_scene and requested_scene not in (None, run_scene):
+        raise GroundError(f"{run} is of {run_scene}: leave --scene out, or the run")
+    scene_name = run_scene or requested_scene or DEFAULT_SCENE
+    splits = scenes[scene_name].splits
+    if shows_episodes:
+        _check_split(split, scene_name)
+    elif split not in splits:
+        raise UnknownName("split", split, splits)
+    custom_layout = read_requested_layout(layout, scene_name, index, start, load, goal)
+    layout_split = split if split in splits else "test"
+    request = ViewRequest(
+        scene_name,
+        custom_layout or scenes[scene_name].sample_layout(layout_split, index),
+        layout_split,
+        index,
+        method or ("scripted" if custom_layout and not models else None),  # nothing is recorded there
+        run,
+        split,
+        models,
+        custom_layout is not None,
+    )
+    serve(request, host, port, keep_serving, CONSOLE)
+
+
+def _check_split(split: str, scene: str) -> None:
+    """Raise UnknownName unless a run of the scene may have episodes in the split, also of a protocol or a custom layout."""
+    from experiments.evaluation.results import is_custom_split
+    from sim.scenes.scene import scenes
+
+    splits = (*scenes[scene].splits, *(protocol.split for protocol in scenes[scene].protocols.values()))
+    if split not in splits and not is_custom_split(split):
+        raise UnknownName("split", split, splits)
+
+
+def record(
+    run: PathArgument,
+    out: Path,
+    split: str = "test",
+    index: int = 0,
+    layout: Path | None = None,
+    methods: tuple[str, ...] = (),
+    show_plans: bool = True,
+) -> None:
+    """Write a recorded episode, or those of several methods in the same layout, as one HTML file or as a film.
+
+    Examples: ground record runs/demo --out talk.mp4 --methods graph+mppi scripted --index 3 |
+    ground record runs/demo --out one.html | ground record runs/demo --out hall.html --layout hall.json
+
+    Args:
+        out: an .html file, which opens from disk, or an .mp4, which Chromium draws.
+        split: family of the layout.
+        index: number of the episode in its split, or in the custom layout.
+        layout: a custom layout in which the run was evaluated, instead of a split.
+        methods: side by side; default: the run's best planner.
+        show_plans: recompute the plans of planners, and show them.
+    """
+    from experiments.config.experiment import read_config
+    from experiments.evaluation.results import CUSTOM_SPLIT_PREFIX
+    from experiments.progress import show_progress_bar
+    from experiments.report.export import check_has_episodes
+    from experiments.report.measures.summary import find_best_planner, get_episode_label
+    from experiments.viewer.drawing.recording import check_recording_path, save_recording
+    from experiments.viewer.replay.episode_index import EpisodeIndex, format_title
+    from experiments.viewer.replay.methods import set_scene
+    from experiments.viewer.replay.player import recompute_plans
+    from experiments.viewer.replay.replay import ACTION_TOLERANCE
+
+    check_recording_path(out)
+    scene = read_config(run).scene
+    custom_layout = read_requested_layout(layout, scene, 0, None, None, None)
+    split = f"{CUSTOM_SPLIT_PREFIX}{custom_layout.id}" if custom_layout else split
+    _check_split(split, scene)
+    check_has_episodes(run)
+    episode_index = EpisodeIndex(run)
+    names = methods or (find_best_planner(episode_index.results),)
+    result, *other_results = (episode_index.find(split, index, name) for name in names)
+    replays = episode_index.make_replays(result, list(map(attrgetter("method_label"), other_results)))
+    planner_factories = load_planner_factories(run) if show_plans else {}
+    for replay in replays:
+        if replay.name in planner_factories:
+            policy = set_scene(planner_factories[replay.name], replay.setup.scene)()
+            with show_progress_bar(CONSOLE, f"plans of {replay.name}") as progress:
+                difference = recompute_plans(replay, policy, on_progress=progress)
+            if difference > ACTION_TOLERANCE:
+                CONSOLE.print(f"[yellow]{replay.name} would act differently now, by at most {difference:.2g}[/]")
+    caption = format_title(result)
+    if other_results:
+        caption = f"{get_episode_label(result)}: {', '.join(replay.name for replay in replays)}"
+    with show_progress_bar(CONSOLE, f"record {out.name}") as progress:
+        save_recording(replays, out, caption, progress)
+    CONSOLE.print(f"recording: {out.resolve()}", soft_wrap=True)

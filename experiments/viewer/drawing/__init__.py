@@ -1,0 +1,1 @@
+"""Replays in 3-D: meshes, overlays, servers and recordings."""

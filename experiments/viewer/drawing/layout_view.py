@@ -1,0 +1,138 @@
+"""LayoutView: a layout and its bodies in viser's scene, built once and then only moved."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import trimesh
+import viser
+
+from experiments.viewer.drawing.meshes import load_link_mesh, make_trimesh
+from sim.bodies import Kind
+from sim.geometry.rotations import yaw_to_quaternion
+from sim.layout import Layout
+from sim.robots.robot import LinkVisual
+from sim.visuals import Primitives, SceneVisuals, ViewSettings, get_floor_area
+
+FLAT = (0.0, 1.0, 0.0, 0.0)  # orientation (wxyz) of an image that lies on the floor, its first row at the largest y
+DEFAULT_WINDOW_SIZE = (1000, 850)  # pixels of the scene beside the panel on a usual screen
+LABEL_HEIGHT_SHARE = 1 / 25  # of a letter, of the width of a layout, so that labels of 40 letters do not overlap
+
+
+class LayoutView:
+    """One layout under a root node. Several can stand side by side."""
+
+    def __init__(
+        self,
+        scene: viser.SceneApi,
+        visuals: SceneVisuals,
+        layout: Layout,
+        root: str = "/layout",
+        offset: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
+        """Draw the layout without its dynamic bodies.
+
+        Args:
+            scene: viser's.
+            visuals: of the layout's scene.
+            layout: to draw.
+            root: name of the root node.
+            offset: x and y of the root [m].
+        """
+        self._scene, self._visuals, self._layout, self.root = scene, visuals, layout, root
+        self._frame = scene.add_frame(root, show_axes=False, position=(*offset, 0.0))
+        self._nodes: list[tuple[np.ndarray, viser.BatchedGlbHandle]] = []  # each with the indices of its bodies
+        self._link_handles: list[viser.GlbHandle] = []
+        x, y, width, depth = get_floor_area(layout)
+        position = (x + width / 2, y + depth / 2, 0.0)
+        image = visuals.draw_floor(layout)
+        scene.add_image(f"{root}/floor", image, width, depth, format="png", position=position, wxyz=FLAT, cast_shadow=False)
+        if surface := visuals.make_surface(layout):
+            self._add_mesh("surface", make_trimesh(surface))
+        for number, (x, y, yaw, *half, kind) in enumerate(layout.static_boxes):
+            mesh = make_trimesh(visuals.make_static_body(Kind(int(kind)), np.array(half), number))
+            handle = self._add_mesh(f"static/{number}", mesh)
+            handle.position, handle.wxyz = (x, y, half[2]), to_wxyz(yaw_to_quaternion(np.array(yaw)))
+
+    def add_bodies(self, half_extents: np.ndarray, poses: np.ndarray, link_visuals: Sequence[LinkVisual] = ()) -> None:
+        """Draw dynamic bodies of half extents (M, 3) [m] at poses (M, 7), and the robot's links.
+
+        Equal bodies are one node of the page: sixty of them cost little more than one.
+        """
+        groups: dict[Primitives, list[int]] = {}
+        for body, half in enumerate(np.asarray(half_extents, float)):
+            groups.setdefault(self._visuals.make_body(self._layout, body, half), []).append(body)
+        for primitives, indices in groups.items():
+            count = len(indices)
+            node = self._scene.add_batched_meshes_trimesh(
+                f"{self.root}/dynamic/{indices[0]}",
+                make_trimesh(primitives),
+                np.tile((1.0, 0, 0, 0), (count, 1)),
+                np.zeros((count, 3)),
+                lod="off",
+                cast_shadow=False,
+            )
+            self._nodes.append((np.array(indices), node))
+        for visual in link_visuals:
+            self._link_handles.append(self._add_mesh(f"links/{visual.link}", load_link_mesh(visual.mesh)))
+        self.set_poses(poses)
+
+    def set_poses(self, poses: np.ndarray, link_poses: np.ndarray | None = None) -> None:
+        """Move dynamic bodies to poses (M, 7) and the robot's links to (V, 7)."""
+        poses = np.asarray(poses, np.float32)
+        for indices, node in self._nodes:
+            node.batched_positions = poses[indices, :3]
+            node.batched_wxyzs = to_wxyz(poses[indices, 3:])
+        for handle, link_pose in zip(self._link_handles, () if link_poses is None else link_poses, strict=False):
+            handle.position, handle.wxyz = link_pose[:3], to_wxyz(link_pose[3:])
+
+    def add_label(self, text: str, spacing_m: float) -> viser.LabelHandle:
+        """Add a label behind the hall; its size is that of the scene, so that films of any window show it alike."""
+        hall = self._layout.hall
+        return self._scene.add_label(
+            f"{self.root}/label",
+            text,
+            position=(hall.x + hall.width / 2, hall.y + hall.depth, self._visuals.view.label_height_m),
+            font_size_mode="scene",
+            font_scene_height=LABEL_HEIGHT_SHARE * spacing_m,
+            anchor="bottom-center",
+        )
+
+    def remove(self) -> None:
+        """Remove everything under the root."""
+        self._frame.remove()
+
+    def _add_mesh(self, name: str, mesh: trimesh.Trimesh) -> viser.GlbHandle:
+        return self._scene.add_mesh_trimesh(f"{self.root}/{name}", mesh, cast_shadow=False)
+
+
+def configure_lights_and_camera(
+    server: viser.ViserServer,
+    view: ViewSettings,
+    layout: Layout,
+    width: float | None = None,
+    window_size: tuple[int, int] = DEFAULT_WINDOW_SIZE,
+) -> None:
+    """Set the initial camera in front of a layout.
+
+    Args:
+        server: whose clients begin with this camera.
+        view: of the layout's scene.
+        layout: the first one, at x = 0.
+        width: of all layouts in a row [m]; None: of the one.
+        window_size: width and height of the browser's window.
+    """
+    hall = layout.hall
+    width = width or hall.width
+    view_size_m = max(window_size[1] / window_size[0] * width, hall.depth)
+    centre = np.array([hall.x + width / 2, hall.y + hall.depth / 2, view.centre_height_m])
+    offset = np.array(view.camera_offset) * (hall.width / width, 1.0, 1.0)  # a row is looked at from its front
+    server.scene.set_up_direction("+z")
+    server.scene.configure_default_lights(cast_shadow=False)
+    server.initial_camera.look_at = centre
+    server.initial_camera.position = centre + view_size_m * offset
+    server.initial_camera.fov = np.deg2rad(50)
+
+
+def to_wxyz(quaternion: np.ndarray) -> np.ndarray:
+    """Reorder quaternions xyzw (..., 4) as viser has them: wxyz (..., 4)."""
+    return quaternion[..., [3, 0, 1, 2]]

@@ -1,0 +1,150 @@
+"""`ground view`: a server on this machine and its page, until the page is closed."""
+
+import errno
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import viser
+from rich.console import Console
+from rich.markup import escape
+
+from experiments.viewer.drawing.server import run_server
+from experiments.viewer.page.actions import run_action
+from experiments.viewer.page.page import Page
+from experiments.viewer.replay.episode_index import EpisodeIndex
+from experiments.viewer.replay.methods import RunMethods, load_model_methods, load_run_methods
+from experiments.viewer.replay.session import HUMAN_METHOD, make_setup
+from sim.layout import Layout
+from sim.policy import PolicyFactory
+from sim.scenes.scene import scenes
+from sim.utils.errors import GroundError, UnknownName
+
+NUM_PORTS_TRIED = 50
+CLOSE_DELAY_S = 20.0  # without a client, after there was one; reloading a page takes less
+
+
+@dataclass(frozen=True)
+class ViewRequest:
+    """What a page shows first."""
+
+    scene: str
+    layout: Layout
+    split: str  # of the layout; of a custom layout, the split whose physics are varied
+    index: int  # of the layout, and seed of a live episode
+    method: str | None = None  # acts live; None: the recorded episodes of a run, or without a run the expert
+    run: Path | None = None
+    recorded_split: str = "test"  # of the first recorded episode
+    models: Sequence[Path] = ()  # that belong to no run
+    is_custom_layout: bool = False
+
+
+def serve(request: ViewRequest, host: str, port: int, keep_serving: bool, console: Console) -> None:
+    """Show a page until it is closed, or Ctrl-C.
+
+    Args:
+        request: what the page shows first.
+        host: address to listen on.
+        port: the first free one from here on.
+        keep_serving: after the page was closed, too.
+        console: tells the address, and which methods of the run are missing.
+
+    Raises:
+        GroundError: the method, a model or a port is missing; nothing is served then.
+    """
+    scene, run = request.scene, request.run
+    model_methods = load_model_methods(request.models, scene)
+    method = request.method or next(iter(model_methods), None)
+    is_from_run = method is not None and method not in (HUMAN_METHOD, *scenes[scene].behaviours, *model_methods)
+    run_methods = load_run_methods(run) if run and is_from_run else None  # seconds, where no other method needs them
+    if is_from_run:
+        _check_method(method or "", scene, run_methods or ({}, {}))
+    free_port = find_free_port(host, port)
+    with run_server(host, free_port) as server:
+        served_port = server.get_port()  # another program may have taken the one that was free
+        page = Page(server, {name: dict(scenes[name].behaviours) for name in scenes.list_with_protocols()}, scene)
+        session = page.session
+        for name in scenes:
+            session.add_methods(name, model_methods if name == scene else _select_loadable(request.models, name))
+        session.add_methods(scene, run_methods[0] if run_methods else {})
+        session.player.is_waiting_for_client = True  # else the first seconds are missed
+        server.on_client_connect(lambda _: setattr(session.player, "is_waiting_for_client", False))
+        try:
+            setup = make_setup(scene, request.layout, request.split, request.index, is_custom_layout=request.is_custom_layout)
+            session.start_live(setup, method or "scripted", play=run is None or method is not None)
+            page.panels.set_live_options(scene, request.split, request.index, method or "scripted")
+            port_note = f" (port {port} is taken)" if served_port != port else ""
+            stop_hint = "Ctrl-C ends it" if keep_serving else "closing the page ends it, and Ctrl-C"
+            console.print(f"open http://{host}:{served_port}{port_note}; {stop_hint}", soft_wrap=True)
+            if run is not None:  # takes seconds, while the page is open already
+                _add_run(page, request, run, run_methods, console)
+            _wait_until_closed(server, keep_serving)
+        finally:
+            page.close()
+
+
+def _select_loadable(models: Sequence[Path], scene: str) -> dict[str, PolicyFactory]:
+    """Load the models that were trained on a scene."""
+    methods: dict[str, PolicyFactory] = {}
+    for path in models:
+        try:
+            methods |= load_model_methods([path], scene)
+        except GroundError:
+            continue
+    return methods
+
+
+def _check_method(method: str, scene: str, run_methods: RunMethods) -> None:
+    factories, missing = run_methods
+    if method in missing:
+        raise GroundError(f"{method} cannot run: {missing[method]}")
+    if method not in factories:
+        raise UnknownName("method", method, {*scenes[scene].behaviours, HUMAN_METHOD, *factories})
+    factories[method]()  # a model that cannot be loaded is reported before anything is served
+
+
+def _add_run(page: Page, request: ViewRequest, run: Path, run_methods: RunMethods | None, console: Console) -> None:
+    """Add the methods and the episodes of a run; show its best planner's episode where no method was asked for."""
+    page.session.show_message(f"reading {run} …")
+    methods, missing = run_methods or load_run_methods(run)
+    for name, reason in missing.items():
+        console.print(f"[yellow]{name} cannot run live: {escape(reason)}[/]", soft_wrap=True)
+    page.session.add_methods(request.scene, methods)
+    episode_tab = page.add_episode_tab(EpisodeIndex(run))
+    page.session.show_message("")
+    if request.method is None:
+        show_best = partial(episode_tab.show_best_planner, request.recorded_split, request.index)
+        run_action(page.session, None, show_best)  # a damaged episode is reported on the page
+
+
+def _wait_until_closed(server: viser.ViserServer, keep_serving: bool) -> None:
+    """Wait until no client was connected for a while, after the first one."""
+    last_client_time: float | None = None
+    while keep_serving or last_client_time is None or time.monotonic() - last_client_time < CLOSE_DELAY_S:
+        time.sleep(0.5)
+        if server.get_clients():
+            last_client_time = time.monotonic()
+
+
+def find_free_port(host: str, first_port: int) -> int:
+    """Find the first free port from a number on.
+
+    Raises:
+        GroundError: there is none, or the host is no address of this machine.
+    """
+    if not 0 < first_port < 65536:
+        raise GroundError(f"port {first_port}: 1 to 65535 are possible")
+    for port in range(first_port, min(first_port + NUM_PORTS_TRIED, 65536)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                    raise GroundError(f"host {host} is no address of this machine ({error.strerror})") from error
+                continue
+            return port
+    raise GroundError(f"no free port on {host} from {first_port} to {first_port + NUM_PORTS_TRIED - 1}")

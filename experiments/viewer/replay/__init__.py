@@ -1,0 +1,1 @@
+"""Replays of episodes and everything that users do with them; nothing here draws or needs viser."""
