@@ -71,7 +71,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
                 "kind": gymnasium.spaces.Box(0, kinds, (n,), np.int8),
                 "shape": gymnasium.spaces.Box(0, kinds, (n,), np.int8),
                 "present": gymnasium.spaces.MultiBinary(n),
-                "goal": box(-MAX_VALUE, MAX_VALUE, 3),
+                "goal": box(-MAX_VALUE, MAX_VALUE, *self.scene.goal_shape),
                 "action_twist": box(0, MAX_VALUE, 6, self._spec.size),
                 "footprints": box(-MAX_VALUE, MAX_VALUE, n, self.scene.footprint_size, 4),
                 "unit_m": box(0, MAX_VALUE, 1),
@@ -124,7 +124,9 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         fixed["footprints"][static, 0, 2:] = boxes[:, 3:5]
         fixed["kind"][static] = boxes[:, 6]
         fixed["present"][static] = 1
-        fixed["goal"][:] = (layout.goal.x, layout.goal.y, layout.goal.yaw)
+        goals = np.full((scene.max_goals, 3), np.nan)
+        goals[: len(layout.goals)] = [(goal.x, goal.y, goal.yaw) for goal in layout.goals]
+        fixed["goal"][:] = goals if scene.max_goals > 1 else goals[0]
         fixed["action_twist"][:] = robot.action_spec.twist
         starts: list[Any] = [layout.robot, *layout.loads, *layout.traffic]
         usual = np.array([(start.x, start.y, start.yaw) for start in starts])
@@ -272,7 +274,7 @@ def _make_empty_observation(scene: Scene) -> Observation:
         "kind": np.zeros(n, np.int8),
         "shape": np.zeros(n, np.int8),
         "present": np.zeros(n, np.int8),
-        "goal": np.zeros(3, np.float32),
+        "goal": np.zeros(scene.goal_shape, np.float32),
         "action_twist": np.zeros((6, scene.action_spec.size), np.float32),
         "footprints": np.zeros((n, scene.footprint_size, 4), np.float32),
         "unit_m": np.array([scene.unit_m], np.float32),

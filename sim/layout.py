@@ -94,6 +94,7 @@ class Layout:
     surface: str = "hall"
     part: str = ""
     traffic: tuple[AgentRoute, ...] = ()
+    more_goals: tuple[Pose, ...] = ()  # of further bodies, in scenes with several goals
 
     @cached_property
     def id(self) -> str:
@@ -102,7 +103,7 @@ class Layout:
         content.pop("name")
         if not self.goal.yaw:  # where it does not matter
             content["goal"].pop("yaw")
-        for field, usual in (("surface", "hall"), ("part", ""), ("traffic", ())):
+        for field, usual in (("surface", "hall"), ("part", ""), ("traffic", ()), ("more_goals", ())):
             if content[field] == usual:
                 content.pop(field)
         text = json.dumps(_round_values(content), sort_keys=True, separators=(",", ":"))
@@ -125,6 +126,11 @@ class Layout:
         for box in self.boxes:
             rows.append((box.x, box.y, box.yaw, box.width / 2, box.depth / 2, box.height / 2, BOX_KIND_BY_NAME[box.kind]))
         return np.array(rows, dtype=np.float64).reshape(-1, 7)
+
+    @property
+    def goals(self) -> tuple[Pose, ...]:
+        """All goals, the first one first."""
+        return (self.goal, *self.more_goals)
 
     @property
     def dynamic_kinds(self) -> list[Kind]:
@@ -181,7 +187,8 @@ def find_value_faults(layout: Layout) -> list[str]:
     """What is wrong with a layout in any scene, one line each: numbers that are not finite or too large, names, nothing there."""
     hall = layout.hall
     named = [(f"boxes[{i}]", box) for i, box in enumerate(layout.boxes)]
-    placed = [("robot", layout.robot), *((f"loads[{i}]", load) for i, load in enumerate(layout.loads)), ("goal", layout.goal)]
+    placed = [("robot", layout.robot), *((f"loads[{i}]", load) for i, load in enumerate(layout.loads)), ("goal", layout.goal),
+              *((f"more_goals[{i}]", goal) for i, goal in enumerate(layout.more_goals))]
     traffic = [(f"traffic[{i}]", traveller) for i, traveller in enumerate(layout.traffic)]
     stops = [(f"{name}.stops[{i}]", stop) for name, traveller in traffic for i, stop in enumerate(traveller.stops)]
     faults = []

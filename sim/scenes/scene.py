@@ -71,6 +71,7 @@ class Scene:
     unit_m: float = 1.0  # by which models scale lengths: 1 where loads are as large as a tote
     footprint_size: int = 1  # boxes that a load is made of, at most
     max_loads: int = 3
+    max_goals: int = 1
     max_traffic: int = 0
     sight_range_m: float = 6.0  # how far away traffic is seen
     max_static: int = 36
@@ -83,6 +84,11 @@ class Scene:
         missing = {"random", "scripted", *self.behaviour_mix} - set(self.behaviours)
         if missing:
             raise GroundError(f"scene {self.name} lacks behaviours: {', '.join(sorted(missing))}")
+
+    @property
+    def goal_shape(self) -> tuple[int, ...]:
+        """Shape of the goal in an observation."""
+        return (self.max_goals, 3) if self.max_goals > 1 else (3,)
 
     @cached_property
     def action_spec(self) -> ActionSpec:
