@@ -1,6 +1,6 @@
 """Pipeline: collect → train → evaluate in unseen layouts → report. Finished steps are kept; an interrupted step goes on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -55,6 +55,8 @@ def run_experiment(config: ExperimentConfig, path: Path, workers: int, console: 
     Raises:
         GroundError: the directory holds another experiment, or is in use.
     """
+    from experiments.viewer.recordings import write_recordings  # loads the viewer
+
     with lock_directory(path):
         start_or_resume(config, path, console)
         if cache is not None and RESUMPTIONS_KEY in read_json(path / "versions.json"):
@@ -65,7 +67,7 @@ def run_experiment(config: ExperimentConfig, path: Path, workers: int, console: 
             record_version_changes(path, console)
         planner_specs = {method.label: method.make_policy for method in MethodSet(config, path).make_all() if method.model}
         with show_progress_bar(console, "report") as progress:
-            return build_report(path, planner_specs, progress)
+            return build_report(path, partial(write_recordings, planner_specs), progress)
 
 
 class Pipeline:
@@ -97,9 +99,8 @@ class Pipeline:
         self._first_index = first_index
         self._grid = TrainingGrid(config, path)
         self._methods = MethodSet(config, path, method_names)
-        expected_s = self._estimate_evaluation_s()
-        if not is_evaluation_only:
-            expected_s = self._estimate_training_s() | expected_s
+        self._is_evaluation_only = is_evaluation_only
+        expected_s = self._estimate_training_s() | self._estimate_evaluation_s(config.episodes)
         self._run_progress = RunProgress(console, expected_s, workers)
 
     def _estimate_training_s(self) -> dict[str, float]:
@@ -114,12 +115,12 @@ class Pipeline:
             expected_s[f"train {agent.path.name}"] = AGENT_STEP_S[agent.config.algorithm] * agent.config.steps
         return expected_s
 
-    def _estimate_evaluation_s(self) -> dict[str, float]:
-        """Estimate the core-seconds of each method in each split, by step."""
+    def _estimate_evaluation_s(self, counts: Mapping[str, int]) -> dict[str, float]:
+        """Estimate the core-seconds of each method, by step; `counts` are episodes by split or layout."""
         return {
-            f"{split}: {label}": recipe.episode_s * min(count, recipe.max_episodes or count)
+            f"{title}: {label}": recipe.episode_s * min(count, recipe.max_episodes or count)
             for label, recipe in self._methods.select_recipes().items()
-            for split, count in self._config.episodes.items()
+            for title, count in counts.items()
         }
 
     def _make_collect_configs(self) -> dict[str, CollectConfig]:
@@ -216,6 +217,9 @@ class Pipeline:
     def _evaluate_methods(self, specs_by_title: dict[str, list[EpisodeSpec]], cache: Cache | None = None) -> list[EpisodeResult]:
         for name, reason in self._methods.find_missing_external_methods().items():
             self._console.print(f"[yellow]{name} is not evaluated: {escape(reason)}[/]", soft_wrap=True)
+        if self._is_evaluation_only:
+            counts = {title: len(specs) for title, specs in specs_by_title.items()}
+            self._run_progress = RunProgress(self._console, self._estimate_evaluation_s(counts), self._workers)
         results = []
         for method in self._methods.make_all():
             for title, specs in specs_by_title.items():

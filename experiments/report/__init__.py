@@ -1,2 +1,1 @@
-"""What a run looks like afterwards: pictures from above (topdown), 3-D recordings (recording), the numbers (summary),
-and the one HTML page that shows them all (html)."""
+"""Reports of runs: measures (numbers), figures (plots, pictures from above), sections (cards of the page) and the page itself."""

@@ -1,36 +1,59 @@
-"""One file per measure that the report shows; this one says which there are, in their order."""
+"""Sections of the report, in their order."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from experiments.report.measured import render_report_section
-from experiments.report.sections import (
-    aggregates,
-    distance,
-    efficiency,
-    exploitation,
-    foreseen,
-    ledger,
-    profiles,
-    regret,
-    variations,
+from experiments.evaluation.results import EpisodeResult
+from experiments.report.figures.plots import assign_colours
+from experiments.report.measures.summary import select_benchmark_results, select_full_data_results
+from experiments.report.sections.comparison import render_differences_section
+from experiments.report.sections.costs import build_compute_costs_section, build_cost_profile_section, build_typical_cost_section
+from experiments.report.sections.distribution_shift import build_physics_section, build_training_distance_section
+from experiments.report.sections.efficiency import build_efficiency_section
+from experiments.report.sections.open_loop import render_open_loop_section
+from experiments.report.sections.plans import (
+    build_exploitation_section,
+    build_plan_costs_section,
+    build_predicted_violations_section,
 )
-from experiments.report.summary import EpisodeResult, select_full_data_results
+from experiments.report.sections.regret import build_regret_section
+from experiments.report.sections.results import build_success_section, render_indicators_section, render_results_section
+from experiments.report.sections.section import render_report_section
+from experiments.report.sections.violations import render_violations_section
 
 
-def render_sections(results: Sequence[EpisodeResult], command: str) -> list[str]:
-    """The page's sections, of what the rows tell."""
+def render_sections(results: Sequence[EpisodeResult], errors: Sequence[Mapping[str, Any]], command: str) -> list[str]:
+    """Render all sections that the results have numbers for.
+
+    Args:
+        results: with their training distances.
+        errors: open-loop errors of models, by horizon.
+        command: that makes the page.
+    """
     if not results:
         return []
-    full_data_results = select_full_data_results(results)
-    report_sections = (
-        regret.build_regret_section(results),
-        exploitation.build_exploitation_section(results),
-        distance.build_layout_distance_section(full_data_results),
-        variations.build_physics_section(full_data_results),
-        ledger.build_compute_costs_section(results),
-        efficiency.build_efficiency_section(results),
-        foreseen.build_predicted_violations_section(results),
-        profiles.build_cost_profile_section(full_data_results),
-        aggregates.build_typical_cost_section(full_data_results),
+    benchmark = select_benchmark_results(results)
+    full_data = select_full_data_results(benchmark)
+    colours = assign_colours(results, dict.fromkeys(error["model"] for error in errors))
+    measures = (
+        build_regret_section(benchmark),
+        build_exploitation_section(benchmark),
+        build_training_distance_section(full_data, colours),
+        build_physics_section(full_data, colours),
+        build_compute_costs_section(benchmark, colours),
+        build_efficiency_section(benchmark, colours),
+        build_predicted_violations_section(benchmark),
+        build_cost_profile_section(full_data, colours),
+        build_typical_cost_section(full_data),
     )
-    return [render_report_section(section, command) for section in report_sections if section is not None]
+    sections = [
+        render_results_section(results, command),
+        render_report_section(build_success_section(full_data, colours), command),
+        render_indicators_section(benchmark, command),
+        render_differences_section(benchmark, command),
+        *(render_report_section(section, command) for section in measures),
+        render_open_loop_section(errors, results[0].scene, command, colours),
+        render_report_section(build_plan_costs_section(benchmark), command),
+        render_violations_section(results, command),
+    ]
+    return [section for section in sections if section]

@@ -1,46 +1,47 @@
-"""What planners' episodes cost more than the best known way, and where that comes from."""
+"""Regret of planners, and its parts."""
 
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from experiments.report.measured import ReportSection, flatten_records
-from experiments.report.pairs import Difference, format_interval
-from experiments.report.plots import escape_label, make_interval_trace
-from experiments.report.regret import MODEL_AND_SEARCH_ERROR, MODEL_ERROR, REMAINDER, SEARCH_ERROR, compute_regrets
-from experiments.report.summary import EpisodeResult
+from experiments.evaluation.results import EpisodeResult
+from experiments.report.figures.plots import escape_label, make_interval_trace
+from experiments.report.measures.formats import format_interval
+from experiments.report.measures.paired_scores import Difference
+from experiments.report.measures.regret import MODEL_AND_SEARCH_ERROR, MODEL_ERROR, REMAINDER, SEARCH_ERROR, compute_regrets
+from experiments.report.sections.section import ReportSection, flatten_records
 
-REGRET_PART_COLOURS = {MODEL_ERROR: "#dc2626", SEARCH_ERROR: "#d97706", MODEL_AND_SEARCH_ERROR: "#be5a3c", REMAINDER: "#9ca3af"}
+PART_COLOURS = {MODEL_ERROR: "#dc2626", SEARCH_ERROR: "#d97706", MODEL_AND_SEARCH_ERROR: "#be5a3c", REMAINDER: "#9ca3af"}
+DEFINITIONS = (
+    "An episode costs the distance to go [m], mean over all steps that it may have; nothing after success. The best known "
+    "solution is the cheapest of all methods in that episode. Model error: the method against the true dynamics with the same "
+    "search and budget. Search error: that against the largest search on the true dynamics. The rest: that against the best known "
+    "solution. The parts add up. Without an oracle of the same budget, model and search error are one part; without an oracle of "
+    "a larger budget on as many episodes, the search error is in the rest. Episodes that all of them ran; 95 % intervals "
+    "from a paired bootstrap over trainings and episodes. No difference is shown where the signed-rank test gives p > 0.05 or the "
+    "interval holds zero; the smallest detectable mean difference is what as many episodes would have shown in four of five samples."
+)
 
 
 def build_regret_section(results: Sequence[EpisodeResult]) -> ReportSection | None:
+    """Plot the regret of every planner on a learned model; None where no oracle ran."""
     regrets = compute_regrets(results)
     if not regrets:
         return None
-    figure, labels = go.Figure(), [escape_label(f"{regret.method} ({regret.episodes})") for regret in regrets]
-    part_names = [name for name in REGRET_PART_COLOURS if any(name in regret.parts for regret in regrets)]
+    figure = go.Figure()
+    labels = [escape_label(f"{regret.method} ({regret.episodes})") for regret in regrets]
+    part_names = [name for name in PART_COLOURS if any(name in regret.parts for regret in regrets)]
     for name in part_names:
         parts = [regret.parts.get(name) for regret in regrets]
         figure.add_bar(
-            x=[part.value if part else None for part in parts],
-            y=labels,
-            orientation="h",
-            name=name,
-            marker_color=REGRET_PART_COLOURS[name],
-            hovertemplate=f"{name}: %{{x:.2f}} m",
-        )
+            x=[part.value if part else None for part in parts], y=labels, orientation="h", name=name,
+            marker_color=PART_COLOURS[name], hovertemplate=f"{name}: %{{x:.2f}} m",
+        )  # fmt: skip
     figure.add_scatter(**make_interval_trace([regret.total for regret in regrets], labels, "sum", "#1c2530"))
     figure.update_layout(barmode="relative", height=110 + 46 * len(labels), yaxis={"autorange": "reversed"})
-    figure.update_xaxes(title="above the best known way [m]")
-    columns = (
-        "arm",
-        "episodes",
-        "trainings",
-        "regret [m]",
-        *(f"{name} [m]" for name in part_names),
-        "same budget",
-        "largest search",
-    )
+    figure.update_xaxes(title="regret [m]")
+    part_columns = [f"{name} [m]" for name in part_names]
+    columns = ("method", "episodes", "trainings", "regret [m]", *part_columns, "oracle, same budget", "oracle, largest search")
     cells = [
         (
             regret.method,
@@ -53,21 +54,15 @@ def build_regret_section(results: Sequence[EpisodeResult]) -> ReportSection | No
         )
         for regret in regrets
     ]
-    caption = (
-        "What each planner's episodes cost more than the best known way, and how much of that its model and its search explain."
-    )
-    definitions = (
-        "An episode costs the metres to go, mean over all the steps that it may have; nothing from its success on. The best "
-        "known way is the cheapest of all arms in that episode. Model error: the arm against the true dynamics with the same "
-        "search and budget; search error: that against the largest search on the true dynamics; the rest: that against the "
-        "best known way. The parts add up. Without an oracle of the same budget, model and search cannot be told apart; "
-        "without one of a larger budget that met as many episodes, the search error is in the rest. Episodes that all of them "
-        "played; 95 % intervals from a paired bootstrap over trainings and episodes; no difference shown where the signed-rank "
-        "test leaves more than 5 % to chance or the interval holds zero, with the smallest mean difference that so many episodes "
-        "would have shown in four of five samples."
-    )
     return ReportSection(
-        "regret", "Regret, and where it comes from", caption, [figure], columns, cells, flatten_records(regrets), definitions
+        "regret",
+        "Regret and its parts",
+        "Cost of each planner's episodes above the best known solution, and the parts that its model and its search explain.",
+        columns,
+        cells,
+        flatten_records(regrets),
+        [figure],
+        DEFINITIONS,
     )
 
 

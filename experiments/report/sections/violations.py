@@ -1,67 +1,101 @@
-"""What went wrong, by arm and kind, in solved and unsolved episodes."""
+"""Violations by method and kind, and the worst episodes of a method."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
 
-from experiments.report.measured import render_download_link
-from experiments.report.pieces import render_section, render_table
-from experiments.report.summary import EpisodeResult, Rate, format_number, list_violation_kinds, summarise
+from experiments.evaluation.results import EpisodeResult
+from experiments.report.figures.topdown import describe_colours, render_episode_panels
+from experiments.report.loading import StoredResult
+from experiments.report.measures.formats import format_kind, format_number, join_names
+from experiments.report.measures.paired_scores import compute_episode_cost
+from experiments.report.measures.summary import (
+    Rate,
+    get_episode_key,
+    get_episode_label,
+    group_results,
+    list_violation_kinds,
+    summarise,
+)
+from experiments.report.sections.elements import render_download_link, render_section, render_table
+from sim.scenes.scene import scenes
 
-
-@dataclass(frozen=True)
-class _MethodViolations:
-    """Of one arm on one split."""
-
-    split: str
-    method: str
-    safe_success: Rate  # success without violation
-    kind_rates: dict[str, Rate]  # "any" among them
-    highest_force_n: float
-
-    @property
-    def cells(self) -> tuple[str, ...]:
-        shares = (f"{kind.count} ({format_number(100 * kind.value)} %)" for kind in self.kind_rates.values())
-        return (
-            self.method,
-            self.split,
-            str(self.safe_success.total),
-            str(self.safe_success),
-            *shares,
-            format_number(self.highest_force_n),
-        )
-
-    @property
-    def record(self) -> dict[str, Any]:
-        counts = {kind: rate.count for kind, rate in self.kind_rates.items()}
-        safe_success = self.safe_success.make_record("clean")
-        identity = {"agent": self.method, "split": self.split, "episodes": self.safe_success.total}
-        return {**identity, **safe_success, **counts, "highest_force_n": self.highest_force_n}
+MAX_FAILURES_SHOWN = 8
 
 
 def render_violations_section(results: Sequence[EpisodeResult], command: str) -> str:
+    """Render in how many episodes each kind of violation happened, by method and split."""
     kinds = list_violation_kinds(results)
-    groups = {(summary.split, summary.method): list[EpisodeResult]() for summary in summarise(results)}
-    for result in results:
-        groups[result["split"], result["agent"]].append(result)
-    method_violations = [_count_violations(split, method, kinds, group) for (split, method), group in groups.items()]
-    kind_names = (kind.replace("_", " ") for kind in kinds)
-    columns = ("arm", "split", "episodes", "without violation", *kind_names, "any of them", "highest force [N]")
+    groups = group_results(results, "split", "method")
+    cells, records = [], []
+    for summary in summarise(results):
+        group, rate = groups[summary.split, summary.method], summary.safe_success
+        rates = [Rate.compute(group, lambda result, kind=kind: result.violations.get(kind, False)) for kind in kinds]  # type: ignore[misc]
+        any_rate = Rate.compute(group, lambda result: any(result.violations.values()))
+        force_n = max(result.peak_force_n for result in group)
+        shares = [f"{item.count} ({format_number(100 * item.value)} %)" for item in (*rates, any_rate)]
+        cells.append((summary.method, summary.split_label, str(rate.total), str(rate), *shares, format_number(force_n)))
+        counts = {kind: item.count for kind, item in zip((*kinds, "any"), (*rates, any_rate), strict=True)}
+        identity = {"method": summary.method, "split": summary.split, "episodes": rate.total}
+        records.append({**identity, **rate.make_record("safe_success"), **counts, "highest_force_n": force_n})
+    columns = ("method", "split", "episodes", "safe success", *map(format_kind, kinds), "any of them", "highest force [N]")
+    caption = "Number of episodes with each kind of violation, and the highest contact force with a static body."
+    content = render_table(columns, cells) + render_download_link("violations", records, command)
+    return render_section("Violations", caption, content)
+
+
+def rank_failure(result: EpisodeResult) -> tuple[bool, float]:
+    """Rank failures: unsolved episodes by cost, then those with a violation by contact force."""
+    return result.success, -result.peak_force_n if result.success else -compute_episode_cost(result)
+
+
+def select_failures(stored: Sequence[StoredResult]) -> list[StoredResult]:
+    """Select the episodes without safe success, the worst first."""
+    failures = [item for item in stored if not item.result.safe_success]
+    return sorted(failures, key=lambda item: rank_failure(item.result))
+
+
+def describe_failure(result: EpisodeResult, results: Sequence[EpisodeResult]) -> str:
+    """Describe what went wrong, and which methods solved the same episode safely."""
+    kinds = [format_kind(kind) for kind, happened in result.violations.items() if happened]
+    problems = [] if result.success else [f"unsolved after {result.steps} steps"]
+    force = f", {result.peak_force_n:,.0f} N" if result.peak_force_n > 0 else ""
+    problems += [f"{', '.join(kinds)}{force}"] if kinds else []
+    better_methods = dict.fromkeys(
+        other.method_label
+        for other in results
+        if get_episode_key(other) == get_episode_key(result) and other.safe_success and other.method_label != result.method_label
+    )
+    better = f"safe success of {join_names(list(better_methods))}" if better_methods else "no safe success of any method"
+    return f"{'; '.join(problems)}; {better}"
+
+
+def render_failures_section(
+    method: str, stored: Sequence[StoredResult], results: Sequence[EpisodeResult], links: Mapping[Path, str]
+) -> str:
+    """Render the worst episodes of a method from above; nothing where all are safe successes.
+
+    Args:
+        stored: the method's results.
+        results: of all methods.
+        links: addresses of recordings by the episode's file.
+    """
+    failures = select_failures(stored)
+    if not failures:
+        return ""
+    scene = scenes[failures[0].result.scene]
+    figures, layouts = [], []
+    for item in failures[:MAX_FAILURES_SHOWN]:
+        episode = item.read_episode()
+        layouts.append(episode.layout)
+        seed = f"@{item.result.train_seed}" if item.result.train_seed else ""
+        link = f' <a href="{escape(links[item.file])}">watch in 3-D</a>' if item.file in links else ""
+        name = escape(get_episode_label(item.result) + seed)
+        text = f"<b>{name}</b> {escape(describe_failure(item.result, results))}.{link}"
+        figures.append(f"<figure>{render_episode_panels(scene, [('', episode)])}<figcaption>{text}</figcaption></figure>")
+    num_unsolved = sum(not item.result.success for item in failures)
     caption = (
-        "Success without violation; then in how many episodes each happened: hard contact with what stands still, and what else "
-        "must not be."
+        f"{method}: {num_unsolved} of {len(stored)} episodes unsolved, {len(failures) - num_unsolved} solved with a violation; "
+        f"the {len(figures)} worst. {describe_colours(scene, layouts)}"
     )
-    content = render_table(columns, [violations.cells for violations in method_violations])
-    return render_section(
-        "Violations",
-        caption,
-        content + render_download_link("violations", [violations.record for violations in method_violations], command),
-    )
-
-
-def _count_violations(split: str, method: str, kinds: Sequence[str], results: Sequence[EpisodeResult]) -> _MethodViolations:
-    rates = {kind: Rate.compute(results, kind) for kind in kinds}
-    rates["any"] = Rate.compute(results, lambda result: any(result[kind] for kind in kinds))
-    return _MethodViolations(
-        split, method, Rate.compute(results, "clean"), rates, max(float(result["peak_force_n"]) for result in results)
-    )
+    return render_section("Failures", caption, f'<div class="episodes">{"".join(figures)}</div>')

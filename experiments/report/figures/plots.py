@@ -1,19 +1,17 @@
-"""What the report's plots share: colours, marks with intervals, and the figure as a part of a page."""
+"""Colours, markers with intervals, and plots as parts of a page."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
 
-from experiments.report.summary import is_oracle
+from experiments.colours import get_method_colours
+from experiments.evaluation.results import EpisodeResult
+from experiments.report.measures.summary import get_base_method, rank_methods
 
 FONT_FAMILY = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
-METHOD_COLOURS = (
-    "#2563eb", "#d97706", "#7c3aed", "#0d9488", "#db2777", "#65a30d", "#0891b2", "#b45309",
-    "#1e3a8a", "#facc15", "#c084fc", "#134e4a", "#fda4af", "#3f6212", "#67e8f9", "#451a03",
-)  # fmt: skip
-ORACLE_COLOUR, SUCCESS_COLOUR, FAILURE_COLOUR, GRID_COLOUR = "#6b7280", "#16a34a", "#dc2626", "#e5e7eb"
+SUCCESS_COLOUR, FAILURE_COLOUR, GRID_COLOUR = "#16a34a", "#dc2626", "#e5e7eb"
 MARKER_SYMBOLS = (
     "circle", "diamond", "square", "triangle-up", "cross", "star", "x", "triangle-down", "pentagon", "hourglass", "bowtie",
 )  # fmt: skip
@@ -21,7 +19,7 @@ PLOTLY_CONFIG = {"displayModeBar": False, "responsive": True}
 
 
 def render_plot(figure: go.Figure, name: str) -> str:
-    """The figure as a <div> that expects plotly.js in the page."""
+    """Render a figure as a <div> that expects plotly.js in the page."""
     title = figure.layout.xaxis.title.text or ""
     figure.update_layout(
         template="none",
@@ -31,7 +29,7 @@ def render_plot(figure: go.Figure, name: str) -> str:
         paper_bgcolor="rgba(0,0,0,0)",
         dragmode=False,
     )
-    figure.add_annotation(  # an axis title would stand below the middle, and be cut where names take up half of a phone
+    figure.add_annotation(  # an axis title would be cut on a phone, where names take half of the width
         text=title, showarrow=False, yshift=-26,
         x=1, xref="paper", xanchor="right", y=0, yref="paper", yanchor="top",
     )  # fmt: skip
@@ -41,23 +39,34 @@ def render_plot(figure: go.Figure, name: str) -> str:
     return str(figure.to_html(full_html=False, include_plotlyjs=False, config=PLOTLY_CONFIG, div_id=name, default_height=height))
 
 
-def get_method_colours(methods: list[str]) -> list[str]:
-    """A colour each, grey for oracles."""
-    return [
-        ORACLE_COLOUR if is_oracle(method) else METHOD_COLOURS[position % len(METHOD_COLOURS)]
-        for position, method in enumerate(methods)
-    ]
+def assign_colours(results: Sequence[EpisodeResult], models: Iterable[str] = ()) -> dict[str, str]:
+    """Assign the colours of all charts of a page.
+
+    Args:
+        results: of all methods on the page.
+        models: names of models without a method.
+
+    Returns:
+        Colours by name of methods, their families, and models; a family and a model have the colour of their best method.
+    """
+    families = {result.method: get_base_method(result) for result in results}
+    ranked = rank_methods(results)
+    colours = get_method_colours(ranked)
+    for method in ranked:
+        for name in (families[method], method.partition("+")[0]):
+            colours.setdefault(name, colours[method])
+    return {**get_method_colours(models), **colours}
 
 
 def escape_label(text: str) -> str:
-    """Text for a plot, where plotly would read markup."""
+    """Escape text for a plot, where plotly would read markup."""
     return escape(text, quote=False)
 
 
 def make_interval_trace(
     intervals: Sequence[Sequence[float]], y: Sequence[str], name: str, colour: str, symbol: str = "circle"
 ) -> dict[str, Any]:
-    """Values with intervals along x."""
+    """Make a trace of values with intervals along x."""
     values, lows, highs = (list(ends) for ends in zip(*intervals, strict=True))
     return {
         "x": values, "y": list(y), "name": name, "mode": "markers", "orientation": "h",
@@ -68,7 +77,7 @@ def make_interval_trace(
 
 
 def make_rate_trace(x: Sequence[float], rates: Sequence[Sequence[float]], name: str, colour: str) -> dict[str, Any]:
-    """Rates with intervals along y, in percent."""
+    """Make a trace of rates with intervals along y, in percent."""
     values, lows, highs = ([100 * end for end in ends] for ends in zip(*rates, strict=True))
     return {
         "x": list(x), "y": values, "name": escape_label(name), "mode": "lines+markers", "line": {"color": colour, "width": 2},
@@ -78,6 +87,7 @@ def make_rate_trace(x: Sequence[float], rates: Sequence[Sequence[float]], name: 
 
 
 def make_dotted_trace(x: Sequence[float], shares: Sequence[float], colour: str) -> dict[str, Any]:
+    """Make a dotted line of shares, in percent."""
     return {
         "x": list(x), "y": [100 * share for share in shares], "mode": "lines", "hoverinfo": "skip",
         "line": {"color": colour, "width": 1.5, "dash": "dot"}, "showlegend": False,

@@ -1,23 +1,19 @@
-"""The report: one HTML page, everything in it, that opens from disk without a network."""
+"""The report: one self-contained HTML page that opens from disk without a network."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from experiments.report.comparison import build_answers, format_headline
-from experiments.report.measured import render_report_section
-from experiments.report.pieces import render_section
-from experiments.report.plots import FONT_FAMILY
-from experiments.report.sections import predicted, success
-from experiments.report.sections.differences import render_differences_section
-from experiments.report.sections.fidelity import render_open_loop_section
-from experiments.report.sections.indicators import render_indicators_section
-from experiments.report.sections.results import render_results_section
-from experiments.report.sections.violations import render_violations_section
-from experiments.report.summary import EpisodeResult, select_full_data_results
+from experiments.evaluation.results import EpisodeResult
+from experiments.report.figures.plots import FONT_FAMILY, assign_colours
+from experiments.report.measures.comparison import build_answers, format_headline
+from experiments.report.sections import render_sections
+from experiments.report.sections.elements import render_section
+from experiments.report.sections.open_loop import render_open_loop_section
+from experiments.report.terms import link_terms, render_definitions
 from sim.utils.files import write_text
 
 PAGE_TEMPLATE = """<!doctype html>
@@ -79,6 +75,7 @@ summary { padding: 4px 0; color: #1d4ed8; font-size: 14px; cursor: pointer; }
 ul { margin: 0; padding-left: 20px; }
 li { margin: 4px 0; overflow-wrap: anywhere; }
 a { color: #1d4ed8; }
+.term { color: inherit; text-decoration: underline dotted #9ca3af; text-underline-offset: 3px; }
 @media (min-width: 1000px) {
   .even table { table-layout: fixed; }
   .even th:nth-child(1) { width: 18%; }
@@ -108,28 +105,33 @@ a { color: #1d4ed8; }
 def write_report(
     path: Path,
     title: str,
-    results: list[dict[str, Any]],
-    open_loop_errors: Sequence[EpisodeResult],
-    episode_figures: list[tuple[str, str]],
-    recordings: list[tuple[str, str]],
-    facts: list[tuple[str, str]],
+    results: Sequence[EpisodeResult],
+    open_loop_errors: Sequence[Mapping[str, Any]],
+    episode_figures: Sequence[tuple[str, str]],
+    recordings: Sequence[tuple[str, str]],
+    facts: Sequence[tuple[str, str]],
     command: str,
-    measure_sections: Sequence[str] = (),
     notes: Sequence[str] = (),
     failures_html: str = "",
     colour_key: str = "",
 ) -> None:
-    """Write the page.
+    """Write the page. Parts without content are left out; every text is escaped.
 
-    `rows` has one dict per evaluated episode, `found` of fidelity one per model and horizon; `strips` are (heading, inline svg),
-    `recordings` (text, relative address), `facts` (name, value), `measures` sections of their own, `notes` what a reader must
-    know beside the results, `failures` the worst episodes' section, `colours`
-    what those of the strips mean. Parts without content are left out. Every text is escaped.
+    Args:
+        results: with their training distances.
+        open_loop_errors: of models, by horizon.
+        episode_figures: (heading, inline SVG).
+        recordings: (text, relative address).
+        facts: (name, value).
+        command: that makes the page.
+        notes: what a reader must know beside the results.
+        failures_html: the section of the worst episodes.
+        colour_key: of the episode figures.
     """
     sections = [
-        _render_heading(title, command, format_headline(results)) + _render_answers(build_answers(results)),
-        _render_notices(notes),
-        *_render_result_sections(results, open_loop_errors, measure_sections, command),
+        _render_heading(title, command, format_headline(results), build_answers(results)),
+        *(f'<p class="notice">{escape(note)}</p>' for note in notes),
+        *render_sections(results, open_loop_errors, command),
         failures_html,
         _render_episode_figures(episode_figures, colour_key),
         _render_recording_links(recordings),
@@ -138,62 +140,36 @@ def write_report(
     _write_page(path, title, sections)
 
 
-def _render_result_sections(
-    results: Sequence[EpisodeResult], open_loop_errors: Sequence[EpisodeResult], measure_sections: Sequence[str], command: str
-) -> list[str]:
-    if not results:
-        return []
-    plan_cost_section = predicted.build_plan_costs_section(results)
-    return [
-        render_results_section(results, command),
-        render_report_section(success.build_success_section(select_full_data_results(results)), command),
-        render_indicators_section(results, command),
-        render_differences_section(results, command),
-        *measure_sections,
-        render_open_loop_section(open_loop_errors, str(results[0]["scene"]), command),
-        render_report_section(plan_cost_section, command) if plan_cost_section else "",
-        render_violations_section(results, command),
-    ]
+def write_open_loop_page(path: Path, open_loop_errors: Sequence[Mapping[str, Any]], scene: str, command: str) -> None:
+    """Write a page with the open-loop errors by horizon alone."""
+    colours = assign_colours([], dict.fromkeys(error["model"] for error in open_loop_errors))
+    _write_page(path, "Open-loop error", [render_open_loop_section(open_loop_errors, scene, command, colours)])
 
 
-def write_open_loop_page(path: Path, open_loop_errors: Sequence[EpisodeResult], scene: str, command: str) -> None:
-    """A page with the error by horizon alone."""
-    _write_page(path, "Fidelity", [render_open_loop_section(open_loop_errors, scene, command)])
-
-
-def _write_page(path: Path, title: str, sections: list[str]) -> None:
-    body = "\n".join(section for section in sections if section)
+def _write_page(path: Path, title: str, sections: Sequence[str]) -> None:
+    body, terms = link_terms("\n".join(section for section in sections if section))
+    if terms:
+        body += "\n" + render_section("Terms", "", render_definitions(terms))
     write_text(path, PAGE_TEMPLATE.format(title=escape(title), style=PAGE_CSS, plotly=get_plotlyjs(), body=body))
 
 
-def _render_heading(title: str, command: str, sentence: str) -> str:
+def _render_heading(title: str, command: str, headline: str, answers: Sequence[tuple[str, str]]) -> str:
     command_html = f'<p class="note">Made with <code class="command">{escape(command)}</code></p>'
-    return f'<h1>{escape(title)}</h1>{command_html}<p class="headline">{escape(sentence)}</p>'
+    items = "".join(f"<dt>{escape(question)}</dt><dd>{escape(answer)}</dd>" for question, answer in answers)
+    answers_html = f'<dl class="answers">{items}</dl>' if items else ""
+    return f'<h1>{escape(title)}</h1>{command_html}<p class="headline">{escape(headline)}</p>{answers_html}'
 
 
-def _render_answers(answers: Sequence[tuple[str, str]]) -> str:
-    lines = "".join(f"<dt>{escape(question)}</dt><dd>{escape(answer)}</dd>" for question, answer in answers)
-    return f'<dl class="answers">{lines}</dl>' if lines else ""
-
-
-def _render_notices(notes: Sequence[str]) -> str:
-    return "".join(f'<p class="notice">{escape(note)}</p>' for note in notes)
-
-
-def _render_episode_figures(episode_figures: list[tuple[str, str]], colour_key: str) -> str:
+def _render_episode_figures(episode_figures: Sequence[tuple[str, str]], colour_key: str) -> str:
     figures = [f'<h3>{escape(heading)}</h3><div class="pictures wide">{svg}</div>' for heading, svg in episode_figures]
     return render_section("Episodes", f"From above. {colour_key}", "".join(figures)) if figures else ""
 
 
-def _render_recording_links(recordings: list[tuple[str, str]]) -> str:
-    links = [f'<li><a href="{escape(address)}">{escape(text)}</a></li>' for text, address in recordings]
-    return (
-        render_section("Recordings in 3-D", "Each opens in the browser, from disk.", f"<ul>{''.join(links)}</ul>")
-        if links
-        else ""
-    )
+def _render_recording_links(recordings: Sequence[tuple[str, str]]) -> str:
+    links = "".join(f'<li><a href="{escape(address)}">{escape(text)}</a></li>' for text, address in recordings)
+    return render_section("Recordings in 3-D", "Each opens in the browser, from disk.", f"<ul>{links}</ul>") if links else ""
 
 
-def _render_facts(facts: list[tuple[str, str]]) -> str:
-    lines = [f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in facts]
-    return render_section("Facts", "", f'<table class="facts">{"".join(lines)}</table>') if lines else ""
+def _render_facts(facts: Sequence[tuple[str, str]]) -> str:
+    rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in facts)
+    return render_section("Facts", "", f'<table class="facts">{rows}</table>') if rows else ""

@@ -1,0 +1,1 @@
+"""Numbers computed from episode results; no figures and no HTML."""

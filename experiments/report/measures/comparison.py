@@ -1,0 +1,273 @@
+"""Paired comparison of methods over the episodes that both met, and the sentences of the headline."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import rich.box
+from rich.table import Table
+from rich.text import Text
+
+from experiments.evaluation.results import EpisodeResult, is_custom_split
+from experiments.evaluation.verdict import make_verdict
+from experiments.report.measures.formats import format_no_difference, format_number, join_names
+from experiments.report.measures.paired_scores import Interval, compute_difference, pair_scores
+from experiments.report.measures.summary import (
+    Summary,
+    count_violations,
+    find_best_planner,
+    format_violations,
+    is_oracle,
+    list_splits,
+    rank_methods,
+    select_benchmark_results,
+    summarise,
+)
+from experiments.statistics import (
+    compute_paired_rate_difference,
+    compute_sign_test_p_value,
+    compute_smallest_difference_from_interval,
+    compute_smallest_rate_difference,
+)
+
+ALL_SPLITS = "all splits"
+COMPARISON_COLUMNS = ("split", "methods", "episodes", "safe success", "verdict", "success", "verdict on success")
+COMPARISON_NOTE = (
+    "Paired: the same layouts and seeds. Differences in percentage points with 95 % intervals: Newcombe's, or a bootstrap over "
+    "trainings and episodes where a method was trained several times and that is wider. No difference is shown where the exact "
+    "sign test gives p > 0.05 or the interval holds zero; the smallest detectable difference is the one that as many episodes "
+    "would have shown in four of five samples."
+)
+
+
+@dataclass(frozen=True)
+class RateDifference:
+    """Difference of two methods' rates over the episodes that both met, in percentage points."""
+
+    interval: Interval
+    p_value: float  # of the exact sign test
+    min_detectable: float  # that as many episodes would have shown in four of five samples
+
+    @property
+    def is_significant(self) -> bool:
+        _, low, high = self.interval
+        return self.p_value <= 0.05 and not low <= 0 <= high
+
+    def format_verdict(self, method_a: str, method_b: str, claim: str) -> str:
+        """Format as "METHOD CLAIM", or that no difference is shown."""
+        if not self.is_significant:
+            return format_no_difference(self.min_detectable, " points")
+        return f"{method_a if self.interval[0] > 0 else method_b} {claim}"
+
+    def __str__(self) -> str:
+        mean, low, high = (f"{round(value):+d}".replace("-", "−").replace("+0", "0") for value in self.interval)
+        return f"{mean} [{low}, {high}]"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two methods over the episodes that both met: the same layout and seed."""
+
+    split: str  # or ALL_SPLITS
+    split_label: str
+    method_a: str
+    method_b: str
+    episodes: int
+    success: RateDifference
+    safe_success: RateDifference
+
+    @property
+    def verdict(self) -> str:
+        """Verdict on safe success."""
+        return self.safe_success.format_verdict(self.method_a, self.method_b, "is better")
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Text for COMPARISON_COLUMNS."""
+        success = self.success.format_verdict(self.method_a, self.method_b, "solves more")
+        methods = f"{self.method_a} − {self.method_b}"
+        return self.split_label, methods, str(self.episodes), str(self.safe_success), self.verdict, str(self.success), success
+
+
+def compare_methods(results: Sequence[EpisodeResult]) -> list[Comparison]:
+    """Compare the method that is best on the first split with every other, on all splits together, then on each.
+
+    Layouts of the user's are left out where there are other splits.
+    """
+    results = select_benchmark_results(results)
+    best, *others = rank_methods(results) or [""]
+    pairs = [(split, method) for split in (ALL_SPLITS, *list_splits(results)) for method in others]
+    comparisons = [compare_pair(results, split, best, method) for split, method in pairs]
+    return [comparison for comparison in comparisons if comparison is not None]
+
+
+def compare_pair(results: Sequence[EpisodeResult], split: str, method_a: str, method_b: str) -> Comparison | None:
+    """Compare two methods on a split or ALL_SPLITS; None where they share no episode."""
+    results = [result for result in results if split in (ALL_SPLITS, result.split) and result.method in (method_a, method_b)]
+    episodes, success = _compute_rate_difference(results, method_a, method_b, "success")
+    _, safe_success = _compute_rate_difference(results, method_a, method_b, "safe_success")
+    if success is None or safe_success is None:
+        return None
+    label = split if split == ALL_SPLITS else results[0].split_label
+    return Comparison(split, label, method_a, method_b, episodes, success, safe_success)
+
+
+def _compute_rate_difference(
+    results: Sequence[EpisodeResult], method_a: str, method_b: str, outcome: str
+) -> tuple[int, RateDifference | None]:
+    """Compute over how many episodes, and the difference; several trainings count by their mean in each episode."""
+    pairs = pair_scores(results, [method_a, method_b], lambda result: float(getattr(result, outcome)))
+    if not pairs.episodes:
+        return 0, None
+    a, b = pairs.scores
+    rates_a, rates_b = np.nanmean(a, 0), np.nanmean(b, 0)
+    mean, low, high = compute_paired_rate_difference(rates_a > 0.5, rates_b > 0.5)
+    min_detectable = compute_smallest_rate_difference(rates_a, rates_b)
+    if max(len(a), len(b)) > 1:
+        difference = compute_difference(a, b, pairs.splits, pairs.is_joint)
+        # where most trainings act alike a bootstrap sees too little spread: never narrower than with one training each
+        low = max(-1.0, min(difference.low, difference.value + low - mean))
+        high = min(1.0, max(difference.high, difference.value + high - mean))
+        mean = difference.value
+        if not np.isin([rates_a, rates_b], (0, 1)).all():  # else the trainings acted as one
+            min_detectable = compute_smallest_difference_from_interval(max(high - mean, mean - low), len(rates_a))
+    p_value = compute_sign_test_p_value(rates_a, rates_b)
+    return len(rates_a), RateDifference((100 * mean, 100 * low, 100 * high), p_value, 100 * min_detectable)
+
+
+def format_headline(results: Sequence[EpisodeResult]) -> str:
+    """Format the result in a few words: the best methods on the first split, the next best, and the paired difference.
+
+    Where all results are of one layout of the user's, the verdict on the best planner comes first.
+    """
+    results = select_benchmark_results(results)
+    best_methods, other_methods = _split_best_methods(results)
+    if not best_methods:
+        return "No method besides the oracle was evaluated." if results else "No episode was evaluated."
+    best = best_methods[0]
+    place = f"In {best.split_label}" if is_custom_split(best.split) else f"On split {best.split}"
+    text = f"{place}, {best.method} is best: {_format_rates(best)}"
+    if len(best_methods) > 1:
+        names = join_names([summary.method for summary in best_methods])
+        rates = f"each {best.safe_success} safe success, {best.success} success"
+        text = f"{place}, {names} are best and level, in order of speed: {rates}"
+    if is_custom_split(best.split) and len(list_splits(results)) == 1:
+        planner = find_best_planner(results)
+        verdict = make_verdict([result for result in results if result.method == planner])
+        text = f"{planner} in {best.split_label} is {verdict}. {text}"
+    if not other_methods:
+        return text + "; there is no other method to compare with."
+    other = other_methods[0]
+    text += f"; next is {other.method} with {_format_rates(other)}"
+    comparison = compare_pair(results, best.split, best.method, other.method)
+    if comparison is None:
+        return f"{text}; {best.method} and {other.method} share no episode: they cannot be compared."
+    mean, low, high = (str(round(value)).replace("-", "−") for value in comparison.safe_success.interval)
+    target = "" if len(best_methods) == 1 else f" to {best.method}"
+    text += f", a paired difference{target} of {mean} percentage points (95 % interval {low} to {high}, "
+    text += f"{comparison.episodes} shared episodes): {comparison.verdict}."
+    return text + _format_pooled_verdict(results, comparison)
+
+
+def _format_pooled_verdict(results: Sequence[EpisodeResult], comparison: Comparison) -> str:
+    """Explain where the verdict over all splits differs from that on the first split; else nothing."""
+    pooled = compare_pair(results, ALL_SPLITS, comparison.method_a, comparison.method_b)
+    if pooled is None or pooled.verdict == comparison.verdict:
+        return ""
+    if not pooled.safe_success.is_significant and not comparison.safe_success.is_significant:
+        return ""
+    reason = "the methods differ less, or the other way round, on other splits"
+    if not comparison.safe_success.is_significant:
+        reason = f"{pooled.episodes} episodes show smaller differences than {comparison.episodes}"
+    return f" Over all splits together ({pooled.episodes} shared episodes) the verdict is: {pooled.verdict}; {reason}."
+
+
+def _split_best_methods(results: Sequence[EpisodeResult]) -> tuple[list[Summary], list[Summary]]:
+    """Split the methods on the first split, without oracles: the best ones, whose rates are equal, and the others."""
+    summaries = summarise(results)
+    methods = [summary for summary in summaries if summary.split == summaries[0].split and not is_oracle(summary.method)]
+    best_methods = [summary for summary in methods if _get_rates(summary) == _get_rates(methods[0])]
+    return best_methods, [summary for summary in methods if summary not in best_methods]
+
+
+def _get_rates(summary: Summary) -> tuple[float, ...]:
+    return *summary.safe_success.value_and_interval, *summary.success.value_and_interval
+
+
+def _format_rates(summary: Summary) -> str:
+    rate = summary.safe_success
+    low, high = (round(100 * end) for end in rate.interval)
+    interval = f"{100 * rate.value:.0f} %, 95 % interval {low}–{high} %"
+    return f"{rate.count} of {rate.total} safe successes ({interval}; {summary.success.count} successes in all)"
+
+
+def build_answers(results: Sequence[EpisodeResult]) -> list[tuple[str, str]]:
+    """Answer what is asked next about the best method: certainty, cost, weakest split."""
+    results = select_benchmark_results(results)
+    best_methods, other_methods = _split_best_methods(results)
+    if not best_methods:
+        return []
+    best, *level_methods = best_methods
+    answers = [("Certainty", certainty)] if (certainty := _format_certainty(results, best_methods, other_methods)) else []
+    costs = [_format_costs(summary) for summary in (best, *other_methods[:1])]
+    if level_methods:
+        costs.insert(1, f"the level ones: {_format_range([summary.decision_ms_p50 for summary in level_methods])} ms")
+    best_summaries = [summary for summary in summarise(results) if summary.method == best.method]
+    return [*answers, ("Cost", "; ".join(costs)), ("Weakest split", _format_weakest_split(results, best_summaries))]
+
+
+def _format_certainty(results: Sequence[EpisodeResult], best_methods: Sequence[Summary], other_methods: Sequence[Summary]) -> str:
+    best, *level_methods = best_methods
+    if not (level_methods or other_methods):
+        return ""
+    parts = []
+    if level_methods:
+        comparison = compare_pair(results, best.split, best.method, level_methods[0].method)
+        parts.append(f"{len(best_methods)} methods are level: {comparison.verdict if comparison else 'they share no episode'}")
+    if other_methods:
+        other = other_methods[0].method
+        comparisons = [compare_pair(results, split, best.method, other) for split in list_splits(results)]
+        differences = [comparison.safe_success for comparison in comparisons if comparison]
+        num_better = sum(difference.is_significant and difference.interval[0] > 0 for difference in differences)
+        parts.append(f"significantly better than {other} on {num_better} of {len(differences)} splits")
+    if best.env_steps:
+        caveat = f"one training of {best.method}: another training may do better or worse"
+        parts.append(f"{best.trainings} trainings of {best.method}" if best.trainings > 1 else caveat)
+    return "; ".join(parts)
+
+
+def _format_ms(value: float) -> str:
+    return format_number(value, 0 if value >= 10 else 2)
+
+
+def _format_range(values: Sequence[float]) -> str:
+    low, high = _format_ms(min(values)), _format_ms(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def _format_costs(summary: Summary) -> str:
+    training = f"{format_number(summary.env_steps)} env steps, {format_number(summary.train_cpu_s / 60)} CPU-minutes"
+    return (
+        f"{summary.method}: {training if summary.env_steps else 'no data'}, {_format_ms(summary.decision_ms_p50)} ms per decision"
+    )
+
+
+def _format_weakest_split(results: Sequence[EpisodeResult], summaries: Sequence[Summary]) -> str:
+    worst = min(summaries, key=lambda summary: summary.safe_success.interval[0])
+    method_results = [result for result in results if result.method == worst.method]
+    violations = format_violations(count_violations(method_results))
+    num_unsolved = sum(not result.success for result in method_results)
+    return (
+        f"{worst.split_label}: {worst.safe_success} safe success, {worst.success} success; of its {len(method_results)} episodes "
+        f"on all splits {num_unsolved} unsolved; " + (f"violations: {violations}" if violations else "no violation")
+    )
+
+
+def make_comparison_table(results: Sequence[EpisodeResult]) -> Table:
+    """Make the table for a terminal: the best method against the others over all splits."""
+    title = "Paired differences over all splits, in percentage points"
+    table = Table(*COMPARISON_COLUMNS[1:], box=rich.box.SIMPLE, title=title)
+    for comparison in compare_methods(results):
+        if comparison.split == ALL_SPLITS:
+            table.add_row(*map(Text, comparison.cells[1:]))
+    return table

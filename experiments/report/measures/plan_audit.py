@@ -1,0 +1,119 @@
+"""Measures of audited plans: exploitation of the model, and predicted violations."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from experiments.evaluation.results import EpisodeResult, PlanCounts
+from experiments.report.measures.paired_scores import Difference, Interval, compute_difference, get_cost_m, pair_scores
+from experiments.report.measures.summary import group_results, is_oracle, list_known
+from experiments.statistics import compute_bootstrap_interval
+
+COST_NAMES = ("predicted_cost", "realised_cost", "random_predicted_cost", "random_realised_cost")
+
+
+@dataclass(frozen=True)
+class Exploitation:
+    """Realised minus predicted cost of plans [m], chosen ones and random ones from the same states."""
+
+    method: str
+    episodes: int
+    chosen_gap: Difference
+    random_gap: Difference
+    excess_gap: Difference  # chosen minus random; above zero the model is exploited
+    disagreement_mm: float  # of the model's particles along the chosen plans; nan for a single particle
+    random_disagreement_mm: float
+
+
+def compute_exploitation(results: Sequence[EpisodeResult]) -> list[Exploitation]:
+    """Compute the exploitation of every method on a learned model with audited random plans."""
+    audited_results = [
+        result
+        for result in results
+        if all(getattr(result, name) is not None for name in COST_NAMES) and not is_oracle(result.method)
+    ]
+    exploitations = []
+    for method, group in group_results(audited_results, "method").items():
+        pairs = pair_scores(group, [method], lambda result: _compute_gap(result, ""))
+        (chosen_gaps,) = pairs.scores
+        (random_gaps,) = pair_scores(group, [method], lambda result: _compute_gap(result, "random_")).scores
+        zeros = np.zeros((1, chosen_gaps.shape[1]))
+        exploitations.append(
+            Exploitation(
+                method,
+                len(group),
+                compute_difference(chosen_gaps, zeros, pairs.splits),
+                compute_difference(random_gaps, zeros, pairs.splits),
+                compute_difference(chosen_gaps, random_gaps, pairs.splits, is_joint=True),
+                *(_compute_mean_mm(group, name) for name in ("disagreement", "random_disagreement")),
+            )
+        )
+    return exploitations
+
+
+def _compute_gap(result: EpisodeResult, prefix: str) -> float:
+    return get_cost_m(result, f"{prefix}realised_cost") - get_cost_m(result, f"{prefix}predicted_cost")
+
+
+def _compute_mean_mm(results: Sequence[EpisodeResult], name: str) -> float:
+    values = list_known(results, name)
+    return 1e3 * float(np.mean(values)) if values else math.nan
+
+
+@dataclass(frozen=True)
+class PredictedViolations:
+    """Shares of the audited plans that lead to one kind of violation, in the model and in the true simulator."""
+
+    method: str
+    kind: str
+    num_plans: int
+    predicted_share: Interval  # of the plans; with several particles the mean share of the particles
+    realised_share: Interval  # of the plans
+    missed_share: Interval  # of the realised violations: not predicted by most particles
+    false_alarm_share: Interval  # of the violations predicted by most particles: not realised
+
+
+def compute_predicted_violations(results: Sequence[EpisodeResult]) -> list[PredictedViolations]:
+    """Compare predicted and realised violations of every method on a learned model, by kind.
+
+    Intervals are bootstrapped over trainings and episodes, as the plans of one episode are alike.
+    """
+    audited_results = [result for result in results if result.plans_checked and not is_oracle(result.method)]
+    groups = group_results(audited_results, "method")
+    return [
+        _compute_kind_violations(kind_results, kind, method)
+        for kind in dict.fromkeys(kind for result in audited_results for kind in result.plans)
+        for method, group in groups.items()
+        if (kind_results := [result for result in group if kind in result.plans])
+    ]
+
+
+def _compute_kind_violations(results: Sequence[EpisodeResult], kind: str, method: str) -> PredictedViolations:
+    def count_plans(get_count: Callable[[PlanCounts], float]) -> np.ndarray:
+        return pair_scores(results, [method], lambda result: get_count(result.plans[kind])).scores[0]
+
+    (num_checked,) = pair_scores(results, [method], lambda result: result.plans_checked or 0).scores
+    num_predicted = count_plans(lambda counts: counts.predicted)
+    num_realised = count_plans(lambda counts: counts.realised)
+    return PredictedViolations(
+        method,
+        kind,
+        int(np.nansum(num_checked)),
+        _compute_share(count_plans(lambda counts: counts.expected), num_checked),
+        _compute_share(num_realised, num_checked),
+        _compute_share(count_plans(lambda counts: counts.realised - counts.both), num_realised),
+        _compute_share(count_plans(lambda counts: counts.predicted - counts.both), num_predicted),
+    )
+
+
+def _compute_share(counts: np.ndarray, totals: np.ndarray) -> Interval:
+    if not np.nansum(totals):
+        return math.nan, math.nan, math.nan
+
+    def compute_ratio(sample: np.ndarray) -> float:
+        total = np.nansum(sample.imag)
+        return float(np.nansum(sample.real) / total) if total else math.nan
+
+    return compute_bootstrap_interval(compute_ratio, counts + 1j * totals)  # complex: both are resampled together

@@ -1,0 +1,329 @@
+"""Aggregation of episode results by method and split."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import rich.box
+from rich.table import Table
+from rich.text import Text
+
+from experiments.evaluation.results import EpisodeResult, is_custom_split
+from experiments.report.measures.formats import (
+    format_csv,
+    format_kind,
+    format_markdown_table,
+    format_number,
+    make_interval_record,
+    replace_nan,
+)
+from experiments.statistics import compute_effective_trials, compute_wilson_interval
+from sim.scenes.scene import scenes
+from sim.utils.errors import GroundError
+
+OUTCOMES = ("safe_success", "success")
+SUMMARY_COLUMNS = ("method", "episodes", "safe success", "success", "steps", "ms per decision", "env steps", "CPU-seconds")
+OPTIONAL_COLUMNS = ("collect_cpu_s", "data_bytes", "search_samples", "search_iterations", "search_horizon")
+SUMMARY_NOTE = (
+    "Safe success and success with 95 % Wilson intervals. Steps: mean of the successes. Ms per decision: p50 / p95, medians over "
+    "episodes. Env steps and CPU-seconds: spent on training before the evaluation, without the validation episodes that select a "
+    "checkpoint. Where a method was trained several times, episodes are trainings × layouts; intervals are as for the layouts "
+    "alone, because all trainings met the same layouts, and wider where trainings differ."
+)
+EpisodeKey = tuple[str, int]  # layout id and seed
+
+
+def get_episode_key(result: EpisodeResult) -> EpisodeKey:
+    """Identify the episode, whatever the method."""
+    return result.layout_id, result.seed
+
+
+def get_training_key(result: EpisodeResult) -> tuple[str, int]:
+    """Identify the training by run and seed; an untrained method is the same in every run."""
+    return ("", 0) if result.train_seed is None else (result.run, result.train_seed)
+
+
+def group_results(results: Iterable[EpisodeResult], *names: str) -> dict[Any, list[EpisodeResult]]:
+    """Group results by one attribute, or by a tuple of several; groups are in order of appearance."""
+    groups: dict[Any, list[EpisodeResult]] = {}
+    for result in results:
+        values = tuple(getattr(result, name) for name in names)
+        groups.setdefault(values if len(names) > 1 else values[0], []).append(result)
+    return groups
+
+
+def select_benchmark_results(results: Sequence[EpisodeResult]) -> list[EpisodeResult]:
+    """Leave out the user's layouts, which say nothing about a split; keep them where there is nothing else."""
+    return [result for result in results if not is_custom_split(result.split)] or list(results)
+
+
+def get_episode_label(result: EpisodeResult) -> str:
+    """Name an episode by its split and index."""
+    return f"{result.split_label}/{result.index}"
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of episodes and its 95 % Wilson interval.
+
+    Several trainings on one layout count as one trial, and as fewer where the trainings differ.
+    """
+
+    count: int
+    total: int
+    layouts: int  # number of different episodes
+    trials: float  # number of independent trials that the episodes are worth
+
+    @property
+    def value(self) -> float:
+        return self.count / self.total if self.total else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return compute_wilson_interval(self.trials * self.value if self.total else 0, self.trials)
+
+    @property
+    def value_and_interval(self) -> tuple[float, float, float]:
+        return self.value, *self.interval
+
+    @classmethod
+    def compute(cls, results: Sequence[EpisodeResult], outcome: str | Callable[[EpisodeResult], bool]) -> "Rate":
+        """Compute the share of results with an outcome, given as the name of an attribute or as a function."""
+        is_true = [bool(outcome(result) if callable(outcome) else getattr(result, outcome)) for result in results]
+        trainings = {key: index for index, key in enumerate(dict.fromkeys(map(get_training_key, results)))}
+        episodes = {key: index for index, key in enumerate(dict.fromkeys(map(get_episode_key, results)))}
+        trials: float = len(episodes)
+        if len(trainings) > 1:
+            outcomes = np.full((len(trainings), len(episodes)), np.nan)
+            for result, value in zip(results, is_true, strict=True):
+                outcomes[trainings[get_training_key(result)], episodes[get_episode_key(result)]] = value
+            trials = compute_effective_trials(outcomes)
+        return cls(sum(is_true), len(results), len(episodes), trials)
+
+    def make_record(self, name: str) -> dict[str, float]:
+        """Make plain values: NAME, NAME_low and NAME_high."""
+        return make_interval_record(name, self.value_and_interval)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        is_exact = self.count in (0, self.total) or 0.005 <= self.value < 0.995  # 299 of 300 are not 100 %
+        return f"{format_number(100 * self.value, 0 if is_exact else 1)} % [{100 * low:.0f}–{100 * high:.0f}]"
+
+
+@dataclass(frozen=True)
+class Quartiles:
+    """Median and quartiles of an indicator over episodes."""
+
+    low: float
+    median: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} [{self.low:.2f}, {self.high:.2f}]".replace("-", "−")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One method on one split."""
+
+    split: str
+    method: str
+    episodes: int
+    success: Rate
+    safe_success: Rate
+    steps: float  # mean of the successes, nan without any
+    decision_ms_p50: float  # median over episodes
+    decision_ms_p95: float  # median over episodes
+    env_steps: int
+    train_cpu_s: float
+    trainings: int = 1  # its episodes are of all of them
+    collect_cpu_s: float = math.nan
+    data_bytes: float = math.nan
+    search_samples: float = math.nan
+    search_iterations: float = math.nan
+    search_horizon: float = math.nan
+    indicators: Mapping[str, Quartiles] = field(default_factory=dict)  # the scene's own
+    violations: Mapping[str, int] = field(default_factory=dict)  # episodes with a violation, by kind
+    split_label: str = ""  # the split's name; for a layout of the user's its name and hash
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Text for SUMMARY_COLUMNS."""
+        num_layouts = self.safe_success.layouts
+        is_grid = self.trainings > 1 and self.trainings * num_layouts == self.episodes
+        return (
+            self.method,
+            f"{self.trainings} × {num_layouts}" if is_grid else str(self.episodes),
+            str(self.safe_success),
+            str(self.success),
+            format_number(self.steps, 1),
+            f"{format_number(self.decision_ms_p50, 1)} / {format_number(self.decision_ms_p95, 1)}",
+            format_number(self.env_steps),
+            format_number(self.train_cpu_s),
+        )
+
+
+def is_oracle(method: str) -> bool:
+    """Whether a method plans on the true simulator: a reference, not a competitor."""
+    return method.startswith("oracle")
+
+
+def list_violation_kinds(results: Iterable[EpisodeResult]) -> list[str]:
+    """List the kinds of violation that the results distinguish."""
+    return list(dict.fromkeys(kind for result in results for kind in result.violations))
+
+
+def count_violations(results: Sequence[EpisodeResult]) -> dict[str, int]:
+    """Count the episodes with a violation, by kind, the most frequent first; kinds that never happened are left out."""
+    counts = {kind: sum(result.violations.get(kind, False) for result in results) for kind in list_violation_kinds(results)}
+    return {kind: count for kind, count in sorted(counts.items(), key=lambda item: -item[1]) if count}
+
+
+def find_best_planner(results: Sequence[EpisodeResult]) -> str:
+    """Find the best planner on a learned model, or the best method where there is none.
+
+    Raises:
+        GroundError: there are no results.
+    """
+    if not results:
+        raise GroundError("there are no episodes yet: evaluate first")
+    planning_methods = {result.method for result in results if result.model and not is_oracle(result.method)}
+    methods = rank_methods(results)
+    return next((method for method in methods if method in planning_methods), methods[0])
+
+
+def summarise(results: Iterable[EpisodeResult]) -> list[Summary]:
+    """Summarise every method on every split.
+
+    Returns:
+        Split "test" first, then the distribution shifts, then the others; the method that is best on the first split first,
+        oracles last.
+    """
+    summaries = [_summarise_group(*key, group) for key, group in group_results(results, "split", "method").items()]
+    splits = sorted({summary.split for summary in summaries}, key=lambda split: (split != "test", "shift" not in split, split))
+    ranked = sorted(summaries, key=lambda summary: (splits.index(summary.split), *_make_rank_key(summary)))
+    methods = sorted(dict.fromkeys(summary.method for summary in ranked), key=is_oracle)
+    return sorted(summaries, key=lambda summary: (splits.index(summary.split), methods.index(summary.method)))
+
+
+def rank_methods(results: Iterable[EpisodeResult]) -> list[str]:
+    """List the methods in the order of `summarise`."""
+    return list(dict.fromkeys(summary.method for summary in summarise(results)))
+
+
+def list_splits(results: Iterable[EpisodeResult]) -> list[str]:
+    """List the splits in the order of `summarise`."""
+    return list(dict.fromkeys(summary.split for summary in summarise(results)))
+
+
+def _summarise_group(split: str, method: str, results: Sequence[EpisodeResult]) -> Summary:
+    success_steps = [result.steps for result in results if result.success]
+    return Summary(
+        split=split,
+        method=method,
+        episodes=len(results),
+        success=Rate.compute(results, "success"),
+        safe_success=Rate.compute(results, "safe_success"),
+        steps=float(np.mean(success_steps)) if success_steps else math.nan,
+        decision_ms_p50=float(np.median([result.decision_ms_p50 for result in results])),
+        decision_ms_p95=float(np.median([result.decision_ms_p95 for result in results])),
+        env_steps=max(result.env_steps for result in results),
+        train_cpu_s=max(result.train_cpu_s for result in results),
+        trainings=len(select_trainings(results)),
+        indicators=compute_indicators(results),
+        violations=count_violations(results),
+        split_label=results[0].split_label,
+        **{name: max(list_known(results, name), default=math.nan) for name in OPTIONAL_COLUMNS},
+    )
+
+
+def compute_indicators(results: Sequence[EpisodeResult]) -> dict[str, Quartiles]:
+    """Compute the quartiles of each of the scene's indicators."""
+    indicator_set = scenes[results[0].scene].indicators
+    values = {
+        name: [result.indicators[name] for result in results if name in result.indicators]
+        for name in (indicator_set.descriptions if indicator_set else ())
+    }
+    return {name: Quartiles(*map(float, np.quantile(numbers, (0.25, 0.5, 0.75)))) for name, numbers in values.items() if numbers}
+
+
+def list_known(results: Iterable[EpisodeResult], name: str) -> list[float]:
+    """List the values of an attribute, without the results that lack it."""
+    return [float(value) for result in results if (value := getattr(result, name)) is not None]
+
+
+def get_base_method(result: EpisodeResult) -> str:
+    """Name the method whatever the amount of its data; results of an old version lack the family."""
+    return result.family or result.method
+
+
+def select_full_data_results(results: Sequence[EpisodeResult]) -> list[EpisodeResult]:
+    """Leave out the methods that learned from a part of the data of another method of their family."""
+    max_env_steps = {result.family: result.env_steps for result in results if result.family == result.method}
+    return [
+        result for result in results if result.method == result.family or result.env_steps >= max_env_steps.get(result.family, 0)
+    ]
+
+
+def select_trainings(results: Iterable[EpisodeResult]) -> list[EpisodeResult]:
+    """Select one result of each training."""
+    return list({get_training_key(result): result for result in results}.values())
+
+
+def _make_rank_key(summary: Summary) -> tuple[float, float, float, str]:
+    """Rank by the lower end of the interval, as three of three are less than 95 of 100; of equals the quicker comes first."""
+    steps = math.inf if math.isnan(summary.steps) else summary.steps
+    return -summary.safe_success.interval[0], -summary.success.interval[0], steps, summary.method
+
+
+def make_summary_table(results: Iterable[EpisodeResult]) -> Table:
+    """Make the table for a terminal: a rule between splits, and the violations where there are any."""
+    summaries = summarise(results)
+    has_violations = any(summary.violations for summary in summaries)
+    table = Table("split", "method", box=rich.box.SIMPLE)
+    for column in (*SUMMARY_COLUMNS[1:], *(["violations (episodes)"] if has_violations else [])):
+        table.add_column(column, justify="right")
+    last_split = None
+    for summary in summaries:
+        if last_split not in (None, summary.split):
+            table.add_section()
+        split = "" if summary.split == last_split else summary.split_label
+        cells = [split, *summary.cells]
+        cells += [format_violations(summary.violations) or "none"] if has_violations else []
+        table.add_row(*map(Text, cells))
+        last_split = summary.split
+    return table
+
+
+def format_violations(counts: Mapping[str, int]) -> str:
+    """Format the number of episodes with each kind of violation."""
+    return ", ".join(f"{format_kind(kind)} {count}" for kind, count in counts.items())
+
+
+def format_summary_markdown(results: Iterable[EpisodeResult]) -> str:
+    """Format the summary as a Markdown table."""
+    rows = [(summary.split_label, *summary.cells) for summary in summarise(results)]
+    return format_markdown_table(("split", *SUMMARY_COLUMNS), rows)
+
+
+def format_summary_csv(results: Iterable[EpisodeResult]) -> str:
+    """Format the summary as comma-separated values."""
+    return format_csv(make_summary_records(results))
+
+
+def make_summary_records(results: Iterable[EpisodeResult]) -> list[dict[str, Any]]:
+    """Make plain values of every method on every split, None where a value is unknown."""
+    return [make_summary_record(summary) for summary in summarise(results)]
+
+
+def make_summary_record(summary: Summary) -> dict[str, Any]:
+    """Make plain values, None where a value is unknown."""
+    record = {name: value for name, value in vars(summary).items() if not isinstance(value, Rate | Mapping)}
+    del record["split_label"]
+    for outcome in OUTCOMES:
+        record |= getattr(summary, outcome).make_record(outcome)
+    for name, quartiles in summary.indicators.items():
+        record |= {name: quartiles.median, f"{name}_q25": quartiles.low, f"{name}_q75": quartiles.high}
+    return replace_nan(record)

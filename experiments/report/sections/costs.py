@@ -1,0 +1,181 @@
+"""Costs: what success costs, performance profiles of episode costs, and typical costs."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from experiments.evaluation.results import EpisodeResult
+from experiments.report.figures.plots import MARKER_SYMBOLS, escape_label, make_rate_trace
+from experiments.report.measures.aggregates import compute_aggregates
+from experiments.report.measures.costs import MethodCosts, compute_costs, find_pareto_front
+from experiments.report.measures.formats import format_interval, format_number, format_percent_interval
+from experiments.report.measures.paired_scores import pair_scores
+from experiments.report.measures.summary import is_oracle, rank_methods
+from experiments.report.scene_table import select_first_split
+from experiments.report.sections.section import ReportSection, flatten_record, flatten_records, select_legend
+from experiments.statistics import compute_profile_interval
+
+NUM_THRESHOLDS = 120
+QUANTILES = (0.25, 0.5, 0.75)
+PROFILE_COLUMNS = ("method", "cost_m", "share", "share_low", "share_high")  # of the file
+
+
+def build_compute_costs_section(results: Sequence[EpisodeResult], colours: Mapping[str, str]) -> ReportSection:
+    """Plot success against compute costs on the first split: not every method ran the others."""
+    split_results = select_first_split(results)
+    costs = compute_costs(split_results)
+    axes = (("decision_ms", "ms per decision"), ("env_steps", "env steps of experience"))
+    figures = [
+        _make_pareto_figure(costs, colours, name, title) for name, title in axes if any(getattr(item, name) > 0 for item in costs)
+    ]
+    columns = (
+        "method", "episodes", "safe success", "success", "env steps", "data [MB]", "collecting [CPU-s]", "training [CPU-s]",
+        "ms per decision", "decisions per episode [s]", "decisions per success [s]", "total per success [s]",
+    )  # fmt: skip
+    caption = (
+        f"What success costs, on split {split_results[0].split}: up is better, left is cheaper. No method is reliably as good and "
+        "cheaper than those on the line."
+    )
+    definitions = (
+        "The line is the Pareto front of the lower ends of the intervals of safe success, so that few episodes weigh less; "
+        "oracles are left out. Collecting and training are CPU-seconds, of an external model its training alone. Decision time is "
+        "wall time on one thread: beside other work it is longer. The last column adds all, divided by the successes here: it "
+        "falls with every further episode. Where collecting is not measured apart, training includes it."
+    )
+    return ReportSection(
+        "compute-costs",
+        "Compute costs",
+        caption,
+        columns,
+        list(map(_make_cost_cells, costs)),
+        flatten_records(costs),
+        figures,
+        definitions,
+        select_legend(split_results, colours),
+    )
+
+
+def _make_cost_cells(costs: MethodCosts) -> tuple[str, ...]:
+    return (
+        costs.method,
+        str(costs.episodes),
+        str(costs.safe_success),
+        str(costs.success),
+        format_number(costs.env_steps),
+        format_number(costs.data_bytes / 1e6, 1),
+        format_number(costs.collect_cpu_s),
+        format_number(costs.train_cpu_s),
+        format_number(costs.decision_ms, 2),
+        format_number(costs.decision_s, 2),
+        format_number(costs.decision_s_per_success, 2),
+        format_number(costs.total_s_per_success, 2),
+    )
+
+
+def _make_pareto_figure(method_costs: Sequence[MethodCosts], colours: Mapping[str, str], name: str, title: str) -> go.Figure:
+    """Plot safe success against a cost on a logarithmic axis, with zero at its left end."""
+    values = {costs.method: float(getattr(costs, name)) for costs in method_costs}
+    positive = [value for value in values.values() if value > 0]
+    zero_x = min(positive) / 10
+    points = [
+        (max(values[costs.method], zero_x), costs.safe_success.interval[0], costs)
+        for costs in method_costs
+        if not is_oracle(costs.method)
+    ]
+    front = [points[i] for i in find_pareto_front([(x, low) for x, low, _ in points])]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[x for x, _, _ in front], y=[100 * costs.safe_success.value for _, _, costs in front], mode="lines",
+        line={"color": "#1c2530", "width": 1}, hoverinfo="skip", showlegend=False,
+    )  # fmt: skip
+    for position, costs in enumerate(method_costs):
+        value, colour = values[costs.method], colours[costs.method]
+        trace = make_rate_trace([max(value, zero_x)], [costs.safe_success.value_and_interval], costs.method, colour)
+        symbol = MARKER_SYMBOLS[position % len(MARKER_SYMBOLS)]
+        trace |= {"mode": "markers", "marker": {"size": 10, "symbol": symbol, "color": colour}}
+        figure.add_scatter(**trace, customdata=[f"{costs.safe_success} of {costs.episodes}, {format_number(value, 2)}"])
+    figure.update_layout(height=320, showlegend=False)
+    figure.update_xaxes(title=title, type="log", dtick=1)
+    if min(values.values()) <= 0:
+        powers = range(math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive))) + 1)
+        ticks = [10.0**power for power in powers]
+        figure.update_xaxes(tickvals=[zero_x, *ticks], ticktext=["none", *(f"{tick:,.0f}" for tick in ticks)])
+    figure.update_yaxes(title="safe success [%]", range=[-3, 103])
+    return figure
+
+
+def build_cost_profile_section(results: Sequence[EpisodeResult], colours: Mapping[str, str]) -> ReportSection:
+    """Plot performance profiles of every method on the first split."""
+    results = select_first_split(results)
+    costs = {method: pair_scores(results, [method]).scores[0] for method in rank_methods(results)}
+    thresholds = np.linspace(0, max(float(np.nanmax(values)) for values in costs.values()), NUM_THRESHOLDS)
+    figure, cells, records = go.Figure(), list[Sequence[str]](), list[dict[str, Any]]()
+    edge_style: dict[str, Any] = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+    for method, values in costs.items():
+        share, low, high = compute_profile_interval(values, thresholds)
+        colour, name = colours[method], escape_label(method)
+        figure.add_scatter(x=thresholds, y=100 * low, **edge_style)
+        figure.add_scatter(x=thresholds, y=100 * high, fill="tonexty", fillcolor=f"{colour}1f", **edge_style)
+        figure.add_scatter(
+            x=thresholds, y=100 * share, mode="lines", name=name, line={"color": colour, "width": 2},
+            hovertemplate=f"{name}: %{{y:.0f}} % cost at most %{{x:.2f}} m<extra></extra>",
+        )  # fmt: skip
+        quantiles = np.nanquantile(values, QUANTILES)
+        cells.append((method, str(np.count_nonzero(~np.isnan(values))), *(f"{quantile:.2f}" for quantile in quantiles)))
+        points = zip(thresholds, share, low, high, strict=True)
+        records += [dict(zip(PROFILE_COLUMNS, (method, *point), strict=True)) for point in points]
+    figure.update_layout(height=340, showlegend=False)
+    figure.update_xaxes(title="cost of an episode [m]")
+    figure.update_yaxes(title=f"episodes of {results[0].split} [%]", range=[-3, 103])
+    definitions = (
+        "Shaded: pointwise 95 % bootstrap interval over trainings and episodes (Agarwal et al. 2021). The table has the quartiles "
+        "of the costs, the file the curves."
+    )
+    return ReportSection(
+        "profiles",
+        "Costs of episodes",
+        "Performance profiles: the share of episodes that cost at most x. The higher line is the better method.",
+        ("method", "episodes", "lower quartile [m]", "median [m]", "upper quartile [m]"),
+        cells,
+        records,
+        [figure],
+        definitions,
+        select_legend(results, colours),
+    )
+
+
+def build_typical_cost_section(results: Sequence[EpisodeResult]) -> ReportSection:
+    """Tabulate interquartile mean costs of every method on every split."""
+    aggregates = compute_aggregates(results)
+    best = aggregates[0].method
+    cells = [
+        (
+            item.split,
+            item.method,
+            str(item.episodes),
+            str(item.trainings),
+            format_interval(*item.cost),
+            str(item.shared_episodes),
+            format_percent_interval(item.improvement_probability) if item.improvement_probability else "–",
+            item.verdict,
+        )
+        for item in aggregates
+    ]
+    definitions = (
+        "IQM: mean of the middle half of the episodes' costs. Is better: probability that the best method's cost is lower in an "
+        "episode that both ran, ties count half (Agarwal et al. 2021). 95 % bootstrap intervals over trainings and episodes; with "
+        "one training they cover the choice of episodes alone. No difference is shown where the interval holds one half, or with "
+        "fewer than six episodes; the smallest detectable is what as many would have shown in four of five samples."
+    )
+    return ReportSection(
+        "aggregates",
+        "Typical costs",
+        f"Cost of a typical episode, and the probability that an episode of {best} costs less than one of another method.",
+        ("split", "method", "episodes", "trainings", "cost, IQM [m]", "shared", f"{best} is better", "verdict"),
+        cells,
+        [{**flatten_record(item), "verdict": item.verdict} for item in aggregates],
+        definitions=definitions,
+    )
