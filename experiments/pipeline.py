@@ -55,7 +55,7 @@ def run_experiment(config: ExperimentConfig, path: Path, workers: int, console: 
     Raises:
         GroundError: the directory holds another experiment, or is in use.
     """
-    from experiments.viewer.recordings import write_recordings  # loads the viewer
+    from experiments.viewer.recordings import make_recording_writer  # loads the viewer
 
     with lock_directory(path):
         start_or_resume(config, path, console)
@@ -67,7 +67,7 @@ def run_experiment(config: ExperimentConfig, path: Path, workers: int, console: 
             record_version_changes(path, console)
         planner_specs = {method.label: method.make_policy for method in MethodSet(config, path).make_all() if method.model}
         with show_progress_bar(console, "report") as progress:
-            return build_report(path, partial(write_recordings, planner_specs), progress)
+            return build_report(path, make_recording_writer(planner_specs), progress)
 
 
 class Pipeline:

@@ -1,12 +1,13 @@
 """3-D recordings of episodes for a report."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from agents.planning.spec import PlannerSpec
-from experiments.report.build import RecordingRequest
+from experiments.report.build import ProgressCallback, RecordingRequest, RecordingWriter
 from experiments.viewer.drawing.recording import save_recording
 from experiments.viewer.replay.player import recompute_plans
 from experiments.viewer.replay.replay import Replay
@@ -16,7 +17,14 @@ from sim.utils.errors import GroundError
 MAX_PLANNING_S = 15.0  # of a recording: its plans are shown until then
 PROGRESS_PARTS = 100  # of a recording
 
-ProgressCallback = Callable[[int, int], None]  # done, total
+
+def make_recording_writer(methods: Mapping[str, PolicyFactory] | None = None) -> RecordingWriter:
+    """Make the writer that a report calls.
+
+    Args:
+        methods: by label; their plans are computed again and shown.
+    """
+    return partial(write_recordings, methods or {})
 
 
 def write_recordings(
