@@ -1,15 +1,18 @@
-"""TODO."""
+"""Contacts between bodies."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Contact:
-    """A contact between a moving and a static body, or between two moving ones; indices into the bodies' order."""
+    """A contact of a dynamic body with a static or another dynamic body.
 
-    first: int
-    second: int
-    is_static: bool  # whether the second one is
-    force_n: float  # now, or the mean over a control period
-    point: tuple[float, float, float]  # where they touch, world frame [m]; of several contacts, one
-    normal: tuple[float, float, float]  # unit, out of the second one
+    A pair of bodies that touch at several points is a single contact.
+    """
+
+    first: int  # index of the dynamic body
+    second: int  # index of the other body
+    is_static: bool  # the second body is static
+    force_n: float  # normal force now, or its mean over a control period
+    point: tuple[float, float, float]  # one of the contact points, world frame [m]
+    normal: tuple[float, float, float]  # unit vector out of the second body, world frame
