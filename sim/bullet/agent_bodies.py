@@ -1,6 +1,8 @@
-"""Bullet bodies of people and forklifts: moved to where the traffic simulation has them, touched but not pushed."""
+"""Bullet bodies of people and forklifts.
 
-import math
+The traffic simulation moves them; contacts are detected but do not push them.
+"""
+
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,11 +12,12 @@ from sim.traffic.simulation import AgentProfile, TrafficSimulation
 
 
 class AgentBodies:
-    """One body for each agent of a traffic simulation."""
+    """A body for each agent of a traffic simulation."""
 
     def __init__(self, client: BulletClient, traffic: TrafficSimulation) -> None:
-        self._client, self._traffic = client, traffic
-        self.ids = [_create_body(client, manner) for manner in traffic.profiles]
+        self._client = client
+        self._traffic = traffic
+        self.ids = [_create_body(client, profile) for profile in traffic.profiles]
 
     def update(self, agents: Iterable[int] | None = None) -> None:
         """Move bodies to their agents.
@@ -22,21 +25,19 @@ class AgentBodies:
         Args:
             agents: indices of the agents; None: all.
         """
-        state = self._traffic.state
+        states = self._traffic.list_states()
         for index in range(len(self.ids)) if agents is None else agents:
-            (x, y, yaw), (vx, vy, rate) = state.pose[index].tolist(), state.velocity[index].tolist()
-            position = [x, y, self._traffic.profiles[index].half_extents[2]]
-            rotation = [0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2)]
-            self._client.resetBasePositionAndOrientation(self.ids[index], position, rotation)
-            self._client.resetBaseVelocity(self.ids[index], [vx, vy, 0.0], [0.0, 0.0, rate])
+            pose, twist = states[index]
+            self._client.resetBasePositionAndOrientation(self.ids[index], pose[:3], pose[3:])
+            self._client.resetBaseVelocity(self.ids[index], twist[:3], twist[3:])
 
 
-def _create_body(client: BulletClient, manner: AgentProfile) -> int:
-    half = list(manner.half_extents)
+def _create_body(client: BulletClient, profile: AgentProfile) -> int:
+    half = list(profile.half_extents)
     collision: dict[str, Any] = {"shapeType": client.GEOM_BOX, "halfExtents": half}
-    visual = {**collision, "rgbaColor": manner.colour}
-    if manner.shape == Shape.CYLINDER:
+    visual = {**collision, "rgbaColor": profile.colour}
+    if profile.shape == Shape.CYLINDER:
         collision = {"shapeType": client.GEOM_CYLINDER, "radius": half[0], "height": 2 * half[2]}
-        visual = {"shapeType": client.GEOM_CYLINDER, "radius": half[0], "length": 2 * half[2], "rgbaColor": manner.colour}
-    shapes = client.createCollisionShape(**collision), client.createVisualShape(**visual)
+        visual = {"shapeType": client.GEOM_CYLINDER, "radius": half[0], "length": 2 * half[2], "rgbaColor": profile.colour}
+    shapes = (client.createCollisionShape(**collision), client.createVisualShape(**visual))
     return int(client.createMultiBody(0, *shapes, useMaximalCoordinates=True))

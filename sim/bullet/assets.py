@@ -1,4 +1,4 @@
-"""Robot files that come with PyBullet; finding them does not load PyBullet."""
+"""Robot files that come with PyBullet. This module does not load PyBullet itself."""
 
 from pathlib import Path
 

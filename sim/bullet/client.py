@@ -1,6 +1,6 @@
-"""PyBullet behind one object: every call goes to the client's own physics server.
+"""A PyBullet client: an object whose calls go to a physics server of its own.
 
-No other module imports PyBullet, so what does not simulate does not load it.
+No other module imports PyBullet, so code that does not simulate does not load it.
 """
 
 import contextlib
@@ -13,8 +13,9 @@ from typing import Any
 
 @contextlib.contextmanager
 def _mute_stderr() -> Iterator[None]:
-    """Redirect the file descriptor itself: PyBullet's build line is written by C, past `sys.stderr`."""
-    saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    """Redirect the file descriptor: PyBullet's C code prints its build time past `sys.stderr`."""
+    saved = os.dup(2)
+    sink = os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, 2)
     try:
         yield
@@ -36,8 +37,8 @@ def _disconnect(client_id: int) -> None:
 class BulletClient:
     """A connection to a physics server of its own.
 
-    Attributes are PyBullet's functions, bound to this connection, and PyBullet's constants. `close` disconnects; so does the
-    garbage collector.
+    Attributes are PyBullet's functions, bound to this connection, and PyBullet's constants.
+    `close` disconnects, and so does the garbage collector.
     """
 
     def __init__(self, gui: bool = False) -> None:
@@ -51,7 +52,7 @@ class BulletClient:
         """
         self.id = pybullet.connect(pybullet.GUI if gui else pybullet.DIRECT)
         if self.id < 0:
-            raise RuntimeError("Bullet gave no client")
+            raise RuntimeError("Bullet refused the connection")
         self.close = weakref.finalize(self, _disconnect, self.id)
 
     def __getattr__(self, name: str) -> Any:
@@ -60,5 +61,5 @@ class BulletClient:
         value = getattr(pybullet, name)
         if callable(value):
             value = functools.partial(value, physicsClientId=self.id)
-        setattr(self, name, value)  # the next access does not come here
+        setattr(self, name, value)  # so that __getattr__ runs once per name
         return value

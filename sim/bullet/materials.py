@@ -12,11 +12,11 @@ from PIL import Image
 from sim.bullet.client import BulletClient
 from sim.sensors.appearance import Material
 
-_numbers = itertools.count()  # a file name is never used twice: Bullet caches files by name
+_file_numbers = itertools.count()  # Bullet caches files by name, so each name is used once
 
 
 def apply_material(client: BulletClient, body: int, material: Material) -> None:
-    """Give a body and all its links a colour and a texture."""
+    """Set colour and texture of a body and all its links."""
     changes: dict[str, Any] = {"rgbaColor": (*material.colour, 1.0)}
     if material.texture is not None:
         changes["textureUniqueId"] = _load_texture(client, material.texture)
@@ -25,12 +25,12 @@ def apply_material(client: BulletClient, body: int, material: Material) -> None:
 
 
 def _load_texture(client: BulletClient, texture: np.ndarray) -> int:
-    """Load a texture (P, P) uint8; Bullet reads textures from files alone, and frees them when a world is rebuilt."""
-    file = Path(_get_folder().name) / f"{next(_numbers)}.png"
+    """Load a texture (P, P) uint8 by way of a file, as Bullet needs; `resetSimulation` frees it."""
+    file = Path(_get_folder().name) / f"{next(_file_numbers)}.png"
     Image.fromarray(texture).convert("RGB").save(file, compress_level=1)
-    number = int(client.loadTexture(str(file)))
+    texture_id = int(client.loadTexture(str(file)))
     file.unlink()
-    return number
+    return texture_id
 
 
 @lru_cache(maxsize=1)

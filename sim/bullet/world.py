@@ -1,10 +1,13 @@
-"""World: one Bullet client with a robot, loads, traffic and the static boxes of a layout.
+"""World: a Bullet client with a robot, loads, traffic and the static boxes of a layout.
 
-Loads are multibodies and static boxes are not: only the multibody solver keeps sliding and spinning friction of a flat contact
-coupled (a tote that slides at 0.8 m/s and spins at 4 rad/s stops after 86 mm, theory says 91 mm; as a maximal-coordinates rigid
-body it stops after 66 mm). `ground bench` shows both, and that 10 solver iterations move a pushed tote as 50 do.
+Loads are multibodies, static boxes are rigid bodies in maximal coordinates. Only the multibody
+solver couples sliding and spinning friction of a flat contact. A tote that slides at 0.8 m/s and
+spins at 4 rad/s stops after 86 mm; theory gives 91 mm, and maximal coordinates give 66 mm.
+`ground bench` shows these values, and that a pushed tote moves alike with 10 and with 50 solver
+iterations.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +28,7 @@ from sim.traffic.simulation import TrafficSimulation
 
 PHYSICS_HZ = 240
 SOLVER_ITERATIONS = 10
-FLOOR_FRICTION = 1.0  # Bullet multiplies the two bodies' coefficients, so a load's own is the pair's
+FLOOR_FRICTION = 1.0  # Bullet multiplies both coefficients: a load's friction is the pair's
 Colour = tuple[float, float, float, float]
 FLOOR_COLOUR: Colour = (0.92, 0.92, 0.9, 1)
 LOAD_COLOUR: Colour = (0.85, 0.45, 0.1, 1)
@@ -35,11 +38,14 @@ STATIC_COLOURS: dict[Kind, Colour] = {
     Kind.CLAMP: (0.4, 0.4, 0.45, 1),
 }
 Pair = tuple[int, int]
-ContactSample = dict[Pair, tuple[float, Any, Any]]  # force [N], point and normal of each pair in contact
+ContactSample = dict[Pair, tuple[float, Any, Any]]  # force [N], point and normal
 
 
 def _compute_inertia(load: LoadSpec) -> list[float]:
-    """Compute the moments of inertia [kg m²] of boxes of equal density about their common centre of mass, which is (0, 0)."""
+    """Compute the moments of inertia [kg m²] of boxes of equal density about (0, 0).
+
+    (0, 0) is their common centre of mass.
+    """
     boxes = np.array(load.footprint_boxes)
     mass = load.mass_kg * boxes[:, 2] * boxes[:, 3] / (boxes[:, 2] * boxes[:, 3]).sum()
     along_x, along_y = (float((mass * (boxes[:, i] ** 2 + boxes[:, 2 + i] ** 2 / 3)).sum()) for i in (0, 1))
@@ -48,7 +54,7 @@ def _compute_inertia(load: LoadSpec) -> list[float]:
 
 
 class World:
-    """Physics of one scene at a time; `build` starts from nothing, so equal inputs give equal bytes."""
+    """Physics of a single scene. `build` starts from an empty world, so equal inputs give equal bytes."""
 
     def __init__(
         self, gui: bool = False, physics_hz: int = PHYSICS_HZ, solver_iterations: int = SOLVER_ITERATIONS, averaged: bool = False
@@ -56,11 +62,14 @@ class World:
         """Connect to a physics server.
 
         Args:
-            averaged: contact forces are means over the last control period, as they matter to what is touched: those of single
-                physics steps vary tenfold from one step to the next. Costs a reading of the contacts after each step.
+            averaged: contact forces are means over the last control period. Forces of single physics
+                steps vary tenfold from step to step. Contacts are then read after each physics
+                step.
         """
-        self._physics_hz, self._solver_iterations, self._averaged = physics_hz, solver_iterations, averaged
-        self._samples: list[ContactSample] = []  # contacts after each physics step of the last control period
+        self._physics_hz = physics_hz
+        self._solver_iterations = solver_iterations
+        self._averaged = averaged
+        self._samples: list[ContactSample] = []  # one per physics step of the last control period
         self._client = BulletClient(gui)
         self.close = self._client.close
 
@@ -76,7 +85,7 @@ class World:
 
         Args:
             static_boxes: (S, 7) as in Layout.static_boxes.
-            floor: x, y, width, depth of a table's top [m], which ends there; None: a floor that extends beyond the boxes.
+            floor: x, y, width, depth of a table's top [m]; None: a floor larger than the layout.
         """
         client = self._client
         client.resetSimulation()
@@ -89,7 +98,7 @@ class World:
         else:
             low, high = np.array(floor[:2]), np.array(floor[:2]) + floor[2:]
         self._light: dict[str, Any] = {}
-        self._link_bodies: list[int] | None = None  # bodies that draw the robot's links, from the first image on
+        self._link_bodies: list[int] | None = None  # draw the robot's links; created with the first image
         half = [*((high - low) / 2), 0.5]
         self._floor = self._create_box(half, [*((high + low) / 2), -0.5], 0, FLOOR_COLOUR, mass=0)
         client.changeDynamics(self._floor, -1, lateralFriction=FLOOR_FRICTION)
@@ -112,29 +121,35 @@ class World:
     def _create_box(
         self, size: Sequence[float] | np.ndarray, position: list[float], yaw: float, colour: Colour, mass: float
     ) -> int:
-        client, half = self._client, [float(h) for h in size]
+        client = self._client
+        half = [float(h) for h in size]
         collision = client.createCollisionShape(client.GEOM_BOX, halfExtents=half)
         visual = client.createVisualShape(client.GEOM_BOX, halfExtents=half, rgbaColor=colour)
-        place, rotation = [float(x) for x in position], [0, 0, math.sin(yaw / 2), math.cos(yaw / 2)]
-        return int(client.createMultiBody(mass, collision, visual, place, rotation, useMaximalCoordinates=mass == 0))
+        pose = [float(x) for x in position], [0, 0, math.sin(yaw / 2), math.cos(yaw / 2)]
+        return int(client.createMultiBody(mass, collision, visual, *pose, useMaximalCoordinates=mass == 0))
 
     def _create_load(self, load: LoadSpec) -> int:
         if not load.footprint:
             return self._create_box(load.half_extents, [0, 0, 0], 0, LOAD_COLOUR, load.mass_kg)
         client = self._client
-        kinds = [client.GEOM_BOX] * len(load.footprint)
-        halves = [[width, depth, load.half_extents[2]] for _, _, width, depth in load.footprint]
+        count = len(load.footprint)
+        half = [[width, depth, load.half_extents[2]] for _, _, width, depth in load.footprint]
         places = [[x, y, 0.0] for x, y, _, _ in load.footprint]
-        shape = {"shapeTypes": kinds, "halfExtents": halves}
-        colours = [LOAD_COLOUR] * len(kinds)
+        shape = {"shapeTypes": [client.GEOM_BOX] * count, "halfExtents": half}
         collision = client.createCollisionShapeArray(collisionFramePositions=places, **shape)
-        visual = client.createVisualShapeArray(visualFramePositions=places, rgbaColors=colours, **shape)
+        visual = client.createVisualShapeArray(visualFramePositions=places, rgbaColors=[LOAD_COLOUR] * count, **shape)
         body = int(client.createMultiBody(load.mass_kg, collision, visual))
-        client.changeDynamics(body, -1, localInertiaDiagonal=_compute_inertia(load))  # Bullet's is of the outer box
+        # Bullet would take the inertia of the bounding box.
+        client.changeDynamics(body, -1, localInertiaDiagonal=_compute_inertia(load))
         return body
 
     def set_state(self, pose: np.ndarray, twist: np.ndarray) -> None:
-        """Set poses (M, 7) and twists (M, 6) of the robot, the loads and the traffic, world frame."""
+        """Set the state of the robot, the loads and the traffic.
+
+        Args:
+            pose: (M, 7) position [m] and quaternion xyzw, world frame.
+            twist: (M, 6) linear [m/s] and angular [rad/s] velocity, world frame.
+        """
         self._samples = []
         self._robot.set_state(pose[0], twist[0])
         end = 1 + len(self._loads)
@@ -149,7 +164,9 @@ class World:
     def step(self, action: tuple[float, ...], duration_s: float) -> None:
         """Simulate one control period with an action in [-1, 1]ⁿ."""
         step = self._client.stepSimulation
-        robot, traffic, agents = self._robot, self.traffic, self._agents
+        robot = self._robot
+        traffic = self.traffic
+        agents = self._agents
         self._samples = []
         if traffic and agents:
             (x, y, *_), (vx, vy, *_) = robot.read_state()
@@ -168,17 +185,14 @@ class World:
             agents.update()
 
     def read_dynamic_bodies(self) -> tuple[list[list[float]], list[list[float]]]:
-        """Read poses (M × 7) and twists (M × 6) of the robot, the loads and the traffic, as plain lists."""
+        """Read poses (M × 7) and twists (M × 6) of robot, loads and traffic, as plain lists."""
         states = [self._robot.read_state()]
         for body in self._loads:
             position, rotation = self._client.getBasePositionAndOrientation(body)
             linear, angular = self._client.getBaseVelocity(body)
             states.append(([*position, *rotation], [*linear, *angular]))
-        poses, twists = [pose for pose, _ in states], [twist for _, twist in states]
-        if self.traffic:
-            agent_poses, agent_twists = self.traffic.list_states()
-            return poses + agent_poses, twists + agent_twists
-        return poses, twists
+        states += self.traffic.list_states() if self.traffic else []
+        return [pose for pose, _ in states], [twist for _, twist in states]
 
     def read_state(self) -> SimState:
         """Read the state between two steps."""
@@ -186,13 +200,15 @@ class World:
         return SimState(np.array(pose), np.array(twist), self.traffic.state if self.traffic else None)
 
     def read_contacts(self) -> list[Contact]:
-        """Read the contacts of dynamic bodies, except with the floor, and the normal force of each pair [N].
+        """Read the contacts of dynamic bodies, except with the floor.
 
         Returns:
-            Contacts now, or those of the last control period where forces are averaged.
+            A contact for each pair of bodies: now, or in the last control period if forces are
+            averaged.
         """
         samples = self._samples or [self._sample_contacts()]
-        forces, places = dict[Pair, float](), dict[Pair, list[Any]]()
+        forces = dict[Pair, float]()
+        places = dict[Pair, list[Any]]()  # point and normal
         for sample in samples:
             for pair, (force, *place) in sample.items():
                 forces[pair] = forces.get(pair, 0.0) + force / len(samples)
@@ -200,7 +216,7 @@ class World:
         return [Contact(*pair, pair[1] >= self._dynamic_count, force, *places[pair]) for pair, force in forces.items()]
 
     def _sample_contacts(self) -> ContactSample:
-        """Read the force of each pair in contact now, and one point where it acts."""
+        """Read the force of each pair in contact now, with a point and normal of the contact."""
         sample: ContactSample = {}
         for contact in self._client.getContactPoints():
             a, b = self._index.get(contact[1]), self._index.get(contact[2])
@@ -212,23 +228,27 @@ class World:
         return sample
 
     def read_link_poses(self) -> np.ndarray:
-        """Read the poses (V, 7) of the frames of the robot's `visuals`, world frame."""
+        """Read the poses of the frames of the robot's `visuals`.
+
+        Returns:
+            (V, 7) position [m] and quaternion xyzw, world frame.
+        """
         return self._robot.read_link_poses()
 
     def read_robot_faults(self) -> dict[str, bool]:
-        """Read the violations of the robot's own limits, by kind."""
+        """Read the violations of the robot's limits, by kind."""
         return self._robot.read_faults()
 
-    def apply_appearance(self, look: Appearance) -> None:
-        """Change colours, textures and light of images, until the world is built anew."""
-        materials = [(self._floor, look.floor), *((body, look.load) for body in self._loads)]
-        materials += [(body, look.static[number % len(look.static)]) for number, body in enumerate(self._static)]
+    def apply_appearance(self, appearance: Appearance) -> None:
+        """Change colours, textures and light of images, until the next `build`."""
+        materials = [(self._floor, appearance.floor), *((body, appearance.load) for body in self._loads)]
+        materials += zip(self._static, itertools.cycle(appearance.static))
         for body, material in materials:
             apply_material(self._client, body, material)
-        self._light = look.light
+        self._light = appearance.light
 
     def _update_link_bodies(self) -> None:
-        """Move the bodies that draw the robot's links; nothing collides with them."""
+        """Move the bodies that draw the robot's links; they have no collision shapes."""
         client = self._client
         if self._link_bodies is None:
             meshes = [str(visual.coarse_mesh) for visual in self._robot.visuals]
@@ -239,21 +259,21 @@ class World:
             client.resetBasePositionAndOrientation(body, pose[:3], pose[3:])
 
     def render(self, view: CameraView, width: int, height: int) -> CameraImage:
-        """Render what a camera sees.
+        """Render a camera image.
 
         Returns:
-            An image whose `body` counts the robot, the loads and the traffic that are there, then the static boxes.
+            An image whose `body` is the index among robot, loads, traffic and static boxes.
         """
         self._update_link_bodies()
-        client, near, far = self._client, view.near_m, view.far_m
-        matrices = (
-            client.computeViewMatrix(view.eye, view.target, view.up),
-            client.computeProjectionMatrixFOV(view.fov_deg, width / height, near, far),
-        )
-        image = client.getCameraImage(width, height, *matrices, renderer=client.ER_TINY_RENDERER, **self._light)
-        rgba, buffer, seen = (np.reshape(part, (height, width, -1)) for part in image[2:])  # PyBullet without numpy: tuples
+        client = self._client
+        near, far = view.near_m, view.far_m
+        eye = client.computeViewMatrix(view.eye, view.target, view.up)
+        lens = client.computeProjectionMatrixFOV(view.fov_deg, width / height, near, far)
+        image = client.getCameraImage(width, height, eye, lens, renderer=client.ER_TINY_RENDERER, **self._light)
+        # PyBullet built without numpy gives flat tuples.
+        rgba, buffer, body_ids = (np.reshape(values, (height, width, -1)) for values in image[2:])
         depth = far * near / (far - (far - near) * buffer[..., 0])
-        rows = np.full(2 + max(self._index), FLOOR, np.int16)  # by Bullet's body id; the last is no body, -1
-        rows[-1] = BACKGROUND
-        rows[list(self._index)] = list(self._index.values())
-        return CameraImage(rgba[..., :3].astype(np.uint8), depth.astype(np.float32), rows[seen[..., 0]])
+        indices = np.full(2 + max(self._index), FLOOR, np.int16)  # by Bullet's body id; -1 is no body
+        indices[-1] = BACKGROUND
+        indices[list(self._index)] = list(self._index.values())
+        return CameraImage(rgba[..., :3].astype(np.uint8), depth.astype(np.float32), indices[body_ids[..., 0]])

@@ -1,4 +1,4 @@
-"""A differential-drive base: a cylinder on the floor plane that drives forward and turns, and cannot slide sideways."""
+"""A differential-drive base: a cylinder that drives and turns, and cannot slide sideways."""
 
 import math
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import numpy as np
 
 from sim.actions import ActionSpec
 from sim.bodies import Shape
-from sim.robots.robot import MOTOR_HZ, LinkVisual, RobotState
+from sim.robots.robot import MOTOR_HZ, UNDAMPED, LinkVisual, RobotState
 
 if TYPE_CHECKING:
     from sim.bullet.client import BulletClient
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DriveLimits:
-    """Limits of the drive; an action in [-1, 1]² scales the two speeds."""
+    """Limits of the drive. An action in [-1, 1]² scales the two speeds."""
 
     speed_m_s: float = 0.8
     turn_rad_s: float = 1.5
@@ -28,11 +28,14 @@ class DriveLimits:
 
 @dataclass
 class DifferentialDrive:
-    """Two prismatic joints and a hinge with velocity motors of limited force: contacts push back on it.
+    """Two prismatic joints and a hinge with velocity motors of limited force.
 
-    The commanded speed grows from the measured speed, at most by the acceleration limit, so the base's pose and twist are
-    its whole state. Friction of the wheels against sliding sideways is the same limited motor force. The motors pull along the
-    world's axes, each with up to `force_n`: the base presses up to √2 times as hard against a wall that is diagonal to both.
+    Contacts can push the base back. The commanded speed starts from the measured speed and
+    changes at most by the acceleration limit. Pose and twist are therefore the whole state.
+
+    The limited motor force also acts as the wheels' friction against sliding sideways. The motors
+    act along the world's axes, each with up to `force_n`. Against a wall diagonal to both axes,
+    the base presses up to √2 times as hard.
     """
 
     limits: DriveLimits = field(default_factory=DriveLimits)
@@ -45,7 +48,7 @@ class DifferentialDrive:
     def __post_init__(self) -> None:
         self.half_extents = (self.radius_m, self.radius_m, self.height_m / 2)
         self.centre_z_m = self.height_m / 2 + 0.03
-        self.visuals: tuple[LinkVisual, ...] = ()  # the viewer draws its own AMR
+        self.visuals: tuple[LinkVisual, ...] = ()  # the viewer draws an AMR
         self.action_spec = ActionSpec(("forward", "turn"), (self.limits.speed_m_s, self.limits.turn_rad_s))
         self._state: RobotState | None = None
 
@@ -53,14 +56,14 @@ class DifferentialDrive:
         self._client = client
         self._state = None
         shape = client.createCollisionShape(client.GEOM_CYLINDER, radius=self.radius_m, height=self.height_m)
-        blue, yellow = [0.15, 0.35, 0.75, 1], [1, 0.8, 0.1, 1]
+        blue = [0.15, 0.35, 0.75, 1]
+        yellow = [1, 0.8, 0.1, 1]
         hull = client.createVisualShape(client.GEOM_CYLINDER, radius=self.radius_m, length=self.height_m, rgbaColor=blue)
-        top = [0.2, 0, self.height_m / 2]
-        nose = client.createVisualShape(
-            client.GEOM_BOX, halfExtents=[0.08, 0.04, 0.02], rgbaColor=yellow, visualFramePosition=top
-        )
-        origins, rotations = [[0, 0, 0]] * 4, [[0, 0, 0, 1]] * 4
-        slide, hinge, fixed = client.JOINT_PRISMATIC, client.JOINT_REVOLUTE, client.JOINT_FIXED
+        nose_pose = {"halfExtents": [0.08, 0.04, 0.02], "visualFramePosition": [0.2, 0, self.height_m / 2]}
+        nose = client.createVisualShape(client.GEOM_BOX, rgbaColor=yellow, **nose_pose)
+        origins = [[0, 0, 0]] * 4
+        rotations = [[0, 0, 0, 1]] * 4
+        slide = client.JOINT_PRISMATIC
         self.body = client.createMultiBody(
             baseMass=0,
             basePosition=[0, 0, self.centre_z_m],
@@ -72,12 +75,11 @@ class DifferentialDrive:
             linkInertialFramePositions=origins,
             linkInertialFrameOrientations=rotations,
             linkParentIndices=[0, 1, 2, 3],
-            linkJointTypes=[slide, slide, hinge, fixed],
+            linkJointTypes=[slide, slide, client.JOINT_REVOLUTE, client.JOINT_FIXED],
             linkJointAxis=[[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1]],
         )
-        undamped = {"linearDamping": 0, "angularDamping": 0, "jointDamping": 0}
         for link in range(3):
-            client.changeDynamics(self.body, link, lateralFriction=self.friction, **undamped)
+            client.changeDynamics(self.body, link, lateralFriction=self.friction, **UNDAMPED)
 
     def set_state(self, pose: np.ndarray, twist: np.ndarray) -> None:
         yaw = 2 * math.atan2(pose[5], pose[6])
@@ -89,14 +91,16 @@ class DifferentialDrive:
         if self._state is None:
             (x, vx, *_), (y, vy, *_), (yaw, rate, *_) = self._client.getJointStates(self.body, (0, 1, 2))
             pose = [x, y, self.centre_z_m, 0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2)]
-            self._yaw, self._state = yaw, (pose, [vx, vy, 0.0, 0.0, 0.0, rate])
+            self._yaw = yaw
+            self._state = pose, [vx, vy, 0.0, 0.0, 0.0, rate]
         return self._state
 
     def compute_command(self, action: tuple[float, ...]) -> tuple[float, ...]:
-        """Compute the velocity (vx, vy, yaw rate), world frame, from an action (forward, turn)."""
+        """Compute the motor speeds (vx, vy, yaw rate), world frame, for an action (forward, turn)."""
         forward, turn = action
         vx, vy, *_, rate = self.read_state()[1]
-        limits, tick = self.limits, 1 / MOTOR_HZ
+        limits = self.limits
+        tick = 1 / MOTOR_HZ
         c, s = math.cos(self._yaw), math.sin(self._yaw)
         step = limits.acceleration_m_s2 * tick
         speed = vx * c + vy * s
@@ -106,8 +110,9 @@ class DifferentialDrive:
         return speed * c, speed * s, rate
 
     def set_motors(self, command: tuple[float, ...]) -> None:
-        self._state, limits, client = None, self.limits, self._client
-        forces = (limits.force_n, limits.force_n, limits.torque_nm)
+        self._state = None
+        client = self._client
+        forces = (self.limits.force_n, self.limits.force_n, self.limits.torque_nm)
         client.setJointMotorControlArray(self.body, (0, 1, 2), client.VELOCITY_CONTROL, targetVelocities=command, forces=forces)
 
     def read_link_poses(self) -> np.ndarray:

@@ -1,9 +1,11 @@
-"""A Franka Panda with a pusher: a stick that it holds upright over a table and moves in the table's plane.
+"""A Franka Panda that holds a stick upright over a table and moves it in the table's plane.
 
-The arm is the URDF of the `pybullet_data` package. Physics has it without its shapes, which would only cost time: nothing but
-the stick comes near anything; a viewer and cameras draw its meshes. Joint speeds follow from the tool's speed by the damped
-pseudo-inverse of the Jacobian (Nakamura & Hanafusa 1986), with the arm's posture as the secondary task, so that the tool's pose
-and twist say nearly all of the state.
+The arm is the URDF of the `pybullet_data` package. Its links have no collision shapes, because
+only the stick comes near other bodies. The viewer and cameras draw its meshes.
+
+Joint speeds follow from the tool's speed by the damped pseudo-inverse of the Jacobian (Nakamura &
+Hanafusa 1986). The arm's posture is the secondary task, so the tool's pose and twist describe
+nearly the whole state.
 """
 
 import atexit
@@ -19,24 +21,25 @@ import numpy as np
 from sim.actions import ActionSpec
 from sim.bodies import Shape
 from sim.bullet.assets import DATA
-from sim.robots.robot import MOTOR_HZ, LinkVisual, RobotState
+from sim.robots.robot import MOTOR_HZ, UNDAMPED, LinkVisual, RobotState
 
 if TYPE_CHECKING:
     from sim.bullet.client import BulletClient
 
 ARM = DATA / "franka_panda" / "panda.urdf"
 JOINTS = 7
-REST = np.array([0.0, 0.55, 0.0, -2.0, 0.0, 2.55, 0.785])  # [rad] with the tool half a metre in front
+REST = np.array([0.0, 0.55, 0.0, -2.0, 0.0, 2.55, 0.785])  # [rad]; the tool is 0.5 m in front
 LIMITS_RAD = np.array([[-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973],
                        [2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973]])  # fmt: skip
 SPEEDS_RAD_S = np.array([2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61])
 TORQUES_NM = (87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0)
 NEAR_LIMIT_RAD = 0.02
-REACH_M = (0.285, 0.8)  # of the tool from the base, at the height of a table: no joint is at its limit between (a test)
+# Distances of the tool from the base at which no joint of the arm is at its limit, at table height.
+REACH_M = (0.285, 0.8)
 DAMPING = 1e-4
-POSTURE_PER_S, HOLD_PER_S = 2.0, 10.0  # how fast the arm's posture, and the tool's height and tilt, are put right
-DOWN = np.array([1.0, 0.0, 0.0, 0.0])  # orientation of the hand, xyzw
-STICK_TO_HAND_M = 0.03  # between the stick's upper end and the hand's frame
+POSTURE_PER_S, HOLD_PER_S = 2.0, 10.0  # gains of the posture, and of the tool's height and tilt
+DOWN = np.array([1.0, 0.0, 0.0, 0.0])  # quaternion xyzw of the hand
+STICK_TO_HAND_M = 0.03  # from the stick's upper end to the hand's frame
 
 STICK = """<link name="stick">
   <inertial><mass value="0.2"/><inertia ixx="1e-4" ixy="0" ixz="0" iyy="1e-4" iyz="0" izz="1e-4"/></inertial>
@@ -49,7 +52,7 @@ HOLD = """<joint name="hold" type="fixed">
 
 @dataclass(frozen=True)
 class ToolLimits:
-    """What the tool can do; an action in [-1, 1]² scales the speed along x and y."""
+    """Limits of the tool. An action in [-1, 1]² scales the speed along x and y."""
 
     speed_m_s: float = 0.25
     acceleration_m_s2: float = 1.5
@@ -57,7 +60,7 @@ class ToolLimits:
 
 @dataclass
 class Panda:
-    """The arm's base is the world's origin, the table's top is z = 0."""
+    """The arm and its stick. Its base is the world's origin; the table's top is z = 0."""
 
     limits: ToolLimits = field(default_factory=ToolLimits)
     radius_m: float = 0.015
@@ -68,26 +71,33 @@ class Panda:
     def __post_init__(self) -> None:
         self.half_extents = (self.radius_m, self.radius_m, self.stick_m / 2)
         self.centre_z_m = self.stick_m / 2 + 0.004
-        self.visuals = _visuals()
+        self.visuals = _load_visuals()
         self.action_spec = ActionSpec(("forward", "left"), (self.limits.speed_m_s,) * 2)
         self._state: RobotState | None = None
 
     def spawn(self, client: "BulletClient") -> None:
         self._client = client
         self._state = None
-        self.body = client.loadURDF(_urdf(self.radius_m, self.stick_m), useFixedBase=True)
+        self.body = client.loadURDF(_write_urdf(self.radius_m, self.stick_m), useFixedBase=True)
         links = range(client.getNumJoints(self.body))
         self._tool = links[-1]
         names = {client.getJointInfo(self.body, link)[12].decode(): link for link in links}
-        self._drawn_links = [names[visual.link] for visual in self.visuals[1:]]  # the first is the base, which is fixed
-        undamped = {"linearDamping": 0, "angularDamping": 0, "jointDamping": 0}
+        self._visual_links = [names[visual.link] for visual in self.visuals[1:]]  # the base is fixed
         for link in links:
-            client.changeDynamics(self.body, link, lateralFriction=self.friction, **undamped)
+            client.changeDynamics(self.body, link, lateralFriction=self.friction, **UNDAMPED)
         self._set_joints(REST, np.zeros(JOINTS))
 
     def set_state(self, pose: np.ndarray, twist: np.ndarray) -> None:
-        """Solve for the joints from the rest posture each time, so that equal poses give equal joints."""
-        goal, joints = np.array([pose[0], pose[1], self.centre_z_m]), REST.copy()
+        """Set the tool's state, and the joints that belong to it.
+
+        Inverse kinematics starts from the rest posture, so that equal poses give equal joints.
+
+        Args:
+            pose: (7,) of the tool; only x and y are used [m].
+            twist: (6,) of the tool; only the velocities along x and y are used [m/s].
+        """
+        goal = np.array([pose[0], pose[1], self.centre_z_m])
+        joints = REST.copy()
         for _ in range(60):
             self._set_joints(joints, np.zeros(JOINTS))
             error = self._compute_tool_error(goal)
@@ -107,22 +117,23 @@ class Panda:
 
     def compute_command(self, action: tuple[float, ...]) -> tuple[float, ...]:
         """Compute the joint speeds (7,) [rad/s] from an action: the tool's speed along x and y."""
-        (x, y, *_), (*now, _, _, _, _) = self.read_state()
-        change = np.array(action) * self.limits.speed_m_s - now
-        most = self.limits.acceleration_m_s2 / MOTOR_HZ
-        speed = now + change * min(1.0, most / max(float(np.hypot(*change)), 1e-9))
+        (x, y, *_), (*velocity, _, _, _, _) = self.read_state()
+        change = np.array(action) * self.limits.speed_m_s - velocity
+        max_change = self.limits.acceleration_m_s2 / MOTOR_HZ
+        limited = velocity + change * min(1.0, max_change / max(float(np.hypot(*change)), 1e-9))
         twist = HOLD_PER_S * self._compute_tool_error(np.array([x, y, self.centre_z_m]))
-        twist[:2] = speed
+        twist[:2] = limited
         return tuple(self._solve_joint_speeds(twist, POSTURE_PER_S * (REST - self._read_joints())).tolist())
 
     def set_motors(self, command: tuple[float, ...]) -> None:
-        self._state, client = None, self._client
+        self._state = None
+        client = self._client
         client.setJointMotorControlArray(
             self.body, range(JOINTS), client.VELOCITY_CONTROL, targetVelocities=command, forces=TORQUES_NM
         )
 
     def read_link_poses(self) -> np.ndarray:
-        states = self._client.getLinkStates(self.body, self._drawn_links, 0, 1)
+        states = self._client.getLinkStates(self.body, self._visual_links, 0, 1)
         return np.array([(0, 0, 0, 0, 0, 0, 1), *((*state[4], *state[5]) for state in states)])
 
     def read_faults(self) -> dict[str, bool]:
@@ -139,15 +150,19 @@ class Panda:
             self._client.resetJointState(self.body, joint, angle, speed)
 
     def _compute_tool_error(self, goal: np.ndarray) -> np.ndarray:
-        """Compute the displacement (6,) [m, rad] from the tool's position and tilt to the goal (3,), upright."""
+        """Compute the displacement (6,) [m, rad] from the tool's pose to a position (3,), upright."""
         state = self._client.getLinkState(self.body, self._tool, 0, 1)
         x, y, z, w = self._client.getDifferenceQuaternion(state[1], DOWN.tolist())
         turn = 2 * np.array([x, y, z]) * (1 if w >= 0 else -1)
         return np.concatenate([goal - state[0], turn])
 
     def _solve_joint_speeds(self, twist: np.ndarray, posture: np.ndarray) -> np.ndarray:
-        """Solve for joint speeds (7,) of a tool twist (6,), within limits; `posture` (7,) acts in the null space."""
-        joints, zeros = self._read_joints().tolist(), [0.0] * JOINTS
+        """Solve for the joint speeds (7,) of a tool twist (6,), within limits.
+
+        `posture` (7,) are joint speeds that act in the null space.
+        """
+        joints = self._read_joints().tolist()
+        zeros = [0.0] * JOINTS
         linear, angular = self._client.calculateJacobian(self.body, self._tool, [0.0, 0.0, 0.0], joints, zeros, zeros)
         jacobian = np.array([*linear, *angular])
         inverse = jacobian.T @ np.linalg.inv(jacobian @ jacobian.T + DAMPING * np.eye(6))
@@ -155,8 +170,8 @@ class Panda:
         return np.asarray(speeds / max(1.0, float(np.abs(speeds / SPEEDS_RAD_S).max())))
 
 
-def _arm() -> ElementTree.Element:
-    """The arm's URDF up to its hand, which holds the stick instead of fingers."""
+def _parse_arm() -> ElementTree.Element:
+    """Parse the arm's URDF up to its hand; the stick replaces the fingers."""
     robot = ElementTree.parse(ARM).getroot()
     for part in list(robot):
         if "finger" in part.get("name", "") or "grasptarget" in part.get("name", ""):
@@ -165,9 +180,9 @@ def _arm() -> ElementTree.Element:
 
 
 @lru_cache(maxsize=1)
-def _visuals() -> tuple[LinkVisual, ...]:
-    """The base first. Every mesh of this arm lies in its link's frame, unmoved and unscaled."""
-    links = _arm().findall("link")
+def _load_visuals() -> tuple[LinkVisual, ...]:
+    """Load the meshes of the links, the base first. No mesh of this arm is offset or scaled."""
+    links = _parse_arm().findall("link")
     names = [link.get("name", "") for link in links if link.find("visual/geometry/mesh") is not None]
     fine, coarse = (
         [mesh.get("filename", "").removeprefix("package://") for link in links for mesh in link.findall(f"{kind}/geometry/mesh")]
@@ -177,9 +192,9 @@ def _visuals() -> tuple[LinkVisual, ...]:
 
 
 @lru_cache(maxsize=4)
-def _urdf(radius_m: float, stick_m: float) -> str:
-    """A file with the arm, no shapes, and the stick."""
-    robot = _arm()
+def _write_urdf(radius_m: float, stick_m: float) -> str:
+    """Write a URDF file with the arm, without its shapes, and the stick."""
+    robot = _parse_arm()
     for part in robot:
         for shape in [*part.findall("visual"), *part.findall("collision")]:
             part.remove(shape)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""State of the traffic simulation."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class TrafficState:
-    """All there is to know of K travellers: what can be seen, and what cannot."""
+    """The whole state of K agents, including the part that cannot be observed."""
 
-    seed: int  # of their moods
+    seed: int  # of the behaviour schedules
     time: int  # control steps since the start
-    pose: np.ndarray  # (K, 3) x, y, yaw
-    velocity: np.ndarray  # (K, 3) along x and y, and turning [m/s, rad/s]
-    stop: np.ndarray  # (K,) which of its stops each is on the way to
+    pose: np.ndarray  # (K, 3) x, y [m] and yaw [rad]
+    velocity: np.ndarray  # (K, 3) along x and y [m/s], and yaw rate [rad/s]
+    stop: np.ndarray  # (K,) index of the stop that each agent heads for
