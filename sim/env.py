@@ -33,6 +33,8 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
     of (x, y, half width, half depth in its frame [m]; none for a cylinder), and `unit_m`, by which models scale lengths.
     Traffic that is farther away than the scene's `sight_m`, or behind boxes, is not in it. With `lidar_rays` it has so many
     ranges, `lidar`, around the robot [m]. Without `layout`, each reset draws one of the first `layouts` spaces of `split`.
+    A layout with more boxes than the scene's `max_static` adds rows of static bodies to its observations. Give such a layout as
+    `layout`, so that the observation space has these rows too.
     `reset(options=...)` takes "layout" (a Layout), "index" (its number in the split), "variation" (a Variation) and "poses"
     ((M, 3) x, y, yaw of the first movers: the robot, loads, traffic).
     """
@@ -58,7 +60,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         self._world: World | None = None
         self._spec = self.scene.action_spec
         self.action_space = gymnasium.spaces.Box(-1, 1, (self._spec.size,), np.float32)
-        n, kinds = self.scene.max_dynamic + self.scene.max_static, np.iinfo(np.int8).max
+        n, kinds = self.scene.max_dynamic + self.scene.count_static_rows(layout), np.iinfo(np.int8).max
 
         def box(low: float, high: float, *shape: int) -> gymnasium.spaces.Box:
             return gymnasium.spaces.Box(low, high, shape, np.float32)
@@ -103,7 +105,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         robot, bodies = scene.make_robot(self.variation), scene.make_loads(layout, self.variation)
         traffic = scene.make_traffic(layout, self.variation, self._behaviour_seed) if layout.traffic else None
         self._world.build(robot, bodies, layout.static_boxes, layout.table_top, traffic)
-        self._observation, self._count = _make_empty_observation(scene), 1 + loads + len(layout.traffic)
+        self._observation, self._count = _make_empty_observation(scene, layout), 1 + loads + len(layout.traffic)
         self.bodies = Bodies.from_observation(self._observation)  # the same arrays
         fixed, static = self._observation, slice(scene.max_dynamic, scene.max_dynamic + len(layout.static_boxes))
         fixed["half_extents"][ROBOT] = robot.half_extents
@@ -263,8 +265,8 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
             self._world = None
 
 
-def _make_empty_observation(scene: Scene) -> Observation:
-    n = scene.max_dynamic + scene.max_static
+def _make_empty_observation(scene: Scene, layout: Layout) -> Observation:
+    n = scene.max_dynamic + scene.count_static_rows(layout)
     pose = np.zeros((n, 7), np.float32)
     pose[:, 6] = 1
     return {

@@ -1,25 +1,30 @@
-"""Layout: one space. Walls and racks as boxes, where robot and totes start, where the goal is; JSON in and out.
+"""Layout: a hall or table with static boxes, start poses and a goal, as a value with JSON input and output.
 
-The file format (all lengths in metres, angles in radians, every field but `name` and `boxes` required)::
+File format (lengths in metres, angles in radians, every field except `name` and `boxes` required)::
 
     {"format": "training-ground/layout", "version": 1, "name": "north hall",
-     "hall":  {"x": 0, "y": 0, "width": 6, "depth": 6},          # lower left corner and size of the free rectangle
+     "hall":  {"x": 0, "y": 0, "width": 6, "depth": 6},      # lower left corner and size of the free rectangle
      "boxes": [{"x": 2, "y": 3, "yaw": 0, "width": 1.2, "depth": 0.6, "height": 1.6, "kind": "rack"}],
      "robot": {"x": 1, "y": 1, "yaw": 0},
-     "loads": [{"x": 2, "y": 1.5, "yaw": 0}],                    # the first is the one to deliver
-     "goal":  {"x": 4, "y": 4.5},                                # and its yaw, where the task asks for one
+     "loads": [{"x": 2, "y": 1.5, "yaw": 0}],                # the first load is the one to deliver
+     "goal":  {"x": 4, "y": 4.5},                            # and a yaw, where the task asks for one
      "traffic": [{"x": 1, "y": 5, "yaw": 0, "kind": "person", "speed_m_s": 1.2, "stops": [{"x": 5, "y": 5}]}]}
 
-`kind` is "rack", "wall" or "clamp". Four outer walls are added around the hall by the simulator. With "surface": "table" there
-are none, and what leaves the table falls. "part" names the loads' shape in scenes with parts of several shapes. "traffic" goes
-from stop to stop, round and round: its "kind" is "person" or "forklift".
+A box's `kind` is "rack", "wall" or "clamp". The simulator adds four outer walls around the hall. With
+"surface": "table" there are no walls, and a load that leaves the table falls. `part` is the shape of
+the loads in scenes with several shapes. Agents in `traffic` go from stop to stop and start again after
+the last stop. An agent's `kind` is "person" or "forklift".
+
+Limits of every layout: MAX_HALL_M2, MAX_BOXES, MAX_LENGTH_M, MAX_YAW_RAD and MAX_AGENT_SPEED_M_S in
+this module. A scene limits the number of loads and agents (`max_loads` and `max_traffic` of Scene).
 """
 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +33,7 @@ import numpy as np
 
 from sim.bodies import Kind
 from sim.geometry.boxes import find_closest_points
-from sim.utils.errors import BadLayout
+from sim.utils.errors import BadLayout, UnknownName
 from sim.utils.files import write_json
 
 FORMAT = "training-ground/layout"
@@ -36,15 +41,21 @@ VERSION = 1
 BOX_KIND_BY_NAME = {"rack": Kind.RACK, "wall": Kind.WALL, "clamp": Kind.CLAMP}
 SURFACES = ("hall", "table")
 AGENT_KIND_BY_NAME = {"person": Kind.PERSON, "forklift": Kind.FORKLIFT}
-MAX_AGENT_SPEED_M_S = 3.0
-TABLE_MARGIN_M = 0.08
+TABLE_MARGIN_M = 0.08  # by which a table's top extends beyond the hall
 WALL_THICKNESS_M = 0.2
 WALL_HEIGHT_M = 1.0
-MAX_HALL_M2 = 400  # the field of a larger one takes gigabytes
+# limits of a layout
+MAX_HALL_M2 = 2500  # area of the hall: a larger pushing field takes minutes and gigabytes
+MAX_BOXES = 400  # without the four outer walls
+MAX_LENGTH_M = 1000.0  # of each coordinate and size
+MAX_YAW_RAD = 2 * np.pi
+MAX_AGENT_SPEED_M_S = 3.0
 
 
 @dataclass(frozen=True)
 class Hall:
+    """The free rectangle: lower left corner and size [m]."""
+
     x: float
     y: float
     width: float
@@ -53,6 +64,8 @@ class Hall:
 
 @dataclass(frozen=True)
 class Box:
+    """A static box on the floor: centre, size [m] and yaw [rad]."""
+
     x: float
     y: float
     width: float
@@ -64,6 +77,8 @@ class Box:
 
 @dataclass(frozen=True)
 class Pose:
+    """A pose on the floor [m, rad]."""
+
     x: float
     y: float
     yaw: float = 0.0
@@ -71,7 +86,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class AgentRoute:
-    """A person or a forklift on its way from stop to stop."""
+    """Start pose [m, rad], speed and stops of a person or a forklift."""
 
     x: float
     y: float
@@ -83,7 +98,7 @@ class AgentRoute:
 
 @dataclass(frozen=True)
 class Layout:
-    """One space and one task in it."""
+    """Static boxes, start poses and the goal of one task."""
 
     hall: Hall
     robot: Pose
@@ -98,28 +113,28 @@ class Layout:
 
     @cached_property
     def id(self) -> str:
-        """Hash of the content (the name left out): equal spaces have equal ids wherever they came from."""
+        """Hash of the content without the name: equal layouts have equal ids, wherever they come from."""
         content = asdict(self)
         content.pop("name")
-        if not self.goal.yaw:  # where it does not matter
+        if not self.goal.yaw:  # tasks that ask for a position alone leave it out
             content["goal"].pop("yaw")
-        for field, usual in (("surface", "hall"), ("part", ""), ("traffic", ()), ("more_goals", ())):
-            if content[field] == usual:
+        for field, default in (("surface", "hall"), ("part", ""), ("traffic", ()), ("more_goals", ())):
+            if content[field] == default:
                 content.pop(field)
         text = json.dumps(_round_values(content), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @cached_property
     def static_boxes(self) -> np.ndarray:
-        """(S, 7) rows x, y, yaw, half width, half depth, half height, Kind; the four outer walls of a hall first."""
+        """(S, 7) x, y, yaw, half width, half depth, half height, Kind; the four outer walls of a hall first."""
         hall, t = self.hall, WALL_THICKNESS_M
         cx, cy = hall.x + hall.width / 2, hall.y + hall.depth / 2
-        long, deep, high = hall.width / 2 + t, hall.depth / 2 + t, WALL_HEIGHT_M / 2
+        half_width, half_depth, half_height = hall.width / 2 + t, hall.depth / 2 + t, WALL_HEIGHT_M / 2
         rows: list[tuple[float, ...]] = [
-            (cx, hall.y - t / 2, 0, long, t / 2, high, Kind.WALL),
-            (cx, hall.y + hall.depth + t / 2, 0, long, t / 2, high, Kind.WALL),
-            (hall.x - t / 2, cy, 0, t / 2, deep, high, Kind.WALL),
-            (hall.x + hall.width + t / 2, cy, 0, t / 2, deep, high, Kind.WALL),
+            (cx, hall.y - t / 2, 0, half_width, t / 2, half_height, Kind.WALL),
+            (cx, hall.y + hall.depth + t / 2, 0, half_width, t / 2, half_height, Kind.WALL),
+            (hall.x - t / 2, cy, 0, t / 2, half_depth, half_height, Kind.WALL),
+            (hall.x + hall.width + t / 2, cy, 0, t / 2, half_depth, half_height, Kind.WALL),
         ]
         if self.surface == "table":
             rows = []
@@ -134,24 +149,32 @@ class Layout:
 
     @property
     def dynamic_kinds(self) -> list[Kind]:
-        """Of everything that can move: the robot, the loads, the traffic."""
-        return [Kind.ROBOT, *[Kind.LOAD] * len(self.loads), *(AGENT_KIND_BY_NAME[one.kind] for one in self.traffic)]
+        """Kinds of the dynamic bodies in their order: the robot, the loads, the traffic."""
+        return [Kind.ROBOT, *[Kind.LOAD] * len(self.loads), *(AGENT_KIND_BY_NAME[agent.kind] for agent in self.traffic)]
 
     @property
     def table_top(self) -> tuple[float, float, float, float] | None:
-        """x, y, width and depth of a table's top, which reaches a little beyond the hall; None where the floor goes on."""
-        hall, more = self.hall, TABLE_MARGIN_M
-        return (hall.x - more, hall.y - more, hall.width + 2 * more, hall.depth + 2 * more) if self.surface == "table" else None
+        """x, y, width and depth of a table's top [m]; None on a floor."""
+        hall, margin = self.hall, TABLE_MARGIN_M
+        top = (hall.x - margin, hall.y - margin, hall.width + 2 * margin, hall.depth + 2 * margin)
+        return top if self.surface == "table" else None
 
     def to_json(self) -> dict[str, Any]:
+        """Convert to a JSON object in the file format."""
         return {"format": FORMAT, "version": VERSION, **asdict(self)}
 
     def save(self, path: Path) -> None:
+        """Write a file."""
         write_json(path, self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> "Layout":
-        """Read and check a file; BadLayout names every fault but those that a scene's `faults` tells, which knows its bodies."""
+        """Read and check a file.
+
+        Raises:
+            BadLayout: the file cannot be read, or has faults; it lists every fault. Faults that
+                depend on the size of bodies are found by `find_faults` of a scene.
+        """
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -160,7 +183,11 @@ class Layout:
 
     @classmethod
     def parse(cls, content: bytes, source: str = "layout") -> "Layout":
-        """Read and check a file's content; BadLayout names every fault."""
+        """Read and check a file's content.
+
+        Raises:
+            BadLayout: the content has faults; it lists every fault.
+        """
         try:
             return cls.from_json(json.loads(content.decode("utf-8")), source)
         except (ValueError, RecursionError) as error:
@@ -168,6 +195,11 @@ class Layout:
 
     @classmethod
     def from_json(cls, content: Any, source: str = "layout") -> "Layout":
+        """Convert from a JSON object in the file format.
+
+        Raises:
+            BadLayout: the object has faults; it lists every fault.
+        """
         if not isinstance(content, Mapping):
             raise BadLayout(source, ["is not a JSON object"])
         content = dict(content)
@@ -175,8 +207,9 @@ class Layout:
             raise BadLayout(source, [f"format or version is not {FORMAT} {VERSION}"])
         try:
             layout = _CONVERTER.structure(content, cls)
-        except Exception as error:  # cattrs raises its own groups and whatever the fields raise
-            raise BadLayout(source, [_format_error(line) for line in cattrs.transform_error(error)]) from error
+        except Exception as error:  # cattrs raises exception groups of its own and of the fields
+            lines = cattrs.transform_error(error, format_exception=_format_exception)
+            raise BadLayout(source, [fault for line in lines for fault in _split_faults(line)]) from error
         faults = find_value_faults(layout)
         if faults:
             raise BadLayout(source, faults)
@@ -184,37 +217,44 @@ class Layout:
 
 
 def find_value_faults(layout: Layout) -> list[str]:
-    """What is wrong with a layout in any scene, one line each: numbers that are not finite or too large, names, nothing there."""
+    """Find faults that do not depend on the scene: values outside their limits, unknown names, empty lists.
+
+    Returns:
+        One line for each fault.
+    """
     hall = layout.hall
-    named = [(f"boxes[{i}]", box) for i, box in enumerate(layout.boxes)]
-    placed = [("robot", layout.robot), *((f"loads[{i}]", load) for i, load in enumerate(layout.loads)), ("goal", layout.goal),
-              *((f"more_goals[{i}]", goal) for i, goal in enumerate(layout.more_goals))]
-    traffic = [(f"traffic[{i}]", traveller) for i, traveller in enumerate(layout.traffic)]
-    stops = [(f"{name}.stops[{i}]", stop) for name, traveller in traffic for i, stop in enumerate(traveller.stops)]
+    boxes = [(f"boxes[{i}]", box) for i, box in enumerate(layout.boxes)]
+    agents = [(f"traffic[{i}]", agent) for i, agent in enumerate(layout.traffic)]
+    parts: list[tuple[str, Any]] = [("hall", hall), *boxes, ("robot", layout.robot)]
+    parts += [*((f"loads[{i}]", load) for i, load in enumerate(layout.loads)), ("goal", layout.goal)]
+    parts += [*((f"more_goals[{i}]", goal) for i, goal in enumerate(layout.more_goals)), *agents]
+    parts += [(f"{name}.stops[{i}]", stop) for name, agent in agents for i, stop in enumerate(agent.stops)]
     faults = []
-    things: list[tuple[str, Any]] = [("hall", hall), *named, *placed, *traffic, *stops]
-    for name, thing in things:
-        for field, value in asdict(thing).items():
+    for name, part in parts:
+        for field, value in asdict(part).items():
             if isinstance(value, float) and not np.isfinite(value):
                 faults.append(f"{name}.{field} is {value}, a finite number is needed")
-            elif isinstance(value, float) and abs(value) > 1e3:
-                faults.append(f"{name}.{field} is {value:g}, at most 1000 is allowed")
+            elif field == "yaw" and abs(value) > MAX_YAW_RAD:
+                faults.append(f"{name}.yaw is {value:g}: angles are in radians, at most 2π")
+            elif isinstance(value, float) and abs(value) > MAX_LENGTH_M:
+                faults.append(f"{name}.{field} is {value:g}, at most {MAX_LENGTH_M:g} is allowed")
             elif field in ("width", "depth", "height") and value <= 0:
                 faults.append(f"{name}.{field} is {value:g}, a positive length is needed")
-    for name, box in named:
+    for name, box in boxes:
         if box.kind not in BOX_KIND_BY_NAME:
             faults.append(f"{name}.kind is '{box.kind}', {_join_names(BOX_KIND_BY_NAME)} is needed")
-    for name, traveller in traffic:
-        if traveller.kind not in AGENT_KIND_BY_NAME:
-            faults.append(f"{name}.kind is '{traveller.kind}', {_join_names(AGENT_KIND_BY_NAME)} is needed")
-        if not 0 < traveller.speed_m_s <= MAX_AGENT_SPEED_M_S:
-            faults.append(
-                f"{name}.speed_m_s is {traveller.speed_m_s:g}, more than 0 and at most {MAX_AGENT_SPEED_M_S:g} is needed"
-            )
-        if not traveller.stops:
+    for name, agent in agents:
+        if agent.kind not in AGENT_KIND_BY_NAME:
+            faults.append(f"{name}.kind is '{agent.kind}', {_join_names(AGENT_KIND_BY_NAME)} is needed")
+        if not 0 < agent.speed_m_s <= MAX_AGENT_SPEED_M_S:
+            limit = f"more than 0 and at most {MAX_AGENT_SPEED_M_S:g} is needed"
+            faults.append(f"{name}.speed_m_s is {agent.speed_m_s:g}, {limit}")
+        if not agent.stops:
             faults.append(f"{name}.stops is empty, at least one stop is needed")
     if layout.surface not in SURFACES:
         faults.append(f"surface is '{layout.surface}', {_join_names(SURFACES)} is needed")
+    if len(layout.boxes) > MAX_BOXES:
+        faults.append(f"{len(layout.boxes)} boxes, at most {MAX_BOXES} are allowed")
     if not faults and hall.width * hall.depth > MAX_HALL_M2:
         faults.append(f"hall is {hall.width:g} m × {hall.depth:g} m, at most {MAX_HALL_M2} m² are allowed")
     return faults
@@ -223,9 +263,17 @@ def find_value_faults(layout: Layout) -> list[str]:
 def find_geometric_faults(
     layout: Layout, robot_radius_m: float, load_radius_m: float, traffic_radii_m: Mapping[str, float] | None = None
 ) -> list[str]:
-    """What is wrong with a layout for bodies of some size, one line each: `number_faults`, outside the hall, overlapping.
+    """Find the faults of `find_value_faults`, and bodies that are outside the hall or overlap.
 
-    traffic_radii_m: of each kind, in scenes that have traffic, and no loads; the goal is then the robot's.
+    Args:
+        layout: layout to check.
+        robot_radius_m: radius of the robot.
+        load_radius_m: radius of a load; in scenes with traffic, of the robot at its goal.
+        traffic_radii_m: radius of each kind of agent in scenes with traffic, which have no loads;
+            None in scenes with loads.
+
+    Returns:
+        One line for each fault.
     """
     faults = find_value_faults(layout)
     if not layout.loads and traffic_radii_m is None:
@@ -233,43 +281,40 @@ def find_geometric_faults(
     if layout.loads and traffic_radii_m is not None:
         faults.append("loads are not part of this scene: leave the list empty")
     if layout.traffic and traffic_radii_m is None:
-        faults.append("traffic is not part of this scene: leave it out, or choose another with --scene")
-    if faults:
-        return faults
+        faults.append("traffic is not part of this scene: leave it out, or choose another scene with --scene")
     hall = layout.hall
-    for i, box in enumerate(layout.boxes):
-        beside = abs(box.x - hall.x - hall.width / 2) - hall.width / 2, abs(box.y - hall.y - hall.depth / 2) - hall.depth / 2
-        if max(beside) > np.hypot(box.width, box.depth) / 2:
+    for i, box in enumerate(() if faults else layout.boxes):
+        beyond_x = abs(box.x - hall.x - hall.width / 2) - hall.width / 2
+        beyond_y = abs(box.y - hall.y - hall.depth / 2) - hall.depth / 2
+        if max(beyond_x, beyond_y) > np.hypot(box.width, box.depth) / 2:
             faults.append(f"boxes[{i}] at ({box.x:g}, {box.y:g}) is outside the hall")
     if faults:
         return faults
-    placed: list[tuple[str, Pose, float]] = [("robot", layout.robot, robot_radius_m)]
-    placed += [(f"loads[{i}]", load, load_radius_m) for i, load in enumerate(layout.loads)]
-    for i, traveller in enumerate(layout.traffic):
-        radius = (traffic_radii_m or {})[traveller.kind]
-        placed.append((f"traffic[{i}]", Pose(traveller.x, traveller.y), radius))
-    bodies = list(placed)
-    for (name, _, radius), traveller in zip(placed[1 + len(layout.loads) :], layout.traffic, strict=True):
-        placed += [(f"{name}.stops[{i}]", stop, radius) for i, stop in enumerate(traveller.stops)]
-    placed += [("goal", layout.goal, load_radius_m)]
-    for name, place, radius in placed:
+    radii = traffic_radii_m or {}
+    bodies: list[tuple[str, Any, float]] = [("robot", layout.robot, robot_radius_m)]
+    bodies += [(f"loads[{i}]", load, load_radius_m) for i, load in enumerate(layout.loads)]
+    bodies += [(f"traffic[{i}]", agent, radii[agent.kind]) for i, agent in enumerate(layout.traffic)]
+    stops = [
+        (f"traffic[{i}].stops[{k}]", stop, radii[agent.kind])
+        for i, agent in enumerate(layout.traffic)
+        for k, stop in enumerate(agent.stops)
+    ]
+    boxes, num_walls = layout.static_boxes, len(layout.static_boxes) - len(layout.boxes)
+    for name, place, radius in [*bodies, *stops, ("goal", layout.goal, load_radius_m)]:
         xy = np.array([place.x, place.y])
         if not (hall.x <= place.x <= hall.x + hall.width and hall.y <= place.y <= hall.y + hall.depth):
             faults.append(f"{name} at ({place.x:g}, {place.y:g}) is outside the hall")
             continue
-        boxes = layout.static_boxes
         gaps = np.linalg.norm(find_closest_points(xy, boxes[:, :2], boxes[:, 2], boxes[:, 3:5]) - xy, axis=-1)
         for index in np.flatnonzero(gaps < radius):
-            outer = len(boxes) - len(layout.boxes)
-            what = "an outer wall" if index < outer else f"boxes[{index - outer}]"
-            faults.append(f"{name} at ({place.x:g}, {place.y:g}) overlaps {what} ({gaps[index]:.2f} m, {radius:g} m is needed)")
-    for i, (name, place, radius) in enumerate(bodies):
-        for other_name, other, other_radius in bodies[i + 1 :]:
-            gap = np.hypot(place.x - other.x, place.y - other.y)
-            if gap < radius + other_radius:
-                faults.append(
-                    f"{name} overlaps {other_name} ({gap:.2f} m between their centres, {radius + other_radius:g} m is needed)"
-                )
+            obstacle = "an outer wall" if index < num_walls else f"boxes[{index - num_walls}]"
+            faults.append(
+                f"{name} at ({place.x:g}, {place.y:g}) overlaps {obstacle} ({gaps[index]:.2f} m, {radius:g} m is needed)"
+            )
+    for (name, place, radius), (other_name, other, other_radius) in combinations(bodies, 2):
+        gap, needed = np.hypot(place.x - other.x, place.y - other.y), radius + other_radius
+        if gap < needed:
+            faults.append(f"{name} overlaps {other_name} ({gap:.2f} m between their centres, {needed:g} m is needed)")
     return faults
 
 
@@ -280,7 +325,7 @@ def _join_names(names: Iterable[str]) -> str:
 
 def _round_values(value: Any) -> Any:
     if isinstance(value, float | int):
-        return round(float(value), 6) + 0.0  # 1 and 1.0 are one place, and so are -0.0 and 0.0
+        return round(float(value), 6) + 0.0  # so that 1 equals 1.0, and -0.0 equals 0.0
     if isinstance(value, dict):
         return {key: _round_values(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -294,10 +339,19 @@ def _structure_number(value: Any, _: type) -> float:
     return float(value)
 
 
-def _format_error(line: str) -> str:
-    """cattrs' message with the path first: '$.robot.x: ...'."""
+def _format_exception(error: BaseException, type_: type | None) -> str:
+    """Format an exception of cattrs, one line for each unknown key."""
+    if not isinstance(error, cattrs.ForbiddenExtraKeysError):
+        return cattrs.v.format_exception(error, type_)
+    names = [field.name for field in fields(error.cl)]
+    return "\n".join(str(UnknownName("key", repr(key)[1:-1], names)) for key in sorted(error.extra_fields, key=str))
+
+
+def _split_faults(line: str) -> list[str]:
+    """Split a line of cattrs into faults with the path first: '$.robot.x: ...'."""
     message, _, path = line.rpartition(" @ ")
-    return f"{path.removeprefix('$.').removeprefix('$') or 'file'}: {message}"
+    place = path.removeprefix("$.").removeprefix("$") or "file"
+    return [f"{place}: {fault}" for fault in message.splitlines()]
 
 
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True)

@@ -1,4 +1,4 @@
-"""What is computed once per space and goal, then remembered."""
+"""Content-keyed cache of what is computed once per layout and goal."""
 
 import hashlib
 from collections import OrderedDict
@@ -11,39 +11,51 @@ from sim.bodies import Bodies
 from sim.geometry.rotations import compute_yaw
 
 Field = TypeVar("Field")
-CACHE_SIZE = 64  # results of each function
+CACHE_SIZE = 64  # results per function
+MAX_CACHE_BYTES = 2**31  # per function: fields of large halls take 100 MB each
 _ALL: list[OrderedDict[bytes, object]] = []
 
 
 class ContentCache(Generic[Field]):
-    """A function of arrays whose last results are kept; equal bytes give the same object."""
+    """A function of arrays that remembers its last results. Equal bytes give the same object."""
 
     def __init__(self, build: Callable[..., Field]) -> None:
         self._build = build
-        self._kept: OrderedDict[bytes, Field] = OrderedDict()
-        _ALL.append(self._kept)  # type: ignore[arg-type]  # only ever cleared there
+        self._results: OrderedDict[bytes, Field] = OrderedDict()
+        _ALL.append(self._results)  # type: ignore[arg-type]  # clear_caches only clears it
 
     def __call__(self, *arrays: np.ndarray) -> Field:
         key = hashlib.blake2b()
         for array in arrays:
             key.update(array.tobytes())
-        name = key.digest()
-        if name not in self._kept:
-            self._kept[name] = self._build(*arrays)
-            if len(self._kept) > CACHE_SIZE:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(name)
-        return self._kept[name]
+        digest = key.digest()
+        if digest not in self._results:
+            self._results[digest] = self._build(*arrays)
+            while len(self._results) > CACHE_SIZE or (
+                len(self._results) > 1 and sum(map(_count_bytes, self._results.values())) > MAX_CACHE_BYTES
+            ):
+                self._results.popitem(last=False)
+        self._results.move_to_end(digest)
+        return self._results[digest]
+
+
+def _count_bytes(result: object) -> int:
+    """Count the bytes of a field's tables."""
+    return sum(values.nbytes for values in getattr(result, "__dict__", {}).values() if isinstance(values, np.ndarray))
 
 
 def clear_caches() -> None:
-    """Compute everything anew, as a fresh process would."""
-    for kept in _ALL:
-        kept.clear()
+    """Forget all results, so that each is computed again."""
+    for results in _ALL:
+        results.clear()
 
 
 def extract_static_boxes(bodies: Bodies) -> np.ndarray:
-    """(S, 6) float64 of an observation's static bodies: x, y, yaw, half width, half depth, Kind."""
+    """Extract the static bodies of an observation.
+
+    Returns:
+        (S, 6) float64: x, y, yaw, half width, half depth, Kind.
+    """
     static = bodies.is_static
     columns = [
         bodies.pose[static, :2],

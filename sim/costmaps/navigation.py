@@ -1,4 +1,4 @@
-"""How far it is to a goal around boxes, for something that goes or is pushed any way: one table per space and goal."""
+"""Navigation field: cost-to-go around boxes for a body that moves in any direction, one table per layout and goal."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,38 +18,40 @@ from sim.geometry.grid import GridCell, connect_free_cells, interpolate
 
 @dataclass(frozen=True)
 class GridSpec:
-    """How finely ways are looked for, and what keeps them from boxes. Lengths in metres."""
+    """Resolution of a grid, and the clearance that routes keep."""
 
     cell_m: float
-    margin_m: float  # of the grid around boxes and goal
-    min_clearance_m: float  # a centre never comes nearer to boxes than this
-    free_clearance_m: float  # nearer than this costs extra
-    proximity_weight: float  # how much dearer a way beside a box is, per metre
-    max_clearance_m: float  # from boxes; nothing asks about more
+    margin_m: float  # by which the grid extends beyond boxes and goal
+    min_clearance_m: float  # least distance of a route from boxes
+    free_clearance_m: float  # distance from boxes below which a route costs more
+    proximity_weight: float  # added cost of a metre at distance zero
+    max_clearance_m: float  # larger clearances are clipped to it
 
 
 @dataclass(frozen=True)
 class NavigationField:
-    """How far points are from the boxes, and from the goal around them; `origin` is the centre of cell (0, 0)."""
+    """Clearance and cost-to-go over a grid. Tables are all numpy or all torch."""
 
-    origin: tuple[float, float]  # [m]
+    origin: tuple[float, float]  # centre of cell (0, 0) [m]
     cell_m: float
-    clearance: Array  # (X, Y) [m], negative inside
-    min_cost: Array  # (X, Y) cost of the way to the goal [m]
-    detour: Array  # (X, Y) by how much that is more than the straight way [m]
+    clearance: Array  # (X, Y) distance to the nearest box [m], negative inside
+    min_cost: Array  # (X, Y) cost of the route to the goal [m]
+    detour: Array  # (X, Y) min_cost minus the straight distance to the goal [m], at least 0
 
     def map(self, convert: Callable[[Array], Array]) -> "NavigationField":
+        """Convert every table."""
         return replace(self, **{name: convert(getattr(self, name)) for name in ("clearance", "min_cost", "detour")})
 
     def compute_cost_to_go(self, xy: Array) -> Array:
-        """Cost of the way to the goal [m], linear between cells."""
+        """Compute the cost (...) of the route from points (..., 2) to the goal [m], linear between cells."""
         return self._interpolate(self.min_cost, xy)
 
     def compute_detour(self, xy: Array) -> Array:
+        """Compute the detour (...) of the route from points (..., 2) [m], linear between cells."""
         return self._interpolate(self.detour, xy)
 
     def compute_clearance(self, xy: Array) -> Array:
-        """Distance to the nearest box [m], linear between cells."""
+        """Compute the distance (...) from points (..., 2) to the nearest box [m], linear between cells."""
         return self._interpolate(self.clearance, xy)
 
     def _interpolate(self, table: Array, xy: Array) -> Array:
@@ -57,7 +59,13 @@ class NavigationField:
 
 
 def get_navigation_field(grid: GridSpec, bodies: Bodies, goal: np.ndarray) -> NavigationField:
-    """The field of an observation's static bodies and goal; computed once, then remembered."""
+    """Get the field of an observation's static bodies and goal from the cache.
+
+    Args:
+        grid: resolution and clearances.
+        bodies: N bodies of one observation.
+        goal: (2+,) x and y of the goal [m].
+    """
     return _get_cache(grid)(extract_static_boxes(bodies)[:, :5], np.asarray(goal[:2], np.float64))
 
 
@@ -67,13 +75,29 @@ def _get_cache(grid: GridSpec) -> ContentCache[NavigationField]:
 
 
 def build_navigation_fields(grid: GridSpec, boxes: np.ndarray, goals: np.ndarray) -> list[NavigationField]:
-    """A field for each of the goals (G, 2) among boxes (S, 5): x, y, yaw, half width, half depth."""
+    """Build a field for each goal.
+
+    Args:
+        grid: resolution and clearances.
+        boxes: (S, 5) x, y, yaw, half width, half depth.
+        goals: (G, 2) [m].
+    """
     return _build_fields(grid, boxes, goals, _fill_obstacles)
 
 
 def compute_route_length(grid: GridSpec, boxes: np.ndarray, start: np.ndarray, goal: np.ndarray) -> float:
-    """Cost of the way from start to goal (2,) [m]; inf where there is none."""
-    field = _build_fields(grid, boxes, goal[None], lambda togo, cell_m: togo)[0]
+    """Compute the cost of the route from start to goal.
+
+    Args:
+        grid: resolution and clearances.
+        boxes: (S, 5) x, y, yaw, half width, half depth.
+        start: (2,) [m].
+        goal: (2,) [m].
+
+    Returns:
+        Cost [m]; inf without a route.
+    """
+    field = _build_fields(grid, boxes, goal[None], lambda cost, cell_m: cost)[0]
     cell = np.round((start - field.origin) / grid.cell_m).astype(int)
     return float(field.min_cost[tuple(np.clip(cell, 0, np.array(field.min_cost.shape) - 1))])
 
@@ -81,37 +105,35 @@ def compute_route_length(grid: GridSpec, boxes: np.ndarray, start: np.ndarray, g
 def _build_fields(
     grid: GridSpec, boxes: np.ndarray, goals: np.ndarray, fill: Callable[[np.ndarray, float], np.ndarray]
 ) -> list[NavigationField]:
-    around = np.vstack([boxes[:, :2], goals])
-    low, high = around.min(0) - grid.margin_m, around.max(0) + grid.margin_m
+    """Build a field for each goal; `fill` replaces the infinite costs of a table."""
+    centres = np.vstack([boxes[:, :2], goals])
+    low, high = centres.min(0) - grid.margin_m, centres.max(0) + grid.margin_m
     axes = [np.arange(low[i], high[i] + grid.cell_m, grid.cell_m) for i in range(2)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
-    empty = np.full(points.shape[:2], grid.max_clearance_m)
-    clearance = np.minimum(compute_signed_distance(points, boxes), grid.max_clearance_m) if len(boxes) else empty
+    clearance = np.minimum(compute_signed_distance(points, boxes), grid.max_clearance_m)
     straight = np.linalg.norm(points - goals[:, None, None], axis=-1)
-    ways = np.stack(
-        [fill(way, grid.cell_m) for way in _compute_route_costs(grid, clearance, straight.reshape(len(goals), -1).argmin(1))]
-    )
-    detours = np.maximum(0, ways - straight)
+    goal_cells = straight.reshape(len(goals), -1).argmin(1)
+    costs = np.stack([fill(cost, grid.cell_m) for cost in _compute_route_costs(grid, clearance, goal_cells)])
+    detours = np.maximum(0, costs - straight)
+    origin = (float(low[0]), float(low[1]))
     return [
-        NavigationField(
-            (float(low[0]), float(low[1])), grid.cell_m, *(table.astype(np.float32) for table in (clearance, way, detour))
-        )
-        for way, detour in zip(ways, detours, strict=True)
+        NavigationField(origin, grid.cell_m, *(table.astype(np.float32) for table in (clearance, cost, detour)))
+        for cost, detour in zip(costs, detours, strict=True)
     ]
 
 
-def _compute_route_costs(grid: GridSpec, clearance: np.ndarray, homes: np.ndarray) -> np.ndarray:
-    """(G, X, Y) cost of the way to each of some cells (G,); inf where there is none."""
+def _compute_route_costs(grid: GridSpec, clearance: np.ndarray, goal_cells: np.ndarray) -> np.ndarray:
+    """Compute the cost (G, X, Y) of the route from each cell to each goal cell (G,); inf without a route."""
     free = clearance > grid.min_clearance_m
-    free.flat[homes] = True
+    free.flat[goal_cells] = True
     tail, head, length = connect_free_cells(free)
-    tight = grid.proximity_weight * np.clip(1 - clearance.ravel() / grid.free_clearance_m, 0, 1)
-    cost = grid.cell_m * length * (1 + (tight[tail] + tight[head]) / 2)
+    proximity = grid.proximity_weight * np.clip(1 - clearance.ravel() / grid.free_clearance_m, 0, 1)
+    cost = grid.cell_m * length * (1 + (proximity[tail] + proximity[head]) / 2)
     graph = coo_array((cost, (tail, head)), shape=(clearance.size,) * 2).tocsr()
-    return np.asarray(dijkstra(graph, indices=homes).reshape(-1, *clearance.shape))
+    return np.asarray(dijkstra(graph, indices=goal_cells).reshape(-1, *clearance.shape))
 
 
-def _fill_obstacles(togo: np.ndarray, cell_m: float) -> np.ndarray:
-    """Inside of boxes as beside them, and more."""
-    out, nearest = distance_transform_edt(~np.isfinite(togo), return_indices=True)
-    return np.asarray(togo[nearest[0], nearest[1]] + 3 * cell_m * out)
+def _fill_obstacles(cost: np.ndarray, cell_m: float) -> np.ndarray:
+    """Fill unreachable cells with the nearest finite cost and more, so that costs lead out of boxes."""
+    distance, nearest = distance_transform_edt(~np.isfinite(cost), return_indices=True)
+    return np.asarray(cost[nearest[0], nearest[1]] + 3 * cell_m * distance)

@@ -1,10 +1,16 @@
-"""How far a load is from its goal, for a robot that can only push: a cost-to-go around obstacles, one per space and goal.
+"""Pushing field: cost-to-go of a load around obstacles, for a robot that can only push it.
 
-A tote moves where the robot pushes it from, so the distance that matters is not the shortest path of the tote but the shortest
-*pushing* path. States are (tote cell, direction of pushing); the robot stands behind the tote, opposite to the direction. Edges
-push the tote one cell on, or walk the robot around it to the next direction. Where the robot's place is taken by a wall both are
-dear, so a tote flush against a wall is far from everything behind it, as it really is. Dijkstra from the goal gives metres to go.
-The same idea serves lattice planners for non-prehensile pushing (e.g. Lynch & Mason 1996, "Stable pushing").
+A load moves where the robot pushes it from, so its distance to the goal is the length of the
+shortest *pushing* path. States are (load cell, push direction). The robot stands behind the load,
+opposite to the direction. Edges push the load to a neighbour cell, or drive the robot around the
+load to the next direction. Both cost more where a box takes the robot's place, so a load flush
+against a wall is far from everything behind it. Dijkstra's algorithm from the goal gives metres.
+Lattice planners for non-prehensile pushing do the same (e.g. Lynch & Mason 1996, "Stable pushing").
+
+The approach table (`sim/costmaps/approach.py`) grows with the square of the hall's area. In halls
+above FINE_HALL_M2 its cells are larger, so that the drive to the load is approximate: 0.6 m for the
+robot and 0.4 m for the load up to four times that area. The pushing cost and the clearance keep the
+usual resolution in every hall.
 """
 
 from collections.abc import Callable
@@ -23,91 +29,121 @@ from sim.geometry.boxes import compute_signed_distance, find_closest_points
 from sim.geometry.grid import Coordinates, GridCell, interpolate
 
 CELL_M = 0.1
-MOVES = ((1, 0), (2, 1), (1, 1), (1, 2), (0, 1), (-1, 2), (-1, 1), (-2, 1))  # cells; the other eight are their negatives
+FINE_HALL_M2 = 400  # up to this area the approach table has its usual resolution
+MOVES = ((1, 0), (2, 1), (1, 1), (1, 2), (0, 1), (-1, 2), (-1, 1), (-2, 1))  # [cells]; the other eight are their negatives
 OFFSETS = np.array([*MOVES, *((-x, -y) for x, y in MOVES)])
 DIRECTIONS = OFFSETS / np.linalg.norm(OFFSETS, axis=1, keepdims=True)
-TURN_WEIGHT = 2.0  # walking around the tote, against pushing it, per metre: the robot also turns on the spot twice
-DRIVE_WEIGHT = 1.0  # driving freely, against pushing
-NEAR_COST_M, FAR_COST_M = 0.9, 1.4  # between these distances of robot and load the near cost gives way to the far one
-COARSE_SLACK_M = 0.2  # what the coarse far cost may be wrong by beside the load; more is a way or a rack that the near misses
-TOUCHING_M, TOUCHING_SLACK = 0.75, 3.0  # closer than this it may be too high by so much more, per metre
-BLOCKED_PUSH_WEIGHT = 5.0  # how much dearer a push is when the robot has no room behind the tote
+TURN_WEIGHT = 2.0  # cost of driving around the load relative to pushing: the robot also turns on the spot twice
+DRIVE_WEIGHT = 1.0  # cost of driving freely relative to pushing
+NEAR_COST_M, FAR_COST_M = 0.9, 1.4  # the near cost changes to the far cost between these distances of robot and load
+COARSE_SLACK_M = 0.2  # error of the coarse far cost beside the load; a larger difference is a route that the near cost misses
+TOUCHING_M, TOUCHING_SLACK = 0.75, 3.0  # below this distance the far cost may be too high by this much more per metre
+BLOCKED_PUSH_WEIGHT = 5.0  # added cost of a push without space for the robot behind the load, relative to its length
 BLOCKED_TURN_WEIGHT = 3.0
-MARGIN_M = 0.15  # closer to obstacles than this beyond the bodies' own size costs extra
+MARGIN_M = 0.15  # clearance beyond the bodies' own size below which a push costs more
 ROBOT_SLACK_M = 0.02
 
 
 @dataclass(frozen=True)
 class PushingField:
-    """Lookup tables over a grid; `origin` is the centre of cell (0, 0). Tables are numpy or torch, all of one kind.
+    """Lookup tables over a grid, all numpy or all torch.
 
-    Lookups take points (..., 2), or their coordinates as a pair, and give (...); on a single point they use plain numbers.
+    Lookups take points (..., 2), or their coordinates as a pair, and return (...). A single point
+    gives plain numbers.
     """
 
-    origin: tuple[float, float]  # [m]
+    origin: tuple[float, float]  # centre of cell (0, 0) [m]
     goal: tuple[float, float]  # [m]
     contact_distance_m: float  # distance of the two centres while pushing
-    pushing_cost: Array  # (X, Y, 16) metres to go, by the load's cell and the direction it is pushed in
+    pushing_cost: Array  # (X, Y, 16) metres to go by the load's cell and its push direction
     clearance: Array  # (X, Y) distance from the cell's centre to the nearest static box [m], negative inside
-    min_cost: Array  # (X, Y) least of togo over the directions
-    approach_cost: Array  # (X', Y', X", Y") what getting into position adds to it, by robot's and load's coarse cell [m]
+    min_cost: Array  # (X, Y) least pushing_cost over the directions
+    approach_cost: Array  # (X', Y', X", Y") added cost to get into position, by the robot's and the load's coarse cell [m]
+    coarsening: int = 1  # size of the coarse cells relative to the usual size
 
     cell_m = CELL_M
 
     def map(self, convert: Callable[[Array], Array]) -> "PushingField":
-        """The same field with converted tables."""
-        return replace(
-            self, **{name: convert(getattr(self, name)) for name in ("pushing_cost", "clearance", "min_cost", "approach_cost")}
-        )
+        """Convert every table."""
+        names = ("pushing_cost", "clearance", "min_cost", "approach_cost")
+        return replace(self, **{name: convert(getattr(self, name)) for name in names})
 
     def compute_cost_to_go(self, load_xy: Array, robot_xy: Array) -> Array:
-        """Metres to go. Near the load it depends on the side that the robot is on; from far, on the drive around the racks
-        to the best side."""
+        """Compute the metres to go.
+
+        Near the load the cost depends on the robot's side of the load. Far from it, the cost
+        depends on the drive around the boxes to the best side.
+
+        Args:
+            load_xy: (..., 2) centre of the load [m].
+            robot_xy: (..., 2) centre of the robot [m].
+
+        Returns:
+            (...) cost [m].
+        """
         load, robot = split_coordinates(load_xy), split_coordinates(robot_xy)
         cell = self._locate(load, CELL_M, self.min_cost.shape)
-        apart = _compute_distance(load, robot)
-        near = self._interpolate_pushing_cost(cell, load, robot) + DRIVE_WEIGHT * clamp(apart - self.contact_distance_m, 0)
+        distance = _compute_distance(load, robot)
+        near = self._interpolate_pushing_cost(cell, load, robot) + DRIVE_WEIGHT * clamp(distance - self.contact_distance_m, 0)
         far = interpolate(self.min_cost, cell) + self.compute_approach_cost(load, robot)
-        share = clamp((FAR_COST_M - apart) / (FAR_COST_M - NEAR_COST_M), 0, 1)
-        least = -COARSE_SLACK_M - TOUCHING_SLACK * clamp(TOUCHING_M - apart, 0)
+        near_share = clamp((FAR_COST_M - distance) / (FAR_COST_M - NEAR_COST_M), 0, 1)
+        slack = self.coarsening * COARSE_SLACK_M
+        min_difference = -slack - TOUCHING_SLACK * clamp(TOUCHING_M - distance, 0)
         xp = get_namespace(near)
-        blend = far + share * xp.maximum(xp.minimum(near - far, COARSE_SLACK_M), least)
-        # beside the goal a coarse cell cannot tell on which side of it the load is
-        away = clamp((_compute_distance(load, self.goal) - 0.3) / 0.2, 0, 1)
-        return near + away * (blend - near)
+        blend = far + near_share * xp.maximum(xp.minimum(near - far, slack), min_difference)
+        # next to the goal a coarse cell cannot tell on which side of the goal the load is
+        blend_share = clamp((_compute_distance(load, self.goal) - 0.3) / 0.2, 0, 1)
+        return near + blend_share * (blend - near)
 
     def compute_pushing_cost(self, load_xy: Array, robot_xy: Array) -> Array:
-        """Metres to go for a robot beside the load: linear between cells and between directions."""
+        """Compute the metres to go for a robot beside the load.
+
+        Args:
+            load_xy: (..., 2) centre of the load [m].
+            robot_xy: (..., 2) centre of the robot [m]; only its direction from the load counts.
+
+        Returns:
+            (...) cost [m], linear between cells and between directions.
+        """
         load, robot = split_coordinates(load_xy), split_coordinates(robot_xy)
         return self._interpolate_pushing_cost(self._locate(load, CELL_M, self.min_cost.shape), load, robot)
 
-    def _interpolate_pushing_cost(self, cell: "GridCell", load: Coordinates, robot: Coordinates) -> Array:
+    def _interpolate_pushing_cost(self, cell: GridCell, load: Coordinates, robot: Coordinates) -> Array:
         n, xp = len(OFFSETS), get_namespace(cell.fx)
         turn = xp.atan2(load[1] - robot[1], load[0] - robot[0]) * (n / (2 * np.pi))
         k = xp.floor(turn)
         fk = turn - k
         k = xp.astype(k, xp.int64) % n
-        one, other = (interpolate(self.pushing_cost, cell, direction, n) for direction in (k, (k + 1) % n))
-        return one + fk * (other - one)
+        low, high = (interpolate(self.pushing_cost, cell, direction, n) for direction in (k, (k + 1) % n))
+        return low + fk * (high - low)
 
     def compute_approach_cost(self, load_xy: Array, robot_xy: Array) -> Array:
-        """Metres that a robot away from the load adds to go: linear between the coarse cells of both."""
+        """Compute the metres that a robot away from the load adds to the load's least cost.
+
+        Args:
+            load_xy: (..., 2) centre of the load [m].
+            robot_xy: (..., 2) centre of the robot [m].
+
+        Returns:
+            (...) cost [m], linear between the coarse cells of both.
+        """
         nx, ny, mx, my = self.approach_cost.shape
-        load = self._locate(split_coordinates(load_xy), LOAD_BLOCK * CELL_M, (mx, my))
-        robot = self._locate(split_coordinates(robot_xy), ROBOT_BLOCK * CELL_M, (nx, ny), 0.5 / ROBOT_BLOCK - 0.5)
-        at = load.x * my + load.y
+        robot_block, load_block = ROBOT_BLOCK * self.coarsening, LOAD_BLOCK * self.coarsening
+        load = self._locate(split_coordinates(load_xy), load_block * CELL_M, (mx, my))
+        robot = self._locate(split_coordinates(robot_xy), robot_block * CELL_M, (nx, ny), 0.5 / robot_block - 0.5)
+        channel = load.x * my + load.y
         low, low_right, high, high_right = (
-            interpolate(self.approach_cost, robot, at + step, mx * my) for step in (0, my, 1, my + 1)
+            interpolate(self.approach_cost, robot, channel + step, mx * my) for step in (0, my, 1, my + 1)
         )
         low += load.fx * (low_right - low)
         high += load.fx * (high_right - high)
         return low + load.fy * (high - low)
 
     def compute_clearance(self, xy: Array) -> Array:
-        """Distance to the nearest static box [m]."""
+        """Compute the distance (...) from points (..., 2) to the nearest static box [m]."""
         return interpolate(self.clearance, self._locate(split_coordinates(xy), CELL_M, self.clearance.shape))
 
-    def _locate(self, point: Coordinates, cell_m: float, shape: tuple[int, int], shift: float = 0.0) -> "GridCell":
+    def _locate(self, point: Coordinates, cell_m: float, shape: tuple[int, int], shift: float = 0.0) -> GridCell:
         return GridCell.locate(point, self.origin, cell_m, shape, shift)
 
 
@@ -117,129 +153,178 @@ def _compute_distance(a: Coordinates, b: Coordinates) -> Array:
 
 
 def get_pushing_field(bodies: Bodies, goal: np.ndarray) -> PushingField:
-    """The field of an observation's static bodies, first load and goal; computed once, then remembered."""
+    """Get the field of an observation's static bodies, first load and goal from the cache.
+
+    Args:
+        bodies: N bodies of one observation.
+        goal: (2+,) x and y of the goal [m].
+    """
     robot, load = np.asarray(bodies.half_extents[:2], np.float64)
     return _FIELDS(extract_static_boxes(bodies), np.asarray(goal[:2], np.float64), load, robot[0])
 
 
 def build_pushing_field(boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robot_radius_m: float) -> PushingField:
-    """From static boxes (S, 6) x, y, yaw, half width, half depth, Kind; the hall is what the walls enclose."""
-    space = _PushingGrid(boxes, goal, load_half, robot_radius_m)
-    togo = _fill_unreachable(space.compute_costs(strict=False), space.load_free).astype(np.float32)
-    clearance = space.clearance.astype(np.float32)
-    beyond = [(0, -size % ROBOT_BLOCK) for size in clearance.shape]
-    free = np.pad(clearance, beyond, constant_values=-1) > robot_radius_m + ROBOT_SLACK_M
-    load_free, sparse = (table[::LOAD_BLOCK, ::LOAD_BLOCK] for table in (space.load_free, togo))
-    approach = compute_approach_costs(free, load_free, sparse, DIRECTIONS, CELL_M, space.contact, DRIVE_WEIGHT)
+    """Build the field of a layout.
+
+    Args:
+        boxes: (S, 6) x, y, yaw, half width, half depth and Kind; the first four walls enclose the hall.
+        goal: (2,) [m].
+        load_half: (3,) half extents of the load [m].
+        robot_radius_m: radius of the robot.
+    """
+    grid = _PushingGrid(boxes, goal, load_half, robot_radius_m)
+    cost = _fill_unreachable(grid.compute_costs(strict=False), grid.load_free).astype(np.float32)
+    clearance = grid.clearance.astype(np.float32)
+    # a table of 1600 m² in cells of twice the size has as many entries as one of 400 m²
+    coarsening = max(1, min(2, int(np.ceil(np.sqrt(clearance.size * CELL_M**2 / FINE_HALL_M2 - 1e-6)))))
+    load_block = LOAD_BLOCK * coarsening
+    padding = [(0, -size % (ROBOT_BLOCK * coarsening)) for size in clearance.shape]
+    robot_free = np.pad(clearance, padding, constant_values=-1) > robot_radius_m + ROBOT_SLACK_M
+    load_free, load_cost = (table[::load_block, ::load_block] for table in (grid.load_free, cost))
+    approach = compute_approach_costs(
+        robot_free, load_free, load_cost, DIRECTIONS, CELL_M, grid.contact_m, DRIVE_WEIGHT, coarsening
+    )
     approach = np.ascontiguousarray(approach)  # lookups flatten it without a copy
-    x, y = space.origin.tolist()
+    x, y = grid.origin.tolist()
     goal_x, goal_y = goal.tolist()
-    return PushingField((x, y), (goal_x, goal_y), float(space.contact), togo, clearance, togo.min(-1), approach)
+    return PushingField((x, y), (goal_x, goal_y), float(grid.contact_m), cost, clearance, cost.min(-1), approach, coarsening)
 
 
 _FIELDS = ContentCache(build_pushing_field)
 
 
-def find_start_fault(boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robot_radius_m: float, load: np.ndarray,
-                robot: np.ndarray) -> str | None:  # fmt: skip
-    """Why a start at load and robot (2,) cannot be solved, or None: the robot must reach a place from which it can push home."""
-    space = _PushingGrid(boxes, goal, load_half, robot_radius_m)
-    cell = lambda xy: tuple(np.clip(np.round((xy - space.origin) / CELL_M).astype(int), 0, np.array(space.clearance.shape) - 1))  # noqa: E731
-    ways = np.flatnonzero(np.isfinite(space.compute_costs(strict=True)[cell(load)]))
-    if not len(ways):
+def find_start_fault(
+    boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robot_radius_m: float, load: np.ndarray, robot: np.ndarray
+) -> str | None:
+    """Find out why a start cannot be solved: the robot must reach a place from which it can push the load to the goal.
+
+    Args:
+        boxes: (S, 6) as for build_pushing_field.
+        goal: (2,) [m].
+        load_half: (3,) half extents of the load [m].
+        robot_radius_m: radius of the robot.
+        load: (2,) centre of the load at the start [m].
+        robot: (2,) centre of the robot at the start [m].
+
+    Returns:
+        The fault in one line, or None.
+    """
+    grid = _PushingGrid(boxes, goal, load_half, robot_radius_m)
+    directions = np.flatnonzero(np.isfinite(grid.compute_costs(strict=True)[grid.locate(load)]))
+    if not len(directions):
         return "no route on which the robot could push the load to the goal"
-    zones, _ = label(space.clearance > robot_radius_m + ROBOT_SLACK_M)
-    home = zones[cell(robot)]
-    if home == 0 or not any(zones[cell(load - (space.contact + 0.05) * d)] == home for d in DIRECTIONS[ways]):
+    zones, _ = label(grid.clearance > robot_radius_m + ROBOT_SLACK_M)
+    robot_zone = zones[grid.locate(robot)]
+    places = [load - (grid.contact_m + 0.05) * direction for direction in DIRECTIONS[directions]]
+    if robot_zone == 0 or not any(zones[grid.locate(place)] == robot_zone for place in places):
         return "no route on which the robot could reach the load"
     return None
 
 
 class _PushingGrid:
-    """The grid of one space: where the load and the robot behind it fit, and the graph of pushes over it."""
+    """Grid of one layout: cells in which the load and the robot behind it fit, and the graph of pushes."""
 
     def __init__(self, boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robot_radius_m: float) -> None:
-        low, self.high = _find_hall_corners(boxes)
-        shape = np.maximum(2, np.round((self.high - low) / CELL_M).astype(int))
-        self.origin = low + (self.high - low - (shape - 1) * CELL_M) / 2
+        low, high = _find_hall_corners(boxes)
+        shape = np.maximum(2, np.round((high - low) / CELL_M).astype(int))
+        self.origin = low + (high - low - (shape - 1) * CELL_M) / 2
         axes = [self.origin[i] + CELL_M * np.arange(shape[i]) for i in range(2)]
         points = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
         self.clearance = compute_signed_distance(points, boxes)
         inner, outer = float(load_half[:2].min()), float(np.hypot(*load_half[:2]))
-        self.contact = robot_radius_m + float(load_half[:2].mean())
-        room = (
-            np.stack([compute_signed_distance(points - self.contact * d, boxes) for d in DIRECTIONS], -1) - robot_radius_m
-        )  # (X, Y, K)
+        self.contact_m = robot_radius_m + float(load_half[:2].mean())
+        robot_clearance = self._compute_robot_clearance(points, boxes, robot_radius_m)
         self.load_free = self.clearance > inner
-        tight = np.maximum(0, outer + MARGIN_M - self.clearance)[..., None] + np.maximum(0, MARGIN_M - room)
-        self._graph = _PushingGraph(self.load_free, room < ROBOT_SLACK_M, tight, self.contact)
-        self._near = np.linalg.norm(points - goal, axis=-1)
+        tightness = np.maximum(0, outer + MARGIN_M - self.clearance)[..., None] + np.maximum(0, MARGIN_M - robot_clearance)
+        self._graph = _PushingGraph(self.load_free, robot_clearance < ROBOT_SLACK_M, tightness, self.contact_m)
+        self._goal_distance = np.linalg.norm(points - goal, axis=-1)
+
+    def _compute_robot_clearance(self, points: np.ndarray, boxes: np.ndarray, robot_radius_m: float) -> np.ndarray:
+        """Compute the clearance (X, Y, K) of the robot behind the load, exact up to MARGIN_M and larger beyond it."""
+        places = points[:, :, None] - self.contact_m * DIRECTIONS
+        clearance = np.full(places.shape[:-1], np.inf)
+        for box in boxes:
+            c, s = abs(np.cos(box[2])), abs(np.sin(box[2]))
+            extent = np.array([(c, s), (s, c)]) @ box[3:5] + self.contact_m + robot_radius_m + MARGIN_M + CELL_M
+            (x0, y0), (x1, y1) = (
+                np.clip((box[:2] + side * extent - self.origin) / CELL_M + 1, 0, points.shape[:2]).astype(int) for side in (-1, 1)
+            )
+            window = clearance[x0:x1, y0:y1]
+            np.minimum(window, compute_signed_distance(places[x0:x1, y0:y1], box[None]), out=window)
+        return clearance - robot_radius_m
+
+    def locate(self, xy: np.ndarray) -> tuple[int, ...]:
+        """Find the cell nearest to a point (2,)."""
+        return tuple(np.clip(np.round((xy - self.origin) / CELL_M).astype(int), 0, np.array(self.clearance.shape) - 1))
 
     def compute_costs(self, strict: bool) -> np.ndarray:
-        """(X, Y, K) cost to the goal; `strict` forbids what the robot has no room for."""
-        nearest = self._near[self.load_free].min(initial=np.inf) + 1e-9
-        sources = np.argwhere(self.load_free & (self._near <= max(0.75 * CELL_M, nearest)))
-        return self._graph.compute_costs(sources, self._near, strict)
+        """Compute the cost to the goal (X, Y, K); `strict` forbids edges without space for the robot."""
+        nearest = self._goal_distance[self.load_free].min(initial=np.inf) + 1e-9
+        sources = np.argwhere(self.load_free & (self._goal_distance <= max(0.75 * CELL_M, nearest)))
+        return self._graph.compute_costs(sources, self._goal_distance, strict)
 
 
 def _find_hall_corners(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper corner of the space that the outer walls (the first four boxes) enclose."""
+    """Find the lower and upper corner of the hall that the outer walls, the first four walls, enclose."""
     walls = boxes[boxes[:, 5] == Kind.WALL][:4]
-    inside = walls[:, :2].mean(0)
-    faces = find_closest_points(inside, walls[:, :2], walls[:, 2], walls[:, 3:5])
+    middle = walls[:, :2].mean(0)
+    faces = find_closest_points(middle, walls[:, :2], walls[:, 2], walls[:, 3:5])
     return faces.min(0), faces.max(0)
 
 
 class _PushingGraph:
-    """Edges between (cell, direction) states, kept as index arrays, so that costs can be set twice."""
+    """Edges between (cell, direction) states as index arrays, so that costs can be computed twice."""
 
-    def __init__(self, load_free: np.ndarray, blocked: np.ndarray, tight: np.ndarray, contact_m: float) -> None:
-        self.shape = blocked.shape
-        index = np.arange(blocked.size).reshape(self.shape)
-        turn = TURN_WEIGHT * contact_m * 2 * np.pi / len(OFFSETS)
-        tail, head, cost, hard = (list[np.ndarray]() for _ in range(4))
+    def __init__(self, load_free: np.ndarray, is_blocked: np.ndarray, tightness: np.ndarray, contact_m: float) -> None:
+        self.shape = is_blocked.shape
+        index = np.arange(is_blocked.size).reshape(self.shape)
+        turn_m = TURN_WEIGHT * contact_m * 2 * np.pi / len(OFFSETS)
+        edges: list[tuple[np.ndarray, ...]] = []  # tail, head, cost, whether the robot has no space
         for k, (dx, dy) in enumerate(OFFSETS):
-            here, there = _make_neighbour_slices(self.shape[:2], dx, dy)
-            free = load_free[here] & load_free[there]
-            stuck = blocked[here][..., k] | blocked[there][..., k]
-            extra = 2 * (tight[here][..., k] + tight[there][..., k])
-            step = CELL_M * np.hypot(dx, dy) * (1 + extra + BLOCKED_PUSH_WEIGHT * stuck)
-            for part, values in ((tail, index[here][..., k]), (head, index[there][..., k]), (cost, step), (hard, stuck)):
-                part.append(values[free])
-            for other in ((k + 1) % len(OFFSETS), (k - 1) % len(OFFSETS)):
-                stuck = blocked[..., k] | blocked[..., other]
-                step = turn * (1 + BLOCKED_TURN_WEIGHT * stuck)
-                for part, values in ((tail, index[..., k]), (head, index[..., other]), (cost, step), (hard, stuck)):
-                    part.append(values[load_free])
-        self._tail, self._head = np.concatenate(tail), np.concatenate(head)
-        self._cost, self._hard = np.concatenate(cost), np.concatenate(hard)
+            cells, neighbours = _make_neighbour_slices(self.shape[:2], dx, dy)
+            free = load_free[cells] & load_free[neighbours]
+            blocked = is_blocked[cells][..., k] | is_blocked[neighbours][..., k]
+            extra = 2 * (tightness[cells][..., k] + tightness[neighbours][..., k])
+            cost = CELL_M * np.hypot(dx, dy) * (1 + extra + BLOCKED_PUSH_WEIGHT * blocked)
+            edges.append(tuple(values[free] for values in (index[cells][..., k], index[neighbours][..., k], cost, blocked)))
+            for next_k in ((k + 1) % len(OFFSETS), (k - 1) % len(OFFSETS)):
+                blocked = is_blocked[..., k] | is_blocked[..., next_k]
+                cost = turn_m * (1 + BLOCKED_TURN_WEIGHT * blocked)
+                edges.append(tuple(values[load_free] for values in (index[..., k], index[..., next_k], cost, blocked)))
+        self._tail, self._head, self._cost, self._blocked = map(np.concatenate, zip(*edges, strict=True))
         self._index = index
 
     def compute_costs(self, sources: np.ndarray, start: np.ndarray, strict: bool) -> np.ndarray:
-        """Cost from each state to the source cells (G, 2); `strict` forbids what the robot has no room for."""
+        """Compute the cost from each state to the source cells.
+
+        Args:
+            sources: (G, 2) cells at which a path may end.
+            start: (X, Y) cost of ending at a cell.
+            strict: forbid edges without space for the robot.
+        """
         n = self._index.size
-        keep = ~self._hard if strict else np.ones(len(self._hard), bool)
+        keep = ~self._blocked if strict else np.ones(len(self._blocked), bool)
         ends = self._index[sources[:, 0], sources[:, 1]]  # (G, K)
-        first = np.repeat(start[sources[:, 0], sources[:, 1]] + 1e-6, len(OFFSETS))
+        end_costs = np.repeat(start[sources[:, 0], sources[:, 1]] + 1e-6, len(OFFSETS))
         tail = np.concatenate([self._tail[keep], ends.ravel()])
         head = np.concatenate([self._head[keep], np.full(ends.size, n)])
-        cost = np.concatenate([self._cost[keep], first])
+        cost = np.concatenate([self._cost[keep], end_costs])
         reverse = coo_array((cost, (head, tail)), shape=(n + 1, n + 1)).tocsr()
         return dijkstra(reverse, indices=n)[:n].reshape(self.shape)
 
 
 def _make_neighbour_slices(shape: tuple[int, ...], dx: int, dy: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Slices of the cells that have a neighbour at (dx, dy), and of those neighbours."""
+    """Make slices of the cells that have a neighbour at (dx, dy), and of these neighbours."""
     pairs = []
     for size, d in zip(shape, (dx, dy), strict=True):
         pairs.append((slice(max(0, -d), size - max(0, d)), slice(max(0, d), size + min(0, d))))
     return (pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1])
 
 
-def _fill_unreachable(togo: np.ndarray, load_free: np.ndarray) -> np.ndarray:
-    """Finite everywhere: cells the load cannot be in take the nearest good cell's value and more, so that costs lead out."""
-    known = np.isfinite(togo).all(-1)
+def _fill_unreachable(cost: np.ndarray, load_free: np.ndarray) -> np.ndarray:
+    """Fill unreachable cells with the nearest finite cell's cost and more, so that costs lead out of them."""
+    known = np.isfinite(cost).all(-1)
     if not known.any():
-        return np.zeros_like(togo) + np.linalg.norm(togo.shape[:2]) * CELL_M
+        return np.zeros_like(cost) + np.linalg.norm(cost.shape[:2]) * CELL_M
     distance, nearest = distance_transform_edt(~known, return_indices=True)
-    return togo[nearest[0], nearest[1]] + 2 * CELL_M * distance[..., None]
+    return cost[nearest[0], nearest[1]] + 2 * CELL_M * distance[..., None]

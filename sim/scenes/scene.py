@@ -19,6 +19,7 @@ from sim.utils.registry import Registry
 from sim.variation import Variation, Variations
 from sim.visuals import SceneVisuals
 
+STATIC_ROWS_STEP = 16  # rows of static bodies beyond a scene's max_static are rounded up to a multiple of it
 DEFAULT_PROTOCOL = "default"  # the protocol that a scene has by itself
 
 
@@ -74,7 +75,7 @@ class Scene:
     max_goals: int = 1
     max_traffic: int = 0
     sight_range_m: float = 6.0  # how far away traffic is seen
-    max_static: int = 36
+    max_static: int = 36  # rows of static bodies in an observation; a layout with more boxes has more
     episode_steps: int = 250
     has_averaged_forces: bool = False  # whether forces are means over a control step: where they matter, and not touching alone
     hold_steps: int = 0  # for which the goal must stay reached before an episode counts as solved
@@ -113,13 +114,16 @@ class Scene:
 
     def find_capacity_faults(self, layout: Layout) -> list[str]:
         """Of what there is too much."""
-        walls = len(layout.static_boxes) - len(layout.boxes)
         counts = (
             ("loads", len(layout.loads), self.max_loads),
             ("travellers", len(layout.traffic), self.max_traffic),
-            ("boxes", len(layout.boxes), self.max_static - walls),
         )
         return [f"{count} {what}, at most {most} are allowed" for what, count, most in counts if count > most]
+
+    def count_static_rows(self, layout: Layout | None) -> int:
+        """Count the rows of static bodies in an observation of a layout; None: of the usual layouts."""
+        count = 0 if layout is None else len(layout.static_boxes)
+        return self.max_static if count <= self.max_static else -(-count // STATIC_ROWS_STEP) * STATIC_ROWS_STEP
 
     def with_protocol(self, protocol: str) -> "Scene":
         """The scene as a protocol has it, by the name SCENE@PROTOCOL."""
