@@ -32,7 +32,7 @@ COMMANDS = {  # module of this package and function; a command imports no more t
     "report": "results.write_report",
     "export": "results.export",
     "view": "view.view",
-    "record": "record.record",
+    "record": "view.record",
     "layout check": "layouts.check_layout",
     "layout draw": "layouts.draw_layout",
     "layout import": "layouts.import_layout",

@@ -1,39 +1,47 @@
-"""`ground layout`: spaces of one's own, as files and maps."""
+"""`ground layout`: custom layouts as files and maps."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from experiments.cli.console import DEFAULT_SCENE, PathArgument, PlanarPose, PlanarPosition
+from experiments.evaluation.results import format_layout
+from sim.data.importers.ros_map import OccupancyMap
+from sim.layout import Layout, Pose
+from sim.scenes.scene import scenes
 from sim.utils.errors import BadLayout, GroundError, UnknownName
 
-if TYPE_CHECKING:
-    from sim.layout import Layout
+MAP_SUFFIXES = (".yaml", ".yml")
 
 
-def check_layout(file: PathArgument, scene: str = DEFAULT_SCENE) -> None:
-    """Check a floor plan of your own; says what is wrong in one line per fault.
+def check_layout(file: PathArgument, scene: str | None = None) -> None:
+    """Check a layout file, and print each fault in a line.
 
-    The format is described in sim/layout.py; `ground layout new` writes one to begin with.
+    The format is described in sim/layout.py; `ground layout new` writes a file to begin with.
+    Examples: ground layout check my-hall.json | ground layout check my-hall.json --scene aisle-traffic
+
+    Args:
+        scene: none: the scene that the layout fits best.
     """
-    from sim.layout import Layout
-    from sim.scenes.scene import scenes
-
     try:
         layout = Layout.load(file)
-        faults = scenes[scene].find_faults(layout)
+        checked_scene = scenes[scene] if scene else scenes.find_by_layout(layout)
+        faults = checked_scene.find_faults(layout)
     except BadLayout as error:
         faults = error.faults
     for fault in faults:
         print(f"{file}: {fault}")
     if faults:
         raise SystemExit(2)
-    print(f"{file}: good, layout {layout.id}")
+    print(f"{file}: good for {checked_scene.name}, layout {format_layout(layout.name or file.stem, layout.id)}")
 
 
 def draw_layout(file: PathArgument, out: Path | None = None) -> None:
-    """Draw a floor plan from above, as PNG, SVG or PDF."""
-    from experiments.report.topdown import save_layout_image
-    from sim.layout import Layout
+    """Draw a layout from above, as PNG, SVG or PDF.
+
+    Example: ground layout draw my-hall.json --out my-hall.svg
+    """
+    from experiments.report.figures.topdown import save_layout_image
 
     target = out or file.with_suffix(".png")
     save_layout_image(Layout.load(file), target)
@@ -50,26 +58,26 @@ def import_layout(
     scene: str = DEFAULT_SCENE,
     overwrite: bool = False,
 ) -> None:
-    """Make a layout of a map as ROS's map_server keeps it (YAML and PGM or PNG); what is not given is drawn from the seed.
+    """Import a map of ROS's map_server (YAML and PGM or PNG) as a layout; poses that are not given are sampled.
 
     Example: ground layout import warehouse.yaml --out warehouse.json --start 1 1 0 --goal 4 4
 
     Args:
         start: x, y and yaw of the robot [m, rad].
-        load: x, y and yaw of the load; in scenes that have one.
+        load: x, y and yaw of the load, in scenes that have one.
         goal: x and y of the goal.
     """
     _check_overwrite(out, overwrite)
     layout = read_custom_layout(file, scene, seed, start, load, goal)
     layout.save(out)
-    print(f"{out}: layout {layout.id} with {len(layout.boxes)} boxes")
+    print(f"{out}: layout {format_layout(layout.name, layout.id)} with {len(layout.boxes)} boxes")
 
 
 def export_layout(file: PathArgument, out: Path, resolution_m: float = 0.05, overwrite: bool = False) -> None:
-    """Write a layout's free space as a map that ROS's map_server reads: OUT.yaml, and a PGM picture beside it."""
-    from sim.data.importers.ros_map import OccupancyMap
-    from sim.layout import Layout
+    """Export a layout's free space as a map for ROS's map_server: OUT.yaml, and a PGM image beside it.
 
+    Example: ground layout export my-hall.json --out my-hall.yaml
+    """
     if not 0.005 <= resolution_m <= 1:
         raise GroundError(f"resolution {resolution_m} m: between 0.005 and 1 is possible")
     _check_overwrite(out, overwrite)
@@ -80,50 +88,66 @@ def export_layout(file: PathArgument, out: Path, resolution_m: float = 0.05, ove
 def create_layout(
     out: PathArgument, split: str = "test", index: int = 0, scene: str = DEFAULT_SCENE, overwrite: bool = False
 ) -> None:
-    """Write a space of a split as a JSON file: something to edit."""
-    from sim.scenes.scene import scenes
+    """Create a layout file to edit, from a layout of a split.
 
+    Example: ground layout new my-hall.json --scene aisle-traffic --split test --index 3
+    """
     _check_overwrite(out, overwrite)
     if split not in scenes[scene].splits:
         raise UnknownName("split", split, scenes[scene].splits)
-    scenes[scene].sample_layout(split, index).save(out)
+    replace(scenes[scene].sample_layout(split, index), name=out.stem).save(out)
     print(out)
 
 
 def _check_overwrite(out: Path, overwrite: bool) -> None:
-    """GroundError rather than a plan that was edited by hand lost."""
     if out.exists() and not overwrite:
-        raise GroundError(f"{out} is there already: --overwrite replaces it")
+        raise GroundError(f"{out} exists already: --overwrite replaces it")
 
 
-def read_requested_layout(file: Path | None, scene: str, seed: int, start: Any, load: Any, goal: Any) -> "Layout | None":
-    """The space of `--layout`, where one is named: places without it are a mistake."""
-    if file is None and (start or load or goal):
-        raise GroundError("--start, --load and --goal belong to a space of your own: --layout FILE too")
-    return read_custom_layout(file, scene, seed, start, load, goal) if file else None
+def read_requested_layouts(
+    files: Sequence[Path], scene: str, start: PlanarPose | None, load: PlanarPose | None, goal: PlanarPosition | None
+) -> list[Layout]:
+    """Read the layouts of `--layout`.
+
+    Raises:
+        GroundError: poses are given without a map, or for several.
+        BadLayout: a layout cannot be used in the scene.
+    """
+    if (start or load or goal) and len(files) != 1:
+        raise GroundError("--start, --load and --goal belong to one map: --layout MAP.yaml too")
+    layouts = [read_custom_layout(file, scene, 0, start, load, goal) for file in files]
+    return list({layout.id: layout for layout in layouts}.values())
 
 
-def read_custom_layout(file: Path, scene: str, seed: int, start: Any = None, load: Any = None, goal: Any = None) -> "Layout":
-    """A space of the user's own: a layout file, or a map with a task in it; BadLayout where it cannot be used."""
-    from sim.data.importers.ros_map import OccupancyMap
-    from sim.layout import Layout, Pose
-    from sim.scenes.scene import scenes
+def read_custom_layout(
+    file: Path,
+    scene: str,
+    seed: int = 0,
+    start: PlanarPose | None = None,
+    load: PlanarPose | None = None,
+    goal: PlanarPosition | None = None,
+) -> Layout:
+    """Read a layout file, or a map with a task in it. Its name is its own, or else the file's.
 
-    if file.suffix not in (".yaml", ".yml"):
+    Args:
+        seed: of poses that a map and the arguments do not give.
+        start, load, goal: poses for a map [m, rad].
+
+    Raises:
+        GroundError: poses are given for a layout file.
+        BadLayout: it cannot be used in the scene.
+    """
+    if file.suffix not in MAP_SUFFIXES:
         if start or load or goal:
-            raise GroundError(f"{file} says itself where things are: --start, --load and --goal are for maps")
+            raise GroundError(f"{file} has its own poses: --start, --load and --goal are for maps")
         layout = Layout.load(file)
     else:
         make_task = scenes[scene].make_task
         if make_task is None:
-            raise GroundError(f"{file}: {scene} does not take place in halls, of which maps are: --scene chooses another")
+            raise GroundError(f"{file}: {scene} does not take place in halls, as maps do: --scene selects another")
         hall, boxes = OccupancyMap.load(file).extract_hall(str(file))
-        max_boxes = scenes[scene].max_static - 4
-        if len(boxes) > max_boxes:
-            fault = f"needs {len(boxes)} or more boxes, at most {max_boxes} are allowed: cut a part out, or straighten its walls"
-            raise BadLayout(str(file), [fault])
         poses = (start and Pose(*start), load and Pose(*load), goal and Pose(*goal))
-        layout = make_task(hall, boxes, str(file), seed, *poses)
+        layout = make_task(hall, boxes, file.stem, seed, *poses)
     if faults := scenes[scene].find_faults(layout):
         raise BadLayout(str(file), faults)
-    return layout
+    return replace(layout, name=layout.name or file.stem)

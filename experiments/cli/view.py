@@ -1,14 +1,12 @@
 """`ground view` and `ground record`."""
 
-from operator import attrgetter
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from experiments.cli.console import CONSOLE, DEFAULT_SCENE, PathArgument, PlanarPose, PlanarPosition
-from experiments.cli.layouts import read_requested_layout
-from experiments.cli.runs import load_planner_factories
+from experiments.cli.console import CONSOLE, DEFAULT_SCENE, PathArgument, PlanarPose, PlanarPosition, print_warnings
+from experiments.cli.layouts import read_custom_layout, read_requested_layouts
 from sim.utils.errors import GroundError, UnknownName
 
 
@@ -65,18 +63,18 @@ def view(
         _check_split(split, scene_name)
     elif split not in splits:
         raise UnknownName("split", split, splits)
-    custom_layout = read_requested_layout(layout, scene_name, index, start, load, goal)
+    custom_layouts = read_requested_layouts((layout,) if layout else (), scene_name, start, load, goal)
     layout_split = split if split in splits else "test"
     request = ViewRequest(
         scene_name,
-        custom_layout or scenes[scene_name].sample_layout(layout_split, index),
+        custom_layouts[0] if custom_layouts else scenes[scene_name].sample_layout(layout_split, index),
         layout_split,
         index,
-        method or ("scripted" if custom_layout and not models else None),  # nothing is recorded there
+        method or ("scripted" if layout and not models else None),  # a custom layout has no recorded episode
         run,
         split,
         models,
-        custom_layout is not None,
+        bool(custom_layouts),
     )
     serve(request, host, port, keep_serving, CONSOLE)
 
@@ -120,31 +118,33 @@ def record(
     from experiments.report.measures.summary import find_best_planner, get_episode_label
     from experiments.viewer.drawing.recording import check_recording_path, save_recording
     from experiments.viewer.replay.episode_index import EpisodeIndex, format_title
-    from experiments.viewer.replay.methods import set_scene
+    from experiments.viewer.replay.methods import load_run_methods, set_scene
     from experiments.viewer.replay.player import recompute_plans
     from experiments.viewer.replay.replay import ACTION_TOLERANCE
 
     check_recording_path(out)
     scene = read_config(run).scene
-    custom_layout = read_requested_layout(layout, scene, 0, None, None, None)
-    split = f"{CUSTOM_SPLIT_PREFIX}{custom_layout.id}" if custom_layout else split
+    if layout:
+        split = f"{CUSTOM_SPLIT_PREFIX}{read_custom_layout(layout, scene).id}"
     _check_split(split, scene)
     check_has_episodes(run)
     episode_index = EpisodeIndex(run)
     names = methods or (find_best_planner(episode_index.results),)
-    result, *other_results = (episode_index.find(split, index, name) for name in names)
-    replays = episode_index.make_replays(result, list(map(attrgetter("method_label"), other_results)))
-    planner_factories = load_planner_factories(run) if show_plans else {}
+    results = [episode_index.find(split, index, name) for name in names]
+    replays = episode_index.make_replays(results[0], [result.method_label for result in results[1:]])
+    planners = {result.method_label for result in results if result.model}
+    factories, missing = load_run_methods(run) if show_plans and planners else ({}, {})
+    print_warnings(*(f"the plans of {name} are not shown: {missing[name]}" for name in missing if name in planners))
     for replay in replays:
-        if replay.name in planner_factories:
-            policy = set_scene(planner_factories[replay.name], replay.setup.scene)()
+        if replay.name in planners and replay.name in factories:
+            policy = set_scene(factories[replay.name], replay.setup.scene)()
             with show_progress_bar(CONSOLE, f"plans of {replay.name}") as progress:
                 difference = recompute_plans(replay, policy, on_progress=progress)
             if difference > ACTION_TOLERANCE:
-                CONSOLE.print(f"[yellow]{replay.name} would act differently now, by at most {difference:.2g}[/]")
-    caption = format_title(result)
-    if other_results:
-        caption = f"{get_episode_label(result)}: {', '.join(replay.name for replay in replays)}"
+                print_warnings(f"{replay.name} would act differently now, by at most {difference:.2g}")
+    caption = format_title(results[0])
+    if len(replays) > 1:
+        caption = f"{get_episode_label(results[0])}: {', '.join(replay.name for replay in replays)}"
     with show_progress_bar(CONSOLE, f"record {out.name}") as progress:
         save_recording(replays, out, caption, progress)
     CONSOLE.print(f"recording: {out.resolve()}", soft_wrap=True)

@@ -1,0 +1,163 @@
+"""`ground evaluate` and `ground verify`."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from experiments.cli.console import CONSOLE, PathArgument, PlanarPose, PlanarPosition, print_warnings
+from experiments.cli.layouts import read_requested_layouts
+from experiments.config.experiment import ExperimentConfig, read_config
+from experiments.evaluation.replay import sample_results, verify_results
+from experiments.evaluation.results import EpisodeResult
+from experiments.evaluation.verdict import DEFAULT_THRESHOLD, make_verdict
+from experiments.methods.build import MethodSet
+from experiments.pipeline import Pipeline
+from experiments.progress import show_progress_bar
+from experiments.report.build import write_comparison
+from experiments.report.export import check_has_episodes
+from experiments.report.loading import read_results, read_runs
+from experiments.report.measures.comparability import describe_unreadable_results, make_notes
+from experiments.report.measures.summary import group_results, is_oracle, make_summary_table
+from experiments.versions import record_version_changes
+from experiments.viewer.recordings import make_recording_writer
+from sim.scenes.scene import DEFAULT_PROTOCOL
+from sim.utils.errors import GroundError
+from sim.utils.files import lock_directory
+
+DEFAULT_EPISODES = 20
+
+
+def evaluate(
+    run: PathArgument,
+    split: str | None = None,
+    episodes: int | None = None,
+    first: int = 0,
+    protocol: str | None = None,
+    methods: tuple[str, ...] = (),
+    models: tuple[Path, ...] = (),
+    oracle: int = 0,
+    oracle_large: int = 0,
+    layout: tuple[Path, ...] = (),
+    start: PlanarPose | None = None,
+    load: PlanarPose | None = None,
+    goal: PlanarPosition | None = None,
+    threshold: float = DEFAULT_THRESHOLD,
+    workers: int = 2,
+) -> None:
+    """Evaluate the methods of a run on layouts of a split, or in custom layouts, and judge whether they are safe.
+
+    Episodes in a custom layout differ in start, load pose, goal, physics and seed; the first one is the layout as it is.
+
+    Examples: ground evaluate runs/demo --split shift-two-totes | ground evaluate runs/demo --episodes 300 --methods graph+mppi |
+    ground evaluate runs/demo --layout hall-a.json hall-b.json --episodes 50 |
+    ground evaluate runs/demo --layout warehouse.yaml --start 1 1 0 --goal 4 4 | ground evaluate runs/pf --protocol pusht
+
+    Args:
+        split: default: test, or the protocol's.
+        episodes: in the split, or in each custom layout; default: 20, or as many as the protocol has.
+        first: number of the first layout of the split, as in --first 300 --episodes 100 for layouts that nobody tuned on.
+        protocol: of the scene, instead of the run's own.
+        methods: by name, evaluated beside random and scripted; none: all. An oracle needs its number of episodes too.
+        models: directories of models that were trained elsewhere; they are added to the run under their directories' names.
+        oracle: episodes of a planner on the true simulator; each takes minutes.
+        oracle_large: episodes of the same with a larger search budget.
+        layout: layout files, or YAML files of map_server maps, in which poses that are not given are sampled.
+        start: x, y and yaw of the robot, for a map [m, rad].
+        load: x, y and yaw of the load, for a map, in scenes that have one.
+        goal: x and y of the goal, for a map.
+        threshold: rate of safe success that a safe method reaches.
+    """
+    config = read_config(run)
+    config = config.with_protocol(protocol or config.protocol)
+    config = replace(config, oracle_episodes=oracle, oracle_large_episodes=oracle_large)
+    for name in methods:
+        if config.episodes_by_oracle.get(name) == 0:
+            raise GroundError(f"--methods {name} needs --{name} N too: its number of episodes")
+    check_first_index(first)
+    if not 0 < threshold < 1:
+        raise GroundError(f"--threshold {threshold:g}: a rate between 0 and 1 is needed")
+    if layout and (split or first):
+        raise GroundError("--split and --first select layouts of the scene: leave them out with --layout")
+    check_has_episodes(run)
+    layouts = read_requested_layouts(layout, config.scene, start, load, goal)
+    config, count = _set_episodes(config, split, episodes, bool(layouts))
+    with lock_directory(run):
+        if models:
+            MethodSet(config, run).add_external_models(models)
+            Pipeline(config, run, workers, CONSOLE).measure_open_loop_errors()
+        pipeline = Pipeline(
+            config, run, workers, CONSOLE, method_names=methods, is_evaluation_only=True, first_index=first
+        )  # fails here if a method is unknown
+        record_version_changes(run, CONSOLE)
+        evaluated = pipeline.evaluate_layouts(layouts, count) if layouts else pipeline.evaluate()
+        record_version_changes(run, CONSOLE)
+    splits = list(dict.fromkeys(result.split for result in evaluated))
+    for custom, custom_split in zip(layouts, splits, strict=False):
+        out = run / "layouts" / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', custom.name)}-{custom.id[:8]}"
+        page = write_comparison(read_runs([run], custom_split, config.protocol), out, make_recording_writer())
+        CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
+    results = [result for result in read_results(run, config.protocol) if result.split in splits]
+    CONSOLE.print(make_summary_table(results))
+    CONSOLE.print(make_verdict_table(results, threshold))
+    print_warnings(*make_notes(results), describe_unreadable_results(run))
+
+
+def check_first_index(first: int) -> None:
+    """Raise GroundError where an option --first is negative."""
+    if first < 0:
+        raise GroundError(f"--first {first}: layouts are counted from 0")
+
+
+def _set_episodes(
+    config: ExperimentConfig, split: str | None, episodes: int | None, is_custom: bool
+) -> tuple[ExperimentConfig, int]:
+    """Set the split and the number of episodes, also where they are not given."""
+    is_default = config.protocol == DEFAULT_PROTOCOL
+    split = split or ("test" if is_default else next(iter(config.episodes)))
+    default = DEFAULT_EPISODES if is_default or is_custom else config.episodes.get(split, DEFAULT_EPISODES)
+    count = default if episodes is None else episodes
+    return replace(config, episodes={split: count}), count
+
+
+def make_verdict_table(results: Sequence[EpisodeResult], threshold: float) -> Table:
+    """Make the table of verdicts for a terminal: each method in each split or custom layout."""
+    table = Table("layouts", "method", "verdict", title=f"Is the rate of safe success at least {threshold:.0%}?")
+    for (_, method), group in group_results(results, "split", "method").items():
+        table.add_row(group[0].split_label, method, str(make_verdict(group, threshold)))
+    return table
+
+
+def verify(run: PathArgument, sample: int = 12, seed: int = 0, workers: int = 2) -> None:
+    """Replay a sample of a run's episodes from their seeds, and print each result that differs.
+
+    Oracles are left out: an episode of theirs takes minutes. Example: ground verify runs/demo --sample 20
+
+    Args:
+        sample: number of episodes.
+        seed: of the sample.
+    """
+    if sample < 1:
+        raise GroundError(f"--sample {sample}: at least one episode is needed")
+    check_has_episodes(run)
+    config = read_config(run)
+    available, missing = MethodSet(config, run).make_available()
+    methods = {method.label: method for method in available if not is_oracle(method.name)}
+    print_warnings(*(f"{name} cannot be replayed: {reason}" for name, reason in missing.items()))
+    print_warnings(describe_unreadable_results(run))
+    results = sample_results(read_results(run, config.protocol), methods, sample, seed)
+    if not results:
+        raise GroundError(f"{run} has no evaluated episodes of its methods: evaluate first")
+    with show_progress_bar(CONSOLE, "verify") as progress:
+        verdicts = verify_results(results, methods, run / "results", workers, progress)
+    mismatches = [verdict for verdict in verdicts if verdict.differences]
+    for verdict in mismatches:
+        episode = f"{verdict.method_label} in {verdict.split}/{verdict.index}"
+        CONSOLE.print(f"[red]{episode}[/]: {escape('; '.join(verdict.differences))}", soft_wrap=True)
+    counts = ", ".join(f"{name} {sum(result.method_label == name for result in results)}" for name in methods)
+    CONSOLE.print(f"{len(results) - len(mismatches)} of {len(results)} episodes replay equally ({counts})", soft_wrap=True)
+    if mismatches:
+        raise GroundError(f"{len(mismatches)} of {len(results)} episodes replay differently")
