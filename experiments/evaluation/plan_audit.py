@@ -10,7 +10,7 @@ import torch
 from agents.planning.objective import Evaluation, Objective
 from agents.planning.planner import Decision, Planner
 from agents.planning.search import NUM_KNOTS, make_spline_basis
-from experiments.evaluation.results import PlanCounts
+from experiments.evaluation.results import CONTACT_VIOLATION, PlanCounts
 from experiments.evaluation.specs import EpisodeSpec
 from sim.bodies import Kind
 from sim.env import GroundEnv
@@ -20,7 +20,6 @@ from sim.task import Task
 from worldmodels.simulator import SimulatorModel
 
 AUDIT_INTERVAL_DECISIONS = 10
-CONTACT_VIOLATION = "static_contact"  # closeness to static bodies; models predict no forces, which would make it a collision
 NUM_RANDOM_PLANS = 2  # from the same state as the chosen plan
 MEANS = ("predicted_cost", "realised_cost", "random_predicted_cost", "random_realised_cost", "random_disagreement")
 

@@ -24,6 +24,7 @@ from sim.variation import Variation
 RESULTS_VERSION = 2
 SUFFIX = ".result"
 CUSTOM_SPLIT_PREFIX = "own-"  # of the split of a custom layout, before the layout's hash
+CONTACT_VIOLATION = "static_contact"  # closeness to static bodies; models predict no forces, which would make it a collision
 NESTED = {"variation": "variation", "violations": "violation", "plans": "plans", "indicators": "indicator"}  # field: prefix
 
 
