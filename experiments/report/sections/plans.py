@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from experiments.evaluation.plan_audit import CONTACT_VIOLATION
-from experiments.evaluation.results import EpisodeResult
+from experiments.evaluation.results import CONTACT_VIOLATION, EpisodeResult
 from experiments.report.figures.plots import FAILURE_COLOUR, MARKER_SYMBOLS, SUCCESS_COLOUR, escape_label, make_interval_trace
 from experiments.report.measures.formats import format_kind, format_number, format_percent_interval
 from experiments.report.measures.paired_scores import get_cost_m
