@@ -154,7 +154,7 @@ def format_headline(results: Sequence[EpisodeResult]) -> str:
     if is_custom_split(best.split) and len(list_splits(results)) == 1:
         planner = find_best_planner(results)
         verdict = make_verdict([result for result in results if result.method == planner])
-        text = f"{planner} in {best.split_label} is {verdict}. {text}"
+        text = f"{planner} in {best.split_label}: {verdict}. {text}"
     if not other_methods:
         return text + "; there is no other method to compare with."
     other = other_methods[0]
