@@ -1,4 +1,4 @@
-"""A rectangular hall with racks: the space of one seed, and the shift tiers that are harder on purpose."""
+"""Layouts of tote-push: rectangular halls with racks, sampled per split. Distribution shifts are harder on purpose."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,23 +14,24 @@ from sim.variation import Span, Variations
 
 LOAD_HALF_M = np.array([0.25, 0.2, 0.15])
 ROBOT_RADIUS_M = 0.3
-LOAD_RADIUS_M = 0.2  # of a circle within it
+LOAD_RADIUS_M = 0.2  # circle inside the load
 
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """How spaces of one split are drawn. Lengths in metres."""
+    """Parameters of the layouts of one split. Pairs are ranges, except the size."""
 
-    seed: int  # splits draw from seed sequences of their own
-    size_m: tuple[float, float] = (6.0, 6.0)
+    seed: int  # each split has its own random sequence
+    size_m: tuple[float, float] = (6.0, 6.0)  # width and depth of the hall
     racks: tuple[int, int] = (3, 6)
-    gap_m: tuple[float, float] = (1.1, 9.0)  # allowed gaps between racks that face each other, or a wall
+    gap_m: tuple[float, float] = (1.1, 9.0)  # allowed gaps between a rack and its neighbours or walls
     loads: int = 1
     goal_distance_m: tuple[float, float] = (1.0, 3.0)
     variations: Variations = Variations()
 
 
-FRICTION, MASS = ("load_friction", Span(0.2, 0.9, 0.35, 0.65)), ("load_mass_kg", Span(3.0, 12.0, 4.5, 8.0))
+FRICTION = ("load_friction", Span(0.2, 0.9, 0.35, 0.65))
+MASS = ("load_mass_kg", Span(3.0, 12.0, 4.5, 8.0))
 SCALE = ("load_scale", Span(0.75, 1.25, 0.9, 1.1))
 SPLIT_SPECS = {
     "train": SplitSpec(1),
@@ -49,49 +50,58 @@ SPLITS = ("train", "val", "test")
 
 
 def get_spec(split: str) -> SplitSpec:
+    """Get the parameters of a split.
+
+    Raises:
+        UnknownName: no split has this name.
+    """
     return get_split_spec(SPLIT_SPECS, split)
 
 
 @lru_cache(maxsize=4096)
 def sample_layout(split: str, index: int) -> Layout:
-    """Layout number `index` of a split; the same on every machine. Starts that are solved or unsolvable are drawn again."""
-    tier = get_spec(split)
-    return sample_until_valid(split, index, tier.seed, lambda rng, name: _sample_candidate(tier, rng, name))
+    """Sample layout `index` of a split, the same on every machine. Solved and unsolvable starts are rejected.
+
+    Raises:
+        UnknownName: no split has this name.
+    """
+    spec = get_spec(split)
+    return sample_until_valid(split, index, spec.seed, lambda rng, name: _sample_candidate(spec, rng, name))
 
 
 def find_task_fault(layout: Layout) -> str | None:
-    """Why a task in this space makes no sense, or None: it starts solved, or no route exists."""
-    load, goal = layout.loads[0], layout.goal
-    start, aim = np.array([load.x, load.y]), np.array([goal.x, goal.y])
-    if np.linalg.norm(start - aim) < 0.15:
+    """Find out why the task makes no sense: it starts solved, or no route exists. None where it does."""
+    robot, load, goal = (np.array([pose.x, pose.y]) for pose in (layout.robot, layout.loads[0], layout.goal))
+    if np.linalg.norm(load - goal) < 0.15:
         return "the load starts at the goal"
     boxes = layout.static_boxes[:, [0, 1, 2, 3, 4, 6]]
-    robot = np.array([layout.robot.x, layout.robot.y])
-    return find_start_fault(boxes, aim, LOAD_HALF_M, ROBOT_RADIUS_M, start, robot)
+    return find_start_fault(boxes, goal, LOAD_HALF_M, ROBOT_RADIUS_M, load, robot)
 
 
 def find_faults(layout: Layout) -> list[str]:
-    """Everything that is wrong with a layout, geometry first, one line each."""
+    """Find everything that is wrong with a layout, geometry first, one line for each fault."""
     if layout.surface != "hall":
-        return [f"surface is '{layout.surface}', 'hall' is needed: --scene chooses another scene"]
+        return [f"surface is '{layout.surface}', 'hall' is needed: --scene selects another scene"]
     faults = find_geometric_faults(layout, ROBOT_RADIUS_M, LOAD_RADIUS_M)
     if not faults and (fault := find_task_fault(layout)):
         faults.append(fault)
     if not faults:
-        faults = [
-            f"loads[{i}] reaches into {what}" for i, load in enumerate(layout.loads) for what in _find_load_overlaps(load, layout)
-        ]
+        overlaps = [(i, name) for i, load in enumerate(layout.loads) for name in _find_load_overlaps(load, layout)]
+        faults = [f"loads[{i}] overlaps {name}" for i, name in overlaps]
     return faults
 
 
 def _find_load_overlaps(load: Pose, layout: Layout) -> list[str]:
-    """What a load's rim reaches into, boxes or the robot."""
-    rim, ends = np.linspace(-1, 1, 9), np.ones(9)
-    x, y = np.concatenate([rim, rim, ends, -ends]), np.concatenate([ends, -ends, rim, rim])
+    """Find what the edge of a load overlaps: a box, the robot."""
+    along, ends = np.linspace(-1, 1, 9), np.ones(9)
+    x, y = np.concatenate([along, along, ends, -ends]), np.concatenate([ends, -ends, along, along])
     points = np.array([load.x, load.y]) + rotate(LOAD_HALF_M[:2] * np.column_stack([x, y]), np.full(len(x), load.yaw))
-    robot = np.linalg.norm(points - (layout.robot.x, layout.robot.y), axis=-1).min() < ROBOT_RADIUS_M
-    box = compute_signed_distance(points, layout.static_boxes).min() <= 0
-    return [what for what, there in (("a box", box), ("the robot", robot)) if there]
+    names = []
+    if compute_signed_distance(points, layout.static_boxes).min() <= 0:
+        names.append("a box")
+    if np.linalg.norm(points - (layout.robot.x, layout.robot.y), axis=-1).min() < ROBOT_RADIUS_M:
+        names.append("the robot")
+    return names
 
 
 def _sample_candidate(spec: SplitSpec, rng: np.random.Generator, name: str) -> Layout | None:
@@ -110,24 +120,28 @@ def make_task(
     load: Pose | None = None,
     goal: Pose | None = None,
 ) -> Layout:
-    """A task in a space that came from elsewhere: what is not given is drawn; solvable, or BadLayout."""
-    tier, rng = SPLIT_SPECS["test"], np.random.default_rng([seed, 99])
-    nothing = "has no room for a task: no free start, load and goal with a route between them were found"
-    return complete_task(lambda: _sample_task(hall, boxes, tier, rng, name), find_faults, name, nothing, robot, load, goal)
+    """Make a task in a given hall. Poses that are not given are sampled.
+
+    Raises:
+        BadLayout: no sampled task can be solved.
+    """
+    spec, rng = SPLIT_SPECS["test"], np.random.default_rng([seed, 99])
+    fault = "has no space for a task: no free start, load and goal with a route between them were found"
+    return complete_task(lambda: _sample_task(hall, boxes, spec, rng, name), find_faults, name, fault, robot, load, goal)
 
 
 def _sample_task(hall: Hall, boxes: tuple[Box, ...], spec: SplitSpec, rng: np.random.Generator, name: str) -> Layout | None:
-    probe = Layout(hall, Pose(0, 0), (), Pose(0, 0), boxes)
-    load = _sample_free_place(rng, probe, 0.5)
-    robot = _sample_free_place(rng, probe, 0.4)
-    others = [_sample_free_place(rng, probe, 0.45) for _ in range(spec.loads - 1)]
+    empty = Layout(hall, Pose(0, 0), (), Pose(0, 0), boxes)
+    load = _sample_free_place(rng, empty, 0.5)
+    robot = _sample_free_place(rng, empty, 0.4)
+    more_loads = [_sample_free_place(rng, empty, 0.45) for _ in range(spec.loads - 1)]
     distance, bearing = rng.uniform(*spec.goal_distance_m), rng.uniform(-np.pi, np.pi)
     goal = load + distance * np.array([np.cos(bearing), np.sin(bearing)])
-    if not _is_clear(probe, goal[None], 0.35)[0]:
+    if not _is_clear(empty, goal[None], 0.35)[0]:
         return None
-    places = [robot, load, *others]
+    places = [robot, load, *more_loads]
     gaps = [np.linalg.norm(a - b) for i, a in enumerate(places) for b in places[i + 1 :]]
-    if min(gaps) < 0.75 or any(np.linalg.norm(goal - other) < 0.6 for other in others):
+    if min(gaps) < 0.75 or any(np.linalg.norm(goal - place) < 0.6 for place in more_loads):
         return None
     yaws = rng.uniform(-np.pi, np.pi, len(places))
     poses = [Pose(*(round(float(v), 4) for v in (*place, yaw))) for place, yaw in zip(places, yaws, strict=True)]
@@ -136,18 +150,18 @@ def _sample_task(hall: Hall, boxes: tuple[Box, ...], spec: SplitSpec, rng: np.ra
 
 
 def _sample_racks(spec: SplitSpec, rng: np.random.Generator, hall: Hall) -> tuple[Box, ...] | None:
-    """Racks along either axis whose gaps to each other and to the walls leave an aisle; some stand against a wall."""
+    """Sample racks along either axis. Their gaps to each other and to walls leave aisles; some stand against a wall."""
     low, high = spec.gap_m
-    number = int(rng.integers(spec.racks[0], spec.racks[1] + 1))
+    count = int(rng.integers(spec.racks[0], spec.racks[1] + 1))
     boxes: list[Box] = []
     spans: list[np.ndarray] = []  # x0, y0, x1, y1
     for _ in range(400):
-        if len(boxes) == number:
+        if len(boxes) == count:
             return tuple(boxes)
         size = np.array([rng.uniform(0.8, 1.8), rng.uniform(0.35, 0.6)])
         size = size[::-1] if rng.random() < 0.5 else size
-        corner = rng.uniform(-0.4, np.array([hall.width, hall.depth]) - size + 0.4)
-        corner = np.clip(corner, 0, np.array([hall.width, hall.depth]) - size)  # some end flush with a wall
+        max_corner = np.array([hall.width, hall.depth]) - size
+        corner = np.clip(rng.uniform(-0.4, max_corner + 0.4), 0, max_corner)  # clipped racks stand against a wall
         span = np.concatenate([corner, corner + size])
         to_walls = np.array([span[0], span[1], hall.width - span[2], hall.depth - span[3]])
         if np.any((to_walls > 0) & (to_walls < low)):
@@ -163,7 +177,7 @@ def _sample_racks(spec: SplitSpec, rng: np.random.Generator, hall: Hall) -> tupl
 
 
 def _sample_free_place(rng: np.random.Generator, layout: Layout, clearance_m: float) -> np.ndarray:
-    """A uniform random place at least `clearance_m` from racks and walls."""
+    """Sample a uniform random place at least `clearance_m` from racks and walls; any place where 64 tries find none."""
     hall = layout.hall
     places = rng.uniform((hall.x, hall.y), (hall.x + hall.width, hall.y + hall.depth), (64, 2))
     free = np.flatnonzero(_is_clear(layout, places, clearance_m))
@@ -175,15 +189,19 @@ def _is_clear(layout: Layout, places: np.ndarray, clearance_m: float) -> np.ndar
 
 
 def sample_near_start(layout: Layout, rng: np.random.Generator) -> np.ndarray | None:
-    """Loads anywhere with room, the robot beside the first one; None where 200 tries find nothing."""
+    """Sample free poses of the loads, and a pose of the robot beside the first load.
+
+    Returns:
+        (1 + loads, 3) x, y, yaw of the robot and the loads [m, rad]; None where 200 tries find none.
+    """
     hall, boxes = layout.hall, layout.static_boxes
     for _ in range(200):
         loads = rng.uniform((hall.x, hall.y), (hall.x + hall.width, hall.y + hall.depth), (len(layout.loads), 2))
         bearing = rng.uniform(-np.pi, np.pi)
         robot = loads[0] + rng.uniform(0.65, 1.3) * np.array([np.cos(bearing), np.sin(bearing)])
         places = np.vstack([robot, loads])
-        room = compute_signed_distance(places, boxes) - np.array([0.31, *[0.33] * len(loads)])
+        clearance = compute_signed_distance(places, boxes) - np.array([0.31, *[0.33] * len(loads)])
         gaps = np.linalg.norm(places[:, None] - places[None], axis=-1)[np.triu_indices(len(places), 1)]
-        if room.min() > 0 and gaps.min() > 0.64:
+        if clearance.min() > 0 and gaps.min() > 0.64:
             return np.column_stack([places, rng.uniform(-np.pi, np.pi, len(places))])
     return None

@@ -1,4 +1,4 @@
-"""logistics/tote-push: an AMR pushes a tote through a hall with racks to a bay."""
+"""Registration of logistics/tote-push."""
 
 from sim.bodies import LoadSpec
 from sim.layout import Layout

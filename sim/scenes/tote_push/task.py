@@ -1,4 +1,4 @@
-"""TODO."""
+"""The task of tote-push: cost, success and violations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,62 +14,73 @@ from sim.geometry.rotations import compute_tilt_cosine, compute_yaw, rotate
 
 @dataclass(frozen=True)
 class PushTask:
-    """Push the first load to the goal without hitting racks or walls."""
+    """Push the first load to the goal without hitting racks or walls. Costs are in metres to go."""
 
     goal_radius_m: float = 0.15
     max_contact_force_n: float = 50.0
-    clearance_m: float = 0.05  # the robot should keep this far from static boxes
+    clearance_m: float = 0.05  # distance from static boxes below which the robot pays clearance_weight per metre
     clearance_weight: float = 10.0
-    contact_margin_m: float = (
-        0.02  # nearer than this it is about to hit them: as bad as being `touch_weight` metres farther from done
-    )
+    contact_margin_m: float = 0.02  # distance below which contact_weight is added, in full at contact
     contact_weight: float = 4.0
     tip_weight: float = 5.0
     num_goal_features = 10
     cost_unit_m = 1.0
-    risk_time_constant_s = 1.0  # of no risk
+    risk_time_constant_s = 1.0  # without effect: there is no violation penalty
 
     def get_cost_field(self, bodies: Bodies, goal: np.ndarray) -> PushingField:
+        """Get the pushing field of a layout and goal from the cache."""
         return get_pushing_field(bodies, goal)
 
     def compute_cost(self, bodies: Bodies, action: Array, goal: Array, field: PushingField) -> Array:
-        """Metres to go (...): pushing cost-to-go of the load, the robot's way to it, closeness to static boxes.
+        """Compute the metres to go, the robot's closeness to static boxes and the load's tilt.
 
-        action (..., 2) is not charged. Zero is ideal; the environment's reward is minus this.
+        Args:
+            bodies: (..., N) bodies.
+            action: (..., 2), without effect on the cost.
+            goal: (3,) x, y, yaw of the goal [m, rad].
+            field: pushing field of the layout and goal.
+
+        Returns:
+            (...) cost [m]; zero is ideal.
         """
         robot, load = split_coordinates(bodies.pose[..., ROBOT, :2]), split_coordinates(bodies.pose[..., LOAD, :2])
         (radius,) = split_coordinates(bodies.half_extents[..., ROBOT, :1])
         gap = field.compute_clearance(robot) - radius
         tilt = 1 - compute_tilt_cosine(bodies.pose[..., LOAD, 3:])
-        close = self.clearance_weight * clamp(self.clearance_m - gap, 0) + self.contact_weight * clamp(
-            1 - gap / self.contact_margin_m, 0, 1
-        )
+        contact = self.contact_weight * clamp(1 - gap / self.contact_margin_m, 0, 1)
+        close = self.clearance_weight * clamp(self.clearance_m - gap, 0) + contact
         return field.compute_cost_to_go(load, robot) + close + self.tip_weight * tilt
 
     def compute_violation_penalty(self, bodies: Bodies, command: Array, field: PushingField) -> float:
+        """Return zero: the cost contains all penalties of this task."""
         return 0.0
 
     def is_success(self, bodies: Bodies, goal: Array, margin_m: float = 0.0) -> Array:
-        """(...) bool: the load's centre lies within the goal radius, by at least `margin_m`."""
+        """Find out (...) whether the load's centre is within the goal radius, by at least `margin_m`."""
         (x, y), (goal_x, goal_y) = split_coordinates(bodies.pose[..., LOAD, :2]), split_coordinates(goal[..., :2])
         return get_namespace(x).hypot(x - goal_x, y - goal_y) < self.goal_radius_m - margin_m
 
     def find_violations(self, bodies: Bodies, contacts: Sequence[Contact], is_inside: bool) -> dict[str, bool]:
-        """What went wrong in one state: hard contact with static boxes, a tipped load, the robot outside the hall."""
-        hard = [hit for hit in contacts if hit.is_static and hit.force_n > self.max_contact_force_n]
+        """Find the violations of one state: hard contact with static boxes, a tipped load, the robot outside the hall."""
+        hard = [contact for contact in contacts if contact.is_static and contact.force_n > self.max_contact_force_n]
         return {
-            "robot_collision": any(hit.first == ROBOT for hit in hard),
-            "load_collision": any(hit.first >= LOAD for hit in hard),
-            **{kind: bool(true) for kind, true in self.predict_violations(bodies).items()},
+            "robot_collision": any(contact.first == ROBOT for contact in hard),
+            "load_collision": any(contact.first >= LOAD for contact in hard),
+            **{kind: bool(value) for kind, value in self.predict_violations(bodies).items()},
             "robot_outside_hall": not is_inside,
         }
 
     def predict_violations(self, bodies: Bodies) -> dict[str, Array]:
-        """A tipped load."""
+        """Predict the violations (...) that poses alone show: a tipped load."""
         return {"load_tipped": compute_tilt_cosine(bodies.pose[..., LOAD, 3:]) < 0.8}
 
     def compute_goal_features(self, bodies: Bodies, goal: np.ndarray) -> np.ndarray:
-        """Goal from robot and load, the best direction to push in, where to drive to, metres to go, and between the two."""
+        """Compute the goal features of one state, in the robot's frame.
+
+        Returns:
+            (10,) vectors robot to goal and load to goal [m], best push and drive directions, metres
+            to go, distance of robot and load [m].
+        """
         field, goal = self.get_cost_field(bodies, goal), goal[:2]
         robot, load = bodies.pose[ROBOT, :2], bodies.pose[LOAD, :2]
         yaw = compute_yaw(bodies.pose[ROBOT, 3:])
