@@ -17,40 +17,46 @@ from hypothesis import strategies as st
 
 from agents.planning.search import SearchConfig
 from agents.planning.spec import PlannerSpec
+from experiments.colours import get_method_colours
 from experiments.config.experiment import ExperimentConfig
 from experiments.evaluation.evaluate import evaluate
-from experiments.methods.method import Method, make_episode_specs
-from experiments.viewer import browser, looks
-from experiments.viewer.export import check_recording_path
-from experiments.viewer.library import ANY, SORT_KEYS, EpisodeIndex, EpisodeTab, format_table, format_title
-from experiments.viewer.overlays import ARROW_SIZES_M, OVERLAY_DESCRIPTIONS, compute_edge_distances
-from experiments.viewer.page import HUMAN_METHOD, Page
-from experiments.viewer.panels import select_mark_labels
-from experiments.viewer.player import Player, find_marks, recompute_plans
-from experiments.viewer.plots import (
-    COST_TITLE,
-    DECISION_TIME_TITLE,
-    ERROR_TITLE,
-    PLOT_SERIES,
-    PREDICTED_COST_TITLE,
-    compute_series,
-)
-from experiments.viewer.runs import load_run_methods
-from experiments.viewer.scenery import ReplayView
-from experiments.viewer.serve import find_free_port
-from experiments.viewer.stage import configure_lights_and_camera, run_server
-from experiments.viewer.take import EpisodeSetup, PlannerTrace, Replay
-from sim.bodies import LOAD
+from experiments.evaluation.specs import make_episode_specs
+from experiments.methods.method import Method
+from experiments.viewer.drawing import browser
+from experiments.viewer.drawing.layout_view import configure_lights_and_camera
+from experiments.viewer.drawing.meshes import MAX_LINK_FACES, load_link_mesh, make_trimesh
+from experiments.viewer.drawing.overlays import ARROW_SIZES_M, OVERLAY_DESCRIPTIONS, compute_edge_distances
+from experiments.viewer.drawing.recording import check_recording_path, render_html
+from experiments.viewer.drawing.replay_view import ReplayView
+from experiments.viewer.drawing.server import run_server
+from experiments.viewer.page.actions import run_action
+from experiments.viewer.page.episode_tab import format_table
+from experiments.viewer.page.page import Page
+from experiments.viewer.page.panels import select_mark_labels
+from experiments.viewer.page.plots import compute_series, list_series
+from experiments.viewer.page.serve import find_free_port
+from experiments.viewer.replay.describe import describe_state
+from experiments.viewer.replay.episode_index import ANY, SORT_KEYS, EpisodeIndex, format_title
+from experiments.viewer.replay.human_policy import DriveCommand, HumanPolicy, list_drive_keys
+from experiments.viewer.replay.methods import load_model_methods, load_run_methods
+from experiments.viewer.replay.player import Player, find_marks, recompute_plans
+from experiments.viewer.replay.replay import EpisodeSetup, PlannerTrace, Replay
+from experiments.viewer.replay.session import HUMAN_METHOD, make_setup
+from sim.actions import ActionSpec
+from sim.bodies import LOAD, Kind
 from sim.data.store import Dataset, append_episode
 from sim.layout import Layout
 from sim.policy import EpisodeStart
+from sim.scenes.hall_visuals import make_mobile_robot, make_rack, make_wall
 from sim.scenes.scene import scenes
 from sim.scenes.tote_push.layouts import sample_layout
-from sim.scenes.tote_push.task import PushTask
-from sim.utils.errors import GroundError
+from sim.scenes.tote_push.visuals import make_tote
+from sim.utils.errors import GroundError, UnknownName
 from sim.variation import Variation
+from sim.visuals import GOAL_COLOUR, Primitives, get_floor_area
 
 SCENE = "logistics/tote-push"
+JOINT_MODEL = Path(__file__).parents[1] / "experiments/results/models/joint"
 
 SIZES = st.tuples(st.floats(0.1, 3), st.floats(0.1, 3), st.floats(0.1, 1.5))
 
@@ -74,9 +80,9 @@ def test_links_are_drawn_where_physics_has_them(scene: str) -> None:
         take.advance()
     take.close()
     links, tools = np.stack([frame.link_poses for frame in take.frames]), np.stack([frame.pose[0, :3] for frame in take.frames])
-    assert links.shape == (16, len(take.visuals), 7)
+    assert links.shape == (16, len(take.link_visuals), 7)
     np.testing.assert_allclose(np.linalg.norm(links[..., 3:], axis=-1), 1)
-    if len(take.visuals):
+    if len(take.link_visuals):
         assert np.ptp(tools[:, :2], 0).max() > 0.02, "it has to move"
         np.testing.assert_allclose(links[:, 0], links[:1, 0].repeat(16, 0))  # the base stays
         held = tools - links[:, -1, :3]  # the last link holds the tool
@@ -86,24 +92,26 @@ def test_links_are_drawn_where_physics_has_them(scene: str) -> None:
 @pytest.mark.parametrize("scene", list(scenes))
 def test_a_link_has_few_faces_and_keeps_its_size(scene: str) -> None:
     for visual in scenes[scene].make_robot(Variation()).visuals:
-        whole, mesh = trimesh.load_mesh(visual.mesh), looks.load_link_mesh(visual.mesh)
+        whole, mesh = trimesh.load_mesh(visual.mesh), load_link_mesh(visual.mesh)
         np.testing.assert_allclose(mesh.bounds, whole.bounds, atol=0.005)
-        assert len(mesh.faces) < 1.1 * looks.MAX_LINK_FACES
+        assert len(mesh.faces) < 1.1 * MAX_LINK_FACES
         assert mesh.visual.vertex_colors.shape == (len(mesh.vertices), 4)
 
 
 @given(half=SIZES, seed=st.integers(0, 99))
-@pytest.mark.parametrize("look", [looks.make_tote_mesh, looks.make_wall_mesh, looks.make_rack_mesh])
-def test_what_is_drawn_is_as_large_as_what_is_hit(look: object, half: tuple[float, float, float], seed: int) -> None:
-    mesh = looks.make_rack_mesh(np.array(half), seed) if look is looks.make_rack_mesh else look(np.array(half))  # type: ignore[operator]
-    slack = 0.045  # thin parts of a very small body
-    assert (np.abs(mesh.bounds) <= np.array(half) + slack).all()
-    assert (np.abs(mesh.bounds) >= np.array(half) - slack).all()
+@pytest.mark.parametrize("make", [lambda half, _: make_tote(half), lambda half, _: make_wall(half), make_rack])
+def test_meshes_are_as_large_as_their_bodies(
+    make: Callable[..., Primitives], half: tuple[float, float, float], seed: int
+) -> None:
+    mesh = make_trimesh(make(np.array(half), seed))
+    tolerance = 0.045  # thin parts of a very small body
+    assert (np.abs(mesh.bounds) <= np.array(half) + tolerance).all()
+    assert (np.abs(mesh.bounds) >= np.array(half) - tolerance).all()
 
 
-def test_the_robot_stands_on_the_floor_and_shows_where_it_heads() -> None:
+def test_the_robot_stands_on_the_floor_and_shows_its_heading() -> None:
     half = np.array([0.3, 0.3, 0.125])
-    mesh = looks.make_robot_mesh(half)
+    mesh = make_trimesh(make_mobile_robot(half))
     np.testing.assert_allclose(mesh.bounds[0], (-0.3, -0.3, -0.125 - WHEELS_M), atol=0.01)
     np.testing.assert_allclose(mesh.bounds[1], half, atol=0.01)
     bright = mesh.vertices[(mesh.visual.vertex_colors[:, :3] > 240).all(-1)]
@@ -111,14 +119,24 @@ def test_the_robot_stands_on_the_floor_and_shows_where_it_heads() -> None:
     assert abs(bright[:, 1].mean()) < 1e-6
 
 
-def test_the_bay_is_painted_where_the_goal_is() -> None:
-    layout: Layout = sample_layout("test", 0)
-    picture, hall = looks.draw_floor_image(layout), layout.hall
-    rows, columns = np.nonzero((picture == looks.GOAL_COLOUR).all(-1))
-    x = hall.x + (columns + 0.5) / looks.PIXELS_PER_M
-    y = hall.y + hall.depth - (rows + 0.5) / looks.PIXELS_PER_M
-    assert np.hypot(x.mean() - layout.goal.x, y.mean() - layout.goal.y) < 0.02
-    assert np.hypot(x - layout.goal.x, y - layout.goal.y).max() < PushTask.goal_radius_m
+@pytest.mark.parametrize("scene", list(scenes))
+def test_scenes_draw_all_bodies_and_the_goal_at_its_position(scene: str) -> None:
+    layout, visuals = scenes[scene].sample_layout("test", 0), scenes[scene].visuals
+    half = np.array([0.1, 0.1, 0.1])
+    for body in range(len(layout.dynamic_kinds)):
+        assert visuals.make_body(layout, body, half) == visuals.make_body(layout, body, half.copy()), (
+            "equal bodies are drawn as one"
+        )
+    for number, (*_, kind) in enumerate(layout.static_boxes):
+        assert make_trimesh(visuals.make_static_body(Kind(int(kind)), half, number)).area > 0
+    image, (x, y, width, depth) = visuals.draw_floor(layout), get_floor_area(layout)
+    rows, columns = np.nonzero((image == GOAL_COLOUR).all(-1))
+    goal_x, goal_y = x + (columns + 0.5) / image.shape[1] * width, y + depth - (rows + 0.5) / image.shape[0] * depth
+    distance = np.hypot(goal_x - layout.goal.x, goal_y - layout.goal.y)
+    boxes = np.zeros((1, 4)) if visuals.get_goal_boxes is None else visuals.get_goal_boxes(layout)
+    assert distance.max() < visuals.goal_radius_m + np.abs(boxes).sum(1).max() + 0.01
+    assert distance.min() < 0.1
+    assert set(visuals.make_legend([layout])) >= {"goal", visuals.get_name(Kind.ROBOT)}
 
 
 def test_a_take_follows_its_script_and_can_go_on_otherwise_from_any_step() -> None:
@@ -126,7 +144,7 @@ def test_a_take_follows_its_script_and_can_go_on_otherwise_from_any_step() -> No
     live = Replay("scripted", setting, scenes[SCENE].behaviours["scripted"]())
     for _ in range(12):
         live.advance()
-    episode = live.to_episode()
+    episode = live.make_episode()
     again = Replay.from_episode(SCENE, episode)
     assert (again.is_over, len(again.frames)) == (True, len(episode))
     assert again.deviation_m == 0
@@ -138,7 +156,7 @@ def test_a_take_follows_its_script_and_can_go_on_otherwise_from_any_step() -> No
     for _ in range(7):
         other.advance()
     assert not np.array_equal(other.frames[-1].pose, live.frames[12].pose)
-    assert len(other.to_episode()) == len(episode)
+    assert len(other.make_episode()) == len(episode)
     for take in (live, again, other):
         take.close()
 
@@ -149,7 +167,7 @@ def test_what_a_planner_thought_is_found_again() -> None:
     live = Replay("oracle", setting, spec())
     for _ in range(4):
         live.advance()
-    recorded = Replay.from_episode(SCENE, live.to_episode())
+    recorded = Replay.from_episode(SCENE, live.make_episode())
     assert all(frame.planner_trace is None for frame in recorded.frames)
     assert recompute_plans(recorded, spec()) < 1e-6
     for frame, before in zip(recorded.frames[:-1], live.frames[:-1], strict=True):
@@ -161,7 +179,7 @@ def test_what_a_planner_thought_is_found_again() -> None:
     assert np.nanmax([frame.prediction_error_m for frame in live.frames]) < 0.01, "the true simulator knows the next state"
     assert np.isnan(recorded.frames[0].prediction_error_m)
     assert [frame.prediction_error_m for frame in recorded.frames[1:]] == [frame.prediction_error_m for frame in live.frames[1:]]
-    acted = replace(live.to_episode(), action=-live.to_episode().action)
+    acted = replace(live.make_episode(), action=-live.make_episode().action)
     other = Replay.from_episode(SCENE, acted)
     assert recompute_plans(other, spec()) > 1e-3
     assert np.isnan([frame.prediction_error_m for frame in other.frames]).all(), "what others did is no error of the plan"
@@ -216,6 +234,22 @@ def test_a_second_viewer_takes_another_port() -> None:
             find_free_port(host, port)
 
 
+def start(
+    page: Page,
+    method: str,
+    scene: str = SCENE,
+    layout: Layout | None = None,
+    split: str = "test",
+    seed: int = 0,
+    physics: str = "",
+    keep_shown: bool = False,
+    play: bool = False,
+) -> None:
+    """Run a method live, by default in the first layout of a split."""
+    setup = make_setup(scene, layout or scenes[scene].sample_layout(split, 0), split, seed, physics, layout is not None)
+    page.session.start_live(setup, method, play, keep_shown)
+
+
 @pytest.fixture
 def page() -> Iterator[Page]:
     with run_server() as server:
@@ -225,17 +259,17 @@ def page() -> Iterator[Page]:
 
 
 def test_another_arm_goes_on_beside_what_happened_and_both_can_be_kept(page: Page, tmp_path: Path) -> None:
-    page.start_live(SCENE, sample_layout("test", 0), "test", 3, "scripted", play=False)
+    start(page, "scripted", seed=3)
     for _ in range(6):
-        page.player.step()
-    page.player.seek(4)
-    page.branch("random")
-    page.player.is_playing = False
-    live, other = page.player.replays
-    assert page.player.frame_index >= 4
-    assert "rebuilt to within 0 mm" in page._message
+        page.session.player.step()
+    page.session.player.seek(4)
+    page.session.branch("random")
+    page.session.player.is_playing = False
+    live, other = page.session.player.replays
+    assert page.session.player.frame_index >= 4
+    assert "rebuilt to within 0 mm" in page.session.message
     assert len(live.frames) >= 7
-    while page.player.step() and len(other.frames) < 12:
+    while page.session.player.step() and len(other.frames) < 12:
         pass
     np.testing.assert_array_equal(live.frames[4].pose, other.frames[4].pose)
     assert not np.array_equal(live.frames[8].pose, other.frames[8].pose)
@@ -243,104 +277,106 @@ def test_another_arm_goes_on_beside_what_happened_and_both_can_be_kept(page: Pag
     assert np.abs(live.frames[-1].pose[0, :2] - live.frames[-2].pose[0, :2]).max() < 0.2, "and not from somewhere else"
     assert all(frame.planner_trace is None for frame in other.frames[:4])
     for number in (0, 1):
-        page.selected_index = number
-        path = page.save_episode(tmp_path)
+        page.session.selected_index = number
+        path = page.session.save_episode(tmp_path)
         dataset = Dataset.open(path)
         kept = list(dataset.episodes())
         assert (len(kept), dataset.find_faults()) == (number + 1, [])
     assert [episode.behaviour for episode in kept] == ["scripted", "random from step 4"]
     np.testing.assert_array_equal(kept[1].pose, np.stack([frame.pose for frame in other.frames]).astype(np.float32))
     assert path == tmp_path / "test"
-    with pytest.raises(GroundError, match="kept already"):
-        page.save_episode(tmp_path)
-    assert len(list(Dataset.open(page.save_episode(tmp_path / "elsewhere")).episodes())) == 1
-    page.start_live(SCENE, sample_layout("train", 0), "train", 0, "random", play=False)
-    page.player.step()
+    with pytest.raises(GroundError, match="saved already"):
+        page.session.save_episode(tmp_path)
+    assert len(list(Dataset.open(page.session.save_episode(tmp_path / "elsewhere")).episodes())) == 1
+    start(page, "random", split="train")
+    page.session.player.step()
     with pytest.raises(GroundError, match="choose another directory"):
-        append_episode(path, SCENE, "train", page.selected_replay.to_episode())
+        append_episode(path, SCENE, "train", page.session.selected_replay.make_episode())
 
 
 def test_a_take_is_kept_under_the_split_of_its_own_space(page: Page, tmp_path: Path) -> None:
-    page.start_live(SCENE, sample_layout("test", 0), "test", 0, "random", play=False)
-    page.start_live(SCENE, sample_layout("train", 0), "train", 0, "random", play=False, keep_shown=True)
+    start(page, "random")
+    start(page, "random", split="train", keep_shown=True)
     for _ in range(2):
-        page.player.step()
+        page.session.player.step()
     kept = []
     for number in (0, 1):
-        page.selected_index = number
-        kept.append(page.save_episode(tmp_path))
+        page.session.selected_index = number
+        kept.append(page.session.save_episode(tmp_path))
     assert kept == [tmp_path / "test", tmp_path / "train"]
 
 
 def test_planners_mind_the_protocol_that_is_shown(page: Page) -> None:
     name = "factory/push-fixture"
-    page.methods |= {scene: dict(scenes[scene].behaviours) for scene in scenes.list_with_protocols()}
-    page.add_methods(name, {"graph+mppi": PlannerSpec(name, "somewhere")})
-    planner = page.methods[f"{name}@pusht"]["graph+mppi"]
+    page.session.methods |= {scene: dict(scenes[scene].behaviours) for scene in scenes.list_with_protocols()}
+    page.session.add_methods(name, {"graph+mppi": PlannerSpec(name, "somewhere")})
+    planner = page.session.methods[f"{name}@pusht"]["graph+mppi"]
     assert isinstance(planner, PlannerSpec)
     assert planner.scene == f"{name}@pusht"
 
 
 def test_who_goes_on_does_not_wait_for_thoughts(page: Page) -> None:
-    page.start_live(SCENE, sample_layout("test", 0), "test", 0, "random", play=False)
+    start(page, "random")
     for _ in range(20):
-        page.player.step()
-    page.add_methods(SCENE, {"slow": Slow})
-    page.show([Replay.from_episode(SCENE, replace(page.selected_replay.to_episode(), behaviour="slow"))])
-    page.plan_recomputer.start(page.player.replays)
-    assert page.player.num_ready_frames == 0
-    page.player.seek(3)
-    page.branch(HUMAN_METHOD)
+        page.session.player.step()
+    page.session.add_methods(SCENE, {"slow": Slow})
+    page.session.show([Replay.from_episode(SCENE, replace(page.session.selected_replay.make_episode(), behaviour="slow"))])
+    page.session.plan_recomputer.start(page.session.player.replays)
+    assert page.session.player.num_ready_frames == 0
+    page.session.player.seek(3)
+    page.session.branch(HUMAN_METHOD)
     time.sleep(0.3)
-    assert page.player.num_ready_frames is None
+    assert page.session.player.num_ready_frames is None
 
 
 def test_a_person_drives(page: Page) -> None:
-    page.start_live(SCENE, sample_layout("test", 0), "test", 0, HUMAN_METHOD, play=False)
-    page.human_policy.apply_key("forward")
+    start(page, HUMAN_METHOD)
+    page.session.command.apply_key("forward")
     for _ in range(8):
-        page.player.step()
-    page.human_policy.apply_key("forward")
-    page.human_policy.apply_key("left")
+        page.session.player.step()
+    page.session.command.apply_key("forward")
+    page.session.command.apply_key("left")
     for _ in range(8):
-        page.player.step()
-    way = np.linalg.norm(np.diff([frame.pose[0, :2] for frame in page.selected_replay.frames], axis=0), axis=-1)
+        page.session.player.step()
+    way = np.linalg.norm(np.diff([frame.pose[0, :2] for frame in page.session.selected_replay.frames], axis=0), axis=-1)
     assert way[7] == pytest.approx(0.04, abs=0.01)
     assert way[-1] == pytest.approx(0.08, abs=0.01)
-    assert page.selected_replay.frames[-1].twist[0, 5] == pytest.approx(0.75, abs=0.1)
-    assert "you drive: 100% forward, 50% to the left" in page._format_status()
-    page.human_policy.apply_key("stop")
-    assert not page.human_policy.command.any()
+    assert page.session.selected_replay.frames[-1].twist[0, 5] == pytest.approx(0.75, abs=0.1)
+    assert "you drive: 100% forward, 50% left" in page.session.format_status()
+    page.session.command.apply_key("stop")
+    assert not any(page.session.command.speeds.values())
     for key in ("forward", "forward", "forward"):
-        page.human_policy.apply_key(key)
-    assert page.human_policy.command[0] == 1
+        page.session.command.apply_key(key)
+    assert page.session.command.speeds["forward"] == 1
 
 
 def test_a_space_of_ones_own_has_a_splits_physics_and_is_kept_apart(page: Page, tmp_path: Path) -> None:
     layout = sample_layout("test", 0)
-    page.start_live(SCENE, layout, "shift-physics", 3, "random", play=False, is_custom_layout=True)
-    assert page.selected_replay.setup.variation == scenes[SCENE].make_variations("shift-physics", ()).sample(
+    start(page, "random", layout=layout, split="shift-physics", seed=3)
+    assert page.session.selected_replay.setup.variation == scenes[SCENE].make_variations("shift-physics", ()).sample(
         np.random.default_rng(3)
     )
-    assert page.selected_replay.setup.variation != scenes[SCENE].make_variations("test", ()).sample(np.random.default_rng(3))
-    page.player.step()
-    assert page.save_episode(tmp_path) == tmp_path / f"own-{layout.id}"
+    assert page.session.selected_replay.setup.variation != scenes[SCENE].make_variations("test", ()).sample(
+        np.random.default_rng(3)
+    )
+    page.session.player.step()
+    assert page.session.save_episode(tmp_path) == tmp_path / f"own-{layout.id}"
 
 
 def test_time_waits_for_who_drives(page: Page) -> None:
-    page.start_live(SCENE, sample_layout("test", 0), "test", 0, "scripted", play=False)
+    start(page, "scripted")
     for _ in range(3):
-        page.player.step()
-    page.player.seek(2)
-    page.branch(HUMAN_METHOD)
+        page.session.player.step()
+    page.session.player.seek(2)
+    page.session.branch(HUMAN_METHOD)
     time.sleep(0.3)
-    assert (page.player.frame_index, page.player.is_playing) == (2, False)
-    page.drive("forward")
-    until(lambda: page.player.frame_index > 4)
-    page.player.toggle_playing()
-    page.player.seek(3)
-    page.drive("forward")
-    assert not page.player.is_playing, "who looks back does not drive"
+    assert (page.session.player.frame_index, page.session.player.is_playing) == (2, False)
+    page.session.drive("forward")
+    until(lambda: page.session.player.frame_index > 4)
+    page.session.player.toggle_playing()
+    page.session.player.seek(3)
+    page.session.drive("forward")
+    assert not page.session.player.is_playing, "who looks back does not drive"
 
 
 @pytest.mark.parametrize(("scene", "forward"), [("factory/push-fixture", (0, 1)), ("logistics/aisle-traffic", None)])
@@ -348,30 +384,26 @@ def test_forward_is_ahead_of_an_amr_and_away_from_who_stands_at_a_table(
     page: Page, scene: str, forward: tuple[float, float] | None
 ) -> None:
     layout = scenes[scene].sample_layout("test", 0)
-    page.start_live(scene, layout, "test", 0, HUMAN_METHOD, play=False)
-    page.human_policy.apply_key("forward")
+    start(page, HUMAN_METHOD, scene)
+    page.session.command.apply_key("forward")
     for _ in range(6):
-        page.player.step()
-    way = page.selected_replay.frames[-1].pose[0, :2] - page.selected_replay.frames[0].pose[0, :2]
+        page.session.player.step()
+    way = page.session.selected_replay.frames[-1].pose[0, :2] - page.session.selected_replay.frames[0].pose[0, :2]
     yaw = layout.robot.yaw
     np.testing.assert_allclose(way / np.linalg.norm(way), forward or (np.cos(yaw), np.sin(yaw)), atol=0.15)
 
 
 def test_physics_of_ones_own_and_mistakes_are_told(page: Page) -> None:
-    page.start_live(
-        SCENE, sample_layout("test", 0), "test", 0, "random", physics="load_mass_kg=9 load_friction=0.3:0.4", play=False
-    )
-    assert page.selected_replay.setup.variation.load_mass_kg == 9
-    assert 0.3 <= page.selected_replay.setup.variation.load_friction <= 0.4
-    assert "(load_mass_kg=9, load_friction=0.3" in page._format_status()
-    with pytest.raises(GroundError, match="same scene alone"):
-        page.start_live(
-            "factory/push-fixture", scenes["factory/push-fixture"].sample_layout("test", 0), "test", 0, "random", keep_shown=True
-        )
-    page.panels.run_action(None, lambda: page.start_live(SCENE, sample_layout("test", 0), "test", 0, "random", physics="mass=9"))
-    assert "mass" in page._message
+    start(page, "random", physics="load_mass_kg=9 load_friction=0.3:0.4")
+    assert page.session.selected_replay.setup.variation.load_mass_kg == 9
+    assert 0.3 <= page.session.selected_replay.setup.variation.load_friction <= 0.4
+    assert "(load_mass_kg=9, load_friction=0.3" in page.session.format_status()
+    with pytest.raises(GroundError, match="only one scene"):
+        start(page, "random", "factory/push-fixture", keep_shown=True)
+    run_action(page.session, None, lambda: start(page, "random", physics="mass=9"))
+    assert "mass" in page.session.message
     with pytest.raises(GroundError, match="graph"):
-        page.start_live(SCENE, sample_layout("test", 0), "test", 0, "graph+mppi")
+        start(page, "graph+mppi")
 
 
 def test_forces_are_drawn_above_the_bodies_that_would_hide_them() -> None:
@@ -379,9 +411,9 @@ def test_forces_are_drawn_above_the_bodies_that_would_hide_them() -> None:
     while not take.frames[-1].contacts:
         take.advance()
     with run_server() as server:
-        scenery = ReplayView(server, [take], {"forces"})
+        scenery = ReplayView(server, [take], {"contact forces"})
         scenery.draw_frame(len(take.frames) - 1)
-        arrows = scenery._overlays[0]._handles["forces"].points  # type: ignore[attr-defined]
+        arrows = scenery._views[0][1]._handles["contact forces"].points  # type: ignore[attr-defined]
     assert (arrows[..., 2] >= 2 * take.half_extents[LOAD, 2] - 0.01).all()
     lengths = np.linalg.norm(np.diff(arrows, axis=1)[:, 0], axis=-1)
     assert (lengths > ARROW_SIZES_M[-1]).all(), "more than a head"
@@ -398,16 +430,16 @@ def test_every_overlay_draws_what_there_is_and_hides_what_there_is_not(scene: st
     thoughts = [(index, frame, frame.planner_trace) for index, frame in enumerate(take.frames)]
     for index, frame, thought in thoughts:  # the true simulator is one, and agrees with itself
         if thought is not None:
-            take.frames[index] = replace(frame, thought=replace(thought, disagreement=0.1))
+            take.frames[index] = replace(frame, planner_trace=replace(thought, disagreement_m=0.1))
     with run_server() as server:
         shown = {name}
         scenery = ReplayView(server, [take], shown)
-        overlays = scenery._overlays[0]
+        overlays = scenery._views[0][1]
         for index in range(len(take.frames)):
             scenery.draw_frame(index)
         drawn = {key.partition("/")[0] for key in overlays._handles}
         assert drawn <= {name}
-        assert drawn == ({name} if name != "forces" or any(frame.contacts for frame in take.frames) else set())
+        assert drawn == ({name} if name != "contact forces" or any(frame.contacts for frame in take.frames) else set())
         shown.clear()
         scenery.draw_frame(0)
         assert not any(handle.visible for handle in overlays._handles.values())
@@ -431,96 +463,92 @@ def test_a_row_of_halls_is_looked_at_from_nearer_in_a_wider_window() -> None:
     away = []
     with run_server() as server:
         for window in ((1000, 1000), (2000, 1000)):
-            configure_lights_and_camera(server, layout, 4 * layout.hall.width, window)
+            configure_lights_and_camera(server, scenes[SCENE].visuals.view, layout, 4 * layout.hall.width, window)
             away.append(np.linalg.norm(server.initial_camera.position - server.initial_camera.look_at))
     assert away[1] == pytest.approx(away[0] / 2)
 
 
 def test_plots_show_what_was_known(page: Page) -> None:
-    page.start_live(SCENE, sample_layout("test", 0), "test", 0, "scripted", play=False)
-    page.player.step()
-    for name, names in PLOT_SERIES.items():
-        data = compute_series(name, page.selected_replay, 1)
-        assert [len(column) for column in data] == [2 if name == COST_TITLE else 0] * (1 + len(names))
+    start(page, "scripted")
+    page.session.player.step()
+    for name, names in list_series(scenes[SCENE]).items():
+        data = compute_series(name, page.session.selected_replay, 1)
+        assert [len(column) for column in data] == [{"cost": 2, "action": 1}.get(name, 0)] * (1 + len(names))
     plan, sizes, paths = np.zeros((12, 2, 7)), np.zeros((2, 3)), np.zeros((1, 12, 2, 2))
     thought = PlannerTrace(plan, np.array([0, 1]), sizes, paths, np.zeros(1), np.arange(12.0), 0.05, 0.08, None)
     for _ in range(20):
-        page.player.step()
-    page.selected_replay.frames[5] = replace(page.selected_replay.frames[5], thought=thought)
-    steps, came, predicted = compute_series(PREDICTED_COST_TITLE, page.selected_replay, 20)
+        page.session.player.step()
+    page.session.selected_replay.frames[5] = replace(page.session.selected_replay.frames[5], planner_trace=thought)
+    steps, came, predicted = compute_series("prediction", page.session.selected_replay, 20)
     assert (steps.tolist(), predicted.tolist()) == ([15.0], [9.0]), "nothing is shown that was not predicted"
-    assert came[0] == page.selected_replay.frames[15].cost
-    assert [column.tolist() for column in compute_series(DECISION_TIME_TITLE, page.selected_replay, 20)] == [
-        [5.0],
-        [50.0],
-        [80.0],
-    ]
+    assert came[0] == page.session.selected_replay.frames[15].cost
+    assert [column.tolist() for column in compute_series("decision", page.session.selected_replay, 20)] == [[5.0], [50.0], [80.0]]
 
 
 @pytest.mark.parametrize("scene", list(scenes))
 def test_plots_call_things_as_their_scene_does(page: Page, scene: str) -> None:
-    page.start_live(scene, scenes[scene].sample_layout("test", 0), "test", 0, "scripted", play=False)
-    assert f"of the {scenes[scene].dynamic_noun} [" in str(page.panels._plots[ERROR_TITLE].title)
-    cost_m = page.selected_replay.frames[0].cost * scenes[scene].task.cost_unit_m
-    assert f"cost {cost_m:.2f} m" in page._format_status()
-    assert compute_series(COST_TITLE, page.selected_replay, 0)[1].tolist() == [pytest.approx(cost_m)]
+    start(page, "scripted", scene)
+    assert f"of the {scenes[scene].dynamic_noun} [" in str(page.panels._plots["error"].title)
+    cost_m = page.session.selected_replay.frames[0].cost * scenes[scene].task.cost_unit_m
+    assert f"cost {cost_m:.2f} m" in page.session.format_status()
+    assert compute_series("cost", page.session.selected_replay, 0)[1].tolist() == [pytest.approx(cost_m)]
 
 
 def test_a_bug_while_playing_is_told_and_the_next_episode_plays(page: Page) -> None:
-    page.start_live(SCENE, sample_layout("test", 0), "test", 0, "scripted", play=False)
-    page.selected_replay.policy.predict = None  # type: ignore[union-attr, method-assign, assignment]
-    page.player.toggle_playing()
-    until(lambda: "a bug" in page._message)
-    assert not page.player.is_playing
-    page.start_live(SCENE, sample_layout("test", 0), "test", 0, "scripted")
-    until(lambda: len(page.selected_replay.frames) > 3)
+    start(page, "scripted")
+    page.session.selected_replay.policy.predict = None  # type: ignore[union-attr, method-assign, assignment]
+    page.session.player.toggle_playing()
+    until(lambda: "a bug" in page.session.message)
+    assert not page.session.player.is_playing
+    start(page, "scripted", play=True)
+    until(lambda: len(page.session.selected_replay.frames) > 3)
 
 
 def test_the_timeline_has_a_tick_at_each_mark(page: Page) -> None:
-    page.start_live(SCENE, sample_layout("test", 0), "test", 0, "scripted", play=False)
-    while not page.selected_replay.is_over:
-        page.player.step()
+    start(page, "scripted")
+    while not page.session.selected_replay.is_over:
+        page.session.player.step()
     ticks = [tick.value for tick in page.panels._timeline._marks or ()]
-    assert ticks == [index for index, _ in find_marks(page.selected_replay)]
-    assert ticks[-1] == len(page.selected_replay.frames) - 1
+    assert ticks == [index for index, _ in find_marks(page.session.selected_replay)]
+    assert ticks[-1] == len(page.session.selected_replay.frames) - 1
 
 
 def test_what_takes_long_is_done_one_at_a_time(page: Page) -> None:
-    with page.acquire_action_lock():
-        page.panels.run_action(None, lambda: page.start_live(SCENE, sample_layout("test", 0), "test", 0, "scripted"))
-    assert "busy" in page._message
-    assert not page.player.replays
+    with page.session.acquire_action_lock():
+        run_action(page.session, None, lambda: start(page, "scripted"))
+    assert "busy" in page.session.message
+    assert not page.session.player.replays
 
 
 def test_reset_begins_anew_and_play_at_the_end_shows_it_again(page: Page) -> None:
-    page.start_live(SCENE, sample_layout("test", 0), "test", 0, HUMAN_METHOD, play=False)
+    start(page, HUMAN_METHOD)
     for _ in range(3):
-        page.player.step()
-    page.player.reset()
-    assert (page.player.frame_index, len(page.selected_replay.frames)) == (0, 1)
-    page.player.step()
-    recorded = Replay.from_episode(SCENE, page.selected_replay.to_episode())
-    page.show([recorded])
-    page.player.reset()
+        page.session.player.step()
+    page.session.player.reset()
+    assert (page.session.player.frame_index, len(page.session.selected_replay.frames)) == (0, 1)
+    page.session.player.step()
+    recorded = Replay.from_episode(SCENE, page.session.selected_replay.make_episode())
+    page.session.show([recorded])
+    page.session.player.reset()
     assert len(recorded.frames) == 2
-    assert page.player.step()
-    assert not page.player.step()
-    shown, changed = list[int](), page.player.on_change
-    page.player.on_change = lambda: (shown.append(page.player.frame_index), changed())[1]
-    page.player.toggle_playing()
-    until(lambda: page.player.frame_index == 1 and not page.player.is_playing)
+    assert page.session.player.step()
+    assert not page.session.player.step()
+    shown, changed = list[int](), page.session.player.on_change
+    page.session.player.on_change = lambda: (shown.append(page.session.player.frame_index), changed())[1]
+    page.session.player.toggle_playing()
+    until(lambda: page.session.player.frame_index == 1 and not page.session.player.is_playing)
     assert shown[0] == 0
 
 
 def test_live_arms_run_side_by_side(page: Page) -> None:
-    page.start_live(SCENE, sample_layout("test", 0), "test", 0, "scripted", play=False)
-    page.start_live(SCENE, sample_layout("test", 0), "test", 0, "random", play=False, keep_shown=True)
+    start(page, "scripted")
+    start(page, "random", keep_shown=True)
     for _ in range(5):
-        page.player.step()
-    assert [(take.name, len(take.frames)) for take in page.player.replays] == [("scripted", 6), ("random", 6)]
-    text = page.export_html()
+        page.session.player.step()
+    assert [(take.name, len(take.frames)) for take in page.session.player.replays] == [("scripted", 6), ("random", 6)]
+    text = render_html(page.session.player.replays, "scripted, random")
     assert "__VISER_EMBED_DATA__=" in text
-    assert "scripted beside random" in text
+    assert "scripted, random" in text
 
 
 @pytest.fixture(scope="module")
@@ -530,7 +558,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trials = make_episode_specs("unfinished", scenes[SCENE], "test", 2)
     for name in ("scripted", "random", "smooth-random"):
         evaluate(Method(name, scenes[SCENE].behaviours[name]), trials, path / "results" / name, workers=1)
-    (path / "results" / "random" / "test-00001.row").write_bytes(b"PAR1 half of a file")
+    (path / "results" / "random" / "test-00001.result").write_bytes(b"PAR1 half of a file")
     (path / "config.json").write_text(json.dumps(asdict(ExperimentConfig("unfinished"))))
     return path
 
@@ -538,10 +566,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_library_filters_sorts_and_shows_arms_beside_each_other_in_the_order_asked_for(run: Path) -> None:
     library = EpisodeIndex(run)
     assert (len(library.results), library.num_unreadable) == (5, 1)
-    assert {row["agent"] for row in library.select(method="scripted")} == {"scripted"}
-    assert all(row["success"] for row in library.select(outcome="solved"))
-    assert not any(row["success"] for row in library.select(outcome="failed"))
-    costs = [row["total_cost"] for row in library.select(order="highest cost first")]
+    assert {row.method for row in library.select(method="scripted")} == {"scripted"}
+    assert all(row.success for row in library.select(outcome="solved"))
+    assert not any(row.success for row in library.select(outcome="failed"))
+    costs = [row.total_cost for row in library.select(order="highest cost first")]
     assert costs == sorted(costs, reverse=True)
     for order in SORT_KEYS:
         assert len(library.select(order=order)) == 5
@@ -549,7 +577,7 @@ def test_a_library_filters_sorts_and_shows_arms_beside_each_other_in_the_order_a
     takes = library.make_replays(row, ["smooth-random", "random"])
     assert [take.name for take in takes] == ["scripted", "smooth-random", "random"]
     assert max(take.deviation_m or 0 for take in takes) < 1e-6
-    assert len(takes[0].frames) - 1 == row["steps"]
+    assert len(takes[0].frames) - 1 == row.steps
     with pytest.raises(GroundError, match="there are scripted, smooth-random"):
         library.find("test", 1, "random")
     html = format_table(library.results, 5, 1)
@@ -573,22 +601,22 @@ def test_trainings_of_one_agent_are_told_apart(tmp_path: Path, page: Page) -> No
     for take in takes:
         assert recompute_plans(take, factories[take.name]()) < 1e-6, "these are its own actions"
         take.close()
-    page.add_methods(SCENE, factories)
-    shelf = EpisodeTab(library, page)
+    page.session.add_methods(SCENE, factories)
+    shelf = page.add_episode_tab(library)
     assert shelf._method_dropdown.options == (ANY, *policies)
     shelf._method_dropdown.value = "agent@10"
     shelf.update_list()
     shelf._method_checkboxes["agent@1"].value = True
     shelf.show_selected()
-    assert [take.name for take in page.player.replays] == ["agent@10", "agent@1"]
+    assert [take.name for take in page.session.player.replays] == ["agent@10", "agent@1"]
 
 
 def test_an_agent_by_its_name_alone_is_its_first_training(run: Path) -> None:
     library = EpisodeIndex(run)
     row = library.find("test", 0, "scripted")
-    library.results = [{**row, "train_seed": seed} for seed in (10, 3)]
-    assert library.find("test", 0, "scripted")["train_seed"] == 3
-    assert library.find("test", 0, "scripted@10")["train_seed"] == 10
+    library.results = [replace(row, train_seed=seed) for seed in (10, 3)]
+    assert library.find("test", 0, "scripted").train_seed == 3
+    assert library.find("test", 0, "scripted@10").train_seed == 10
     with pytest.raises(GroundError, match="there are scripted@10, scripted@3"):
         library.find("test", 0, "scripted@4")
 
@@ -598,18 +626,20 @@ def test_the_page_of_an_unfinished_run_shows_what_there_is(run: Path, page: Page
     assert "oracle" in arms
     assert "graph+mppi" not in arms
     assert "holds no trained model yet" in missing["graph+mppi"]
-    page.add_methods(SCENE, arms)
-    shelf = EpisodeTab(EpisodeIndex(run), page)
+    page.session.add_methods(SCENE, arms)
+    shelf = page.add_episode_tab(EpisodeIndex(run))
     shelf.show_selected()
-    assert page.selected_replay.name == "random"
-    until(lambda: page.player.frame_index > 2)
+    assert page.session.selected_replay.name == "random"
+    until(lambda: page.session.player.frame_index > 2)
     shelf.show_best_planner("test", 1)
-    assert page.selected_replay.name == "scripted"
-    assert page.selected_replay.setup.layout.id == sample_layout("test", 1).id
-    assert "there is no episode" not in page._message
+    assert page.session.selected_replay.name == "scripted"
+    assert page.session.selected_replay.setup.layout.id == sample_layout("test", 1).id
+    assert "there is no episode" not in page.session.message
     shelf.show_best_planner("test", 99)
-    assert page.selected_replay.setup.layout.id == sample_layout("test", 0).id, "the first one where that space was not played"
-    assert "no episode of scripted in test 99" in page._message
+    assert page.session.selected_replay.setup.layout.id == sample_layout("test", 0).id, (
+        "the first one where that space was not played"
+    )
+    assert "no episode of scripted in test 99" in page.session.message
     shelf._episode_dropdown.value = shelf._episode_dropdown.options[-1]
     shelf._order_dropdown.value = "longest first"
     shelf.update_list()
@@ -619,7 +649,7 @@ def test_the_page_of_an_unfinished_run_shows_what_there_is(run: Path, page: Page
         shelf.move_selection(steps)
         places.append(shelf._episode_dropdown.options.index(shelf._episode_dropdown.value))
         row = shelf._listed_results[shelf._episode_dropdown.value]
-        assert (page.selected_replay.name, page.selected_replay.setup.layout.id) == (row["agent"], row["layout_id"])
+        assert (page.session.selected_replay.name, page.session.selected_replay.setup.layout.id) == (row.method, row.layout_id)
     assert places == [1, 0, len(shelf._episode_dropdown.options) - 1, 0]
     shelf._episode_index.results = []
     with pytest.raises(GroundError, match="no episode to show yet"):
@@ -628,21 +658,21 @@ def test_the_page_of_an_unfinished_run_shows_what_there_is(run: Path, page: Page
 
 def test_arms_of_any_run_can_be_chosen_by_its_name(run: Path, page: Page, tmp_path: Path) -> None:
     with pytest.raises(GroundError, match="is no run directory"):
-        page.add_run_methods(tmp_path)
-    page.add_run_methods(run)
+        page.session.add_run_methods(tmp_path)
+    page.session.add_run_methods(run)
     name = f"{run.name}: oracle"
-    assert name in page.methods[SCENE]
-    assert name not in page.methods["factory/push-fixture"]
-    assert name in page._message
-    assert "graph+mppi cannot be played: " in page._message
-    page.start_live(SCENE, sample_layout("test", 0), "test", 0, name, play=False)
-    page.player.step()
-    assert len(page.selected_replay.frames) == 2
+    assert name in page.session.methods[SCENE]
+    assert name not in page.session.methods["factory/push-fixture"]
+    assert name in page.session.message
+    assert "graph+mppi is missing: " in page.session.message
+    start(page, name)
+    page.session.player.step()
+    assert len(page.session.selected_replay.frames) == 2
     other = tmp_path / run.name
     shutil.copytree(run, other)
-    page.add_run_methods(other)
-    page.add_run_methods(other)
-    assert {name, f"{other}: oracle"} == {arm for arm in page.methods[SCENE] if arm.endswith("oracle")}
+    page.session.add_run_methods(other)
+    page.session.add_run_methods(other)
+    assert {name, f"{other}: oracle"} == {arm for arm in page.session.methods[SCENE] if arm.endswith("oracle")}
 
 
 def test_playing_waits_for_what_is_still_being_thought() -> None:
@@ -693,26 +723,26 @@ class Slow:
 
 
 def test_what_is_saved_waits_for_all_thoughts_and_the_end_does_not(page: Page) -> None:
-    page.start_live(SCENE, sample_layout("test", 0), "test", 0, "random", play=False)
+    start(page, "random")
     for _ in range(20):
-        page.player.step()
-    page.add_methods(SCENE, {"slow": Slow})
-    said, say = list[str](), page.plan_recomputer._on_status
-    page.plan_recomputer._on_status = lambda note: (said.append(note), say(note))[1]
+        page.session.player.step()
+    page.session.add_methods(SCENE, {"slow": Slow})
+    said, say = list[str](), page.session.plan_recomputer._on_status
+    page.session.plan_recomputer._on_status = lambda note: (said.append(note), say(note))[1]
     for _ in range(2):
-        page.show([Replay.from_episode(SCENE, replace(page.selected_replay.to_episode(), behaviour="slow"))])
-        page.plan_recomputer.start(page.player.replays)
-    page.show_message("what a person asked for")
-    page.plan_recomputer.wait()
-    assert said[-1] == "slow thought again: it takes the same actions"
+        page.session.show([Replay.from_episode(SCENE, replace(page.session.selected_replay.make_episode(), behaviour="slow"))])
+        page.session.plan_recomputer.start(page.session.player.replays)
+    page.session.show_message("what a person asked for")
+    page.session.plan_recomputer.wait()
+    assert said[-1] == "plans of slow recomputed: same actions"
     for line in (said[-1], "what a person asked for"):
-        assert line in page._format_status(), "one does not overwrite the other"
-    assert page.player.num_ready_frames is None
-    page.plan_recomputer.start(page.player.replays)
-    until(lambda: "thinks again" in said[-1])
-    page.plan_recomputer.close()
-    assert "slow thinks again: " in said[-1], "it has not gone on to the end"
-    assert not any(thread.is_alive() for thread in page.plan_recomputer._threads)
+        assert line in page.session.format_status(), "one does not overwrite the other"
+    assert page.session.player.num_ready_frames is None
+    page.session.plan_recomputer.start(page.session.player.replays)
+    until(lambda: "recomputing" in said[-1])
+    page.session.plan_recomputer.close()
+    assert "recomputing the plans of slow: " in said[-1], "it has not gone on to the end"
+    assert not any(thread.is_alive() for thread in page.session.plan_recomputer._threads)
 
 
 @given(marks=st.lists(st.tuples(st.integers(0, 99), st.sampled_from(["contact", "solved"])), max_size=6))
@@ -739,16 +769,16 @@ def test_an_episode_that_is_over_has_no_branches(page: Page) -> None:
     take = Replay("scripted", EpisodeSetup(SCENE, solved_by_the_expert()), scenes[SCENE].behaviours["scripted"]())
     while not take.is_over:
         take.advance()
-    page.show([take])
-    page.player.seek(len(take.frames) - 1)
-    with pytest.raises(GroundError, match="over here"):
-        page.branch("random")
+    page.session.show([take])
+    page.session.player.seek(len(take.frames) - 1)
+    with pytest.raises(GroundError, match="over at this frame"):
+        page.session.branch("random")
 
 
 def test_a_recording_is_checked_before_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(GroundError, match=r"an \.html or an \.mp4 file"):
         check_recording_path(tmp_path / "a.gif")
-    monkeypatch.setattr(browser, "found", lambda: None)
+    monkeypatch.setattr(browser, "find_chromium", lambda: None)
     with pytest.raises(GroundError, match="drawn by Chromium"):
         check_recording_path(tmp_path / "a.mp4")
 
@@ -766,3 +796,98 @@ def test_two_viewers_run_beside_each_other_and_end_with_their_terminal() -> None
     for viewer in viewers:
         os.killpg(viewer.process.pid, signal.SIGHUP)
         assert viewer.process.wait(timeout=30) == -signal.SIGHUP
+
+
+class Lift:
+    """An action spec and controls with a third component."""
+
+    action_spec = ActionSpec(("forward", "left", "up"), (0.5, 0.5, 0.2))
+    visuals = replace(scenes["push-fixture"].visuals)
+
+
+def test_keys_drive_every_component_that_a_robot_has() -> None:
+    command = DriveCommand()
+    policy = HumanPolicy(Lift, command)  # type: ignore[arg-type]
+    for key in ("forward", "right", "up", "up", "down", "down", "down"):
+        command.apply_key(key)
+    np.testing.assert_array_equal(policy.predict({})[0], (0.5, 0.5, -0.5))  # at a table, right is along x
+    assert str(command) == "50% forward, 50% right, 50% down"
+    assert list_drive_keys(Lift) == ["forward", "back", "left", "right", "up", "down", "stop"]  # type: ignore[arg-type]
+    assert list_drive_keys(scenes[SCENE]) == ["forward", "back", "left", "right", "stop"]
+
+
+def test_keys_of_other_robots_change_nothing(page: Page) -> None:
+    start(page, HUMAN_METHOD)
+    page.session.drive("up")
+    assert "no speed" in page.session.format_status()
+    assert not page.session.player.is_playing
+
+
+@pytest.mark.parametrize("scene", list(scenes))
+def test_actions_are_plotted_by_the_names_of_their_components(page: Page, scene: str) -> None:
+    start(page, "random", scene)
+    for _ in range(3):
+        page.session.player.step()
+    components = scenes[scene].action_spec.components
+    labels = [series["label"] for series in page.panels._plots["action"].series]
+    assert labels == ["step", *components]
+    data = np.array(compute_series("action", page.session.selected_replay, 3))
+    np.testing.assert_allclose(data[1:].T, page.session.selected_replay.actions, atol=1e-6)
+
+
+def test_a_custom_layout_is_shown_by_its_name(page: Page) -> None:
+    layout = replace(sample_layout("test", 0), name="hall")
+    start(page, "random", layout=layout)
+    assert f"**random** in hall ({layout.id[:8]})" in page.session.format_status()
+    start(page, "random")
+    assert "**random** in test/0" in page.session.format_status()
+
+
+def test_a_label_tells_method_time_outcome_and_violations() -> None:
+    take = Replay("random", EpisodeSetup(SCENE, sample_layout("test", 0)), scenes[SCENE].behaviours["random"]())
+    for _ in range(4):
+        take.advance()
+    take.frames[2] = replace(take.frames[2], violations=("robot_collision",))
+    take.frames[4] = replace(take.frames[4], success=True)
+    assert describe_state(take, 1).startswith("step 1, 0.1 s · cost ")
+    assert describe_state(take, 4) == "step 4, 0.4 s · solved · robot collision"
+    with run_server() as server:
+        view = ReplayView(server, [take], set())
+        view.draw_frame(99)
+        assert view._views[0][2].text == "random\nstep 4, 0.4 s · solved · robot collision"
+    take.close()
+
+
+@pytest.mark.parametrize("scene", list(scenes))
+def test_the_shipped_joint_model_can_be_watched_in_every_scene(page: Page, scene: str) -> None:
+    methods = load_model_methods([JOINT_MODEL], scene)
+    assert list(methods) == ["joint+mppi"]
+    page.session.add_methods(scene, methods)
+    start(page, "joint+mppi", scene)
+    page.session.player.step()
+    assert page.session.selected_replay.frames[0].planner_trace is not None
+
+
+def test_a_name_behind_the_slash_is_enough_for_a_scene() -> None:
+    assert scenes["tote-push"].name == scenes.resolve_name("tote-push") == SCENE
+    assert scenes.resolve_name("push-fixture@pusht") == "factory/push-fixture@pusht"
+    with pytest.raises(UnknownName, match="did you mean 'logistics/tote-push'"):
+        scenes.resolve_name("tot-push")
+
+
+@pytest.mark.parametrize("scene", list(scenes))
+def test_a_layout_tells_its_scene(scene: str) -> None:
+    for split in scenes[scene].splits:
+        layout = scenes[scene].sample_layout(split, 0)
+        assert scenes.find_by_layout(layout).name == scene
+        assert len(scenes[scene].get_footprints(layout)) == len(layout.dynamic_kinds)
+
+
+def test_a_method_has_one_colour() -> None:
+    names = ["graph+mppi", "scripted", "new", "newer", "oracle"]
+    colours = get_method_colours(names)
+    assert len(set(colours.values())) == len(names)
+    assert get_method_colours(["graph+mppi@2", "demo: graph+mppi", "graph+mppi from step 12", "graph+mppi-10k"]) == dict.fromkeys(
+        ["graph+mppi@2", "demo: graph+mppi", "graph+mppi from step 12", "graph+mppi-10k"], colours["graph+mppi"]
+    )
+    assert get_method_colours(["newer"])["newer"] == colours["newer"]
