@@ -22,7 +22,7 @@ from experiments.evaluation.plan_audit import compute_violation_shares, sample_r
 from experiments.evaluation.replay import verify_results
 from experiments.evaluation.results import read_episode, read_episode_results
 from experiments.methods.method import EpisodeSpec, Method, make_episode_specs
-from experiments.report.guards import describe_unreadable_results
+from experiments.report.measures.comparability import describe_unreadable_results
 from sim.env import GroundEnv
 from sim.policy import EpisodeStart
 from sim.scenes.scene import scenes

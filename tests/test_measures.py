@@ -1,50 +1,52 @@
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import pytest
 
-from experiments.report.costs import compute_costs, compute_efficiency, find_pareto_front
-from experiments.report.guards import make_notes
-from experiments.report.kept import DISTANCE_KEY
-from experiments.report.measured import flatten_record, format_csv
-from experiments.report.measures import compute_aggregates, compute_exploitation, compute_predicted_violations
-from experiments.report.pairs import compute_episode_cost, get_cost_m
-from experiments.report.regret import MODEL_AND_SEARCH_ERROR, MODEL_ERROR, REMAINDER, SEARCH_ERROR, compute_regrets
+from experiments.evaluation.results import EpisodeResult, PlanCounts
+from experiments.report.measures.aggregates import compute_aggregates
+from experiments.report.measures.comparability import make_notes
+from experiments.report.measures.costs import compute_costs, compute_efficiency, find_pareto_front
+from experiments.report.measures.formats import format_csv
+from experiments.report.measures.paired_scores import compute_episode_cost, get_cost_m
+from experiments.report.measures.plan_audit import compute_exploitation, compute_predicted_violations
+from experiments.report.measures.regret import MODEL_AND_SEARCH_ERROR, MODEL_ERROR, REMAINDER, SEARCH_ERROR, compute_regrets
+from experiments.report.measures.summary import Rate
 from experiments.report.sections import render_sections
-from experiments.report.sections.bins import bin_results
-from experiments.report.summary import Rate
+from experiments.report.sections.distribution_shift import bin_results
+from experiments.report.sections.section import flatten_record
 from sim.scenes.scene import scenes
+from sim.variation import Variation
 
 SCENE = "logistics/tote-push"
 STEPS = scenes[SCENE].episode_steps
 
 
-def row(agent: str, index: int, cost: float, success: bool = True, split: str = "test", **more: Any) -> dict[str, Any]:
-    """An episode that cost so many metres to go, on average."""
-    return {
+def row(method: str, index: int, cost: float, success: bool = True, split: str = "test", **more: Any) -> EpisodeResult:
+    """An episode with its mean distance to go [m]."""
+    values = {
         "run": "r", "scene": SCENE, "layout_id": f"{split}-{index}", "split": split, "index": index, "seed": index,
-        "agent": agent, "model": "graph" if "+" in agent else "simulator" if "oracle" in agent else "", "search": "mppi",
-        "success": success, "clean": success, "steps": 90 if success else STEPS, "total_cost": cost * STEPS, "robot_collision": False,
-        "peak_force_n": 0.0, "decision_ms_p50": 50.0, "decision_ms_p95": 60.0, "decide_s": 4.0, "predicted_cost": None,
-        "realised_cost": None, "disagreement": None, "env_steps": 1000 if "+" in agent else 0, "train_cpu_s": 100.0,
-        "search_samples": 8, "search_iterations": 2, "search_horizon": 10, **more,
+        "method": method, "model": "graph" if "+" in method else "simulator" if "oracle" in method else "", "search": "mppi",
+        "success": success, "violations": {} if success else {"robot_collision": True}, "steps": 90 if success else STEPS,
+        "total_cost": cost * STEPS, "peak_force_n": 0.0, "decision_ms_p50": 50.0, "decision_ms_p95": 60.0,
+        "decision_time_s": 4.0, "env_steps": 1000 if "+" in method else 0, "train_cpu_s": 100.0, "search_samples": 8,
+        "search_iterations": 2, "search_horizon": 10, **more,
     }  # fmt: skip
+    return EpisodeResult(**values)
 
 
-def costs(agent: str, values: list[float], **more: Any) -> list[dict[str, Any]]:
-    return [row(agent, index, value, **more) for index, value in enumerate(values)]
+def costs(method: str, values: list[float], **more: Any) -> list[EpisodeResult]:
+    return [row(method, index, value, **more) for index, value in enumerate(values)]
 
 
 ARM, TWIN, LARGE = [1.0, 2.0, 3.0, 2.0], [0.8, 1.9, 2.5, 2.2], [0.7, 1.5, 2.5, 2.0]
 RIVAL = [0.9, 1.2, 4.0, 2.5]  # once the best known way
 
 
-def test_costs_are_told_in_metres() -> None:
-    one = row("random", 0, 2.0)
+def test_costs_are_in_metres() -> None:
     for scene in scenes:
         unit_m = scenes[scene].task.cost_unit_m
-        assert get_cost_m(one | {"scene": scene}, "total_cost") == pytest.approx(2.0 * STEPS * unit_m)
+        assert get_cost_m(row("random", 0, 2.0, scene=scene), "total_cost") == pytest.approx(2.0 * STEPS * unit_m)
     assert len({scenes[scene].task.cost_unit_m for scene in scenes}) > 1, "or this shows nothing"
 
 
@@ -58,7 +60,7 @@ def test_regret_is_the_sum_of_its_parts() -> None:
     assert regret.parts[SEARCH_ERROR].value == pytest.approx(np.mean(TWIN) - np.mean(LARGE))
     assert regret.parts[REMAINDER].value == pytest.approx(np.mean(LARGE) - best.mean())
     assert sum(part.value for part in regret.parts.values()) == pytest.approx(regret.total[0], abs=1e-12)
-    assert "no difference shown (smallest: " in regret.parts[MODEL_ERROR].format_verdict()
+    assert "no difference shown (smallest detectable: " in regret.parts[MODEL_ERROR].format_verdict()
 
 
 def test_the_largest_oracle_that_met_enough_episodes_is_the_reference() -> None:
@@ -111,33 +113,36 @@ def test_a_model_is_exploited_where_only_chosen_plans_disappoint() -> None:
 
 
 def test_plans_that_lead_to_violations_are_counted_by_kind() -> None:
-    told = {"plans_checked": 10, "plans_touching_predicted": 3, "plans_touching_realised": 4, "plans_touching_both": 2}
-    near = {"plans_person_near_predicted": 0, "plans_person_near_realised": 1, "plans_person_near_both": 0}
-    near |= {"plans_person_near_expected": 0.4}
-    old, new = ([row(arm, index, 1.0, **more) for index in range(5)] for arm, more in (("a+x", told), ("b+x", {**told, **near})))
-    found = {(one.kind, one.method): one for one in compute_predicted_violations([*old, *new])}
-    assert set(found) == {("touching", "a+x"), ("touching", "b+x"), ("person_too_close", "b+x")}
-    one = found["touching", "a+x"]
-    assert (one.predicted_share[0], one.realised_share[0], one.missed_share[0], one.false_alarm_share[0]) == pytest.approx(
-        (0.3, 0.4, 0.5, 1 / 3)
-    )
+    contact = {"static_contact": PlanCounts(predicted=3, realised=4, both=2, expected=3.0)}
+    near = {"person_too_close": PlanCounts(predicted=0, realised=1, both=0, expected=0.4)}
+    groups = (("a+x", contact), ("b+x", contact | near))
+    results = [row(arm, index, 1.0, plans_checked=10, plans=plans) for arm, plans in groups for index in range(5)]
+    found = {(one.kind, one.method): one for one in compute_predicted_violations(results)}
+    assert set(found) == {("static_contact", "a+x"), ("static_contact", "b+x"), ("person_too_close", "b+x")}
+    one = found["static_contact", "a+x"]
+    shares = (one.predicted_share[0], one.realised_share[0], one.missed_share[0], one.false_alarm_share[0])
+    assert shares == pytest.approx((0.3, 0.4, 0.5, 1 / 3))
     near_one = found["person_too_close", "b+x"]
     assert (near_one.predicted_share[0], near_one.missed_share[0]) == (pytest.approx(0.04), 1)
-    older = [{key: value for key, value in one.items() if not key.endswith("_expected")} for one in new[:2]]
-    (mixed,) = (one for one in compute_predicted_violations([*older, *new[2:]]) if one.kind == "person_too_close")
-    assert mixed.predicted_share[0] == pytest.approx(3 * 0.04 / 5), "older rows tell what most particles foresee"
+
+
+def test_results_of_the_first_format_count_predicted_plans_where_the_mean_over_particles_is_missing() -> None:
+    record = row("a+x", 0, 1.0).to_record() | {"plans_checked": 10, "agent": "a+x", "decide_s": 4.0}
+    record |= {"plans_touching_predicted": 3, "plans_touching_realised": 4, "plans_touching_both": 2}
+    old = {name: value for name, value in record.items() if "/" not in name and name not in ("method", "decision_time_s")}
+    assert EpisodeResult.from_record(old, version=1).plans["static_contact"] == PlanCounts(3, 4, 2, 3.0)
+    old["plans_touching_expected"] = 2.5
+    assert EpisodeResult.from_record(old, version=1).plans["static_contact"].expected == 2.5
 
 
 def test_few_values_are_a_bin_each() -> None:
-    rows = [row("a", index, 1.0, success=index % 3 > 0, latency_steps=index % 3) for index in range(24)]
-    found = {
-        one.median: (one.low, one.high, one.success.value) for one in bin_results(rows, itemgetter("latency_steps"), "latency")
-    }
+    few = [row("a", index, 1.0, success=index % 3 > 0, variation=Variation(latency_steps=index % 3)) for index in range(24)]
+    bins = bin_results(few, lambda result: result.variation.latency_steps, "latency")
+    found = {one.median: (one.low, one.high, one.success.value) for one in bins}
     assert found == {0: (0, 0, 0.0), 1: (1, 1, 1.0), 2: (2, 2, 1.0)}
-    many = bin_results(
-        [row("a", index, 1.0, load_friction=index / 100) for index in range(24)], itemgetter("load_friction"), "friction"
-    )
-    assert [one.safe_success.total for one in many] == [6, 6, 6, 6]
+    many = [row("a", index, 1.0, variation=Variation(load_friction=index / 100)) for index in range(24)]
+    bins = bin_results(many, lambda result: result.variation.load_friction, "friction")
+    assert [one.safe_success.total for one in bins] == [6, 6, 6, 6]
 
 
 def test_costs_are_made_once_and_spread_over_successes() -> None:
@@ -158,15 +163,15 @@ def test_the_front_holds_what_nothing_beats() -> None:
 def test_sample_efficiency_is_by_method_and_over_trainings() -> None:
     rows = []
     for steps, share in ((1000, 1), (4000, 3)):
-        told = {"env_steps": steps, "method": "graph+mppi"}
+        told = {"env_steps": steps, "family": "graph+mppi"}
         for seed, index in ((seed, index) for seed in (0, 1) for index in range(8)):
             success = (index + seed) % 4 < share
             rows.append(row(f"graph+mppi-{steps}", index, 1.0, success, train_seed=seed, **told))
-    few, many = compute_efficiency(rows, "test")
+    few, many = compute_efficiency(rows)
     assert (few.method_family, few.env_steps, few.trainings, few.success.value) == ("graph+mppi", 1000, 2, 0.25)
     assert many.success.value == 0.75
     assert many.success.interval[0] < 0.75 < many.success.interval[1]
-    assert compute_efficiency(costs("random", [1.0]), "test") == []
+    assert compute_efficiency(costs("random", [1.0])) == []
 
 
 def test_aggregates_say_how_probably_the_best_is_better() -> None:
@@ -185,29 +190,40 @@ def test_numbers_become_a_file() -> None:
     (spent,) = compute_costs([row("random, <b>", 0, 5.0, success=False, collect_cpu_s=None)])
     record = flatten_record(spent)
     assert (record["success"], record["success_low"]) == (0.0, 0.0)
-    lines = format_csv([record, {"agent": "x", "more": 1}]).splitlines()
-    assert lines[0].startswith("agent,episodes,clean,clean_low,clean_high,")
+    lines = format_csv([record, {"method": "x", "more": 1}]).splitlines()
+    assert lines[0].startswith("method,episodes,safe_success,safe_success_low,safe_success_high,")
     assert lines[0].endswith(",more")
     assert '"random, <b>"' in lines[1]
     assert "nan" not in lines[1]
     assert Rate(1, 2, 2, 2).value == 0.5
 
 
+SECTIONS = (
+    "results", "success", "differences", "regret", "exploitation", "distance", "physics", "compute-costs", "efficiency",
+    "predicted-violations", "profiles", "aggregates", "plan-costs", "violations",
+)  # fmt: skip
+
+
+def make_audited_results(**more: Any) -> list[EpisodeResult]:
+    rows = [row("graph+mppi", index, 1.0, variation=Variation(load_friction=0.1 * index), **more) for index in range(10)]
+    return rows + [row("oracle", index, 0.9, variation=Variation(load_friction=0.1 * index)) for index in range(3)]
+
+
 def test_every_section_has_its_numbers_as_a_file_and_its_command() -> None:
-    told = {"predicted_cost": 2.0, "realised_cost": 2.5, "random_predicted_cost": 4.0, "random_realised_cost": 4.0}
-    told |= {"plans_checked": 10, "plans_touching_predicted": 3, "plans_touching_realised": 4, "plans_touching_both": 2}
-    rows = [row("graph+mppi", index, 1.0, load_friction=0.1 * index, **told) for index in range(10)]
-    rows += [row("oracle", index, 0.9, load_friction=0.1 * index) for index in range(3)]
-    found = render_sections([{**one, DISTANCE_KEY: 1.0 + one["index"]} for one in rows], "ground report a<b")
-    names = ("regret", "exploitation", "distance", "variations", "ledger", "efficiency", "foreseen", "profiles", "aggregates")
-    assert len(found) == len(names)
-    for name, html in zip(names, found, strict=True):
+    plans = {"static_contact": PlanCounts(3, 4, 2, 3.0)}
+    costs_of_plans = {"predicted_cost": 2.0, "realised_cost": 2.5, "random_predicted_cost": 4.0, "random_realised_cost": 4.0}
+    rows = make_audited_results(training_distance=2.0, plans_checked=10, plans=plans, **costs_of_plans)
+    found = render_sections(rows, [], "ground report a<b")
+    assert len(found) == len(SECTIONS)
+    for name, html in zip(SECTIONS, found, strict=True):
         assert f'download="{name}.csv" href="data:text/csv' in html
         assert "ground report a&lt;b" in html
-        assert (f'id="plot-{name}-0"' in html) == (name != "aggregates")  # that one is a table
-    old = [{key: value for key, value in one.items() if key not in told and not key.startswith("search_")} for one in rows]
-    assert len(render_sections(old, "x")) == len(names) - 3  # neither plans nor distances
-    assert render_sections([], "x") == []
+        assert (f'id="plot-{name}-0"' in html) == (name not in ("aggregates", "results", "differences", "violations"))
+    assert "Not shown: no method&#x27;s chosen plans" in found[4] or "Yes: chosen plans exceed" in found[4]
+    assert "Not all: of the plans that lead to a violation, 50 % are missed" in found[9]
+    old = make_audited_results(search_samples=None)
+    assert len(render_sections(old, [], "x")) == len(SECTIONS) - 4  # neither plans nor distances
+    assert render_sections([], [], "x") == []
 
 
 def test_unequal_budgets_are_told() -> None:

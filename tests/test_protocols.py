@@ -9,7 +9,7 @@ import pytest
 from experiments.config.experiment import ExperimentConfig
 from experiments.evaluation.evaluate import evaluate
 from experiments.methods.method import Method, make_episode_specs
-from experiments.report.guards import check_comparable as check_comparable
+from experiments.report.measures.comparability import check_comparable
 from sim.env import GroundEnv
 from sim.layout import Pose
 from sim.scenes.scene import DEFAULT_PROTOCOL, Scene, make_scene_id, scenes, split_scene_id

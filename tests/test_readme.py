@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.report.build import read_open_loop_errors, read_runs
-from experiments.report.scenes import format_scenes, make_scene_rows, select_first_split
-from experiments.report.summary import format_summary_markdown
+from experiments.evaluation.open_loop_errors import read_open_loop_errors
+from experiments.report.loading import read_runs
+from experiments.report.measures.summary import format_summary_markdown, select_first_split
+from experiments.report.scene_table import format_scenes, make_scene_rows
 from sim.scenes.scene import scenes
 from worldmodels.training.checkpoint import load_checkpoint
 

@@ -36,11 +36,12 @@ from experiments.report.measures.summary import (
     format_summary_markdown,
     make_summary_records,
     make_summary_table,
+    select_first_split,
     select_full_data_results,
     summarise,
 )
 from experiments.report.page import write_report
-from experiments.report.scene_table import format_scenes, make_scene_rows, make_scenes_table, select_first_split
+from experiments.report.scene_table import format_scenes, make_scene_rows, make_scenes_table
 from experiments.report.sections.distribution_shift import build_physics_section
 from experiments.report.sections.results import render_indicators_section
 from experiments.report.sections.violations import describe_failure, render_failures_section, select_failures
@@ -341,7 +342,7 @@ def test_methods_of_several_runs_are_no_single_curve(rows: list[EpisodeResult], 
     arm = [replace(result, family="graph+mppi") for result in rows if result.method == "graph+mppi"]
     part = [replace(result, method="graph+mppi-5k", env_steps=5000) for result in arm]
     results = read_runs([export(arm, "one", tmp_path), export([*arm, *part], "two", tmp_path)]).results
-    families = {point.method: point.method_family for point in compute_efficiency(results, "test")}
+    families = {point.method: point.method_family for point in compute_efficiency(select_first_split(results))}
     assert families["graph+mppi-5k (two)"] == families["graph+mppi (two)"] != families["graph+mppi (one)"]
     assert {one.method for one in select_full_data_results(results)} == {"graph+mppi (one)", "graph+mppi (two)"}
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.report.spaces import DESCRIPTOR_NAMES, TrainingLayouts, compute_descriptor
+from experiments.report.measures.layout_distance import DESCRIPTOR_NAMES, TrainingLayouts, compute_descriptor
 from sim.layout import Box, Hall, Layout, Pose
 from sim.scenes.scene import scenes
 

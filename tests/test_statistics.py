@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import trim_mean
 
-from experiments.report.pairs import format_no_difference
+from experiments.report.measures.formats import format_no_difference
 from experiments.statistics import (
     compute_bootstrap_interval,
     compute_effective_trials,
@@ -233,4 +233,16 @@ def test_trainings_that_differ_are_worth_fewer_trials() -> None:
 def test_where_nothing_differs_the_smallest_mean_difference_is_unknown() -> None:
     assert np.isnan(compute_smallest_mean_difference(np.zeros(20)))
     assert np.isinf(compute_smallest_mean_difference(np.zeros(3)))
-    assert format_no_difference(math.nan, " m", 2) == "no difference shown (smallest: unknown)"
+    assert format_no_difference(math.nan, " m", 2) == "no difference shown (smallest detectable: unknown)"
+
+
+def test_strata_of_one_episode_are_pooled() -> None:
+    scores = np.array([[0.0, 1.0, 0.0, 1.0, 1.0, 0.0]])
+    _, low, high = compute_bootstrap_interval(np.mean, scores, strata=np.arange(6))
+    assert (low, high) == compute_bootstrap_interval(np.mean, scores)[1:], "as one stratum"
+    assert low < 0.5 < high
+    strata = np.array([0, 1, 1, 2, 2, 2])  # one stratum of one episode: with the smallest other
+    draws: list[np.ndarray] = []
+    compute_bootstrap_interval(lambda sample: draws.append(sample) or 0.0, np.array([[0.0, 1, 1, 2, 2, 2]]), strata=strata)
+    assert all((draw == 2).sum() == 3 for draw in draws)
+    assert {int((draw == 0).sum()) for draw in draws} == {0, 1, 2, 3}

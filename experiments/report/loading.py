@@ -106,8 +106,8 @@ def _merge_runs(stored_by_run: Mapping[str, list[StoredResult]]) -> list[StoredR
         for item in run:
             result = item.result
             if len(variants[get_base_method(result)]) > 1:
-                names = {"method": f"{result.method} ({name})", "family": f"{get_base_method(result)} ({name})"}
-                merged.append(replace(item, result=replace(result, **names)))
+                family = f"{get_base_method(result)} ({name})"
+                merged.append(replace(item, result=replace(result, method=f"{result.method} ({name})", family=family)))
             elif (result.method, get_episode_key(result)) not in earlier:
                 played.add((result.method, get_episode_key(result)))
                 merged.append(item)

@@ -13,14 +13,7 @@ from rich.text import Text
 
 from experiments.evaluation.results import EpisodeResult
 from experiments.report.measures.formats import format_csv, format_markdown_table, format_number, replace_nan
-from experiments.report.measures.summary import (
-    SUMMARY_COLUMNS,
-    Summary,
-    get_base_method,
-    list_splits,
-    make_summary_record,
-    summarise,
-)
+from experiments.report.measures.summary import SUMMARY_COLUMNS, Summary, get_base_method, make_summary_record, summarise
 from sim.scenes.scene import scenes
 
 ERROR_HORIZON_S = 2.0  # of the model's error
@@ -48,12 +41,6 @@ class SceneTableRow:
     def record(self) -> dict[str, Any]:
         errors = {"error_mm": self.error_mm, "moved_mm": self.displacement_mm}
         return {"scene": self.scene, **make_summary_record(self.summary), **replace_nan(errors)}
-
-
-def select_first_split(results: Sequence[EpisodeResult]) -> list[EpisodeResult]:
-    """Select the results of split "test", or of the first other one."""
-    split = list_splits(results)[0]
-    return [result for result in results if result.split == split]
 
 
 def make_scene_rows(results: Sequence[EpisodeResult], errors: Sequence[Mapping[str, Any]]) -> list[SceneTableRow]:

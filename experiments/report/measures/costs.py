@@ -96,9 +96,13 @@ class EfficiencyPoint:
     success: Rate
 
 
-def compute_efficiency(results: Sequence[EpisodeResult], split: str) -> list[EfficiencyPoint]:
-    """Compute the rates of every method that learned from data, on one split."""
-    learned = [result for result in results if result.split == split and result.env_steps > 0 and not is_oracle(result.method)]
+def compute_efficiency(results: Sequence[EpisodeResult]) -> list[EfficiencyPoint]:
+    """Compute the rates of every method that learned from data.
+
+    Args:
+        results: of one split.
+    """
+    learned = [result for result in results if result.env_steps > 0 and not is_oracle(result.method)]
     points = [
         EfficiencyPoint(
             get_base_method(group[0]),

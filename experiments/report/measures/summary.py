@@ -201,7 +201,7 @@ def summarise(results: Iterable[EpisodeResult]) -> list[Summary]:
         Split "test" first, then the distribution shifts, then the others; the method that is best on the first split first,
         oracles last.
     """
-    summaries = [_summarise_group(*key, group) for key, group in group_results(results, "split", "method").items()]
+    summaries = [_summarise_group(group) for group in group_results(results, "split", "method").values()]
     splits = sorted({summary.split for summary in summaries}, key=lambda split: (split != "test", "shift" not in split, split))
     ranked = sorted(summaries, key=lambda summary: (splits.index(summary.split), *_make_rank_key(summary)))
     methods = sorted(dict.fromkeys(summary.method for summary in ranked), key=is_oracle)
@@ -218,11 +218,17 @@ def list_splits(results: Iterable[EpisodeResult]) -> list[str]:
     return list(dict.fromkeys(summary.split for summary in summarise(results)))
 
 
-def _summarise_group(split: str, method: str, results: Sequence[EpisodeResult]) -> Summary:
+def select_first_split(results: Sequence[EpisodeResult]) -> list[EpisodeResult]:
+    """Select the results of split "test", or of the first other one."""
+    split = list_splits(results)[0]
+    return [result for result in results if result.split == split]
+
+
+def _summarise_group(results: Sequence[EpisodeResult]) -> Summary:
     success_steps = [result.steps for result in results if result.success]
     return Summary(
-        split=split,
-        method=method,
+        split=results[0].split,
+        method=results[0].method,
         episodes=len(results),
         success=Rate.compute(results, "success"),
         safe_success=Rate.compute(results, "safe_success"),

@@ -13,8 +13,7 @@ from experiments.report.measures.aggregates import compute_aggregates
 from experiments.report.measures.costs import MethodCosts, compute_costs, find_pareto_front
 from experiments.report.measures.formats import format_interval, format_number, format_percent_interval
 from experiments.report.measures.paired_scores import pair_scores
-from experiments.report.measures.summary import is_oracle, rank_methods
-from experiments.report.scene_table import select_first_split
+from experiments.report.measures.summary import is_oracle, rank_methods, select_first_split
 from experiments.report.sections.section import ReportSection, flatten_record, flatten_records, select_legend
 from experiments.statistics import compute_profile_interval
 
@@ -36,7 +35,7 @@ def build_compute_costs_section(results: Sequence[EpisodeResult], colours: Mappi
         "ms per decision", "decisions per episode [s]", "decisions per success [s]", "total per success [s]",
     )  # fmt: skip
     caption = (
-        f"What success costs, on split {split_results[0].split}: up is better, left is cheaper. No method is reliably as good and "
+        f"What success costs, on split {split_results[0].split_label}: up is better, left is cheaper. No method is reliably as good and "
         "cheaper than those on the line."
     )
     definitions = (
@@ -129,7 +128,7 @@ def build_cost_profile_section(results: Sequence[EpisodeResult], colours: Mappin
         records += [dict(zip(PROFILE_COLUMNS, (method, *point), strict=True)) for point in points]
     figure.update_layout(height=340, showlegend=False)
     figure.update_xaxes(title="cost of an episode [m]")
-    figure.update_yaxes(title=f"episodes of {results[0].split} [%]", range=[-3, 103])
+    figure.update_yaxes(title=f"episodes of {results[0].split_label} [%]", range=[-3, 103])
     definitions = (
         "Shaded: pointwise 95 % bootstrap interval over trainings and episodes (Agarwal et al. 2021). The table has the quartiles "
         "of the costs, the file the curves."
@@ -151,9 +150,10 @@ def build_typical_cost_section(results: Sequence[EpisodeResult]) -> ReportSectio
     """Tabulate interquartile mean costs of every method on every split."""
     aggregates = compute_aggregates(results)
     best = aggregates[0].method
+    labels = {result.split: result.split_label for result in results}
     cells = [
         (
-            item.split,
+            labels[item.split],
             item.method,
             str(item.episodes),
             str(item.trainings),

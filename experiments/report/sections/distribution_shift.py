@@ -116,7 +116,7 @@ def build_training_distance_section(results: Sequence[EpisodeResult], colours: M
 
 def build_physics_section(results: Sequence[EpisodeResult], colours: Mapping[str, str]) -> ReportSection | None:
     """Plot rates over each physical quantity that a split varies; None where nothing varies."""
-    figures, cells, records = [], [], []
+    figures, cells, records = list[go.Figure](), list[Sequence[str]](), list[dict[str, Any]]()
     for split in list_splits(results):
         split_results = [result for result in results if result.split == split]
         numbers = [item.name for item in fields(Variation) if item.type in (float, int, "float", "int")]

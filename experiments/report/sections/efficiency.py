@@ -9,14 +9,15 @@ from experiments.evaluation.results import EpisodeResult
 from experiments.report.figures.plots import make_dotted_trace, make_rate_trace
 from experiments.report.measures.costs import compute_efficiency
 from experiments.report.measures.formats import format_number
-from experiments.report.measures.summary import list_splits
+from experiments.report.measures.summary import select_first_split
 from experiments.report.sections.section import RATES_NOTE, ReportSection, flatten_records
 
 
 def build_efficiency_section(results: Sequence[EpisodeResult], colours: Mapping[str, str]) -> ReportSection | None:
     """Plot the rates of learners on the first split by env steps; None where nothing was learned."""
-    split = list_splits(results)[0]
-    points = compute_efficiency(results, split)
+    results = select_first_split(results)
+    points = compute_efficiency(results)
+    split = results[0].split_label
     if not points:
         return None
     figure = go.Figure()
