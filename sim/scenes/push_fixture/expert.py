@@ -1,7 +1,8 @@
-"""Behaviours of a tool that is moved in the plane and pushes parts: pokes from everywhere, and an expert.
+"""Behaviours of push-fixture: pokes from every side to collect data, and an expert.
 
-A part is pushed at one of the points around its outline. What a push there does is foretold by a quasi-static rule of thumb: the
-part moves along the push and turns with its lever about the centre of mass (Lynch & Mason 1996, "Stable pushing").
+A part is pushed at one of the contact points on its outline. A quasi-static rule predicts the effect:
+the part moves along the push and turns with the push's lever about the centre of mass (Lynch & Mason
+1996, "Stable pushing").
 """
 
 from dataclasses import dataclass
@@ -17,30 +18,33 @@ from sim.policy import Policy, PolicyFactory, ScriptedPolicy
 from sim.scenes.push_fixture.task import TABLE_GRID
 
 POINTS_PER_SIDE = 3  # contact points on each side of each box of a part
-STAND_OFF_M = 0.02  # between tool and part where a push begins
-SUBGOAL_M = 0.07  # of the part, on its way around boxes
-TOOL_CLEARANCE_M = 0.004  # that the tool leaves to boxes
-GOAL_TOLERANCE_M = 0.012  # of a part's corners from their places, on average, where the expert leaves it alone
-STUCK_STEPS, EXCLUDED_STEPS = 8, 40  # of pushing in vain; of not trying there again
+STAND_OFF_M = 0.02  # gap between tool and part where a push begins
+SUBGOAL_M = 0.07  # distance of the part's next subgoal on a route around boxes
+TOOL_CLEARANCE_M = 0.004  # clearance that the tool keeps from boxes
+GOAL_TOLERANCE_M = 0.012  # mean distance of the corners from their goal positions at which the expert stops
+STUCK_STEPS, STUCK_M = 8, 0.003  # a part that moves less than this in so many steps of pushing is stuck
+EXCLUDED_STEPS = 40  # steps for which a contact point is not used after the part was stuck
+HEADING_OFFSETS = np.array([0, 0.4, -0.4, 0.8, -0.8, 1.2, -1.2, 1.6, -1.6, 2.0, -2.0, 2.6, -2.6])  # tried in this order [rad]
 
 
 @dataclass(frozen=True)
 class ToolView:
-    """What is needed of an observation, in the world frame."""
+    """Quantities of an observation that scripted behaviour needs, in the world frame."""
 
     tool: np.ndarray  # (2,) [m]
     radius: float
     part: np.ndarray  # (2,)
     yaw: float
-    goal: np.ndarray  # (3,) x, y, yaw to bring the part to next: the task's, or one on the way around boxes
-    half: np.ndarray  # (2,) of the part's outline
-    points: np.ndarray  # (C, 2) where the part can be touched, from its centre, its own frame
-    normals: np.ndarray  # (C, 2) out of it
+    goal: np.ndarray  # (3,) x, y, yaw of the part's next subgoal: the task's goal, or a pose on a route around boxes
+    half: np.ndarray  # (2,) half extents of the part's outline
+    points: np.ndarray  # (C, 2) contact points in the part's frame
+    normals: np.ndarray  # (C, 2) outward normals at these points, in the part's frame
     boxes: np.ndarray  # (S, 5) x, y, yaw, half width, half depth
-    speed: float  # of the tool at action 1 [m/s]
+    speed: float  # tool's speed at an action of 1 [m/s]
 
     @classmethod
     def from_observation(cls, observation: Observation) -> "ToolView":
+        """Read an observation."""
         bodies = Bodies.from_observation(observation)
         goal = observation["goal"].astype(float)
         part, yaw = bodies.pose[LOAD, :2].astype(float), float(compute_yaw(bodies.pose[LOAD, 3:]))
@@ -60,117 +64,125 @@ class ToolView:
 
     @property
     def part_radius(self) -> float:
-        """How far the part reaches from its centre."""
+        """Radius of the circle around the part's centre that contains it [m]."""
         return float(np.hypot(*self.half))
 
     def to_world(self, local: np.ndarray) -> np.ndarray:
+        """Rotate vectors (..., 2) from the part's frame to the world frame."""
         return rotate(local, self.yaw)
 
     @property
     def corners(self) -> tuple[np.ndarray, np.ndarray]:
-        """(4, 2) corners of the part's outline where they are, and where they belong."""
+        """(4, 2) corners of the part's outline now, and at the goal [m]."""
         corners = np.array([(1, 1), (1, -1), (-1, -1), (-1, 1)]) * self.half
         return rotate(corners, self.yaw) + self.part, rotate(corners, self.goal[2]) + self.goal[:2]
 
     @property
     def corner_error(self) -> float:
-        """How far the corners are from where they belong, on average [m]."""
-        here, there = self.corners
-        return float(np.linalg.norm(there - here, axis=-1).mean())
+        """Mean distance of the corners from their goal positions [m]."""
+        corners, goal_corners = self.corners
+        return float(np.linalg.norm(goal_corners - corners, axis=-1).mean())
 
     @property
     def push_gains(self) -> np.ndarray:
-        """(C,) by how many metres a push of a metre at each point would bring the part's corners nearer, on average."""
-        here, there = self.corners
-        miss = (there - here) / np.maximum(np.linalg.norm(there - here, axis=-1, keepdims=True), 1e-4)
+        """(C,) metres by which a push of 1 m at each point moves the corners towards the goal, on average; -1 where blocked."""
+        corners, goal_corners = self.corners
+        error = goal_corners - corners
+        error = error / np.maximum(np.linalg.norm(error, axis=-1, keepdims=True), 1e-4)
         push, lever = -self.to_world(self.normals), self.to_world(self.points)
         turn = (lever[:, 0] * push[:, 1] - lever[:, 1] * push[:, 0]) / (0.5 * (self.half**2).sum())
-        arm = here - self.part
+        arm = corners - self.part
         moves = push[:, None] + turn[:, None, None] * np.stack([-arm[:, 1], arm[:, 0]], -1)
-        gains = (moves * miss).sum(-1).mean(-1) / (1 + 0.5 * np.abs(turn) * self.part_radius)
-        return np.where(self._is_start_free, gains, -1.0)
+        gains = (moves * error).sum(-1).mean(-1) / (1 + 0.5 * np.abs(turn) * self.part_radius)
+        return np.where(self.is_free(self.push_starts), gains, -1.0)
 
     @property
     def push_starts(self) -> np.ndarray:
-        """(C, 2) where the tool would begin each push."""
+        """(C, 2) positions of the tool at which each push begins [m]."""
         return np.asarray(self.part + self.to_world(self.points + (self.radius + STAND_OFF_M) * self.normals))
 
-    @property
-    def _is_start_free(self) -> np.ndarray:
-        return self.is_free(self.push_starts)
-
     def is_free(self, places: np.ndarray) -> np.ndarray:
-        """Whether the tool fits at places (..., 2)."""
+        """Find out (...) whether the tool fits at places (..., 2)."""
         if not len(self.boxes):
             return np.ones(places.shape[:-1], bool)
         return compute_signed_distance(places, self.boxes) > self.radius + TOOL_CLEARANCE_M
 
 
 class _ToolPolicy(ScriptedPolicy):
-    """Goes round the part and round boxes to places."""
+    """Moves the tool to places, around the part and boxes."""
 
-    def _move_towards(self, view: ToolView, target: np.ndarray, speed: float = 1.0) -> np.ndarray:
-        """The action towards a target, away from what is in between."""
-        way = target - view.tool
-        distance = float(np.linalg.norm(way))
-        out = view.tool - view.part
-        room = float(np.linalg.norm(out)) - view.part_radius - view.radius
-        direction = way / max(distance, 1e-6)
+    def _move_towards(self, view: ToolView, target: np.ndarray) -> np.ndarray:
+        """Compute the action that moves the tool to a target, and around obstacles."""
+        offset = target - view.tool
+        distance = float(np.linalg.norm(offset))
+        direction = offset / max(distance, 1e-6)
+        outward = view.tool - view.part
+        part_distance = max(float(np.linalg.norm(outward)), 1e-6)
+        gap = float(np.linalg.norm(outward)) - view.part_radius - view.radius
         if _is_segment_near(view.tool, target, view.part, view.part_radius + view.radius):
-            tangent = np.array([-out[1], out[0]]) / max(float(np.linalg.norm(out)), 1e-6)
-            side = np.sign(_cross_product(out, target - view.part)) or 1.0
-            direction = side * tangent + np.clip(0.01 - room, 0, 0.03) / 0.01 * out / max(float(np.linalg.norm(out)), 1e-6)
+            tangent = np.array([-outward[1], outward[0]]) / part_distance
+            side = np.sign(_cross_product(outward, target - view.part)) or 1.0
+            direction = side * tangent + np.clip(0.01 - gap, 0, 0.03) / 0.01 * outward / part_distance
             direction /= np.linalg.norm(direction)
-        ways = rotate(np.broadcast_to(direction, (13, 2)), HEADING_OFFSETS)
-        good = view.is_free(view.tool + 0.03 * ways)
-        if good.any():
-            direction = ways[int(np.argmax(good))]
-        return np.asarray(direction * min(speed, distance / (0.15 * view.speed)))
-
-
-HEADING_OFFSETS = np.array(
-    [0, 0.4, -0.4, 0.8, -0.8, 1.2, -1.2, 1.6, -1.6, 2.0, -2.0, 2.6, -2.6]
-)  # turns away from the straight way
+        directions = rotate(np.broadcast_to(direction, (len(HEADING_OFFSETS), 2)), HEADING_OFFSETS)
+        is_free = view.is_free(view.tool + 0.03 * directions)
+        if is_free.any():
+            direction = directions[int(np.argmax(is_free))]
+        return np.asarray(direction * min(1.0, distance / (0.15 * view.speed)))
 
 
 class Poke(_ToolPolicy):
-    """Goes to any side of the part, pushes at any speed and angle for a while, and again."""
+    """Moves to any side of the part, pushes at any speed and angle for a while, and repeats."""
 
     collection_steps = 120
 
     def _reset(self) -> None:
-        self._steps_left, self._pushing, self._point = 0, False, 0
+        self._steps_left = self._point = 0
+        self._is_pushing = False
 
     def _compute_action(self, observation: Observation) -> np.ndarray:
         view, rng = ToolView.from_observation(observation), self._rng
-        stand = view.push_starts[self._point % len(view.points)]
-        there = bool(np.linalg.norm(stand - view.tool) < 0.012)
-        if self._steps_left <= 0 or (there and not self._pushing):
-            self._pushing = there or (self._pushing and rng.random() < 0.5)
-            if self._pushing:
-                self._steps_left, self._angle = int(rng.integers(4, 22)), float(rng.normal(0, 0.5))
-                self._speed, self._curve = float(rng.uniform(0.15, 1.0)), float(rng.normal(0, 0.05))
+        start = view.push_starts[self._point % len(view.points)]
+        is_at_start = bool(np.linalg.norm(start - view.tool) < 0.012)
+        if self._steps_left <= 0 or (is_at_start and not self._is_pushing):
+            self._is_pushing = is_at_start or (self._is_pushing and rng.random() < 0.5)
+            if self._is_pushing:
+                self._steps_left = int(rng.integers(4, 22))
+                self._angle = float(rng.normal(0, 0.5))
+                self._speed = float(rng.uniform(0.15, 1.0))
+                self._curve = float(rng.normal(0, 0.05))
             else:
-                open_ = np.flatnonzero(view.is_free(view.push_starts))
-                self._steps_left, self._point = 40, int(rng.choice(open_)) if len(open_) else 0
+                free_points = np.flatnonzero(view.is_free(view.push_starts))
+                self._steps_left = 40
+                self._point = int(rng.choice(free_points)) if len(free_points) else 0
         self._steps_left -= 1
         noise = 0.08 * rng.standard_normal(2)
-        if not self._pushing:
-            return self._move_towards(view, stand) + noise
+        if not self._is_pushing:
+            return self._move_towards(view, start) + noise
         self._angle += self._curve
         inward = -view.to_world(view.normals[self._point % len(view.points)])
         return self._speed * rotate(inward, self._angle) + noise
 
 
 class PoseExpert(_ToolPolicy):
-    """Pushes where it brings the part nearest to its pose, changes place when another one is much better, and leaves alone for a
-    while what does not move."""
+    """Pushes at the contact point with the largest gain.
+
+    It changes to another point that is much better, and avoids a point for a while where the part was
+    stuck.
+    """
 
     def __init__(self, noise: float = 0.0) -> None:
+        """Create the expert.
+
+        Args:
+            noise: standard deviation of noise on its actions, for data collection.
+        """
         self._noise = noise
 
     def _reset(self) -> None:
-        self._point, self._pushing, self._steps = -1, False, 0
+        self._point = -1  # none
+        self._is_pushing = False
+        self._steps = 0
         self._part_history: list[np.ndarray] = []
         self._excluded: dict[int, int] = {}
 
@@ -180,33 +192,43 @@ class PoseExpert(_ToolPolicy):
         if view.corner_error < GOAL_TOLERANCE_M:
             return self._noise * self._rng.standard_normal(2)
         if self._is_stuck(view):
-            self._excluded[self._point], self._point = EXCLUDED_STEPS, -1
-        self._excluded = {at: left - 1 for at, left in self._excluded.items() if left}
-        gains, stands = view.push_gains, view.push_starts
+            self._excluded[self._point] = EXCLUDED_STEPS
+            self._point = -1
+        self._excluded = {point: steps_left - 1 for point, steps_left in self._excluded.items() if steps_left}
+        gains, starts = view.push_gains, view.push_starts
         gains[list(self._excluded)] = -1.0
-        if self._point < 0 or self._steps > 40 or gains[self._point] < (0.35 if self._pushing else 0.6) * gains.max():
-            far = np.linalg.norm(stands - view.tool, axis=-1)
-            self._point, self._pushing, self._steps = int(np.argmax(gains - 0.3 * far / (far + 0.1))), False, 0
-        stand = stands[self._point]
+        if self._point < 0 or self._steps > 40 or gains[self._point] < (0.35 if self._is_pushing else 0.6) * gains.max():
+            distance = np.linalg.norm(starts - view.tool, axis=-1)
+            self._point = int(np.argmax(gains - 0.3 * distance / (distance + 0.1)))
+            self._is_pushing = False
+            self._steps = 0
+        start = starts[self._point]
         inward = -view.to_world(view.normals[self._point])
-        aside = _cross_product(inward, view.tool - stand)
-        self._pushing = (self._pushing and abs(aside) < 0.012) or bool(np.linalg.norm(stand - view.tool) < 0.008)
-        if self._pushing:
+        lateral = _cross_product(inward, view.tool - start)
+        self._is_pushing = (self._is_pushing and abs(lateral) < 0.012) or bool(np.linalg.norm(start - view.tool) < 0.008)
+        if self._is_pushing:
             speed = np.clip(view.corner_error / 0.08, 0.12, 0.7)
-            action = speed * inward - 8 * aside * np.array([-inward[1], inward[0]])
+            action = speed * inward - 8 * lateral * np.array([-inward[1], inward[0]])
         else:
-            action = self._move_towards(view, stand)
+            action = self._move_towards(view, start)
         return np.asarray(action + self._noise * self._rng.standard_normal(2))
 
     def _is_stuck(self, view: ToolView) -> bool:
-        """Whether the part has hardly moved while it was pushed."""
-        here = np.array([*view.part, 0.05 * view.yaw])
-        self._part_history = [*self._part_history[-STUCK_STEPS:], here] if self._pushing else []
-        return len(self._part_history) > STUCK_STEPS and bool(np.linalg.norm(here - self._part_history[0]) < 0.003)
+        """Find out whether the part has hardly moved while it was pushed."""
+        pose = np.array([*view.part, 0.05 * view.yaw])
+        self._part_history = [*self._part_history[-STUCK_STEPS:], pose] if self._is_pushing else []
+        return len(self._part_history) > STUCK_STEPS and bool(np.linalg.norm(pose - self._part_history[0]) < STUCK_M)
 
 
 def find_contact_points(footprint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points on the outline of boxes (P, 4) and the normals there, (C, 2) each."""
+    """Find contact points on the outline of a part.
+
+    Args:
+        footprint: (P, 4) x, y, half width, half depth of its boxes [m]; rows of zeros are ignored.
+
+    Returns:
+        Points and outward normals, (C, 2) each, in the part's frame.
+    """
     footprint = footprint[footprint[:, 2] > 0].astype(float)
     points, normals = [], []
     for x, y, half_x, half_y in footprint:
@@ -215,14 +237,14 @@ def find_contact_points(footprint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             for share in np.linspace(-0.8, 0.8, POINTS_PER_SIDE):
                 points.append(np.array([x, y]) + (normal + share * along) * (half_x, half_y))
                 normals.append(normal)
-    place, out = np.array(points), np.array(normals)
+    points_b, normals_b = np.array(points), np.array(normals)
     boxes = np.column_stack([footprint[:, :2], np.zeros(len(footprint)), footprint[:, 2:]])
-    free = compute_signed_distance(place + 0.02 * out, boxes) > 0.015  # not in a corner between two boxes
-    return place[free], out[free]
+    is_free = compute_signed_distance(points_b + 0.02 * normals_b, boxes) > 0.015  # not in a corner between two boxes
+    return points_b[is_free], normals_b[is_free]
 
 
 def _choose_subgoal(field: NavigationField, part: np.ndarray, yaw: float, goal: np.ndarray) -> np.ndarray:
-    """The goal, or a pose AHEAD_M on the way to it where boxes are between; it is turned on the last part of the way."""
+    """Choose the goal, or a pose SUBGOAL_M along the route where boxes are in between; the part turns near the goal."""
     if field.compute_detour(part) < 0.01:
         return goal
     places = part + SUBGOAL_M * rotate(np.tile([1.0, 0.0], (32, 1)), np.linspace(-np.pi, np.pi, 32, endpoint=False))
@@ -236,15 +258,15 @@ def _cross_product(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _is_segment_near(start: np.ndarray, end: np.ndarray, centre: np.ndarray, radius: float) -> bool:
-    """Whether the way from start to end goes through a disc."""
-    way, to = end - start, centre - start
-    length = max(float(way @ way), 1e-12)
-    nearest = start + np.clip(float(to @ way) / length, 0, 1) * way
+    """Find out whether the segment from start to end crosses a disc."""
+    segment = end - start
+    share = float((centre - start) @ segment) / max(float(segment @ segment), 1e-12)
+    nearest = start + np.clip(share, 0, 1) * segment
     return bool(np.linalg.norm(nearest - centre) < min(radius, float(np.linalg.norm(end - centre)) - 1e-3))
 
 
 def make_noisy_expert() -> Policy:
-    """The expert as a behaviour for data: disturbed, so that its neighbourhood is covered too."""
+    """Make the expert with noise, so that data covers the states near its path."""
     return PoseExpert(noise=0.3)
 
 

@@ -1,6 +1,7 @@
-"""A table with clamps and a fixture: the space of one seed in which an arm pushes a part to a pose, and its shift tiers.
+"""Layouts of push-fixture: a table with clamps and a fixture, sampled per split. Distribution shifts are harder on purpose.
 
-A fixture is two or three stops around the place where the part belongs; clamps stand about. Parts are boxes put together.
+A fixture is two or three stops around the goal pose of the part. Clamps are obstacles anywhere on the
+table. A part is a box, or several boxes joined together.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from sim.layout import Box, Hall, Layout, Pose, find_geometric_faults
 from sim.layout_sampling import get_split_spec, sample_until_valid
 from sim.variation import Span, Variation, Variations
 
-TABLE = Hall(0.3, -0.34, 0.4, 0.68)  # what the arm reaches with its tool upright; its base is the origin
+TABLE = Hall(0.3, -0.34, 0.4, 0.68)  # within reach of the upright tool; the arm's base is the origin
 HEIGHT_M = 0.04  # of parts, stops and clamps
 TOOL_RADIUS_M = 0.015
 GRID_M = 0.01
@@ -22,7 +23,7 @@ Footprint = tuple[tuple[float, float, float, float], ...]
 
 
 def _centre_footprint(*boxes: tuple[float, float, float, float]) -> Footprint:
-    """Boxes (x, y, half width, half depth) moved so that their centre of mass is (0, 0)."""
+    """Move boxes (x, y, half width, half depth) so that their centre of mass is (0, 0)."""
     rows = np.array(boxes)
     area = rows[:, 2] * rows[:, 3]
     rows[:, :2] -= area @ rows[:, :2] / area.sum()
@@ -44,9 +45,9 @@ FRICTION, MASS_KG = Span(0.2, 0.8), Span(0.1, 1.0)
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """How spaces of one split are drawn."""
+    """Parameters of the layouts of one split. Pairs are ranges."""
 
-    seed: int  # splits draw from seed sequences of their own
+    seed: int  # each split has its own random sequence
     parts: tuple[str, ...] = TRAINING_PARTS
     clamps: tuple[int, int] = (1, 3)
     stops: tuple[int, int] = (1, 2)
@@ -56,6 +57,7 @@ class SplitSpec:
 
     @property
     def variations(self) -> Variations:
+        """Variations of the physics."""
         base = Variation(load_mass_kg=0.4, load_friction=0.4, speed_limit_m_s=0.25)
         return Variations(base, (("load_friction", self.load_friction), ("load_mass_kg", self.load_mass_kg)))
 
@@ -71,17 +73,22 @@ SPLIT_SPECS = {
 
 
 def get_spec(split: str) -> SplitSpec:
+    """Get the parameters of a split.
+
+    Raises:
+        UnknownName: no split has this name.
+    """
     return get_split_spec(SPLIT_SPECS, split)
 
 
 def compute_outline(part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper corner (2,) of a part about its centre of mass [m]."""
+    """Compute the lower and upper corner (2,) of a part about its centre of mass [m]."""
     boxes = np.array(PARTS[part])
     return (boxes[:, :2] - boxes[:, 2:]).min(0), (boxes[:, :2] + boxes[:, 2:]).max(0)
 
 
 def compute_half_extents(part: str) -> tuple[float, float, float]:
-    """Of the box about the centre of mass that holds the part [m]."""
+    """Compute the half extents of the box about the centre of mass that contains the part [m]."""
     low, high = compute_outline(part)
     width, depth = np.maximum(-low, high).tolist()
     return width, depth, HEIGHT_M / 2
@@ -89,17 +96,21 @@ def compute_half_extents(part: str) -> tuple[float, float, float]:
 
 @lru_cache(maxsize=4096)
 def sample_layout(split: str, index: int) -> Layout:
-    """Layout number `index` of a split; the same on every machine. Starts that are solved or unsolvable are drawn again."""
-    tier = get_spec(split)
-    return sample_until_valid(split, index, tier.seed, lambda rng, name: _sample_candidate(tier, rng, name))
+    """Sample layout `index` of a split, the same on every machine. Solved and unsolvable starts are rejected.
+
+    Raises:
+        UnknownName: no split has this name.
+    """
+    spec = get_spec(split)
+    return sample_until_valid(split, index, spec.seed, lambda rng, name: _sample_candidate(spec, rng, name))
 
 
 def find_faults(layout: Layout) -> list[str]:
-    """Everything that is wrong with a layout, geometry first, one line each."""
+    """Find everything that is wrong with a layout, geometry first, one line for each fault."""
     if layout.part not in PARTS:
         return [f"part is '{layout.part}', one of {', '.join(PARTS)} is needed"]
     if layout.surface != "table":
-        return [f"surface is '{layout.surface}', 'table' is needed: --scene chooses another scene"]
+        return [f"surface is '{layout.surface}', 'table' is needed: --scene selects another scene"]
     faults = find_geometric_faults(layout, TOOL_RADIUS_M, _compute_min_half_width(layout.part))
     if not faults:
         hall, boxes = layout.hall, layout.static_boxes
@@ -110,12 +121,12 @@ def find_faults(layout: Layout) -> list[str]:
         if np.hypot(start.x - goal.x, start.y - goal.y) < 0.03:
             faults.append("the part starts at the goal")
         if not faults and not _is_connected(layout):
-            faults.append("no route on which the part could come to the goal")
+            faults.append("no route on which the tool could push the part to the goal")
     return faults
 
 
 def compute_corners(part: str, pose: Pose) -> np.ndarray:
-    """(4 P, 2) corners of a part's boxes, world frame [m]."""
+    """Compute the corners (4 P, 2) of a part's P boxes, world frame [m]."""
     boxes = np.array(PARTS[part])
     signs = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
     local = (boxes[:, None, :2] + signs * boxes[:, None, 2:]).reshape(-1, 2)
@@ -124,12 +135,19 @@ def compute_corners(part: str, pose: Pose) -> np.ndarray:
 
 
 def is_overlapping(part: str, pose: Pose, boxes: np.ndarray, margin_m: float = 0.003) -> bool:
-    """Whether a part lies in or nearer than `margin_m` to boxes (S, 7), looked at on points along its edges."""
+    """Find out whether points along a part's edges are inside boxes, or closer to them than a margin.
+
+    Args:
+        part: name of the part.
+        pose: pose of the part.
+        boxes: (S, 5 or more) x, y, yaw, half width, half depth.
+        margin_m: least distance that is allowed.
+    """
     if not len(boxes):
         return False
-    ends = compute_corners(part, pose).reshape(-1, 4, 2)
+    corners = compute_corners(part, pose).reshape(-1, 4, 2)
     along = np.linspace(0, 1, 12, endpoint=False)[:, None]
-    points = np.concatenate([a + along * (b - a) for box in ends for a, b in zip(box, np.roll(box, -1, 0), strict=True)])
+    points = np.concatenate([a + along * (b - a) for box in corners for a, b in zip(box, np.roll(box, -1, 0), strict=True)])
     return bool(compute_signed_distance(points, boxes).min() < margin_m)
 
 
@@ -139,24 +157,24 @@ def _is_inside(part: str, pose: Pose, hall: Hall) -> bool:
 
 
 def _compute_min_half_width(part: str) -> float:
-    """Half the width of the narrowest of a part's boxes [m]."""
+    """Compute half the width of a part's narrowest box [m]."""
     return float(np.array(PARTS[part])[:, 2:].min())
 
 
 def _is_connected(layout: Layout) -> bool:
-    """Whether the part's centre could slide from start to goal were it as small as its narrowest box, and the tool come near."""
+    """Find out whether start, goal and tool are connected for a part as small as its narrowest box."""
     hall, boxes = layout.hall, layout.static_boxes
     if not len(boxes):
         return True
     axes = np.arange(hall.x, hall.x + hall.width, GRID_M), np.arange(hall.y, hall.y + hall.depth, GRID_M)
-    room = compute_signed_distance(np.stack(np.meshgrid(*axes, indexing="ij"), -1), boxes)
+    clearance = compute_signed_distance(np.stack(np.meshgrid(*axes, indexing="ij"), -1), boxes)
+    zones, _ = label(clearance > max(_compute_min_half_width(layout.part), TOOL_RADIUS_M) + 0.002)
 
-    def zone(zones: np.ndarray, place: Pose) -> int:
-        at = np.round((np.array([place.x, place.y]) - (hall.x, hall.y)) / GRID_M).astype(int)
-        return int(zones[tuple(np.clip(at, 0, np.array(zones.shape) - 1))])
+    def get_zone(place: Pose) -> int:
+        cell = np.round((np.array([place.x, place.y]) - (hall.x, hall.y)) / GRID_M).astype(int)
+        return int(zones[tuple(np.clip(cell, 0, np.array(zones.shape) - 1))])
 
-    parts, _ = label(room > max(_compute_min_half_width(layout.part), TOOL_RADIUS_M) + 0.002)
-    return zone(parts, layout.loads[0]) == zone(parts, layout.goal) == zone(parts, layout.robot) > 0
+    return get_zone(layout.loads[0]) == get_zone(layout.goal) == get_zone(layout.robot) > 0
 
 
 def _sample_candidate(spec: SplitSpec, rng: np.random.Generator, name: str) -> Layout | None:
@@ -174,10 +192,10 @@ def _sample_candidate(spec: SplitSpec, rng: np.random.Generator, name: str) -> L
     layout = Layout(TABLE, Pose(tool.x, tool.y), (start,), goal, tuple(boxes), name, "table", part)
     if is_overlapping(part, start, layout.static_boxes, 0.02) or is_overlapping(part, goal, layout.static_boxes):
         return None
-    own = np.array([(x, y, 0.0, w, d, 0.0, 0.0) for x, y, w, d in PARTS[part]])
+    part_boxes = np.array([(x, y, 0.0, w, d) for x, y, w, d in PARTS[part]])
     c, s = np.cos(start.yaw), np.sin(start.yaw)
-    local = np.array([tool.x - start.x, tool.y - start.y]) @ np.array([(c, -s), (s, c)])
-    return layout if compute_signed_distance(local, own) > TOOL_RADIUS_M + 0.01 and not find_faults(layout) else None
+    tool_b = np.array([tool.x - start.x, tool.y - start.y]) @ np.array([(c, -s), (s, c)])  # in the part's frame
+    return layout if compute_signed_distance(tool_b, part_boxes) > TOOL_RADIUS_M + 0.01 and not find_faults(layout) else None
 
 
 def _sample_pose(rng: np.random.Generator, margin_m: float) -> Pose:
@@ -186,17 +204,19 @@ def _sample_pose(rng: np.random.Generator, margin_m: float) -> Pose:
     return Pose(*(round(float(value), 4) for value in (x, y, rng.uniform(-np.pi, np.pi))))
 
 
-def _sample_stops(part: str, goal: Pose, number: int, rng: np.random.Generator) -> list[Box]:
-    """Bars along neighbouring sides of the part's outline at the goal, a little away from it."""
+def _sample_stops(part: str, goal: Pose, count: int, rng: np.random.Generator) -> list[Box]:
+    """Sample stops along neighbouring sides of the part's outline at the goal, with a small gap."""
     low, high = compute_outline(part)
-    gap, thick, first = rng.uniform(0.006, 0.015), 0.02, int(rng.integers(4))
+    thickness = 0.02
+    gap = rng.uniform(0.006, 0.015)
+    first = int(rng.integers(4))
     c, s = np.cos(goal.yaw), np.sin(goal.yaw)
     boxes = []
-    for side in range(first, first + number):
+    for side in range(first, first + count):
         axis, outward = side % 2, 1 if side % 4 < 2 else -1
         centre = (low + high) / 2
-        centre[axis] = (high if outward > 0 else low)[axis] + outward * (gap + thick / 2)
-        size = np.full(2, thick)
+        centre[axis] = (high if outward > 0 else low)[axis] + outward * (gap + thickness / 2)
+        size = np.full(2, thickness)
         size[1 - axis] = 0.8 * (high - low)[1 - axis]
         x, y = goal.x + c * centre[0] - s * centre[1], goal.y + s * centre[0] + c * centre[1]
         x, y, width, depth = (round(float(value), 4) for value in (x, y, *size))
@@ -205,18 +225,23 @@ def _sample_stops(part: str, goal: Pose, number: int, rng: np.random.Generator) 
 
 
 def sample_near_start(layout: Layout, rng: np.random.Generator) -> np.ndarray | None:
-    """The part anywhere with room, the tool beside it; None where 200 tries find nothing."""
+    """Sample a free pose of the part, and a position of the tool beside it.
+
+    Returns:
+        (2, 3) x, y, yaw of the tool and the part [m, rad]; None where 200 tries find none.
+    """
     boxes, hall = layout.static_boxes, layout.hall
-    reach = float(np.hypot(*compute_half_extents(layout.part)[:2]))
+    part_radius = float(np.hypot(*compute_half_extents(layout.part)[:2]))
     for _ in range(200):
         start, bearing = _sample_pose(rng, 0.06), rng.uniform(-np.pi, np.pi)
-        away = rng.uniform(reach + 0.02, reach + 0.08)
-        tool = np.array([start.x + away * np.cos(bearing), start.y + away * np.sin(bearing)])
-        near_edge = (tool < (hall.x + 0.02, hall.y + 0.02)) | (tool > (hall.x + hall.width - 0.02, hall.y + hall.depth - 0.02))
-        free = not len(boxes) or compute_signed_distance(tool, boxes) > TOOL_RADIUS_M + 0.005
+        distance = rng.uniform(part_radius + 0.02, part_radius + 0.08)
+        tool = np.array([start.x + distance * np.cos(bearing), start.y + distance * np.sin(bearing)])
+        edges = np.array([hall.x, hall.y]), np.array([hall.x + hall.width, hall.y + hall.depth])
+        is_near_edge = (tool < edges[0] + 0.02) | (tool > edges[1] - 0.02)
+        is_free = not len(boxes) or compute_signed_distance(tool, boxes) > TOOL_RADIUS_M + 0.005
         if (
-            free
-            and not near_edge.any()
+            is_free
+            and not is_near_edge.any()
             and _is_inside(layout.part, start, hall)
             and not is_overlapping(layout.part, start, boxes, 0.01)
         ):

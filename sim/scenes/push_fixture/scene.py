@@ -1,4 +1,4 @@
-"""factory/push-fixture: an arm pushes a part over a table into a fixture; its protocol `pusht` is in sim/pusht.py."""
+"""Registration of factory/push-fixture; its protocol `pusht` is in pusht.py."""
 
 from sim.bodies import LoadSpec
 from sim.layout import Layout
@@ -13,7 +13,7 @@ from sim.scenes.scene import Scene, scenes
 from sim.variation import Variation
 
 NAME = "factory/push-fixture"
-UNIT_M = 0.2  # parts of 10 cm are to the table what totes of half a metre are to the hall
+UNIT_M = 0.2  # scales parts of 10 cm to the size of totes of half a metre
 
 
 def _make_robot(variation: Variation) -> Panda:
