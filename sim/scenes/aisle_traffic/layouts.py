@@ -1,4 +1,7 @@
-"""A hall with racks, people and forklifts: the space of one seed, and the shift tiers that are harder on purpose."""
+"""Layouts of aisle-traffic: halls with rows of racks, people and forklifts, sampled per split.
+
+Distribution shifts are harder on purpose.
+"""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,10 +20,10 @@ from sim.variation import Variation, Variations
 ROBOT_RADIUS_M = 0.3
 ROBOT_GRID = GridSpec(
     0.1, margin_m=0.2, min_clearance_m=ROBOT_RADIUS_M + 0.03, free_clearance_m=0.6, proximity_weight=1.0, max_clearance_m=3.0
-)  # of the robot
-AGENT_CLEARANCE_M = {"person": 0.4, "forklift": 0.9}  # around stops and starts of each kind
-START_GAP_M = 1.6  # between the robot and others at the start
-PERSONAL_DISTANCE_M = 0.5  # between its edge and the robot's; less is a violation, at the start as later
+)
+AGENT_CLEARANCE_M = {"person": 0.4, "forklift": 0.9}  # clearance of starts and stops of each kind
+START_GAP_M = 1.6  # least distance between the starts of robot and agents
+PERSONAL_DISTANCE_M = 0.5  # between the edges of a person and the robot; less is a violation
 SPEEDS_M_S = {"person": (0.7, 1.4), "forklift": (0.6, 1.2)}
 RADII_M = {name: min(PROFILES[kind].half_extents[:2]) for name, kind in AGENT_KIND_BY_NAME.items()}
 BASE_VARIATIONS = Variations(base=Variation(speed_limit_m_s=1.0))
@@ -28,17 +31,17 @@ BASE_VARIATIONS = Variations(base=Variation(speed_limit_m_s=1.0))
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """How spaces of one split are drawn. Lengths in metres."""
+    """Parameters of the layouts of one split. Pairs are ranges, except the size."""
 
-    seed: int  # splits draw from seed sequences of their own
-    size_m: tuple[float, float] = (12.0, 10.0)
-    rows: tuple[int, int] = (2, 3)  # of racks side by side
-    racks: tuple[int, int] = (1, 2)  # in a row
+    seed: int  # each split has its own random sequence
+    size_m: tuple[float, float] = (12.0, 10.0)  # width and depth of the hall
+    rows: tuple[int, int] = (2, 3)  # rows of racks
+    racks: tuple[int, int] = (1, 2)  # racks in a row
     aisle_m: tuple[float, float] = (2.2, 3.0)
     people: tuple[int, int] = (2, 5)
     forklifts: tuple[int, int] = (0, 2)
     has_blocked_aisle: bool = False  # a pallet stands in an aisle
-    route_m: tuple[float, float] = (5.0, 12.0)  # of the robot
+    route_m: tuple[float, float] = (5.0, 12.0)  # length of the robot's route
     variations: Variations = BASE_VARIATIONS
 
 
@@ -55,24 +58,33 @@ MAX_TRAFFIC = 11
 
 
 def get_spec(split: str) -> SplitSpec:
+    """Get the parameters of a split.
+
+    Raises:
+        UnknownName: no split has this name.
+    """
     return get_split_spec(SPLIT_SPECS, split)
 
 
 @lru_cache(maxsize=4096)
 def sample_layout(split: str, index: int) -> Layout:
-    """Layout number `index` of a split; the same on every machine."""
-    tier = get_spec(split)
-    return sample_until_valid(split, index, tier.seed, lambda rng, name: _sample_candidate(tier, rng, name))
+    """Sample layout `index` of a split, the same on every machine.
+
+    Raises:
+        UnknownName: no split has this name.
+    """
+    spec = get_spec(split)
+    return sample_until_valid(split, index, spec.seed, lambda rng, name: _sample_candidate(spec, rng, name))
 
 
 def find_faults(layout: Layout) -> list[str]:
-    """Everything that is wrong with a layout, geometry first, one line each."""
+    """Find everything that is wrong with a layout, geometry first, one line for each fault."""
     if layout.surface != "hall":
-        return [f"surface is '{layout.surface}', 'hall' is needed: --scene chooses another scene"]
+        return [f"surface is '{layout.surface}', 'hall' is needed: --scene selects another scene"]
     faults = find_geometric_faults(layout, ROBOT_RADIUS_M, ROBOT_RADIUS_M, RADII_M)
-    for i, one in enumerate(layout.traffic if not faults else ()):
-        gap = np.hypot(one.x - layout.robot.x, one.y - layout.robot.y) - ROBOT_RADIUS_M - RADII_M[one.kind]
-        if one.kind == "person" and gap < PERSONAL_DISTANCE_M:
+    for i, agent in enumerate(layout.traffic if not faults else ()):
+        gap = np.hypot(agent.x - layout.robot.x, agent.y - layout.robot.y) - ROBOT_RADIUS_M - RADII_M[agent.kind]
+        if agent.kind == "person" and gap < PERSONAL_DISTANCE_M:
             faults.append(f"traffic[{i}] starts {gap:.2f} m from the robot, {PERSONAL_DISTANCE_M:g} m is needed")
     if not faults and np.hypot(layout.robot.x - layout.goal.x, layout.robot.y - layout.goal.y) < 0.5:
         faults.append("the robot starts at the goal")
@@ -82,7 +94,7 @@ def find_faults(layout: Layout) -> list[str]:
 
 
 def compute_robot_route(layout: Layout) -> float:
-    """How far the robot has to go, around boxes; inf where it cannot."""
+    """Compute the cost of the robot's route to the goal [m]; inf without a route."""
     start, goal = (np.array([place.x, place.y]) for place in (layout.robot, layout.goal))
     return compute_route_length(ROBOT_GRID, layout.static_boxes[:, :5], start, goal)
 
@@ -102,90 +114,95 @@ def make_task(
     load: Pose | None = None,
     goal: Pose | None = None,
 ) -> Layout:
-    """A task in a space that came from elsewhere: what is not given is drawn; solvable, or BadLayout."""
+    """Make a task in a given hall. Poses that are not given, and the traffic, are sampled.
+
+    Raises:
+        BadLayout: a load is given, or no sampled task can be solved.
+    """
     if load is not None:
         raise BadLayout(name or "map", ["this scene has no load to place"])
     size, rng = float(np.hypot(hall.width, hall.depth)), np.random.default_rng([seed, 98])
-    tier = SplitSpec(0, route_m=(min(2.0, 0.2 * size), 2 * size), people=(1, 3), forklifts=(0, 1))
-    nothing = "has no room for a task: no free start, goal and traffic with ways between them were found"
-    return complete_task(lambda: _sample_task(hall, boxes, tier, rng, name, robot), find_faults, name, nothing, robot, None, goal)
+    spec = SplitSpec(0, route_m=(min(2.0, 0.2 * size), 2 * size), people=(1, 3), forklifts=(0, 1))
+    fault = "has no space for a task: no free start, goal and traffic with routes between them were found"
+    return complete_task(lambda: _sample_task(hall, boxes, spec, rng, name, robot), find_faults, name, fault, robot, None, goal)
 
 
 def _sample_task(
     hall: Hall, boxes: tuple[Box, ...], spec: SplitSpec, rng: np.random.Generator, name: str, robot: Pose | None = None
 ) -> Layout | None:
-    """robot: where it starts; None: anywhere."""
-    space = Layout(hall, Pose(0, 0), (), Pose(0, 0), boxes)
-    start, aim = (_sample_pose(_sample_places(space, rng, 0.6, 1)[0], rng) for _ in range(2))
+    """Sample a task; `robot` is its start, None: any start."""
+    empty = Layout(hall, Pose(0, 0), (), Pose(0, 0), boxes)
+    start, goal = (_sample_pose(_sample_places(empty, rng, 0.6, 1)[0], rng) for _ in range(2))
     start = robot or start
     kinds = ["person"] * int(rng.integers(spec.people[0], spec.people[1] + 1))
     kinds += ["forklift"] * int(rng.integers(spec.forklifts[0], spec.forklifts[1] + 1))
-    travellers: list[AgentRoute] = []
+    agents: list[AgentRoute] = []
     for kind in kinds:
-        taken = np.array([(start.x, start.y), *((one.x, one.y) for one in travellers)])
-        drawn = (_sample_route(space, kind, rng, taken) for _ in range(20))
-        traveller = next((one for one in drawn if one is not None), None)
-        if traveller is None:
+        starts = np.array([(start.x, start.y), *((agent.x, agent.y) for agent in agents)])
+        candidates = (_sample_route(empty, kind, rng, starts) for _ in range(20))
+        agent = next((route for route in candidates if route is not None), None)
+        if agent is None:
             return None
-        travellers.append(traveller)
-    layout = Layout(hall, start, (), Pose(aim.x, aim.y), boxes, name, traffic=tuple(travellers))
+        agents.append(agent)
+    layout = Layout(hall, start, (), Pose(goal.x, goal.y), boxes, name, traffic=tuple(agents))
     if find_geometric_faults(layout, ROBOT_RADIUS_M, ROBOT_RADIUS_M, RADII_M):
         return None
     return layout if spec.route_m[0] <= compute_robot_route(layout) <= spec.route_m[1] else None
 
 
-def _sample_route(space: Layout, kind: str, rng: np.random.Generator, taken: np.ndarray) -> AgentRoute | None:
-    """Someone with a start away from those places, and two or three stops that are apart."""
-    start, *stops = _sample_places(space, rng, AGENT_CLEARANCE_M[kind], 1 + int(rng.integers(2, 4)))
-    if np.linalg.norm(start - taken, axis=-1).min() < START_GAP_M or np.linalg.norm(stops[0] - stops[-1]) < 3:
+def _sample_route(empty: Layout, kind: str, rng: np.random.Generator, starts: np.ndarray) -> AgentRoute | None:
+    """Sample an agent that starts away from other starts, with two or three stops that are apart."""
+    place, *stops = _sample_places(empty, rng, AGENT_CLEARANCE_M[kind], 1 + int(rng.integers(2, 4)))
+    if np.linalg.norm(place - starts, axis=-1).min() < START_GAP_M or np.linalg.norm(stops[0] - stops[-1]) < 3:
         return None
     speed = round(float(rng.uniform(*SPEEDS_M_S[kind])), 3)
-    pose = _sample_pose(start, rng)
-    return AgentRoute(
-        pose.x, pose.y, pose.yaw, kind, speed, tuple(Pose(round(float(x), 3), round(float(y), 3)) for x, y in stops)
-    )
+    pose = _sample_pose(place, rng)
+    stop_poses = tuple(Pose(round(float(x), 3), round(float(y), 3)) for x, y in stops)
+    return AgentRoute(pose.x, pose.y, pose.yaw, kind, speed, stop_poses)
 
 
 def _sample_pose(place: np.ndarray, rng: np.random.Generator) -> Pose:
     return Pose(*(round(float(value), 3) for value in (*place, rng.uniform(-np.pi, np.pi))))
 
 
-def _sample_places(space: Layout, rng: np.random.Generator, room_m: float, count: int) -> np.ndarray:
-    """(count, 2) uniform random places with so much room around them; where there are too few, any."""
-    hall = space.hall
+def _sample_places(layout: Layout, rng: np.random.Generator, clearance_m: float, count: int) -> np.ndarray:
+    """Sample uniform random places (count, 2) with this clearance from boxes; any places where there are too few."""
+    hall = layout.hall
     places = rng.uniform((hall.x, hall.y), (hall.x + hall.width, hall.y + hall.depth), (200, 2))
-    free = places[compute_signed_distance(places, space.static_boxes) > room_m]
+    free = places[compute_signed_distance(places, layout.static_boxes) > clearance_m]
     return free[:count] if len(free) >= count else places[:count]
 
 
 def _sample_racks(spec: SplitSpec, rng: np.random.Generator, hall: Hall) -> tuple[Box, ...] | None:
-    """Rows of racks with aisles between and around them; None where they do not fit."""
-    across = bool(rng.random() < 0.5)
-    length, depth = (hall.width, hall.depth) if across else (hall.depth, hall.width)
+    """Sample rows of racks with aisles between and around them; None where they do not fit."""
+    is_along_x = bool(rng.random() < 0.5)
+    length, depth = (hall.width, hall.depth) if is_along_x else (hall.depth, hall.width)
     rows = int(rng.integers(spec.rows[0], spec.rows[1] + 1))
-    thick = rng.uniform(0.7, 1.1, rows)
+    row_depths = rng.uniform(0.7, 1.1, rows)
     aisles = rng.uniform(*spec.aisle_m, rows + 1)
     if rng.random() < 0.3:
         aisles[0] = 0.0  # a row stands against the wall
-    total = thick.sum() + aisles.sum()
+    total = row_depths.sum() + aisles.sum()
     if total > depth + 0.3 or total < depth - 3.0:
         return None
-    aisles *= (depth - thick.sum()) / aisles.sum()
-    starts = np.cumsum(np.concatenate([[0], aisles[:-1] + thick]))  # of aisles
+    aisles *= (depth - row_depths.sum()) / aisles.sum()
+    aisle_starts = np.cumsum(np.concatenate([[0], aisles[:-1] + row_depths]))
     boxes = []
-    for start, aisle, deep in zip(starts, aisles, thick, strict=False):
-        boxes += _sample_row(spec, rng, length, start + aisle + deep / 2, deep)
+    for start, aisle, row_depth in zip(aisle_starts, aisles, row_depths, strict=False):
+        boxes += _sample_row(spec, rng, length, start + aisle + row_depth / 2, row_depth)
     if spec.has_blocked_aisle:
         aisle = int(rng.choice(np.flatnonzero(aisles)))
-        at = float(rng.uniform(0.3, 0.7) * length)
-        boxes.append((at, float(starts[aisle] + aisles[aisle] / 2), 1.2, float(aisles[aisle])))
-    return tuple(_make_box(box, across) for box in boxes)
+        along = float(rng.uniform(0.3, 0.7) * length)
+        boxes.append((along, float(aisle_starts[aisle] + aisles[aisle] / 2), 1.2, float(aisles[aisle])))
+    return tuple(_make_box(box, is_along_x) for box in boxes)
 
 
-def _sample_row(
-    spec: SplitSpec, rng: np.random.Generator, length: float, middle_y: float, thick: float
-) -> list[tuple[float, ...]]:
-    """Racks in a row: (middle, middle, length, depth), with aisles at its ends and between them."""
+def _sample_row(spec: SplitSpec, rng: np.random.Generator, length: float, middle: float, depth: float) -> list[tuple[float, ...]]:
+    """Sample the racks of a row with aisles at its ends and between them.
+
+    Returns:
+        Tuples of the centre along and across the row, length and depth.
+    """
     racks = int(rng.integers(spec.racks[0], spec.racks[1] + 1))
     gaps = rng.uniform(*spec.aisle_m, racks + 1)
     if rng.random() < 0.4:
@@ -194,28 +211,30 @@ def _sample_row(
     sizes = shares / shares.sum() * (length - gaps.sum())
     starts = np.cumsum(gaps[:-1]) + np.concatenate([[0], np.cumsum(sizes[:-1])])
     return [
-        (float(start + size / 2), float(middle_y), float(size), float(thick)) for start, size in zip(starts, sizes, strict=True)
+        (float(start + size / 2), float(middle), float(size), float(depth)) for start, size in zip(starts, sizes, strict=True)
     ]
 
 
-def _make_box(along: tuple[float, ...], across: bool) -> Box:
-    x, y, width, depth = (round(value, 3) for value in along)
-    if not across:
-        x, y, width, depth = y, x, depth, width
-    return Box(x, y, width, depth)
+def _make_box(rack: tuple[float, ...], is_along_x: bool) -> Box:
+    x, y, width, depth = (round(value, 3) for value in rack)
+    return Box(x, y, width, depth) if is_along_x else Box(y, x, depth, width)
 
 
 def sample_near_start(layout: Layout, rng: np.random.Generator) -> np.ndarray | None:
-    """The robot anywhere with room, half of the time in somebody's way, up to 3.5 m ahead; None where 200 tries find nothing."""
+    """Sample a free pose of the robot; half of the poses are up to 3.5 m ahead of an agent.
+
+    Returns:
+        (1, 3) x, y, yaw of the robot [m, rad]; None where 200 tries find none.
+    """
     hall, boxes = layout.hall, layout.static_boxes
-    others = np.array([(one.x, one.y) for one in layout.traffic]).reshape(-1, 2)
+    agent_xy = np.array([(agent.x, agent.y) for agent in layout.traffic]).reshape(-1, 2)
     for _ in range(200):
         place = rng.uniform((hall.x, hall.y), (hall.x + hall.width, hall.y + hall.depth))
-        if len(others) and rng.random() < 0.5:
-            one = layout.traffic[int(rng.integers(len(others)))]
-            bearing = np.arctan2(one.stops[0].y - one.y, one.stops[0].x - one.x) + rng.normal(0, 0.3)
-            place = np.array([one.x, one.y]) + rng.uniform(1.2, 3.5) * make_unit_vectors(bearing)
-        room = compute_signed_distance(place, boxes) - ROBOT_RADIUS_M
-        if room > 0.1 and (not len(others) or np.linalg.norm(others - place, axis=-1).min() > 1.0):
+        if len(agent_xy) and rng.random() < 0.5:
+            agent = layout.traffic[int(rng.integers(len(agent_xy)))]
+            bearing = np.arctan2(agent.stops[0].y - agent.y, agent.stops[0].x - agent.x) + rng.normal(0, 0.3)
+            place = np.array([agent.x, agent.y]) + rng.uniform(1.2, 3.5) * make_unit_vectors(bearing)
+        clearance = compute_signed_distance(place, boxes) - ROBOT_RADIUS_M
+        if clearance > 0.1 and (not len(agent_xy) or np.linalg.norm(agent_xy - place, axis=-1).min() > 1.0):
             return np.array([[*place, rng.uniform(-np.pi, np.pi)]])
     return None

@@ -1,4 +1,4 @@
-"""logistics/aisle-traffic: an AMR crosses a hall to a station among people and forklifts."""
+"""Registration of logistics/aisle-traffic."""
 
 from sim.policy import RANDOM_BEHAVIOURS
 from sim.robots.differential_drive import DifferentialDrive, DriveLimits
