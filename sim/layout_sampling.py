@@ -1,4 +1,4 @@
-"""Layout families: spaces drawn from a seed, and the splits that keep training and test spaces apart."""
+"""Sampling of layouts from a seed, for the scenes' families of layouts and splits."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -9,19 +9,32 @@ import numpy as np
 from sim.layout import Layout, Pose
 from sim.utils.errors import BadLayout, GroundError, UnknownName
 
-MAX_ATTEMPTS = 5000  # tiers accept one in a few
-MAX_TASK_ATTEMPTS = 300  # of a task in a given space
+MAX_ATTEMPTS = 5000  # distribution shifts reject most layouts
+MAX_TASK_ATTEMPTS = 300  # of a task in a given map
 SplitSpecT = TypeVar("SplitSpecT")
 
 
 def get_split_spec(specs: Mapping[str, SplitSpecT], split: str) -> SplitSpecT:
+    """Get the specification of a split.
+
+    Raises:
+        UnknownName: the scene has no such split.
+    """
     if split not in specs:
         raise UnknownName("split", split, specs)
     return specs[split]
 
 
 def sample_until_valid(split: str, index: int, seed: int, attempt: Callable[[np.random.Generator, str], Layout | None]) -> Layout:
-    """Layout number `index` of a split; the same on every machine. What `attempt` gives up is drawn again."""
+    """Sample layout `index` of a split; it is the same on every machine.
+
+    Args:
+        attempt: makes a layout from a generator and a name; None: the attempt failed.
+
+    Raises:
+        GroundError: negative index.
+        RuntimeError: all attempts failed.
+    """
     if index < 0:
         raise GroundError(f"layout number {index} must not be negative")
     rng = np.random.default_rng([seed, index])
@@ -41,15 +54,24 @@ def complete_task(
     load: Pose | None,
     goal: Pose | None,
 ) -> Layout:
-    """The first drawn layout that has no fault once what is given stands in its place; BadLayout with the last fault, or with
-    `nothing` where none was ever drawn."""
+    """Sample layouts until one has no faults, with the given poses of robot, load and goal.
+
+    Args:
+        attempt: samples a layout; None: the attempt failed.
+        name: of the layout, for the error.
+        no_task_fault: fault to report if every attempt failed.
+        robot: fixed pose; None: as sampled. Also for load and goal.
+
+    Raises:
+        BadLayout: all attempts failed; it has the last fault.
+    """
     fault = no_task_fault
     for _ in range(MAX_TASK_ATTEMPTS):
-        drawn = attempt()
-        if drawn is None:
+        sample = attempt()
+        if sample is None:
             continue
-        loads = (load or drawn.loads[0],) if drawn.loads else ()
-        layout = replace(drawn, robot=robot or drawn.robot, loads=loads, goal=goal or drawn.goal)
+        loads = (load or sample.loads[0],) if sample.loads else ()
+        layout = replace(sample, robot=robot or sample.robot, loads=loads, goal=goal or sample.goal)
         faults = find_faults(layout)
         if not faults:
             return layout

@@ -1,6 +1,7 @@
-"""Policies: whatever turns an observation into an action, and the random ones, which any scene has.
+"""The policy interface, and random policies for any scene.
 
-All speak `predict` as Stable-Baselines3 does, so that one evaluator judges random, scripted, learned and planned behaviour.
+`predict` has the signature of Stable-Baselines3, so the same evaluator runs random, scripted,
+learned and planning policies.
 """
 
 from collections.abc import Callable
@@ -17,32 +18,46 @@ from sim.variation import Variation
 
 @dataclass(frozen=True)
 class SimState:
-    """The state of a world between two steps, as far as it can be set again."""
+    """The state of a world between two steps, which `World.set_state` can restore."""
 
-    pose: np.ndarray  # (M, 7) of the robot, loads and traffic
-    twist: np.ndarray  # (M, 6)
+    pose: np.ndarray  # (M, 7) of robot, loads and traffic: position [m], quaternion xyzw
+    twist: np.ndarray  # (M, 6) linear [m/s] and angular [rad/s]
     traffic: TrafficState | None = None
 
 
 @dataclass(frozen=True)
 class EpisodeStart:
-    """What a policy is told before an episode. Only the simulator as a model may look at layout, variation and truth."""
+    """Information for a policy at the start of an episode.
+
+    Only the oracle, whose model is the simulator, may use the layout, the variation and the state.
+    """
 
     seed: int
     layout: Layout
     variation: Variation
-    read_state: Callable[[], SimState] | None = None  # the whole state at any time, with what no observation shows
+    read_state: Callable[[], SimState] | None = None  # the current state, with its hidden part
 
 
 class Policy(Protocol):
-    """Stateful per episode: `begin`, then one `predict` per control step."""
+    """Maps observations to actions; may keep state within an episode."""
 
-    def start_episode(self, start: EpisodeStart) -> None: ...
+    def start_episode(self, start: EpisodeStart) -> None:
+        """Reset the state for a new episode."""
 
     def predict(
         self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[np.ndarray, Any]:
-        """Action (2,) in [-1, 1] and the state to hand back."""
+        """Choose the action of a control step.
+
+        Args:
+            observation: dictionary observation of GroundEnv.
+            state: recurrent state, unused here; part of Stable-Baselines3's signature.
+            episode_start: unused, as `state`.
+            deterministic: unused, as `state`.
+
+        Returns:
+            Action (n,) in [-1, 1], and `state`.
+        """
         ...
 
 
@@ -50,9 +65,9 @@ PolicyFactory = Callable[[], Policy]
 
 
 class ScriptedPolicy:
-    """Shared start: a generator per episode."""
+    """Base of policies that draw from a generator, which is seeded for each episode."""
 
-    collection_steps: int | None = None  # of an episode where it collects data; None: as long as the scene's
+    collection_steps: int | None = None  # per episode of data collection; None: the scene's
 
     def start_episode(self, start: EpisodeStart) -> None:
         self._rng = np.random.default_rng([start.seed, 77])
@@ -69,29 +84,26 @@ class ScriptedPolicy:
         return np.clip(self._compute_action(observation), -1, 1).astype(np.float32), state
 
 
-def _action_size(observation: Observation) -> int:
-    return int(observation["action_twist"].shape[-1])
-
-
 class UniformRandom(ScriptedPolicy):
-    """A fresh uniform action every step: the floor of every comparison."""
+    """Uniform random actions: the weakest method of every comparison."""
 
     collection_steps = 60
 
     def _compute_action(self, observation: Observation) -> np.ndarray:
-        return self._rng.uniform(-1, 1, _action_size(observation))
+        return self._rng.uniform(-1, 1, observation["action_twist"].shape[-1:])
 
 
 class SmoothRandom(ScriptedPolicy):
-    """Noise that wanders: an Ornstein-Uhlenbeck process about a mean that jumps now and then."""
+    """Smooth random actions: an Ornstein-Uhlenbeck process about a mean that jumps."""
 
     collection_steps = 60
 
     def _reset(self) -> None:
-        self._noise, self._steps_left = np.zeros(1), 0
+        self._noise = np.zeros(1)
+        self._steps_left = 0
 
     def _compute_action(self, observation: Observation) -> np.ndarray:
-        size = _action_size(observation)
+        size = observation["action_twist"].shape[-1]
         if self._steps_left == 0:
             self._mean = self._rng.uniform(-1, 1, size) * np.array([1.0, *[0.7] * (size - 1)])
             self._steps_left = int(self._rng.integers(5, 25))

@@ -1,6 +1,10 @@
-"""What may differ from one episode to the next besides the space: fixed, sampled from a range, or held out of it."""
+"""Variation of physics and appearance between episodes.
+
+A value is fixed, sampled from a range, or sampled from a range without a held-out part.
+"""
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -12,24 +16,22 @@ APPEARANCES = (NONE, VARIED)
 
 @dataclass(frozen=True)
 class Variation:
-    """The physics of one episode."""
+    """Physics and appearance of an episode."""
 
     load_mass_kg: float = 6.0
     load_friction: float = 0.5
-    load_scale: float = 1.0  # on the load's width and depth
+    load_scale: float = 1.0  # factor on the load's width and depth
     speed_limit_m_s: float = 0.8
-    traffic_speed: float = 1.0  # times the speed that people and forklifts go at in their layout
-    latency_steps: int = 0  # control steps between deciding and acting
-    observation_noise: float = 0.0  # standard deviation on positions [m], yaw [rad], speeds [m/s, rad/s]
-    appearance: str = NONE  # in pictures: the scene's own colours, or VARIED ones, which come from the episode's seed
+    traffic_speed: float = 1.0  # factor on the speeds of people and forklifts
+    latency_steps: int = 0  # control steps from a decision to its action
+    observation_noise: float = 0.0  # standard deviation [m, rad, m/s, rad/s]
+    appearance: str = NONE  # of images; VARIED: colours from the episode's seed
 
 
 def describe_differences(variation: Variation, base: Variation) -> list[str]:
-    """What is other than usual, as it would be asked for."""
-    values = ((field.name, getattr(variation, field.name), getattr(base, field.name)) for field in fields(Variation))
-    return [
-        f"{name}={value}" if isinstance(value, str) else f"{name}={value:.3g}" for name, value, usual in values if value != usual
-    ]
+    """Describe the values that differ from `base`, in the syntax of `Variations.parse`."""
+    changes = {name: value for name, value in vars(variation).items() if value != getattr(base, name)}
+    return [f"{name}={value}" if isinstance(value, str) else f"{name}={value:.3g}" for name, value in changes.items()]
 
 
 BOUNDS = {
@@ -45,7 +47,7 @@ BOUNDS = {
 
 @dataclass(frozen=True)
 class Span:
-    """Values in [low, high], none of them inside the open interval (hold_low, hold_high)."""
+    """The interval [low, high] without the open interval (held_out_low, held_out_high)."""
 
     low: float
     high: float
@@ -53,61 +55,76 @@ class Span:
     held_out_high: float = 0.0
 
     def sample(self, rng: np.random.Generator) -> float:
-        hole = max(0.0, self.held_out_high - self.held_out_low)
-        value = rng.uniform(self.low, max(self.low, self.high - hole))  # the difference is rounded
-        return float(value if hole == 0 or value <= self.held_out_low else value + hole)
+        """Sample uniformly."""
+        gap = max(0.0, self.held_out_high - self.held_out_low)
+        value = rng.uniform(self.low, max(self.low, self.high - gap))  # gap: rounded
+        return float(value if gap == 0 or value <= self.held_out_low else value + gap)
 
 
 @dataclass(frozen=True)
 class Variations:
-    """What each episode draws: a Span per varied field, the rest as in `base`.
+    """Distribution of Variation: a Span for each varied field, the other fields as in `base`.
 
-    Written `load_mass_kg=3`, `load_mass_kg=3:12`, or with a part held out `load_mass_kg=3:12!5:7`; and `looks=varied`.
+    As text: `load_mass_kg=3`, `load_mass_kg=3:12`, `load_mass_kg=3:12!5:7` with a held-out part,
+    and `appearance=varied`.
     """
 
     base: Variation = Variation()
     spans: tuple[tuple[str, Span], ...] = ()
 
     def sample(self, rng: np.random.Generator) -> Variation:
-        values = {name: span.sample(rng) for name, span in self.spans}
-        values = {name: round(value) if name == "latency_steps" else value for name, value in values.items()}
-        return Variation(**{**self.base.__dict__, **values})
+        """Sample the variation of an episode."""
+        values: dict[str, Any] = {name: span.sample(rng) for name, span in self.spans}
+        if "latency_steps" in values:
+            values["latency_steps"] = round(values["latency_steps"])
+        return replace(self.base, **values)
 
     @classmethod
     def parse(cls, texts: tuple[str, ...], base: Variation | None = None) -> "Variations":
-        base, rest = base or Variation(), []
+        """Parse variations from text.
+
+        Args:
+            texts: such as `load_mass_kg=3:12`.
+            base: values of the other fields; None: the defaults.
+
+        Raises:
+            UnknownName: unknown field or appearance.
+            GroundError: wrong syntax, or values out of bounds.
+        """
+        base = base or Variation()
+        spans = []
         for text in texts:
             name, _, value = text.partition("=")
             if name != "appearance":
-                rest.append(text)
+                spans.append(_parse_span(text))
             elif value in APPEARANCES:
                 base = replace(base, appearance=value)
             else:
                 raise UnknownName("appearance", value, APPEARANCES)
-        return cls(base, tuple(_parse(text) for text in rest))
+        return cls(base, tuple(spans))
 
 
-def _parse(text: str) -> tuple[str, Span]:
+def _parse_span(text: str) -> tuple[str, Span]:
     name, _, value = text.partition("=")
     known = [field.name for field in fields(Variation)]
     if name not in known:
         raise UnknownName("variation", name, known)
-    whole, mark, hole = value.partition("!")
+    interval, mark, held_out = value.partition("!")
     try:
-        low, high = _parse_bounds(whole)
-        hold_low, hold_high = _parse_bounds(hole) if mark else (0.0, 0.0)
+        low, high = _parse_bounds(interval)
+        held_out_low, held_out_high = _parse_bounds(held_out) if mark else (0.0, 0.0)
     except ValueError as error:
         raise GroundError(
-            f"variation '{text}': write {name}=VALUE, {name}=LOW:HIGH or {name}=LOW:HIGH!HELD_LOW:HELD_HIGH"
+            f"variation '{text}': write {name}=VALUE, {name}=LOW:HIGH or {name}=LOW:HIGH!HELD_OUT_LOW:HELD_OUT_HIGH"
         ) from error
-    least, most = BOUNDS[name]
-    if not least <= low <= high <= most:
-        raise GroundError(f"variation '{text}': values from {least:g} to {most:g} in rising order are allowed")
-    if name == "latency_steps" and not all(end.is_integer() for end in (low, high, hold_low, hold_high)):
+    minimum, maximum = BOUNDS[name]
+    if not minimum <= low <= high <= maximum:
+        raise GroundError(f"variation '{text}': values from {minimum:g} to {maximum:g} in rising order are allowed")
+    if name == "latency_steps" and not all(end.is_integer() for end in (low, high, held_out_low, held_out_high)):
         raise GroundError(f"variation '{text}': whole numbers of steps are needed")
-    if mark and not (low <= hold_low < hold_high <= high and (low, high) != (hold_low, hold_high)):
-        raise GroundError(f"variation '{text}': the held-out part must lie inside {low:g}:{high:g} and leave something")
-    return name, Span(low, high, hold_low, hold_high)
+    if mark and not (low <= held_out_low < held_out_high <= high and (low, high) != (held_out_low, held_out_high)):
+        raise GroundError(f"variation '{text}': the held-out part must be smaller than {low:g}:{high:g} and lie inside it")
+    return name, Span(low, high, held_out_low, held_out_high)
 
 
 def _parse_bounds(text: str) -> tuple[float, float]:

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -83,6 +85,25 @@ def test_the_robots_camera_turns_with_it_and_sees_what_is_ahead(env: GroundEnv) 
         assert len(rows) > 20
         assert abs(columns.mean() + 0.5 - SIZE[0] / 2) < 4
         assert not (picture.body == ROBOT)[:40].any()
+
+
+def test_pybullet_without_numpy_gives_the_same_image(env: GroundEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyBullet built without numpy returns flat tuples, as PyPI's pybullet-arm64 does on CPython 3.12."""
+    expected = env.render_camera("side", *SIZE)
+    assert env._world is not None
+    client = env._world._client
+    get_image = client.getCameraImage
+
+    def get_tuples(*args: Any, **options: Any) -> tuple[Any, ...]:
+        width, height, *images = get_image(*args, **options)
+        return (width, height, *(tuple(np.ravel(image).tolist()) for image in images))
+
+    monkeypatch.setattr(client, "getCameraImage", get_tuples)
+    image = env.render_camera("side", *SIZE)
+    assert (image.rgb.dtype, image.depth_m.dtype, image.body.dtype) == (np.uint8, np.float32, np.int16)
+    np.testing.assert_array_equal(image.rgb, expected.rgb)
+    np.testing.assert_array_equal(image.body, expected.body)
+    np.testing.assert_allclose(image.depth_m, expected.depth_m, rtol=1e-4)
 
 
 def test_unknown_cameras_and_sizes_are_refused(env: GroundEnv) -> None:

@@ -1,9 +1,6 @@
 """Colours and textures on Bullet's bodies."""
 
-import itertools
 import tempfile
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +8,6 @@ from PIL import Image
 
 from sim.bullet.client import BulletClient
 from sim.sensors.appearance import Material
-
-_file_numbers = itertools.count()  # Bullet caches files by name, so each name is used once
 
 
 def apply_material(client: BulletClient, body: int, material: Material) -> None:
@@ -26,13 +21,7 @@ def apply_material(client: BulletClient, body: int, material: Material) -> None:
 
 def _load_texture(client: BulletClient, texture: np.ndarray) -> int:
     """Load a texture (P, P) uint8 by way of a file, as Bullet needs; `resetSimulation` frees it."""
-    file = Path(_get_folder().name) / f"{next(_file_numbers)}.png"
-    Image.fromarray(texture).convert("RGB").save(file, compress_level=1)
-    texture_id = int(client.loadTexture(str(file)))
-    file.unlink()
-    return texture_id
-
-
-@lru_cache(maxsize=1)
-def _get_folder() -> "tempfile.TemporaryDirectory[str]":
-    return tempfile.TemporaryDirectory(prefix="textures-")  # deleted with the process
+    with tempfile.NamedTemporaryFile(suffix=".png") as file:  # Bullet caches by name: random names
+        Image.fromarray(texture).convert("RGB").save(file, "PNG", compress_level=1)
+        file.flush()
+        return int(client.loadTexture(file.name))

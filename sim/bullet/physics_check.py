@@ -41,8 +41,7 @@ class CommandReplay:
             env: an environment that was reset; it is not stepped.
             actions: (T, n), executed in a separate world.
         """
-        num_dynamic = int(env.bodies.is_dynamic.sum())
-        replay = cls(env.scene, env.layout, env.variation, env.bodies.pose[:num_dynamic].copy(), [])
+        replay = cls(env.scene, env.layout, env.variation, env.bodies.pose[env.bodies.is_dynamic], [])
         world = World()
         robot = replay._build(world)
         for action in actions.tolist():
@@ -99,8 +98,8 @@ def simulate_slide(load: LoadSpec, speed_m_s: float, yaw_rate_rad_s: float, maxi
     client = BulletClient()
     client.setGravity(0, 0, -GRAVITY_M_S2)
     client.setPhysicsEngineParameter(fixedTimeStep=1 / PHYSICS_HZ, numSolverIterations=SOLVER_ITERATIONS)
-    sizes = ((5, 5, 0.5), load.half_extents)
-    floor, box = (client.createCollisionShape(client.GEOM_BOX, halfExtents=half) for half in sizes)
+    half_extents = ((5, 5, 0.5), load.half_extents)
+    floor, box = (client.createCollisionShape(client.GEOM_BOX, halfExtents=half) for half in half_extents)
     ground = client.createMultiBody(0, floor, -1, [0, 0, -0.5], useMaximalCoordinates=True)
     body = client.createMultiBody(load.mass_kg, box, -1, [0, 0, load.half_extents[2]], useMaximalCoordinates=maximal)
     client.changeDynamics(ground, -1, lateralFriction=FLOOR_FRICTION)
@@ -122,23 +121,19 @@ def integrate_slide(load: LoadSpec, speed_m_s: float, yaw_rate_rad_s: float, ste
     width, depth = load.half_extents[:2]
     corners = np.array([(x, y) for x in (-width, width) for y in (-depth, depth)])
     inertia = (width**2 + depth**2) / 3  # per kilogram
-    position = np.zeros(2)
-    velocity = np.array([speed_m_s, 0.0])
-    yaw = 0.0
-    rate = yaw_rate_rad_s
+    pose = np.zeros(3)  # x, y, yaw
+    velocity = np.array([speed_m_s, 0.0, yaw_rate_rad_s])
     while True:
-        c, s = np.cos(yaw), np.sin(yaw)
+        c, s = np.cos(pose[2]), np.sin(pose[2])
         lever = corners @ np.array([[c, s], [-s, c]])
-        sliding = velocity + rate * np.stack([-lever[:, 1], lever[:, 0]], -1)
+        sliding = velocity[:2] + velocity[2] * np.stack([-lever[:, 1], lever[:, 0]], -1)
         length = np.maximum(np.linalg.norm(sliding, axis=-1, keepdims=True), 1e-9)
         force = -load.friction * GRAVITY_M_S2 / 4 * sliding / length  # per kilogram
         torque = float(np.sum(lever[:, 0] * force[:, 1] - lever[:, 1] * force[:, 0]))
-        if np.linalg.norm(velocity) < load.friction * GRAVITY_M_S2 * step_s and abs(rate) < 40 * step_s:
-            return float(np.linalg.norm(position)), float(yaw)
-        velocity = velocity + force.sum(0) * step_s
-        rate += torque / inertia * step_s
-        position = position + velocity * step_s
-        yaw += rate * step_s
+        if np.linalg.norm(velocity[:2]) < load.friction * GRAVITY_M_S2 * step_s and abs(velocity[2]) < 40 * step_s:
+            return float(np.linalg.norm(pose[:2])), float(pose[2])
+        velocity += np.array([*force.sum(0), torque / inertia]) * step_s
+        pose += velocity * step_s
 
 
 def simulate_push(scene: Scene, physics_hz: int = PHYSICS_HZ, solver_iterations: int = SOLVER_ITERATIONS) -> np.ndarray:

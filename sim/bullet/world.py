@@ -54,7 +54,10 @@ def _compute_inertia(load: LoadSpec) -> list[float]:
 
 
 class World:
-    """Physics of a single scene. `build` starts from an empty world, so equal inputs give equal bytes."""
+    """Physics of a single scene.
+
+    `build` starts from an empty world, so equal inputs give equal bytes.
+    """
 
     def __init__(
         self, gui: bool = False, physics_hz: int = PHYSICS_HZ, solver_iterations: int = SOLVER_ITERATIONS, averaged: bool = False
@@ -62,7 +65,7 @@ class World:
         """Connect to a physics server.
 
         Args:
-            averaged: contact forces are means over the last control period. Forces of single physics
+            averaged: contact forces are means over the last control period. Those of single physics
                 steps vary tenfold from step to step. Contacts are then read after each physics
                 step.
         """
@@ -98,9 +101,8 @@ class World:
         else:
             low, high = np.array(floor[:2]), np.array(floor[:2]) + floor[2:]
         self._light: dict[str, Any] = {}
-        self._link_bodies: list[int] | None = None  # draw the robot's links; created with the first image
-        half = [*((high - low) / 2), 0.5]
-        self._floor = self._create_box(half, [*((high + low) / 2), -0.5], 0, FLOOR_COLOUR, mass=0)
+        self._link_bodies: list[int] | None = None  # created with the first image
+        self._floor = self._create_box([*((high - low) / 2), 0.5], [*((high + low) / 2), -0.5], 0, FLOOR_COLOUR, mass=0)
         client.changeDynamics(self._floor, -1, lateralFriction=FLOOR_FRICTION)
         self._static = [
             self._create_box(row[3:6], [row[0], row[1], row[5]], row[2], STATIC_COLOURS[Kind(int(row[6]))], mass=0)
@@ -165,24 +167,22 @@ class World:
         """Simulate one control period with an action in [-1, 1]ⁿ."""
         step = self._client.stepSimulation
         robot = self._robot
-        traffic = self.traffic
-        agents = self._agents
         self._samples = []
-        if traffic and agents:
+        if self.traffic and self._agents:
             (x, y, *_), (vx, vy, *_) = robot.read_state()
-            traffic.choose_velocities((x, y), (vx, vy))
-            near = traffic.find_near((x, y))
+            self.traffic.choose_velocities((x, y), (vx, vy))
+            near = self.traffic.find_near((x, y))
         for _ in range(round(duration_s * MOTOR_HZ)):
-            if traffic and agents:
-                traffic.advance(1 / MOTOR_HZ)
-                agents.update(near)
+            if self.traffic and self._agents:
+                self.traffic.advance(1 / MOTOR_HZ)
+                self._agents.update(near)
             robot.set_motors(robot.compute_command(action))
             for _ in range(int(self._physics_hz / MOTOR_HZ)):
                 step()
                 if self._averaged:
                     self._samples.append(self._sample_contacts())
-        if agents:
-            agents.update()
+        if self._agents:
+            self._agents.update()
 
     def read_dynamic_bodies(self) -> tuple[list[list[float]], list[list[float]]]:
         """Read poses (M × 7) and twists (M × 6) of robot, loads and traffic, as plain lists."""
@@ -207,13 +207,13 @@ class World:
             averaged.
         """
         samples = self._samples or [self._sample_contacts()]
-        forces = dict[Pair, float]()
-        places = dict[Pair, list[Any]]()  # point and normal
+        means: ContactSample = {}
         for sample in samples:
-            for pair, (force, *place) in sample.items():
-                forces[pair] = forces.get(pair, 0.0) + force / len(samples)
-                places[pair] = place
-        return [Contact(*pair, pair[1] >= self._dynamic_count, force, *places[pair]) for pair, force in forces.items()]
+            for pair, (force, point, normal) in sample.items():
+                force_sum = means[pair][0] if pair in means else 0.0
+                means[pair] = force_sum + force / len(samples), point, normal
+        count = self._dynamic_count
+        return [Contact(a, b, b >= count, force, point, normal) for (a, b), (force, point, normal) in means.items()]
 
     def _sample_contacts(self) -> ContactSample:
         """Read the force of each pair in contact now, with a point and normal of the contact."""
@@ -273,7 +273,7 @@ class World:
         # PyBullet built without numpy gives flat tuples.
         rgba, buffer, body_ids = (np.reshape(values, (height, width, -1)) for values in image[2:])
         depth = far * near / (far - (far - near) * buffer[..., 0])
-        indices = np.full(2 + max(self._index), FLOOR, np.int16)  # by Bullet's body id; -1 is no body
+        indices = np.full(2 + max(self._index), FLOOR, np.int16)  # by body id; -1: no body
         indices[-1] = BACKGROUND
         indices[list(self._index)] = list(self._index.values())
         return CameraImage(rgba[..., :3].astype(np.uint8), depth.astype(np.float32), indices[body_ids[..., 0]])

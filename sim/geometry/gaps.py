@@ -49,8 +49,8 @@ def _compute_body_gap(
         return compute_signed_distance(position, boxes) - half[0]
     footprint = [box for box in observation["footprints"][body].astype(float) if box[2] > 0] or [np.array([0, 0, *half])]
     yaw = compute_yaw(pose[..., 3:])[..., None]
-    inverse_yaw = np.broadcast_to(-yaw, (*yaw.shape[:-1], len(corners)))
-    local_corners = rotate(corners - position[..., None, :], inverse_yaw)  # in the body's frame
+    # The static corners in the body's frame.
+    local_corners = rotate(corners - position[..., None, :], np.broadcast_to(-yaw, (*yaw.shape[:-1], len(corners))))
     gaps = []
     for x, y, half_x, half_y in footprint:
         box_corners = np.broadcast_to((x, y) + CORNERS * (half_x, half_y), (*pose.shape[:-1], 4, 2))

@@ -81,7 +81,6 @@ def connect_free_cells(free: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
         Start cells (E,), end cells (E,) as flat indices, and lengths (E,) [cells].
     """
     nx, ny = free.shape
-    index = np.arange(nx * ny).reshape(nx, ny)
     tails, heads, lengths = [], [], []
     for dx, dy in MOVES:
         x, y = np.nonzero(free)
@@ -93,8 +92,8 @@ def connect_free_cells(free: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
             is_passable &= free[x + sx, y] & free[x, y + sy]
         elif abs(dx) + abs(dy) == 3:
             is_passable &= free[x + sx, y + sy] & free[x + sx * (abs(dx) > 1), y + sy * (abs(dy) > 1)]
-        tail = index[x, y][is_passable]
-        head = index[x + dx, y + dy][is_passable]
+        tail = (x * ny + y)[is_passable]
+        head = tail + dx * ny + dy
         tails += [tail, head]
         heads += [head, tail]
         lengths.append(np.full(2 * len(tail), np.hypot(dx, dy)))

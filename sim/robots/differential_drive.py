@@ -57,10 +57,9 @@ class DifferentialDrive:
         self._state = None
         shape = client.createCollisionShape(client.GEOM_CYLINDER, radius=self.radius_m, height=self.height_m)
         blue = [0.15, 0.35, 0.75, 1]
-        yellow = [1, 0.8, 0.1, 1]
         hull = client.createVisualShape(client.GEOM_CYLINDER, radius=self.radius_m, length=self.height_m, rgbaColor=blue)
         nose_pose = {"halfExtents": [0.08, 0.04, 0.02], "visualFramePosition": [0.2, 0, self.height_m / 2]}
-        nose = client.createVisualShape(client.GEOM_BOX, rgbaColor=yellow, **nose_pose)
+        nose = client.createVisualShape(client.GEOM_BOX, rgbaColor=[1, 0.8, 0.1, 1], **nose_pose)
         origins = [[0, 0, 0]] * 4
         rotations = [[0, 0, 0, 1]] * 4
         slide = client.JOINT_PRISMATIC
@@ -89,23 +88,21 @@ class DifferentialDrive:
 
     def read_state(self) -> RobotState:
         if self._state is None:
-            (x, vx, *_), (y, vy, *_), (yaw, rate, *_) = self._client.getJointStates(self.body, (0, 1, 2))
-            pose = [x, y, self.centre_z_m, 0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2)]
-            self._yaw = yaw
+            (x, vx, *_), (y, vy, *_), (self._yaw, rate, *_) = self._client.getJointStates(self.body, (0, 1, 2))
+            pose = [x, y, self.centre_z_m, 0.0, 0.0, math.sin(self._yaw / 2), math.cos(self._yaw / 2)]
             self._state = pose, [vx, vy, 0.0, 0.0, 0.0, rate]
         return self._state
 
     def compute_command(self, action: tuple[float, ...]) -> tuple[float, ...]:
-        """Compute the motor speeds (vx, vy, yaw rate), world frame, for an action (forward, turn)."""
+        """Compute the motor speeds vx, vy and yaw rate, world frame, for an action."""
         forward, turn = action
         vx, vy, *_, rate = self.read_state()[1]
         limits = self.limits
-        tick = 1 / MOTOR_HZ
         c, s = math.cos(self._yaw), math.sin(self._yaw)
-        step = limits.acceleration_m_s2 * tick
+        step = limits.acceleration_m_s2 * (1 / MOTOR_HZ)
         speed = vx * c + vy * s
         speed += min(step, max(-step, forward * limits.speed_m_s - speed))
-        step = limits.turn_acceleration_rad_s2 * tick
+        step = limits.turn_acceleration_rad_s2 * (1 / MOTOR_HZ)
         rate += min(step, max(-step, turn * limits.turn_rad_s - rate))
         return speed * c, speed * s, rate
 

@@ -82,7 +82,7 @@ class Panda:
         links = range(client.getNumJoints(self.body))
         self._tool = links[-1]
         names = {client.getJointInfo(self.body, link)[12].decode(): link for link in links}
-        self._visual_links = [names[visual.link] for visual in self.visuals[1:]]  # the base is fixed
+        self._visual_links = [names[visual.link] for visual in self.visuals[1:]]  # base: fixed
         for link in links:
             client.changeDynamics(self.body, link, lateralFriction=self.friction, **UNDAMPED)
         self._set_joints(REST, np.zeros(JOINTS))
@@ -104,8 +104,7 @@ class Panda:
             if np.abs(error).max() < 1e-7:
                 break
             joints = np.clip(joints + self._solve_joint_speeds(error, 0.1 * (REST - joints)), *LIMITS_RAD)
-        planar = np.array([twist[0], twist[1], 0, 0, 0, 0])
-        self._set_joints(joints, self._solve_joint_speeds(planar, np.zeros(JOINTS)))
+        self._set_joints(joints, self._solve_joint_speeds(np.array([*twist[:2], 0, 0, 0, 0]), np.zeros(JOINTS)))
         self._state = None
 
     def read_state(self) -> RobotState:
@@ -150,7 +149,7 @@ class Panda:
             self._client.resetJointState(self.body, joint, angle, speed)
 
     def _compute_tool_error(self, goal: np.ndarray) -> np.ndarray:
-        """Compute the displacement (6,) [m, rad] from the tool's pose to a position (3,), upright."""
+        """Compute the displacement (6,) [m, rad] of the tool to an upright pose at `goal` (3,)."""
         state = self._client.getLinkState(self.body, self._tool, 0, 1)
         x, y, z, w = self._client.getDifferenceQuaternion(state[1], DOWN.tolist())
         turn = 2 * np.array([x, y, z]) * (1 if w >= 0 else -1)

@@ -27,7 +27,6 @@ from sim.layout import AGENT_KIND_BY_NAME, AgentRoute
 from sim.traffic.state import TrafficState
 
 SCHEDULE_STEPS = 600  # of a behaviour schedule; its last entry stays in force
-SCHEDULE_S = SCHEDULE_STEPS * CONTROL_DT_S
 LOOKAHEAD_CELLS = 3.0  # distance at which the cost-to-go gives an agent's heading
 ARRIVED_M = 0.6  # distance to a stop at which an agent heads for the next stop
 BRAKING_S = 0.4  # a forklift stops if it would reach a box within this time
@@ -299,7 +298,7 @@ def _sample_schedule(profiles: list[AgentProfile], seed: int) -> tuple[np.ndarra
 def _sample_intervals(rng: np.random.Generator, mean_gap_s: float, duration_s: tuple[float, float]) -> Iterator[slice]:
     """Sample intervals of control steps; the gaps between them are exponentially distributed."""
     start_s = rng.exponential(mean_gap_s)
-    while start_s < SCHEDULE_S:
+    while start_s < SCHEDULE_STEPS * CONTROL_DT_S:
         steps = slice(int(start_s / CONTROL_DT_S), int((start_s + rng.uniform(*duration_s)) / CONTROL_DT_S))
         yield steps
         start_s = steps.stop * CONTROL_DT_S + rng.exponential(mean_gap_s)

@@ -1,5 +1,6 @@
 """Errors that a user can cause. Each message is a single line."""
 
+import copyreg
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
@@ -11,6 +12,9 @@ class GroundError(Exception):
     The command line prints the message and exits with code 2.
     """
 
+    def __reduce__(self) -> tuple[Any, ...]:  # pickled by worker processes, without __init__
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore
+
 
 class UnknownName(GroundError):  # noqa: N818, its base says that it is an error
     """A name that is not registered.
@@ -20,13 +24,9 @@ class UnknownName(GroundError):  # noqa: N818, its base says that it is an error
 
     def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        self._arguments = what, name, names
         close = get_close_matches(name, names, n=1, cutoff=0.4)
         hint = f"did you mean '{close[0]}'? " if close else ""
         super().__init__(f"unknown {what} '{name}': {hint}known: {', '.join(names)}")
-
-    def __reduce__(self) -> tuple[Any, ...]:  # pickled when a worker process raises it
-        return type(self), self._arguments
 
 
 class BadLayout(GroundError):  # noqa: N818
@@ -36,9 +36,6 @@ class BadLayout(GroundError):  # noqa: N818
         self.source = source
         self.faults = faults
         super().__init__(f"{source}: " + "; ".join(faults))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.source, self.faults)
 
 
 class BadFile(GroundError):  # noqa: N818
