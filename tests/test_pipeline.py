@@ -17,19 +17,20 @@ from safetensors.torch import load_file, save_file
 from agents.planning.search import SearchConfig
 from experiments import pipeline, versions
 from experiments.cache import Cache
-from experiments.cli.runs import evaluate as evaluate_command
-from experiments.cli.runs import export as keep_command
-from experiments.cli.runs import verify
+from experiments.cli.evaluation import evaluate as evaluate_command
+from experiments.cli.evaluation import verify
+from experiments.cli.results import export as export_command
 from experiments.compute_costs import COSTS_DIR, read_costs
 from experiments.config.experiment import BaselineTrainingConfig, CollectionRound, ExperimentConfig, ModelTrainingConfig
 from experiments.evaluation.evaluate import evaluate as evaluation
-from experiments.evaluation.results import read_episode_results
+from experiments.evaluation.results import EpisodeResult, read_episode_results
 from experiments.methods import training as trainings
 from experiments.methods.build import MethodSet
 from experiments.pipeline import Pipeline, run_experiment
-from experiments.report.build import build_report, export_run, read_all_results, read_runs, write_comparison
-from experiments.report.kept import DISTANCE_KEY, export_models, export_results
-from experiments.report.summary import format_summary_markdown
+from experiments.report.build import build_report, export_run, write_comparison
+from experiments.report.export import OLD_RESULTS_FILE, RESULTS_FILE, export_models, export_results
+from experiments.report.loading import read_all_results, read_runs
+from experiments.report.measures.summary import format_summary_markdown
 from sim.data import collect as collecting
 from sim.data.store import Dataset
 from sim.layout import Layout
@@ -93,17 +94,20 @@ def test_a_run_has_data_models_rows_and_a_report(config: ExperimentConfig, finis
     rows = read_all_results(finished)
     arms = {"random", "scripted", "graph+mppi"}
     played = {(arm, split, index) for arm in arms for split, n in config.episodes.items() for index in range(n)}
-    assert {(row["agent"], row["split"], row["index"]) for row in rows} == played
+    assert {(row.method, row.split, row.index) for row in rows} == played
     assert len(rows) == len(played)
-    by_arm = {arm: [(row["layout_id"], row["seed"]) for row in rows if row["agent"] == arm] for arm in arms}
+    by_arm = {arm: [(row.layout_id, row.seed) for row in rows if row.method == arm] for arm in arms}
     assert by_arm["random"] == by_arm["scripted"] == by_arm["graph+mppi"]
-    planned = [row for row in rows if row["agent"] == "graph+mppi"]
-    assert {row["env_steps"] for row in planned} == {2 * STEPS}
-    assert min(row["train_cpu_s"] for row in planned) > 0
+    planned = [row for row in rows if row.method == "graph+mppi"]
+    assert {row.env_steps for row in planned} == {2 * STEPS}
+    assert min(row.train_cpu_s for row in planned) > 0
     page = (finished / "report" / "index.html").read_text()
     assert "tiny" in page
     assert list((finished / "report" / "recordings").glob("*.html"))
-    assert {line["model"] for line in json.loads((finished / "fidelity.json").read_text())} == {"graph", ConstantVelocity.name}
+    assert {line["model"] for line in json.loads((finished / "open_loop_errors.json").read_text())} == {
+        "graph",
+        ConstantVelocity.name,
+    }
     assert "torch" in json.loads((finished / "versions.json").read_text())
 
 
@@ -113,18 +117,17 @@ def test_what_is_kept_of_a_run_tells_the_same(finished: Path, tmp_path: Path) ->
     assert file.stat().st_size < 100_000
     assert sum(part.stat().st_size for part in kept.rglob("*") if part.is_file()) < 120_000
     rows, again = read_all_results(finished), read_all_results(kept)
-    distances = [row.pop(DISTANCE_KEY) for row in again]
-    assert again == rows
-    assert min(distances) >= 0
+    assert [replace(result, training_distance=None) for result in again] == rows
+    assert all(result.training_distance is not None and result.training_distance >= 0 for result in again)
     assert format_summary_markdown(read_runs([kept]).results) == format_summary_markdown(rows)
     pages = [build_report(path, out=tmp_path / "report" / path.name).read_text() for path in (finished, kept)]
     assert [page.count("<td>") for page in pages] == [pages[0].count("<td>")] * 2
-    assert "rows alone were kept" in pages[1]
+    assert "is an export: its episodes cannot be shown" in pages[1]
     assert not list((tmp_path / "report" / "kept").rglob("recordings/*"))
     assert export_run(kept, tmp_path / "again").read_bytes() == file.read_bytes()
     with pytest.raises(GroundError, match="no evaluated episodes of split 'nowhere'"):
         read_runs([kept], "nowhere")
-    with pytest.raises(GroundError, match="keeps rows alone"):
+    with pytest.raises(GroundError, match="is an export, without episodes"):
         verify(kept)
 
 
@@ -149,7 +152,7 @@ def test_episodes_of_several_protocols_are_kept_and_chosen_from(finished: Path, 
     kept = tmp_path / "kept"
     export_run(finished, kept)
     rows = read_all_results(kept)
-    export_results(finished, [*rows, *({**row, "protocol": "other"} for row in rows)], kept)
+    export_results(finished, [*rows, *(replace(result, protocol="other") for result in rows)], kept)
     export_run(kept, tmp_path / "again")
     assert len(read_all_results(tmp_path / "again")) == 2 * len(rows)
     with pytest.raises(GroundError, match="different protocols"):
@@ -167,7 +170,7 @@ def test_later_spaces_are_played_and_told_alone(config: ExperimentConfig, finish
     Pipeline(later, path, 1, QUIET, method_names=("random",), is_evaluation_only=True, first_index=7).evaluate()
     assert len(read_all_results(path)) == len(before) + 4, "scripted plays beside it"
     found = read_runs([path], "test", first_index=7)
-    assert {row["index"] for row in found.results} == {7, 8}
+    assert {result.index for result in found.results} == {7, 8}
     page = write_comparison(found, tmp_path / "report").read_text()
     assert f"ground compare {path} --split test --first 7 --out" in page
     with pytest.raises(GroundError, match="of split 'test' from number 9 on yet"):
@@ -176,18 +179,19 @@ def test_later_spaces_are_played_and_told_alone(config: ExperimentConfig, finish
 
 def test_a_damaged_kept_run_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "rows.parquet").write_bytes(b"PAR1 cut off")
-    with pytest.raises(BadFile, match=r"rows\.parquet is damaged"):
-        read_all_results(tmp_path)
-    pq.write_table(pa.table({"success": [True]}), tmp_path / "rows.parquet")
-    with pytest.raises(BadFile, match="is of version"):
+    for name in (OLD_RESULTS_FILE, RESULTS_FILE):
+        (tmp_path / name).write_bytes(b"PAR1 cut off")
+        with pytest.raises(BadFile, match=f"{name} is damaged .* export it again"):
+            read_all_results(tmp_path)
+    pq.write_table(pa.table({"success": [True]}), tmp_path / RESULTS_FILE)
+    with pytest.raises(BadFile, match="has results of version 0"):
         read_all_results(tmp_path)
 
 
 def test_no_space_is_in_two_roles(config: ExperimentConfig, finished: Path) -> None:
     ids = {name: Dataset.open(finished / "data" / name).layout_ids for name in ("round-1", "round-2", "val", "test")}
     assert not ids["round-1"] & ids["round-2"]
-    evaluated = {row["layout_id"] for row in read_all_results(finished)}
+    evaluated = {row.layout_id for row in read_all_results(finished)}
     assert not evaluated & (ids["round-1"] | ids["round-2"] | ids["val"])
     second = Dataset.open(finished / "data" / "round-2")
     assert second.manifest["tags"] == {"planner": "graph-round-1"}
@@ -198,7 +202,7 @@ def test_a_finished_run_only_writes_its_report_again(
     config: ExperimentConfig, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = finished / "report" / "index.html"
-    monkeypatch.setattr(pipeline, "build_report", lambda path, arms, told: page)
+    monkeypatch.setattr(pipeline, "build_report", lambda path, *_: page)
     before = stamps(finished)
     assert run_experiment(config, finished, 1, QUIET) == page
     assert stamps(finished) == before
@@ -242,9 +246,9 @@ def test_another_configuration_is_refused(config: ExperimentConfig, finished: Pa
 
 def test_an_own_space_is_played_by_every_arm(config: ExperimentConfig, finished: Path) -> None:
     own = scenes[config.scene].sample_layout("val", 777)
-    rows = Pipeline(config, finished, 1, QUIET).evaluate_layout(replace(own, name="mine"))
-    assert [row["agent"] for row in rows] == ["random", "scripted", "graph+mppi"]
-    assert {row["layout_id"] for row in rows} == {own.id}
+    rows = Pipeline(config, finished, 1, QUIET).evaluate_layouts([replace(own, name="mine")])
+    assert [row.method for row in rows] == ["random", "scripted", "graph+mppi"]
+    assert {row.layout_id for row in rows} == {own.id}
     assert all(row in read_episode_results(finished / "results") for row in rows)
 
 
@@ -254,7 +258,7 @@ def test_an_own_space_is_played_by_the_oracles_that_are_asked_for(
     own = scenes[config.scene].sample_layout("val", 777)
     monkeypatch.setattr(pipeline, "evaluate", lambda arm, *_: [arm.label])
     played = {
-        name: Pipeline(replace(config, **{name: 1}), finished, 1, QUIET).evaluate_layout(own)
+        name: Pipeline(replace(config, **{name: 1}), finished, 1, QUIET).evaluate_layouts([own])
         for name in ("oracle", "oracle_large")
     }
     usual = ["random", "scripted", "graph+mppi"]
@@ -264,7 +268,7 @@ def test_an_own_space_is_played_by_the_oracles_that_are_asked_for(
 def test_an_own_space_that_a_model_has_seen_is_refused(config: ExperimentConfig, finished: Path) -> None:
     seen: Layout = next(Dataset.open(finished / "data" / "round-1").episodes()).layout
     with pytest.raises(GroundError, match=f"trained on layout {seen.id}"):
-        Pipeline(config, finished, 1, QUIET).evaluate_layout(replace(seen, name="disguised"))
+        Pipeline(config, finished, 1, QUIET).evaluate_layouts([replace(seen, name="disguised")])
 
 
 def test_a_guest_that_was_trained_on_is_another(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
@@ -355,7 +359,7 @@ def test_rows_of_other_code_are_told(config: ExperimentConfig, finished: Path, t
 def test_what_is_kept_does_not_mix_with_a_run(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
     with pytest.raises(GroundError, match="is a run itself"):
-        keep_command(finished, tmp_path / "run")
+        export_command(finished, tmp_path / "run")
     assert stamps(tmp_path / "run").keys() == {tmp_path / "run" / file.relative_to(finished) for file in stamps(finished)}
 
 
@@ -384,11 +388,11 @@ def test_the_arms_are_the_whole_matrix() -> None:
         MethodSet(config, Path("nowhere"), ("graph+mpi",)).build_factories()
 
 
-def untimed(run_path: Path) -> list[dict[str, Any]]:
-    """Rows without what a clock says, and without the run's name."""
-    timed = ("run", "decision_ms_p50", "decision_ms_p95", "decide_s", "train_cpu_s", "collect_cpu_s")
-    rows = [{name: value for name, value in row.items() if name not in timed} for row in read_all_results(run_path)]
-    return sorted(rows, key=lambda row: (row["agent"], row["train_seed"] or 0))
+def read_untimed(run_path: Path) -> list[EpisodeResult]:
+    """Results without what a clock says, and without the run's name."""
+    timed = {"decision_ms_p50": 0.0, "decision_ms_p95": 0.0, "decision_time_s": 0.0, "train_cpu_s": 0.0, "collect_cpu_s": 0.0}
+    results = [replace(result, run="", **timed) for result in read_all_results(run_path)]
+    return sorted(results, key=lambda result: (result.method, result.train_seed or 0))
 
 
 def test_a_matrix_is_the_same_for_any_workers_and_out_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -399,15 +403,15 @@ def test_a_matrix_is_the_same_for_any_workers_and_out_of_the_cache(tmp_path: Pat
     cache = Cache(tmp_path / "cache")
     run_experiment(config, tmp_path / "two", 2, QUIET, cache)
     run_experiment(config, tmp_path / "one", 1, QUIET)
-    rows = untimed(tmp_path / "two")
-    assert rows == untimed(tmp_path / "one")
-    assert [(row["agent"], row["train_seed"]) for row in rows] == [
+    rows = read_untimed(tmp_path / "two")
+    assert rows == read_untimed(tmp_path / "one")
+    assert [(row.method, row.train_seed) for row in rows] == [
         ("graph+mixed", 0), ("graph+mixed", 1), ("random", None), ("scripted", None)
     ]  # fmt: skip
-    assert rows[0]["total_cost"] != rows[1]["total_cost"]
+    assert rows[0].total_cost != rows[1].total_cost
     planned = rows[0]
-    assert (planned["search_samples"], planned["search_iterations"], planned["search_horizon"]) == (4, 1, 3)
-    assert planned["data_bytes"] > 10_000
+    assert (planned.search_samples, planned.search_iterations, planned.search_horizon) == (4, 1, 3)
+    assert planned.data_bytes > 10_000
 
     def not_again(*args: Any) -> None:
         raise AssertionError("this was there already")
@@ -416,7 +420,7 @@ def test_a_matrix_is_the_same_for_any_workers_and_out_of_the_cache(tmp_path: Pat
         monkeypatch.setattr(module, name, not_again)
     monkeypatch.setattr(trainings, "run_jobs", lambda function, jobs, *rest: [(number, 0.0) for *_, number in jobs])
     run_experiment(replace(config, name="again"), tmp_path / "again", 1, QUIET, cache)
-    assert untimed(tmp_path / "again") == rows
-    assert {row["run"] for row in read_all_results(tmp_path / "again")} == {"again"}
-    spent = [max(row["train_cpu_s"] for row in read_all_results(tmp_path / name)) for name in ("again", "two")]
+    assert read_untimed(tmp_path / "again") == rows
+    assert {row.run for row in read_all_results(tmp_path / "again")} == {"again"}
+    spent = [max(row.train_cpu_s for row in read_all_results(tmp_path / name)) for name in ("again", "two")]
     assert spent[0] == pytest.approx(spent[1], abs=0.1)
