@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.config.experiment import BaselineTrainingConfig, ExperimentConfig, list_presets, load_experiment, parse_config
+from experiments.config.experiment import (
+    BaselineTrainingConfig,
+    ExperimentConfig,
+    list_presets,
+    load_experiment,
+    parse_config,
+    read_config,
+)
 from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError, UnknownName
 from worldmodels.model import models
@@ -41,7 +48,7 @@ def test_a_file_may_build_on_a_named_experiment(tmp_path: Path) -> None:
     ("text", "match"),
     [
         ("sed = 1", "sed"),
-        ("[planning]\nsample = 3", "sample"),
+        ("[planner]\nsample = 3", "sample"),
         ("[[models]]\nname = 'graph'\nepochs = 3", "epochs"),
         ("[[models]]\nname = 'grap'", "did you mean 'graph'"),
         ("search = 'mpi'", "did you mean 'mppi'"),
@@ -51,36 +58,36 @@ def test_a_file_may_build_on_a_named_experiment(tmp_path: Path) -> None:
         ("[episodes]\ntrain = 3", "never in the training split"),
         ("[episodes]\ntest = 0", "at least one episode"),
         ("rounds = []", "at least one round"),
-        ("[planning]\nsamples = 0", "search samples 0"),
+        ("[planner]\nsamples = 0", "search samples 0"),
         ("seed = 'one'", "seed"),
         ("seed = [", "not TOML"),
         ("seed = " + "[" * 10_000, "not TOML"),
         ("base = 3", "experiment '3'"),
         ("budget_s = nan", "budget_s"),
-        ("together = 0", "together"),
+        ("batch_episodes = 0", "batch_episodes"),
         ("seed = -1", "seed = -1"),
         ("held_out_steps = 100", "held_out_steps"),
         ("variations = ['load_mas=3']", "did you mean 'load_mass_kg'"),
-        ("[[models]]\nname = 'graph'\n[[models]]\nname = 'graph'", "may stand once"),
+        ("[[models]]\nname = 'graph'\n[[models]]\nname = 'graph'", "may occur once"),
         ("[[rounds]]\nsteps = 2000\nbehaviours = {scriptd = 1}", "did you mean 'scripted'"),
         ("[[rounds]]\nsteps = 2000\nbehaviours = {scripted = 0}", "positive weight"),
         ("held_out = { nobody = 1.0 }", "nobody"),
         ("held_out = { scripted = 0.0 }", "positive weight"),
         ("[[rounds]]\nsteps = 2000\nbehaviours = {planner = 1}", "no model yet"),
         ("searches = ['cme']", "did you mean 'cem'"),
-        ("searches = ['cem', 'cem']", "searches: each may stand once"),
+        ("searches = ['cem', 'cem']", "searches: each may occur once"),
         ("[[models]]\nname = 'graph'\nsearches = ['cme']", "did you mean 'cem'"),
         ("baselines = [{name = 'ppp'}]", "did you mean 'ppo'"),
         ("baselines = [{name = 'ppo', steps = 0}]", "positive steps"),
-        ("baselines = ['ppo', 'ppo']", "baselines: each may stand once"),
-        ("data_steps = [2000]\nbaselines = ['ppo', {name = 'ppo', steps = 2000}]", "ppo-2k is kept on the way"),
+        ("baselines = ['ppo', 'ppo']", "baselines: each may occur once"),
+        ("data_steps = [2000]\nbaselines = ['ppo', {name = 'ppo', steps = 2000}]", "ppo-2k is a snapshot of ppo"),
         ("baselines = ['dyna']\nmodels = []", "dyna learns in a model"),
-        ("scene = 'logistics/aisle-traffic'\nbaselines = ['dyna']", "dyna cannot imagine the traffic"),
-        ("assumptions = ['still']", "has no traffic"),
-        ("assumptions = ['stil']", "did you mean 'still'"),
-        ("scene = 'logistics/aisle-traffic'\nassumptions = ['still']\nmodels = []\nbaselines = []", "there is none"),
-        ("oracle = -1", "oracle = -1"),
-        ("oracle_large = -2", "oracle_large = -2"),
+        ("scene = 'logistics/aisle-traffic'\nbaselines = ['dyna']", "dyna cannot predict the traffic"),
+        ("prediction_baselines = ['static']", "has no traffic"),
+        ("prediction_baselines = ['statik']", "did you mean 'static'"),
+        ("scene = 'logistics/aisle-traffic'\nprediction_baselines = ['static']\nmodels = []\nbaselines = []", "models is empty"),
+        ("oracle_episodes = -1", "oracle_episodes = -1"),
+        ("oracle_large_episodes = -2", "oracle_large_episodes = -2"),
         ("[episodes]", "at least one split"),
         ("[[models]]\nname = 'graph'\nepisodes = 0", "at least one episode"),
         ("train_seeds = []", "at least one"),
@@ -130,6 +137,18 @@ def test_an_agent_is_named_alone_or_with_its_steps(tmp_path: Path) -> None:
     )
 
 
+def test_a_short_scene_name_is_enough(tmp_path: Path) -> None:
+    assert load_experiment(written(tmp_path, "scene = 'tote-push'")).scene == "logistics/tote-push"
+
+
+def test_configs_of_the_earlier_format_are_read(tmp_path: Path) -> None:
+    old = {"name": "old", "together": 2, "oracle": 3, "assumptions": ["still"], "protocol": "usual"}
+    (tmp_path / "config.json").write_text(json.dumps({**old, "scene": "logistics/aisle-traffic"}))
+    found = read_config(tmp_path)
+    assert (found.batch_episodes, found.oracle_episodes, found.prediction_baselines) == (2, 3, ("static",))
+    assert found.protocol == "default"
+
+
 def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(GroundError, match="cannot be read"):
         load_experiment(str(tmp_path / "missing.toml"))
@@ -147,5 +166,5 @@ def test_a_base_that_leads_back_is_refused(tmp_path: Path) -> None:
         load_experiment(str(file))
     (tmp_path / "first.toml").write_text(f'base = "{tmp_path}/second.toml"')
     (tmp_path / "second.toml").write_text(f'base = "{tmp_path}/first.toml"')
-    with pytest.raises(GroundError, match="builds on itself"):
+    with pytest.raises(GroundError, match="is based on this file"):
         load_experiment(str(tmp_path / "first.toml"))

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,37 +14,39 @@ import torch
 from agents.planning.objective import Objective
 from agents.planning.search import SearchConfig
 from agents.planning.spec import PlannerSpec
-from experiments.evaluation import episodes as playing
+from experiments.evaluation import episodes as episodes_module
+from experiments.evaluation import evaluate as evaluate_module
 from experiments.evaluation.evaluate import evaluate
-from experiments.evaluation.evaluate import evaluate as evaluation
 from experiments.evaluation.plan_audit import compute_violation_shares, sample_random_plans
 from experiments.evaluation.replay import verify_results
-from experiments.evaluation.results import read_episode, read_episode_results
-from experiments.methods.method import EpisodeSpec, Method, make_episode_specs
+from experiments.evaluation.results import EpisodeResult, read_episode, read_episode_results
+from experiments.evaluation.specs import EpisodeSpec, make_custom_specs, make_episode_specs
+from experiments.methods.method import Method
 from experiments.report.measures.comparability import describe_unreadable_results
 from sim.env import GroundEnv
 from sim.policy import EpisodeStart
 from sim.scenes.scene import scenes
-from sim.utils.errors import GroundError, UnknownName
+from sim.utils.errors import BadLayout, GroundError, UnknownName
+from sim.variation import Variation
 from worldmodels.model import models
 from worldmodels.simulator import SimulatorModel
 from worldmodels.training.checkpoint import save_checkpoint
 
 SCENE = scenes["logistics/tote-push"]
-TIMING = ("decision_ms_p50", "decision_ms_p95", "decide_s")
+TIMING = ("decision_ms_p50", "decision_ms_p95", "decision_time_s")
 SCRIPTED = Method("scripted", SCENE.behaviours["scripted"])
 
 
 @pytest.fixture(scope="module")
-def trials() -> list[EpisodeSpec]:
+def specs() -> list[EpisodeSpec]:
     return make_episode_specs("a run", SCENE, "test", 3, seed=10)
 
 
 @pytest.fixture(scope="module")
-def played(trials: list[EpisodeSpec], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+def played(specs: list[EpisodeSpec], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[EpisodeResult]]:
     """What the scripted expert did. Copy before changing."""
     path = tmp_path_factory.mktemp("results")
-    return path, evaluate(SCRIPTED, trials, path, workers=1)
+    return path, evaluate(SCRIPTED, specs, path, workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -61,70 +62,80 @@ def planner(tmp_path_factory: pytest.TempPathFactory) -> Method:
 def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A planner that was never trained does not get to use up 250 steps (in this process)."""
     make = partial(GroundEnv, replace(SCENE, episode_steps=30))
-    playing._get_env.cache_clear()
-    monkeypatch.setattr(playing, "GroundEnv", lambda scene, *args, **more: make(*args, **more))
+    episodes_module._get_env.cache_clear()
+    monkeypatch.setattr(episodes_module, "GroundEnv", lambda scene, *args, **more: make(*args, **more))
     yield
-    playing._get_env.cache_clear()
+    episodes_module._get_env.cache_clear()
 
 
-def untimed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: value for name, value in row.items() if name not in TIMING} for row in rows]
+def untimed(results: list[EpisodeResult]) -> list[EpisodeResult]:
+    return [replace(result, **dict.fromkeys(TIMING, 0.0)) for result in results]
 
 
-def test_rows_say_what_happened(played: tuple[Path, list[dict[str, Any]]], trials: list[EpisodeSpec]) -> None:
-    path, rows = played
-    assert [(row["index"], row["seed"], row["layout_id"]) for row in rows] == [(t.index, t.seed, t.layout.id) for t in trials]
-    for row in rows:
-        episode = read_episode(path, row)
-        assert row["agent"] == episode.behaviour == "scripted"
-        assert row["steps"] == len(episode) - 1
-        assert row["total_cost"] == pytest.approx(float(episode.cost[1:].sum()), rel=1e-4)
-        assert row["success"] is episode.success
-        assert row["clean"] == (
-            row["success"]
-            and not any(row[kind] for kind in ("robot_collision", "load_collision", "load_tipped", "robot_outside_hall"))
+def test_rows_say_what_happened(played: tuple[Path, list[EpisodeResult]], specs: list[EpisodeSpec]) -> None:
+    path, results = played
+    assert [(result.index, result.seed, result.layout_id) for result in results] == [
+        (t.index, t.seed, t.layout.id) for t in specs
+    ]
+    for result in results:
+        episode = read_episode(path, result)
+        assert result.method == episode.behaviour == "scripted"
+        assert result.steps == len(episode) - 1
+        assert result.total_cost == pytest.approx(float(episode.cost[1:].sum()), rel=1e-4)
+        assert result.success is episode.success
+        assert result.safe_success == (
+            result.success
+            and not any(
+                result.violations[kind] for kind in ("robot_collision", "load_collision", "load_tipped", "robot_outside_hall")
+            )
         )
-        assert row["peak_force_n"] == pytest.approx(float(episode.static_force_n.max()))
-        assert 0 < row["decision_ms_p50"] <= row["decision_ms_p95"]
-        assert row["predicted_cost"] is row["realised_cost"] is row["disagreement"] is None
-        assert episode.layout.id == row["layout_id"]
-    assert any(row["success"] for row in rows)
-    assert sorted(map(str, rows)) == sorted(map(str, read_episode_results(path)))
+        assert result.peak_force_n == pytest.approx(float(episode.static_force_n.max()))
+        assert 0 < result.decision_ms_p50 <= result.decision_ms_p95
+        assert result.predicted_cost is result.realised_cost is result.disagreement is None
+        assert episode.layout.id == result.layout_id
+    assert any(result.success for result in results)
+    assert sorted(map(str, results)) == sorted(map(str, read_episode_results(path)))
 
 
 @pytest.mark.usefixtures("short")
-def test_a_planner_tells_what_it_expected(planner: Method, trials: list[EpisodeSpec], tmp_path: Path) -> None:
-    (row,) = evaluate(planner, trials[:1], tmp_path, workers=1)
-    assert (row["model"], row["search"], row["env_steps"], row["train_cpu_s"]) == ("graph", "mppi", 1000, 12.5)
-    assert row["predicted_cost"] > 0
-    assert row["realised_cost"] > 0
-    assert row["disagreement"] is row["random_disagreement"] is None
-    assert row["random_predicted_cost"] > 0
-    assert row["random_realised_cost"] > 0
-    assert row["plans_checked"] == 3
-    assert row["plans_touching_both"] <= min(row["plans_touching_predicted"], row["plans_touching_realised"]) <= 3
+def test_a_planner_tells_what_it_expected(planner: Method, specs: list[EpisodeSpec], tmp_path: Path) -> None:
+    (result,) = evaluate(planner, specs[:1], tmp_path, workers=1)
+    assert (result.model, result.search, result.env_steps, result.train_cpu_s) == ("graph", "mppi", 1000, 12.5)
+    assert result.predicted_cost > 0
+    assert result.realised_cost > 0
+    assert result.disagreement is result.random_disagreement is None
+    assert result.random_predicted_cost > 0
+    assert result.random_realised_cost > 0
+    assert result.plans_checked == 3
+    assert (
+        result.plans["static_contact"].both
+        <= min(result.plans["static_contact"].predicted, result.plans["static_contact"].realised)
+        <= 3
+    )
 
 
 @pytest.mark.usefixtures("short")
-def test_the_true_simulator_foresees_what_happens(trials: list[EpisodeSpec], tmp_path: Path) -> None:
+def test_the_true_simulator_foresees_what_happens(specs: list[EpisodeSpec], tmp_path: Path) -> None:
     spec = PlannerSpec(SCENE.name, "simulator", "random", SearchConfig(samples=4, iterations=1, horizon=4))
-    (row,) = evaluate(Method("oracle", spec, "simulator", "random"), trials[:1], tmp_path, workers=1)
-    assert row["predicted_cost"] == pytest.approx(row["realised_cost"], abs=0.01)
-    assert row["random_predicted_cost"] == row["random_realised_cost"]
-    assert row["plans_touching_both"] == row["plans_touching_predicted"] == row["plans_touching_realised"]
+    (result,) = evaluate(Method("oracle", spec, "simulator", "random"), specs[:1], tmp_path, workers=1)
+    assert result.predicted_cost == pytest.approx(result.realised_cost, abs=0.01)
+    assert result.random_predicted_cost == result.random_realised_cost
+    assert (
+        result.plans["static_contact"].both == result.plans["static_contact"].predicted == result.plans["static_contact"].realised
+    )
 
 
-def test_a_plan_that_drives_into_a_wall_is_seen_to_touch_it(trials: list[EpisodeSpec]) -> None:
-    trial = trials[0]
+def test_a_plan_that_drives_into_a_wall_is_seen_to_touch_it(specs: list[EpisodeSpec]) -> None:
+    spec = specs[0]
     env = GroundEnv(SCENE, "test")
-    observation, _ = env.reset(seed=trial.seed, options={"layout": trial.layout})
+    observation, _ = env.reset(seed=spec.seed, options={"layout": spec.layout})
     simulator = SimulatorModel(SCENE.name)
-    simulator.start_episode(EpisodeStart(trial.seed, trial.layout, env.variation))
+    simulator.start_episode(EpisodeStart(spec.seed, spec.layout, env.variation))
     objective = Objective(simulator, SCENE.task)
     objective.observe(observation)
     stays, drives = torch.zeros(1, 20, 2), torch.tensor([1.0, 0.0]).expand(1, 150, 2)
-    assert not compute_violation_shares(objective.evaluate(stays), observation, SCENE.task)["touching"]
-    assert compute_violation_shares(objective.evaluate(drives), observation, SCENE.task)["touching"]
+    assert not compute_violation_shares(objective.evaluate(stays), observation, SCENE.task)["static_contact"]
+    assert compute_violation_shares(objective.evaluate(drives), observation, SCENE.task)["static_contact"]
     env.close()
 
 
@@ -135,115 +146,120 @@ def test_random_plans_are_the_episodes_own() -> None:
     assert sample_random_plans(plan, 3, 11).abs().max() <= 1
 
 
-def test_results_do_not_depend_on_the_workers(trials: list[EpisodeSpec], planner: Method, tmp_path: Path) -> None:
-    for arm in (SCRIPTED, replace(planner, together=2)):  # the last one is alone
-        one, two = (evaluate(arm, trials, tmp_path / arm.name / str(workers), workers) for workers in (1, 2))
+def test_results_do_not_depend_on_the_workers(specs: list[EpisodeSpec], planner: Method, tmp_path: Path) -> None:
+    for method in (SCRIPTED, replace(planner, batch_episodes=2)):  # the last one is alone
+        one, two = (evaluate(method, specs, tmp_path / method.name / str(workers), workers) for workers in (1, 2))
         assert untimed(one) == untimed(two)
-        for row in one:
-            episodes = [read_episode(tmp_path / arm.name / str(workers), row) for workers in (1, 2)]
+        for result in one:
+            episodes = [read_episode(tmp_path / method.name / str(workers), result) for workers in (1, 2)]
             assert np.array_equal(episodes[0].pose, episodes[1].pose)
 
 
-def test_only_what_is_missing_is_played(trials: list[EpisodeSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_is_missing_is_played(specs: list[EpisodeSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     indices: list[int] = []
-    play = evaluation.play_and_write
+    play = evaluate_module.run_and_write_batch
 
-    def counted(arm: Method, batch: list[EpisodeSpec], path: Path) -> Sequence[EpisodeSpec]:
-        indices.extend(trial.index for trial in batch)
-        return play(arm, batch, path)
+    def counted(method: Method, batch: list[EpisodeSpec], path: Path) -> Sequence[EpisodeSpec]:
+        indices.extend(spec.index for spec in batch)
+        return play(method, batch, path)
 
-    monkeypatch.setattr(evaluation, "play_and_write", counted)
-    evaluate(SCRIPTED, trials[1:2], tmp_path, workers=1)
+    monkeypatch.setattr(evaluate_module, "run_and_write_batch", counted)
+    evaluate(SCRIPTED, specs[1:2], tmp_path, workers=1)
     progress: list[tuple[int, int]] = []
-    first = evaluate(SCRIPTED, trials, tmp_path, workers=1, progress=lambda *args: progress.append(args))
+    first = evaluate(SCRIPTED, specs, tmp_path, workers=1, progress=lambda *args: progress.append(args))
     assert indices == [1, 0, 2]
     assert progress == [(1, 3), (2, 3), (3, 3)]
-    assert evaluate(SCRIPTED, trials, tmp_path, workers=1) == first
+    assert evaluate(SCRIPTED, specs, tmp_path, workers=1) == first
     assert indices == [1, 0, 2]
 
 
 @pytest.mark.usefixtures("short")
 def test_episodes_that_are_played_together_are_played_again_together(
-    planner: Method, trials: list[EpisodeSpec], tmp_path: Path
+    planner: Method, specs: list[EpisodeSpec], tmp_path: Path
 ) -> None:
-    arm, path = replace(planner, together=2), tmp_path / planner.name
-    rows = evaluate(arm, trials, path, workers=1)
-    (path / "test-00001.row").unlink()
-    alone = (path / "test-00002.row").stat().st_ino
-    assert untimed(evaluate(arm, trials, path, workers=1)) == untimed(rows)
-    assert (path / "test-00002.row").stat().st_ino == alone
-    assert [verdict.differences for verdict in verify_results(rows[1:], {arm.name: arm}, tmp_path, workers=1)] == [(), ()]
+    method, path = replace(planner, batch_episodes=2), tmp_path / planner.name
+    results = evaluate(method, specs, path, workers=1)
+    (path / "test-00001.result").unlink()
+    alone = (path / "test-00002.result").stat().st_ino
+    assert untimed(evaluate(method, specs, path, workers=1)) == untimed(results)
+    assert (path / "test-00002.result").stat().st_ino == alone
+    assert [verdict.differences for verdict in verify_results(results[1:], {method.name: method}, tmp_path, workers=1)] == [
+        (),
+        (),
+    ]
 
 
 def test_episodes_that_are_played_together_end_each_in_its_time(
-    planner: Method, trials: list[EpisodeSpec], monkeypatch: pytest.MonkeyPatch
+    planner: Method, specs: list[EpisodeSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def played(batch: list[EpisodeSpec], *steps: int) -> list[np.ndarray]:
         lengths = iter(steps)
         monkeypatch.setattr(
-            playing,
+            episodes_module,
             "GroundEnv",
             lambda scene, *args, **more: GroundEnv(replace(SCENE, episode_steps=next(lengths)), *args, **more),
         )
-        playing._get_env.cache_clear()
-        return [episode.pose for _, episode in playing.run_method(replace(planner, together=len(batch)), batch)]
+        episodes_module._get_env.cache_clear()
+        return [episode.pose for _, episode in episodes_module.run_method(replace(planner, batch_episodes=len(batch)), batch)]
 
-    together = played(trials, 6, 14, 10)
+    together = played(specs, 6, 14, 10)
     assert [len(pose) - 1 for pose in together] == [6, 14, 10]
-    for trial, pose in zip(trials, together, strict=True):
-        np.testing.assert_allclose(pose, played([trial], len(pose) - 1)[0], atol=1e-4)
-    playing._get_env.cache_clear()
+    for spec, pose in zip(specs, together, strict=True):
+        np.testing.assert_allclose(pose, played([spec], len(pose) - 1)[0], atol=1e-4)
+    episodes_module._get_env.cache_clear()
 
 
-def test_cells_of_episodes_depend_on_what_is_played_with_them(planner: Method, trials: list[EpisodeSpec]) -> None:
-    alone, two, other = (evaluation._cell(planner, batch, trials[0]) for batch in (trials[:1], trials[:2], trials[::2]))
-    assert "together" not in alone
+def test_cells_of_episodes_depend_on_what_is_played_with_them(planner: Method, specs: list[EpisodeSpec]) -> None:
+    alone, two, other = (
+        evaluate_module._describe_cache_content(planner, batch, specs[0]) for batch in (specs[:1], specs[:2], specs[::2])
+    )
+    assert "batch" not in alone
     assert alone != two != other != alone
-    assert [len(batch) for batch in evaluation.batches(replace(planner, together=2), trials[1:])] == [1, 1]
+    assert [len(batch) for batch in evaluate_module.make_batches(replace(planner, batch_episodes=2), specs[1:])] == [1, 1]
 
 
-@pytest.mark.parametrize("damage", ["truncated row", "empty row", "no row", "no episode", "another version"])
+@pytest.mark.parametrize("damage", ["truncated result", "empty result", "no result", "no episode", "another version"])
 def test_what_is_damaged_is_played_again(
-    damage: str, played: tuple[Path, list[dict[str, Any]]], trials: list[EpisodeSpec], tmp_path: Path
+    damage: str, played: tuple[Path, list[EpisodeResult]], specs: list[EpisodeSpec], tmp_path: Path
 ) -> None:
     source, expected = played
     for file in source.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    row, episode = (tmp_path / f"test-00001.{ending}" for ending in ("row", "parquet"))
-    if damage == "no row":
-        row.unlink()
+    result, episode = (tmp_path / f"test-00001.{ending}" for ending in ("result", "parquet"))
+    if damage == "no result":
+        result.unlink()
     elif damage == "no episode":
         episode.unlink()
     elif damage == "another version":
-        pq.write_table(pq.read_table(row).replace_schema_metadata({"rows_version": "0"}), row)
+        pq.write_table(pq.read_table(result).replace_schema_metadata({"results_version": "0"}), result)
     else:
-        row.write_bytes(b"" if damage == "empty row" else row.read_bytes()[:200])
-    kept = (tmp_path / "test-00000.row").stat().st_mtime_ns
-    assert untimed(evaluate(SCRIPTED, trials, tmp_path, workers=1)) == untimed(expected)
-    assert (tmp_path / "test-00000.row").stat().st_mtime_ns == kept
-    assert read_episode(tmp_path, expected[1]).layout.id == expected[1]["layout_id"]
+        result.write_bytes(b"" if damage == "empty result" else result.read_bytes()[:200])
+    kept = (tmp_path / "test-00000.result").stat().st_mtime_ns
+    assert untimed(evaluate(SCRIPTED, specs, tmp_path, workers=1)) == untimed(expected)
+    assert (tmp_path / "test-00000.result").stat().st_mtime_ns == kept
+    assert read_episode(tmp_path, expected[1]).layout.id == expected[1].layout_id
     assert len(read_episode_results(tmp_path)) == 3
 
 
-def test_a_space_that_was_seen_is_refused(trials: list[EpisodeSpec], tmp_path: Path) -> None:
-    arm = replace(SCRIPTED, seen=frozenset({trials[2].layout.id, "another"}))
-    with pytest.raises(GroundError, match=f"{trials[2].layout.id} \\(test/2\\)"):
-        evaluate(arm, trials, tmp_path, workers=1)
+def test_a_space_that_was_seen_is_refused(specs: list[EpisodeSpec], tmp_path: Path) -> None:
+    method = replace(SCRIPTED, seen_layouts=frozenset({specs[2].layout.id, "another"}))
+    with pytest.raises(GroundError, match=f"{specs[2].layout.id} \\(test/2\\)"):
+        evaluate(method, specs, tmp_path, workers=1)
     assert not list(tmp_path.iterdir())
-    assert len(evaluate(arm, trials[:2], tmp_path, workers=1)) == 2
+    assert len(evaluate(method, specs[:2], tmp_path, workers=1)) == 2
 
 
-def test_variations_reach_the_episodes(trials: list[EpisodeSpec], tmp_path: Path) -> None:
-    varied = [replace(trial, variations=("load_friction=0.8", "observation_noise=0.02")) for trial in trials[:1]]
-    (row,) = evaluate(SCRIPTED, varied, tmp_path, workers=1)
-    assert (row["load_friction"], row["observation_noise"], row["load_mass_kg"]) == (0.8, 0.02, 6.0)
+def test_variations_reach_the_episodes(specs: list[EpisodeSpec], tmp_path: Path) -> None:
+    varied = [replace(specs[0], variation=Variation(load_friction=0.8, observation_noise=0.02))]
+    (result,) = evaluate(SCRIPTED, varied, tmp_path, workers=1)
+    assert (result.variation.load_friction, result.variation.observation_noise, result.variation.load_mass_kg) == (0.8, 0.02, 6.0)
 
 
-def test_trials_are_the_same_for_every_arm_and_never_training_spaces() -> None:
+def test_specs_are_the_same_for_every_method_and_never_training_spaces() -> None:
     assert make_episode_specs("r", SCENE, "test", 5) == make_episode_specs("r", SCENE, "test", 5)
     assert make_episode_specs("r", SCENE, "test", 5)[:3] == make_episode_specs("r", SCENE, "test", 3)
     assert make_episode_specs("r", SCENE, "test", 5)[3:] == make_episode_specs("r", SCENE, "test", 2, first_index=3)
-    with pytest.raises(GroundError, match="were seen"):
+    with pytest.raises(GroundError, match="have seen"):
         make_episode_specs("r", SCENE, "train", 3)
     with pytest.raises(UnknownName, match="did you mean 'test'"):
         make_episode_specs("r", SCENE, "tests", 3)
@@ -252,47 +268,77 @@ def test_trials_are_the_same_for_every_arm_and_never_training_spaces() -> None:
 SCRIPT = """
 from pathlib import Path
 import sys
-from experiments.methods.method import Arm, trials_of
+from experiments.methods.method import Method
 from experiments.evaluation.evaluate import evaluate
+from experiments.evaluation.specs import make_episode_specs
 from sim.scenes.scene import scenes
 if __name__ == "__main__":
-    trials = trials_of("killed", scenes["logistics/tote-push"], "test", 8)
-    evaluate(Arm("scripted", scenes["logistics/tote-push"].behaviours["scripted"]), trials, Path(sys.argv[1]), workers=1)
+    scene = scenes["logistics/tote-push"]
+    specs = make_episode_specs("killed", scene, "test", 8)
+    evaluate(Method("scripted", scene.behaviours["scripted"]), specs, Path(sys.argv[1]), workers=1)
 """
 
 
 def test_a_killed_evaluation_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "killed"
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(path)], stderr=subprocess.PIPE, text=True)
-    while not list(path.glob("*.row")) and process.poll() is None:
+    while not list(path.glob("*.result")) and process.poll() is None:
         time.sleep(0.01)
     process.kill()
     _, err = process.communicate()
-    kept = {file.name: file.read_bytes() for file in path.glob("*.row")}
+    kept = {file.name: file.read_bytes() for file in path.glob("*.result")}
     assert 0 < len(kept) < 8, err
-    trials = make_episode_specs("killed", SCENE, "test", 8)
-    rows = evaluate(SCRIPTED, trials, path, workers=1)
+    specs = make_episode_specs("killed", SCENE, "test", 8)
+    results = evaluate(SCRIPTED, specs, path, workers=1)
     assert {name: (path / name).read_bytes() for name in kept} == kept
-    assert [row["index"] for row in rows] == list(range(8))
-    assert untimed(rows) == untimed(evaluate(SCRIPTED, trials, tmp_path / "unbroken", workers=2))
+    assert [result.index for result in results] == list(range(8))
+    assert untimed(results) == untimed(evaluate(SCRIPTED, specs, tmp_path / "unbroken", workers=2))
 
 
-def test_a_space_of_the_users_own_can_be_played(trials: list[EpisodeSpec], tmp_path: Path) -> None:
-    own = replace(trials[0], split="own-hall")
-    (row,) = evaluate(SCRIPTED, [own], tmp_path, workers=1)
-    assert (row["split"], row["layout_id"]) == ("own-hall", own.layout.id)
-    assert read_episode(tmp_path, row).layout == own.layout
+@pytest.mark.parametrize("name", list(scenes))
+def test_episodes_in_a_custom_layout_vary_and_follow_from_the_seed(name: str) -> None:
+    scene = scenes[name]
+    layout = scene.sample_layout("test", 5)
+    specs = make_custom_specs("run", scene, layout, 5, seed=3)
+    assert specs == make_custom_specs("run", scene, layout, 5, seed=3)
+    assert specs[:3] == make_custom_specs("run", scene, layout, 3, seed=3)
+    assert (specs[0].layout, specs[0].variation, specs[0].seed) == (layout, None, 3)
+    assert {spec.split for spec in specs} == {f"own-{layout.id}"}
+    for values in ([spec.layout.id for spec in specs], [spec.seed for spec in specs], [spec.variation for spec in specs]):
+        assert len(set(values)) == len(specs)
+    for spec in specs:
+        assert (spec.layout.hall, spec.layout.boxes, spec.layout.traffic) == (layout.hall, layout.boxes, layout.traffic)
+        assert scene.find_faults(spec.layout) == []
+    assert make_custom_specs("run", scene, layout, 2, seed=4)[1].layout != specs[1].layout
 
 
-def test_rows_that_cannot_be_read_are_named(played: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> None:
+def test_a_custom_layout_is_evaluated_and_replayed(tmp_path: Path) -> None:
+    layout = replace(SCENE.sample_layout("shift-two-totes", 0), name="my hall")
+    specs = make_custom_specs("run", SCENE, layout, 3)
+    results = evaluate(SCRIPTED, specs, tmp_path / "scripted", workers=1)
+    assert {result.split_label for result in results} == {f"my hall ({layout.id[:8]})"}
+    assert [read_episode(tmp_path / "scripted", result).layout for result in results] == [spec.layout for spec in specs]
+    assert results[1].variation == specs[1].variation
+    verdicts = verify_results(results, {"scripted": SCRIPTED}, tmp_path, workers=1)
+    assert [verdict.differences for verdict in verdicts] == [(), (), ()]
+
+
+def test_a_hall_without_room_for_another_task_is_named() -> None:
+    layout = SCENE.sample_layout("test", 0)
+    crowded = replace(SCENE, make_task=None, sample_near_start=lambda layout, rng: None)
+    with pytest.raises(BadLayout, match="no free poses"):
+        make_custom_specs("run", crowded, layout, 2)
+
+
+def test_results_that_cannot_be_read_are_named(played: tuple[Path, list[EpisodeResult]], tmp_path: Path) -> None:
     source, _ = played
     results = tmp_path / "results" / "scripted"
     results.mkdir(parents=True)
     for file in source.iterdir():
         (results / file.name).write_bytes(file.read_bytes())
     assert describe_unreadable_results(tmp_path) == ""
-    row = results / "test-00002.row"
-    pq.write_table(pq.read_table(row).replace_schema_metadata({"rows_version": "0"}), row)
+    result = results / "test-00002.result"
+    pq.write_table(pq.read_table(result).replace_schema_metadata({"results_version": "0"}), result)
     assert describe_unreadable_results(tmp_path).startswith(
-        f"1 rows of {tmp_path} are damaged or of another version and left out (the first: scripted/"
+        f"1 results of {tmp_path} are damaged or of another version and left out (the first: scripted/"
     )

@@ -30,27 +30,27 @@ def test_a_bar_shows_what_it_was_told() -> None:
     assert "3/7" in text.getvalue()
 
 
-def test_the_first_cell_says_little_of_how_long_the_others_take(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_step_is_weak_evidence_of_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     text, now = io.StringIO(), [0.0]
     monkeypatch.setattr("experiments.progress.time.monotonic", lambda: now[0])
-    whole = RunProgress(Console(file=text, width=120), {str(number): 600.0 for number in range(20)}, workers=2)
+    run_progress = RunProgress(Console(file=text, width=120), {str(number): 600.0 for number in range(20)}, workers=2)
     left = []
     for number in range(19):
-        now[0] += 1200.0  # four times as slow as believed
-        whole.mark_done(str(number))
+        now[0] += 1200.0  # four times as slow as expected
+        run_progress.mark_done(str(number))
         left.append(int(re.search(r"about (\d+) min left", text.getvalue().splitlines()[-1])[1]))  # type: ignore[index]
-    assert left[0] < 0.6 * 19 * 20, "after one: between what was believed, 95 minutes, and what it took, 380"
+    assert left[0] < 0.6 * 19 * 20, "after one: between what was expected, 95 minutes, and what it took, 380"
     assert left[0] > 95
     assert left[-1] == pytest.approx(20, rel=0.1)
 
 
-def test_cells_that_end_side_by_side_count_as_made_and_found_ones_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parallel_steps_count_and_cached_ones_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     text, now = io.StringIO(), [0.0]
     monkeypatch.setattr("experiments.progress.time.monotonic", lambda: now[0])
-    whole = RunProgress(Console(file=text, width=120), {str(number): 600.0 for number in range(20)}, workers=2)
+    run_progress = RunProgress(Console(file=text, width=120), {str(number): 600.0 for number in range(20)}, workers=2)
     for number in range(10):
-        whole.mark_done(str(number), duration_s=0.1)  # found
+        run_progress.mark_done(str(number), duration_s=0.1)  # cached
     for number in range(10, 16):
-        now[0] += 600.0 * (number % 2 == 0)  # two at a time, as fast as believed
-        whole.mark_done(str(number), duration_s=600.0)
-    assert text.getvalue().splitlines()[-1] == "16 of 20 cells, about 20 min left"
+        now[0] += 600.0 * (number % 2 == 0)  # two at a time, as fast as expected
+        run_progress.mark_done(str(number), duration_s=600.0)
+    assert text.getvalue().splitlines()[-1] == "16 of 20 steps, about 20 min left"

@@ -26,15 +26,17 @@ def test_a_search_is_measured_beside_one_that_plans_on_the_same_model(monkeypatc
             given[-1]["start"] = start
 
     monkeypatch.setitem(sys.modules, "pytorch_mppi", SimpleNamespace(MPPI=Mppi))
-    for name, value in (("CANDIDATES", (4, 8)), ("REPETITIONS", 2), ("HORIZON", 3)):
+    for name, value in (("CANDIDATE_COUNTS", (4, 8)), ("NUM_REPETITIONS", 2), ("HORIZON_STEPS", 3)):
         monkeypatch.setattr(search_bench, name, value)
     torch.manual_seed(0)
     model, env = GraphModel(hidden_size=16, edge_size=8).eval(), GroundEnv(SCENE, "test")
     observation, _ = env.reset(seed=0, options={"index": 0})
-    lines = search_bench.measure_search_costs(scenes[SCENE], model, [observation, observation], env.make_episode_start(0))
-    assert [line[0] for line in lines[::2]] == [f"search logic / model's rollouts, {count} candidates" for count in (4, 8)]
-    assert len(lines) == 4
-    assert all(line[1] > 0 for line in lines)
+    measurements = search_bench.measure_search_costs(scenes[SCENE], model, [observation, observation], env.make_episode_start(0))
+    assert [measurement.quantity for measurement in measurements[::2]] == [
+        f"search / model rollouts, {count} candidates" for count in (4, 8)
+    ]
+    assert len(measurements) == 4
+    assert all(measurement.value > 0 for measurement in measurements)
     one, action = given[-1], torch.tensor([[0.5, 0.2], [-1.0, 0.0]])
     assert (one["size"], one["num_samples"], one["horizon"]) == (14, 8, 3)
     after = one["dynamics"](one["start"].expand(2, -1), action)

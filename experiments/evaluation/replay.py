@@ -25,6 +25,7 @@ NOT_COMPARED = (  # they depend on the machine, or on the run that holds the epi
     "train_cpu_s",
     "collect_cpu_s",
     "training_distance",
+    "layout_name",
 )
 RELATIVE_TOLERANCE = 1e-6
 

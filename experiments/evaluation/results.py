@@ -184,6 +184,7 @@ def read_episode_result(file: Path) -> EpisodeResult | None:
     """Read the result beside an episode's file; None where it is missing, damaged or of another version."""
     result = file.with_suffix(SUFFIX)
     try:
+        file.stat()  # a result without its episode is incomplete
         state = result.stat()
     except FileNotFoundError:
         return None
