@@ -43,7 +43,7 @@ test: lint
 
 docs: $(DOCS_STAMP)
 	$(BIN)/python docs/generate_cli.py
-	$(BIN)/python docs/make_pictures.py
+	$(BIN)/python docs/generate_tables.py
 	$(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html"
 
