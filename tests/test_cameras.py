@@ -21,26 +21,26 @@ def env(request: pytest.FixtureRequest) -> GroundEnv:
 
 
 @pytest.mark.parametrize("camera", CAMERAS)
-def test_every_camera_sees_the_scene_and_the_same_twice(env: GroundEnv, camera: str) -> None:
-    picture, again = (env.render_camera(camera, *SIZE) for _ in range(2))
-    assert picture.rgb.shape == (72, 96, 3)
-    assert picture.rgb.dtype == np.uint8
-    assert picture.depth_m.shape == picture.body.shape == (72, 96)
+def test_every_camera_shows_the_scene_and_repeats_its_image(env: GroundEnv, camera: str) -> None:
+    image, repeated = (env.render_camera(camera, *SIZE) for _ in range(2))
+    assert image.rgb.shape == (72, 96, 3)
+    assert image.rgb.dtype == np.uint8
+    assert image.depth_m.shape == image.body.shape == (72, 96)
     for name in ("rgb", "depth_m", "body"):
-        np.testing.assert_array_equal(getattr(picture, name), getattr(again, name))
-    seen = set(np.unique(picture.body)) - {FLOOR, BACKGROUND}
-    assert len(seen) > (camera != "robot")  # which may look at a single thing
+        np.testing.assert_array_equal(getattr(image, name), getattr(repeated, name))
+    seen = set(np.unique(image.body)) - {FLOOR, BACKGROUND}
+    assert len(seen) > (camera != "robot")  # its image may show a single body
     assert (env.bodies.present[list(seen)] > 0).all()
-    assert (picture.depth_m > 0).all()
+    assert (image.depth_m > 0).all()
 
 
 @pytest.mark.parametrize("scene", [name for name in scenes if scenes[name].make_robot(Variation()).visuals])
-def test_links_are_seen_where_they_are_and_physics_knows_nothing_of_it(scene: str) -> None:
+def test_links_move_in_images_and_rendering_does_not_change_physics(scene: str) -> None:
     poses = []
-    for watched in (False, True):
+    for is_rendered in (False, True):
         env = GroundEnv(scene, "test")
         env.reset(seed=0, options={"index": 0})
-        before = env.render_camera("side", *SIZE) if watched else None
+        before = env.render_camera("side", *SIZE) if is_rendered else None
         for _ in range(12):
             env.step(np.array([1.0, -1.0]))
         poses.append(env.bodies.pose.copy())
@@ -52,39 +52,39 @@ def test_links_are_seen_where_they_are_and_physics_knows_nothing_of_it(scene: st
     np.testing.assert_array_equal(*poses)
 
 
-def test_from_overhead_bodies_are_where_they_are_and_as_far_as_their_tops(env: GroundEnv) -> None:
+def test_overhead_images_have_correct_positions_and_depths(env: GroundEnv) -> None:
     width = height = 200
-    picture, hall = env.render_camera("overhead", width, height), env.layout.hall
+    image, hall = env.render_camera("overhead", width, height), env.layout.hall
     unit = env.scene.unit_m
     view = place_overhead(hall, (0, 0, 0), 0, unit)
     boxes = np.flatnonzero((env.bodies.kind >= Kind.RACK) & (env.bodies.present > 0))
-    for body in (*([] if env.scene.make_robot(env.variation).visuals else [ROBOT]), LOAD, *boxes[:2]):  # an arm hides its tool
-        rows, columns = np.nonzero(picture.body == body)
+    for body in (*([] if env.scene.make_robot(env.variation).visuals else [ROBOT]), LOAD, *boxes[:2]):  # the arm hides its tool
+        rows, columns = np.nonzero(image.body == body)
         top = float(env.bodies.pose[body, 2] + env.bodies.half_extents[body, 2])
         distance = view.eye[2] - top
-        depth = picture.depth_m[rows, columns]
+        depth = image.depth_m[rows, columns]
         assert depth.min() == pytest.approx(distance, abs=0.03 * unit)
-        flat = np.abs(depth - distance) < 0.03 * unit  # its top; sides are seen aslant
+        flat = np.abs(depth - distance) < 0.03 * unit  # the top, without the sides
         per_pixel = 2 * distance * np.tan(np.deg2rad(view.fov_deg / 2)) / height
         x = view.eye[0] + (columns[flat].mean() + 0.5 - width / 2) * per_pixel
         y = view.eye[1] - (rows[flat].mean() + 0.5 - height / 2) * per_pixel
         np.testing.assert_allclose((x, y), env.bodies.pose[body, :2], atol=0.06 * unit)
-    floor = picture.depth_m[picture.body == FLOOR]
+    floor = image.depth_m[image.body == FLOOR]
     assert np.median(floor) == pytest.approx(view.eye[2], abs=0.03 * unit)
 
 
-def test_the_robots_camera_turns_with_it_and_sees_what_is_ahead(env: GroundEnv) -> None:
+def test_robot_camera_shows_the_load_ahead(env: GroundEnv) -> None:
     x, y = env.bodies.pose[LOAD, :2].tolist()
     loads, away = env.layout.loads, 1.2 * env.scene.unit_m
     for bearing in (0.0, 2.0) if "turn" in env.scene.action_spec.components else (0.0,):
         place = (x - away * np.cos(bearing), y - away * np.sin(bearing), bearing)
         poses = np.array([place, *[(load.x, load.y, load.yaw) for load in loads]])
         env.reset(seed=0, options={"index": 0, "poses": poses})
-        picture = env.render_camera("robot", *SIZE)
-        rows, columns = np.nonzero(picture.body == LOAD)
+        image = env.render_camera("robot", *SIZE)
+        rows, columns = np.nonzero(image.body == LOAD)
         assert len(rows) > 20
         assert abs(columns.mean() + 0.5 - SIZE[0] / 2) < 4
-        assert not (picture.body == ROBOT)[:40].any()
+        assert not (image.body == ROBOT)[:40].any()
 
 
 def test_pybullet_without_numpy_gives_the_same_image(env: GroundEnv, monkeypatch: pytest.MonkeyPatch) -> None:

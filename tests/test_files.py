@@ -22,7 +22,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_json_written_is_read(tmp_path_factory: pytest.TempPathFactory, content: Any) -> None:
+def test_json_round_trip(tmp_path_factory: pytest.TempPathFactory, content: Any) -> None:
     file = tmp_path_factory.mktemp("json") / "deep" / "file.json"
     write_json(file, content)
     assert read_json(file) == content
@@ -30,60 +30,60 @@ def test_json_written_is_read(tmp_path_factory: pytest.TempPathFactory, content:
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_any_bytes_are_read_or_rejected(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     file = tmp_path_factory.mktemp("json") / "file.json"
     file.write_bytes(content)
     try:
-        found = read_json(file)
+        content_read = read_json(file)
     except BadFile as error:
         message = str(error)
     else:
         message = ""
-        json.dumps(found)
+        json.dumps(content_read)
     assert "\n" not in message.replace(str(file), "")
 
 
-def test_what_fails_leaves_the_old_file(tmp_path: Path) -> None:
+def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     file = tmp_path / "kept.txt"
     write_text(file, "old")
 
-    def half(to: Path) -> None:
+    def write_half(to: Path) -> None:
         to.write_text("new, but not wh")
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        write_atomic(file, half)
+        write_atomic(file, write_half)
     assert file.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("where", ["write", "rename"])
-def test_no_space_left_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, code: int) -> None:
+def test_no_space_left_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, code: int) -> None:
     file = tmp_path / "kept.txt"
     write_text(file, "old")
 
-    def full(*_: Any) -> None:
+    def raise_no_space(*_: Any) -> None:
         raise OSError(code, os.strerror(code))
 
     if where == "rename":
-        monkeypatch.setattr(os, "replace", full)
+        monkeypatch.setattr(os, "replace", raise_no_space)
     with pytest.raises(GroundError, match="no space left") as caught:
-        write_atomic(file, full if where == "write" else lambda to: to.write_text("new") and None)
+        write_atomic(file, raise_no_space if where == "write" else lambda to: to.write_text("new") and None)
     assert "\n" not in str(caught.value)
     assert file.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
 
 
-def test_other_errors_of_the_disk_stay_what_they_are(tmp_path: Path) -> None:
-    def broken(to: Path) -> None:
+def test_other_disk_errors_are_not_converted(tmp_path: Path) -> None:
+    def raise_broken_disk(to: Path) -> None:
         raise OSError(errno.EIO, "broken disk")
 
     with pytest.raises(OSError, match="broken disk"):
-        write_atomic(tmp_path / "file", broken)
+        write_atomic(tmp_path / "file", raise_broken_disk)
 
 
-def test_a_digest_is_of_the_bytes(tmp_path: Path) -> None:
+def test_digest_depends_on_the_content(tmp_path: Path) -> None:
     for name, text in (("a", "same"), ("b", "same"), ("c", "other")):
         write_text(tmp_path / name, text)
     assert hash_file(tmp_path / "a") == hash_file(tmp_path / "b") != hash_file(tmp_path / "c")
@@ -98,7 +98,7 @@ with lock_directory(pathlib.Path(sys.argv[1])):
 """
 
 
-def test_a_directory_belongs_to_one_process_and_its_lock_dies_with_it(tmp_path: Path) -> None:
+def test_directory_lock_excludes_processes_and_ends_with_its_process(tmp_path: Path) -> None:
     with (
         lock_directory(tmp_path / "mine"),
         pytest.raises(GroundError, match="in use by another process"),
@@ -116,7 +116,7 @@ def test_a_directory_belongs_to_one_process_and_its_lock_dies_with_it(tmp_path: 
         pass
 
 
-def test_a_registry_finds_modules_and_names_the_nearest() -> None:
+def test_registry_loads_modules_and_suggests_the_nearest_name() -> None:
     registry: Registry[type] = Registry("scene", "sim.scenes")
     registry.add("logistics/made-up")(int)
     assert "logistics/made-up" in list(registry)

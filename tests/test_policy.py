@@ -9,16 +9,16 @@ from sim.policy import EpisodeStart
 from sim.scenes.scene import scenes
 from sim.scenes.tote_push.expert import PushView, drive_to
 
-LEAST = {
+MIN_SUCCESSES = {
     "logistics/tote-push": 14,
     "factory/push-fixture": 7,
     "logistics/aisle-traffic": 12,
-}  # of 20 test spaces, that the expert has to solve
+}  # of 20 test layouts, by the expert
 CASES = [(scene, name) for scene in scenes for name in scenes[scene].behaviours]
 
 
-def actions_of(scene: str, name: str, seed: int, steps: int = 60) -> np.ndarray:
-    """What a behaviour does in an environment of its own."""
+def run_behaviour(scene: str, name: str, seed: int, steps: int = 60) -> np.ndarray:
+    """Run a behaviour in a new environment and return its actions."""
     env, policy = GroundEnv(scene, "test"), scenes[scene].behaviours[name]()
     observation, _ = env.reset(seed=seed, options={"index": 1})
     policy.start_episode(EpisodeStart(seed, env.layout, env.variation))
@@ -35,19 +35,19 @@ def actions_of(scene: str, name: str, seed: int, steps: int = 60) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("scene", "name"), CASES)
-def test_behaviours_act_within_limits_and_the_same_for_the_same_seed(scene: str, name: str) -> None:
-    first, second, other = (actions_of(scene, name, seed) for seed in (1, 1, 2))
+def test_actions_are_limited_and_repeat_for_the_same_seed(scene: str, name: str) -> None:
+    first, second, different = (run_behaviour(scene, name, seed) for seed in (1, 1, 2))
     assert np.abs(first).max() <= 1
     assert np.array_equal(first, second)
     assert len(np.unique(first, axis=0)) > 5
-    if name != "scripted":  # which has no noise to draw
-        assert not np.array_equal(first[:10], other[:10])
+    if name != "scripted":  # it samples no noise
+        assert not np.array_equal(first[:10], different[:10])
 
 
 @pytest.mark.parametrize(("scene", "name"), CASES)
-def test_a_behaviour_begins_anew_with_each_episode(scene: str, name: str) -> None:
+def test_start_episode_resets_a_behaviour(scene: str, name: str) -> None:
     policy, env = scenes[scene].behaviours[name](), GroundEnv(scene, "test")
-    runs = []
+    episodes = []
     for _ in range(2):
         observation, _ = env.reset(seed=1, options={"index": 1})
         policy.start_episode(EpisodeStart(1, env.layout, env.variation))
@@ -55,13 +55,13 @@ def test_a_behaviour_begins_anew_with_each_episode(scene: str, name: str) -> Non
         for _ in range(20):
             actions.append(policy.predict(observation)[0])
             observation = env.step(actions[-1])[0]
-        runs.append(np.array(actions))
+        episodes.append(np.array(actions))
     env.close()
-    assert np.array_equal(*runs)
+    assert np.array_equal(*episodes)
 
 
 @pytest.mark.parametrize(("scene", "name"), CASES)
-def test_predict_hands_its_state_back(scene: str, name: str) -> None:
+def test_predict_returns_its_state(scene: str, name: str) -> None:
     env, policy = GroundEnv(scene), scenes[scene].behaviours[name]()
     observation, _ = env.reset(seed=0)
     policy.start_episode(EpisodeStart(0, env.layout, env.variation))
@@ -71,7 +71,7 @@ def test_predict_hands_its_state_back(scene: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("scene", scenes)
-def test_the_scripted_expert_solves_many_test_spaces(scene: str) -> None:
+def test_scripted_expert_solves_many_test_layouts(scene: str) -> None:
     env, policy, solved = GroundEnv(scene, "test"), scenes[scene].behaviours["scripted"](), 0
     for index in range(20):
         observation, _ = env.reset(seed=index, options={"index": index})
@@ -81,10 +81,10 @@ def test_the_scripted_expert_solves_many_test_spaces(scene: str) -> None:
             observation, _, success, truncated, _ = env.step(policy.predict(observation)[0])
         solved += success
     env.close()
-    assert solved >= LEAST[scene]
+    assert solved >= MIN_SUCCESSES[scene]
 
 
-def test_approaching_and_pushing_finds_contact_from_both_ends() -> None:
+def test_approach_and_push_has_contact_in_both_directions() -> None:
     env, policy = GroundEnv("logistics/tote-push", "train"), scenes["logistics/tote-push"].behaviours["approach-and-push"]()
     touching = forwards = backwards = 0
     for seed in range(6):

@@ -6,29 +6,29 @@ from sim.env import GroundEnv
 from sim.scenes.scene import scenes
 from sim.sensors.lidar import LIDAR_HEIGHT_M, compute_bearings, measure_ranges
 
-REACH_M = 6.0
+MAX_RANGE_M = 6.0
 
 
 @pytest.mark.parametrize("scene", list(scenes))
 @pytest.mark.parametrize("index", range(3))
-def test_the_lidar_reads_what_bullets_own_rays_hit(scene: str, index: int) -> None:
+def test_lidar_ranges_equal_bullets_ray_casts(scene: str, index: int) -> None:
     env = GroundEnv(scene, "test")
     env.reset(seed=index, options={"index": index})
-    ranges = measure_ranges(env.bodies, rays=90, max_range_m=REACH_M)
+    ranges = measure_ranges(env.bodies, rays=90, max_range_m=MAX_RANGE_M)
     x, y = env.bodies.pose[0, :2]
     yaw = 2 * np.arctan2(env.bodies.pose[0, 5], env.bodies.pose[0, 6])
     angles = yaw + compute_bearings(90)
-    inner = float(env.bodies.half_extents[0, 0]) + 0.01  # rays begin outside the robot's own hull
-    ends = [[[x + r * np.cos(a), y + r * np.sin(a), LIDAR_HEIGHT_M] for a in angles] for r in (inner, REACH_M)]
+    inner = float(env.bodies.half_extents[0, 0]) + 0.01  # rays begin outside the robot's hull
+    ends = [[[x + r * np.cos(a), y + r * np.sin(a), LIDAR_HEIGHT_M] for a in angles] for r in (inner, MAX_RANGE_M)]
     assert env._world is not None
     hits = env._world._client.rayTestBatch(*ends)
-    expected = [inner + hit[2] * (REACH_M - inner) if hit[0] >= 0 else REACH_M for hit in hits]
+    expected = [inner + hit[2] * (MAX_RANGE_M - inner) if hit[0] >= 0 else MAX_RANGE_M for hit in hits]
     env.close()
     np.testing.assert_allclose(np.maximum(ranges, inner), expected, atol=0.012)  # Bullet's boxes have a margin
-    assert (ranges < REACH_M).any() == (env.layout.table_top is None)  # what lies on a table is lower than the sensor
+    assert (ranges < MAX_RANGE_M).any() == (env.layout.table_top is None)  # bodies on a table are below the sensor
 
 
-def test_circles_boxes_and_empty_space() -> None:
+def test_lidar_ranges_of_circles_boxes_and_empty_space() -> None:
     half = np.array([[0.3, 0.3, 0.2], [0.5, 0.5, 0.5], [0.5, 0.5, 0.5], [1, 1, 0.05], [1, 1, 1]])
     pose = np.zeros((5, 7))
     pose[:, 6] = 1

@@ -1,4 +1,4 @@
-"""People and forklifts: what they keep out of, what they know, and what can be seen of them."""
+"""Motion of people and forklifts, their visibility, and the task among them."""
 
 from dataclasses import replace
 
@@ -31,12 +31,12 @@ HALL = Layout(
 )
 
 
-def traffic_of(layout: Layout, seed: int = 0) -> TrafficSimulation:
+def make_traffic(layout: Layout, seed: int = 0) -> TrafficSimulation:
     return TrafficSimulation(layout.traffic, layout.static_boxes, 0.3, seed)
 
 
-def gone(traffic: TrafficSimulation, steps: int, robot: tuple[float, float] = (2.0, 4.0)) -> np.ndarray:
-    """(steps, K, 3) where everybody comes, with a robot that stands."""
+def simulate(traffic: TrafficSimulation, steps: int, robot: tuple[float, float] = (2.0, 4.0)) -> np.ndarray:
+    """Simulate the agents around a robot at rest: poses (steps, K, 3)."""
     poses = []
     for _ in range(steps):
         traffic.choose_velocities(robot, (0.0, 0.0))
@@ -45,47 +45,47 @@ def gone(traffic: TrafficSimulation, steps: int, robot: tuple[float, float] = (2
     return np.array(poses)
 
 
-def test_equal_seeds_go_equal_ways_and_a_state_says_all() -> None:
-    first, again, other = gone(traffic_of(HALL), 200), traffic_of(HALL), gone(traffic_of(HALL, 1), 200)
-    half = gone(again, 100)
+def test_same_seed_gives_the_same_motion_and_states_restore() -> None:
+    first, again, other = simulate(make_traffic(HALL), 200), make_traffic(HALL), simulate(make_traffic(HALL, 1), 200)
+    first_half = simulate(again, 100)
     state = again.state
-    np.testing.assert_array_equal(np.concatenate([half, gone(again, 100)]), first)
+    np.testing.assert_array_equal(np.concatenate([first_half, simulate(again, 100)]), first)
     again.set_full_state(state)
-    np.testing.assert_allclose(gone(again, 100), first[100:], atol=1e-5)
+    np.testing.assert_allclose(simulate(again, 100), first[100:], atol=1e-5)
     assert not np.array_equal(first, other)
 
 
 @pytest.mark.parametrize("split", scenes[SCENE].splits)
-def test_nobody_goes_through_boxes_or_faster_than_they_can(split: str) -> None:
+def test_agents_avoid_boxes_and_keep_their_speed_limits(split: str) -> None:
     for index in range(4):
         layout = scenes[SCENE].sample_layout(split, index)
-        traffic = traffic_of(layout)
-        poses = gone(traffic, 250, (layout.robot.x, layout.robot.y))
-        room = compute_signed_distance(poses[..., :2], layout.static_boxes)
-        least = np.array([0.6 * min(manner.half_extents[:2]) for manner in traffic.profiles])
-        assert (room > least).all()
+        traffic = make_traffic(layout)
+        poses = simulate(traffic, 250, (layout.robot.x, layout.robot.y))
+        distance = compute_signed_distance(poses[..., :2], layout.static_boxes)
+        minimum = np.array([0.6 * min(profile.half_extents[:2]) for profile in traffic.profiles])
+        assert (distance > minimum).all()
         speed = np.linalg.norm(np.diff(poses[..., :2], axis=0), axis=-1) / 0.1
-        assert (speed <= 1.25 * np.array([one.speed_m_s for one in layout.traffic])).all()
+        assert (speed <= 1.25 * np.array([route.speed_m_s for route in layout.traffic])).all()
 
 
-def test_they_come_to_all_of_their_stops_and_go_on() -> None:
-    poses = gone(traffic_of(replace(HALL, traffic=HALL.traffic[:1])), 500)
+def test_agents_visit_all_their_stops() -> None:
+    poses = simulate(make_traffic(replace(HALL, traffic=HALL.traffic[:1])), 500)
     stops = np.array([(stop.x, stop.y) for stop in HALL.traffic[0].stops])
-    there = np.linalg.norm(poses[:, 0, None, :2] - stops, axis=-1) < 0.8
-    assert there[:, 0].any()
-    assert there[np.argmax(there[:, 0]) :, 1].any()
+    is_at_stop = np.linalg.norm(poses[:, 0, None, :2] - stops, axis=-1) < 0.8
+    assert is_at_stop[:, 0].any()
+    assert is_at_stop[np.argmax(is_at_stop[:, 0]) :, 1].any()
 
 
-def test_people_who_meet_keep_apart() -> None:
-    walkers = (AgentRoute(1, 2, 0, "person", 1.2, (Pose(9, 2),)), AgentRoute(9, 2, 0, "person", 1.2, (Pose(1, 2),)))
-    poses = gone(traffic_of(replace(HALL, boxes=(), traffic=walkers)), 120, (5.0, 7.0))
-    apart = np.linalg.norm(poses[:, 0, :2] - poses[:, 1, :2], axis=-1)
-    assert apart[-1] > 4  # they passed
-    assert apart.min() > 2 * PROFILES[Kind.PERSON].radius_m - 0.05
+def test_people_avoid_each_other() -> None:
+    people = (AgentRoute(1, 2, 0, "person", 1.2, (Pose(9, 2),)), AgentRoute(9, 2, 0, "person", 1.2, (Pose(1, 2),)))
+    poses = simulate(make_traffic(replace(HALL, boxes=(), traffic=people)), 120, (5.0, 7.0))
+    distance = np.linalg.norm(poses[:, 0, :2] - poses[:, 1, :2], axis=-1)
+    assert distance[-1] > 4  # they passed
+    assert distance.min() > 2 * PROFILES[Kind.PERSON].radius_m - 0.05
 
 
 def test_forklifts_do_not_slide_sideways_and_have_a_turning_radius() -> None:
-    traffic, radius_m = traffic_of(HALL), PROFILES[Kind.FORKLIFT].turn_radius_m
+    traffic, radius_m = make_traffic(HALL), PROFILES[Kind.FORKLIFT].turn_radius_m
     for _ in range(150):
         traffic.choose_velocities((2.0, 4.0), (0.0, 0.0))
         (*velocity, turn), yaw = traffic.state.velocity[2].tolist(), traffic.state.pose[2, 2]
@@ -94,29 +94,29 @@ def test_forklifts_do_not_slide_sideways_and_have_a_turning_radius() -> None:
         traffic.advance(0.1)
 
 
-def test_moving_only_who_is_near_between_steps_of_physics_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def crossing() -> tuple[np.ndarray, list[object]]:
+def test_updating_only_near_agents_does_not_change_physics(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_episode() -> tuple[np.ndarray, list[object]]:
         env = GroundEnv(SCENE, "shift-dense")
         observation, _ = env.reset(seed=0, options={"index": 1})
-        poses, met = [], list[object]()
+        poses, contacts = [], list[object]()
         rush = scenes[SCENE].behaviours["rush"]()
         rush.start_episode(env.make_episode_start(3))
         for _ in range(150):
             observation, *_ = env.step(rush.predict(observation)[0])
             poses.append(env.bodies.pose.copy())
-            met.append([hit for hit in env.read_contacts() if not hit.is_static])
+            contacts.append([hit for hit in env.read_contacts() if not hit.is_static])
         env.close()
-        return np.stack(poses), met
+        return np.stack(poses), contacts
 
-    poses, met = crossing()
-    assert any(met), "somebody is run into"
+    poses, contacts = run_episode()
+    assert any(contacts), "the episode must have a contact with an agent"
     monkeypatch.setattr(TrafficSimulation, "find_near", lambda self, xy: range(len(self.profiles)))
-    everybody, theirs = crossing()
-    np.testing.assert_array_equal(poses, everybody)
-    assert met == theirs
+    all_poses, all_contacts = run_episode()
+    np.testing.assert_array_equal(poses, all_poses)
+    assert contacts == all_contacts
 
 
-def test_who_is_behind_a_box_or_far_away_is_not_seen() -> None:
+def test_hidden_and_distant_agents_are_not_observed() -> None:
     far = AgentRoute(9.5, 7, 0, "person", 1.0, (Pose(9, 7),))
     seen = AgentRoute(2.5, 6, 0, "person", 1.0, (Pose(1, 7),))
     hidden = AgentRoute(7, 4, 0, "person", 1.0, (Pose(1, 1),))
@@ -125,11 +125,11 @@ def test_who_is_behind_a_box_or_far_away_is_not_seen() -> None:
     np.testing.assert_array_equal(observation["present"][:5], [1, 0, 1, 0, 0])
     assert env.bodies.present[:4].all()
     for name in ("pose", "twist", "half_extents", "kind"):
-        assert (observation[name][1] == observation[name][4]).all(), "what is not seen looks like what is not there"
+        assert (observation[name][1] == observation[name][4]).all(), "hidden agents equal absent agents"
     env.close()
 
 
-def test_lidar_is_part_of_the_observation_where_asked_for() -> None:
+def test_lidar_is_an_optional_part_of_the_observation() -> None:
     env = GroundEnv(SCENE, layout=HALL, lidar_rays=36)
     observation, _ = env.reset(seed=0)
     assert env.observation_space.contains(observation)
@@ -137,8 +137,8 @@ def test_lidar_is_part_of_the_observation_where_asked_for() -> None:
     env.close()
 
 
-def observed(turn: float, shift: tuple[float, float]) -> Bodies:
-    """A robot with a person 1.3 m ahead and a forklift 2 m to its left, its side towards the robot, somewhere on the floor."""
+def make_bodies(turn: float, shift: tuple[float, float]) -> Bodies:
+    """Make a robot with a person 1.3 m ahead and the side of a forklift 2 m to the left, in any frame."""
     local = np.array([(0, 0), (1.3, 0), (0, 2.0)], float)
     yaw = np.array([0.0, 1.0, 0.0]) + turn
     pose = np.zeros((3, 7))
@@ -150,28 +150,28 @@ def observed(turn: float, shift: tuple[float, float]) -> Bodies:
 
 
 @pytest.mark.parametrize(("turn", "shift"), [(0.0, (0.0, 0.0)), (0.7, (3.0, -2.0)), (-2.5, (100.0, 5.0))])
-def test_gaps_are_those_between_edges_wherever_the_scene_lies(turn: float, shift: tuple[float, float]) -> None:
-    bodies = observed(turn, shift)
+def test_gaps_are_edge_distances_in_any_frame(turn: float, shift: tuple[float, float]) -> None:
+    bodies = make_bodies(turn, shift)
     for gaps in (CrossingTask().compute_agent_gaps(bodies), CrossingTask().compute_agent_gaps(bodies.map(torch.as_tensor))):
         people, forklifts = (np.asarray(values) for values in gaps)
         np.testing.assert_allclose(people, [ABSENT_GAP_M, 1.3 - 0.3 - 0.25, ABSENT_GAP_M], atol=1e-6)
         np.testing.assert_allclose(forklifts, [ABSENT_GAP_M, ABSENT_GAP_M, 2.0 - 0.3 - 0.42], atol=1e-6)
 
 
-def test_the_risk_begins_before_a_violation_and_is_whole_soon_after() -> None:
+def test_violation_penalty_rises_near_the_personal_distance() -> None:
     env = GroundEnv(SCENE, layout=replace(HALL, boxes=(), traffic=()))
     env.reset(seed=0)
     task, field = CrossingTask(), env.cost_field
-    for berths, share in ((0.51, 0.0), (0.0, 0.25), (-0.5, 1.0)):
-        bodies = observed(0.0, (4.0, 4.0))
-        bodies.pose[1, 0] = 4.0 + 0.3 + 0.25 + task.personal_distance_m + berths * task.penalty_ramp_m
+    for gap_in_ramps, share in ((0.51, 0.0), (0.0, 0.25), (-0.5, 1.0)):
+        bodies = make_bodies(0.0, (4.0, 4.0))
+        bodies.pose[1, 0] = 4.0 + 0.3 + 0.25 + task.personal_distance_m + gap_in_ramps * task.penalty_ramp_m
         assert task.compute_violation_penalty(bodies, np.zeros(3), field) == pytest.approx(
             share * task.violation_cost_m, abs=1e-6
         )
     env.close()
 
 
-def test_coming_near_people_costs_and_is_a_violation() -> None:
+def test_small_distance_to_people_costs_and_is_a_violation() -> None:
     env = GroundEnv(SCENE, layout=replace(HALL, traffic=(AgentRoute(3, 4, 0, "person", 1.0, (Pose(9, 7),)),)))
     costs, near = [], []
     for x in (3.9, 3.3, 3.0):
@@ -198,19 +198,19 @@ def test_coming_near_people_costs_and_is_a_violation() -> None:
         ({"boxes": (Box(5, 4, 0.6, 8),), "traffic": ()}, "no route"),
     ],
 )
-def test_what_makes_no_sense_is_told(change: dict[str, object], fault: str) -> None:
+def test_layout_faults_are_reported(change: dict[str, object], fault: str) -> None:
     faults = scenes[SCENE].find_faults(replace(HALL, **change))  # type: ignore[arg-type]
     assert any(fault in line for line in faults), faults
-    with pytest.raises(BadLayout, match="travellers|agents"):
+    with pytest.raises(BadLayout, match=r"travellers|agents"):
         GroundEnv(SCENE, layout=replace(HALL, traffic=HALL.traffic * 4)).reset(seed=0)
 
 
 @pytest.mark.parametrize("name", [name for name in scenes if scenes[name].indicators])
-def test_a_scene_gives_the_indicators_that_it_names(name: str) -> None:
-    env, told = GroundEnv(name, "test"), scenes[name].indicators
+def test_scene_computes_the_indicators_that_it_describes(name: str) -> None:
+    env, indicators = GroundEnv(name, "test"), scenes[name].indicators
     env.reset(seed=0)
     states = env.bodies.map(lambda values: np.broadcast_to(values, (3, *values.shape)))
-    assert told is not None
-    found = told.compute(states, env.cost_field, 1.0, scenes[name].control_dt_s)
-    assert list(found) == list(told.descriptions)
-    assert all(np.isfinite(value) for value in found.values())
+    assert indicators is not None
+    values = indicators.compute(states, env.cost_field, 1.0, scenes[name].control_dt_s)
+    assert list(values) == list(indicators.descriptions)
+    assert all(np.isfinite(value) for value in values.values())

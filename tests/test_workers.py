@@ -23,35 +23,35 @@ if __name__ == "__main__":
 """
 
 
-def half(number: int) -> int:
+def halve(number: int) -> int:
     send_message(("halving", number))
     return number // 2
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_results_come_back_and_what_jobs_tell_is_heard(workers: int) -> None:
-    heard: list[tuple[str, int]] = []
-    assert sorted(run_jobs(half, [(number,) for number in range(6)], workers, heard.append)) == [0, 0, 1, 1, 2, 2]
-    assert sorted(heard) == [("halving", number) for number in range(6)]
+def test_results_and_messages_arrive(workers: int) -> None:
+    messages: list[tuple[str, int]] = []
+    assert sorted(run_jobs(halve, [(number,) for number in range(6)], workers, messages.append)) == [0, 0, 1, 1, 2, 2]
+    assert sorted(messages) == [("halving", number) for number in range(6)]
 
 
-def slow(file: Path, first: Path) -> None:
+def run_slow_job(file: Path, first: Path) -> None:
     try:
         file.touch()
         if file == first:
-            until(lambda: len(list(file.parent.iterdir())) == 2)
+            wait_until(lambda: len(list(file.parent.iterdir())) == 2)
             raise InterruptedError
         time.sleep(60)
     finally:
         file.with_suffix(".ended").touch()
 
 
-def test_a_job_that_is_stopped_ends_what_it_has_begun(tmp_path: Path) -> None:
-    """As when somebody presses Ctrl-C: what it has cost has to be written down."""
+def test_stopped_jobs_clean_up(tmp_path: Path) -> None:
+    """As with Ctrl-C: a job still records its costs."""
     first, second = tmp_path / "first", tmp_path / "second"
     with pytest.raises(InterruptedError):
-        list(run_jobs(slow, [(first, first), (second, first)], 2))
-    until(second.with_suffix(".ended").exists)
+        list(run_jobs(run_slow_job, [(first, first), (second, first)], 2))
+    wait_until(second.with_suffix(".ended").exists)
 
 
 def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
@@ -59,41 +59,41 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     script.write_text(ORPHANS)
     parent = subprocess.Popen([sys.executable, str(script)], cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.getcwd()})
     files = [tmp_path / "0", tmp_path / "1"]
-    until(lambda: all(file.exists() and file.read_text() for file in files))
+    wait_until(lambda: all(file.exists() and file.read_text() for file in files))
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    until(lambda: not any(alive(int(file.read_text())) for file in files))
+    wait_until(lambda: not any(is_alive(int(file.read_text())) for file in files))
 
 
-def until(happened: object, seconds: float = 60) -> None:
+def wait_until(condition: object, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
-    while not happened():  # type: ignore[operator]
+    while not condition():  # type: ignore[operator]
         assert time.monotonic() < end
         time.sleep(0.05)
 
 
-def alive(pid: int) -> bool:
-    """A zombie that nobody has waited for is dead."""
+def is_alive(pid: int) -> bool:
+    """Check a process; a zombie is not alive."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
 
 
-def refuse(number: int) -> None:
+def raise_error(number: int) -> None:
     raise UnknownName("arm", "x", ("y", "z")) if number else BadLayout("plan", ["no room"])
 
 
-@pytest.mark.parametrize(("number", "says"), [(0, "plan: no room"), (1, "unknown arm 'x': known: y, z")])
-def test_mistakes_come_out_of_workers_as_they_are(number: int, says: str) -> None:
-    with pytest.raises(GroundError, match=says):
-        list(run_jobs(refuse, [(number,), (number,)], 2))
+@pytest.mark.parametrize(("number", "message"), [(0, "plan: no room"), (1, "unknown arm 'x': known: y, z")])
+def test_errors_of_workers_keep_their_type_and_message(number: int, message: str) -> None:
+    with pytest.raises(GroundError, match=message):
+        list(run_jobs(raise_error, [(number,), (number,)], 2))
 
 
-def die(number: int) -> None:
+def kill_worker(number: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_worker_that_is_killed_is_told_in_one_line() -> None:
+def test_killed_worker_is_reported() -> None:
     with pytest.raises(GroundError, match="a worker process was killed"):
-        list(run_jobs(die, [(0,), (1,)], 2))
+        list(run_jobs(kill_worker, [(0,), (1,)], 2))
