@@ -378,8 +378,8 @@ def test_physics_section_has_a_plot_for_each_varied_quantity_with_enough_episode
     results = [vary(number) for number in range(40)]
     section = build_physics_section(results, assign_colours(results))
     assert section is not None
-    assert {record["quantity"].split(": ")[1].split(",")[0] for record in section.records} == {"load mass [kg]", "traffic speed"}
-    assert sum(record["episodes"] for record in section.records) == 2 * 40
+    assert {item.quantity.split(": ")[1].split(",")[0] for item in section.items} == {"load mass [kg]", "traffic speed"}
+    assert sum(item.episodes for item in section.items) == 2 * 40
     assert len(section.figures) == 2
     assert build_physics_section(results[:4], assign_colours(results)) is None, "no empty plots"
 

@@ -53,7 +53,7 @@ def _check_same_layouts(results: Sequence[EpisodeResult]) -> None:
             if result.layout_id != first.layout_id:
                 raise GroundError(
                     f"{result.split}/{result.index} is another layout for {result.method} in {result.run} than for "
-                    f"{first.method} in {first.run}: the split was generated differently: evaluate the older run again in a new run"
+                    f"{first.method} in {first.run}: the split was generated differently: evaluate the older one in a new run"
                 )
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from experiments.evaluation.results import EpisodeResult, is_custom_split
 from experiments.evaluation.verdict import make_verdict
 from experiments.report.measures.formats import format_no_difference, format_number, join_names
-from experiments.report.measures.paired_scores import Interval, compute_difference, pair_scores
+from experiments.report.measures.paired_scores import Difference, compute_difference, pair_scores
 from experiments.report.measures.summary import (
     Summary,
     count_violations,
@@ -33,31 +33,19 @@ from experiments.statistics import (
 ALL_SPLITS = "all splits"
 COMPARISON_COLUMNS = ("split", "methods", "episodes", "safe success", "verdict", "success", "verdict on success")
 COMPARISON_NOTE = (
-    "Paired: the same layouts and seeds. Differences in percentage points with 95 % intervals: Newcombe's, or a bootstrap over "
-    "trainings and episodes where a method was trained several times and that is wider. No difference is shown where the exact "
-    "sign test gives p > 0.05 or the interval holds zero; the smallest detectable difference is the one that as many episodes "
-    "would have shown in four of five samples."
+    "Paired: the same layouts and seeds. Percentage points with 95 % intervals: Newcombe's, or a bootstrap over trainings and "
+    "episodes where that is wider. No difference is shown where the exact sign test gives p > 0.05 or the interval holds zero."
 )
 
 
-@dataclass(frozen=True)
-class RateDifference:
-    """Difference of two methods' rates over the episodes that both met, in percentage points."""
+class RateDifference(Difference):
+    """Difference of two methods' rates over the episodes that both met, in percentage points; p of the exact sign test."""
 
-    interval: Interval
-    p_value: float  # of the exact sign test
-    min_detectable: float  # that as many episodes would have shown in four of five samples
-
-    @property
-    def is_significant(self) -> bool:
-        _, low, high = self.interval
-        return self.p_value <= 0.05 and not low <= 0 <= high
-
-    def format_verdict(self, method_a: str, method_b: str, claim: str) -> str:
+    def format_comparison(self, method_a: str, method_b: str, claim: str) -> str:
         """Format as "METHOD CLAIM", or that no difference is shown."""
         if not self.is_significant:
             return format_no_difference(self.min_detectable, " points")
-        return f"{method_a if self.interval[0] > 0 else method_b} {claim}"
+        return f"{method_a if self.value > 0 else method_b} {claim}"
 
     def __str__(self) -> str:
         mean, low, high = (f"{round(value):+d}".replace("-", "−").replace("+0", "0") for value in self.interval)
@@ -79,12 +67,12 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """Verdict on safe success."""
-        return self.safe_success.format_verdict(self.method_a, self.method_b, "is better")
+        return self.safe_success.format_comparison(self.method_a, self.method_b, "is better")
 
     @property
     def cells(self) -> tuple[str, ...]:
         """Text for COMPARISON_COLUMNS."""
-        success = self.success.format_verdict(self.method_a, self.method_b, "solves more")
+        success = self.success.format_comparison(self.method_a, self.method_b, "solves more")
         methods = f"{self.method_a} − {self.method_b}"
         return self.split_label, methods, str(self.episodes), str(self.safe_success), self.verdict, str(self.success), success
 
@@ -132,7 +120,7 @@ def _compute_rate_difference(
         if not np.isin([rates_a, rates_b], (0, 1)).all():  # else the trainings acted as one
             min_detectable = compute_smallest_difference_from_interval(max(high - mean, mean - low), len(rates_a))
     p_value = compute_sign_test_p_value(rates_a, rates_b)
-    return len(rates_a), RateDifference((100 * mean, 100 * low, 100 * high), p_value, 100 * min_detectable)
+    return len(rates_a), RateDifference(100 * mean, 100 * low, 100 * high, p_value, 100 * min_detectable)
 
 
 def format_headline(results: Sequence[EpisodeResult]) -> str:
@@ -228,7 +216,7 @@ def _format_certainty(results: Sequence[EpisodeResult], best_methods: Sequence[S
         other = other_methods[0].method
         comparisons = [compare_pair(results, split, best.method, other) for split in list_splits(results)]
         differences = [comparison.safe_success for comparison in comparisons if comparison]
-        num_better = sum(difference.is_significant and difference.interval[0] > 0 for difference in differences)
+        num_better = sum(difference.is_significant and difference.value > 0 for difference in differences)
         parts.append(f"significantly better than {other} on {num_better} of {len(differences)} splits")
     if best.env_steps:
         caveat = f"one training of {best.method}: another training may do better or worse"

@@ -19,9 +19,14 @@ def format_interval(value: float, low: float, high: float, digits: int = 2) -> s
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]".replace("-", "−")
 
 
+def scale_to_percent(shares: Sequence[float]) -> list[float]:
+    """Convert shares to percent."""
+    return [100 * share for share in shares]
+
+
 def format_percent_interval(interval: Sequence[float]) -> str:
     """Format shares as "40 % [17–69]", or a dash where they are unknown."""
-    value, low, high = (100 * end for end in interval)
+    value, low, high = scale_to_percent(interval)
     return "–" if math.isnan(value) else f"{value:.0f} % [{low:.0f}–{high:.0f}]"
 
 

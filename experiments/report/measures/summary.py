@@ -13,6 +13,7 @@ from rich.text import Text
 from experiments.evaluation.results import EpisodeResult, is_custom_split
 from experiments.report.measures.formats import (
     format_csv,
+    format_interval,
     format_kind,
     format_markdown_table,
     format_number,
@@ -27,10 +28,9 @@ OUTCOMES = ("safe_success", "success")
 SUMMARY_COLUMNS = ("method", "episodes", "safe success", "success", "steps", "ms per decision", "env steps", "CPU-seconds")
 OPTIONAL_COLUMNS = ("collect_cpu_s", "data_bytes", "search_samples", "search_iterations", "search_horizon")
 SUMMARY_NOTE = (
-    "Safe success and success with 95 % Wilson intervals. Steps: mean of the successes. Ms per decision: p50 / p95, medians over "
-    "episodes. Env steps and CPU-seconds: spent on training before the evaluation, without the validation episodes that select a "
-    "checkpoint. Where a method was trained several times, episodes are trainings × layouts; intervals are as for the layouts "
-    "alone, because all trainings met the same layouts, and wider where trainings differ."
+    "Rates with 95 % Wilson intervals; steps: mean of the successes; ms per decision: p50 / p95, medians over episodes. Where a "
+    "method was trained several times, episodes are trainings × layouts; intervals are as for the layouts alone, because all "
+    "trainings met the same layouts, and wider where trainings differ."
 )
 EpisodeKey = tuple[str, int]  # layout id and seed
 
@@ -121,7 +121,7 @@ class Quartiles:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.median:.2f} [{self.low:.2f}, {self.high:.2f}]".replace("-", "−")
+        return format_interval(self.median, self.low, self.high)
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,13 @@ from experiments.evaluation.results import EpisodeResult
 from experiments.report.figures.plots import MARKER_SYMBOLS, escape_label, make_rate_trace
 from experiments.report.measures.aggregates import compute_aggregates
 from experiments.report.measures.costs import MethodCosts, compute_costs, find_pareto_front
-from experiments.report.measures.formats import format_interval, format_number, format_percent_interval
+from experiments.report.measures.formats import format_number, format_percent_interval
 from experiments.report.measures.paired_scores import pair_scores
 from experiments.report.measures.summary import is_oracle, rank_methods, select_first_split
-from experiments.report.sections.section import ReportSection, flatten_record, flatten_records, select_legend
+from experiments.report.sections.section import Columns, ReportSection, flatten_record, select_legend
 from experiments.statistics import compute_profile_interval
 
 NUM_THRESHOLDS = 120
-QUANTILES = (0.25, 0.5, 0.75)
 PROFILE_COLUMNS = ("method", "cost_m", "share", "share_low", "share_high")  # of the file
 
 
@@ -30,48 +29,26 @@ def build_compute_costs_section(results: Sequence[EpisodeResult], colours: Mappi
     figures = [
         _make_pareto_figure(costs, colours, name, title) for name, title in axes if any(getattr(item, name) > 0 for item in costs)
     ]
-    columns = (
-        "method", "episodes", "safe success", "success", "env steps", "data [MB]", "collecting [CPU-s]", "training [CPU-s]",
-        "ms per decision", "decisions per episode [s]", "decisions per success [s]", "total per success [s]",
-    )  # fmt: skip
+    columns: Columns = {
+        "method": "method", "episodes": "episodes", "safe success": "safe_success", "success": "success",
+        "env steps": lambda item: format_number(item.env_steps),
+        "data [MB]": lambda item: format_number(item.data_bytes / 1e6, 1),
+        "collecting [CPU-s]": lambda item: format_number(item.collect_cpu_s),
+        "training [CPU-s]": lambda item: format_number(item.train_cpu_s),
+        "ms per decision": "decision_ms", "decisions per episode [s]": "decision_s",
+        "decisions per success [s]": "decision_s_per_success", "total per success [s]": "total_s_per_success",
+    }  # fmt: skip
     caption = (
-        f"What success costs, on split {split_results[0].split_label}: up is better, left is cheaper. No method is reliably as good and "
-        "cheaper than those on the line."
+        f"What success costs, on split {split_results[0].split_label}: up is better, left is cheaper. No method is reliably as "
+        "good and cheaper than those on the line."
     )
     definitions = (
-        "The line is the Pareto front of the lower ends of the intervals of safe success, so that few episodes weigh less; "
-        "oracles are left out. Collecting and training are CPU-seconds, of an external model its training alone. Decision time is "
-        "wall time on one thread: beside other work it is longer. The last column adds all, divided by the successes here: it "
-        "falls with every further episode. Where collecting is not measured apart, training includes it."
+        "The line is the Pareto front of the lower ends of the intervals of safe success, without oracles. Decision time is wall "
+        "time on one thread: beside other work it is longer. The last column adds all costs and divides them by the successes "
+        "here: it falls with every further episode. Where collecting is not measured apart, training includes it."
     )
-    return ReportSection(
-        "compute-costs",
-        "Compute costs",
-        caption,
-        columns,
-        list(map(_make_cost_cells, costs)),
-        flatten_records(costs),
-        figures,
-        definitions,
-        select_legend(split_results, colours),
-    )
-
-
-def _make_cost_cells(costs: MethodCosts) -> tuple[str, ...]:
-    return (
-        costs.method,
-        str(costs.episodes),
-        str(costs.safe_success),
-        str(costs.success),
-        format_number(costs.env_steps),
-        format_number(costs.data_bytes / 1e6, 1),
-        format_number(costs.collect_cpu_s),
-        format_number(costs.train_cpu_s),
-        format_number(costs.decision_ms, 2),
-        format_number(costs.decision_s, 2),
-        format_number(costs.decision_s_per_success, 2),
-        format_number(costs.total_s_per_success, 2),
-    )
+    legend = select_legend(split_results, colours)
+    return ReportSection("compute-costs", "Compute costs", caption, columns, costs, figures, definitions, legend)
 
 
 def _make_pareto_figure(method_costs: Sequence[MethodCosts], colours: Mapping[str, str], name: str, title: str) -> go.Figure:
@@ -111,7 +88,7 @@ def build_cost_profile_section(results: Sequence[EpisodeResult], colours: Mappin
     results = select_first_split(results)
     costs = {method: pair_scores(results, [method]).scores[0] for method in rank_methods(results)}
     thresholds = np.linspace(0, max(float(np.nanmax(values)) for values in costs.values()), NUM_THRESHOLDS)
-    figure, cells, records = go.Figure(), list[Sequence[str]](), list[dict[str, Any]]()
+    figure, records = go.Figure(), list[dict[str, Any]]()
     edge_style: dict[str, Any] = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
     for method, values in costs.items():
         share, low, high = compute_profile_interval(values, thresholds)
@@ -122,28 +99,21 @@ def build_cost_profile_section(results: Sequence[EpisodeResult], colours: Mappin
             x=thresholds, y=100 * share, mode="lines", name=name, line={"color": colour, "width": 2},
             hovertemplate=f"{name}: %{{y:.0f}} % cost at most %{{x:.2f}} m<extra></extra>",
         )  # fmt: skip
-        quantiles = np.nanquantile(values, QUANTILES)
-        cells.append((method, str(np.count_nonzero(~np.isnan(values))), *(f"{quantile:.2f}" for quantile in quantiles)))
         points = zip(thresholds, share, low, high, strict=True)
         records += [dict(zip(PROFILE_COLUMNS, (method, *point), strict=True)) for point in points]
     figure.update_layout(height=340, showlegend=False)
     figure.update_xaxes(title="cost of an episode [m]")
     figure.update_yaxes(title=f"episodes of {results[0].split_label} [%]", range=[-3, 103])
-    definitions = (
-        "Shaded: pointwise 95 % bootstrap interval over trainings and episodes (Agarwal et al. 2021). The table has the quartiles "
-        "of the costs, the file the curves."
-    )
-    return ReportSection(
-        "profiles",
-        "Costs of episodes",
-        "Performance profiles: the share of episodes that cost at most x. The higher line is the better method.",
-        ("method", "episodes", "lower quartile [m]", "median [m]", "upper quartile [m]"),
-        cells,
-        records,
-        [figure],
-        definitions,
-        select_legend(results, colours),
-    )
+    columns: Columns = {
+        "method": str, "episodes": lambda method: str(np.count_nonzero(~np.isnan(costs[method]))),
+        "lower quartile [m]": lambda method: f"{np.nanquantile(costs[method], 0.25):.2f}",
+        "median [m]": lambda method: f"{np.nanquantile(costs[method], 0.5):.2f}",
+        "upper quartile [m]": lambda method: f"{np.nanquantile(costs[method], 0.75):.2f}",
+    }  # fmt: skip
+    caption = "Performance profiles: the share of episodes that cost at most x. The higher line is the better method."
+    definitions = "Shaded: pointwise 95 % bootstrap interval over trainings and episodes (Agarwal et al. 2021)."
+    legend = select_legend(results, colours)
+    return ReportSection("profiles", "Costs of episodes", caption, columns, list(costs), [figure], definitions, legend, records)
 
 
 def build_typical_cost_section(results: Sequence[EpisodeResult]) -> ReportSection:
@@ -151,31 +121,17 @@ def build_typical_cost_section(results: Sequence[EpisodeResult]) -> ReportSectio
     aggregates = compute_aggregates(results)
     best = aggregates[0].method
     labels = {result.split: result.split_label for result in results}
-    cells = [
-        (
-            labels[item.split],
-            item.method,
-            str(item.episodes),
-            str(item.trainings),
-            format_interval(*item.cost),
-            str(item.shared_episodes),
-            format_percent_interval(item.improvement_probability) if item.improvement_probability else "–",
-            item.verdict,
-        )
-        for item in aggregates
-    ]
+    columns: Columns = {
+        "split": lambda item: labels[item.split], "method": "method", "episodes": "episodes", "trainings": "trainings",
+        "cost, IQM [m]": "cost", "shared": "shared_episodes",
+        f"{best} is better": lambda item: format_percent_interval(item.improvement_probability or [math.nan] * 3),
+        "verdict": "verdict",
+    }  # fmt: skip
+    caption = f"Typical cost, and the probability that an episode of {best} costs less than one of another method."
     definitions = (
-        "IQM: mean of the middle half of the episodes' costs. Is better: probability that the best method's cost is lower in an "
-        "episode that both ran, ties count half (Agarwal et al. 2021). 95 % bootstrap intervals over trainings and episodes; with "
-        "one training they cover the choice of episodes alone. No difference is shown where the interval holds one half, or with "
-        "fewer than six episodes; the smallest detectable is what as many would have shown in four of five samples."
+        "Is better: probability that the best method's cost is lower in an episode that both ran, ties count half (Agarwal et al. "
+        "2021). 95 % bootstrap intervals over trainings and episodes; with one training they cover the choice of episodes alone. "
+        "No difference is shown where the interval holds one half, or with fewer than six episodes."
     )
-    return ReportSection(
-        "aggregates",
-        "Typical costs",
-        f"Cost of a typical episode, and the probability that an episode of {best} costs less than one of another method.",
-        ("split", "method", "episodes", "trainings", "cost, IQM [m]", "shared", f"{best} is better", "verdict"),
-        cells,
-        [{**flatten_record(item), "verdict": item.verdict} for item in aggregates],
-        definitions=definitions,
-    )
+    records = [{**flatten_record(item), "verdict": item.verdict} for item in aggregates]
+    return ReportSection("aggregates", "Typical costs", caption, columns, aggregates, (), definitions, records=records)

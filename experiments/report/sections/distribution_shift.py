@@ -2,20 +2,25 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from operator import attrgetter
 
 import numpy as np
 import plotly.graph_objects as go
 
 from experiments.evaluation.results import EpisodeResult
-from experiments.report.figures.plots import escape_label, make_dotted_trace, make_rate_trace
+from experiments.report.figures.plots import escape_label
 from experiments.report.measures.layout_distance import DESCRIPTOR_NOTE
-from experiments.report.measures.summary import OUTCOMES, Rate, is_oracle, list_splits, rank_methods
-from experiments.report.sections.section import RATES_NOTE, ReportSection, flatten_record, select_legend
+from experiments.report.measures.summary import OUTCOMES, Rate, group_results, is_oracle, list_splits, rank_methods
+from experiments.report.sections.section import RATES_NOTE, Columns, ReportSection, make_rates_figure, select_legend
 from sim.variation import Variation
 
 MAX_BINS = 5
 MIN_BIN_EPISODES = 5
+BINS_NOTE = "Ranges hold equally many episodes."
+COLUMNS: Columns = {
+    "method": "method", "range": lambda item: f"{item.low:.3g} to {item.high:.3g}", "episodes": "episodes",
+    "safe success": "safe_success", "success": "success",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class RateBin:
     median: float
     safe_success: Rate
     success: Rate
+    episodes: int
 
 
 def bin_results(results: Sequence[EpisodeResult], get_value: Callable[[EpisodeResult], float], quantity: str) -> list[RateBin]:
@@ -56,33 +62,16 @@ def bin_results(results: Sequence[EpisodeResult], get_value: Callable[[EpisodeRe
             members = [result for result, index in pairs if index == i and result.method == method]
             if len(members) >= MIN_BIN_EPISODES:
                 bin_values = [get_value(result) for result in members]
-                rates = (Rate.compute(members, outcome) for outcome in OUTCOMES)
-                bins.append(RateBin(quantity, method, min(bin_values), max(bin_values), float(np.median(bin_values)), *rates))
+                safe_success, success = (Rate.compute(members, outcome) for outcome in OUTCOMES)
+                low, high, median = min(bin_values), max(bin_values), float(np.median(bin_values))
+                bins.append(RateBin(quantity, method, low, high, median, safe_success, success, len(members)))
     return bins
 
 
-def _make_rates_figure(bins: Sequence[RateBin], colours: Mapping[str, str], title: str) -> go.Figure:
-    figure = go.Figure()
-    for method in dict.fromkeys(item.method for item in bins):
-        shown = [item for item in bins if item.method == method]
-        x, colour = [item.median for item in shown], colours[method]
-        rates = [item.safe_success.value_and_interval for item in shown]
-        hover_texts = [f"{item.safe_success} of {item.safe_success.total}" for item in shown]
-        figure.add_scatter(**make_rate_trace(x, rates, method, colour), customdata=hover_texts)
-        figure.add_scatter(**make_dotted_trace(x, [item.success.value for item in shown], colour))
-    figure.update_layout(height=340, showlegend=False)
-    figure.update_xaxes(title=title)
-    figure.update_yaxes(title="episodes [%]", range=[-3, 103])
-    return figure
-
-
-def _make_cells(item: RateBin, *texts: str, prefix: str = "") -> tuple[str, ...]:
-    value_range = f"{prefix}{item.low:.3g} to {item.high:.3g}"
-    return item.method, value_range, *texts, str(item.safe_success.total), str(item.safe_success), str(item.success)
-
-
-def _flatten_bin(item: RateBin) -> dict[str, Any]:
-    return {**flatten_record(item), "episodes": item.safe_success.total}
+def _make_figure(bins: Sequence[RateBin], colours: Mapping[str, str], title: str) -> go.Figure:
+    methods = dict.fromkeys(item.method for item in bins)
+    groups = {method: [item for item in bins if item.method == method] for method in methods}
+    return make_rates_figure(groups, "median", colours, title)
 
 
 def build_training_distance_section(results: Sequence[EpisodeResult], colours: Mapping[str, str]) -> ReportSection | None:
@@ -94,59 +83,40 @@ def build_training_distance_section(results: Sequence[EpisodeResult], colours: M
     bins = bin_results(known, lambda result: result.training_distance or 0.0, "distance") if known else []
     if not bins:
         return None
-    figure = _make_rates_figure(bins, colours, "training distance")
+    figure = _make_figure(bins, colours, "training distance")
     figure.update_xaxes(type="log", tickvals=[digit * 10**power for power in range(-1, 4) for digit in (1, 2, 5)])
     medians = []
     for split in list_splits(known):
         values = [distance for (layout_split, _), distance in distances.items() if layout_split == split]
         medians.append(f"{split} {np.median(values):.1f}")
-    notes = "Ranges hold equally many episodes. With several runs, each has its own training layouts."
-    return ReportSection(
-        "distance",
-        "New layouts",
-        f"Rates by training distance: 1 is the typical distance between training layouts.{RATES_NOTE}",
-        ("method", "distance", "episodes", "safe success", "success"),
-        list(map(_make_cells, bins)),
-        list(map(_flatten_bin, bins)),
-        [figure],
-        f"{DESCRIPTOR_NOTE} Medians: {', '.join(medians)}. {notes}",
-        select_legend(results, colours),
-    )
+    definitions = f"{DESCRIPTOR_NOTE} Medians: {', '.join(medians)}. {BINS_NOTE} Each run has its own training layouts."
+    caption = f"Rates by training distance: 1 is the typical distance between training layouts.{RATES_NOTE}"
+    legend = select_legend(results, colours)
+    return ReportSection("distance", "New layouts", caption, COLUMNS, bins, [figure], definitions, legend)
 
 
 def build_physics_section(results: Sequence[EpisodeResult], colours: Mapping[str, str]) -> ReportSection | None:
     """Plot rates over each physical quantity that a split varies; None where nothing varies."""
-    figures, cells, records = list[go.Figure](), list[Sequence[str]](), list[dict[str, Any]]()
+    figures, all_bins = list[go.Figure](), list[RateBin]()
+    groups = group_results(results, "split")
     for split in list_splits(results):
-        split_results = [result for result in results if result.split == split]
-        numbers = [item.name for item in fields(Variation) if item.type in (float, int, "float", "int")]
-        varied = [name for name in numbers if len({getattr(result.variation, name) for result in split_results}) > 1]
+        names = [item.name for item in fields(Variation) if item.name != "appearance"]
+        varied = [name for name in names if len({getattr(result.variation, name) for result in groups[split]}) > 1]
         for name in varied:
             others = [_format_quantity(other) for other in varied if other != name]
             condition = f"with {', '.join(others)}" if others else "alone"
-            quantity = _format_quantity(name)
-
-            def get_value(result: EpisodeResult, name: str = name) -> float:
-                return float(getattr(result.variation, name))
-
-            bins = bin_results(split_results, get_value, f"{split}: {quantity}, {condition}")
+            label, quantity = groups[split][0].split_label, _format_quantity(name)
+            bins = bin_results(groups[split], attrgetter(f"variation.{name}"), f"{label}: {quantity}, {condition}")
             if bins:
-                figures.append(_make_rates_figure(bins, colours, f"{quantity}<br>{escape_label(split)}, {condition}"))
-                cells += [_make_cells(item, split, prefix=f"{quantity} ") for item in bins]
-                records += map(_flatten_bin, bins)
+                figures.append(_make_figure(bins, colours, f"{quantity}<br>{escape_label(label)}, {condition}"))
+                all_bins += bins
     if not figures:
         return None
-    return ReportSection(
-        "physics",
-        "Other physics",
-        f"Rates by the physics that episodes sampled.{RATES_NOTE}",
-        ("method", "range", "split", "episodes", "safe success", "success"),
-        cells,
-        records,
-        figures,
-        "Ranges hold equally many episodes. Where a split varies several quantities, each plot is over all values of the others.",
-        select_legend(results, colours),
-    )
+    columns: Columns = {**COLUMNS, "quantity": "quantity"}
+    caption = f"Rates by the physics that episodes sampled.{RATES_NOTE}"
+    definitions = f"{BINS_NOTE} Where a split varies several quantities, each plot is over all values of the others."
+    legend = select_legend(results, colours)
+    return ReportSection("physics", "Other physics", caption, columns, all_bins, figures, definitions, legend)
 
 
 def _format_quantity(name: str) -> str:

@@ -1,14 +1,14 @@
 """Audited plans: exploitation of the model, predicted violations, predicted and realised costs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 
 from experiments.evaluation.results import CONTACT_VIOLATION, EpisodeResult
 from experiments.report.figures.plots import FAILURE_COLOUR, MARKER_SYMBOLS, SUCCESS_COLOUR, escape_label, make_interval_trace
-from experiments.report.measures.formats import format_kind, format_number, format_percent_interval
+from experiments.report.measures.formats import format_kind, format_percent_interval, scale_to_percent
 from experiments.report.measures.paired_scores import get_cost_m
 from experiments.report.measures.plan_audit import (
     Exploitation,
@@ -17,8 +17,9 @@ from experiments.report.measures.plan_audit import (
     compute_predicted_violations,
 )
 from experiments.report.measures.summary import group_results
-from experiments.report.sections.section import ReportSection, flatten_records
+from experiments.report.sections.section import Columns, ReportSection
 
+AUDIT_NOTE = "Plan audit: every tenth chosen plan is run to its end in the true simulator, beside the episode."
 PLAN_COST_NAMES = ("method", "train_seed", "split", "index", "seed", "safe_success", "success")  # columns of the file
 
 
@@ -27,47 +28,25 @@ def build_exploitation_section(results: Sequence[EpisodeResult]) -> ReportSectio
     exploitations = compute_exploitation(results)
     if not exploitations:
         return None
-    figure = go.Figure()
-    labels = [escape_label(f"{item.method} ({item.episodes})") for item in exploitations]
-    for name, colour, symbol in (("chosen", FAILURE_COLOUR, "diamond"), ("random", "#6b7280", "circle")):
-        intervals = [getattr(item, f"{name}_gap").interval for item in exploitations]
-        figure.add_scatter(**make_interval_trace(intervals, labels, f"{name} plans", colour, symbol), offsetgroup=name)
+    labels = [f"{item.method} ({item.episodes})" for item in exploitations]
+    intervals = {
+        "chosen plans": [item.chosen_gap.interval for item in exploitations],
+        "random plans": [item.random_gap.interval for item in exploitations],
+    }
+    figure = _make_pairs_figure(labels, intervals, "realised − predicted cost [m]")
     figure.add_vline(x=0, line_color="#9ca3af", line_dash="dot")
-    figure.update_layout(scattermode="group", height=130 + 50 * len(labels), yaxis={"autorange": "reversed"})
-    figure.update_xaxes(title="realised − predicted cost [m]")
-    columns = (
-        "method", "episodes", "chosen [m]", "random [m]", "chosen − random [m]", "verdict", "disagreement [mm]",
-        "disagreement, random [mm]",
-    )  # fmt: skip
-    cells = [
-        (
-            item.method,
-            str(item.episodes),
-            str(item.chosen_gap),
-            str(item.random_gap),
-            str(item.excess_gap),
-            item.excess_gap.format_verdict(),
-            format_number(item.disagreement_mm, 1),
-            format_number(item.random_disagreement_mm, 1),
-        )
-        for item in exploitations
-    ]
+    columns: Columns = {
+        "method": "method", "episodes": "episodes", "chosen [m]": "chosen_gap", "random [m]": "random_gap",
+        "chosen − random [m]": "excess_gap", "verdict": lambda item: item.excess_gap.format_verdict(),
+        "disagreement [mm]": "disagreement_mm", "disagreement, random [mm]": "random_disagreement_mm",
+    }  # fmt: skip
+    caption = "Right of zero, plans cost more than predicted. The model is exploited where chosen plans exceed random ones."
     definitions = (
-        "Plan audit: every tenth chosen plan and two random smooth plans from the same state are run to their ends in the true "
-        "simulator, beside the episode. Disagreement: spread of the model's particles for the bodies that the robot does not "
-        "steer, mean over a plan; a model with one particle has none. Intervals and verdicts as for the regret."
+        f"{AUDIT_NOTE} Two random smooth plans from the same state are audited too. Disagreement: of the particles, for the "
+        "bodies that the robot does not steer; a model with one particle has none. Intervals and verdicts as for the regret."
     )
-    return ReportSection(
-        "exploitation",
-        "Is the model exploited?",
-        f"{_answer_exploitation(exploitations)} Right of zero, plans cost more than predicted; the model is exploited where chosen "
-        "plans exceed random ones.",
-        columns,
-        cells,
-        flatten_records(exploitations),
-        [figure],
-        definitions,
-    )
+    heading, answer = "Is the model exploited?", _answer_exploitation(exploitations)
+    return ReportSection("exploitation", heading, f"{answer} {caption}", columns, exploitations, [figure], definitions)
 
 
 def _answer_exploitation(exploitations: Sequence[Exploitation]) -> str:
@@ -83,39 +62,32 @@ def build_predicted_violations_section(results: Sequence[EpisodeResult]) -> Repo
     violations = compute_predicted_violations(results)
     if not violations:
         return None
-    kinds = dict.fromkeys(item.kind for item in violations)
-    columns = ("plans that lead to", "method", "plans", "predicted", "realised", "missed", "false alarms")
-    cells = [
-        (
-            format_kind(item.kind),
-            item.method,
-            str(item.num_plans),
-            *map(format_percent_interval, (item.predicted_share, item.realised_share, item.missed_share, item.false_alarm_share)),
-        )
-        for item in violations
-    ]
-    contact_note = (
-        f"Models predict no forces: {format_kind(CONTACT_VIOLATION)} stands for hard contact with a static body and counts plans "
-        "in which a robot or load comes within 5 mm of one. "
-    )
+    figures = []
+    for kind in dict.fromkeys(item.kind for item in violations):
+        shown = [item for item in violations if item.kind == kind]
+        labels = [f"{item.method} ({item.num_plans})" for item in shown]
+        shares = {
+            "realised": [scale_to_percent(item.realised_share) for item in shown],
+            "predicted": [scale_to_percent(item.predicted_share) for item in shown],
+        }
+        figures.append(_make_pairs_figure(labels, shares, f"plans that lead to: {format_kind(kind)} [%]"))
+        figures[-1].update_xaxes(rangemode="tozero")
+    columns: Columns = {
+        "plans that lead to": lambda item: format_kind(item.kind), "method": "method", "plans": "num_plans",
+        "predicted": lambda item: format_percent_interval(item.predicted_share),
+        "realised": lambda item: format_percent_interval(item.realised_share),
+        "missed": lambda item: format_percent_interval(item.missed_share),
+        "false alarms": lambda item: format_percent_interval(item.false_alarm_share),
+    }  # fmt: skip
     definitions = (
-        "Of every tenth chosen plan, run to its end in the true simulator: whether it leads to a violation before it reaches the "
-        "goal, and whether it does in the model. With several particles the predicted share is their mean; missed and false alarms "
-        "count what most particles predict. "
-        + (contact_note if CONTACT_VIOLATION in kinds else "")
-        + "In episodes plans are made anew at every step; their violations are below. Intervals: bootstrap over trainings and "
-        "episodes."
+        f"{AUDIT_NOTE} Counted are violations before the plan reaches the goal. With several particles the predicted share is "
+        f"their mean; missed and false alarms count what most particles predict. Models predict no forces: "
+        f"{format_kind(CONTACT_VIOLATION)} counts plans in which a robot or load comes within 5 mm of a static body. Intervals: "
+        "bootstrap over trainings and episodes."
     )
-    return ReportSection(
-        "predicted-violations",
-        "Are violations predicted?",
-        f"{_answer_predicted_violations(violations)} Predicted beside realised violations of the same plans.",
-        columns,
-        cells,
-        flatten_records(violations),
-        [_make_predicted_violations_figure([item for item in violations if item.kind == kind]) for kind in kinds],
-        definitions,
-    )
+    heading, answer = "Are violations predicted?", _answer_predicted_violations(violations)
+    caption = f"{answer} Predicted beside realised violations of the same plans."
+    return ReportSection("predicted-violations", heading, caption, columns, violations, figures, definitions)
 
 
 def _answer_predicted_violations(violations: Sequence[PredictedViolations]) -> str:
@@ -129,15 +101,14 @@ def _answer_predicted_violations(violations: Sequence[PredictedViolations]) -> s
     return f"Not all: of the plans that lead to a violation, {shares} % are missed, by method and kind."
 
 
-def _make_predicted_violations_figure(violations: Sequence[PredictedViolations]) -> go.Figure:
-    """Make the figure of one kind."""
+def _make_pairs_figure(labels: Sequence[str], intervals: Mapping[str, Sequence[Sequence[float]]], title: str) -> go.Figure:
+    """Plot two intervals for each label."""
     figure = go.Figure()
-    labels = [escape_label(f"{item.method} ({item.num_plans})") for item in violations]
-    for name, colour, symbol in (("predicted", "#2563eb", "circle"), ("realised", FAILURE_COLOUR, "diamond")):
-        intervals = [tuple(100 * end for end in getattr(item, f"{name}_share")) for item in violations]
-        figure.add_scatter(**make_interval_trace(intervals, labels, name, colour, symbol), offsetgroup=name)
+    y = list(map(escape_label, labels))
+    for name, colour, symbol in zip(intervals, (FAILURE_COLOUR, "#2563eb"), ("diamond", "circle"), strict=True):
+        figure.add_scatter(**make_interval_trace(intervals[name], y, name, colour, symbol), offsetgroup=name)
     figure.update_layout(scattermode="group", height=130 + 50 * len(labels), yaxis={"autorange": "reversed"})
-    figure.update_xaxes(title=f"plans that lead to: {format_kind(violations[0].kind)} [%]", rangemode="tozero")
+    figure.update_xaxes(title=title)
     return figure
 
 
@@ -147,30 +118,24 @@ def build_plan_costs_section(results: Sequence[EpisodeResult]) -> ReportSection 
     if not results:
         return None
     groups = group_results(results, "method")
-    cells = []
+    medians = {}
     for method, group in groups.items():
         costs = np.array([_get_plan_costs(result) for result in group])
-        medians = np.median(np.column_stack([costs, costs[:, 1] - costs[:, 0]]), 0)
-        cells.append((method, str(len(group)), *(format_number(value, 2).replace("-", "−") for value in medians)))
-    records = [
-        {name: getattr(result, name) for name in PLAN_COST_NAMES}
-        | dict(zip(("predicted_m", "realised_m"), _get_plan_costs(result), strict=True))
-        for result in results
-    ]
-    definitions = (
-        "Of every tenth chosen plan, run to its end in the true simulator; means over an episode, and here medians over episodes. "
-        "The file has one row per episode."
-    )
-    return ReportSection(
-        "plan-costs",
-        "Predicted and realised cost",
-        "One dot per episode of a method that plans. On the line both costs agree.",
-        ("method", "episodes", "predicted [m]", "realised [m]", "realised − predicted [m]"),
-        cells,
-        records,
-        [_make_plan_costs_figure(groups)],
-        definitions,
-    )
+        medians[method] = np.median(np.column_stack([costs, costs[:, 1] - costs[:, 0]]), 0)
+    columns: Columns = {
+        "method": str, "episodes": lambda method: str(len(groups[method])),
+        "predicted [m]": lambda method: f"{medians[method][0]:.2f}", "realised [m]": lambda method: f"{medians[method][1]:.2f}",
+        "realised − predicted [m]": lambda method: f"{medians[method][2]:.2f}".replace("-", "−"),
+    }  # fmt: skip
+    records = []
+    for result in results:
+        predicted_m, realised_m = _get_plan_costs(result)
+        identity = {name: getattr(result, name) for name in PLAN_COST_NAMES}
+        records.append({**identity, "predicted_m": predicted_m, "realised_m": realised_m})
+    definitions = f"{AUDIT_NOTE} Means over an episode, and here medians over episodes. The file has one row per episode."
+    caption = "One dot per episode of a method that plans. On the line both costs agree."
+    heading, figures = "Predicted and realised cost", [_make_plan_costs_figure(groups)]
+    return ReportSection("plan-costs", heading, caption, columns, list(groups), figures, definitions, records=records)
 
 
 def _get_plan_costs(result: EpisodeResult) -> tuple[float, float]:

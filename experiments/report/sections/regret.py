@@ -1,25 +1,29 @@
 """Regret of planners, and its parts."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import plotly.graph_objects as go
 
 from experiments.evaluation.results import EpisodeResult
 from experiments.report.figures.plots import escape_label, make_interval_trace
-from experiments.report.measures.formats import format_interval
-from experiments.report.measures.paired_scores import Difference
-from experiments.report.measures.regret import MODEL_AND_SEARCH_ERROR, MODEL_ERROR, REMAINDER, SEARCH_ERROR, compute_regrets
-from experiments.report.sections.section import ReportSection, flatten_records
+from experiments.report.measures.regret import (
+    MODEL_AND_SEARCH_ERROR,
+    MODEL_ERROR,
+    REMAINDER,
+    SEARCH_ERROR,
+    Regret,
+    compute_regrets,
+)
+from experiments.report.sections.section import Columns, ReportSection
 
 PART_COLOURS = {MODEL_ERROR: "#dc2626", SEARCH_ERROR: "#d97706", MODEL_AND_SEARCH_ERROR: "#be5a3c", REMAINDER: "#9ca3af"}
 DEFINITIONS = (
-    "An episode costs the distance to go [m], mean over all steps that it may have; nothing after success. The best known "
-    "solution is the cheapest of all methods in that episode. Model error: the method against the true dynamics with the same "
-    "search and budget. Search error: that against the largest search on the true dynamics. The rest: that against the best known "
-    "solution. The parts add up. Without an oracle of the same budget, model and search error are one part; without an oracle of "
-    "a larger budget on as many episodes, the search error is in the rest. Episodes that all of them ran; 95 % intervals "
-    "from a paired bootstrap over trainings and episodes. No difference is shown where the signed-rank test gives p > 0.05 or the "
-    "interval holds zero; the smallest detectable mean difference is what as many episodes would have shown in four of five samples."
+    "The best known solution is the cheapest of all methods in an episode. Model error: the method against the true dynamics "
+    "with the same search and budget. Search error: that against the largest search on the true dynamics. The rest: that against "
+    "the best known solution. Without an oracle of the same budget, model and search error are one part; without a larger oracle, "
+    "the search error is in the rest. Over the episodes that all of them ran; 95 % intervals from a paired bootstrap over "
+    "trainings and episodes. No difference is shown where the signed-rank test gives p > 0.05 or the interval holds zero."
 )
 
 
@@ -40,31 +44,15 @@ def build_regret_section(results: Sequence[EpisodeResult]) -> ReportSection | No
     figure.add_scatter(**make_interval_trace([regret.total for regret in regrets], labels, "sum", "#1c2530"))
     figure.update_layout(barmode="relative", height=110 + 46 * len(labels), yaxis={"autorange": "reversed"})
     figure.update_xaxes(title="regret [m]")
-    part_columns = [f"{name} [m]" for name in part_names]
-    columns = ("method", "episodes", "trainings", "regret [m]", *part_columns, "oracle, same budget", "oracle, largest search")
-    cells = [
-        (
-            regret.method,
-            str(regret.episodes),
-            str(regret.trainings),
-            format_interval(*regret.total),
-            *(_format_part(regret.parts.get(name), name) for name in part_names),
-            regret.matched_oracle or "none",
-            regret.largest_oracle,
-        )
-        for regret in regrets
-    ]
-    return ReportSection(
-        "regret",
-        "Regret and its parts",
-        "Cost of each planner's episodes above the best known solution, and the parts that its model and its search explain.",
-        columns,
-        cells,
-        flatten_records(regrets),
-        [figure],
-        DEFINITIONS,
-    )
+    columns: Columns = {
+        "method": "method", "episodes": "episodes", "trainings": "trainings", "regret [m]": "total",
+        **{f"{name} [m]": partial(_format_part, name) for name in part_names},
+        "oracle, same budget": lambda regret: regret.matched_oracle or "none", "oracle, largest search": "largest_oracle",
+    }  # fmt: skip
+    caption = "Cost of each planner's episodes above the best known solution, and the parts that its model and search explain."
+    return ReportSection("regret", "Regret and its parts", caption, columns, regrets, [figure], DEFINITIONS)
 
 
-def _format_part(part: Difference | None, name: str) -> str:
+def _format_part(name: str, regret: Regret) -> str:
+    part = regret.parts.get(name)
     return "–" if part is None else f"{part}" if name == REMAINDER else f"{part}, {part.format_verdict()}"

@@ -19,7 +19,7 @@ from experiments.report.measures.summary import (
     summarise,
 )
 from experiments.report.sections.elements import render_download_link, render_section, render_table
-from experiments.report.sections.section import ReportSection, select_legend
+from experiments.report.sections.section import Columns, ReportSection, select_legend
 from sim.scenes.scene import scenes
 
 INTERVAL_HEIGHT_PX = 17
@@ -42,26 +42,20 @@ def render_results_section(results: Sequence[EpisodeResult], command: str) -> st
 def build_success_section(results: Sequence[EpisodeResult], colours: Mapping[str, str]) -> ReportSection:
     """Plot the rates of every method on every split."""
     summaries = summarise(results)
+    columns: Columns = {
+        "split": "split_label", "method": "method", "episodes": "episodes", "safe success": "safe_success", "success": "success"
+    }  # fmt: skip
     records = [
         {
-            "split": summary.split,
-            "method": summary.method,
-            "episodes": summary.episodes,
+            **{name: getattr(summary, name) for name in ("split", "method", "episodes")},
             **summary.safe_success.make_record("safe_success"),
             **summary.success.make_record("success"),
         }
         for summary in summaries
     ]
-    return ReportSection(
-        "success",
-        "Success by method",
-        "Solid: safe success, with 95 % intervals of each method's own episodes; faint ring: success.",
-        ("split", "method", "episodes", "safe success", "success"),
-        [(item.split_label, item.method, str(item.episodes), str(item.safe_success), str(item.success)) for item in summaries],
-        records,
-        [_make_success_figure(summaries, colours)],
-        legend=select_legend(results, colours),
-    )
+    caption = "Solid: safe success, with 95 % intervals of each method's own episodes; faint ring: success."
+    figures, legend = [_make_success_figure(summaries, colours)], select_legend(results, colours)
+    return ReportSection("success", "Success by method", caption, columns, summaries, figures, "", legend, records)
 
 
 def _make_success_figure(summaries: Sequence[Summary], colours: Mapping[str, str]) -> go.Figure:
