@@ -199,8 +199,8 @@ def test_numbers_become_a_file() -> None:
 
 
 SECTIONS = (
-    "results", "success", "differences", "regret", "exploitation", "distance", "physics", "compute-costs", "efficiency",
-    "predicted-violations", "profiles", "aggregates", "plan-costs", "violations",
+    "results", "success", "differences", "regret", "exploitation", "distance", "physics", "compute-costs", "predicted-violations",
+    "profiles", "aggregates", "plan-costs", "violations",
 )  # fmt: skip
 
 
@@ -220,7 +220,7 @@ def test_every_section_has_its_numbers_as_a_file_and_its_command() -> None:
         assert "ground report a&lt;b" in html
         assert (f'id="plot-{name}-0"' in html) == (name not in ("aggregates", "results", "differences", "violations"))
     assert "Not shown: no method&#x27;s chosen plans" in found[4] or "Yes: chosen plans exceed" in found[4]
-    assert "Not all: of the plans that lead to a violation, 50 % are missed" in found[9]
+    assert "Not all: of the plans that lead to a violation, 50 % are missed" in found[8]
     old = make_audited_results(search_samples=None)
     assert len(render_sections(old, [], "x")) == len(SECTIONS) - 4  # neither plans nor distances
     assert render_sections([], [], "x") == []

@@ -20,6 +20,8 @@ class Term:
 TERMS = {name: Term(**term) for name, term in tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8")).items()}
 
 _UNTOUCHED = re.compile(r"(<(script|svg|a|td|code)\b.*?</\2>|<[^>]*>)", re.DOTALL)
+_LONGEST_FIRST = sorted(map(re.escape, TERMS), key=len, reverse=True)  # "safe success" before "success"
+_MENTION = re.compile(rf"\b({'|'.join(_LONGEST_FIRST)})(?:es|s)?\b", re.IGNORECASE)
 
 
 def link_terms(body: str) -> tuple[str, list[str]]:
@@ -31,25 +33,18 @@ def link_terms(body: str) -> tuple[str, list[str]]:
     Returns:
         The HTML, and the terms that it mentions.
     """
-    missing = dict(sorted(TERMS.items(), key=lambda item: -len(item[0])))  # "safe success" before "success"
-    parts = _UNTOUCHED.split(body)
-    for position in range(0, len(parts), 3):  # each text is followed by a tag and the tag's name
-        if missing and parts[position].strip():
-            pattern = "|".join(rf"\b{re.escape(escape(name))}(?:s|es)?\b" for name in missing)
-            parts[position] = re.sub(pattern, lambda match: _link(match[0], missing), parts[position], flags=re.IGNORECASE)
-        if position + 2 < len(parts):
-            parts[position + 2] = ""
-    return "".join(parts), [name for name in TERMS if name not in missing]
+    missing = {name.lower(): name for name in TERMS}
 
+    def link(match: re.Match[str]) -> str:
+        name = missing.pop(match[1].lower(), None)
+        if name is None:
+            return match[0]
+        definition = escape(f"{name}: {TERMS[name].definition}")
+        return f'<a class="term" href="#{make_anchor(name)}" title="{definition}">{match[0]}</a>'
 
-def _link(text: str, missing: dict[str, Term]) -> str:
-    """Link a mention where it is the first one."""
-    spellings = (text.lower(), text.lower().removesuffix("s"), text.lower().removesuffix("es"))
-    name = next((name for name in missing if name.lower() in spellings), None)
-    if name is None:
-        return text
-    definition = missing.pop(name).definition
-    return f'<a class="term" href="#{make_anchor(name)}" title="{escape(f"{name}: {definition}")}">{text}</a>'
+    parts = _UNTOUCHED.split(body)  # each text is followed by a tag and the tag's name
+    html = "".join(_MENTION.sub(link, part) if i % 3 == 0 else part if i % 3 == 1 else "" for i, part in enumerate(parts))
+    return html, [name for name in TERMS if name.lower() not in missing]
 
 
 def make_anchor(name: str) -> str:

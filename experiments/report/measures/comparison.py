@@ -201,7 +201,8 @@ def build_answers(results: Sequence[EpisodeResult]) -> list[tuple[str, str]]:
     if level_methods:
         costs.insert(1, f"the level ones: {_format_range([summary.decision_ms_p50 for summary in level_methods])} ms")
     best_summaries = [summary for summary in summarise(results) if summary.method == best.method]
-    return [*answers, ("Cost", "; ".join(costs)), ("Weakest split", _format_weakest_split(results, best_summaries))]
+    failures_name = "Weakest split" if len(best_summaries) > 1 else "Failures"
+    return [*answers, ("Cost", "; ".join(costs)), (failures_name, _format_weakest_split(results, best_summaries))]
 
 
 def _format_certainty(results: Sequence[EpisodeResult], best_methods: Sequence[Summary], other_methods: Sequence[Summary]) -> str:

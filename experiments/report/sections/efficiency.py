@@ -11,11 +11,11 @@ from experiments.report.sections.section import RATES_NOTE, Columns, ReportSecti
 
 
 def build_efficiency_section(results: Sequence[EpisodeResult], colours: Mapping[str, str]) -> ReportSection | None:
-    """Plot the rates of learners on the first split by env steps; None where nothing was learned."""
+    """Plot the rates of learners on the first split by env steps; None without two points."""
     results = select_first_split(results)
     points = compute_efficiency(results)
     split = results[0].split_label
-    if not points:
+    if len(points) < 2:
         return None
     families = {
         family: [point for point in points if point.method_family == family]
