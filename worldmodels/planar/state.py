@@ -18,12 +18,14 @@ from torch.nn.utils.rnn import pad_sequence
 from sim.actions import PLANAR_TWIST
 from sim.bodies import TRAFFIC_KINDS, Bodies, Kind, Shape
 from sim.geometry.arrays import Array, clamp, get_namespace, split_coordinates
-from sim.geometry.rotations import yaw_to_quaternion
+from sim.geometry.boxes import find_closest_points
+from sim.geometry.rotations import compute_yaw, yaw_to_quaternion
 
 DYNAMIC_KINDS = (Kind.ROBOT, Kind.LOAD, *TRAFFIC_KINDS)  # of movers, by column of Surroundings.kind
 MOTION_FIELDS = ("position", "heading", "velocity", "yaw_rate")  # of a PlanarState
 NUM_NEAREST_AGENTS = 5  # others that a robot without a load minds: traffic may be any number
 MOVED_DISTANCE = 0.1  # [units]
+MAX_STATIC_BOXES = 16  # static boxes that a model of limited range has: the nearest in halls with more than usual
 NEAREST_WITHIN_S = 1.5  # nearest within so long: who comes fast from afar matters more than who stands nearby
 
 
@@ -170,6 +172,11 @@ def encode_observation(observation: Mapping[str, np.ndarray], static_range: floa
         apart = np.linalg.norm(bodies.pose[statics, None, :2] - bodies.pose[None, there, :2], axis=-1).min(-1)
         radius = np.linalg.norm(bodies.half_extents[statics, :2], axis=-1)
         statics = statics[apart - radius < static_range * observation["unit_m"][0]]
+        if len(statics) > MAX_STATIC_BOXES:
+            xy, pose = bodies.pose[there, :2], bodies.pose[statics, None]
+            closest = find_closest_points(xy, pose[..., :2], compute_yaw(pose[..., 3:]), bodies.half_extents[statics, None, :2])
+            distance = np.linalg.norm(closest - xy, axis=-1).min(-1)
+            statics = np.sort(statics[np.argsort(distance, kind="stable")[:MAX_STATIC_BOXES]])
     parts = {name: np.asarray(values)[None] for name, values in observation.items()}
     return PlanarState(**make_motion(parts["pose"][:, movers], parts["twist"][:, movers]),
                        context=build_scene_context(parts, movers, statics))  # fmt: skip
