@@ -22,7 +22,7 @@ from experiments.cli.evaluation import verify
 from experiments.cli.results import export as export_command
 from experiments.compute_costs import COSTS_DIR, read_costs
 from experiments.config.experiment import BaselineTrainingConfig, CollectionRound, ExperimentConfig, ModelTrainingConfig
-from experiments.evaluation.evaluate import evaluate as evaluation
+from experiments.evaluation import evaluate as evaluate_module
 from experiments.evaluation.results import EpisodeResult, read_episode_results
 from experiments.methods import training as trainings
 from experiments.methods.build import MethodSet
@@ -90,17 +90,17 @@ def stamps(path: Path) -> dict[Path, int]:
     return {file: file.stat().st_mtime_ns for file in files}
 
 
-def test_a_run_has_data_models_rows_and_a_report(config: ExperimentConfig, finished: Path) -> None:
-    rows = read_all_results(finished)
-    arms = {"random", "scripted", "graph+mppi"}
-    played = {(arm, split, index) for arm in arms for split, n in config.episodes.items() for index in range(n)}
-    assert {(row.method, row.split, row.index) for row in rows} == played
-    assert len(rows) == len(played)
-    by_arm = {arm: [(row.layout_id, row.seed) for row in rows if row.method == arm] for arm in arms}
+def test_a_run_has_data_models_results_and_a_report(config: ExperimentConfig, finished: Path) -> None:
+    results = read_all_results(finished)
+    methods = {"random", "scripted", "graph+mppi"}
+    played = {(method, split, index) for method in methods for split, n in config.episodes.items() for index in range(n)}
+    assert {(result.method, result.split, result.index) for result in results} == played
+    assert len(results) == len(played)
+    by_arm = {method: [(result.layout_id, result.seed) for result in results if result.method == method] for method in methods}
     assert by_arm["random"] == by_arm["scripted"] == by_arm["graph+mppi"]
-    planned = [row for row in rows if row.method == "graph+mppi"]
-    assert {row.env_steps for row in planned} == {2 * STEPS}
-    assert min(row.train_cpu_s for row in planned) > 0
+    planned = [result for result in results if result.method == "graph+mppi"]
+    assert {result.env_steps for result in planned} == {2 * STEPS}
+    assert min(result.train_cpu_s for result in planned) > 0
     page = (finished / "report" / "index.html").read_text()
     assert "tiny" in page
     assert list((finished / "report" / "recordings").glob("*.html"))
@@ -116,10 +116,10 @@ def test_what_is_kept_of_a_run_tells_the_same(finished: Path, tmp_path: Path) ->
     file = export_run(finished, kept)
     assert file.stat().st_size < 100_000
     assert sum(part.stat().st_size for part in kept.rglob("*") if part.is_file()) < 120_000
-    rows, again = read_all_results(finished), read_all_results(kept)
-    assert [replace(result, training_distance=None) for result in again] == rows
+    results, again = read_all_results(finished), read_all_results(kept)
+    assert [replace(result, training_distance=None) for result in again] == results
     assert all(result.training_distance is not None and result.training_distance >= 0 for result in again)
-    assert format_summary_markdown(read_runs([kept]).results) == format_summary_markdown(rows)
+    assert format_summary_markdown(read_runs([kept]).results) == format_summary_markdown(results)
     pages = [build_report(path, out=tmp_path / "report" / path.name).read_text() for path in (finished, kept)]
     assert [page.count("<td>") for page in pages] == [pages[0].count("<td>")] * 2
     assert "is an export: its episodes cannot be shown" in pages[1]
@@ -135,13 +135,13 @@ def test_a_trained_model_can_be_kept_and_plans_elsewhere(config: ExperimentConfi
     export_models(finished, ["graph"], tmp_path)
     kept = tmp_path / "models" / "graph"
     assert sorted(file.name for file in kept.iterdir()) == ["best.json", "best.safetensors"]
-    guest = kept.rename(tmp_path / "guest")
+    external = kept.rename(tmp_path / "external")
     (tmp_path / "run").mkdir()
     other = MethodSet(replace(config, models=()), tmp_path / "run")
-    other.add_external_models([guest])
-    (arm,) = (arm for arm in other.make_all() if arm.model)
-    own = next(arm for arm in MethodSet(config, finished).make_all() if arm.label == "graph+mppi")
-    assert (arm.cache_content, arm.seen_layouts, arm.env_steps) == (own.cache_content, own.seen_layouts, own.env_steps)
+    other.add_external_models([external])
+    (method,) = (method for method in other.make_all() if method.model)
+    own = next(method for method in MethodSet(config, finished).make_all() if method.label == "graph+mppi")
+    assert (method.cache_content, method.seen_layouts, method.env_steps) == (own.cache_content, own.seen_layouts, own.env_steps)
     with pytest.raises(UnknownName, match="trained model 'grap': did you mean 'graph'"):
         export_models(finished, ["grap"], tmp_path)
     with pytest.raises(BadFile, match="run holds no trained models"):
@@ -151,14 +151,14 @@ def test_a_trained_model_can_be_kept_and_plans_elsewhere(config: ExperimentConfi
 def test_episodes_of_several_protocols_are_kept_and_chosen_from(finished: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     export_run(finished, kept)
-    rows = read_all_results(kept)
-    export_results(finished, [*rows, *(replace(result, protocol="other") for result in rows)], kept)
+    results = read_all_results(kept)
+    export_results(finished, [*results, *(replace(result, protocol="other") for result in results)], kept)
     export_run(kept, tmp_path / "again")
-    assert len(read_all_results(tmp_path / "again")) == 2 * len(rows)
+    assert len(read_all_results(tmp_path / "again")) == 2 * len(results)
     with pytest.raises(GroundError, match="different protocols"):
         read_runs([tmp_path / "again"])
     others = read_runs([tmp_path / "again"], protocol="other")
-    assert len(others.results) == len(rows)
+    assert len(others.results) == len(results)
     page = write_comparison(others, tmp_path / "report").read_text()
     assert f"ground compare {tmp_path / 'again'} --protocol other --out {tmp_path / 'report'}" in page
 
@@ -177,7 +177,7 @@ def test_later_spaces_are_played_and_told_alone(config: ExperimentConfig, finish
         read_runs([path], "test", first_index=9)
 
 
-def test_a_damaged_kept_run_is_named(tmp_path: Path) -> None:
+def test_a_damaged_export_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     for name in (OLD_RESULTS_FILE, RESULTS_FILE):
         (tmp_path / name).write_bytes(b"PAR1 cut off")
@@ -188,10 +188,10 @@ def test_a_damaged_kept_run_is_named(tmp_path: Path) -> None:
         read_all_results(tmp_path)
 
 
-def test_no_space_is_in_two_roles(config: ExperimentConfig, finished: Path) -> None:
+def test_no_layout_has_two_roles(config: ExperimentConfig, finished: Path) -> None:
     ids = {name: Dataset.open(finished / "data" / name).layout_ids for name in ("round-1", "round-2", "val", "test")}
     assert not ids["round-1"] & ids["round-2"]
-    evaluated = {row.layout_id for row in read_all_results(finished)}
+    evaluated = {result.layout_id for result in read_all_results(finished)}
     assert not evaluated & (ids["round-1"] | ids["round-2"] | ids["val"])
     second = Dataset.open(finished / "data" / "round-2")
     assert second.manifest["tags"] == {"planner": "graph-round-1"}
@@ -216,14 +216,14 @@ def test_a_run_from_before_an_option_was_there_goes_on(config: ExperimentConfig,
     versions.start_or_resume(config, tmp_path, QUIET)
 
 
-def test_a_run_gone_on_with_by_other_code_says_so_each_time(
+def test_a_run_resumed_by_other_code_says_so_each_time(
     config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = io.StringIO()
     console = Console(file=said)
     begun = versions.read_versions()
     for code in ("first", "first", "second", "second", "third"):
-        monkeypatch.setattr(versions, "versions", lambda code=code: {**begun, "code": code})
+        monkeypatch.setattr(versions, "read_versions", lambda code=code: {**begun, "code": code})
         versions.start_or_resume(config, tmp_path, console)
     assert said.getvalue().count("code first before, second now") == 1
     assert said.getvalue().count("before") == 2
@@ -231,7 +231,7 @@ def test_a_run_gone_on_with_by_other_code_says_so_each_time(
     assert content == {**begun, "code": "first", versions.RESUMPTIONS_KEY: [{"code": "second"}, {"code": "third"}]}
 
 
-def test_what_other_code_made_is_not_added_to_the_cache(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
+def test_steps_of_other_code_are_not_added_to_the_cache(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
     versions = json.loads((tmp_path / "run" / "versions.json").read_text())
     (tmp_path / "run" / "versions.json").write_text(json.dumps({**versions, "code": "other"}))
@@ -244,69 +244,67 @@ def test_another_configuration_is_refused(config: ExperimentConfig, finished: Pa
         run_experiment(replace(config, seed=1), finished, 1, QUIET)
 
 
-def test_an_own_space_is_played_by_every_arm(config: ExperimentConfig, finished: Path) -> None:
-    own = scenes[config.scene].sample_layout("val", 777)
-    rows = Pipeline(config, finished, 1, QUIET).evaluate_layouts([replace(own, name="mine")])
-    assert [row.method for row in rows] == ["random", "scripted", "graph+mppi"]
-    assert {row.layout_id for row in rows} == {own.id}
-    assert all(row in read_episode_results(finished / "results") for row in rows)
+def test_a_custom_layout_is_evaluated_with_every_method(config: ExperimentConfig, finished: Path) -> None:
+    layout = scenes[config.scene].sample_layout("val", 777)
+    results = Pipeline(config, finished, 1, QUIET).evaluate_layouts([replace(layout, name="mine")])
+    assert [result.method for result in results] == ["random", "scripted", "graph+mppi"]
+    assert {result.layout_id for result in results} == {layout.id}
+    assert all(result in read_episode_results(finished / "results") for result in results)
 
 
-def test_an_own_space_is_played_by_the_oracles_that_are_asked_for(
+def test_oracles_run_their_own_number_of_episodes_in_a_custom_layout(
     config: ExperimentConfig, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = scenes[config.scene].sample_layout("val", 777)
-    monkeypatch.setattr(pipeline, "evaluate", lambda arm, *_: [arm.label])
-    played = {
-        name: Pipeline(replace(config, **{name: 1}), finished, 1, QUIET).evaluate_layouts([own])
-        for name in ("oracle", "oracle_large")
-    }
-    usual = ["random", "scripted", "graph+mppi"]
-    assert played == {"oracle": [*usual, "oracle"], "oracle_large": [*usual, "oracle-large"]}
+    layout = scenes[config.scene].sample_layout("val", 777)
+    monkeypatch.setattr(pipeline, "evaluate", lambda method, specs, *_: [(method.label, len(specs))])
+    others = [("random", 3), ("scripted", 3), ("graph+mppi", 3)]
+    for option, label in (("oracle_episodes", "oracle"), ("oracle_large_episodes", "oracle-large")):
+        evaluated = Pipeline(replace(config, **{option: 1}), finished, 1, QUIET).evaluate_layouts([layout], 3)
+        assert evaluated == [*others, (label, 1)]
 
 
-def test_an_own_space_that_a_model_has_seen_is_refused(config: ExperimentConfig, finished: Path) -> None:
+def test_a_custom_layout_that_a_model_has_seen_is_refused(config: ExperimentConfig, finished: Path) -> None:
     seen: Layout = next(Dataset.open(finished / "data" / "round-1").episodes()).layout
     with pytest.raises(GroundError, match=f"trained on layout {seen.id}"):
         Pipeline(config, finished, 1, QUIET).evaluate_layouts([replace(seen, name="disguised")])
 
 
-def test_a_guest_that_was_trained_on_is_another(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
+def test_an_external_model_that_was_trained_on_is_another(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
-    guest = Path(shutil.copytree(finished / "models" / "graph", tmp_path / "guest"))
-    MethodSet(config, tmp_path / "run").add_external_models([guest])
-    assert "guest+mppi" in {arm.name for arm in MethodSet(config, tmp_path / "run").make_all()}
-    weights = load_file(guest / "best.safetensors")
-    save_file({name: values + 1 for name, values in weights.items()}, guest / "best.safetensors")
-    with pytest.raises(GroundError, match="another model called guest"):
-        MethodSet(config, tmp_path / "run").add_external_models([guest])
-    arms = MethodSet(config, tmp_path / "run")
-    assert "guest+mppi" not in {arm.name for arm in arms.make_all()}, "the others go on without it"
-    assert "was trained on since it came" in arms.find_missing_external_methods()["guest+mppi"]
-    assert "was trained on since it came" in arms.make_available()[1]["guest+mppi"]
-    with pytest.raises(GroundError, match=r"guest.mppi cannot play: .* was trained on since it came"):
-        MethodSet(config, tmp_path / "run", ("guest+mppi",)).make_all()
+    external = Path(shutil.copytree(finished / "models" / "graph", tmp_path / "external"))
+    MethodSet(config, tmp_path / "run").add_external_models([external])
+    assert "external+mppi" in {method.name for method in MethodSet(config, tmp_path / "run").make_all()}
+    weights = load_file(external / "best.safetensors")
+    save_file({name: values + 1 for name, values in weights.items()}, external / "best.safetensors")
+    with pytest.raises(GroundError, match="another model called external"):
+        MethodSet(config, tmp_path / "run").add_external_models([external])
+    methods = MethodSet(config, tmp_path / "run")
+    assert "external+mppi" not in {method.name for method in methods.make_all()}, "the others go on without it"
+    assert "was trained on since it was added" in methods.find_missing_external_methods()["external+mppi"]
+    assert "was trained on since it was added" in methods.make_available()[1]["external+mppi"]
+    with pytest.raises(GroundError, match=r"external.mppi cannot be evaluated: .* was trained on since it was added"):
+        MethodSet(config, tmp_path / "run", ("external+mppi",)).make_all()
 
 
-def test_a_guest_may_move(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
+def test_an_external_model_may_move(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
-    guest = Path(shutil.copytree(finished / "models" / "graph", tmp_path / "here" / "guest"))
-    arms = MethodSet(config, tmp_path / "run")
-    arms.add_external_models([guest])
+    external = Path(shutil.copytree(finished / "models" / "graph", tmp_path / "here" / "external"))
+    methods = MethodSet(config, tmp_path / "run")
+    methods.add_external_models([external])
     (tmp_path / "there").mkdir()
-    moved = guest.rename(tmp_path / "there" / "guest")
-    assert "holds no trained model any more" in arms.find_missing_external_methods()["guest+mppi"]
+    moved = external.rename(tmp_path / "there" / "external")
+    assert "holds no trained model any more" in methods.find_missing_external_methods()["external+mppi"]
     Pipeline(config, tmp_path / "run", 1, QUIET).measure_open_loop_errors()
-    arms.add_external_models([moved])
-    assert "guest+mppi" in {arm.name for arm in arms.make_all()}
+    methods.add_external_models([moved])
+    assert "external+mppi" in {method.name for method in methods.make_all()}
     (moved / "best.json").write_text('{"layouts": [')
-    assert "damaged" in arms.find_missing_external_methods()["guest+mppi"]
-    assert "damaged" in arms.make_available()[1]["guest+mppi"]
+    assert "damaged" in methods.find_missing_external_methods()["external+mppi"]
+    assert "damaged" in methods.make_available()[1]["external+mppi"]
 
 
-def test_what_a_time_budget_binds_is_no_cell(config: ExperimentConfig, finished: Path) -> None:
+def test_a_method_with_a_time_budget_is_not_cached(config: ExperimentConfig, finished: Path) -> None:
     free, bound = (
-        {arm.name: arm.cache_content for arm in MethodSet(replace(config, budget_s=budget), finished).make_all()}
+        {method.name: method.cache_content for method in MethodSet(replace(config, budget_s=budget), finished).make_all()}
         for budget in (None, 0.05)
     )
     assert free["graph+mppi"] is not None
@@ -314,22 +312,20 @@ def test_what_a_time_budget_binds_is_no_cell(config: ExperimentConfig, finished:
     assert bound["scripted"] == free["scripted"] is not None
 
 
-def test_progress_is_of_what_will_be_done(config: ExperimentConfig, finished: Path) -> None:
+def test_progress_covers_the_steps_that_run(config: ExperimentConfig, finished: Path) -> None:
     said = io.StringIO()
     Pipeline(config, finished, 1, Console(file=said), is_evaluation_only=True).evaluate()
     count = 3 * len(config.episodes)
-    assert f"{count} of {count} cells" in said.getvalue()
+    assert f"{count} of {count} steps" in said.getvalue()
     slow = replace(config.models[0], episodes=1)
     expected = [
-        Pipeline(replace(config, models=(model,), episodes={"test": 30}), finished, 1, QUIET)._estimate_evaluation_s()[
-            "test: graph+mppi"
-        ]
+        Pipeline(replace(config, models=(model,)), finished, 1, QUIET)._estimate_evaluation_s({"test": 30})["test: graph+mppi"]
         for model in (slow, config.models[0])
     ]
     assert 30 * expected[0] == expected[1]
 
 
-def test_a_run_that_is_looked_at_again_costs_nothing(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
+def test_finished_steps_cost_nothing(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
     before = read_costs(tmp_path / "run")
     steps = Pipeline(config, tmp_path / "run", 1, QUIET)
@@ -339,7 +335,7 @@ def test_a_run_that_is_looked_at_again_costs_nothing(config: ExperimentConfig, f
     assert min(before.values()) > 0
 
 
-def test_rows_of_other_code_are_told(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
+def test_an_evaluation_by_other_code_is_recorded(config: ExperimentConfig, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
     file = tmp_path / "run" / "versions.json"
     begun = json.loads(file.read_text())
@@ -356,14 +352,14 @@ def test_rows_of_other_code_are_told(config: ExperimentConfig, finished: Path, t
     assert json.loads(file.read_text())[versions.RESUMPTIONS_KEY] == [{"code": begun["code"]}]
 
 
-def test_what_is_kept_does_not_mix_with_a_run(finished: Path, tmp_path: Path) -> None:
+def test_an_export_does_not_mix_with_a_run(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
     with pytest.raises(GroundError, match="is a run itself"):
         export_command(finished, tmp_path / "run")
     assert stamps(tmp_path / "run").keys() == {tmp_path / "run" / file.relative_to(finished) for file in stamps(finished)}
 
 
-def test_the_arms_are_the_whole_matrix() -> None:
+def test_the_methods_cover_the_training_grid() -> None:
     graph, mlp = ModelTrainingConfig("graph"), ModelTrainingConfig("mlp", searches=("mppi",))
     config = replace(
         TINY,
@@ -376,16 +372,16 @@ def test_the_arms_are_the_whole_matrix() -> None:
         baseline_steps=3000,
     )
     trained = ["graph+mppi", "graph+cem", "mlp+mppi", "graph+mppi-2k", "mlp+mppi-2k", "sac", "sac-2k", "ppo-1000k", "dyna"]
-    arms = MethodSet(config, Path("nowhere")).build_factories()
-    assert set(arms) == {"random", "scripted", *trained, *(f"{name}@3" for name in trained)}
+    methods = MethodSet(config, Path("nowhere")).select_recipes()
+    assert set(methods) == {"random", "scripted", *trained, *(f"{name}@3" for name in trained)}
     other = replace(config, searches=("cem",), models=(graph,), baselines=())
-    assert set(MethodSet(other, Path("nowhere")).build_factories()) - {"random", "scripted"} == {
+    assert set(MethodSet(other, Path("nowhere")).select_recipes()) - {"random", "scripted"} == {
         f"{name}{seed}" for name in ("graph+cem", "graph+mppi-2k") for seed in ("", "@3")
     }
-    some = MethodSet(config, Path("nowhere"), ("graph+mppi-2k", "sac")).build_factories()
+    some = MethodSet(config, Path("nowhere"), ("graph+mppi-2k", "sac")).select_recipes()
     assert set(some) == {"random", "scripted", *(f"{name}{seed}" for name in ("graph+mppi-2k", "sac") for seed in ("", "@3"))}
-    with pytest.raises(GroundError, match=r"unknown arm 'graph.mpi': did you mean 'graph.mppi'"):
-        MethodSet(config, Path("nowhere"), ("graph+mpi",)).build_factories()
+    with pytest.raises(GroundError, match=r"unknown method 'graph.mpi': did you mean 'graph.mppi'"):
+        MethodSet(config, Path("nowhere"), ("graph+mpi",)).select_recipes()
 
 
 def read_untimed(run_path: Path) -> list[EpisodeResult]:
@@ -395,7 +391,7 @@ def read_untimed(run_path: Path) -> list[EpisodeResult]:
     return sorted(results, key=lambda result: (result.method, result.train_seed or 0))
 
 
-def test_a_matrix_is_the_same_for_any_workers_and_out_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_are_the_same_for_any_workers_and_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = replace(
         TINY, rounds=(CollectionRound(2000, {TOUCHING: 1.0}),), searches=("mixed",), train_seeds=(0, 1), episodes={"test": 1}
     )
@@ -403,24 +399,24 @@ def test_a_matrix_is_the_same_for_any_workers_and_out_of_the_cache(tmp_path: Pat
     cache = Cache(tmp_path / "cache")
     run_experiment(config, tmp_path / "two", 2, QUIET, cache)
     run_experiment(config, tmp_path / "one", 1, QUIET)
-    rows = read_untimed(tmp_path / "two")
-    assert rows == read_untimed(tmp_path / "one")
-    assert [(row.method, row.train_seed) for row in rows] == [
+    results = read_untimed(tmp_path / "two")
+    assert results == read_untimed(tmp_path / "one")
+    assert [(result.method, result.train_seed) for result in results] == [
         ("graph+mixed", 0), ("graph+mixed", 1), ("random", None), ("scripted", None)
     ]  # fmt: skip
-    assert rows[0].total_cost != rows[1].total_cost
-    planned = rows[0]
+    assert results[0].total_cost != results[1].total_cost
+    planned = results[0]
     assert (planned.search_samples, planned.search_iterations, planned.search_horizon) == (4, 1, 3)
     assert planned.data_bytes > 10_000
 
     def not_again(*args: Any) -> None:
-        raise AssertionError("this was there already")
+        raise AssertionError("a cached step runs again")
 
-    for module, name in ((collecting, "collect_shard"), (evaluation, "play_and_write"), (trainings, "train_on")):
+    for module, name in ((collecting, "collect_shard"), (evaluate_module, "run_and_write_batch"), (trainings, "train_model")):
         monkeypatch.setattr(module, name, not_again)
-    monkeypatch.setattr(trainings, "run_jobs", lambda function, jobs, *rest: [(number, 0.0) for *_, number in jobs])
+    monkeypatch.setattr(trainings, "run_jobs", lambda function, jobs, *_: [(index, 0.0) for index, *_ in jobs])
     run_experiment(replace(config, name="again"), tmp_path / "again", 1, QUIET, cache)
-    assert read_untimed(tmp_path / "again") == rows
-    assert {row.run for row in read_all_results(tmp_path / "again")} == {"again"}
-    spent = [max(row.train_cpu_s for row in read_all_results(tmp_path / name)) for name in ("again", "two")]
+    assert read_untimed(tmp_path / "again") == results
+    assert {result.run for result in read_all_results(tmp_path / "again")} == {"again"}
+    spent = [max(result.train_cpu_s for result in read_all_results(tmp_path / name)) for name in ("again", "two")]
     assert spent[0] == pytest.approx(spent[1], abs=0.1)
