@@ -44,7 +44,7 @@ test: lint
 docs: $(DOCS_STAMP)
 	$(BIN)/python docs/generate_cli.py
 	$(BIN)/python docs/generate_tables.py
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html"
 
 clean:
