@@ -1,6 +1,6 @@
-"""SceneVisuals: the look of a scene as plain data, for the 3-D viewer, figures and legends. Nothing here draws.
+"""SceneVisuals: the look of a scene as plain data, for the 3-D viewer, figures and legends.
 
-A body is a tuple of coloured primitives in its own frame, so that this needs no mesh or browser library.
+A body is a tuple of coloured primitives in its own frame: nothing here draws, or needs a mesh library.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -113,7 +113,7 @@ class SceneVisuals:
 
 
 def get_body_colours(kinds: Iterable[Kind]) -> list[Colour]:
-    """List the figure colours of dynamic bodies in their order; only the first load has the colour of loads."""
+    """List the figure colours of dynamic bodies; only the first load has the colour of loads."""
     return [OTHER_LOAD_COLOUR if kind == Kind.LOAD and body != LOAD else KIND_COLOURS[kind] for body, kind in enumerate(kinds)]
 
 
@@ -129,7 +129,7 @@ def get_floor_area(layout: Layout) -> Area:
 
 
 def make_pixel_grid(area: Area, pixels_per_m: float) -> tuple[np.ndarray, np.ndarray]:
-    """Make the x and y (R, C) [m] of the pixel centres of an image of an area, the first row at the largest y."""
+    """Make x and y (R, C) [m] of the pixel centres of an image, its first row at the largest y."""
     left, bottom, width, depth = area
     x = left + (np.arange(round(width * pixels_per_m)) + 0.5) / pixels_per_m
     y = bottom + depth - (np.arange(round(depth * pixels_per_m)) + 0.5) / pixels_per_m

@@ -849,12 +849,12 @@ def test_a_label_tells_method_time_outcome_and_violations() -> None:
         take.advance()
     take.frames[2] = replace(take.frames[2], violations=("robot_collision",))
     take.frames[4] = replace(take.frames[4], success=True)
-    assert describe_state(take, 1).startswith("step 1, 0.1 s · cost ")
-    assert describe_state(take, 4) == "step 4, 0.4 s · solved · robot collision"
+    assert describe_state(take, 1)[0].startswith("step 1, 0.1 s · cost ")
+    assert describe_state(take, 4) == ["step 4, 0.4 s · solved", "robot collision"]
     with run_server() as server:
         view = ReplayView(server, [take], set())
         view.draw_frame(99)
-        assert view._views[0][2].text == "random\nstep 4, 0.4 s · solved · robot collision"
+        assert view._views[0][2].text == "random\nstep 4, 0.4 s · solved\nrobot collision"
     take.close()
 
 

@@ -25,7 +25,7 @@ def view(
     port: int = 8080,
     keep_serving: bool = False,
 ) -> None:
-    """Watch a scene in the browser: live with any method, or the recorded episodes of a run with the plans of its planners.
+    """Watch a scene in the browser: live, or the recorded episodes of a run with their plans.
 
     Examples: ground view | ground view runs/demo | ground view runs/demo --method graph+mppi --split shift-two-totes --index 3 |
     ground view --scene push-fixture --models experiments/results/models/joint
@@ -80,7 +80,7 @@ def view(
 
 
 def _check_split(split: str, scene: str) -> None:
-    """Raise UnknownName unless a run of the scene may have episodes in the split, also of a protocol or a custom layout."""
+    """Raise UnknownName unless a run of the scene may have episodes in the split."""
     from experiments.evaluation.results import is_custom_split
     from sim.scenes.scene import scenes
 
@@ -98,7 +98,7 @@ def record(
     methods: tuple[str, ...] = (),
     show_plans: bool = True,
 ) -> None:
-    """Write a recorded episode, or those of several methods in the same layout, as one HTML file or as a film.
+    """Write a recorded episode, or those of several methods, as one HTML file or as a film.
 
     Examples: ground record runs/demo --out talk.mp4 --methods graph+mppi scripted --index 3 |
     ground record runs/demo --out one.html | ground record runs/demo --out hall.html --layout hall.json
@@ -134,7 +134,8 @@ def record(
     replays = episode_index.make_replays(results[0], [result.method_label for result in results[1:]])
     planners = {result.method_label for result in results if result.model}
     factories, missing = load_run_methods(run) if show_plans and planners else ({}, {})
-    print_warnings(*(f"the plans of {name} are not shown: {missing[name]}" for name in missing if name in planners))
+    for name in sorted(planners - set(factories)) if show_plans else ():
+        print_warnings(f"the plans of {name} are not shown: {missing.get(name, 'its model is not in the run')}")
     for replay in replays:
         if replay.name in planners and replay.name in factories:
             policy = set_scene(factories[replay.name], replay.setup.scene)()

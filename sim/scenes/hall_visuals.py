@@ -29,7 +29,7 @@ PIXELS_PER_M = 60
 
 
 def make_mobile_robot(half_extents: np.ndarray) -> Primitives:
-    """Make an AMR: chassis on two wheels, deck, lidar in front, and an arrow along its heading. The wheels reach the floor."""
+    """Make an AMR: chassis on two wheels, deck, lidar in front, and an arrow along its heading."""
     radius, height = float(half_extents[0]), 2 * float(half_extents[2])
     bottom = -height / 2
     primitives = [
@@ -63,7 +63,7 @@ def make_wall(half_extents: np.ndarray) -> Primitives:
 
 
 def make_rack(half_extents: np.ndarray, seed: int = 0) -> Primitives:
-    """Make a pallet rack: posts with yellow guards, levels of beams and boards, and cartons, some missing, by the seed."""
+    """Make a pallet rack: posts with guards, levels of beams and boards, and cartons by the seed."""
     width, depth, height = (2 * np.asarray(half_extents, float)).tolist()
     rng, bottom = np.random.default_rng(seed), -height / 2
     primitives = []

@@ -15,7 +15,7 @@ from sim.visuals import Primitives, SceneVisuals, ViewSettings, get_floor_area
 
 FLAT = (0.0, 1.0, 0.0, 0.0)  # orientation (wxyz) of an image that lies on the floor, its first row at the largest y
 DEFAULT_WINDOW_SIZE = (1000, 850)  # pixels of the scene beside the panel on a usual screen
-LABEL_HEIGHT_SHARE = 1 / 25  # of a letter, of the width of a layout, so that labels of 40 letters do not overlap
+LABEL_HEIGHT_SHARE = 1 / 28  # of a letter, of the width of a layout, so that labels of 40 letters do not overlap
 
 
 class LayoutView:
@@ -86,7 +86,7 @@ class LayoutView:
             handle.position, handle.wxyz = link_pose[:3], to_wxyz(link_pose[3:])
 
     def add_label(self, text: str, spacing_m: float) -> viser.LabelHandle:
-        """Add a label behind the hall; its size is that of the scene, so that films of any window show it alike."""
+        """Add a label behind the hall, of a size in metres: films of any window size show it alike."""
         hall = self._layout.hall
         return self._scene.add_label(
             f"{self.root}/label",

@@ -1,4 +1,4 @@
-"""Meshes of trimesh: of a scene's primitives, and of the files of a robot's links. Vertices carry the colours."""
+"""Meshes for trimesh, of a scene's primitives and of robot links; the vertices have the colours."""
 
 from functools import lru_cache
 from pathlib import Path

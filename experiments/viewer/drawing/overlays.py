@@ -1,4 +1,7 @@
-"""Overlays: a planner's predictions and a robot's contacts, drawn into the scene. Handles are made once and then only changed."""
+"""Overlays: a planner's predictions and a robot's contacts, drawn into the scene.
+
+Handles are made once and then only changed.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -42,7 +45,7 @@ DEFAULT_OVERLAYS = frozenset({"plan", "candidates", "contact forces", "trails"})
 
 
 class Overlays:
-    """The overlays of one replay; `shown_overlays` selects from OVERLAY_DESCRIPTIONS and may change at any time."""
+    """The overlays of one replay; the set `shown_overlays` may change at any time."""
 
     def __init__(self, scene: viser.SceneApi, root: str, replay: Replay, shown_overlays: set[str]) -> None:
         """Draw nothing yet, below the node `root`."""
@@ -175,7 +178,7 @@ class Overlays:
         self._set_points(name, segments.astype(np.float32), end_colours)
 
     def _set_points(self, name: str, points: np.ndarray, colours: np.ndarray) -> None:
-        """Set the end points (N, 2, 3) of lines or arrows. The node is made anew where their number changes."""
+        """Set the end points (N, 2, 3) of lines or arrows; a new number of them needs a new node."""
         colours = _to_linear_colours(colours)
         handle = self._handles.get(name)
         if handle is not None and self._shapes[name] == points.shape:
@@ -216,5 +219,5 @@ def _apply_colormap(name: str, values: np.ndarray) -> np.ndarray:
 
 
 def _to_linear_colours(colours: np.ndarray) -> np.ndarray:
-    """Convert sRGB colours (..., 3): viser takes those of lines and arrows, unlike those of meshes, as linear."""
+    """Convert sRGB colours (..., 3): viser takes those of lines, unlike those of meshes, as linear."""
     return (255 * (colours / 255) ** 2.2).round().astype(np.uint8)

@@ -20,7 +20,7 @@ from experiments.viewer.replay.replay import Replay
 from sim.utils.errors import GroundError
 from sim.utils.files import write_atomic, write_text
 
-END_PAUSE_S = 1.0  # the last state stays this long before a recording starts over
+END_PAUSE_S = 1.0  # the last state stays this long
 VIDEO_SIZE = (1280, 720)
 BROWSER_WINDOW_SIZE = (320, 180)  # of a headless browser, which draws its own window beside each image of the film
 CONNECT_TIMEOUT_S = 60.0
@@ -88,7 +88,7 @@ def render_mp4(
     frame_s: float,
     is_undisturbed: Callable[[int], bool] = lambda index: True,
 ) -> bytes:
-    """Render a film in real time, as a client's browser draws the frames.
+    """Render a film in real time, as a client's browser draws it; its last frame stays a while.
 
     Args:
         client: its camera films.
@@ -112,6 +112,9 @@ def render_mp4(
             if not is_undisturbed(index):
                 raise GroundError("the page was used while its film was made: no film was saved")
             writer.send(image)
+        last_image = _render_image(client)  # the browser draws the text of labels later than all else
+        for _ in range(round(END_PAUSE_S / frame_s)):
+            writer.send(last_image)
         writer.close()
         return path.read_bytes()
 

@@ -40,7 +40,7 @@ class ReplayView:
             index = min(frame_index, len(replay.frames) - 1)
             view.set_poses(replay.frames[index].pose, replay.frames[index].link_poses)
             overlays.update(index)
-            label.text = f"{replay.name}\n{describe_state(replay, index)}"
+            label.text = "\n".join([replay.name, *describe_state(replay, index)])
 
     def remove(self) -> None:
         """Remove all replays from the scene."""

@@ -1,4 +1,4 @@
-"""EpisodeTab: the recorded episodes of a run, to filter, sort and watch, several methods beside each other."""
+"""EpisodeTab: the recorded episodes of a run, to filter, sort, watch and compare."""
 
 from collections.abc import Sequence
 from functools import partial

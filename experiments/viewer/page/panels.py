@@ -1,4 +1,4 @@
-"""Panels: buttons, lists and plots beside the scene. They read and change a session, and never know the page."""
+"""Panels: buttons, lists and plots beside the scene. They know a session, and no page."""
 
 from collections.abc import Callable
 from functools import partial
@@ -26,7 +26,7 @@ MARK_LABEL_SHARE = 0.2  # of the timeline that a mark's label takes
 DRIVE_HELP = (
     f"Choose the method **{HUMAN_METHOD}** under *Live*, or continue with it from a frame; time starts with the first key. "
     "Each key changes a speed by half of its limit, and the speed stays. A mobile robot drives and turns; the tool of an arm "
-    "moves away from you, back, left and right. Keys: "
+    "moves away from you, back, left and right, and where it can, up and down. Keys: "
 )
 
 

@@ -4,8 +4,10 @@ import errno
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import viser
@@ -19,7 +21,6 @@ from experiments.viewer.replay.episode_index import EpisodeIndex
 from experiments.viewer.replay.methods import RunMethods, load_model_methods, load_run_methods
 from experiments.viewer.replay.session import HUMAN_METHOD, make_setup
 from sim.layout import Layout
-from sim.policy import PolicyFactory
 from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError, UnknownName
 
@@ -67,8 +68,9 @@ def serve(request: ViewRequest, host: str, port: int, keep_serving: bool, consol
         served_port = server.get_port()  # another program may have taken the one that was free
         page = Page(server, {name: dict(scenes[name].behaviours) for name in scenes.list_with_protocols()}, scene)
         session = page.session
-        for name in scenes:
-            session.add_methods(name, model_methods if name == scene else _select_loadable(request.models, name))
+        for name, path in product(scenes, request.models):
+            with suppress(GroundError):  # it was not trained on that scene
+                session.add_methods(name, load_model_methods([path], name))
         session.add_methods(scene, run_methods[0] if run_methods else {})
         session.player.is_waiting_for_client = True  # else the first seconds are missed
         server.on_client_connect(lambda _: setattr(session.player, "is_waiting_for_client", False))
@@ -86,17 +88,6 @@ def serve(request: ViewRequest, host: str, port: int, keep_serving: bool, consol
             page.close()
 
 
-def _select_loadable(models: Sequence[Path], scene: str) -> dict[str, PolicyFactory]:
-    """Load the models that were trained on a scene."""
-    methods: dict[str, PolicyFactory] = {}
-    for path in models:
-        try:
-            methods |= load_model_methods([path], scene)
-        except GroundError:
-            continue
-    return methods
-
-
 def _check_method(method: str, scene: str, run_methods: RunMethods) -> None:
     factories, missing = run_methods
     if method in missing:
@@ -107,7 +98,7 @@ def _check_method(method: str, scene: str, run_methods: RunMethods) -> None:
 
 
 def _add_run(page: Page, request: ViewRequest, run: Path, run_methods: RunMethods | None, console: Console) -> None:
-    """Add the methods and the episodes of a run; show its best planner's episode where no method was asked for."""
+    """Add the methods and episodes of a run; without a requested method, show its best planner."""
     page.session.show_message(f"reading {run} …")
     methods, missing = run_methods or load_run_methods(run)
     for name, reason in missing.items():

@@ -7,8 +7,8 @@ from sim.variation import describe_differences
 POSITION_TOLERANCE_M = 1e-5  # recordings are in single precision: a smaller deviation is not worth a word
 
 
-def describe_state(replay: Replay, frame_index: int) -> str:
-    """Describe a frame: step, time, outcome or cost, and violations so far."""
+def describe_state(replay: Replay, frame_index: int) -> list[str]:
+    """Describe a frame: step, time and outcome or cost, and on a second line the violations so far."""
     frame, scene = replay.frames[frame_index], replay.scene
     if frame.success:
         outcome = "solved"
@@ -16,16 +16,19 @@ def describe_state(replay: Replay, frame_index: int) -> str:
         outcome = "out of time" if frame_index >= scene.episode_steps else "end of the recording"
     else:
         outcome = f"cost {frame.cost * scene.task.cost_unit_m:.2f} m"
-    parts = [f"step {frame_index}, {frame_index * scene.control_dt_s:.1f} s", outcome]
     violations = dict.fromkeys(kind for frame in replay.frames[: frame_index + 1] for kind in frame.violations)
-    return " · ".join([*parts, *(kind.replace("_", " ") for kind in violations)])
+    violation_text = ", ".join(violations).replace("_", " ")
+    return [
+        f"step {frame_index}, {frame_index * scene.control_dt_s:.1f} s · {outcome}",
+        *([violation_text] if violations else []),
+    ]
 
 
 def describe_replay(replay: Replay, frame_index: int) -> str:
     """Describe a replay at a frame, or at its last one, in Markdown."""
     setup, layout = replay.setup, replay.setup.layout
     layout_text = format_layout(layout.name, layout.id) if is_custom_split(setup.split) or not layout.name else layout.name
-    state = describe_state(replay, min(frame_index, len(replay.frames) - 1))
+    state = " · ".join(describe_state(replay, min(frame_index, len(replay.frames) - 1)))
     notes = describe_differences(setup.variation, replay.scene.make_variations("test", ()).base)
     if (replay.deviation_m or 0.0) > POSITION_TOLERANCE_M:
         notes.append(f"replayed to within {1e3 * (replay.deviation_m or 0.0):.3g} mm of the recording")

@@ -1,4 +1,4 @@
-"""A person as a policy: keys or buttons change the commanded speeds, which stay until they are changed again."""
+"""A person as a policy: keys or buttons change the commanded speeds, which then stay."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Methods to choose from in the viewer: those of a run, unfinished or damaged as it may be, and of models outside runs."""
+"""Methods to choose from in the viewer: those of a run, also of an unfinished one, and of models."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Player: the time of replays, which frame is shown and when the next one follows; and marks on the timeline."""
+"""Player: which frame of replays is shown and when the next one follows; marks on the timeline."""
 
 import threading
 import time
@@ -64,7 +64,9 @@ class Player:
         self.on_change()
 
     def step(self) -> bool:
-        """Show the next frame; simulate it where it does not exist. Replays with fewer frames catch up first.
+        """Show the next frame; simulate it where it does not exist.
+
+        Replays with fewer frames catch up first.
 
         Returns:
             False at the end of all replays.

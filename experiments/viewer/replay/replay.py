@@ -1,4 +1,4 @@
-"""Replay: one method in one layout, step by step: live, along recorded actions, or from any of their steps on by itself.
+"""Replay: one method in one episode, step by step: live, or along recorded actions.
 
 The state is always rebuilt by replaying actions from the start, which is exact; `deviation_m` measures it.
 """
@@ -61,7 +61,7 @@ class Frame:
     planner_trace: PlannerTrace | None = None
 
     def compute_prediction_error(self, trace: PlannerTrace) -> float:
-        """Compute how far loads and agents are, on average, from where the plan of the step before predicted them [m]."""
+        """Compute the mean distance of loads and agents from their prediction one step before [m]."""
         distances = np.linalg.norm(trace.plan_poses[0, LOAD:, None, :2] - self.pose[None, LOAD:, :2], axis=-1)
         return float(distances.min(1).mean()) if distances.size else np.nan
 
@@ -132,7 +132,7 @@ class Replay:
         return self.frames[-1].success or num_steps >= self.scene.episode_steps or is_recording_finished
 
     def get_planner_trace(self, index: int) -> PlannerTrace | None:
-        """Return the planner's trace at a frame; at the last frame, which has no decision yet, that of the frame before."""
+        """Return the planner's trace at a frame; the last frame has no decision: that of the one before."""
         frame_index = index - 1 if index == len(self.frames) - 1 and index > 0 else index
         return self.frames[frame_index].planner_trace
 

@@ -1,4 +1,4 @@
-"""ViewerSession: the state of the viewer and everything that users do with it. It draws nothing and knows no page."""
+"""ViewerSession: the state of the viewer and all actions of users. It draws nothing."""
 
 import logging
 import threading
@@ -26,7 +26,7 @@ HUMAN_METHOD = "you"  # driven by the user
 
 
 class ViewerSession:
-    """Replays, methods to choose from, and actions. `on_change` is called, from any thread, when something new is to be shown."""
+    """Replays, methods to choose from, and actions; `on_change` is called, from any thread, to redraw."""
 
     def __init__(
         self, methods: Mapping[str, Mapping[str, PolicyFactory]], shown_overlays: set[str] | frozenset[str] = frozenset()
@@ -137,7 +137,7 @@ class ViewerSession:
         self._notify()
 
     def drive(self, key: str) -> None:
-        """Apply a key of the user, if the scene has it; the first key starts the time of a replay that waits for it."""
+        """Apply a key of the user, if the scene has it; the first key starts the replay."""
         if not self.player.replays or key not in list_drive_keys(self.selected_replay.scene):
             return
         self.command.apply_key(key)

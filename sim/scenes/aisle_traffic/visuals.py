@@ -41,7 +41,7 @@ def make_person(half_extents: np.ndarray) -> Primitives:
 
 
 def make_forklift(half_extents: np.ndarray) -> Primitives:
-    """Make a counterbalanced truck: forks and mast in front, counterweight behind, a seat under an overhead guard."""
+    """Make a truck: forks and mast in front, counterweight behind, a seat under an overhead guard."""
     length, width, height = (2 * np.asarray(half_extents, float)).tolist()
     body_boxes = (  # size, and x and z of the centre from the lower rear edge, as shares of length, width and height
         ((0.62, 0.9, 0.26), (0.33, 0.22), TRUCK),  # chassis
