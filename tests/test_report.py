@@ -40,7 +40,7 @@ from experiments.report.measures.summary import (
     select_full_data_results,
     summarise,
 )
-from experiments.report.page import write_report
+from experiments.report.page import render_facts_section, render_panels_section, render_recordings_section, write_report
 from experiments.report.scene_table import format_scenes, make_scene_rows, make_scenes_table
 from experiments.report.sections.distribution_shift import build_physics_section
 from experiments.report.sections.results import render_indicators_section
@@ -425,7 +425,7 @@ def test_indicators_of_a_scene_are_shown_and_given_to_programs(rows: list[Episod
     assert (record[f"{name}_q25"], record[name], record[f"{name}_q75"]) == (2.25, 4.5, 6.75)
     assert f"{name}_q75" in format_summary_csv([*older[:3], *results]).splitlines()[0]
     assert render_indicators_section(rows, "x") == render_indicators_section(older, "x") == ""
-    write_report(tmp_path / "report.html", "x", results, OPEN_LOOP_ERRORS, [], [], [], "ground report x")
+    write_report(tmp_path / "report.html", "x", results, OPEN_LOOP_ERRORS, "ground report x")
     text = (tmp_path / "report.html").read_text().rpartition("</script>")[2]
     assert "Indicators of the scene" in (tmp_path / "report.html").read_text()
     assert " load" not in text.lower()
@@ -480,7 +480,7 @@ def test_an_own_layout_is_called_by_its_name_and_judged_first(tmp_path: Path) ->
     assert "35 episodes at this rate would be enough" in format_headline(one_success)
     loaded = LoadedResults((tmp_path,), [StoredResult(result, tmp_path, tmp_path) for result in results], [], {})
     assert _make_title(loaded) == f"north hall (abcdef01): {SCENE}"
-    write_report(tmp_path / "report.html", "x", results, [], [], [], [], "ground report x")
+    write_report(tmp_path / "report.html", "x", results, [], "ground report x")
     text = (tmp_path / "report.html").read_text().rpartition("plotly.js v")[2]
     assert "<h3>north hall (abcdef01)</h3>" in text
     assert ">own-abcdef" not in text
@@ -533,9 +533,12 @@ def test_runs_of_several_scenes_in_one_table(rows: list[EpisodeResult]) -> None:
 
 def test_report_holds_everything_escaped_and_loads_nothing(tmp_path: Path, rows: list[EpisodeResult]) -> None:
     path = tmp_path / "report.html"
-    pictures = [("Solved <1>", render_episode_panels(scenes[SCENE], [("test 0", made_up())]))]
-    recordings, facts = [("test 0 & 1", "recordings/a b.html")], [("torch <", "2.0")]
-    write_report(path, "demo <b>", rows, OPEN_LOOP_ERRORS, pictures, recordings, facts, "ground run x<y")
+    more_sections = [
+        render_panels_section("Solved <1>", render_episode_panels(scenes[SCENE], [("test 0", made_up())]), "Colours"),
+        render_recordings_section([("test 0 & 1", "recordings/a b.html")]),
+        render_facts_section([("torch <", "2.0")]),
+    ]
+    write_report(path, "demo <b>", rows, OPEN_LOOP_ERRORS, "ground run x<y", more_sections=more_sections)
     text = path.read_text()
     for arm in ("graph+mppi", "scripted", "random", "oracle", "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;|$y_$"):
         assert f"<td>{arm}</td>" in text
@@ -557,10 +560,10 @@ def test_report_holds_everything_escaped_and_loads_nothing(tmp_path: Path, rows:
 
 def test_report_leaves_out_empty_parts(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    write_report(path, "empty", [], [], [], [], [], "ground report")
+    write_report(path, "empty", [], [], "ground report", more_sections=[render_recordings_section([]), render_facts_section([])])
     assert "No <a" in path.read_text()
     assert path.read_text().count("<section>") == 1, "the terms"
-    write_report(path, "one method", [make_result("random", "test", 0, False)], [], [], [], [], "ground report")
+    write_report(path, "one method", [make_result("random", "test", 0, False)], [], "ground report")
     assert "Predicted and realised" not in path.read_text()
 
 

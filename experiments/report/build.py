@@ -15,7 +15,7 @@ from experiments.report.figures.topdown import describe_colours, render_episode_
 from experiments.report.loading import LoadedResults, StoredResult, add_training_distances, make_run_names, read_runs
 from experiments.report.measures.comparability import make_notes
 from experiments.report.measures.summary import find_best_planner, get_episode_label, select_full_data_results
-from experiments.report.page import write_report
+from experiments.report.page import render_facts_section, render_panels_section, render_recordings_section, write_report
 from experiments.report.sections.violations import MAX_FAILURES_SHOWN, render_failures_section, select_failures
 from sim.scenes.scene import DEFAULT_PROTOCOL, scenes
 from sim.utils.files import read_json
@@ -82,35 +82,42 @@ def write_comparison(
         The page.
     """
     results = loaded.results
-    scene = scenes[results[0].scene]
     planner = find_best_planner(results)
     shown = [stored for stored in loaded.stored if stored.result.method == planner and stored.file.exists()]
     safe = [stored for stored in shown if stored.result.safe_success]
     failures = select_failures(shown)[:MAX_FAILURES_SHOWN]
-    panels = [(_format_outcome(stored), stored.read_episode()) for stored in safe[:MAX_SAFE_EPISODES_SHOWN]]
-    heading = f"{planner}, safe success in {len(safe)} of {len(shown)} episodes, the first {len(panels)}"
     requests = [
         *(_request_recording(stored, index < MAX_FAILURES_WITH_PLANS) for index, stored in enumerate(failures)),
         *(_request_recording(stored, True) for stored in safe[:1]),
     ]
     recording_notes = write_recordings(requests, out / "recordings", on_progress) if write_recordings else []
     links = {item.stored.file: f"recordings/{item.file_name}" for item in requests} if write_recordings else {}
-    is_partial = len(select_full_data_results(results)) < len(results)
-    notes = [*make_notes(results), *([PARTIAL_DATA_NOTE] if is_partial else []), *loaded.warnings, *recording_notes]
+    partial_data_note = [PARTIAL_DATA_NOTE] if len(select_full_data_results(results)) < len(results) else []
     write_report(
         out / "index.html",
         _make_title(loaded),
         add_training_distances(loaded),
         _merge_open_loop_errors({path: read_open_loop_errors(path) for path in loaded.paths}),
-        [(heading, render_episode_panels(scene, panels))] if panels else [],
-        [(item.title, links[item.stored.file]) for item in requests if links],
-        [fact for path in loaded.paths for fact in _read_run_facts(path)],
         _make_command(loaded, out),
-        notes,
-        render_failures_section(planner, shown, results, links),
-        describe_colours(scene, [episode.layout for _, episode in panels]),
+        [*make_notes(results), *partial_data_note, *loaded.warnings, *recording_notes],
+        [
+            render_failures_section(planner, shown, results, links),
+            _render_safe_episodes(safe, len(shown)),
+            render_recordings_section([(item.title, links[item.stored.file]) for item in requests if links]),
+            render_facts_section([fact for path in loaded.paths for fact in _read_run_facts(path)]),
+        ],
     )
     return out / "index.html"
+
+
+def _render_safe_episodes(safe: Sequence[StoredResult], num_episodes: int) -> str:
+    panels = [(_format_outcome(stored), stored.read_episode()) for stored in safe[:MAX_SAFE_EPISODES_SHOWN]]
+    if not panels:
+        return ""
+    result = safe[0].result
+    heading = f"{result.method}, safe success in {len(safe)} of {num_episodes} episodes, the first {len(panels)}"
+    colour_key = describe_colours(scenes[result.scene], [episode.layout for _, episode in panels])
+    return render_panels_section(heading, render_episode_panels(scenes[result.scene], panels), colour_key)
 
 
 def _make_title(loaded: LoadedResults) -> str:

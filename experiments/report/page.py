@@ -24,37 +24,22 @@ def write_report(
     title: str,
     results: Sequence[EpisodeResult],
     open_loop_errors: Sequence[Mapping[str, Any]],
-    episode_figures: Sequence[tuple[str, str]],
-    recordings: Sequence[tuple[str, str]],
-    facts: Sequence[tuple[str, str]],
     command: str,
     notes: Sequence[str] = (),
-    failures_html: str = "",
-    colour_key: str = "",
+    more_sections: Sequence[str] = (),
 ) -> None:
-    """Write the page. Parts without content are left out; every text is escaped.
+    """Write the page; every text is escaped.
 
     Args:
         results: with their training distances.
         open_loop_errors: of models, by horizon.
-        episode_figures: (heading, inline SVG).
-        recordings: (text, relative address).
-        facts: (name, value).
         command: that makes the page.
         notes: what a reader must know beside the results.
-        failures_html: the section of the worst episodes.
-        colour_key: of the episode figures.
+        more_sections: HTML behind the sections of numbers; empty ones are left out.
     """
-    sections = [
-        _render_heading(title, command, format_headline(results), build_answers(results)),
-        *(f'<p class="notice">{escape(note)}</p>' for note in notes),
-        *render_sections(results, open_loop_errors, command),
-        failures_html,
-        _render_episode_figures(episode_figures, colour_key),
-        _render_recording_links(recordings),
-        _render_facts(facts),
-    ]
-    _write_page(path, title, sections)
+    notices = (f'<p class="notice">{escape(note)}</p>' for note in notes)
+    sections = [_render_heading(title, command, results), *notices, *render_sections(results, open_loop_errors, command)]
+    _write_page(path, title, [*sections, *more_sections])
 
 
 def write_open_loop_page(path: Path, open_loop_errors: Sequence[Mapping[str, Any]], scene: str, command: str) -> None:
@@ -70,23 +55,27 @@ def _write_page(path: Path, title: str, sections: Sequence[str]) -> None:
     write_text(path, PAGE_TEMPLATE.format(title=escape(title), style=PAGE_CSS, plotly=get_plotlyjs(), body=body))
 
 
-def _render_heading(title: str, command: str, headline: str, answers: Sequence[tuple[str, str]]) -> str:
+def _render_heading(title: str, command: str, results: Sequence[EpisodeResult]) -> str:
     command_html = f'<p class="note">Made with <code class="command">{escape(command)}</code></p>'
-    items = "".join(f"<dt>{escape(question)}</dt><dd>{escape(answer)}</dd>" for question, answer in answers)
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(answer)}</dd>" for name, answer in build_answers(results))
     answers_html = f'<dl class="answers">{items}</dl>' if items else ""
-    return f'<h1>{escape(title)}</h1>{command_html}<p class="headline">{escape(headline)}</p>{answers_html}'
+    return f'<h1>{escape(title)}</h1>{command_html}<p class="headline">{escape(format_headline(results))}</p>{answers_html}'
 
 
-def _render_episode_figures(episode_figures: Sequence[tuple[str, str]], colour_key: str) -> str:
-    figures = [f'<h3>{escape(heading)}</h3><div class="pictures wide">{svg}</div>' for heading, svg in episode_figures]
-    return render_section("Episodes", f"From above. {colour_key}", "".join(figures)) if figures else ""
+def render_panels_section(heading: str, panels_svg: str, colour_key: str) -> str:
+    """Render episodes from above."""
+    return render_section(
+        "Episodes", f"From above. {colour_key}", f'<h3>{escape(heading)}</h3><div class="pictures wide">{panels_svg}</div>'
+    )
 
 
-def _render_recording_links(recordings: Sequence[tuple[str, str]]) -> str:
+def render_recordings_section(recordings: Sequence[tuple[str, str]]) -> str:
+    """Render links to recordings, given as (text, relative address)."""
     links = "".join(f'<li><a href="{escape(address)}">{escape(text)}</a></li>' for text, address in recordings)
     return render_section("Recordings in 3-D", "Each opens in the browser, from disk.", f"<ul>{links}</ul>") if links else ""
 
 
-def _render_facts(facts: Sequence[tuple[str, str]]) -> str:
+def render_facts_section(facts: Sequence[tuple[str, str]]) -> str:
+    """Render facts, given as (name, value)."""
     rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in facts)
     return render_section("Facts", "", f'<table class="facts">{rows}</table>') if rows else ""

@@ -86,14 +86,6 @@ def make_rate_trace(x: Sequence[float], rates: Sequence[Sequence[float]], name: 
     }  # fmt: skip
 
 
-def make_dotted_trace(x: Sequence[float], shares: Sequence[float], colour: str) -> dict[str, Any]:
-    """Make a dotted line of shares, in percent."""
-    return {
-        "x": list(x), "y": [100 * share for share in shares], "mode": "lines", "hoverinfo": "skip",
-        "line": {"color": colour, "width": 1.5, "dash": "dot"}, "showlegend": False,
-    }  # fmt: skip
-
-
 def _make_error_bars(values: Sequence[float], lows: Sequence[float], highs: Sequence[float]) -> dict[str, Any]:
     return {
         "type": "data", "symmetric": False, "thickness": 1.5, "width": 3,

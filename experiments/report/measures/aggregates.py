@@ -56,21 +56,13 @@ def compute_aggregates(results: Sequence[EpisodeResult]) -> list[Aggregate]:
 
 def _compute_aggregate(results: Sequence[EpisodeResult], split: str, method: str, best_method: str) -> Aggregate:
     (costs,) = pair_scores(results, [method]).scores
+    cost = compute_bootstrap_interval(compute_iqm, costs)
+    episodes = int((~np.isnan(costs)).sum())
     pairs = pair_scores(results, [best_method, method])
-    improvement = None
-    min_detectable = math.nan
+    improvement, min_detectable = None, math.nan
     if method != best_method and pairs.episodes:
         a, b = (-scores for scores in pairs.scores)  # less is better
         improvement = compute_bootstrap_interval(compute_probability_of_improvement, a, b)
         improvements = np.array([compute_probability_of_improvement(a[:, [i]], b[:, [i]]) for i in range(a.shape[1])])
         min_detectable = compute_smallest_mean_difference(improvements - 0.5)
-    return Aggregate(
-        split,
-        method,
-        int((~np.isnan(costs)).sum()),
-        len(costs),
-        compute_bootstrap_interval(compute_iqm, costs),
-        len(pairs.episodes),
-        improvement,
-        min_detectable,
-    )
+    return Aggregate(split, method, episodes, len(costs), cost, len(pairs.episodes), improvement, min_detectable)

@@ -47,29 +47,30 @@ def check_comparable(results_by_run: Mapping[str, Sequence[EpisodeResult]]) -> N
 
 
 def _check_same_layouts(results: Sequence[EpisodeResult]) -> None:
-    for group in group_results(results, "split", "index").values():
-        first = group[0]
-        for result in group:
+    for first, *others in group_results(results, "split", "index").values():
+        for result in others:
             if result.layout_id != first.layout_id:
                 raise GroundError(
-                    f"{result.split}/{result.index} is another layout for {result.method} in {result.run} than for "
-                    f"{first.method} in {first.run}: the split was generated differently: evaluate the older one in a new run"
+                    f"{_describe_difference(result, first, 'is another layout')}: the split was generated differently: evaluate "
+                    "the older one in a new run"
                 )
 
 
 def _check_same_physics(results: Sequence[EpisodeResult]) -> None:
-    for group in group_results(results, "layout_id", "seed").values():
-        first = group[0]
-        first_values = asdict(first.variation).items()
-        for result in group:
-            values = asdict(result.variation)
-            names = [name for name, value in first_values if value != values[name]]
+    for first, *others in group_results(results, "layout_id", "seed").values():
+        first_values = asdict(first.variation)
+        for result in others:
+            names = [name for name, value in asdict(result.variation).items() if value != first_values[name]]
             if names:
+                difference = _describe_difference(result, first, f"had another {', '.join(names)}")
                 raise GroundError(
-                    f"{get_episode_label(result)} had another {', '.join(names)} for {result.method} in {result.run} than for "
-                    f"{first.method} in {first.run}: runs of different protocols cannot be compared: evaluate both with the "
-                    "same variations"
+                    f"{difference}: runs of different protocols cannot be compared: evaluate both with the same variations"
                 )
+
+
+def _describe_difference(result: EpisodeResult, first: EpisodeResult, problem: str) -> str:
+    label = get_episode_label(result)
+    return f"{label} {problem} for {result.method} in {result.run} than for {first.method} in {first.run}"
 
 
 def _check_shared_episodes(results_by_run: Mapping[str, Sequence[EpisodeResult]]) -> None:

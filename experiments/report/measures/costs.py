@@ -103,16 +103,9 @@ def compute_efficiency(results: Sequence[EpisodeResult]) -> list[EfficiencyPoint
         results: of one split.
     """
     learned = [result for result in results if result.env_steps > 0 and not is_oracle(result.method)]
-    points = [
-        EfficiencyPoint(
-            get_base_method(group[0]),
-            method,
-            _compute_mean(group, "env_steps"),
-            len(select_trainings(group)),
-            len(group),
-            Rate.compute(group, "safe_success"),
-            Rate.compute(group, "success"),
-        )
-        for method, group in group_results(learned, "method").items()
-    ]
+    points = []
+    for method, group in group_results(learned, "method").items():
+        rates = (Rate.compute(group, "safe_success"), Rate.compute(group, "success"))
+        counts = (_compute_mean(group, "env_steps"), len(select_trainings(group)), len(group))
+        points.append(EfficiencyPoint(get_base_method(group[0]), method, *counts, *rates))
     return sorted(points, key=lambda point: (point.method_family, point.env_steps))

@@ -37,19 +37,13 @@ def compute_exploitation(results: Sequence[EpisodeResult]) -> list[Exploitation]
     exploitations = []
     for method, group in group_results(audited_results, "method").items():
         pairs = pair_scores(group, [method], lambda result: _compute_gap(result, ""))
-        (chosen_gaps,) = pairs.scores
-        (random_gaps,) = pair_scores(group, [method], lambda result: _compute_gap(result, "random_")).scores
-        zeros = np.zeros((1, chosen_gaps.shape[1]))
-        exploitations.append(
-            Exploitation(
-                method,
-                len(group),
-                compute_difference(chosen_gaps, zeros, pairs.splits),
-                compute_difference(random_gaps, zeros, pairs.splits),
-                compute_difference(chosen_gaps, random_gaps, pairs.splits, is_joint=True),
-                *(_compute_mean_mm(group, name) for name in ("disagreement", "random_disagreement")),
-            )
-        )
+        (chosen,) = pairs.scores
+        (random,) = pair_scores(group, [method], lambda result: _compute_gap(result, "random_")).scores
+        zeros = np.zeros((1, chosen.shape[1]))
+        chosen_gap, random_gap = (compute_difference(scores, zeros, pairs.splits) for scores in (chosen, random))
+        excess = compute_difference(chosen, random, pairs.splits, is_joint=True)
+        disagreements = [_compute_mean_mm(group, name) for name in ("disagreement", "random_disagreement")]
+        exploitations.append(Exploitation(method, len(group), chosen_gap, random_gap, excess, *disagreements))
     return exploitations
 
 

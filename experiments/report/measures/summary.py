@@ -225,23 +225,24 @@ def select_first_split(results: Sequence[EpisodeResult]) -> list[EpisodeResult]:
 
 
 def _summarise_group(results: Sequence[EpisodeResult]) -> Summary:
-    success_steps = [result.steps for result in results if result.success]
+    steps = [result.steps for result in results if result.success]
+    decision_ms = {name: float(np.median(list_known(results, name))) for name in ("decision_ms_p50", "decision_ms_p95")}
+    costs = {name: max(list_known(results, name), default=math.nan) for name in OPTIONAL_COLUMNS}
     return Summary(
         split=results[0].split,
+        split_label=results[0].split_label,
         method=results[0].method,
         episodes=len(results),
         success=Rate.compute(results, "success"),
         safe_success=Rate.compute(results, "safe_success"),
-        steps=float(np.mean(success_steps)) if success_steps else math.nan,
-        decision_ms_p50=float(np.median([result.decision_ms_p50 for result in results])),
-        decision_ms_p95=float(np.median([result.decision_ms_p95 for result in results])),
+        steps=float(np.mean(steps)) if steps else math.nan,
         env_steps=max(result.env_steps for result in results),
         train_cpu_s=max(result.train_cpu_s for result in results),
         trainings=len(select_trainings(results)),
         indicators=compute_indicators(results),
         violations=count_violations(results),
-        split_label=results[0].split_label,
-        **{name: max(list_known(results, name), default=math.nan) for name in OPTIONAL_COLUMNS},
+        **decision_ms,
+        **costs,
     )
 
 

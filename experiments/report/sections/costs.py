@@ -127,10 +127,10 @@ def build_typical_cost_section(results: Sequence[EpisodeResult]) -> ReportSectio
         f"{best} is better": lambda item: format_percent_interval(item.improvement_probability or [math.nan] * 3),
         "verdict": "verdict",
     }  # fmt: skip
-    caption = f"Typical cost, and the probability that an episode of {best} costs less than one of another method."
+    caption = f"Typical cost, and the probability that {best} costs less in an episode than another method."
     definitions = (
-        "Is better: probability that the best method's cost is lower in an episode that both ran, ties count half (Agarwal et al. "
-        "2021). 95 % bootstrap intervals over trainings and episodes; with one training they cover the choice of episodes alone. "
+        "Is better: probability that the best method's cost is lower in an episode that both ran, ties count half (Agarwal et "
+        "al. 2021). 95 % bootstrap intervals over trainings and episodes; with one training they cover the choice of episodes alone. "
         "No difference is shown where the interval holds one half, or with fewer than six episodes."
     )
     records = [{**flatten_record(item), "verdict": item.verdict} for item in aggregates]

@@ -20,10 +20,10 @@ from experiments.report.sections.section import Columns, ReportSection
 PART_COLOURS = {MODEL_ERROR: "#dc2626", SEARCH_ERROR: "#d97706", MODEL_AND_SEARCH_ERROR: "#be5a3c", REMAINDER: "#9ca3af"}
 DEFINITIONS = (
     "The best known solution is the cheapest of all methods in an episode. Model error: the method against the true dynamics "
-    "with the same search and budget. Search error: that against the largest search on the true dynamics. The rest: that against "
-    "the best known solution. Without an oracle of the same budget, model and search error are one part; without a larger oracle, "
-    "the search error is in the rest. Over the episodes that all of them ran; 95 % intervals from a paired bootstrap over "
-    "trainings and episodes. No difference is shown where the signed-rank test gives p > 0.05 or the interval holds zero."
+    "with the same search and budget. Search error: that against the largest search on the true dynamics. The rest: that "
+    "against the best known solution. Without an oracle of the same budget, model and search error are one part; without a "
+    "larger oracle, the search error is in the rest. Over the episodes that all of them ran; 95 % intervals from a bootstrap. "
+    "No difference is shown where the signed-rank test gives p > 0.05 or the interval holds zero."
 )
 
 

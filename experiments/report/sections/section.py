@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from experiments.evaluation.results import EpisodeResult
-from experiments.report.figures.plots import make_dotted_trace, make_rate_trace, render_plot
+from experiments.report.figures.plots import make_rate_trace, render_plot
 from experiments.report.measures.formats import format_interval, format_number, make_interval_record
 from experiments.report.measures.summary import Rate, rank_methods
 from experiments.report.sections.elements import render_download_link, render_legend, render_section, render_table
@@ -76,7 +76,8 @@ def make_rates_figure(
         hover_texts = [f"{item.method}: {item.safe_success} of {item.safe_success.total}" for item in items]
         rates = [item.safe_success.value_and_interval for item in items]
         figure.add_scatter(**make_rate_trace(x, rates, name, colours[name]), customdata=hover_texts)
-        figure.add_scatter(**make_dotted_trace(x, [item.success.value for item in items], colours[name]))
+        success, dots = [100 * item.success.value for item in items], {"color": colours[name], "width": 1.5, "dash": "dot"}
+        figure.add_scatter(x=x, y=success, mode="lines", line=dots, hoverinfo="skip", showlegend=False)
     figure.update_layout(height=340, showlegend=False)
     figure.update_xaxes(title=title)
     figure.update_yaxes(title=y_title, range=[-3, 103])
