@@ -114,10 +114,7 @@ class Scene:
 
     def find_capacity_faults(self, layout: Layout) -> list[str]:
         """Of what there is too much."""
-        counts = (
-            ("loads", len(layout.loads), self.max_loads),
-            ("travellers", len(layout.traffic), self.max_traffic),
-        )
+        counts = (("loads", len(layout.loads), self.max_loads), ("travellers", len(layout.traffic), self.max_traffic))
         return [f"{count} {what}, at most {most} are allowed" for what, count, most in counts if count > most]
 
     def count_static_rows(self, layout: Layout | None) -> int:
@@ -198,12 +195,14 @@ class _SceneRegistry(Registry[Scene]):
         return make_scene_id(matches[0], protocol)
 
     def find_by_layout(self, layout: Layout) -> Scene:
-        """Find the scene that a layout was made for: the same kinds of bodies, then the fewest faults."""
+        """Find the scene that a layout was made for: the same surface and kinds of bodies, then the fewest faults."""
 
         def count_differences(scene: Scene) -> tuple[int, int]:
-            has_wrong_loads = bool(layout.loads) != (scene.make_load is not None)
+            example = scene.sample_layout("test", 0)
+            kinds = [(bool(item.loads), bool(item.part), item.surface) for item in (layout, example)]
             has_wrong_traffic = bool(layout.traffic) and not scene.max_traffic
-            return has_wrong_loads + has_wrong_traffic, len(scene.find_scene_faults(layout))
+            num_different = sum(value != expected for value, expected in zip(*kinds, strict=True))
+            return num_different + has_wrong_traffic, len(scene.find_scene_faults(layout))
 
         return min((self[name] for name in self), key=count_differences)
 
