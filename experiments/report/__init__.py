@@ -1,1 +1,1 @@
-"""Reports of runs: measures (numbers), figures (plots, pictures from above), sections (cards of the page) and the page itself."""
+"""Reports of runs: measures (numbers), figures (plots), sections (cards) and the page itself."""

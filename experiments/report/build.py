@@ -1,4 +1,4 @@
-"""From run directories to a report: results, open-loop errors, and episodes from above and as 3-D recordings."""
+"""From run directories to a report: results, open-loop errors, pictures and recordings."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +38,8 @@ class RecordingRequest:
     has_plans: bool  # whether the method's plans are computed again and shown
 
 
-RecordingWriter = Callable[[Sequence[RecordingRequest], Path, ProgressCallback], list[str]]  # requests, directory -> notes
+# (requests, directory, on_progress) -> notes
+RecordingWriter = Callable[[Sequence[RecordingRequest], Path, ProgressCallback], list[str]]
 
 
 def build_report(
@@ -50,7 +51,7 @@ def build_report(
     """Write the report of a run directory and its recordings.
 
     Args:
-        write_recordings: such as `experiments.viewer.recordings.write_recordings`; None: no recordings.
+        write_recordings: see `experiments.viewer.recordings`; None: no recordings.
         out: directory; None: `report` in the run directory.
 
     Returns:
@@ -149,7 +150,10 @@ def _format_outcome(stored: StoredResult) -> str:
 
 
 def _merge_open_loop_errors(errors_by_run: Mapping[Path, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Merge the models' errors in several runs; those of one name get their runs' names, unless they are equal."""
+    """Merge the models' errors in several runs.
+
+    Those of one name get their runs' names, unless they are equal.
+    """
     errors_by_model: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(dict)
     for run, errors in zip(make_run_names(list(errors_by_run)), errors_by_run.values(), strict=True):
         for error in errors:

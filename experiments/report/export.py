@@ -1,6 +1,7 @@
 """Export of a run: its results as one small Parquet file, and what a report says beside them.
 
-An export is read as a run is; it holds no episodes. Trained models can be exported with it, for other runs to plan with.
+An export is read as a run is; it holds no episodes. Trained models can be exported with it, for
+other runs to plan with.
 """
 
 import shutil
@@ -71,7 +72,7 @@ def is_export(run: Path) -> bool:
 
 
 def check_has_episodes(run: Path) -> None:
-    """Raise GroundError where a directory is an export: it holds no episodes to be shown or run again."""
+    """Raise GroundError where a directory is an export, which holds no episodes."""
     if is_export(run):
         raise GroundError(f"{run} is an export, without episodes: name the run itself, or run it again (ground run)")
 

@@ -21,7 +21,7 @@ from sim.utils.errors import BadFile, GroundError
 
 @dataclass(frozen=True)
 class StoredResult:
-    """A result, the run that it was read from, and the file of its episode, which an export lacks."""
+    """A result, its run directory, and the file of its episode, which an export lacks."""
 
     result: EpisodeResult
     run: Path
@@ -92,7 +92,10 @@ def read_runs(
 
 
 def _merge_runs(stored_by_run: Mapping[str, list[StoredResult]]) -> list[StoredResult]:
-    """Merge runs, by name: a method that differs between runs gets their names; an episode of an equal method counts once."""
+    """Merge runs, by name: a method that differs between runs gets their names.
+
+    An episode of an equal method counts once.
+    """
     if len(stored_by_run) == 1:
         return list(*stored_by_run.values())
     variants: dict[str, set[Any]] = defaultdict(set)
@@ -132,7 +135,7 @@ def read_results(path: Path, protocol: str | None) -> list[EpisodeResult]:
 
 
 def add_training_distances(loaded: LoadedResults) -> list[EpisodeResult]:
-    """Add each layout's distance from the training layouts of its run, where that run has its data."""
+    """Add each layout's distance from the training layouts of its run, where it has data."""
     training_layouts = {path: _read_training_layouts(path) for path in loaded.paths}
     distances: dict[tuple[Path, str], float] = {}
     results = []

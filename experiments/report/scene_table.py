@@ -22,7 +22,10 @@ SCENE_COLUMNS = ("scene", *SUMMARY_COLUMNS, "open-loop error, 2 s")
 
 @dataclass(frozen=True)
 class SceneTableRow:
-    """A method in one split of a scene, and the median open-loop error of its model; nan where there is none."""
+    """A method in one split of a scene, and the median open-loop error of its model.
+
+    Nan where there is none.
+    """
 
     scene: str
     summary: Summary
@@ -59,7 +62,7 @@ def make_scene_rows(results: Sequence[EpisodeResult], errors: Sequence[Mapping[s
     rows = []
     for summary in summarise(results):
         result = result_by_method[summary.method]
-        is_measured = result.method == get_base_method(result)  # the models measured are those trained on all data
+        is_measured = result.method == get_base_method(result)  # models are measured on all data
         model = result.method.partition("+")[0] if is_measured else ""
         rows.append(SceneTableRow(result.scene, summary, *error_by_model.get(model, (math.nan, math.nan))))
     return rows

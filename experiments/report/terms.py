@@ -25,7 +25,7 @@ _MENTION = re.compile(rf"\b({'|'.join(_LONGEST_FIRST)})(?:es|s)?\b", re.IGNORECA
 
 
 def link_terms(body: str) -> tuple[str, list[str]]:
-    """Link the first mention of each term in a page's body to its definition, which is shown as a tooltip too.
+    """Link the first mention of each term to its definition, which is a tooltip too.
 
     Args:
         body: HTML; scripts, pictures, links, cells of tables and code stay as they are.

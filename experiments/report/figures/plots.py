@@ -47,7 +47,8 @@ def assign_colours(results: Sequence[EpisodeResult], models: Iterable[str] = ())
         models: names of models without a method.
 
     Returns:
-        Colours by name of methods, their families, and models; a family and a model have the colour of their best method.
+        Colours by name of methods, their families, and models; a family and a model have the colour
+        of their best method.
     """
     families = {result.method: get_base_method(result) for result in results}
     ranked = rank_methods(results)

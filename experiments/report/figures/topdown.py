@@ -1,4 +1,4 @@
-"""Layouts and episodes from above, drawn with matplotlib's object API: no display and no global figure."""
+"""Layouts and episodes from above, with matplotlib's object API: no display, no global figure."""
 
 import hashlib
 import io
@@ -32,7 +32,7 @@ FILE_METADATA = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"Crea
 
 
 def make_layout_figure(scene: Scene, layout: Layout, episode: Episode | None = None, title: str = "") -> Figure:
-    """Draw a layout at its start or, with an episode, its paths, faint ghosts over time and the last state."""
+    """Draw a layout at its start, or an episode: paths, faint ghosts and the last state."""
     figure = Figure(figsize=(5.0, 5.0 * layout.hall.depth / layout.hall.width + 0.3), layout="constrained")
     draw_layout(figure.add_subplot(), scene, layout, episode, title)
     return figure
@@ -132,7 +132,10 @@ def _draw_episode(axes: Axes, episode: Episode) -> None:
 def _draw_bodies(
     axes: Axes, poses: np.ndarray, footprints: Sequence[np.ndarray], kinds: Sequence[Kind], is_ghost: bool = False
 ) -> None:
-    """Draw dynamic bodies at poses (M, 3) x, y, yaw; footprints are boxes (P, 4); a ghost is a faint outline."""
+    """Draw dynamic bodies at poses (M, 3) x, y, yaw.
+
+    Footprints are boxes (P, 4); a ghost is a faint outline.
+    """
     style: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.45, "zorder": 3} if is_ghost else {"linewidth": 1.0, "zorder": 5}
     colours = [format_hex(colour) for colour in get_body_colours(kinds)]
     for body in (*range(1, len(kinds)), 0):  # the robot on top
@@ -166,7 +169,7 @@ def _select_spread_indices(length: int, max_indices: int) -> np.ndarray:
 
 
 def _clean_svg(svg: str, label: str) -> str:
-    """Keep the <svg> element, without its style and its counted ids, which would affect the rest of a page."""
+    """Keep the <svg> element without its style and counted ids, which would affect a page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' id="[a-zA-Z0-9]+_\d+"', "", svg)

@@ -1,4 +1,4 @@
-"""Interquartile mean costs, and the probability that the best method's cost is lower (Agarwal et al. 2021)."""
+"""Interquartile mean costs, and the probability of improvement (Agarwal et al. 2021)."""
 
 import math
 from collections.abc import Sequence
@@ -29,8 +29,8 @@ class Aggregate:
     trainings: int
     cost: Interval  # interquartile mean [m]
     shared_episodes: int  # episodes that the best method met too
-    improvement_probability: Interval | None  # that the best method's cost is lower; None for itself, or without shared episodes
-    min_detectable: float  # distance from one half that as many episodes would have shown in four of five samples
+    improvement_probability: Interval | None  # that the best method's cost is lower; None: itself
+    min_detectable: float  # distance from one half, in four of five samples
 
     @property
     def verdict(self) -> str:

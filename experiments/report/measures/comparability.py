@@ -1,4 +1,4 @@
-"""Checks that results can be compared, and notes on what a reader must know: one line each, with what to do."""
+"""Checks that results can be compared, and notes for the reader: one line each."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,8 @@ def check_comparable(results_by_run: Mapping[str, Sequence[EpisodeResult]]) -> N
         results_by_run: by the name of the run.
 
     Raises:
-        GroundError: the runs are of different scenes, protocols, layouts or physics, or share no episode.
+        GroundError: the runs are of different scenes, protocols, layouts or physics, or share no
+            episode.
     """
     results = [result for run_results in results_by_run.values() for result in run_results]
     scenes: dict[str, dict[str, None]] = defaultdict(dict)

@@ -1,4 +1,4 @@
-"""Paired comparison of methods over the episodes that both met, and the sentences of the headline."""
+"""Paired comparison of methods over the episodes that both met, and the headline."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ COMPARISON_NOTE = (
 
 
 class RateDifference(Difference):
-    """Difference of two methods' rates over the episodes that both met, in percentage points; p of the exact sign test."""
+    """Difference of two methods' rates in percentage points, with p of the exact sign test."""
 
     def format_comparison(self, method_a: str, method_b: str, claim: str) -> str:
         """Format as "METHOD CLAIM", or that no difference is shown."""
@@ -78,9 +78,10 @@ class Comparison:
 
 
 def compare_methods(results: Sequence[EpisodeResult]) -> list[Comparison]:
-    """Compare the method that is best on the first split with every other, on all splits together, then on each.
+    """Compare the best method with every other, on all splits together, then on each.
 
-    Layouts of the user's are left out where there are other splits.
+    The best method is the best one on the first split. Layouts of the user's are left out where
+    there are other splits.
     """
     results = select_benchmark_results(results)
     best, *others = rank_methods(results) or [""]
@@ -103,7 +104,10 @@ def compare_pair(results: Sequence[EpisodeResult], split: str, method_a: str, me
 def _compute_rate_difference(
     results: Sequence[EpisodeResult], method_a: str, method_b: str, outcome: str
 ) -> tuple[int, RateDifference | None]:
-    """Compute over how many episodes, and the difference; several trainings count by their mean in each episode."""
+    """Compute the number of shared episodes, and the difference.
+
+    Several trainings count by their mean in each episode.
+    """
     pairs = pair_scores(results, [method_a, method_b], lambda result: float(getattr(result, outcome)))
     if not pairs.episodes:
         return 0, None
@@ -113,7 +117,7 @@ def _compute_rate_difference(
     min_detectable = compute_smallest_rate_difference(rates_a, rates_b)
     if max(len(a), len(b)) > 1:
         difference = compute_difference(a, b, pairs.splits, pairs.is_joint)
-        # where most trainings act alike a bootstrap sees too little spread: never narrower than with one training each
+        # a bootstrap sees too little spread where trainings act alike: never narrower than with one
         low = max(-1.0, min(difference.low, difference.value + low - mean))
         high = min(1.0, max(difference.high, difference.value + high - mean))
         mean = difference.value
@@ -124,7 +128,7 @@ def _compute_rate_difference(
 
 
 def format_headline(results: Sequence[EpisodeResult]) -> str:
-    """Format the result in a few words: the best methods on the first split, the next best, and the paired difference.
+    """Format the best methods on the first split, the next best, and the paired difference.
 
     Where all results are of one layout of the user's, the verdict on the best planner comes first.
     """
@@ -158,7 +162,7 @@ def format_headline(results: Sequence[EpisodeResult]) -> str:
 
 
 def _format_pooled_verdict(results: Sequence[EpisodeResult], comparison: Comparison) -> str:
-    """Explain where the verdict over all splits differs from that on the first split; else nothing."""
+    """Explain a verdict over all splits that differs from the first split's; else nothing."""
     pooled = compare_pair(results, ALL_SPLITS, comparison.method_a, comparison.method_b)
     if pooled is None or pooled.verdict == comparison.verdict:
         return ""
@@ -171,7 +175,7 @@ def _format_pooled_verdict(results: Sequence[EpisodeResult], comparison: Compari
 
 
 def _split_best_methods(results: Sequence[EpisodeResult]) -> tuple[list[Summary], list[Summary]]:
-    """Split the methods on the first split, without oracles: the best ones, whose rates are equal, and the others."""
+    """Split the methods on the first split, without oracles, into the level best and the others."""
     summaries = summarise(results)
     methods = [summary for summary in summaries if summary.split == summaries[0].split and not is_oracle(summary.method)]
     best_methods = [summary for summary in methods if _get_rates(summary) == _get_rates(methods[0])]

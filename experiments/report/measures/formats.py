@@ -31,7 +31,7 @@ def format_percent_interval(interval: Sequence[float]) -> str:
 
 
 def format_no_difference(min_detectable: float, unit: str, digits: int = 0) -> str:
-    """State that no difference is shown, and the smallest detectable difference (inf: none, nan: unknown)."""
+    """State that no difference is shown, and the smallest detectable (inf: none, nan: unknown)."""
     special = "unknown" if math.isnan(min_detectable) else "none"
     text = f"{min_detectable:.{digits}f}{unit}" if math.isfinite(min_detectable) else special
     return f"no difference shown (smallest detectable: {text})"

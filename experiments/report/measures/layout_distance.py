@@ -1,4 +1,4 @@
-"""Distance of a layout from the training layouts: a few numbers of a layout, standardised by the training set."""
+"""Distance of a layout from the training layouts, by a few standardised numbers."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -15,7 +15,7 @@ from sim.geometry.grid import connect_free_cells
 from sim.layout import Layout, Pose
 
 NUM_CELLS = 60  # along the longer side of a hall
-ENDPOINT_RADIUS_SHARE = 0.1  # of that side: the passage may be narrow within this radius of a start or goal
+ENDPOINT_RADIUS_SHARE = 0.1  # of that side: radius of narrow starts and goals
 DESCRIPTOR_NAMES = ("free area [m²]", "boxes", "loads and traffic", "widest passage [m]", "route [m]", "detour")
 DESCRIPTOR_NOTE = (
     "Numbers of a layout: free area, boxes, loads and traffic, the widest passage from start to goal, the length of a route "
@@ -27,7 +27,9 @@ DESCRIPTOR_NOTE = (
 
 @lru_cache(maxsize=4096)
 def compute_descriptor(layout: Layout) -> tuple[float, ...]:
-    """Compute DESCRIPTOR_NAMES of a layout of any scene; with loads the route leads over the first one.
+    """Compute DESCRIPTOR_NAMES of a layout of any scene.
+
+    With loads the route leads over the first one.
 
     Returns:
         Numbers (D,), in the units of DESCRIPTOR_NAMES.
@@ -65,7 +67,10 @@ def _widen_endpoints(clearance: np.ndarray, points: np.ndarray, waypoints: list[
 
 
 def _find_widest_passage(clearance: np.ndarray, cells: list[tuple[int, int]]) -> float:
-    """Find the width [m] of the widest route between cells at its narrowest point; zero where there is none."""
+    """Find the width [m] of the widest route between cells; zero where there is none.
+
+    The width of a route is that of its narrowest point.
+    """
     low, high = 0.0, float(min(clearance[cell] for cell in cells))
     for _ in range(10):
         threshold_m = (low + high) / 2
@@ -98,6 +103,10 @@ class TrainingLayouts:
         self.distance_unit = float(np.median(neighbour_distances)) or 1.0
 
     def compute_distance(self, layout: Layout) -> float:
-        """Compute the distance to the nearest one, in median distances between them and their own nearest neighbours."""
+        """Compute the distance to the nearest training layout.
+
+        Returns:
+            In units of the median distance between training layouts and their nearest neighbours.
+        """
         descriptor = (np.array(compute_descriptor(layout)) - self.mean) / self.std
         return float(self._tree.query(descriptor)[0]) / self.distance_unit

@@ -1,7 +1,8 @@
 """Scores of methods on the episodes that all of them met, and differences between two methods.
 
-The cost of an episode is defined for unsolved episodes too: the distance to go [m], mean over all steps that an episode may
-have. It is zero from the moment of success; an unsolved episode costs to its end.
+The cost of an episode is defined for unsolved episodes too: the distance to go [m], mean over all
+steps that an episode may have. It is zero from the moment of success; an unsolved episode costs to
+its end.
 """
 
 from collections import Counter, defaultdict
@@ -17,7 +18,7 @@ from experiments.statistics import compute_bootstrap_interval, compute_signed_ra
 from sim.scenes.scene import scenes
 
 Interval = tuple[float, float, float]  # value, low, high
-TrainingKey = tuple[str, int, int]  # run, training seed, and how often the training met the episode before
+TrainingKey = tuple[str, int, int]  # run, training seed, number of the time
 
 
 def compute_episode_cost(result: EpisodeResult) -> float:
@@ -32,11 +33,11 @@ def get_cost_m(result: EpisodeResult, name: str) -> float:
 
 @dataclass(frozen=True)
 class PairedScores:
-    """Scores (S, E) of methods on the episodes that all of them met: a row per training, nan where it did not play."""
+    """Scores of methods on the episodes that all of them met."""
 
     episodes: list[EpisodeKey]
     splits: np.ndarray  # (E,) their strata
-    scores: list[np.ndarray]  # of each method
+    scores: list[np.ndarray]  # (S, E) of each method: a row per training, nan where it did not run
     is_joint: bool  # the methods act by the same trained models, row by row
 
 
@@ -88,7 +89,7 @@ class Difference:
     low: float
     high: float
     p_value: float  # of the signed-rank test
-    min_detectable: float  # mean difference that as many episodes would have shown in four of five samples
+    min_detectable: float  # mean difference that would be shown in four of five samples
 
     @property
     def interval(self) -> Interval:
@@ -132,7 +133,8 @@ def average_trainings(scores: np.ndarray) -> np.ndarray:
     """Average scores (S, E) over the trainings that played.
 
     Returns:
-        (E,) means; where a resample holds no training that played an episode, the mean of all scores.
+        (E,) means; where a resample holds no training that played an episode, the mean of all
+        scores.
     """
     is_played = ~np.isnan(scores)
     counts = is_played.sum(0)

@@ -16,14 +16,14 @@ COST_NAMES = ("predicted_cost", "realised_cost", "random_predicted_cost", "rando
 
 @dataclass(frozen=True)
 class Exploitation:
-    """Realised minus predicted cost of plans [m], chosen ones and random ones from the same states."""
+    """Realised minus predicted cost [m] of chosen and of random plans from the same states."""
 
     method: str
     episodes: int
     chosen_gap: Difference
     random_gap: Difference
     excess_gap: Difference  # chosen minus random; above zero the model is exploited
-    disagreement_mm: float  # of the model's particles along the chosen plans; nan for a single particle
+    disagreement_mm: float  # of the particles along chosen plans; nan for one particle
     random_disagreement_mm: float
 
 
@@ -58,12 +58,12 @@ def _compute_mean_mm(results: Sequence[EpisodeResult], name: str) -> float:
 
 @dataclass(frozen=True)
 class PredictedViolations:
-    """Shares of the audited plans that lead to one kind of violation, in the model and in the true simulator."""
+    """Shares of the audited plans that lead to one kind of violation, in model and simulator."""
 
     method: str
     kind: str
     num_plans: int
-    predicted_share: Interval  # of the plans; with several particles the mean share of the particles
+    predicted_share: Interval  # of the plans; mean over the particles
     realised_share: Interval  # of the plans
     missed_share: Interval  # of the realised violations: not predicted by most particles
     false_alarm_share: Interval  # of the violations predicted by most particles: not realised

@@ -1,4 +1,4 @@
-"""Regret: how much more a method's episodes cost than the best known solution, in parts that add up."""
+"""Regret: cost of a method's episodes above the best known solution, in parts that add up."""
 
 import math
 from collections import defaultdict
@@ -37,12 +37,13 @@ class Regret:
 
 
 def compute_regrets(results: Sequence[EpisodeResult]) -> list[Regret]:
-    """Compute the regret of every method that plans on a learned model, over the episodes that its oracles met too.
+    """Compute the regret of every planner on a learned model over the episodes of its oracles.
 
-    The best known solution of an episode is the cheapest of all methods. Model error: the method against the true dynamics under
-    the same search and budget. Search error: that against the largest search on the true dynamics. The rest: that against the
-    best known solution. Without an oracle of the method's budget, model and search error are one part; without a larger
-    oracle, the search error is part of the rest. The largest oracle must have met enough episodes.
+    The best known solution of an episode is the cheapest of all methods. Model error: the method
+    against the true dynamics under the same search and budget. Search error: that against the
+    largest search on the true dynamics. The rest: that against the best known solution. Without an
+    oracle of the method's budget, model and search error are one part; without a larger oracle, the
+    search error is part of the rest. The largest oracle must have met enough episodes.
     """
     oracles = list(dict.fromkeys(result.method for result in results if is_oracle(result.method)))
     planners = {result.method for result in results if result.model and not is_oracle(result.method)}
@@ -86,7 +87,10 @@ def _find_best_costs(results: Sequence[EpisodeResult], episodes: list[EpisodeKey
 
 
 def get_search_budget(results: Sequence[EpisodeResult], method: str) -> SearchBudget | None:
-    """Get the search and its budget for a decision; None where it is unknown, or the method does not search."""
+    """Get the search and its budget for a decision.
+
+    None where it is unknown, or the method does not search.
+    """
     for result in results:
         samples, iterations, horizon = result.search_samples, result.search_iterations, result.search_horizon
         if result.method == method and samples is not None and iterations is not None and horizon is not None:

@@ -46,7 +46,10 @@ def get_training_key(result: EpisodeResult) -> tuple[str, int]:
 
 
 def group_results(results: Iterable[EpisodeResult], *names: str) -> dict[Any, list[EpisodeResult]]:
-    """Group results by one attribute, or by a tuple of several; groups are in order of appearance."""
+    """Group results by one attribute, or by a tuple of several.
+
+    Groups are in order of appearance.
+    """
     groups: dict[Any, list[EpisodeResult]] = {}
     for result in results:
         values = tuple(getattr(result, name) for name in names)
@@ -55,7 +58,7 @@ def group_results(results: Iterable[EpisodeResult], *names: str) -> dict[Any, li
 
 
 def select_benchmark_results(results: Sequence[EpisodeResult]) -> list[EpisodeResult]:
-    """Leave out the user's layouts, which say nothing about a split; keep them where there is nothing else."""
+    """Leave out the user's layouts, unless there is nothing else."""
     return [result for result in results if not is_custom_split(result.split)] or list(results)
 
 
@@ -90,7 +93,7 @@ class Rate:
 
     @classmethod
     def compute(cls, results: Sequence[EpisodeResult], outcome: str | Callable[[EpisodeResult], bool]) -> "Rate":
-        """Compute the share of results with an outcome, given as the name of an attribute or as a function."""
+        """Compute the share of results with an outcome, the name of an attribute or a function."""
         is_true = [bool(outcome(result) if callable(outcome) else getattr(result, outcome)) for result in results]
         trainings = {key: index for index, key in enumerate(dict.fromkeys(map(get_training_key, results)))}
         episodes = {key: index for index, key in enumerate(dict.fromkeys(map(get_episode_key, results)))}
@@ -176,7 +179,10 @@ def list_violation_kinds(results: Iterable[EpisodeResult]) -> list[str]:
 
 
 def count_violations(results: Sequence[EpisodeResult]) -> dict[str, int]:
-    """Count the episodes with a violation, by kind, the most frequent first; kinds that never happened are left out."""
+    """Count the episodes with a violation, by kind, the most frequent first.
+
+    Kinds that never happened are left out.
+    """
     counts = {kind: sum(result.violations.get(kind, False) for result in results) for kind in list_violation_kinds(results)}
     return {kind: count for kind, count in sorted(counts.items(), key=lambda item: -item[1]) if count}
 
@@ -198,8 +204,8 @@ def summarise(results: Iterable[EpisodeResult]) -> list[Summary]:
     """Summarise every method on every split.
 
     Returns:
-        Split "test" first, then the distribution shifts, then the others; the method that is best on the first split first,
-        oracles last.
+        Split "test" first, then the distribution shifts, then the others; the method that is best
+        on the first split first, oracles last.
     """
     summaries = [_summarise_group(group) for group in group_results(results, "split", "method").values()]
     splits = sorted({summary.split for summary in summaries}, key=lambda split: (split != "test", "shift" not in split, split))
@@ -262,12 +268,15 @@ def list_known(results: Iterable[EpisodeResult], name: str) -> list[float]:
 
 
 def get_base_method(result: EpisodeResult) -> str:
-    """Name the method whatever the amount of its data; results of an old version lack the family."""
+    """Name the method whatever the amount of its data.
+
+    Results of an old version lack the family.
+    """
     return result.family or result.method
 
 
 def select_full_data_results(results: Sequence[EpisodeResult]) -> list[EpisodeResult]:
-    """Leave out the methods that learned from a part of the data of another method of their family."""
+    """Leave out the methods that learned from a part of the data of their family."""
     max_env_steps = {result.family: result.env_steps for result in results if result.family == result.method}
     return [
         result for result in results if result.method == result.family or result.env_steps >= max_env_steps.get(result.family, 0)
@@ -280,13 +289,13 @@ def select_trainings(results: Iterable[EpisodeResult]) -> list[EpisodeResult]:
 
 
 def _make_rank_key(summary: Summary) -> tuple[float, float, float, str]:
-    """Rank by the lower end of the interval, as three of three are less than 95 of 100; of equals the quicker comes first."""
+    """Rank by the lower ends of the intervals (3 of 3 are less than 95 of 100), then by steps."""
     steps = math.inf if math.isnan(summary.steps) else summary.steps
     return -summary.safe_success.interval[0], -summary.success.interval[0], steps, summary.method
 
 
 def make_summary_table(results: Iterable[EpisodeResult]) -> Table:
-    """Make the table for a terminal: a rule between splits, and the violations where there are any."""
+    """Make the table for a terminal, with the violations where there are any."""
     summaries = summarise(results)
     has_violations = any(summary.violations for summary in summaries)
     table = Table("split", "method", box=rich.box.SIMPLE)

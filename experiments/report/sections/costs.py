@@ -130,7 +130,7 @@ def build_typical_cost_section(results: Sequence[EpisodeResult]) -> ReportSectio
     caption = f"Typical cost, and the probability that {best} costs less in an episode than another method."
     definitions = (
         "Is better: probability that the best method's cost is lower in an episode that both ran, ties count half (Agarwal et "
-        "al. 2021). 95 % bootstrap intervals over trainings and episodes; with one training they cover the choice of episodes alone. "
+        "al. 2021). 95 % bootstrap intervals over trainings and episodes; with one training, over episodes alone. "
         "No difference is shown where the interval holds one half, or with fewer than six episodes."
     )
     records = [{**flatten_record(item), "verdict": item.verdict} for item in aggregates]

@@ -1,4 +1,4 @@
-"""Rates over a quantity in which episodes differ: the training distance, and the physics that episodes sampled."""
+"""Rates over a quantity in which episodes differ: training distance, physics."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -40,8 +40,8 @@ class RateBin:
 def bin_results(results: Sequence[EpisodeResult], get_value: Callable[[EpisodeResult], float], quantity: str) -> list[RateBin]:
     """Compute rates of every method but oracles in ranges of a quantity.
 
-    Ranges hold equally many episodes, or are single values where there are few; those with fewer than MIN_BIN_EPISODES of a
-    method are left out.
+    Ranges hold equally many episodes, or are single values where there are few; those with fewer
+    than MIN_BIN_EPISODES of a method are left out.
     """
     methods = [method for method in rank_methods(results) if not is_oracle(method)]
     if not methods:

@@ -24,7 +24,10 @@ PLAN_COST_NAMES = ("method", "train_seed", "split", "index", "seed", "safe_succe
 
 
 def build_exploitation_section(results: Sequence[EpisodeResult]) -> ReportSection | None:
-    """Plot realised minus predicted costs of chosen and random plans; None where no plan was audited."""
+    """Plot realised minus predicted costs of chosen and random plans.
+
+    None where no plan was audited.
+    """
     exploitations = compute_exploitation(results)
     if not exploitations:
         return None
@@ -58,7 +61,10 @@ def _answer_exploitation(exploitations: Sequence[Exploitation]) -> str:
 
 
 def build_predicted_violations_section(results: Sequence[EpisodeResult]) -> ReportSection | None:
-    """Plot predicted and realised violations of audited plans by kind; None where no plan was audited."""
+    """Plot predicted and realised violations of audited plans by kind.
+
+    None where no plan was audited.
+    """
     violations = compute_predicted_violations(results)
     if not violations:
         return None

@@ -29,7 +29,7 @@ class ReportSection:
     figures: Sequence[go.Figure] = ()
     definitions: str = ""
     legend: Mapping[str, str] = field(default_factory=dict)  # colours by method
-    records: Sequence[Mapping[str, Any]] | None = None  # the numbers, for the file; None: those of the items
+    records: Sequence[Mapping[str, Any]] | None = None  # of the file; None: the items
 
 
 def render_report_section(section: ReportSection | None, command: str) -> str:
