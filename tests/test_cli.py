@@ -1,16 +1,20 @@
+import ast
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from experiments import cli
+from experiments.cli import runs
 from experiments.cli.console import CONSOLE
-from experiments.config import experiment as experiment_config
 from sim.data.store import Dataset
 from sim.layout import Layout
 from sim.scenes.scene import scenes
@@ -40,7 +44,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
     return call
 
 
-def test_alone_it_lists_its_commands(run: Run) -> None:
+def test_without_a_command_it_lists_commands(run: Run) -> None:
     for words in ((), ("--help",), ("-h",)):
         code, out, err = run(*words)
         assert (code, err) == (0, "")
@@ -52,7 +56,27 @@ def test_every_command_explains_itself(name: str, run: Run) -> None:
     code, out, err = run(*name.split(), "--help")
     assert (code, err) == (0, "")
     assert f"ground {name}" in out
-    assert cli.COMMANDS[name].summary.split(";")[0][:40] in " ".join(out.split())
+    assert cli.read_summary(name)[:40] in " ".join(out.split())
+
+
+def test_short_scene_names_are_enough(run: Run, tmp_path: Path) -> None:
+    assert run("layout", "new", "own.json", "--scene", "aisle-traffic")[0] == 0
+    code, out, _ = run("layout", "check", "own.json")
+    assert (code, "good for logistics/aisle-traffic" in out) == (0, True), "the scene follows from the layout"
+    code, out, _ = run("layout", "check", "own.json", "--scene", "tote-push")
+    assert (code, "traffic is not part of this scene" in out) == (2, True)
+
+
+def test_options_in_messages_exist() -> None:
+    """A message that names an option which no command has sends its reader astray."""
+    options = {"--help", "--short"}  # the second is git's
+    for name in cli.COMMANDS:
+        options |= {f"--{parameter.replace('_', '-')}" for parameter in signature(cli.load_command(name)).parameters}
+    for file in (Path(cli.__file__).parents[1]).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and "viewer" not in file.parts:
+                unknown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", node.value)) - options
+                assert not unknown, f"{file.name}: {unknown}"
 
 
 def test_list_names_everything(run: Run) -> None:
@@ -63,7 +87,7 @@ def test_list_names_everything(run: Run) -> None:
         assert name in out
 
 
-KEPT = str(Path(__file__).parents[1] / "experiments" / "results" / "demo")  # of a run
+EXPORT = str(Path(__file__).parents[1] / "experiments" / "results" / "demo")  # of a run
 MISTAKES = [
     (("trian",), "did you mean 'ground train'"),
     (("xyzzy",), "unknown command 'xyzzy'"),
@@ -84,8 +108,8 @@ MISTAKES = [
     (("collect", "out", "--split", "tets"), "did you mean 'test'"),
     (("collect", "out", "--steps", "-5"), "steps -5"),
     (("collect", "out", "--cameras", "overhed"), "did you mean 'overhead'"),
-    (("collect", "out", "--cameras", "overhead", "--picture-size", "0", "9"), "pixels a side"),
-    (("collect", "out", "--vary", "looks=vared"), "did you mean 'varied'"),
+    (("collect", "out", "--cameras", "overhead", "--image-size", "0", "9"), "pixels a side"),
+    (("collect", "out", "--vary", "appearance=vared"), "did you mean 'varied'"),
     (("run", "push-fixture", "--protocol", "pusht2"), "did you mean 'pusht'"),
     (("bench", "--scenes", "logistics/tote-pus"), "did you mean 'logistics/tote-push'"),
     (("collect", "out", "--seed", "-1"), "seed -1"),
@@ -93,35 +117,37 @@ MISTAKES = [
     (("collect", "out", "--behaviours", "planner=1", "--planner", "no-model"), "no-model holds no trained model"),
     (("collect", "out", "--planner", "no-model"), "--behaviours planner=WEIGHT"),
     (("collect", "out", "--behaviours", "planner=1"), "--planner MODEL"),
-    (("collect", "out", "--every", "3"), "name --cameras too"),
+    (("collect", "out", "--image-every", "3"), "name --cameras too"),
     (("collect", "a-file"), "a-file: File exists"),
     (("data", "info", "no-data"), "no-data is no dataset"),
     (("train", "no-data", "--validation", "no-data", "--out", "out"), "no-data is no dataset"),
     (("train", "no-data", "--validation", "no-data", "--out", "out", "--lengths"), "training needs positive updates"),
-    (("fidelity", "no-model", "--data", "no-data"), "no-data is no dataset"),
+    (("eval-model", "no-model", "--data", "no-data"), "no-data is no dataset"),
     (("evaluate", "no-run"), "no-run is no run directory"),
-    (("evaluate", KEPT, "--arms", "oracle"), "needs --oracle N too"),
-    (("evaluate", KEPT, "--first", "-1"), "spaces are counted from 0"),
-    (("compare", KEPT, "--first", "-1"), "spaces are counted from 0"),
-    (("compare", KEPT, "--first", "9999"), "no evaluated episodes from number 9999 on yet"),
-    (("evaluate", KEPT, "--first", "3", "--layout", "own.json"), "a space of your own has no number"),
-    (("evaluate", KEPT, "--models", "experiments/results/models/joint"), "keeps rows alone"),
-    (("verify", KEPT), "keeps rows alone"),
-    (("view", "--start", "1", "1", "0"), "belong to a space of your own"),
-    (("view", "--arm", "scriptd"), "did you mean 'scripted'"),
-    (("view", "no-run", "--arm", "graph+mppi"), "no-run is no run directory"),
+    (("evaluate", EXPORT, "--methods", "oracle"), "needs --oracle N too"),
+    (("evaluate", EXPORT, "--first", "-1"), "layouts are counted from 0"),
+    (("compare", EXPORT, "--first", "-1"), "layouts are counted from 0"),
+    (("compare", EXPORT, "--first", "9999"), "no evaluated episodes from number 9999 on yet"),
+    (("evaluate", EXPORT, "--first", "3", "--layout", "own.json"), "leave them out with --layout"),
+    (("evaluate", EXPORT, "--split", "test", "--layout", "own.json"), "leave them out with --layout"),
+    (("evaluate", EXPORT, "--threshold", "1"), "a rate between 0 and 1"),
+    (("evaluate", EXPORT, "--models", "experiments/results/models/joint"), "is an export, without episodes"),
+    (("verify", EXPORT), "is an export, without episodes"),
+    (("view", "--start", "1", "1", "0"), "belong to one map"),
+    (("view", "--method", "scriptd"), "did you mean 'scripted'"),
+    (("view", "no-run", "--method", "graph+mppi"), "no-run is no run directory"),
     (("report", "no-run"), "no-run is no run directory"),
     (("compare", "no-run"), "no-run is no run directory"),
     (("compare",), "name at least one run directory"),
-    (("view", KEPT), "keeps rows alone"),
-    (("record", KEPT, "--out", "one.html"), "keeps rows alone"),
+    (("view", EXPORT), "is an export, without episodes"),
+    (("record", EXPORT, "--out", "one.html"), "is an export, without episodes"),
     (("compare", "no-run", "--scene", "al"), "'all' makes one table"),
     (("run", "demo", "--out", "a-file"), "a-file/demo: Not a directory"),
 ]
 
 
-@pytest.mark.parametrize(("words", "says"), MISTAKES, ids=[" ".join(words).replace(KEPT, "kept") for words, _ in MISTAKES])
-def test_a_mistake_is_told_in_one_line_and_leaves_nothing(words: tuple[str, ...], says: str, run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("words", "says"), MISTAKES, ids=[" ".join(words).replace(EXPORT, "export") for words, _ in MISTAKES])
+def test_a_mistake_is_one_line_and_leaves_nothing(words: tuple[str, ...], says: str, run: Run, tmp_path: Path) -> None:
     (tmp_path / "a-file").write_text("mine")
     code, out, err = run(*words)
     assert code == 2
@@ -143,13 +169,13 @@ def test_wrong_arguments_exit_with_2_and_no_traceback(words: tuple[str, ...], ru
     assert "--help" in err
 
 
-def test_mistakes_about_data_and_models_are_told(run: Run, dataset: Dataset, validation: Dataset) -> None:
+def test_mistakes_about_data_and_models_are_named(run: Run, dataset: Dataset, validation: Dataset) -> None:
     for words, says in (
         (("train", dataset.path, "--validation", validation.path, "--out", "m", "--model", "grph"), "did you mean 'graph'"),
         (("train", dataset.path, "--validation", validation.path, "--out", "m", "--updates", 0), "positive updates"),
         (("train", validation.path, "--validation", validation.path, "--out", "m"), "models train on 'train' alone"),
-        (("fidelity", "no-model", "--data", dataset.path), "collected in training spaces"),
-        (("fidelity", "no-model", "--data", validation.path), "no-model holds no trained model"),
+        (("eval-model", "no-model", "--data", dataset.path), "collected in training layouts"),
+        (("eval-model", "no-model", "--data", validation.path), "no-model holds no trained model"),
         (("collect", dataset.path, "--seed", 3), "holds a dataset with another"),
     ):
         code, _, err = run(*words)
@@ -158,28 +184,28 @@ def test_mistakes_about_data_and_models_are_told(run: Run, dataset: Dataset, val
     assert not Path("m").exists()
 
 
-def test_an_own_space_from_new_to_picture(run: Run, tmp_path: Path) -> None:
+def test_a_custom_layout_from_file_to_image(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("layout", "new", "own.json", "--split", "shift-two-totes", "--index", 3)
     assert run("layout", "new", "own.json")[0] == 2, "what was edited is not overwritten"
     assert (code, out.strip()) == (0, "own.json")
-    expected = scenes["logistics/tote-push"].sample_layout("shift-two-totes", 3)
+    expected = replace(scenes["logistics/tote-push"].sample_layout("shift-two-totes", 3), name="own")
     assert Layout.load(tmp_path / "own.json") == expected
     code, out, err = run("layout", "check", "own.json")
-    assert (code, out.strip(), err) == (0, f"own.json: good, layout {expected.id}", "")
+    assert (code, out.strip(), err) == (0, f"own.json: good for logistics/tote-push, layout own ({expected.id[:8]})", "")
     for name in ("own.png", "other.svg"):
         code, out, _ = run("layout", "draw", "own.json", *(("--out", name) if name != "own.png" else ()))
         assert (code, out.strip()) == (0, name)
         assert (tmp_path / name).stat().st_size > 3000
 
 
-def test_an_own_space_to_a_map_and_back_without_losing_what_is_there(run: Run, tmp_path: Path) -> None:
+def test_a_custom_layout_to_a_map_and_back_overwrites_nothing(run: Run, tmp_path: Path) -> None:
     run("layout", "new", "plan.json")
     before = (tmp_path / "plan.json").read_bytes()
     assert run("layout", "export", "plan.json", "--out", "plan.yaml")[0] == 0
     for words in (("export", "plan.json", "--out", "plan.yaml"), ("import", "plan.yaml", "--out", "plan.json")):
         code, _, err = run("layout", *words)
         assert (code, err.count("\n")) == (2, 1), err
-        assert f"{words[-1]} is there already" in err
+        assert f"{words[-1]} exists already" in err
     assert (tmp_path / "plan.json").read_bytes() == before
     for out in (("back.json",), ("plan.json", "--overwrite")):
         code, told, err = run("layout", "import", "plan.yaml", "--out", *out)
@@ -188,7 +214,7 @@ def test_an_own_space_to_a_map_and_back_without_losing_what_is_there(run: Run, t
     assert Layout.load(tmp_path / "plan.json") == Layout.load(tmp_path / "back.json")
 
 
-def test_every_fault_of_an_own_space_has_its_line(run: Run, tmp_path: Path) -> None:
+def test_every_fault_of_a_custom_layout_has_its_line(run: Run, tmp_path: Path) -> None:
     run("layout", "new", "own.json", "--overwrite")
     content = json.loads((tmp_path / "own.json").read_text())
     content["robot"]["x"] = -3.0
@@ -221,13 +247,13 @@ def test_a_dataset_is_described(run: Run, dataset: Dataset) -> None:
         assert name in out
 
 
-def test_fidelity_is_measured_in_spaces_that_chose_nothing(run: Run, validation: Dataset, tmp_path: Path) -> None:
+def test_open_loop_errors_are_measured_in_layouts_that_selected_nothing(run: Run, validation: Dataset, tmp_path: Path) -> None:
     model = models["graph"]()
     about = {"scene": validation.scene, "layouts": sorted(validation.layout_ids)[:1]}
     save_checkpoint(model, tmp_path / "mine", "best", about)
-    code, _, err = run("fidelity", "mine", "--data", validation.path)
+    code, _, err = run("eval-model", "mine", "--data", validation.path)
     assert code == 2
-    assert "mine was trained or chosen on 1 layouts" in err
+    assert "mine was trained or selected on 1 layouts" in err
 
 
 @pytest.mark.parametrize("command", ["run", "collect", "train"])
@@ -254,7 +280,7 @@ def test_a_run_in_use_is_not_evaluated(run: Run, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == [".lock", "config.json"]
 
 
-def test_a_run_is_not_gone_on_with_as_another(run: Run, tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_as_another(run: Run, tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "config.json").write_text('{"name": "demo", "seed": 7}')
     code, _, err = run("run", "demo", "--out", ".")
@@ -263,7 +289,7 @@ def test_a_run_is_not_gone_on_with_as_another(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [("layout", "new", "own.json"), ("collect", "out", "--steps", "100", "--workers", "1")])
-def test_no_space_left_is_told_in_one_line(
+def test_a_full_disk_is_named_in_one_line(
     words: tuple[str, ...], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
@@ -277,7 +303,7 @@ def test_no_space_left_is_told_in_one_line(
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"]
 
 
-def test_damage_is_told_with_exit_code_2(run: Run, dataset: Dataset, tmp_path: Path) -> None:
+def test_damage_has_exit_code_2(run: Run, dataset: Dataset, tmp_path: Path) -> None:
     shutil.copytree(dataset.path, tmp_path / "copy")
     (tmp_path / "copy" / "shard-00001.parquet").write_bytes(b"PAR1")
     code, out, err = run("data", "info", "copy")
@@ -290,7 +316,7 @@ def test_control_c_is_no_crash(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiment_config, "make_load", interrupted)
+    monkeypatch.setattr(runs, "load_experiment", interrupted)
     code, _, err = run("run", "demo")
     assert code == 130
-    assert err == "stopped; what was finished is kept, the same command goes on\n"
+    assert err == "stopped; finished steps are kept, the same command goes on\n"
