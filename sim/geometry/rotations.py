@@ -123,3 +123,33 @@ def interpolate_quaternions(start: np.ndarray, end: np.ndarray, share: np.ndarra
     weights = [np.where(is_small, part, np.sin(part * angle) / sine) for part in (1 - share, share)]
     mixed = weights[0] * start + weights[1] * end
     return np.asarray(mixed / np.linalg.norm(mixed, axis=-1, keepdims=True))
+
+
+def multiply_quaternions(a: Array, b: Array) -> Array:
+    """Compose rotations (..., 4) xyzw: `b` first, then `a`."""
+    xp = get_namespace(a)
+    ax, ay, az, aw = (a[..., i] for i in range(4))
+    bx, by, bz, bw = (b[..., i] for i in range(4))
+    x = aw * bx + ax * bw + ay * bz - az * by
+    y = aw * by - ax * bz + ay * bw + az * bx
+    z = aw * bz + ax * by - ay * bx + az * bw
+    return xp.stack([x, y, z, aw * bw - ax * bx - ay * by - az * bz], axis=-1)
+
+
+def rotate_in_space(vectors: Array, quaternion: Array) -> Array:
+    """Rotate vectors (..., 3) by quaternions (..., 4) xyzw; shapes broadcast."""
+    xp = get_namespace(vectors)
+    axis, w = quaternion[..., :3], quaternion[..., 3:]
+    axis, vectors = xp.broadcast_arrays(axis, vectors) if xp is np else xp.broadcast_tensors(axis, vectors)
+    turned = xp.linalg.cross(axis, vectors)
+    return vectors + 2 * (w * turned + xp.linalg.cross(axis, turned))
+
+
+def integrate_rotation(quaternion: Array, angular_velocity: Array, duration_s: float) -> Array:
+    """Turn by an angular velocity (..., 3) [rad/s, world frame] for a time: quaternions (..., 4) xyzw."""
+    xp = get_namespace(quaternion)
+    half = angular_velocity * (duration_s / 2)
+    angle = xp.linalg.vector_norm(half, axis=-1, keepdims=True)
+    scale = xp.sinc(angle / np.pi)  # sin(angle) / angle
+    turned = multiply_quaternions(xp.concat([half * scale, xp.cos(angle)], axis=-1), quaternion)
+    return turned / xp.linalg.vector_norm(turned, axis=-1, keepdims=True)

@@ -1,0 +1,1 @@
+"""Models of what sensors see, or of costs alone."""

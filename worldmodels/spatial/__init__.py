@@ -1,0 +1,1 @@
+"""Models of rigid bodies in space, SE(3)."""

@@ -163,10 +163,12 @@ class _TrainingRun:
         self.optimizer = Muon(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         self.validation = {scene: _sample_validation_batch(part) for scene, part in validation.parts.items()}
         names = [metadata["scene"]] if isinstance(metadata["scene"], str) else metadata["scene"]
-        self.unit_m = {name: scenes[name].unit_m for name in names}
+        known = {name: scenes[name] for name in names if name in list(scenes)}  # data may be of no scene
+        self.unit_m = {name: scene.unit_m for name, scene in known.items()}
+        nouns = {name: scene.dynamic_noun for name, scene in known.items()}
         try:
             parts = zip(names, self.validation.values(), strict=True)
-            metrics = [model.describe_validation(batch, scenes[name].dynamic_noun) for name, batch in parts]
+            metrics = [model.describe_validation(batch, nouns.get(name, "body")) for name, batch in parts]
         except GroundError as error:
             raise GroundError(f"{path}: {error}") from error
         self.metric = " and ".join(dict.fromkeys(metrics))
