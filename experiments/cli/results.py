@@ -24,8 +24,9 @@ from experiments.report.measures.summary import (
     format_summary_markdown,
     make_summary_records,
     make_summary_table,
+    select_first_split,
 )
-from experiments.report.scene_table import format_scenes, make_scene_rows, make_scenes_table, select_first_split
+from experiments.report.scene_table import format_scenes, make_scene_rows, make_scenes_table
 from experiments.viewer.recordings import make_recording_writer
 from sim.utils.errors import GroundError, UnknownName
 
@@ -54,7 +55,8 @@ def compare(
         out: directory of the report.
         format: table, md for Markdown, csv or json.
         protocol: only episodes under this evaluation protocol.
-        scene: "all" for one table of runs of several scenes, each in its first split, without a report.
+        scene: "all" for one table of runs of several scenes, each in its first split, without a
+            report.
         split: only episodes of this split.
         first: only layouts from this number on, such as those that nobody tuned on.
     """
