@@ -193,10 +193,13 @@ class Panels:
                 _set(handle, "value", value)
 
     def _start_live(self, custom_layout: Layout | None = None) -> None:
-        scene, seed, split = self._scene_dropdown.value, int(self._seed_field.value), self._split_dropdown.value
-        layout = custom_layout or scenes[scene].sample_layout(split, int(self._index_field.value))
-        is_custom = custom_layout is not None
-        setup = make_setup(scene, layout, split, seed, self._physics_field.value, is_custom)
+        scene, seed, physics = self._scene_dropdown.value, int(self._seed_field.value), self._physics_field.value
+        if custom_layout:
+            setup = make_setup(scene, custom_layout, "test", seed, physics, is_custom_layout=True)
+        else:
+            split = self._split_dropdown.value
+            layout = scenes[scene].sample_layout(split, int(self._index_field.value))
+            setup = make_setup(scene, layout, split, seed, physics)
         self._session.start_live(setup, self._method_dropdown.value, keep_shown=self._keep_checkbox.value)
 
     def _add_drive_tab(self) -> None:

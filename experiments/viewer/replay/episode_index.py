@@ -58,8 +58,9 @@ class EpisodeIndex:
         for name in ("method_label", "method"):
             if matches := [result for result in results if getattr(result, name) == method]:
                 return min(matches, key=_get_training_key)
-        methods = ", ".join(sorted(map(attrgetter("method_label"), results))) or "no episodes in this layout"
-        raise GroundError(f"{self.run} has no episode of {method} in {split} {index}: there are {methods}")
+        label = next((result.split_label for result in self.results if result.split == split), split)
+        methods = ", ".join(sorted(map(attrgetter("method_label"), results))) or "none: evaluate there first (ground evaluate)"
+        raise GroundError(f"{self.run} has no episode of {method} in {label} {index}; there are {methods}")
 
     def make_replays(self, result: EpisodeResult, other_methods: Sequence[str] = ()) -> list[Replay]:
         """Replay a recorded episode, and those of other methods from the same start."""
