@@ -1,7 +1,8 @@
 """Cache of finished steps and episodes, which several runs share.
 
-The key of an entry is a hash of everything that it depends on: configuration, hashes of inputs, code, versions of libraries.
-Files are hard links, as nothing in a run is ever changed in place. A damaged entry is removed.
+The key of an entry is a hash of everything that it depends on: configuration, hashes of inputs,
+code, versions of libraries. Files are hard links, as nothing in a run is ever changed in place. A
+damaged entry is removed.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ from sim.utils.errors import BadFile
 from sim.utils.files import hash_file, read_json, write_json
 
 TRACKED_PACKAGES = ("torch", "numpy", "scipy", "pybullet", "pyrvo", "gymnasium", "stable-baselines3", "pillow", "pyarrow")
-EXPERIMENT_SOURCES = ("methods/training.py", "methods/method.py", "evaluation")  # that results depend on
+EXPERIMENT_SOURCES = ("methods/training.py", "methods/method.py", "evaluation")
 SOURCE_PATHS = ("sim", "worldmodels", "agents", *(f"experiments/{name}" for name in EXPERIMENT_SOURCES))
 ENTRY_FILE = "entry.json"
 
@@ -60,7 +61,7 @@ class Cache:
         return manifest["metadata"]
 
     def restore_directory(self, content: Mapping[str, Any], directory: Path, cost_file: Path) -> None:
-        """Restore an entry as a directory, and its metadata as compute costs, unless the directory exists."""
+        """Restore an entry as a directory, and its metadata as costs, unless that exists."""
         if directory.exists():
             return
         temporary = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
@@ -71,7 +72,9 @@ class Cache:
             temporary.rename(directory)
 
     def store(self, content: Mapping[str, Any], files: Mapping[str, Path], metadata: Any) -> None:
-        """Store an entry, unless it exists, or code was edited since this process began: its workers may have run the new code.
+        """Store an entry, unless it exists.
+
+        Nothing is stored after the code was edited: workers may have run the new code.
 
         Args:
             files: by their names in the entry.

@@ -17,7 +17,8 @@ def record_cost(file: Path) -> Iterator[Callable[[], None]]:
     """Add this process's CPU-seconds to a file, at the end and every few seconds in between.
 
     Returns:
-        A function to call on progress. Where it is never called, the step was finished before and adds nothing.
+        A function to call on progress. Where it is never called, the step was finished before and
+        adds nothing.
     """
     previous_cpu_s = read_cost(file)
     start_cpu_s = time.process_time()

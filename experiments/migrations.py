@@ -1,6 +1,7 @@
 """Names of the first format of run directories and exported results, and what they are called now.
 
-Results, configs and open-loop errors that were written with the old names are read through this module; nothing is rewritten.
+Results, configs and open-loop errors that were written with the old names are read through this
+module; nothing is rewritten.
 """
 
 import re

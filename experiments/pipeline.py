@@ -1,4 +1,7 @@
-"""Pipeline: collect → train → evaluate in unseen layouts → report. Finished steps are kept; an interrupted step goes on."""
+"""Pipeline: collect → train → evaluate in unseen layouts → report.
+
+Finished steps are kept; an interrupted step goes on.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -116,7 +119,7 @@ class Pipeline:
         return expected_s
 
     def _estimate_evaluation_s(self, counts: Mapping[str, int]) -> dict[str, float]:
-        """Estimate the core-seconds of each method, by step; `counts` are episodes by split or layout."""
+        """Estimate the core-seconds of each method, by step, from episodes by split or layout."""
         return {
             f"{title}: {label}": recipe.episode_s * min(count, recipe.max_episodes or count)
             for label, recipe in self._methods.select_recipes().items()
@@ -185,7 +188,8 @@ class Pipeline:
         models = self._grid.model_trainings
         agents = self._grid.agent_trainings
         model_free = [agent for agent in agents if agent.config.algorithm not in MODEL_BASED]
-        self._run_trainings([*models[:1], *model_free, *models[1:]], self._workers)  # the longest first
+        longest_first: list[Training] = [*models[:1], *model_free, *models[1:]]
+        self._run_trainings(longest_first, self._workers)
         self._run_trainings([agent for agent in agents if agent.config.algorithm in MODEL_BASED], self._workers)
 
     def _run_trainings(self, trainings: Sequence[Training], workers: int) -> None:
@@ -204,7 +208,7 @@ class Pipeline:
         return self._evaluate_methods(specs_by_split, self._cache)
 
     def evaluate_layouts(self, layouts: Sequence[Layout], num_episodes: int = 1) -> list[EpisodeResult]:
-        """Evaluate the methods in custom layouts, with a number of episodes in each; see `make_custom_specs`."""
+        """Evaluate the methods in custom layouts, with several episodes in each."""
         config = self._config
         specs_by_layout = {
             format_layout(layout.name, layout.id): make_custom_specs(
@@ -230,7 +234,7 @@ class Pipeline:
         return results
 
     def measure_open_loop_errors(self) -> None:
-        """Measure the open-loop errors of the run's models, external models and constant velocity, where they are missing."""
+        """Measure the missing open-loop errors: of models, external models, constant velocity."""
         records = read_open_loop_errors(self._path)
         measured = {record["model"] for record in records}
         seed = self._config.train_seeds[0]

@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from worldmodels.training.loop import ValidationResult
 
-CACHED_STEP_S = 2.0  # a step that ends sooner was finished before, and is no evidence of how long steps take
-PRIOR_WEIGHT_S = 600.0  # weight of the expected pace against the measured one: the first steps are weak evidence
+CACHED_STEP_S = 2.0  # a shorter step was finished before, and is no evidence of the pace
+PRIOR_WEIGHT_S = 600.0  # of the expected pace: the first steps are weak evidence
 ProgressCallback = Callable[..., None]  # done, total, and a ValidationResult or nothing
 
 
@@ -55,7 +55,8 @@ def show_progress_bar(console: Console, title: str) -> Iterator[ProgressCallback
 class RunProgress:
     """Progress over all steps of a run.
 
-    The time left is the expected time of the remaining steps, times the pace so far: (elapsed + p) / (expected + workers p)
+    The time left is the expected time of the remaining steps, times the pace so far: (elapsed + p)
+        / (expected + workers p)
     over the finished steps, with p = PRIOR_WEIGHT_S.
     """
 
@@ -77,7 +78,8 @@ class RunProgress:
         """Print the progress after a step.
 
         Args:
-            duration_s: of the step, where others ran beside it; None: the time since the last step ended.
+            duration_s: of the step, where others ran beside it; None: the time since the last step
+                ended.
         """
         now_s = time.monotonic()
         elapsed_s = now_s - self._last_end_s

@@ -1,7 +1,8 @@
-"""Intervals of success rates and of paired differences between methods, tests, power, and aggregates over trainings.
+"""Intervals, tests and power for success rates and paired differences; aggregates.
 
-The aggregates are those of Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical precipice".
-Scores of a method are arrays (S, E): a row for each training, a column for each episode, nan where it did not run.
+The aggregates are those of Agarwal et al. 2021, "Deep reinforcement learning at the edge of the
+statistical precipice". Scores of a method are arrays (S, E): a row for each training, a column for
+each episode, nan where it did not run.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from scipy.special import ndtri
 from scipy.stats import binom, binomtest, wilcoxon
 
 NUM_RESAMPLES = 1000
-MIN_EPISODES = 6  # fewer can show no difference: five of five happen by chance in more than one of twenty cases
+MIN_EPISODES = 6  # fewer show nothing: five of five have a p-value above 0.05
 
 
 def compute_wilson_interval(successes: float, num_trials: float, confidence: float = 0.95) -> tuple[float, float]:
@@ -46,7 +47,9 @@ def compute_wilson_interval(successes: float, num_trials: float, confidence: flo
 
 
 def compute_effective_trials(outcomes: np.ndarray) -> float:
-    """Compute how many independent trials a rate is worth: p (1 - p) over its variance (Korn and Graubard 1998).
+    """Compute how many independent trials a rate is worth (Korn and Graubard 1998).
+
+    That is p (1 - p) over the variance of the rate p.
 
     Args:
         outcomes: (S, E) of S trainings in E episodes, nan where one did not run.
@@ -63,10 +66,11 @@ def compute_effective_trials(outcomes: np.ndarray) -> float:
 
 
 def compute_paired_rate_difference(a: np.ndarray, b: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
-    """Compute the difference of two rates over the same episodes (Newcombe 1998, paired data, method 10).
+    """Compute the difference of two rates over the same episodes (Newcombe 1998, method 10).
 
-    With Wilson intervals (l_p, u_p) and (l_q, u_q) of the rates p and q and their correlation phi, the lower end is
-    p - q - sqrt((p - l_p)² - 2 phi (p - l_p) (u_q - q) + (u_q - q)²). It holds where a bootstrap sees no spread.
+    With Wilson intervals (l_p, u_p) and (l_q, u_q) of the rates p and q and their correlation phi,
+    the lower end is p - q - sqrt((p - l_p)² - 2 phi (p - l_p) (u_q - q) + (u_q - q)²). It holds
+    where a bootstrap sees no spread.
 
     Args:
         a, b: outcomes (n,) bool.
@@ -97,7 +101,7 @@ def compute_paired_rate_difference(a: np.ndarray, b: np.ndarray, confidence: flo
 
 
 def compute_sign_test_p_value(a: np.ndarray, b: np.ndarray) -> float:
-    """Compute the exact two-sided p-value of the sign test; on boolean outcomes this is McNemar's test.
+    """Compute the exact two-sided p-value of the sign test (McNemar's test on booleans).
 
     Args:
         a, b: paired outcomes (n,).
@@ -108,10 +112,11 @@ def compute_sign_test_p_value(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def compute_smallest_rate_difference(a: np.ndarray, b: np.ndarray, confidence: float = 0.95, power: float = 0.8) -> float:
-    """Compute the smallest difference of two rates that the sign test shows on such a sample with probability `power`.
+    """Compute the smallest rate difference that the sign test shows with probability `power`.
 
-    The number of episodes that differ is binomial (n, s), and of those the wins are binomial with share (1 + d / s) / 2 for
-    a difference d. s is the upper end of the Wilson interval of the share that differs here, or d where that is larger.
+    The number of episodes that differ is binomial (n, s), and of those the wins are binomial with
+    share (1 + d / s) / 2 for a difference d. s is the upper end of the Wilson interval of the share
+    that differs here, or d where that is larger.
 
     Args:
         a, b: paired outcomes (n,) in [0, 1].
@@ -148,7 +153,9 @@ def compute_iqm(scores: np.ndarray) -> float:
 
 
 def compute_performance_profile(costs: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Compute the share of known costs (...) at or below each threshold (T,); Agarwal et al. 2021 count scores above it.
+    """Compute the share of known costs (...) at or below each threshold (T,).
+
+    Agarwal et al. 2021 count scores above it.
 
     Returns:
         Shares (T,).
@@ -160,7 +167,7 @@ def compute_performance_profile(costs: np.ndarray, thresholds: np.ndarray) -> np
 def compute_profile_interval(
     costs: np.ndarray, thresholds: np.ndarray, confidence: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compute the performance profile of costs (S, E) and its bootstrap percentile interval over trainings and episodes.
+    """Compute the performance profile of costs (S, E) and its bootstrap percentile interval.
 
     Resamples are weights, which is faster than `compute_bootstrap_interval`.
 
@@ -181,14 +188,15 @@ def compute_profile_interval(
 
 
 def compute_probability_of_improvement(a: np.ndarray, b: np.ndarray) -> float:
-    """Compute the probability that a's score in an episode is above b's (the Mann-Whitney statistic).
+    """Compute the probability that a's score in an episode is above b's (Mann-Whitney).
 
     Args:
         a: (S, E) scores.
         b: (R, E) scores in the same episodes.
 
     Returns:
-        Mean over the episodes of the share of training pairs where a is above, equal scores counting half; nan without pairs.
+        Mean over the episodes of the share of training pairs where a is above, equal scores
+        counting half; nan without pairs.
     """
     scores_a, scores_b = a[:, None], b[None]
     wins = ((scores_a > scores_b) + 0.5 * (scores_a == scores_b)).sum((0, 1))  # nan is neither above nor equal
@@ -206,16 +214,17 @@ def compute_bootstrap_interval(
     seed: int = 0,
     has_shared_trainings: bool = False,
 ) -> tuple[float, float, float]:
-    """Compute a statistic and its percentile interval by a bootstrap of two crossed levels (Owen 2007, pigeonhole bootstrap).
+    """Compute a statistic and its bootstrap percentile interval (pigeonhole bootstrap, Owen 2007).
 
-    Each resample draws the trainings of every method, and then the episodes, shared by all trainings and methods. With one
-    training the interval covers the choice of episodes alone.
+    There are two crossed levels. Each resample draws the trainings of every method, and then the
+    episodes, shared by all trainings and methods. With one training the interval covers the choice
+    of episodes alone.
 
     Args:
         statistic: function of the scores.
         scores: (S, E) of each method, on the same E episodes.
-        strata: (E,) labels, such as splits, within which episodes are drawn. Strata of one episode are drawn as one stratum:
-            alone they would have no spread.
+        strata: (E,) labels, such as splits, within which episodes are drawn. Strata of one episode
+            are drawn as one stratum: alone they would have no spread.
         has_shared_trainings: the methods share their trainings, row by row.
 
     Returns:
@@ -268,7 +277,7 @@ def compute_smallest_mean_difference(differences: np.ndarray, confidence: float 
 
 
 def compute_smallest_difference_from_interval(half_width: float, n: int, confidence: float = 0.95, power: float = 0.8) -> float:
-    """Compute the mean difference that n episodes show, from half the width of an interval, as of a bootstrap."""
+    """Compute the mean difference that n episodes show, from half the width of an interval."""
     return (1 + float(ndtri(power)) / compute_z_score(confidence)) * half_width if n >= MIN_EPISODES else inf
 
 

@@ -1,4 +1,4 @@
-"""Versions of code and libraries that a run was made with, and their changes when it was resumed."""
+"""Versions of code and libraries of a run, and their changes when it was resumed."""
 
 import importlib.metadata
 import platform

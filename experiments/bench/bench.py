@@ -1,6 +1,7 @@
 """Benchmarks as ratios: both sides are measured in one run, in turns, as medians of repetitions.
 
-A ratio holds on another machine, where a time does not. Other work on the machine slows both sides alike.
+A ratio holds on another machine, where a time does not. Other work on the machine slows both sides
+alike.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -128,7 +128,8 @@ def _measure_model_steps(
             state = model.encode(observation)
             rollout_s = measure_s(lambda: model.rollout(state, candidates))  # noqa: B023
             step_ms[name].append(1e3 * rollout_s * SEARCH_CONFIG.samples / len(candidates) / SEARCH_CONFIG.horizon)
-    medians = {name: median(durations[1:]) for name, durations in step_ms.items()}  # the first repetition warms up
+    # The first repetition warms up.
+    medians = {name: median(durations[1:]) for name, durations in step_ms.items()}
     conditions = {name: f"{medians['simulator'] / value:.0f} times faster than the simulator" for name, value in medians.items()}
     conditions["simulator"] = f"measured with {NUM_SIMULATED_CANDIDATES} candidates; models {_describe_compilation(is_compiled)}"
     return [Measurement(f"one step of 128 candidates, {name}", medians[name], "ms", conditions[name]) for name in medians]

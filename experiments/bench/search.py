@@ -1,4 +1,4 @@
-"""Cost of a search beside the rollouts of its model, and beside pytorch-mppi on the same model where that is installed."""
+"""Cost of a search beside the rollouts of its model, and beside pytorch-mppi on that model."""
 
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -60,7 +60,7 @@ def measure_search_costs(
 
 
 def _make_pytorch_mppi(model: PlanarModel, objective: Objective, scene: Scene, num_candidates: int) -> Callable[[], Any] | None:
-    """Make a decision of pytorch-mppi from the objective's present state; None where it is not installed."""
+    """Make a decision of pytorch-mppi from the objective's state; None if not installed."""
     try:
         from pytorch_mppi import MPPI
     except ImportError:

@@ -52,7 +52,7 @@ def measure_step(scene: Scene, repetitions: int = 5) -> list[Measurement]:
 
 
 def measure_workers(scene: Scene, repetitions: int = 3) -> list[Measurement]:
-    """Measure two workers against one: pairs of shards in one worker, then at the same time in two."""
+    """Measure two workers against one: pairs of shards in turn, then at the same time."""
     with tempfile.TemporaryDirectory() as folder, make_worker_pool(2) as pool:
         config = CollectConfig(scene.name, steps=SHARD_STEPS, shard_steps=SHARD_STEPS, seed=99)
 

@@ -39,7 +39,8 @@ def measure_update_cost(scene: Scene, policy: Policy) -> tuple[float, float]:
         policy: of the episode on the page.
 
     Returns:
-        The time for NUM_BODIES moving bodies, and for a page with all overlays and plots, late in an episode.
+        The time for NUM_BODIES moving bodies, and for a page with all overlays and plots, late in
+        an episode.
     """
     layout = scene.sample_layout("test", 0)
     replay = Replay("planner", EpisodeSetup(scene.name, layout), policy)

@@ -120,4 +120,5 @@ def main() -> None:
     except OSError as error:
         if error.filename is None:
             raise
-        _exit_with_error(f"{error.filename}: {error.strerror}")  # a file that cannot be read or written is no bug
+        # A file that cannot be read or written is no bug.
+        _exit_with_error(f"{error.filename}: {error.strerror}")

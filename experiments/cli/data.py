@@ -37,14 +37,16 @@ def collect(
 ) -> None:
     """Collect episodes into a dataset; an interrupted collection goes on with the same command.
 
-    Examples: ground collect data/a --steps 60000 | ground collect data/b --vary 'load_mass_kg=3:12!5:7' load_friction=0.3 |
+    Examples: ground collect data/a --steps 60000 |
+    ground collect data/b --vary 'load_mass_kg=3:12!5:7' load_friction=0.3 |
     ground collect data/c --behaviours planner=1 --planner runs/demo/models/graph |
     ground collect data/d --cameras overhead robot --image-every 5 --vary appearance=varied
 
     Args:
         scene: name of the scene; tote-push is enough for logistics/tote-push.
         behaviours: NAME=WEIGHT pairs; none: the scene's own mix.
-        vary: physics to fix, sample or hold out: NAME=VALUE, NAME=LOW:HIGH, NAME=LOW:HIGH!HELD_LOW:HELD_HIGH.
+        vary: physics to fix, sample or hold out: NAME=VALUE, NAME=LOW:HIGH,
+            NAME=LOW:HIGH!HELD_LOW:HELD_HIGH.
         planner: directory of a trained model, for the behaviour "planner".
         cameras: cameras to record (colour, depth, segmentation): overhead, robot, side.
         image_size: width and height [pixels].

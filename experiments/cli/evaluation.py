@@ -48,24 +48,32 @@ def evaluate(
     threshold: float = DEFAULT_THRESHOLD,
     workers: int = 2,
 ) -> None:
-    """Evaluate the methods of a run on layouts of a split, or in custom layouts, and judge whether they are safe.
+    """Evaluate the methods of a run in unseen or custom layouts, and judge whether they are safe.
 
-    Episodes in a custom layout differ in start, load pose, goal, physics and seed; the first one is the layout as it is.
+    Episodes in a custom layout differ in start, load pose, goal, physics and seed; the first one is
+    the layout as it is.
 
-    Examples: ground evaluate runs/demo --split shift-two-totes | ground evaluate runs/demo --episodes 300 --methods graph+mppi |
+    Examples: ground evaluate runs/demo --split shift-two-totes |
+    ground evaluate runs/demo --episodes 300 --methods graph+mppi |
     ground evaluate runs/demo --layout hall-a.json hall-b.json --episodes 50 |
-    ground evaluate runs/demo --layout warehouse.yaml --start 1 1 0 --goal 4 4 | ground evaluate runs/pf --protocol pusht
+    ground evaluate runs/demo --layout warehouse.yaml --start 1 1 0 --goal 4 4 |
+    ground evaluate runs/pf --protocol pusht
 
     Args:
         split: default: test, or the protocol's.
-        episodes: in the split, or in each custom layout; default: 20, or as many as the protocol has.
-        first: number of the first layout of the split, as in --first 300 --episodes 100 for layouts that nobody tuned on.
+        episodes: in the split, or in each custom layout; default: 20, or as many as the protocol
+            has.
+        first: number of the first layout of the split, as in --first 300 --episodes 100 for layouts
+            that nobody tuned on.
         protocol: of the scene, instead of the run's own.
-        methods: by name, evaluated beside random and scripted; none: all. An oracle needs its number of episodes too.
-        models: directories of models that were trained elsewhere; they are added to the run under their directories' names.
+        methods: by name, evaluated beside random and scripted; none: all. An oracle needs its
+            number of episodes too.
+        models: directories of models that were trained elsewhere; they are added to the run under
+            their directories' names.
         oracle: episodes of a planner on the true simulator; each takes minutes.
         oracle_large: episodes of the same with a larger search budget.
-        layout: layout files, or YAML files of map_server maps, in which poses that are not given are sampled.
+        layout: layout files, or YAML files of map_server maps, in which poses that are not given
+            are sampled.
         start: x, y and yaw of the robot, for a map [m, rad].
         load: x, y and yaw of the load, for a map, in scenes that have one.
         goal: x and y of the goal, for a map.
@@ -134,7 +142,9 @@ def make_verdict_table(results: Sequence[EpisodeResult], threshold: float) -> Ta
 def verify(run: PathArgument, sample: int = 12, seed: int = 0, workers: int = 2) -> None:
     """Replay a sample of a run's episodes from their seeds, and print each result that differs.
 
-    Oracles are left out: an episode of theirs takes minutes. Example: ground verify runs/demo --sample 20
+    Oracles are left out: an episode of theirs takes minutes.
+
+    Example: ground verify runs/demo --sample 20
 
     Args:
         sample: number of episodes.

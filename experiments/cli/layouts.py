@@ -18,7 +18,8 @@ def check_layout(file: PathArgument, scene: str | None = None) -> None:
     """Check a layout file, and print each fault in a line.
 
     The format is described in sim/layout.py; `ground layout new` writes a file to begin with.
-    Examples: ground layout check my-hall.json | ground layout check my-hall.json --scene aisle-traffic
+    Examples: ground layout check my-hall.json |
+    ground layout check my-hall.json --scene aisle-traffic
 
     Args:
         scene: none: the scene that the layout fits best.
@@ -58,14 +59,14 @@ def import_layout(
     scene: str = DEFAULT_SCENE,
     overwrite: bool = False,
 ) -> None:
-    """Import a map of ROS's map_server (YAML and PGM or PNG) as a layout; poses that are not given are sampled.
+    """Import a map of ROS's map_server (YAML and PGM or PNG) as a layout, with a sampled task.
 
     Example: ground layout import warehouse.yaml --out warehouse.json --start 1 1 0 --goal 4 4
 
     Args:
-        start: x, y and yaw of the robot [m, rad].
-        load: x, y and yaw of the load, in scenes that have one.
-        goal: x and y of the goal.
+        start: x, y and yaw of the robot [m, rad]; default: sampled.
+        load: x, y and yaw of the load, in scenes that have one; default: sampled.
+        goal: x and y of the goal; default: sampled.
     """
     _check_overwrite(out, overwrite)
     layout = read_custom_layout(file, scene, seed, start, load, goal)
@@ -74,7 +75,7 @@ def import_layout(
 
 
 def export_layout(file: PathArgument, out: Path, resolution_m: float = 0.05, overwrite: bool = False) -> None:
-    """Export a layout's free space as a map for ROS's map_server: OUT.yaml, and a PGM image beside it.
+    """Export a layout as a map for ROS's map_server: OUT.yaml, and a PGM image beside it.
 
     Example: ground layout export my-hall.json --out my-hall.yaml
     """

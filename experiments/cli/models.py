@@ -79,7 +79,7 @@ def eval_model(
     windows: int = 2000,
     plot: Path = Path("open-loop-error.html"),
 ) -> None:
-    """Measure the open-loop error of models by horizon on a dataset of unseen layouts, in millimetres and degrees.
+    """Measure the open-loop error of models by horizon on a dataset of unseen layouts.
 
     Example: ground eval-model runs/demo/models/graph --data runs/demo/data/test
 

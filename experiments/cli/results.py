@@ -48,7 +48,8 @@ def compare(
 ) -> None:
     """Compare the methods of one or several runs, in tables and a report.
 
-    Examples: ground compare runs/demo runs/other | ground compare runs/demo --format csv > rates.csv |
+    Examples: ground compare runs/demo runs/other |
+    ground compare runs/demo --format csv > rates.csv |
     ground compare runs/tote-push runs/push-fixture --scene all --format md
 
     Args:
@@ -118,10 +119,12 @@ def write_report(run: PathArgument, out: Path | None = None) -> None:
 
 
 def export(run: PathArgument, out: Path, models: tuple[str, ...] = ()) -> None:
-    """Export a run's results as one small file, from which tables and a report can be made without the run.
+    """Export a run's results as one small file, which is enough for tables and a report.
 
-    Examples: ground export runs/tote-push --out exported/tote-push, then: ground compare exported/tote-push |
-    ground export runs/tote-push --out exported/tote-push --models graph, then, to plan with that model in another run:
+    Examples: ground export runs/tote-push --out exported/tote-push,
+    then: ground compare exported/tote-push |
+    ground export runs/tote-push --out exported/tote-push --models graph,
+    then, to plan with that model in another run:
     ground evaluate runs/demo --models exported/tote-push/models/graph
 
     Args:

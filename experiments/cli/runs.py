@@ -20,7 +20,7 @@ from worldmodels.model import models
 
 
 def run_demo(out: Path = Path("runs"), workers: int = 2) -> None:
-    """Run the whole flow at a small size: collect, train, plan in unseen layouts, compare, report (at most 10 minutes).
+    """Run the whole flow at a small size, from collection to report (at most 10 minutes).
 
     Example: ground demo
     """
@@ -34,9 +34,10 @@ def run_experiment(
     protocol: str | None = None,
     cache: Path | None = None,
 ) -> None:
-    """Run a named experiment, or one from a TOML file; an interrupted run goes on with the same command.
+    """Run a named experiment, or one from a TOML file; an interrupted run goes on.
 
-    Examples: ground run tote-push | ground run my.toml --out /data/runs | ground run push-fixture --protocol pusht
+    Examples: ground run tote-push | ground run my.toml --out /data/runs |
+    ground run push-fixture --protocol pusht
 
     Args:
         protocol: evaluation protocol of the scene, for a run of its own.
@@ -70,7 +71,7 @@ def run_benchmarks(out: Path = Path("bench.json"), scenes: tuple[str, ...] = (),
 
 
 def list_registered() -> None:
-    """List scenes with their splits, behaviours and protocols; models, search methods and experiments.
+    """List scenes, splits, behaviours, protocols, models, search methods and experiments.
 
     Example: ground list
     """

@@ -32,12 +32,15 @@ def view(
 
     Args:
         run: a run directory; its methods and its episodes can be chosen on the page.
-        scene: default: the run's, without a run logistics/tote-push; the name behind the slash is enough.
+        scene: default: the run's, without a run logistics/tote-push; the name behind the slash is
+            enough.
         split: family of the layout.
         index: number of the layout in its split.
-        method: acts live; default: the run's recorded episodes, without a run the first of the models or the scripted expert.
+        method: acts live; default: the run's recorded episodes, without a run the first of the
+            models or the scripted expert.
         models: directories of trained models that belong to no run; planners on them can be chosen.
-        layout: a custom layout instead: a layout file, or the YAML of a map_server map, in which missing poses are sampled.
+        layout: a custom layout instead: a layout file, or the YAML of a map_server map, in which
+            missing poses are sampled.
         start: x, y and yaw of the robot, for a map.
         load: x, y and yaw of the load, for a map; in scenes that have loads.
         goal: x and y of the goal, for a map.

@@ -1,4 +1,4 @@
-"""ExperimentConfig: an experiment as a frozen dataclass, read from a preset or a TOML file and saved with each run."""
+"""ExperimentConfig: an experiment as data, read from a preset or a TOML file."""
 
 import tomllib
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ CONVERTER = cattrs.Converter(forbid_extra_keys=True)
 
 @dataclass(frozen=True)
 class CollectionRound:
-    """One round of data collection; its behaviour "planner" plans with the graph model of the round before."""
+    """One round of data collection; behaviour "planner" is the graph model of the round before."""
 
     steps: int
     behaviours: dict[str, float] = field(default_factory=dict)  # weights; none: the scene's own mix
@@ -78,19 +78,19 @@ class ExperimentConfig:
     seed: int = 0
     rounds: tuple[CollectionRound, ...] = (CollectionRound(20_000),)
     variations: tuple[str, ...] = ()  # of the training data
-    held_out_steps: int = 6_000  # collected in split val (selects checkpoints) and in split test (measures open-loop errors)
-    held_out: dict[str, float] = field(default_factory=dict)  # behaviours of those; none: the scene's own mix
+    held_out_steps: int = 6_000  # in split val (selects checkpoints) and test (open-loop errors)
+    held_out: dict[str, float] = field(default_factory=dict)  # behaviours; none: the scene's
     models: tuple[ModelTrainingConfig, ...] = (ModelTrainingConfig(),)
-    search: str = "mppi"  # of the planner that collects, of the oracle, and of models on a part of the data
+    search: str = "mppi"  # of the collecting planner, the oracle and partial data
     searches: tuple[str, ...] = ()  # compared with each model; none: `search` alone
     train_seeds: tuple[int, ...] = (0,)  # models and agents are trained once for each
-    data_steps: tuple[int, ...] = ()  # further amounts of data, in env steps, for models; snapshots, for agents
+    data_steps: tuple[int, ...] = ()  # smaller amounts of data, and snapshots of agents
     prediction_baselines: tuple[str, ...] = ()  # of traffic: "static", "constant-velocity"
     planner: SearchConfig = SearchConfig()
     collection_planner: SearchConfig = SearchConfig(samples=64, horizon=20)
-    budget_s: float | None = None  # for a decision; None: all iterations, so that results do not depend on the machine
-    compile_models: bool = False  # halves the time of a model step after half a minute of compilation
-    batch_episodes: int = 1  # episodes that run in lock-step in a worker; last digits of results depend on it
+    budget_s: float | None = None  # for a decision; then results depend on the machine
+    compile_models: bool = False  # halves a model step, after half a minute
+    batch_episodes: int = 1  # in lock-step in a worker; last digits depend on it
     baselines: tuple[BaselineTrainingConfig, ...] = (BaselineTrainingConfig("sac"), BaselineTrainingConfig("ppo"))
     baseline_steps: int = 100_000
     episodes: dict[str, int] = field(default_factory=lambda: {"test": 20})  # by split
@@ -129,7 +129,7 @@ class ExperimentConfig:
         return sum(round_.steps for round_ in self.rounds)
 
     def with_protocol(self, protocol: str) -> "ExperimentConfig":
-        """Make the same experiment under another protocol, with that protocol's split and number of episodes.
+        """Make the same experiment under another protocol, with its split and number of episodes.
 
         Raises:
             UnknownName: the scene has no such protocol.
@@ -270,7 +270,7 @@ def _find_ground_error(error: BaseException) -> GroundError | None:
 
 
 def _read_toml(source: str, derived_paths: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Read a TOML file over the content of its `base`; `derived_paths` are the files that are based on it."""
+    """Read a TOML file over its `base`; `derived_paths` are the files that are based on it."""
     path = Path(source)
     if path.suffix != ".toml":
         if source not in list_presets():

@@ -40,7 +40,8 @@ def _get_policies(make_policy: PolicyFactory, count: int) -> Sequence[Policy]:
 
 @lru_cache(maxsize=32)
 def _get_env(scene: str, split: str, env_index: int) -> GroundEnv:
-    return GroundEnv(scene, split if split in scenes[scene].splits else "test")  # custom layouts belong to no split
+    # Custom layouts belong to no split.
+    return GroundEnv(scene, split if split in scenes[scene].splits else "test")
 
 
 def run_episodes(policies: Sequence[Policy], method: Method, specs: Sequence[EpisodeSpec]) -> list[tuple[EpisodeResult, Episode]]:

@@ -1,7 +1,8 @@
 """Evaluation: methods × layouts → one EpisodeResult per episode.
 
-Every method meets the same layouts and seeds, and results do not depend on the number of workers. A batch of episodes is one
-job. Its results are written before it counts, so that an interrupted evaluation goes on.
+Every method meets the same layouts and seeds, and results do not depend on the number of workers. A
+batch of episodes is one job. Its results are written before it counts, so that an interrupted
+evaluation goes on.
 """
 
 from collections.abc import Sequence
@@ -72,12 +73,12 @@ def evaluate(
 
 
 def make_batches(method: Method, specs: Batch) -> list[Batch]:
-    """Group episodes that run together, by their numbers in the split alone: a repeated run has the same batches."""
+    """Group episodes by their numbers in the split, so that a repeated run has the same batches."""
     return [list(batch) for _, batch in groupby(specs, lambda spec: (spec.split, spec.index // method.batch_episodes))]
 
 
 def _describe_cache_content(method: Method, batch: Batch, spec: EpisodeSpec) -> dict[str, Any]:
-    """Describe what a result depends on; its last digits depend on the other episodes of the batch."""
+    """Describe what a result depends on: the batch determines its last digits."""
     episode, *members = (
         {"layout": item.layout.id, "seed": item.seed, "split": item.split, "index": item.index} for item in (spec, *batch)
     )
@@ -95,7 +96,7 @@ def _restore_episode(cache: Cache, method: Method, batch: Batch, spec: EpisodeSp
 
 
 def run_and_write_batch(method: Method, batch: Batch, path: Path) -> Batch:
-    """Run one batch and write its episodes; the result is written last and marks its episode as finished."""
+    """Run a batch and write its episodes; a result, written last, marks its episode as finished."""
     for spec, (result, episode) in zip(batch, run_method(method, batch), strict=True):
         file = make_episode_path(path, spec.split, spec.index, method.train_seed)
         write_shard(file, [episode], first_episode=spec.index, num_bodies=episode.pose.shape[1])

@@ -1,4 +1,4 @@
-"""PlanAudit: predicted costs and violations of plans beside those in the true simulator, for chosen plans and random plans."""
+"""PlanAudit: predicted costs and violations of plans beside those in the true simulator."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ MEANS = ("predicted_cost", "realised_cost", "random_predicted_cost", "random_rea
 
 @dataclass(frozen=True)
 class AuditedPlan:
-    """Predicted and realised outcome of plans from one state. Costs are means over the steps, in the task's unit."""
+    """Outcome of plans from one state. Costs are means over the steps, in the task's unit."""
 
     predicted_cost: float
     realised_cost: float
@@ -38,7 +38,7 @@ class AuditedPlan:
 
 
 class PlanAudit:
-    """Disagreement along the chosen plans of one episode, and an audit of every tenth of them. Empty for other policies."""
+    """Audit of the plans of one episode; empty where the policy does not plan."""
 
     def __init__(self, env: GroundEnv, policy: Policy, spec: EpisodeSpec) -> None:
         self._env = env
@@ -108,7 +108,7 @@ def sample_random_plans(template: torch.Tensor, seed: int, decision_number: int)
 
 
 def compute_violation_shares(evaluation: Evaluation, observation: dict[str, np.ndarray], task: Task) -> dict[str, float]:
-    """Compute the share of particles in which the first plan violates something before it reaches the goal.
+    """Compute the share of particles in which the first plan violates something before the goal.
 
     Kinds are those of the task that poses show, and CONTACT_VIOLATION of the robot or a load.
     A step's cost is 0 from the goal on.

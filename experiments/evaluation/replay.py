@@ -43,7 +43,7 @@ class ReplayVerdict:
 def sample_results(
     results: Sequence[EpisodeResult], methods: Mapping[str, Method], count: int, seed: int = 0
 ) -> list[EpisodeResult]:
-    """Sample up to `count` results of these methods, by label, as evenly over the methods as possible."""
+    """Sample up to `count` results, as evenly over the methods (by label) as possible."""
     rng = np.random.default_rng(seed)
     by_method = [[result for result in results if result.method_label == label] for label in methods]
     shuffled = [[group[index] for index in rng.permutation(len(group))[::-1]] for group in by_method if group]

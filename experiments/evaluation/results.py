@@ -1,7 +1,8 @@
-"""EpisodeResult: the outcome and costs of one evaluated episode, and its file. Tables, plots and the report need no more.
+"""EpisodeResult: the outcome and costs of one evaluated episode, and its file.
 
-On disk a result is one row of Parquet with flat columns: nested values are columns such as `violation/robot_collision`,
-`variation/load_mass_kg`, `plans/load_tipped/predicted` and `indicator/stops`.
+On disk a result is one row of Parquet with flat columns: nested values are columns such as
+`violation/robot_collision`, `variation/load_mass_kg`, `plans/load_tipped/predicted` and
+`indicator/stops`.
 """
 
 import contextlib
@@ -24,8 +25,9 @@ from sim.variation import Variation
 RESULTS_VERSION = 2
 SUFFIX = ".result"
 CUSTOM_SPLIT_PREFIX = "own-"  # of the split of a custom layout, before the layout's hash
-CONTACT_VIOLATION = "static_contact"  # closeness to static bodies; models predict no forces, which would make it a collision
-NESTED = {"variation": "variation", "violations": "violation", "plans": "plans", "indicators": "indicator"}  # field: prefix
+CONTACT_VIOLATION = "static_contact"  # near a static body; models predict no forces
+# Field: prefix of its columns.
+NESTED = {"variation": "variation", "violations": "violation", "plans": "plans", "indicators": "indicator"}
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ def read_episode(path: Path, result: EpisodeResult) -> Episode:
 
 
 def read_episode_result(file: Path) -> EpisodeResult | None:
-    """Read the result beside an episode's file; None where it is missing, damaged or of another version."""
+    """Read the result beside an episode's file; None where it is missing or unreadable."""
     result = file.with_suffix(SUFFIX)
     try:
         file.stat()  # a result without its episode is incomplete
@@ -231,7 +233,7 @@ def write_episode_result(file: Path, result: EpisodeResult) -> None:
 
 
 def read_episode_results(path: Path) -> list[EpisodeResult]:
-    """Read every result below a directory; damaged files are left out (and their episodes are run again)."""
+    """Read every result below a directory; damaged files are left out."""
     results = [read_episode_result(file) for file in sorted(path.rglob(f"*{SUFFIX}"))]
     return [result for result in results if result is not None]
 

@@ -46,8 +46,8 @@ def make_episode_specs(run: str, scene: Scene, split: str, count: int, seed: int
 def make_custom_specs(run: str, scene: Scene, layout: Layout, count: int, seed: int = 0) -> list[EpisodeSpec]:
     """Make episodes in a custom layout.
 
-    Episode 0 is the layout as it is. Each further episode has another start, load pose, goal, physics and seed in the same
-    hall; all follow from `seed` and the episode's index.
+    Episode 0 is the layout as it is. Each further episode has another start, load pose, goal,
+    physics and seed in the same hall; all follow from `seed` and the episode's index.
 
     Raises:
         BadLayout: the hall leaves no free poses for another task.
@@ -67,7 +67,7 @@ def _vary_spec(spec: EpisodeSpec, scene: Scene, index: int) -> EpisodeSpec:
 
 
 def _vary_task(layout: Layout, scene: Scene, rng: np.random.Generator) -> Layout:
-    """Sample another task in a layout; where tasks belong to the boxes, as in fixtures, the goal stays."""
+    """Sample another task in a layout; the goal stays where it belongs to boxes (fixtures)."""
     faults = ["the hall leaves no free poses for another task"]
     for _ in range(MAX_TASK_ATTEMPTS):
         if scene.make_task is not None:

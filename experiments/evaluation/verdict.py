@@ -1,4 +1,4 @@
-"""Verdict on a method: whether its rate of safe success is above a threshold, as far as the episodes show."""
+"""Verdict on a method: safe, unsafe, or not enough evidence, by its rate of safe success."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ MAX_EPISODES = 1_000_000  # more than anybody runs
 class Verdict:
     """A decision, and the 95 % Wilson interval of safe success that it rests on."""
 
-    decision: str  # SAFE: the interval is above the threshold; UNSAFE: below; else NOT_ENOUGH_EVIDENCE
+    decision: str  # SAFE: interval above the threshold; UNSAFE: below; NOT_ENOUGH_EVIDENCE
     safe_episodes: float
     episodes: int
     interval: tuple[float, float]
     threshold: float
-    enough_episodes: int | None = None  # number that would decide at the same rate; None: decided, or no number would
+    enough_episodes: int | None = None  # at the same rate; None: decided, or no number is
 
     def __str__(self) -> str:
         low, high = (f"{100 * end:.0f}" for end in self.interval)

@@ -46,7 +46,8 @@ class MethodSet:
         """Choose methods.
 
         Args:
-            names: of methods to evaluate beside random, scripted and the oracles that have episodes; none: all.
+            names: of methods to evaluate beside random, scripted and the oracles that have
+                episodes; none: all.
         """
         self._config = config
         self._path = path
@@ -54,7 +55,7 @@ class MethodSet:
         self._grid = TrainingGrid(config, path)
 
     def make_all(self) -> list[Method]:
-        """Make the chosen methods: random, scripted, planners, SB3 agents, and last the oracles, which take longest.
+        """Make the chosen methods; the oracles, which take longest, come last.
 
         Raises:
             GroundError: a method is unknown, or not trained yet.
@@ -77,7 +78,7 @@ class MethodSet:
         return methods, missing
 
     def select_recipes(self) -> dict[str, MethodRecipe]:
-        """Select the recipes of the chosen methods, by label: every training of each, and oracles that have episodes.
+        """Select the recipes of all trainings of the chosen methods, by label.
 
         Raises:
             GroundError: a name is unknown, or its external model is missing.
@@ -147,7 +148,7 @@ class MethodSet:
         )
 
     def _make_external_method(self, name: str, path: Path) -> Method:
-        """Make the method of a model that was trained elsewhere; its costs are of its training alone."""
+        """Make the method of a model that was trained elsewhere; its data cost nothing here."""
         metadata = read_json(path / "best.json")
         return replace(
             self._make_planner(path, name, self._config.search),
@@ -171,7 +172,8 @@ class MethodSet:
             family=family,
             search_config=config.planner,
             batch_episodes=config.batch_episodes if spec.can_batch else 1,
-            cache_content=spec.describe_content() if config.budget_s is None else None,  # a budget binds by the machine's speed
+            # With a time budget, decisions depend on the machine.
+            cache_content=spec.describe_content() if config.budget_s is None else None,
         )
 
     def _make_oracle(self, name: str, search_config: SearchConfig) -> Method:

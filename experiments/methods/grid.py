@@ -1,4 +1,4 @@
-"""TrainingGrid: all trainings of an experiment (models, agents, amounts of data, seeds) and their places in a run."""
+"""TrainingGrid: all trainings of an experiment, and their places in a run."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -94,5 +94,5 @@ class TrainingGrid:
 
 
 def make_run_label(name: str, data_steps: int | None = None, seed: int = 0) -> str:
-    """Make the label of a training: name, amount of data where not all, and seed where not the first."""
+    """Make a training's label: name, amount of data if not all, seed if not the first."""
     return make_label(f"{name}-{format_thousands(data_steps)}" if data_steps else name, seed)
