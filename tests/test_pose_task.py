@@ -1,4 +1,4 @@
-"""The task of bringing a part to a pose: what its risk knows of the arm."""
+"""The task of push-fixture: its cost, and the penalty of pressing and of the arm's limits."""
 
 from dataclasses import replace
 from functools import cache
@@ -22,69 +22,69 @@ def table() -> GroundEnv:
     return GroundEnv(SCENE, "test", layouts=1)
 
 
-@given(away=st.floats(*REACH_M), around=st.floats(-1.3, 1.3))
+@given(distance=st.floats(*REACH_M), bearing=st.floats(-1.3, 1.3))
 @settings(max_examples=50, deadline=None)
-def test_no_joint_is_at_its_limit_within_reach(away: float, around: float) -> None:
-    tool = away * np.cos(around), away * np.sin(around), 0.0
+def test_no_joint_is_at_its_limit_within_reach(distance: float, bearing: float) -> None:
+    tool = distance * np.cos(bearing), distance * np.sin(bearing), 0.0
     _, info = table().reset(seed=0, options={"index": 0, "poses": np.array([tool, (0.5, 0.0, 0.0)])})
     assert not info["violations"]["joint_limit"]
 
 
 @pytest.mark.parametrize(("beyond", "share"), [(-0.02, 0.0), (-0.0075, 0.5), (0.0, 1.0), (0.015, 2.0)])
 @pytest.mark.parametrize("end", [0, 1])
-def test_the_risk_begins_before_the_end_of_the_reach(end: int, beyond: float, share: float) -> None:
+def test_the_penalty_begins_before_the_end_of_the_reach(end: int, beyond: float, share: float) -> None:
     task, env = scenes[SCENE].task, table()
     env.reset(seed=0, options={"index": 0})
     assert isinstance(task, PoseTask)
     assert task.reach_m == REACH_M
     bodies = env.bodies.map(np.copy)
-    away = REACH_M[0] - beyond if end == 0 else REACH_M[1] + beyond
-    bodies.pose[0, :2] = away * np.cos(0.4), away * np.sin(0.4)
-    for one in (bodies, bodies.map(torch.as_tensor)):
-        assert float(task.compute_violation_penalty(one, np.zeros(3), env.cost_field)) == pytest.approx(
+    distance = REACH_M[0] - beyond if end == 0 else REACH_M[1] + beyond
+    bodies.pose[0, :2] = distance * np.cos(0.4), distance * np.sin(0.4)
+    for converted in (bodies, bodies.map(torch.as_tensor)):
+        assert float(task.compute_violation_penalty(converted, np.zeros(3), env.cost_field)) == pytest.approx(
             share * task.violation_weight, abs=1e-4
         )
 
 
-def test_a_cost_in_metres_is_how_far_the_corners_are_away() -> None:
+def test_the_cost_is_the_mean_distance_of_the_corners() -> None:
     task, env = scenes[SCENE].task, table()
     bodies, goal = env.bodies.map(np.copy), np.array([0.5, 0.0, 0.0])
     bodies.pose[:, 3:] = 0.0, 0.0, 0.0, 1.0
     bodies.half_extents[1, :2] = 0.05
     field = replace(env.cost_field, clearance=np.ones_like(env.cost_field.clearance), detour=np.zeros_like(env.cost_field.detour))
-    for away in (0.0, 0.03, 0.12):
-        bodies.pose[1, :2] = goal[0] - away, goal[1]
-        bodies.pose[0, :2] = goal[0] - away - 0.06, goal[1]  # the tool is where it pushes from
+    for distance in (0.0, 0.03, 0.12):
+        bodies.pose[1, :2] = goal[0] - distance, goal[1]
+        bodies.pose[0, :2] = goal[0] - distance - 0.06, goal[1]  # the tool is where it pushes from
         approach = 0.3 * max(0.0, 0.06 - bodies.half_extents[0, 0] - 0.05)
         assert float(task.compute_cost(bodies, np.zeros(2), goal, field)) * task.cost_unit_m == pytest.approx(
-            away + approach, abs=1e-6
+            distance + approach, abs=1e-6
         )
 
 
-def test_a_blocked_tool_is_a_risk_and_one_that_does_as_it_is_told_is_none() -> None:
+def test_a_blocked_tool_has_a_penalty_and_a_free_tool_has_none() -> None:
     task, env = scenes[SCENE].task, table()
     env.reset(seed=0, options={"index": 0})
     assert isinstance(task, PoseTask)
     bodies = env.bodies.map(np.copy)
     bodies.pose[0, :2] = 0.5, 0.0
-    told = np.array([0.2, -0.1, 0.0])
-    for lost, share in (
+    command = np.array([0.2, -0.1, 0.0])
+    for deficit, share in (
         (0.0, 0.0),
         (task.speed_deficit_m_s[0], 0.0),
         (np.mean(task.speed_deficit_m_s), 0.5),
         (task.speed_deficit_m_s[1], 1.0),
     ):
-        bodies.twist[0, :2] = told[:2] * (1 - lost / np.hypot(*told[:2]))
-        assert float(task.compute_violation_penalty(bodies, told, env.cost_field)) == pytest.approx(
+        bodies.twist[0, :2] = command[:2] * (1 - deficit / np.hypot(*command[:2]))
+        assert float(task.compute_violation_penalty(bodies, command, env.cost_field)) == pytest.approx(
             share * task.violation_weight, abs=1e-3
         )
-    candidates, speeds = torch.rand(3, 4, 3) * 0.2, torch.rand(2, 3, 4, 13, 6) * 0.2  # seen by two particles
+    candidates, speeds = torch.rand(3, 4, 3) * 0.2, torch.rand(2, 3, 4, 13, 6) * 0.2  # two particles
     many = bodies.map(lambda values: torch.as_tensor(values).expand(2, 3, 4, *values.shape).float())
     risks = task.compute_violation_penalty(replace(many, twist=speeds), candidates, env.cost_field.map(torch.as_tensor))
     assert risks.shape == (2, 3, 4)
 
 
-def test_a_tool_that_pushes_against_a_clamp_presses_for_as_long_as_it_does() -> None:
+def test_a_tool_presses_as_long_as_it_pushes_against_a_clamp() -> None:
     env = GroundEnv(SCENE, "test", layouts=1)
     env.reset(seed=0, options={"index": 0})
     clamp = env.layout.boxes[0]

@@ -1,4 +1,4 @@
-"""Published ways to evaluate: spaces that can be solved, by the published measure, and never mixed with others."""
+"""Evaluation protocols: solvable layouts, the published success measure, and no mixing with other protocols."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +8,8 @@ import pytest
 
 from experiments.config.experiment import ExperimentConfig
 from experiments.evaluation.evaluate import evaluate
-from experiments.methods.method import Method, make_episode_specs
+from experiments.evaluation.specs import make_episode_specs
+from experiments.methods.method import Method
 from experiments.report.measures.comparability import check_comparable
 from sim.env import GroundEnv
 from sim.layout import Pose
@@ -33,43 +34,43 @@ def test_a_protocol_is_a_scene_of_its_own_name(played: Scene) -> None:
         scenes[base + "@" + protocol[:-1]]
 
 
-def test_spaces_are_the_same_again_start_unsolved_and_are_solved_at_the_goal(played: Scene) -> None:
+def test_layouts_are_reproducible_unsolved_at_the_start_and_solved_at_the_goal(played: Scene) -> None:
     (split,) = played.splits
-    spaces = [played.sample_layout(split, index) for index in range(3)]
-    assert [scenes[played.name].sample_layout(split, index).id for index in range(3)] == [space.id for space in spaces]
+    layouts = [played.sample_layout(split, index) for index in range(3)]
+    assert [scenes[played.name].sample_layout(split, index).id for index in range(3)] == [layout.id for layout in layouts]
     env = GroundEnv(played, split)
-    for space in spaces:
-        _, info = env.reset(seed=0, options={"layout": space})
+    for layout in layouts:
+        _, info = env.reset(seed=0, options={"layout": layout})
         assert not info["success"]
-        poses = np.array([(p.x, p.y, p.yaw) for p in (Pose(space.hall.x, space.hall.y), space.goal)])
-        _, info = env.reset(seed=0, options={"layout": space, "poses": poses})
+        poses = np.array([(p.x, p.y, p.yaw) for p in (Pose(layout.hall.x, layout.hall.y), layout.goal)])
+        _, info = env.reset(seed=0, options={"layout": layout, "poses": poses})
         assert info["success"]
 
 
-def test_an_episode_ends_with_the_protocols_budget_and_its_row_says_so(played: Scene, tmp_path: Path) -> None:
-    arm = Method("random", played.behaviours["random"])
-    (row,) = evaluate(arm, make_episode_specs("x", played, played.splits[0], 1), tmp_path, workers=1)
-    assert row["steps"] == played.episode_steps
-    assert (row["scene"], row["protocol"]) == (played.name, split_scene_id(played.name)[1])
-    check_comparable({"one": [row], "other": [row]})
-    with pytest.raises(GroundError, match=r"different protocols .* usual; --protocol"):
-        check_comparable({"one": [row], "other": [{**row, "protocol": DEFAULT_PROTOCOL}]})
+def test_an_episode_has_the_protocols_steps_and_its_result_names_it(played: Scene, tmp_path: Path) -> None:
+    method = Method("random", played.behaviours["random"])
+    (result,) = evaluate(method, make_episode_specs("x", played, played.splits[0], 1), tmp_path, workers=1)
+    assert result.steps == played.episode_steps
+    assert (result.scene, result.protocol) == (played.name, split_scene_id(played.name)[1])
+    check_comparable({"a": [result], "b": [result]})
+    with pytest.raises(GroundError, match=r"different protocols .* default, .*; --protocol"):
+        check_comparable({"a": [result], "b": [replace(result, protocol=DEFAULT_PROTOCOL)]})
 
 
-def test_pusht_has_pushts_measure() -> None:
+def test_pusht_has_the_published_success_measure() -> None:
     task = scenes["factory/push-fixture@pusht"].task
     env = GroundEnv("factory/push-fixture@pusht", "pusht", layouts=1)
     env.reset(seed=0)
     goal = env.layout.goal
-    for away, turn, solved in ((0.019, 0.0, True), (0.021, 0.0, False), (0.0, 19.0, True), (0.0, 21.0, False)):
-        part = (goal.x + away, goal.y, goal.yaw + np.deg2rad(turn))
+    for offset, turn, solved in ((0.019, 0.0, True), (0.021, 0.0, False), (0.0, 19.0, True), (0.0, 21.0, False)):
+        part = (goal.x + offset, goal.y, goal.yaw + np.deg2rad(turn))
         _, info = env.reset(seed=0, options={"index": 0, "poses": np.array([(0.35, -0.3, 0.0), part])})
         assert info["success"] == solved
         env.bodies.twist[1] = 0.2  # moving counts
         assert bool(task.is_success(env.bodies, np.array([goal.x, goal.y, goal.yaw]))) == solved
 
 
-def test_a_config_names_its_protocol_and_its_spaces() -> None:
+def test_a_config_names_its_protocol_and_its_layouts() -> None:
     config = ExperimentConfig("x", "factory/push-fixture").with_protocol("pusht")
     assert config.episodes == {"pusht": 50}
     assert config.with_protocol("pusht") is config

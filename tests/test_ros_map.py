@@ -1,3 +1,5 @@
+"""Occupancy maps: written, read, and converted to halls with boxes."""
+
 import contextlib
 import tempfile
 from pathlib import Path
@@ -20,13 +22,13 @@ CELL_M = 0.05
 
 
 @given(arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))))
-def test_rectangles_cover_what_touches_free_space_and_nothing_that_is_free(solid: np.ndarray) -> None:
+def test_rectangles_cover_solid_cells_next_to_free_cells_and_no_free_cell(solid: np.ndarray) -> None:
     covered = np.zeros_like(solid)
     for top, low, bottom, high in cover_with_rectangles(solid):
         assert solid[top:bottom, low:high].all()
         covered[top:bottom, low:high] = True
     assert covered[solid & binary_dilation(~solid, np.ones((3, 3)))].all()
-    assert not binary_erosion(solid & ~covered, np.ones((3, 3))).any(), "a hollow in which somebody could stand"
+    assert not binary_erosion(solid & ~covered, np.ones((3, 3))).any(), "a gap in which a body could stand"
 
 
 def test_straight_walls_need_few_rectangles() -> None:
@@ -49,105 +51,105 @@ def test_a_layout_written_as_a_map_and_read_again_has_the_same_free_space(
         Image.open(tmp_path / "map.pgm").save(tmp_path / "map.png")
         text = (tmp_path / "map.yaml").read_text().replace("map.pgm", "map.png")
         (tmp_path / "map.yaml").write_text(text)
-    read = OccupancyMap.load(tmp_path / "map.yaml")
-    np.testing.assert_array_equal(read.free, before.free)
-    around, boxes = read.extract_hall()
+    occupancy = OccupancyMap.load(tmp_path / "map.yaml")
+    np.testing.assert_array_equal(occupancy.free, before.free)
+    map_hall, boxes = occupancy.extract_hall()
     assert len(boxes) <= len(layout.boxes) + 4
-    again = Layout(around, layout.robot, layout.loads, layout.goal, boxes)
-    after = OccupancyMap.from_layout(again, CELL_M)
+    reread = Layout(map_hall, layout.robot, layout.loads, layout.goal, boxes)
+    after = OccupancyMap.from_layout(reread, CELL_M)
     shift = np.round((np.array(after.origin) - before.origin) / CELL_M).astype(int)
     free = np.zeros_like(before.free)
     rows, columns = after.free.shape
     free[shift[1] : shift[1] + rows, shift[0] : shift[0] + columns] = after.free
     assert not (free & ~binary_dilation(before.free)).any()
     assert not (binary_erosion(before.free) & ~free).any()
-    task = hall.make_task(around, boxes, robot=layout.robot, load=layout.loads[0], goal=layout.goal)
+    task = hall.make_task(map_hall, boxes, robot=layout.robot, load=layout.loads[0], goal=layout.goal)
     assert hall.find_faults(task) == []
     assert (task.robot, task.loads, task.goal) == (layout.robot, layout.loads[:1], layout.goal)
 
 
-def test_a_task_is_drawn_where_none_is_given_the_same_for_a_seed() -> None:
-    around, boxes = OccupancyMap.from_layout(hall.sample_layout("test", 0)).extract_hall()
-    first, again, other = (hall.make_task(around, boxes, seed=seed) for seed in (0, 0, 1))
-    assert first.id == again.id != other.id
-    assert hall.make_task(around, boxes, goal=first.goal).goal == first.goal
+def test_a_task_is_sampled_reproducibly_where_no_poses_are_given() -> None:
+    map_hall, boxes = OccupancyMap.from_layout(hall.sample_layout("test", 0)).extract_hall()
+    first, repeated, other = (hall.make_task(map_hall, boxes, seed=seed) for seed in (0, 0, 1))
+    assert first.id == repeated.id != other.id
+    assert hall.make_task(map_hall, boxes, goal=first.goal).goal == first.goal
     with pytest.raises(BadLayout, match="outside the hall"):
-        hall.make_task(around, boxes, goal=Pose(99, 99))
+        hall.make_task(map_hall, boxes, goal=Pose(99, 99))
     with pytest.raises(BadLayout, match="overlaps"):
-        hall.make_task(around, boxes, robot=Pose(boxes[0].x, boxes[0].y))
+        hall.make_task(map_hall, boxes, robot=Pose(boxes[0].x, boxes[0].y))
 
 
 def test_thresholds_negate_and_the_order_of_rows_are_those_of_map_server(tmp_path: Path) -> None:
-    picture = np.full((40, 30), 254, np.uint8)
-    picture[0] = 0  # the top row: highest y
-    picture[:, 0] = 205  # unknown
-    Image.fromarray(picture).save(tmp_path / "m.png")
+    image = np.full((40, 30), 254, np.uint8)
+    image[0] = 0  # the top row: highest y
+    image[:, 0] = 205  # unknown
+    Image.fromarray(image).save(tmp_path / "m.png")
     text = "image: m.png\nresolution: 0.1\norigin: [1, 2, 0]\nnegate: {}\noccupied_thresh: 0.65\nfree_thresh: 0.196\n"
     (tmp_path / "m.yaml").write_text(text.format(0))
-    read = OccupancyMap.load(tmp_path / "m.yaml")
-    assert not read.free[-1].any()
-    assert not read.free[:, 0].any()
-    assert read.free[:-1, 1:].all()
-    around, boxes = read.extract_hall()
+    occupancy = OccupancyMap.load(tmp_path / "m.yaml")
+    assert not occupancy.free[-1].any()
+    assert not occupancy.free[:, 0].any()
+    assert occupancy.free[:-1, 1:].all()
+    map_hall, boxes = occupancy.extract_hall()
     assert boxes == ()
-    np.testing.assert_allclose((around.x, around.y, around.width, around.depth), (1.1, 2, 2.9, 3.9))
-    Image.fromarray(255 - picture).save(tmp_path / "m.png")
+    np.testing.assert_allclose((map_hall.x, map_hall.y, map_hall.width, map_hall.depth), (1.1, 2, 2.9, 3.9))
+    Image.fromarray(255 - image).save(tmp_path / "m.png")
     (tmp_path / "m.yaml").write_text(text.format(1))
-    np.testing.assert_array_equal(OccupancyMap.load(tmp_path / "m.yaml").free, read.free)
+    np.testing.assert_array_equal(OccupancyMap.load(tmp_path / "m.yaml").free, occupancy.free)
 
 
-GOOD = {"image": "m.png", "resolution": 0.05, "origin": "[0, 0, 0]", "negate": 0, "occupied_thresh": 0.65, "free_thresh": 0.196}
+VALID = {"image": "m.png", "resolution": 0.05, "origin": "[0, 0, 0]", "negate": 0, "occupied_thresh": 0.65, "free_thresh": 0.196}
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"image": "gone.png"}, "gone.png cannot be read"),
         ({"image": "bad.png"}, "bad.png cannot be read"),
         ({"image": None}, "names no image"),
         ({"resolution": 0}, "positive length"),
         ({"resolution": ".nan"}, "a number is needed"),
-        ({"origin": "[0, 0, 0.5]"}, "turned by 0.5"),
+        ({"origin": "[0, 0, 0.5]"}, "yaw of 0.5"),
         ({"origin": "here"}, "in numbers"),
         ({"free_thresh": 2}, "0 ≤ free"),
         ({"mode": "raw"}, "only trinary"),
         ({"image": "solid.png"}, "no free cell"),
-        ({"resolution": 5}, "at most 400"),
-        ({"image": "thin.png"}, "no room for a task"),
+        ({"resolution": 5}, "at most 2500"),
+        ({"image": "thin.png"}, "no space for a task"),
     ],
 )
-def test_a_map_that_cannot_be_used_says_so_in_one_line(tmp_path: Path, change: dict[str, object], says: str) -> None:
+def test_an_unusable_map_is_refused_in_one_line(tmp_path: Path, change: dict[str, object], message: str) -> None:
     Image.fromarray(np.full((60, 60), 254, np.uint8)).save(tmp_path / "m.png")
     Image.fromarray(np.zeros((60, 60), np.uint8)).save(tmp_path / "solid.png")
     Image.fromarray(np.full((4, 60), 254, np.uint8)).save(tmp_path / "thin.png")
     (tmp_path / "bad.png").write_bytes(b"\x89PNG not really")
-    content = "".join(f"{key}: {value}\n" for key, value in {**GOOD, **change}.items() if value is not None)
+    content = "".join(f"{key}: {value}\n" for key, value in {**VALID, **change}.items() if value is not None)
     (tmp_path / "m.yaml").write_text(content)
-    with pytest.raises(BadLayout, match=says) as raised:
+    with pytest.raises(BadLayout, match=message) as raised:
         hall.make_task(*OccupancyMap.load(tmp_path / "m.yaml").extract_hall())
     assert "\n" not in str(raised.value)
 
 
-def written(directory: Path, picture: Image.Image) -> Path:
-    picture.save(directory / "m.png")
-    (directory / "m.yaml").write_text("".join(f"{key}: {value}\n" for key, value in GOOD.items()))
+def write_map(directory: Path, image: Image.Image) -> Path:
+    image.save(directory / "m.png")
+    (directory / "m.yaml").write_text("".join(f"{key}: {value}\n" for key, value in VALID.items()))
     return directory / "m.yaml"
 
 
-def test_deep_pictures_are_read_to_scale_and_what_is_transparent_is_unknown(tmp_path: Path) -> None:
+def test_16_bit_images_are_scaled_and_transparent_cells_are_unknown(tmp_path: Path) -> None:
     grey = np.full((20, 20), 65000, np.uint16)
     grey[5:10] = 30000
-    free = OccupancyMap.load(written(tmp_path, Image.fromarray(grey))).free
+    free = OccupancyMap.load(write_map(tmp_path, Image.fromarray(grey))).free
     assert free.sum() == 300
-    seen = np.full((20, 20, 4), 255, np.uint8)
-    seen[5:10, :, 3] = 0
-    np.testing.assert_array_equal(OccupancyMap.load(written(tmp_path, Image.fromarray(seen))).free, free)
+    rgba = np.full((20, 20, 4), 255, np.uint8)
+    rgba[5:10, :, 3] = 0
+    np.testing.assert_array_equal(OccupancyMap.load(write_map(tmp_path, Image.fromarray(rgba))).free, free)
 
 
 @given(st.integers(0, 300), st.integers(0, 255))
-def test_a_damaged_picture_is_refused_or_read(at: int, value: int) -> None:
+def test_a_damaged_image_is_refused_or_read(at: int, value: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        path = written(Path(directory), Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)))
+        path = write_map(Path(directory), Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)))
         content = bytearray(path.with_suffix(".png").read_bytes())
         content[at % len(content)] = value
         path.with_suffix(".png").write_bytes(content)
@@ -155,7 +157,7 @@ def test_a_damaged_picture_is_refused_or_read(at: int, value: int) -> None:
             assert OccupancyMap.load(path).free.ndim == 2
 
 
-def test_more_cells_are_not_written_than_are_read() -> None:
+def test_maps_above_the_cell_limit_are_not_written() -> None:
     with pytest.raises(BadLayout, match="coarser"):
         OccupancyMap.from_layout(hall.sample_layout("test", 0), 0.002)
 
@@ -170,13 +172,13 @@ def test_any_bytes_are_refused_or_read(content: bytes) -> None:
 
 
 @pytest.mark.parametrize("scene", [scene for scene in scenes if scenes[scene].make_task])
-def test_a_task_of_each_scene_that_takes_place_in_halls_is_drawn_in_a_map(scene: str) -> None:
-    task_in = scenes[scene].make_task
-    assert task_in is not None
-    around, boxes = OccupancyMap.from_layout(scenes[scene].sample_layout("test", 1)).extract_hall()
-    first, again = (task_in(around, boxes, seed=5) for _ in range(2))
-    assert first.id == again.id
+def test_each_scene_in_halls_samples_a_task_in_a_map(scene: str) -> None:
+    make_task = scenes[scene].make_task
+    assert make_task is not None
+    map_hall, boxes = OccupancyMap.from_layout(scenes[scene].sample_layout("test", 1)).extract_hall()
+    first, repeated = (make_task(map_hall, boxes, seed=5) for _ in range(2))
+    assert first.id == repeated.id
     assert scenes[scene].find_faults(first) == []
-    assert task_in(around, boxes, seed=5, goal=first.goal, robot=first.robot).robot == first.robot
+    assert make_task(map_hall, boxes, seed=5, goal=first.goal, robot=first.robot).robot == first.robot
     with pytest.raises(BadLayout, match="outside the hall"):
-        task_in(around, boxes, goal=Pose(99, 99))
+        make_task(map_hall, boxes, goal=Pose(99, 99))
