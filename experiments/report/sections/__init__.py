@@ -6,16 +6,10 @@ from typing import Any
 from experiments.evaluation.results import EpisodeResult
 from experiments.report.figures.plots import assign_colours
 from experiments.report.measures.summary import select_benchmark_results, select_full_data_results
+from experiments.report.sections import costs, distribution_shift, plans
 from experiments.report.sections.comparison import render_differences_section
-from experiments.report.sections.costs import build_compute_costs_section, build_cost_profile_section, build_typical_cost_section
-from experiments.report.sections.distribution_shift import build_physics_section, build_training_distance_section
 from experiments.report.sections.efficiency import build_efficiency_section
 from experiments.report.sections.open_loop import render_open_loop_section
-from experiments.report.sections.plans import (
-    build_exploitation_section,
-    build_plan_costs_section,
-    build_predicted_violations_section,
-)
 from experiments.report.sections.regret import build_regret_section
 from experiments.report.sections.results import build_success_section, render_indicators_section, render_results_section
 from experiments.report.sections.section import render_report_section
@@ -37,14 +31,14 @@ def render_sections(results: Sequence[EpisodeResult], errors: Sequence[Mapping[s
     colours = assign_colours(results, dict.fromkeys(error["model"] for error in errors))
     measures = (
         build_regret_section(benchmark),
-        build_exploitation_section(benchmark),
-        build_training_distance_section(full_data, colours),
-        build_physics_section(full_data, colours),
-        build_compute_costs_section(benchmark, colours),
+        plans.build_exploitation_section(benchmark),
+        distribution_shift.build_training_distance_section(full_data, colours),
+        distribution_shift.build_physics_section(full_data, colours),
+        costs.build_compute_costs_section(benchmark, colours),
         build_efficiency_section(benchmark, colours),
-        build_predicted_violations_section(benchmark),
-        build_cost_profile_section(full_data, colours),
-        build_typical_cost_section(full_data),
+        plans.build_predicted_violations_section(benchmark),
+        costs.build_cost_profile_section(full_data, colours),
+        costs.build_typical_cost_section(full_data),
     )
     sections = [
         render_results_section(results, command),
@@ -53,7 +47,7 @@ def render_sections(results: Sequence[EpisodeResult], errors: Sequence[Mapping[s
         render_differences_section(benchmark, command),
         *(render_report_section(section, command) for section in measures),
         render_open_loop_section(errors, results[0].scene, command, colours),
-        render_report_section(build_plan_costs_section(benchmark), command),
+        render_report_section(plans.build_plan_costs_section(benchmark), command),
         render_violations_section(results, command),
     ]
     return [section for section in sections if section]

@@ -9,14 +9,7 @@ from experiments.report.figures.topdown import describe_colours, render_episode_
 from experiments.report.loading import StoredResult
 from experiments.report.measures.formats import format_kind, format_number, join_names
 from experiments.report.measures.paired_scores import compute_episode_cost
-from experiments.report.measures.summary import (
-    Rate,
-    get_episode_key,
-    get_episode_label,
-    group_results,
-    list_violation_kinds,
-    summarise,
-)
+from experiments.report.measures.summary import get_episode_key, get_episode_label, group_results, list_violation_kinds, summarise
 from experiments.report.sections.elements import render_download_link, render_section, render_table
 from sim.scenes.scene import scenes
 
@@ -30,13 +23,12 @@ def render_violations_section(results: Sequence[EpisodeResult], command: str) ->
     cells, records = [], []
     for summary in summarise(results):
         group, rate = groups[summary.split, summary.method], summary.safe_success
-        rates = [Rate.compute(group, lambda result, kind=kind: result.violations.get(kind, False)) for kind in kinds]  # type: ignore[misc]
-        any_rate = Rate.compute(group, lambda result: any(result.violations.values()))
+        counts = {kind: summary.violations.get(kind, 0) for kind in kinds}
+        counts["any"] = sum(any(result.violations.values()) for result in group)
         force_n = max(result.peak_force_n for result in group)
-        shares = [f"{item.count} ({format_number(100 * item.value)} %)" for item in (*rates, any_rate)]
-        cells.append((summary.method, summary.split_label, str(rate.total), str(rate), *shares, format_number(force_n)))
-        counts = {kind: item.count for kind, item in zip((*kinds, "any"), (*rates, any_rate), strict=True)}
-        identity = {"method": summary.method, "split": summary.split, "episodes": rate.total}
+        shares = [f"{count} ({format_number(100 * count / len(group))} %)" for count in counts.values()]
+        cells.append((summary.method, summary.split_label, str(len(group)), str(rate), *shares, format_number(force_n)))
+        identity = {"method": summary.method, "split": summary.split, "episodes": len(group)}
         records.append({**identity, **rate.make_record("safe_success"), **counts, "highest_force_n": force_n})
     columns = ("method", "split", "episodes", "safe success", *map(format_kind, kinds), "any of them", "highest force [N]")
     caption = "Number of episodes with each kind of violation, and the highest contact force with a static body."
@@ -44,15 +36,14 @@ def render_violations_section(results: Sequence[EpisodeResult], command: str) ->
     return render_section("Violations", caption, content)
 
 
-def rank_failure(result: EpisodeResult) -> tuple[bool, float]:
-    """Rank failures: unsolved episodes by cost, then those with a violation by contact force."""
-    return result.success, -result.peak_force_n if result.success else -compute_episode_cost(result)
-
-
 def select_failures(stored: Sequence[StoredResult]) -> list[StoredResult]:
-    """Select the episodes without safe success, the worst first."""
-    failures = [item for item in stored if not item.result.safe_success]
-    return sorted(failures, key=lambda item: rank_failure(item.result))
+    """Select the episodes without safe success: unsolved ones by cost, then the others by force."""
+
+    def get_rank(item: StoredResult) -> tuple[bool, float]:
+        result = item.result
+        return result.success, -result.peak_force_n if result.success else -compute_episode_cost(result)
+
+    return sorted((item for item in stored if not item.result.safe_success), key=get_rank)
 
 
 def describe_failure(result: EpisodeResult, results: Sequence[EpisodeResult]) -> str:
