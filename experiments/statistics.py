@@ -146,16 +146,27 @@ def _compute_min_wins(n: int, confidence: float) -> np.ndarray:
 
 
 def compute_iqm(scores: np.ndarray) -> float:
-    """Compute the interquartile mean of all known scores (...); nan where none is known."""
+    """Compute the interquartile mean of all known scores.
+
+    Args:
+        scores: (...), nan where unknown.
+
+    Returns:
+        The mean of the middle half; nan where no score is known.
+    """
     known = np.sort(scores[~np.isnan(scores)])
     cut = len(known) // 4
     return float(known[cut : len(known) - cut].mean()) if len(known) else nan
 
 
 def compute_performance_profile(costs: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Compute the share of known costs (...) at or below each threshold (T,).
+    """Compute the share of known costs at or below each threshold.
 
     Agarwal et al. 2021 count scores above it.
+
+    Args:
+        costs: (...), nan where unknown.
+        thresholds: (T,).
 
     Returns:
         Shares (T,).
@@ -170,6 +181,10 @@ def compute_profile_interval(
     """Compute the performance profile of costs (S, E) and its bootstrap percentile interval.
 
     Resamples are weights, which is faster than `compute_bootstrap_interval`.
+
+    Args:
+        costs: (S, E) of S trainings in E episodes, nan where unknown.
+        thresholds: (T,).
 
     Returns:
         Profile, lower and upper end, each (T,).
@@ -256,7 +271,11 @@ def _group_strata(labels: np.ndarray) -> list[np.ndarray]:
 
 
 def compute_signed_rank_p_value(differences: np.ndarray) -> float:
-    """Compute the p-value of Wilcoxon's signed-rank test of paired differences (n,)."""
+    """Compute the p-value of Wilcoxon's signed-rank test.
+
+    Args:
+        differences: paired differences (n,).
+    """
     nonzero = differences[differences != 0]
     return float(wilcoxon(nonzero).pvalue) if len(nonzero) else 1.0
 

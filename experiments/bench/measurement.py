@@ -68,7 +68,11 @@ def make_random_model(name: str) -> LearnedModel:
 
 
 def record_scripted_episode(env: GroundEnv, index: int = 0) -> list[tuple[Observation, np.ndarray]]:
-    """Run the scripted policy in a test layout; returns its observations and actions."""
+    """Run the scripted policy in a test layout.
+
+    Returns:
+        Its observations, each with the action taken.
+    """
     policy = env.scene.behaviours["scripted"]()
     observation, _ = env.reset(seed=0, options={"index": index})
     policy.start_episode(env.make_episode_start(0))

@@ -90,7 +90,8 @@ def _describe_compilation(is_compiled: bool) -> str:
 def _measure_batched_planning(scene: Scene, is_compiled: bool, repetitions: int = 7) -> list[Measurement]:
     """Measure the decisions of several episodes one after the other, against a batch."""
     model = make_random_model("graph")
-    model.is_compiled, model.is_batched = is_compiled, True
+    model.is_compiled = is_compiled
+    model.is_batched = True
     env = GroundEnv(scene, "test")
     planners = [make_planner(scene, model) for _ in range(NUM_BATCHED_EPISODES)]
     observations = []
@@ -98,7 +99,8 @@ def _measure_batched_planning(scene: Scene, is_compiled: bool, repetitions: int 
         observations.append(env.reset(seed=index, options={"index": index})[0])
         planner.start_episode(env.make_episode_start(index))
     env.close()
-    sequential_s, batched_s = list[float](), list[float]()
+    sequential_s: list[float] = []
+    batched_s: list[float] = []
     for _ in range(repetitions + 1):
         start_s = time.perf_counter()
         for planner, observation in zip(planners, observations, strict=True):
@@ -143,7 +145,8 @@ def measure_training(scene: Scene, repetitions: int = 15) -> list[Measurement]:
         windows = model.make_windows(collect(config, Path(folder), workers=1).episodes(), scene.name)
     rng = np.random.default_rng(0)
     optimizer = Muon(model.parameters(), lr=1e-3)
-    sampling_s, update_s = list[float](), list[float]()
+    sampling_s: list[float] = []
+    update_s: list[float] = []
     for _ in range(repetitions + 1):
         start_s = time.perf_counter()
         batch = windows.sample(rng, 256, 8)

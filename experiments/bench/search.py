@@ -41,7 +41,8 @@ def measure_search_costs(
     rollouts = time_rollouts(model)
     measurements = []
     for count in CANDIDATE_COUNTS:
-        search_ratios, pytorch_mppi_ratios = list[float](), list[float]()
+        search_ratios: list[float] = []
+        pytorch_mppi_ratios: list[float] = []
         search = searches["mppi"](SearchConfig(count, 1, HORIZON_STEPS, ACTION_STD))
         planner = Planner(Objective(model, scene.task), search)
         planner.start_episode(start)

@@ -25,7 +25,9 @@ NUM_LAYOUTS = 3
 
 def measure_step(scene: Scene, repetitions: int = 5) -> list[Measurement]:
     """Measure the environment's step beside the work that Bullet has in any case."""
-    step_s, bare_s, simulation_s = list[float](), list[float](), list[float]()
+    step_s: list[float] = []
+    bare_s: list[float] = []
+    simulation_s: list[float] = []
     for index in range(NUM_LAYOUTS):
         env = GroundEnv(scene, "test")
         actions = np.stack([action for _, action in record_scripted_episode(env, index)])
@@ -63,7 +65,8 @@ def measure_workers(scene: Scene, repetitions: int = 3) -> list[Measurement]:
             return [pool.submit(job).result() for job in jobs]
 
         measure_pair_s(0, is_parallel=True)  # both workers start and import
-        sequential, parallel = list[float](), list[float]()  # steps/s
+        sequential: list[float] = []  # steps/s
+        parallel: list[float] = []
         for pair in range(1, repetitions + 1):
             sequential.append(2 * SHARD_STEPS / sum(measure_pair_s(pair, is_parallel=False)))
             parallel.append(sum(SHARD_STEPS / shard_s for shard_s in measure_pair_s(pair, is_parallel=True)))

@@ -61,7 +61,8 @@ def collect(
     images = ImageConfig(cameras, image_size, image_every, lossless) if cameras else None
     scene = scenes[scene].name
     config = CollectConfig(scene, steps, seed, split, weights, vary, shard_steps=min(2000, steps), images=images)
-    policies, tags = {}, {}
+    policies = {}
+    tags = {}
     if planner:
         spec = PlannerSpec(scene, str(planner), "mppi", SearchConfig(samples=64, horizon=20))
         spec()  # raises BadFile before anything is written

@@ -1,7 +1,7 @@
 """`ground evaluate` and `ground verify`."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from experiments.report.measures.comparability import describe_unreadable_result
 from experiments.report.measures.summary import group_results, is_oracle, make_summary_table
 from experiments.versions import record_version_changes
 from experiments.viewer.recordings import make_recording_writer
+from sim.layout import Layout
 from sim.scenes.scene import DEFAULT_PROTOCOL
 from sim.utils.errors import GroundError
 from sim.utils.files import lock_directory
@@ -61,57 +62,67 @@ def evaluate(
 
     Args:
         split: default: test, or the protocol's.
-        episodes: in the split, or in each custom layout; default: 20, or as many as the protocol
-            has.
-        first: number of the first layout of the split, as in --first 300 --episodes 100 for layouts
-            that nobody tuned on.
+        episodes: in the split, or in each custom layout; default: 20, or the protocol's number.
+        first: number of the first layout of the split, such as 300 for layouts nobody tuned on.
         protocol: of the scene, instead of the run's own.
-        methods: by name, evaluated beside random and scripted; none: all. An oracle needs its
-            number of episodes too.
-        models: directories of models that were trained elsewhere; they are added to the run under
-            their directories' names.
+        methods: by name, beside random and scripted; none: all.
+        models: directories of models from elsewhere, which are added to the run by their names.
         oracle: episodes of a planner on the true simulator; each takes minutes.
         oracle_large: episodes of the same with a larger search budget.
-        layout: layout files, or YAML files of map_server maps, in which poses that are not given
-            are sampled.
+        layout: layout files, or map_server YAML files, in which missing poses are sampled.
         start: x, y and yaw of the robot, for a map [m, rad].
         load: x, y and yaw of the load, for a map, in scenes that have one.
         goal: x and y of the goal, for a map.
         threshold: rate of safe success that a safe method reaches.
     """
+    _check_options(split, first, {"oracle": oracle, "oracle-large": oracle_large}, methods, layout, threshold)
+    check_has_episodes(run)
     config = read_config(run)
     config = config.with_protocol(protocol or config.protocol)
     config = replace(config, oracle_episodes=oracle, oracle_large_episodes=oracle_large)
-    for name in methods:
-        if config.episodes_by_oracle.get(name) == 0:
-            raise GroundError(f"--methods {name} needs --{name} N too: its number of episodes")
-    check_first_index(first)
-    if not 0 < threshold < 1:
-        raise GroundError(f"--threshold {threshold:g}: a rate between 0 and 1 is needed")
-    if layout and (split or first):
-        raise GroundError("--split and --first select layouts of the scene: leave them out with --layout")
-    check_has_episodes(run)
     layouts = read_requested_layouts(layout, config.scene, start, load, goal)
     config, count = _set_episodes(config, split, episodes, bool(layouts))
     with lock_directory(run):
         if models:
             MethodSet(config, run).add_external_models(models)
             Pipeline(config, run, workers, CONSOLE).measure_open_loop_errors()
-        pipeline = Pipeline(
-            config, run, workers, CONSOLE, method_names=methods, is_evaluation_only=True, first_index=first
-        )  # fails here if a method is unknown
-        record_version_changes(run, CONSOLE)
+        pipeline = Pipeline(config, run, workers, CONSOLE, None, methods, is_evaluation_only=True, first_index=first)
+        record_version_changes(run, CONSOLE)  # now that all options are valid
         evaluated = pipeline.evaluate_layouts(layouts, count) if layouts else pipeline.evaluate()
         record_version_changes(run, CONSOLE)
     splits = list(dict.fromkeys(result.split for result in evaluated))
-    for custom, custom_split in zip(layouts, splits, strict=False):
-        out = run / "layouts" / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', custom.name)}-{custom.id[:8]}"
-        page = write_comparison(read_runs([run], custom_split, config.protocol), out, make_recording_writer())
-        CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
+    if layouts:
+        _write_layout_reports(run, config.protocol, dict(zip(splits, layouts, strict=True)))
     results = [result for result in read_results(run, config.protocol) if result.split in splits]
     CONSOLE.print(make_summary_table(results))
     CONSOLE.print(make_verdict_table(results, threshold))
     print_warnings(*make_notes(results), describe_unreadable_results(run))
+
+
+def _check_options(
+    split: str | None,
+    first: int,
+    episodes_by_oracle: Mapping[str, int],
+    methods: Sequence[str],
+    layouts: Sequence[Path],
+    threshold: float,
+) -> None:
+    for name in methods:
+        if episodes_by_oracle.get(name) == 0:
+            raise GroundError(f"--methods {name} needs --{name} N too: its number of episodes")
+    check_first_index(first)
+    if not 0 < threshold < 1:
+        raise GroundError(f"--threshold {threshold:g}: a rate between 0 and 1 is needed")
+    if layouts and (split or first):
+        raise GroundError("--split and --first select layouts of the scene: leave them out with --layout")
+
+
+def _write_layout_reports(run: Path, protocol: str, layout_by_split: Mapping[str, Layout]) -> None:
+    for split, layout in layout_by_split.items():
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", layout.name)
+        out = run / "layouts" / f"{name}-{layout.id[:8]}"
+        page = write_comparison(read_runs([run], split, protocol), out, make_recording_writer())
+        CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
 
 
 def check_first_index(first: int) -> None:

@@ -87,7 +87,8 @@ def compare(
 
 
 def _compare_scenes(runs: Sequence[Path], format: str, protocol: str | None, split: str | None, first: int) -> None:
-    rows, messages = [], []
+    rows = []
+    messages = []
     for run in runs:
         results = select_first_split(read_runs([run], split, protocol, first, must_be_comparable=False).results)
         rows.append(make_scene_rows(results, read_open_loop_errors(run)))

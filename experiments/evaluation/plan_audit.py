@@ -49,7 +49,12 @@ class PlanAudit:
         self._simulator_objective: Objective | None = None  # made when first needed
 
     def add_decision(self, observation: dict[str, np.ndarray], decision_number: int) -> None:
-        """Add the policy's last decision, numbered from 1."""
+        """Add the policy's last decision.
+
+        Args:
+            observation: from which it was made.
+            decision_number: counts from 1.
+        """
         if self._planner is None or (decision := self._planner.last_decision) is None:
             return
         self._disagreements.append(decision.disagreement)
@@ -112,6 +117,10 @@ def compute_violation_shares(evaluation: Evaluation, observation: dict[str, np.n
 
     Kinds are those of the task that poses show, and CONTACT_VIOLATION of the robot or a load.
     A step's cost is 0 from the goal on.
+
+    Args:
+        evaluation: of plans by a model.
+        observation: at the begin of the plans.
 
     Returns:
         Shares in [0, 1], by kind; none where the model predicts no bodies.

@@ -32,7 +32,7 @@ NESTED = {"variation": "variation", "violations": "violation", "plans": "plans",
 
 @dataclass(frozen=True)
 class PlanCounts:
-    """Of the audited plans of an episode, how many lead to one kind of violation."""
+    """Numbers of audited plans of an episode that lead to one kind of violation."""
 
     predicted: int = 0  # in most particles of the model
     realised: int = 0  # in the true simulator
@@ -42,7 +42,7 @@ class PlanCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeResult:
-    """What one method did in one episode, and what it cost."""
+    """Outcome and costs of one method in one episode."""
 
     run: str
     scene: str
@@ -125,7 +125,8 @@ class EpisodeResult:
         """
         record = migrate_result(record) if version == 1 else record
         nested: dict[str, dict[str, Any]] = {name: {} for name in NESTED}
-        plain, prefixes = {}, {prefix: name for name, prefix in NESTED.items()}
+        plain = {}
+        prefixes = {prefix: name for name, prefix in NESTED.items()}
         for column, value in record.items():
             prefix, _, key = column.partition("/")
             if value is not None and prefix in prefixes:

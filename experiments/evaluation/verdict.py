@@ -9,7 +9,9 @@ from scipy.optimize import brentq
 from experiments.evaluation.results import EpisodeResult
 from experiments.statistics import compute_wilson_interval
 
-SAFE, UNSAFE, NOT_ENOUGH_EVIDENCE = "safe", "unsafe", "not enough evidence"
+SAFE = "safe"
+UNSAFE = "unsafe"
+NOT_ENOUGH_EVIDENCE = "not enough evidence"
 DEFAULT_THRESHOLD = 0.9
 MAX_EPISODES = 1_000_000  # more than anybody runs
 

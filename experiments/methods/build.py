@@ -31,7 +31,7 @@ ORACLE_EPISODE_S = 200.0
 
 @dataclass(frozen=True)
 class MethodRecipe:
-    """How a method is built, and what its episodes are expected to take."""
+    """Recipe of a method, and the expected time of its episodes."""
 
     name: str  # without a training seed
     make: Callable[[], Method]
@@ -179,7 +179,8 @@ class MethodSet:
     def _make_oracle(self, name: str, search_config: SearchConfig) -> Method:
         config = self._config
         spec = PlannerSpec(config.evaluation_scene.name, "simulator", config.search, search_config)
-        limit, content = config.episodes_by_oracle[name], spec.describe_content()
+        limit = config.episodes_by_oracle[name]
+        content = spec.describe_content()
         return Method(
             name, spec, "simulator", config.search, max_episodes=limit, search_config=search_config, cache_content=content
         )

@@ -75,8 +75,9 @@ class TrainingGrid:
     def _make_training(
         self, name: str, model: ModelTrainingConfig, num_rounds: int | None, data_steps: int | None = None
     ) -> ModelTraining:
-        data, validation = self.round_paths[:num_rounds], (self.validation_path,)
-        return ModelTraining(model, data, validation, self._path / "models" / name, data_steps)
+        return ModelTraining(
+            model, self.round_paths[:num_rounds], (self.validation_path,), self._path / "models" / name, data_steps
+        )
 
     def make_agent_training(self, baseline: BaselineTrainingConfig, seed: int) -> AgentTraining:
         """Make the training of an agent."""

@@ -67,7 +67,7 @@ class AgentTraining:
 
     @property
     def is_reproducible(self) -> bool:
-        """Whether it ran without a break: a resumed agent meets other layouts."""
+        """True where it ran without a break: a resumed agent meets other layouts."""
         return not read_json(self.path / "policy.json").get("resumed_at")
 
     def describe_content(self) -> dict[str, Any]:
