@@ -1,19 +1,21 @@
-"""Layout: a hall or table with static boxes, start poses and a goal, as a value with JSON input and output.
+"""Layout: a hall or table with static boxes, start poses and a goal; read and written as JSON.
 
 File format (lengths in metres, angles in radians, every field except `name` and `boxes` required)::
 
     {"format": "training-ground/layout", "version": 1, "name": "north hall",
-     "hall":  {"x": 0, "y": 0, "width": 6, "depth": 6},      # lower left corner and size of the free rectangle
-     "boxes": [{"x": 2, "y": 3, "yaw": 0, "width": 1.2, "depth": 0.6, "height": 1.6, "kind": "rack"}],
+     "hall":  {"x": 0, "y": 0, "width": 6, "depth": 6},      # lower left corner and size
+     "boxes": [{"x": 2, "y": 3, "yaw": 0, "width": 1.2, "depth": 0.6, "height": 1.6,
+                "kind": "rack"}],
      "robot": {"x": 1, "y": 1, "yaw": 0},
      "loads": [{"x": 2, "y": 1.5, "yaw": 0}],                # the first load is the one to deliver
-     "goal":  {"x": 4, "y": 4.5},                            # and a yaw, where the task asks for one
-     "traffic": [{"x": 1, "y": 5, "yaw": 0, "kind": "person", "speed_m_s": 1.2, "stops": [{"x": 5, "y": 5}]}]}
+     "goal":  {"x": 4, "y": 4.5},                            # and a yaw, where the task has one
+     "traffic": [{"x": 1, "y": 5, "yaw": 0, "kind": "person", "speed_m_s": 1.2,
+                  "stops": [{"x": 5, "y": 5}]}]}
 
-A box's `kind` is "rack", "wall" or "clamp". The simulator adds four outer walls around the hall. With
-"surface": "table" there are no walls, and a load that leaves the table falls. `part` is the shape of
-the loads in scenes with several shapes. Agents in `traffic` go from stop to stop and start again after
-the last stop. An agent's `kind` is "person" or "forklift".
+A box's `kind` is "rack", "wall" or "clamp". The simulator adds four outer walls around the hall.
+With "surface": "table" there are no walls, and a load that leaves the table falls. `part` is the
+shape of the loads in scenes with several shapes. Agents in `traffic` go from stop to stop and start
+again after the last stop. An agent's `kind` is "person" or "forklift".
 
 Limits of every layout: MAX_HALL_M2, MAX_BOXES, MAX_LENGTH_M, MAX_YAW_RAD and MAX_AGENT_SPEED_M_S in
 this module. A scene limits the number of loads and agents (`max_loads` and `max_traffic` of Scene).
@@ -113,7 +115,9 @@ class Layout:
 
     @cached_property
     def id(self) -> str:
-        """Hash of the content without the name: equal layouts have equal ids, wherever they come from."""
+        """Hash of the content without the name: equal layouts have equal ids, wherever they come
+        from.
+        """
         content = asdict(self)
         content.pop("name")
         if not self.goal.yaw:  # tasks that ask for a position alone leave it out
@@ -126,7 +130,9 @@ class Layout:
 
     @cached_property
     def static_boxes(self) -> np.ndarray:
-        """(S, 7) x, y, yaw, half width, half depth, half height, Kind; the four outer walls of a hall first."""
+        """(S, 7) x, y, yaw, half width, half depth, half height, Kind; the four outer walls of a
+        hall first.
+        """
         hall, t = self.hall, WALL_THICKNESS_M
         cx, cy = hall.x + hall.width / 2, hall.y + hall.depth / 2
         half_width, half_depth, half_height = hall.width / 2 + t, hall.depth / 2 + t, WALL_HEIGHT_M / 2
@@ -217,7 +223,7 @@ class Layout:
 
 
 def find_value_faults(layout: Layout) -> list[str]:
-    """Find faults that do not depend on the scene: values outside their limits, unknown names, empty lists.
+    """Find faults that do not depend on the scene: values, names, empty lists.
 
     Returns:
         One line for each fault.

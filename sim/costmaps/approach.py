@@ -14,7 +14,8 @@ from scipy.sparse.csgraph import dijkstra
 from sim.geometry.grid import connect_free_cells
 
 ROBOT_BLOCK = 3  # fine cells along a coarse cell of the robot
-LOAD_BLOCK = 2  # and of the load: its place decides whether the robot can pass between load and rack
+# fine cells along a coarse cell of the load, whose place decides whether the robot can pass a rack
+LOAD_BLOCK = 2
 LOAD_RADIUS_M = 0.55  # the robot's centre keeps this distance: it touches between 0.5 and 0.62
 WINDOW = 2  # coarse cells around the load's cell in which the load can block the robot
 
@@ -59,7 +60,7 @@ def compute_approach_costs(
     cells = np.stack(np.meshgrid(*map(np.arange, cost_to_go.shape[:2]), indexing="ij"), -1).reshape(-1, 2)
     loads = LOAD_BLOCK * coarsening * cells  # in fine cells
     table = np.full((n, len(loads)), np.inf, np.float32)
-    places = np.round(loads[:, None] - 1.15 * contact_m / cell_m * directions).astype(int)  # (L, K, 2)
+    places = np.round(loads[:, None] - 1.15 * contact_m / cell_m * directions).astype(int)
     inside = np.asarray(((places >= 0) & (places < robot_free.shape)).all(-1))
     x, y = np.moveaxis(np.where(inside[..., None], places, 0), -1, 0)
     # a place next to a free cell is usable: the robot starts from the free cell
@@ -119,10 +120,12 @@ def _block_passages(
 
 
 def _list_needed_passages(tail: np.ndarray, head: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """List the passages (5, E) that each edge needs; a diagonal edge needs both ways round the corner."""
+    """List the passages (5, E) that each edge needs; a diagonal edge needs both ways round."""
     a, b = np.stack(np.unravel_index(tail, shape)), np.stack(np.unravel_index(head, shape))
-    size, move = shape[0] * shape[1], b - a
-    step, is_far = np.sign(move), np.abs(move) > 1
+    size = shape[0] * shape[1]
+    move = b - a
+    step = np.sign(move)
+    is_far = np.abs(move) > 1
     # the first cell on the way lies along x, or along y where the edge goes two cells along y
     first = a + step * ~is_far[::-1] * [[1], [0]] + step * is_far * [[0], [1]]
     corner = a + step

@@ -1,4 +1,4 @@
-"""Navigation field: cost-to-go around boxes for a body that moves in any direction, one table per layout and goal."""
+"""Navigation field: cost-to-go around boxes for a body that moves in any direction."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -39,19 +39,40 @@ class NavigationField:
     detour: Array  # (X, Y) min_cost minus the straight distance to the goal [m], at least 0
 
     def map(self, convert: Callable[[Array], Array]) -> "NavigationField":
-        """Convert every table."""
+        """Convert every table, as to torch."""
         return replace(self, **{name: convert(getattr(self, name)) for name in ("clearance", "min_cost", "detour")})
 
     def compute_cost_to_go(self, xy: Array) -> Array:
-        """Compute the cost (...) of the route from points (..., 2) to the goal [m], linear between cells."""
+        """Compute the cost of the route from points to the goal.
+
+        Args:
+            xy: (..., 2) points [m].
+
+        Returns:
+            (...) cost [m], linear between cells.
+        """
         return self._interpolate(self.min_cost, xy)
 
     def compute_detour(self, xy: Array) -> Array:
-        """Compute the detour (...) of the route from points (..., 2) [m], linear between cells."""
+        """Compute the detour of the route from points to the goal.
+
+        Args:
+            xy: (..., 2) points [m].
+
+        Returns:
+            (...) detour [m], linear between cells.
+        """
         return self._interpolate(self.detour, xy)
 
     def compute_clearance(self, xy: Array) -> Array:
-        """Compute the distance (...) from points (..., 2) to the nearest box [m], linear between cells."""
+        """Compute the distance from points to the nearest box.
+
+        Args:
+            xy: (..., 2) points [m].
+
+        Returns:
+            (...) distance [m], linear between cells.
+        """
         return self._interpolate(self.clearance, xy)
 
     def _interpolate(self, table: Array, xy: Array) -> Array:
@@ -123,7 +144,7 @@ def _build_fields(
 
 
 def _compute_route_costs(grid: GridSpec, clearance: np.ndarray, goal_cells: np.ndarray) -> np.ndarray:
-    """Compute the cost (G, X, Y) of the route from each cell to each goal cell (G,); inf without a route."""
+    """Compute the cost (G, X, Y) of the route from each cell to the goal cells (G,), else inf."""
     free = clearance > grid.min_clearance_m
     free.flat[goal_cells] = True
     tail, head, length = connect_free_cells(free)
@@ -134,6 +155,6 @@ def _compute_route_costs(grid: GridSpec, clearance: np.ndarray, goal_cells: np.n
 
 
 def _fill_obstacles(cost: np.ndarray, cell_m: float) -> np.ndarray:
-    """Fill unreachable cells with the nearest finite cost and more, so that costs lead out of boxes."""
+    """Fill unreachable cells with more than the nearest finite cost: costs lead out of boxes."""
     distance, nearest = distance_transform_edt(~np.isfinite(cost), return_indices=True)
     return np.asarray(cost[nearest[0], nearest[1]] + 3 * cell_m * distance)

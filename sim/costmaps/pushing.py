@@ -8,9 +8,9 @@ against a wall is far from everything behind it. Dijkstra's algorithm from the g
 Lattice planners for non-prehensile pushing do the same (e.g. Lynch & Mason 1996, "Stable pushing").
 
 The approach table (`sim/costmaps/approach.py`) grows with the square of the hall's area. In halls
-above FINE_HALL_M2 its cells have twice the usual size: 0.6 m for the robot and 0.4 m for the load. The
-drive to the load is then approximate. Among racks with narrow aisles, the cost-to-go differs by 0.35 m
-on average. The pushing cost and the clearance have the same resolution in every hall.
+above FINE_HALL_M2 its cells have twice the usual size: 0.6 m for the robot and 0.4 m for the load.
+The drive to the load is then approximate. Among racks with narrow aisles, the cost-to-go differs by
+0.35 m on average. The pushing cost and the clearance have the same resolution in every hall.
 """
 
 from collections.abc import Callable
@@ -30,15 +30,23 @@ from sim.geometry.grid import Coordinates, GridCell, interpolate
 
 CELL_M = 0.1
 FINE_HALL_M2 = 400  # up to this area the approach table has its usual resolution
-MOVES = ((1, 0), (2, 1), (1, 1), (1, 2), (0, 1), (-1, 2), (-1, 1), (-2, 1))  # [cells]; the other eight are their negatives
+# moves of the load [cells]; the other eight are their negatives
+MOVES = ((1, 0), (2, 1), (1, 1), (1, 2), (0, 1), (-1, 2), (-1, 1), (-2, 1))
 OFFSETS = np.array([*MOVES, *((-x, -y) for x, y in MOVES)])
 DIRECTIONS = OFFSETS / np.linalg.norm(OFFSETS, axis=1, keepdims=True)
-TURN_WEIGHT = 2.0  # cost of driving around the load relative to pushing: the robot also turns on the spot twice
+# cost of driving around the load relative to pushing: the robot also turns on the spot twice
+TURN_WEIGHT = 2.0
 DRIVE_WEIGHT = 1.0  # cost of driving freely relative to pushing
-NEAR_COST_M, FAR_COST_M = 0.9, 1.4  # the near cost changes to the far cost between these distances of robot and load
-COARSE_SLACK_M = 0.2  # error of the coarse far cost beside the load; a larger difference is a route that the near cost misses
-TOUCHING_M, TOUCHING_SLACK = 0.75, 3.0  # below this distance the far cost may be too high by this much more per metre
-BLOCKED_PUSH_WEIGHT = 5.0  # added cost of a push without space for the robot behind the load, relative to its length
+# the near cost changes to the far cost between these distances of robot and load
+NEAR_COST_M = 0.9
+FAR_COST_M = 1.4
+# error of the far cost beside the load; a larger difference is a route that the near cost misses
+COARSE_SLACK_M = 0.2
+# below this distance the far cost may be too high by this much more per metre
+TOUCHING_M = 0.75
+TOUCHING_SLACK = 3.0
+# added cost of a push without space for the robot behind the load, relative to its length
+BLOCKED_PUSH_WEIGHT = 5.0
 BLOCKED_TURN_WEIGHT = 3.0
 MARGIN_M = 0.15  # clearance beyond the bodies' own size below which a push costs more
 ROBOT_SLACK_M = 0.02
@@ -56,9 +64,11 @@ class PushingField:
     goal: tuple[float, float]  # [m]
     contact_distance_m: float  # distance of the two centres while pushing
     pushing_cost: Array  # (X, Y, 16) metres to go by the load's cell and its push direction
-    clearance: Array  # (X, Y) distance from the cell's centre to the nearest static box [m], negative inside
+    # (X, Y) distance from the cell's centre to the nearest static box [m], negative inside
+    clearance: Array
     min_cost: Array  # (X, Y) least pushing_cost over the directions
-    approach_cost: Array  # (X', Y', X", Y") added cost to get into position, by the robot's and the load's coarse cell [m]
+    # (X', Y', X", Y") cost to get into position, by the robot's and the load's coarse cell [m]
+    approach_cost: Array
     coarsening: int = 1  # size of the coarse cells relative to the usual size
 
     cell_m = CELL_M
@@ -140,7 +150,14 @@ class PushingField:
         return low + load.fy * (high - low)
 
     def compute_clearance(self, xy: Array) -> Array:
-        """Compute the distance (...) from points (..., 2) to the nearest static box [m]."""
+        """Compute the distance from points to the nearest static box.
+
+        Args:
+            xy: (..., 2) points [m].
+
+        Returns:
+            (...) distance [m], linear between cells.
+        """
         return interpolate(self.clearance, self._locate(split_coordinates(xy), CELL_M, self.clearance.shape))
 
     def _locate(self, point: Coordinates, cell_m: float, shape: tuple[int, int], shift: float = 0.0) -> GridCell:
@@ -167,7 +184,8 @@ def build_pushing_field(boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarr
     """Build the field of a layout.
 
     Args:
-        boxes: (S, 6) x, y, yaw, half width, half depth and Kind; the first four walls enclose the hall.
+        boxes: (S, 6) x, y, yaw, half width, half depth and Kind; the first four walls enclose the
+            hall.
         goal: (2,) [m].
         load_half: (3,) half extents of the load [m].
         robot_radius_m: radius of the robot.
@@ -195,7 +213,9 @@ _FIELDS = ContentCache(build_pushing_field)
 def find_start_fault(
     boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robot_radius_m: float, load: np.ndarray, robot: np.ndarray
 ) -> str | None:
-    """Find out why a start cannot be solved: the robot must reach a place from which it can push the load to the goal.
+    """Find out why a start cannot be solved.
+
+    The robot must reach a place from which it can push the load to the goal.
 
     Args:
         boxes: (S, 6) as for build_pushing_field.
@@ -221,7 +241,9 @@ def find_start_fault(
 
 
 class _PushingGrid:
-    """Grid of one layout: cells in which the load and the robot behind it fit, and the graph of pushes."""
+    """Grid of one layout: cells in which the load and the robot behind it fit, and the graph of
+    pushes.
+    """
 
     def __init__(self, boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robot_radius_m: float) -> None:
         low, high = _find_hall_corners(boxes)
@@ -239,7 +261,9 @@ class _PushingGrid:
         self._goal_distance = np.linalg.norm(points - goal, axis=-1)
 
     def _compute_robot_clearance(self, points: np.ndarray, boxes: np.ndarray, robot_radius_m: float) -> np.ndarray:
-        """Compute the clearance (X, Y, K) of the robot behind the load, exact up to MARGIN_M and larger beyond it."""
+        """Compute the clearance (X, Y, K) of the robot behind the load, exact up to MARGIN_M and
+        larger beyond it.
+        """
         places = points[:, :, None] - self.contact_m * DIRECTIONS
         clearance = np.full(places.shape[:-1], np.inf)
         for box in boxes:
@@ -257,14 +281,18 @@ class _PushingGrid:
         return tuple(np.clip(np.round((xy - self.origin) / CELL_M).astype(int), 0, np.array(self.clearance.shape) - 1))
 
     def compute_costs(self, strict: bool) -> np.ndarray:
-        """Compute the cost to the goal (X, Y, K); `strict` forbids edges without space for the robot."""
+        """Compute the cost to the goal (X, Y, K); `strict` forbids edges without space for the
+        robot.
+        """
         nearest = self._goal_distance[self.load_free].min(initial=np.inf) + 1e-9
         sources = np.argwhere(self.load_free & (self._goal_distance <= max(0.75 * CELL_M, nearest)))
         return self._graph.compute_costs(sources, self._goal_distance, strict)
 
 
 def _find_hall_corners(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find the lower and upper corner of the hall that the outer walls, the first four walls, enclose."""
+    """Find the lower and upper corner of the hall that the outer walls, the first four walls,
+    enclose.
+    """
     walls = boxes[boxes[:, 5] == Kind.WALL][:4]
     middle = walls[:, :2].mean(0)
     faces = find_closest_points(middle, walls[:, :2], walls[:, 2], walls[:, 3:5])
@@ -272,7 +300,7 @@ def _find_hall_corners(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _PushingGraph:
-    """Edges between (cell, direction) states as index arrays, so that costs can be computed twice."""
+    """Edges between (cell, direction) states as index arrays, for several searches."""
 
     def __init__(self, load_free: np.ndarray, is_blocked: np.ndarray, tightness: np.ndarray, contact_m: float) -> None:
         self.shape = is_blocked.shape
@@ -321,7 +349,9 @@ def _make_neighbour_slices(shape: tuple[int, ...], dx: int, dy: int) -> tuple[tu
 
 
 def _fill_unreachable(cost: np.ndarray, load_free: np.ndarray) -> np.ndarray:
-    """Fill unreachable cells with the nearest finite cell's cost and more, so that costs lead out of them."""
+    """Fill unreachable cells with the nearest finite cell's cost and more, so that costs lead out
+    of them.
+    """
     known = np.isfinite(cost).all(-1)
     if not known.any():
         return np.zeros_like(cost) + np.linalg.norm(cost.shape[:2]) * CELL_M

@@ -1,10 +1,12 @@
-"""Occupancy maps in the format of ROS's map_server: a YAML file and a PGM or PNG image, read and written.
+"""Occupancy maps of ROS's map_server: a YAML file and a PGM or PNG image, read and written.
 
-Cells that are not known to be free are solid. Solid cells become boxes: rectangles that may overlap.
-The rectangle that covers most comes first, until every solid cell next to a free cell is covered.
-More rectangles cover what remains of solid regions wider than two cells. Straight walls give few boxes.
+Cells that are not known to be free are solid. Solid cells become boxes: rectangles that may
+overlap. The rectangle that covers most comes first, until every solid cell next to a free cell is
+covered. More rectangles cover what remains of solid regions wider than two cells. Straight walls
+give few boxes.
 
-Cells are trinary: `occupied_thresh`, `free_thresh` and `negate` are as in map_server's documentation.
+Cells are trinary: `occupied_thresh`, `free_thresh` and `negate` are as in map_server's
+documentation.
 """
 
 from dataclasses import dataclass
@@ -66,7 +68,7 @@ class OccupancyMap:
 
     @classmethod
     def from_layout(cls, layout: Layout, resolution_m: float = 0.05) -> "OccupancyMap":
-        """Convert the free space of a layout, with one solid cell around it. A cell is free if its centre is.
+        """Convert a layout, with a solid rim. A cell is free if its centre is.
 
         Raises:
             BadLayout: the map has more than MAX_CELLS cells.
@@ -136,7 +138,9 @@ def cover_with_rectangles(solid: np.ndarray) -> list[tuple[int, int, int, int]]:
 
 
 def _cover_greedily(solid: np.ndarray, uncovered: np.ndarray, max_count: int) -> list[tuple[int, int, int, int]]:
-    """Cover cells with rectangles of solid cells; the rectangle that covers most of them comes first."""
+    """Cover cells with rectangles of solid cells; the rectangle that covers most of them comes
+    first.
+    """
     # between these lines all rows, or columns, are equal
     rows, columns = _find_row_groups(solid, uncovered), _find_row_groups(solid.T, uncovered.T)
     coarse = solid[np.ix_(rows[:-1], columns[:-1])]
@@ -156,7 +160,7 @@ def _find_row_groups(*grids: np.ndarray) -> np.ndarray:
 
 
 def _find_best_rectangle(solid: np.ndarray, weights: np.ndarray) -> tuple[int, int, int, int]:
-    """Find the rectangle of solid cells with the largest sum of weights; of equal sums, the largest.
+    """Find the rectangle of solid cells with the largest sum of weights, then the largest area.
 
     From each first row on, rows are added one by one. Columns that stay solid form runs, and each
     run is a rectangle.

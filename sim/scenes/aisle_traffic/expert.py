@@ -1,4 +1,4 @@
-"""Behaviours of aisle-traffic: an expert that assumes constant velocities of agents, and behaviours to collect data."""
+"""Behaviours of aisle-traffic: an expert that predicts constant velocities, and data collection."""
 
 from dataclasses import dataclass
 
@@ -54,9 +54,10 @@ class TrafficView:
 
 
 class DynamicWindow(ScriptedPolicy):
-    """Chooses the constant speeds that lead nearest to the goal, away from boxes and from agents that keep their velocity.
+    """Chooses the constant speeds that lead nearest to the goal without collision.
 
-    After Fox et al. 1997, "The dynamic window approach".
+    Agents are predicted with constant velocity. After Fox et al. 1997, "The dynamic window
+    approach".
     """
 
     def __init__(self, noise: float = 0.0) -> None:
@@ -81,16 +82,18 @@ class DynamicWindow(ScriptedPolicy):
         cost = view.field.compute_cost_to_go(places[:, -1]) + 0.3 * view.field.compute_cost_to_go(ahead)
         cost = cost + 30 * missing_clearance + 0.1 * (speed < 0)
         if len(view.agents):
-            agents = view.agents + time_s[:, None, None] * view.velocities  # (LOOKAHEAD_STEPS, K, 2)
+            # (LOOKAHEAD_STEPS, K, 2)
+            agents = view.agents + time_s[:, None, None] * view.velocities
             missing = np.maximum(0, view.min_distance - np.linalg.norm(places[:, :, None] - agents, axis=-1))
             cost = cost + 20 * (missing.max(-1) / (1 + time_s)).max(-1)
         return self._choices[int(np.argmin(cost))] + self._noise * self._rng.standard_normal(2)
 
 
 class Rush(ScriptedPolicy):
-    """Drives at any speed towards the goal, to an agent's predicted position, where it stops, or away from it.
+    """Drives at any speed towards the goal, or towards or away from an agent's predicted position.
 
-    In some phases it ignores racks, so that data contains contact with them. Phases last a few seconds.
+    It stops where it reaches that position. In some phases it ignores racks, so that data contains
+    contact with them. Phases last a few seconds.
     """
 
     collection_steps = 100
@@ -103,7 +106,8 @@ class Rush(ScriptedPolicy):
         if self._steps_left <= 0:
             self._steps_left = int(rng.integers(8, 35))
             self._speed = float(rng.uniform(0.0, 1.1))
-            self._target_rank = int(rng.integers(1, 4)) if rng.random() < 0.7 else 0  # of the nearest agents; 0: the goal
+            # of the nearest agents; 0: the goal
+            self._target_rank = int(rng.integers(1, 4)) if rng.random() < 0.7 else 0
             self._lead_s = float(rng.uniform(0, 3))
             self._sign = float(rng.choice([1, 1, 1, -1]))
             self._ignores_racks = rng.random() < IGNORE_RACKS_SHARE

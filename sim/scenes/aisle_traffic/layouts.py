@@ -151,7 +151,7 @@ def _sample_task(
 
 
 def _sample_route(empty: Layout, kind: str, rng: np.random.Generator, starts: np.ndarray) -> AgentRoute | None:
-    """Sample an agent that starts away from other starts, with two or three stops that are apart."""
+    """Sample an agent that starts away from other starts, with two or three distant stops."""
     place, *stops = _sample_places(empty, rng, AGENT_CLEARANCE_M[kind], 1 + int(rng.integers(2, 4)))
     if np.linalg.norm(place - starts, axis=-1).min() < START_GAP_M or np.linalg.norm(stops[0] - stops[-1]) < 3:
         return None
@@ -166,7 +166,9 @@ def _sample_pose(place: np.ndarray, rng: np.random.Generator) -> Pose:
 
 
 def _sample_places(layout: Layout, rng: np.random.Generator, clearance_m: float, count: int) -> np.ndarray:
-    """Sample uniform random places (count, 2) with this clearance from boxes; any places where there are too few."""
+    """Sample uniform random places (count, 2) with this clearance from boxes; any places where
+    there are too few.
+    """
     hall = layout.hall
     places = rng.uniform((hall.x, hall.y), (hall.x + hall.width, hall.y + hall.depth), (200, 2))
     free = places[compute_signed_distance(places, layout.static_boxes) > clearance_m]

@@ -27,11 +27,13 @@ INDICATORS = {
 
 @dataclass(frozen=True)
 class CrossingTask:
-    """Drive to the goal without touching anything, and without coming close to people. Costs are in metres to go.
+    """Drive to the goal without contact, and without coming close to people.
 
-    The violation penalty of an agent begins half of `penalty_ramp_m` outside the distance to keep, and
-    is full as far within it. The ramp is short: people pass at 0.55 m, models are wrong by centimetres,
-    and a robot with a wider ramp would turn back from every person.
+    Costs are in metres to go.
+
+    The violation penalty of an agent begins half of `penalty_ramp_m` outside the distance to keep,
+    and is full as far within it. The ramp is short: people pass at 0.55 m, models are wrong by
+    centimetres, and a robot with a wider ramp would turn back from every person.
 
     The risk time constant is short, because plans meet people who ignore the robot 0.4 s to 0.8 s
     ahead, and a later violation can still be avoided.
@@ -43,10 +45,13 @@ class CrossingTask:
     forklift_distance_m: float = 0.2  # less is no violation, but has the penalty of one
     penalty_ramp_m: float = 0.06
     risk_time_constant_s: float = 1.0
-    violation_cost_m: float = 20.0  # penalty of a violation in metres to go: more than the cost of waiting
-    clearance_m: float = 0.12  # distance from static boxes below which the robot pays clearance_weight per metre
+    # penalty of a violation in metres to go: more than the cost of waiting
+    violation_cost_m: float = 20.0
+    # distance from static boxes below which the robot pays clearance_weight per metre
+    clearance_m: float = 0.12
     clearance_weight: float = 10.0
-    contact_margin_m: float = 0.08  # distance from static boxes below which the penalty begins: models are wrong by centimetres
+    # distance from static boxes below which the penalty begins: models are wrong by centimetres
+    contact_margin_m: float = 0.08
     num_goal_features = 6 + 6 * NUM_NEAREST_AGENTS
     cost_unit_m = 1.0
 
@@ -66,9 +71,10 @@ class CrossingTask:
         return tuple(xp.where((bodies.kind == kind) & is_present, gap, absent) for kind in TRAFFIC_KINDS)
 
     def _compute_gaps(self, bodies: Bodies) -> Array:
-        """Compute the gap (..., N) between the robot's edge and that of each body of any kind [m]."""
+        """Compute the gap (..., N) between the robot's edge and that of each body [m]."""
         xp, half = get_namespace(bodies.pose), bodies.half_extents
-        x, y, *_, z, w = split_coordinates(bodies.pose)  # upright bodies: z and w are sine and cosine of half the yaw
+        # upright bodies: z and w are sine and cosine of half the yaw
+        x, y, *_, z, w = split_coordinates(bodies.pose)
         dx, dy, sin, cos = x[..., ROBOT : ROBOT + 1] - x, y[..., ROBOT : ROBOT + 1] - y, 2 * z * w, 1 - 2 * z * z
         is_box = bodies.shape != Shape.CYLINDER
         box_x, box_y = is_box * half[..., 0], is_box * half[..., 1]
@@ -117,12 +123,21 @@ class CrossingTask:
         return field.compute_clearance(_get_robot_xy(bodies)) - radius
 
     def is_success(self, bodies: Bodies, goal: Array, margin_m: float = 0.0) -> Array:
-        """Find out (...) whether the robot's centre is within the goal radius, by at least `margin_m`."""
+        """Find out whether the robot's centre is within the goal radius.
+
+        Args:
+            bodies: (..., N) bodies.
+            goal: (3,) x, y, yaw of the goal [m, rad].
+            margin_m: margin within the goal radius.
+
+        Returns:
+            (...) bool.
+        """
         (x, y), (goal_x, goal_y) = split_coordinates(bodies.pose[..., ROBOT, :2]), split_coordinates(goal[..., :2])
         return get_namespace(x).hypot(x - goal_x, y - goal_y) < self.goal_radius_m - margin_m
 
     def find_violations(self, bodies: Bodies, contacts: Sequence[Contact], is_inside: bool) -> dict[str, bool]:
-        """Find the violations of one state: contact of the robot, closeness to a person, the robot outside the hall."""
+        """Find the violations of one state: contact, closeness to a person, leaving the hall."""
         of_robot = [contact for contact in contacts if contact.first == ROBOT]
         kinds = {Kind(int(bodies.kind[contact.second])) for contact in of_robot if not contact.is_static}
         return {
@@ -134,7 +149,11 @@ class CrossingTask:
         }
 
     def predict_violations(self, bodies: Bodies) -> dict[str, Array]:
-        """Predict the violations (...) that poses alone show: closeness to a person."""
+        """Predict the violations that poses alone show: closeness to a person.
+
+        Returns:
+            (...) bool by kind.
+        """
         return {"person_too_close": (self.compute_agent_gaps(bodies)[0] < self.personal_distance_m).any(-1)}
 
     def compute_goal_features(self, bodies: Bodies, goal: np.ndarray) -> np.ndarray:
@@ -142,8 +161,8 @@ class CrossingTask:
 
         Returns:
             (num_goal_features,) vector to the goal [m], best drive direction, metres to go and
-            clearance [m]; then for each of the nearest agents position [m], velocity [m/s], gap [m],
-            and whether it is a person.
+            clearance [m]; then for each of the nearest agents position [m], velocity [m/s], gap
+            [m], and whether it is a person.
         """
         field, robot = self.get_cost_field(bodies, goal), bodies.pose[ROBOT, :2].astype(float)
         yaw = float(compute_yaw(bodies.pose[ROBOT, 3:]))

@@ -1,7 +1,7 @@
 """Behaviours of push-fixture: pokes from every side to collect data, and an expert.
 
-A part is pushed at one of the contact points on its outline. A quasi-static rule predicts the effect:
-the part moves along the push and turns with the push's lever about the centre of mass (Lynch & Mason
+A part is pushed at one of the contact points on its outline. A quasi-static rule predicts that the
+part moves along the push, and turns with the push's lever about the centre of mass (Lynch & Mason
 1996, "Stable pushing").
 """
 
@@ -21,10 +21,13 @@ POINTS_PER_SIDE = 3  # contact points on each side of each box of a part
 STAND_OFF_M = 0.02  # gap between tool and part where a push begins
 SUBGOAL_M = 0.07  # distance of the part's next subgoal on a route around boxes
 TOOL_CLEARANCE_M = 0.004  # clearance that the tool keeps from boxes
-GOAL_TOLERANCE_M = 0.012  # mean distance of the corners from their goal positions at which the expert stops
-STUCK_STEPS, STUCK_M = 8, 0.003  # a part that moves less than this in so many steps of pushing is stuck
+# mean distance of the corners from their goal positions at which the expert stops
+GOAL_TOLERANCE_M = 0.012
+STUCK_STEPS = 8
+STUCK_M = 0.003  # a part that moves less in STUCK_STEPS of pushing is stuck
 EXCLUDED_STEPS = 40  # steps for which a contact point is not used after the part was stuck
-HEADING_OFFSETS = np.array([0, 0.4, -0.4, 0.8, -0.8, 1.2, -1.2, 1.6, -1.6, 2.0, -2.0, 2.6, -2.6])  # tried in this order [rad]
+# turns from the straight direction, tried in this order [rad]
+HEADING_OFFSETS = np.array([0, 0.4, -0.4, 0.8, -0.8, 1.2, -1.2, 1.6, -1.6, 2.0, -2.0, 2.6, -2.6])
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class ToolView:
     radius: float
     part: np.ndarray  # (2,)
     yaw: float
-    goal: np.ndarray  # (3,) x, y, yaw of the part's next subgoal: the task's goal, or a pose on a route around boxes
+    # (3,) x, y, yaw of the part's next subgoal: the task's goal, or a pose on a route around boxes
+    goal: np.ndarray
     half: np.ndarray  # (2,) half extents of the part's outline
     points: np.ndarray  # (C, 2) contact points in the part's frame
     normals: np.ndarray  # (C, 2) outward normals at these points, in the part's frame
@@ -68,7 +72,14 @@ class ToolView:
         return float(np.hypot(*self.half))
 
     def to_world(self, local: np.ndarray) -> np.ndarray:
-        """Rotate vectors (..., 2) from the part's frame to the world frame."""
+        """Rotate vectors from the part's frame to the world frame.
+
+        Args:
+            local: (..., 2) vectors.
+
+        Returns:
+            (..., 2) vectors.
+        """
         return rotate(local, self.yaw)
 
     @property
@@ -85,7 +96,7 @@ class ToolView:
 
     @property
     def push_gains(self) -> np.ndarray:
-        """(C,) metres by which a push of 1 m at each point moves the corners towards the goal, on average; -1 where blocked."""
+        """(C,) mean approach of the corners to the goal by a push of 1 m; -1 where blocked."""
         corners, goal_corners = self.corners
         error = goal_corners - corners
         error = error / np.maximum(np.linalg.norm(error, axis=-1, keepdims=True), 1e-4)
@@ -102,7 +113,14 @@ class ToolView:
         return np.asarray(self.part + self.to_world(self.points + (self.radius + STAND_OFF_M) * self.normals))
 
     def is_free(self, places: np.ndarray) -> np.ndarray:
-        """Find out (...) whether the tool fits at places (..., 2)."""
+        """Find out whether the tool fits at places.
+
+        Args:
+            places: (..., 2) centres of the tool [m].
+
+        Returns:
+            (...) bool.
+        """
         if not len(self.boxes):
             return np.ones(places.shape[:-1], bool)
         return compute_signed_distance(places, self.boxes) > self.radius + TOOL_CLEARANCE_M
@@ -167,8 +185,8 @@ class Poke(_ToolPolicy):
 class PoseExpert(_ToolPolicy):
     """Pushes at the contact point with the largest gain.
 
-    It changes to another point that is much better, and avoids a point for a while where the part was
-    stuck.
+    It changes to another point that is much better, and avoids a point for a while where the part
+    was stuck.
     """
 
     def __init__(self, noise: float = 0.0) -> None:
@@ -239,12 +257,13 @@ def find_contact_points(footprint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
                 normals.append(normal)
     points_b, normals_b = np.array(points), np.array(normals)
     boxes = np.column_stack([footprint[:, :2], np.zeros(len(footprint)), footprint[:, 2:]])
-    is_free = compute_signed_distance(points_b + 0.02 * normals_b, boxes) > 0.015  # not in a corner between two boxes
+    # not in a corner between two boxes
+    is_free = compute_signed_distance(points_b + 0.02 * normals_b, boxes) > 0.015
     return points_b[is_free], normals_b[is_free]
 
 
 def _choose_subgoal(field: NavigationField, part: np.ndarray, yaw: float, goal: np.ndarray) -> np.ndarray:
-    """Choose the goal, or a pose SUBGOAL_M along the route where boxes are in between; the part turns near the goal."""
+    """Choose the goal, or a pose SUBGOAL_M along the route; the part turns near the goal."""
     if field.compute_detour(part) < 0.01:
         return goal
     places = part + SUBGOAL_M * rotate(np.tile([1.0, 0.0], (32, 1)), np.linspace(-np.pi, np.pi, 32, endpoint=False))

@@ -1,7 +1,9 @@
-"""Layouts of push-fixture: a table with clamps and a fixture, sampled per split. Distribution shifts are harder on purpose.
+"""Layouts of push-fixture: a table with clamps and a fixture, sampled per split.
 
-A fixture is two or three stops around the goal pose of the part. Clamps are obstacles anywhere on the
-table. A part is a box, or several boxes joined together.
+Distribution shifts are harder on purpose.
+
+A fixture is two or three stops around the goal pose of the part. Clamps are obstacles anywhere on
+the table. A part is a box, or several boxes joined together.
 """
 
 from dataclasses import dataclass
@@ -15,7 +17,8 @@ from sim.layout import Box, Hall, Layout, Pose, find_geometric_faults
 from sim.layout_sampling import get_split_spec, sample_until_valid
 from sim.variation import Span, Variation, Variations
 
-TABLE = Hall(0.3, -0.34, 0.4, 0.68)  # within reach of the upright tool; the arm's base is the origin
+# within reach of the upright tool; the base of the arm is the origin
+TABLE = Hall(0.3, -0.34, 0.4, 0.68)
 HEIGHT_M = 0.04  # of parts, stops and clamps
 TOOL_RADIUS_M = 0.015
 GRID_M = 0.01
@@ -33,7 +36,8 @@ def _centre_footprint(*boxes: tuple[float, float, float, float]) -> Footprint:
 PARTS: dict[str, Footprint] = {
     "box": _centre_footprint((0, 0, 0.05, 0.04)),
     "L": _centre_footprint((0, 0, 0.06, 0.016), (-0.044, 0.046, 0.016, 0.03)),
-    "T": _centre_footprint((0, 0, 0.06, 0.015), (0, -0.06, 0.015, 0.045)),  # the proportions of PushT
+    # the proportions of PushT
+    "T": _centre_footprint((0, 0, 0.06, 0.015), (0, -0.06, 0.015, 0.045)),
     "plate": _centre_footprint((0, 0, 0.065, 0.03)),
     "Z": _centre_footprint((0, 0, 0.015, 0.04), (0.03, 0.055, 0.045, 0.015)),
     "plug": _centre_footprint((0, 0, 0.045, 0.03), (0.06, 0, 0.015, 0.015)),
@@ -82,7 +86,14 @@ def get_spec(split: str) -> SplitSpec:
 
 
 def compute_outline(part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the lower and upper corner (2,) of a part about its centre of mass [m]."""
+    """Compute the bounding rectangle of a part about its centre of mass.
+
+    Args:
+        part: name of the part.
+
+    Returns:
+        Lower and upper corner (2,) [m].
+    """
     boxes = np.array(PARTS[part])
     return (boxes[:, :2] - boxes[:, 2:]).min(0), (boxes[:, :2] + boxes[:, 2:]).max(0)
 
@@ -96,7 +107,9 @@ def compute_half_extents(part: str) -> tuple[float, float, float]:
 
 @lru_cache(maxsize=4096)
 def sample_layout(split: str, index: int) -> Layout:
-    """Sample layout `index` of a split, the same on every machine. Solved and unsolvable starts are rejected.
+    """Sample layout `index` of a split, the same on every machine.
+
+    Solved and unsolvable starts are rejected.
 
     Raises:
         UnknownName: no split has this name.
@@ -126,7 +139,15 @@ def find_faults(layout: Layout) -> list[str]:
 
 
 def compute_corners(part: str, pose: Pose) -> np.ndarray:
-    """Compute the corners (4 P, 2) of a part's P boxes, world frame [m]."""
+    """Compute the corners of a part's P boxes.
+
+    Args:
+        part: name of the part.
+        pose: pose of the part.
+
+    Returns:
+        (4 P, 2) corners, world frame [m].
+    """
     boxes = np.array(PARTS[part])
     signs = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
     local = (boxes[:, None, :2] + signs * boxes[:, None, 2:]).reshape(-1, 2)
@@ -135,7 +156,7 @@ def compute_corners(part: str, pose: Pose) -> np.ndarray:
 
 
 def is_overlapping(part: str, pose: Pose, boxes: np.ndarray, margin_m: float = 0.003) -> bool:
-    """Find out whether points along a part's edges are inside boxes, or closer to them than a margin.
+    """Find out whether points along a part's edges are in boxes or closer than a margin.
 
     Args:
         part: name of the part.
@@ -162,7 +183,7 @@ def _compute_min_half_width(part: str) -> float:
 
 
 def _is_connected(layout: Layout) -> bool:
-    """Find out whether start, goal and tool are connected for a part as small as its narrowest box."""
+    """Find out whether a part as small as its narrowest box can slide from start to goal."""
     hall, boxes = layout.hall, layout.static_boxes
     if not len(boxes):
         return True
@@ -194,7 +215,8 @@ def _sample_candidate(spec: SplitSpec, rng: np.random.Generator, name: str) -> L
         return None
     part_boxes = np.array([(x, y, 0.0, w, d) for x, y, w, d in PARTS[part]])
     c, s = np.cos(start.yaw), np.sin(start.yaw)
-    tool_b = np.array([tool.x - start.x, tool.y - start.y]) @ np.array([(c, -s), (s, c)])  # in the part's frame
+    # the tool in the part's frame
+    tool_b = np.array([tool.x - start.x, tool.y - start.y]) @ np.array([(c, -s), (s, c)])
     return layout if compute_signed_distance(tool_b, part_boxes) > TOOL_RADIUS_M + 0.01 and not find_faults(layout) else None
 
 

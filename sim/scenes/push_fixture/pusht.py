@@ -1,15 +1,15 @@
-"""The protocol `pusht` of factory/push-fixture: PushT as world models are evaluated on it, on this scene's table.
+"""The protocol `pusht` of factory/push-fixture: PushT on this scene's table.
 
 As published (Zhou et al. 2025, "DINO-WM", and the evaluation of stable-worldmodel): a T alone, with
-PushT's proportions and size, where a pixel is a millimetre. The goal is the part's pose 25 steps later
-in a recorded episode, so it can be reached. An episode has 50 steps at 10 Hz. It is solved when the
-part is within 20 mm and 20° at any moment. There are 50 episodes.
+PushT's proportions and size, where a pixel is a millimetre. The goal is the part's pose 25 steps
+later in a recorded episode, so it can be reached. An episode has 50 steps at 10 Hz. It is solved
+when the part is within 20 mm and 20° at any moment. There are 50 episodes.
 
-Different from the publication: the state is observed, not images. An arm's tool follows velocities; a
-disc does not follow positions. The table is 0.4 m by 0.68 m, not 0.51 m by 0.51 m, and is simulated
-in 3-D with friction. The recorded episodes are random pokes, not human demonstrations. The part moves
-30 mm or more between start and goal. All bodies rest at the start. The tool's final position does not
-count, where the published 20 mm include it.
+Different from the publication: the state is observed, not images. An arm's tool follows velocities,
+where the published disc follows positions. The table is 0.4 m by 0.68 m, not 0.51 m by 0.51 m, and is
+simulated in 3-D with friction. The recorded episodes are random pokes, not human demonstrations.
+The part moves 30 mm or more between start and goal. All bodies rest at the start. The tool's final
+position does not count, where the published 20 mm include it.
 """
 
 from dataclasses import replace
@@ -32,8 +32,11 @@ from sim.variation import Variations
 if TYPE_CHECKING:
     from sim.env import GroundEnv
 
-SPLIT, SEED = "pusht", 27
-EPISODE_STEPS, OFFSET_STEPS, EPISODES = 50, 25, 50
+SPLIT = "pusht"
+SEED = 27
+EPISODE_STEPS = 50
+OFFSET_STEPS = 25  # between start and goal in the recorded episode
+EPISODES = 50
 MAX_START_STEP = 20  # latest step of the recorded episode at which the task starts
 GOAL_RADIUS_M, GOAL_ANGLE_RAD = 0.02, np.deg2rad(20)
 VARIATIONS = Variations(table.get_spec("test").variations.base)  # the physics of all episodes

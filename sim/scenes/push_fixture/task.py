@@ -20,9 +20,9 @@ TABLE_GRID = GridSpec(
 class PoseTask:
     """Push the first load to the goal pose, and leave it there. Costs are in units of `unit_m`.
 
-    The violation penalty predicts a hard press from the speed that the tool lacks behind its command.
-    In 12,000 steps of scripted episodes, nine of ten hard presses and one of seven harmless pushes
-    exceeded the lower end of `speed_deficit_m_s`.
+    The violation penalty predicts a hard press from the speed that the tool lacks behind its
+    command. In 12,000 steps of scripted episodes, nine of ten hard presses and one of seven
+    harmless pushes exceeded the lower end of `speed_deficit_m_s`.
     """
 
     unit_m: float
@@ -31,12 +31,16 @@ class PoseTask:
     rest_speed_m_s: float = 0.03
     rest_yaw_rate_rad_s: float = 0.3
     max_contact_force_n: float = 15.0
-    reach_m: tuple[float, float] = (0.0, np.inf)  # range of the tool's distance from the arm's base, the world's origin
-    reach_margin_m: float = 0.015  # distance from either end of the reach at which the penalty begins; full at the end
-    speed_deficit_m_s: tuple[float, float] = (0.07, 0.17)  # the penalty begins at the first and is full at the second
+    # range of the tool's distance from the arm's base, the world's origin
+    reach_m: tuple[float, float] = (0.0, np.inf)
+    # distance from either end of the reach at which the penalty begins; full at the end
+    reach_margin_m: float = 0.015
+    # the penalty begins at the first and is full at the second
+    speed_deficit_m_s: tuple[float, float] = (0.07, 0.17)
     risk_time_constant_s: float = 1.0
     violation_weight: float = 3.0  # penalty of a violation, in units of `unit_m`
-    clearance_m: float = 0.01  # distance from boxes below which the tool pays clearance_weight per metre
+    # distance from boxes below which the tool pays clearance_weight per metre
+    clearance_m: float = 0.01
     clearance_weight: float = 10.0
     approach_weight: float = 0.3  # of the tool's distance from the part
     wrong_side_weight: float = 0.3  # of the tool's position on the wrong side of the part
@@ -55,8 +59,8 @@ class PoseTask:
         """Compute the cost of bodies at one moment.
 
         The cost is the mean distance of the outline's corners from their goal positions, plus the
-        detour around boxes, the tool's distance from the part, its position on the wrong side of the
-        part, and its closeness to boxes.
+        detour around boxes, the tool's distance from the part, its position on the wrong side of
+        the part, and its closeness to boxes.
 
         Args:
             bodies: (..., N) bodies.
@@ -102,7 +106,8 @@ class PoseTask:
             (...) penalty in units of `unit_m`.
         """
         (x, y), (vx, vy) = split_coordinates(bodies.pose[..., ROBOT, :2]), split_coordinates(bodies.twist[..., ROBOT, :2])
-        command_x, command_y, _ = split_coordinates(command)  # a tool has no heading: its frame is the world's
+        # a tool has no heading: its frame is the world's
+        command_x, command_y, _ = split_coordinates(command)
         xp, (low, high) = get_namespace(x), self.speed_deficit_m_s
         pressing = clamp((xp.hypot(command_x - vx, command_y - vy) - low) / (high - low), 0, 1)
         distance, (nearest, farthest) = xp.hypot(x, y), self.reach_m
@@ -115,7 +120,8 @@ class PoseTask:
         Args:
             bodies: (..., N) bodies.
             goal: (3,) x, y, yaw of the goal [m, rad].
-            margin_m: margin within the goal radius, in units of `unit_m`; the angle's in proportion.
+            margin_m: margin within the goal radius, in units of `unit_m`; the angle's in
+                proportion.
 
         Returns:
             (...) bool.
@@ -131,7 +137,7 @@ class PoseTask:
         return is_near & is_aligned & is_at_rest
 
     def find_violations(self, bodies: Bodies, contacts: Sequence[Contact], is_inside: bool) -> dict[str, bool]:
-        """Find the violations of one state: hard contact with clamps and stops, the part off the table or tipped."""
+        """Find the violations of one state: hard contact, the part off the table or tipped."""
         hard = [contact for contact in contacts if contact.is_static and contact.force_n > self.max_contact_force_n]
         return {
             "tool_collision": any(contact.first == ROBOT for contact in hard),
@@ -141,15 +147,19 @@ class PoseTask:
         }
 
     def predict_violations(self, bodies: Bodies) -> dict[str, Array]:
-        """Predict the violations (...) that poses alone show: a tipped part."""
+        """Predict the violations that poses alone show: a tipped part.
+
+        Returns:
+            (...) bool by kind.
+        """
         return {"part_tipped": compute_tilt_cosine(bodies.pose[..., LOAD, 3:]) < 0.8}
 
     def compute_goal_features(self, bodies: Bodies, goal: np.ndarray) -> np.ndarray:
         """Compute the goal features of one state, in the tool's frame and in units of `unit_m`.
 
         Returns:
-            (10,) vectors tool to goal, part to goal and tool to part, cosine and sine of the turn to
-            the goal, cost, and the tool's clearance.
+            (10,) vectors tool to goal, part to goal and tool to part, cosine and sine of the turn
+            to the goal, cost, and the tool's clearance.
         """
         field, tool, part = self.get_cost_field(bodies, goal), bodies.pose[ROBOT, :2], bodies.pose[LOAD, :2]
         turn = float(goal[2] - compute_yaw(bodies.pose[LOAD, 3:]))

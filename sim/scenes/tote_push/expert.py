@@ -41,7 +41,9 @@ class PushView:
 
 
 class ApproachAndPush(ScriptedPolicy):
-    """Drives to the load from any side, forwards or in reverse, at any speed, pushes for a while, drives away, and repeats."""
+    """Drives to the load from any side, forwards or in reverse, at any speed, pushes for a while,
+    drives away, and repeats.
+    """
 
     collection_steps = 120
 
@@ -164,7 +166,9 @@ def drive_to(view: PushView, target: np.ndarray, speed: float, backwards: bool =
 
 
 def _go_around_load(view: PushView, target: np.ndarray) -> np.ndarray:
-    """Find the next point on the way to a target: around the load where a straight line would touch it."""
+    """Find the next point on the way to a target: around the load where a straight line would touch
+    it.
+    """
     radius = view.contact_distance_m + 0.22
     bearing = _compute_heading(view.robot - view.load)
     turn = float(wrap_angle(np.asarray(_compute_heading(target - view.load) - bearing)))
@@ -187,7 +191,9 @@ def make_noisy_expert() -> Policy:
 
 
 def make_persistent_pusher() -> Policy:
-    """Make an approach-and-push that seldom drives away: as long in contact as the expert, but from every side."""
+    """Make an approach-and-push that seldom drives away: as long in contact as the expert, but from
+    every side.
+    """
     return ApproachAndPush(repeat_probability=0.75)
 
 

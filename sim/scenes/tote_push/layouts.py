@@ -1,4 +1,7 @@
-"""Layouts of tote-push: rectangular halls with racks, sampled per split. Distribution shifts are harder on purpose."""
+"""Layouts of tote-push: rectangular halls with racks, sampled per split.
+
+Distribution shifts are harder on purpose.
+"""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,7 +27,8 @@ class SplitSpec:
     seed: int  # each split has its own random sequence
     size_m: tuple[float, float] = (6.0, 6.0)  # width and depth of the hall
     racks: tuple[int, int] = (3, 6)
-    gap_m: tuple[float, float] = (1.1, 9.0)  # allowed gaps between a rack and its neighbours or walls
+    # allowed gaps between a rack and its neighbours or walls
+    gap_m: tuple[float, float] = (1.1, 9.0)
     loads: int = 1
     goal_distance_m: tuple[float, float] = (1.0, 3.0)
     variations: Variations = Variations()
@@ -60,7 +64,9 @@ def get_spec(split: str) -> SplitSpec:
 
 @lru_cache(maxsize=4096)
 def sample_layout(split: str, index: int) -> Layout:
-    """Sample layout `index` of a split, the same on every machine. Solved and unsolvable starts are rejected.
+    """Sample layout `index` of a split, the same on every machine.
+
+    Solved and unsolvable starts are rejected.
 
     Raises:
         UnknownName: no split has this name.
@@ -70,7 +76,7 @@ def sample_layout(split: str, index: int) -> Layout:
 
 
 def find_task_fault(layout: Layout) -> str | None:
-    """Find out why the task makes no sense: it starts solved, or no route exists. None where it does."""
+    """Find out why the task makes no sense: it starts solved, or no route exists; else None."""
     robot, load, goal = (np.array([pose.x, pose.y]) for pose in (layout.robot, layout.loads[0], layout.goal))
     if np.linalg.norm(load - goal) < 0.15:
         return "the load starts at the goal"
@@ -150,7 +156,10 @@ def _sample_task(hall: Hall, boxes: tuple[Box, ...], spec: SplitSpec, rng: np.ra
 
 
 def _sample_racks(spec: SplitSpec, rng: np.random.Generator, hall: Hall) -> tuple[Box, ...] | None:
-    """Sample racks along either axis. Their gaps to each other and to walls leave aisles; some stand against a wall."""
+    """Sample racks along either axis.
+
+    Their gaps to each other and to walls leave aisles; some stand against a wall.
+    """
     low, high = spec.gap_m
     count = int(rng.integers(spec.racks[0], spec.racks[1] + 1))
     boxes: list[Box] = []
@@ -161,7 +170,8 @@ def _sample_racks(spec: SplitSpec, rng: np.random.Generator, hall: Hall) -> tupl
         size = np.array([rng.uniform(0.8, 1.8), rng.uniform(0.35, 0.6)])
         size = size[::-1] if rng.random() < 0.5 else size
         max_corner = np.array([hall.width, hall.depth]) - size
-        corner = np.clip(rng.uniform(-0.4, max_corner + 0.4), 0, max_corner)  # clipped racks stand against a wall
+        # clipped racks stand against a wall
+        corner = np.clip(rng.uniform(-0.4, max_corner + 0.4), 0, max_corner)
         span = np.concatenate([corner, corner + size])
         to_walls = np.array([span[0], span[1], hall.width - span[2], hall.depth - span[3]])
         if np.any((to_walls > 0) & (to_walls < low)):
@@ -177,7 +187,9 @@ def _sample_racks(spec: SplitSpec, rng: np.random.Generator, hall: Hall) -> tupl
 
 
 def _sample_free_place(rng: np.random.Generator, layout: Layout, clearance_m: float) -> np.ndarray:
-    """Sample a uniform random place at least `clearance_m` from racks and walls; any place where 64 tries find none."""
+    """Sample a uniform random place at least `clearance_m` from racks and walls; any place where 64
+    tries find none.
+    """
     hall = layout.hall
     places = rng.uniform((hall.x, hall.y), (hall.x + hall.width, hall.y + hall.depth), (64, 2))
     free = np.flatnonzero(_is_clear(layout, places, clearance_m))
@@ -192,7 +204,8 @@ def sample_near_start(layout: Layout, rng: np.random.Generator) -> np.ndarray | 
     """Sample free poses of the loads, and a pose of the robot beside the first load.
 
     Returns:
-        (1 + loads, 3) x, y, yaw of the robot and the loads [m, rad]; None where 200 tries find none.
+        (1 + loads, 3) x, y, yaw of the robot and the loads [m, rad]; None where 200 tries find
+        none.
     """
     hall, boxes = layout.hall, layout.static_boxes
     for _ in range(200):

@@ -18,9 +18,11 @@ class PushTask:
 
     goal_radius_m: float = 0.15
     max_contact_force_n: float = 50.0
-    clearance_m: float = 0.05  # distance from static boxes below which the robot pays clearance_weight per metre
+    # distance from static boxes below which the robot pays clearance_weight per metre
+    clearance_m: float = 0.05
     clearance_weight: float = 10.0
-    contact_margin_m: float = 0.02  # distance below which contact_weight is added, in full at contact
+    # distance below which contact_weight is added, in full at contact
+    contact_margin_m: float = 0.02
     contact_weight: float = 4.0
     tip_weight: float = 5.0
     num_goal_features = 10
@@ -52,16 +54,30 @@ class PushTask:
         return field.compute_cost_to_go(load, robot) + close + self.tip_weight * tilt
 
     def compute_violation_penalty(self, bodies: Bodies, command: Array, field: PushingField) -> float:
-        """Return zero: the cost contains all penalties of this task."""
+        """Return zero: the cost contains all penalties of this task.
+
+        Args:
+            bodies: (..., N) bodies.
+            command: (..., 3) forward and lateral velocity [m/s] and yaw rate [rad/s].
+        """
         return 0.0
 
     def is_success(self, bodies: Bodies, goal: Array, margin_m: float = 0.0) -> Array:
-        """Find out (...) whether the load's centre is within the goal radius, by at least `margin_m`."""
+        """Find out whether the load's centre is within the goal radius.
+
+        Args:
+            bodies: (..., N) bodies.
+            goal: (3,) x, y, yaw of the goal [m, rad].
+            margin_m: margin within the goal radius.
+
+        Returns:
+            (...) bool.
+        """
         (x, y), (goal_x, goal_y) = split_coordinates(bodies.pose[..., LOAD, :2]), split_coordinates(goal[..., :2])
         return get_namespace(x).hypot(x - goal_x, y - goal_y) < self.goal_radius_m - margin_m
 
     def find_violations(self, bodies: Bodies, contacts: Sequence[Contact], is_inside: bool) -> dict[str, bool]:
-        """Find the violations of one state: hard contact with static boxes, a tipped load, the robot outside the hall."""
+        """Find the violations of one state: hard contact, a tipped load, leaving the hall."""
         hard = [contact for contact in contacts if contact.is_static and contact.force_n > self.max_contact_force_n]
         return {
             "robot_collision": any(contact.first == ROBOT for contact in hard),
@@ -71,7 +87,11 @@ class PushTask:
         }
 
     def predict_violations(self, bodies: Bodies) -> dict[str, Array]:
-        """Predict the violations (...) that poses alone show: a tipped load."""
+        """Predict the violations that poses alone show: a tipped load.
+
+        Returns:
+            (...) bool by kind.
+        """
         return {"load_tipped": compute_tilt_cosine(bodies.pose[..., LOAD, 3:]) < 0.8}
 
     def compute_goal_features(self, bodies: Bodies, goal: np.ndarray) -> np.ndarray:
