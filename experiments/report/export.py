@@ -17,7 +17,8 @@ from sim.utils.files import write_atomic
 
 RESULTS_FILE = "results.parquet"
 OLD_RESULTS_FILE = "rows.parquet"  # of the first format
-MODELS_DIR, MODEL_FILES = "models", ("best.json", "best.safetensors")
+MODELS_DIR = "models"
+MODEL_FILES = ("best.json", "best.safetensors")
 EXTRA_FILES = ("config.json", "versions.json", ERRORS_FILE, OLD_ERRORS_FILE)
 
 

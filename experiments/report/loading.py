@@ -103,7 +103,8 @@ def _merge_runs(stored_by_run: Mapping[str, list[StoredResult]]) -> list[StoredR
         for item in run:
             trained_in = name if item.result.env_steps else None
             variants[get_base_method(item.result)].add((trained_in, get_search_budget([item.result], item.result.method)))
-    merged, played = list[StoredResult](), set[tuple[str, Any]]()
+    merged = list[StoredResult]()
+    played = set[tuple[str, Any]]()
     for name, run in stored_by_run.items():
         earlier = set(played)
         for item in run:
@@ -140,7 +141,8 @@ def add_training_distances(loaded: LoadedResults) -> list[EpisodeResult]:
     distances: dict[tuple[Path, str], float] = {}
     results = []
     for stored in loaded.stored:
-        result, key = stored.result, (stored.run, stored.result.layout_id)
+        result = stored.result
+        key = (stored.run, stored.result.layout_id)
         run_layouts = training_layouts[stored.run]
         if result.training_distance is None and run_layouts is not None:
             if key not in distances:

@@ -66,7 +66,8 @@ def make_policies(methods: Mapping[str, PolicyFactory]) -> tuple[dict[str, Polic
     Returns:
         The policies by label, and a note on each that cannot be made.
     """
-    policies, notes = dict[str, Policy](), list[str]()
+    policies = dict[str, Policy]()
+    notes = list[str]()
     for label, factory in methods.items():
         try:
             policies[label] = (replace(factory, is_compiled=False) if isinstance(factory, PlannerSpec) else factory)()

@@ -11,7 +11,9 @@ from experiments.evaluation.results import EpisodeResult
 from experiments.report.measures.summary import get_base_method, rank_methods
 
 FONT_FAMILY = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
-SUCCESS_COLOUR, FAILURE_COLOUR, GRID_COLOUR = "#16a34a", "#dc2626", "#e5e7eb"
+SUCCESS_COLOUR = "#16a34a"
+FAILURE_COLOUR = "#dc2626"
+GRID_COLOUR = "#e5e7eb"
 MARKER_SYMBOLS = (
     "circle", "diamond", "square", "triangle-up", "cross", "star", "x", "triangle-down", "pentagon", "hourglass", "bowtie",
 )  # fmt: skip

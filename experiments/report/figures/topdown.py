@@ -103,7 +103,8 @@ def _draw_static_layout(axes: Axes, scene: Scene, layout: Layout) -> None:
     for x, y, yaw, half_width, half_depth, _, kind in layout.static_boxes:
         corners = _compute_corners(np.array([x, y]), yaw, np.array([half_width, half_depth]))
         axes.add_patch(Polygon(corners, facecolor=format_hex(KIND_COLOURS[Kind(int(kind))])))
-    goal, colour = layout.goal, format_hex(GOAL_COLOUR)
+    goal = layout.goal
+    colour = format_hex(GOAL_COLOUR)
     style: dict[str, Any] = {"facecolor": colour + "40", "edgecolor": colour, "linewidth": 1.5, "zorder": 2}
     if scene.visuals.get_goal_boxes is None:
         axes.add_patch(Circle((goal.x, goal.y), scene.visuals.goal_radius_m, **style))
@@ -139,7 +140,9 @@ def _draw_bodies(
     style: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.45, "zorder": 3} if is_ghost else {"linewidth": 1.0, "zorder": 5}
     colours = [format_hex(colour) for colour in get_body_colours(kinds)]
     for body in (*range(1, len(kinds)), 0):  # the robot on top
-        pose, boxes, colour = poses[body], footprints[body], colours[body]
+        pose = poses[body]
+        boxes = footprints[body]
+        colour = colours[body]
         patch_style = {"facecolor": "none" if is_ghost else colour + "b0", "edgecolor": colour, **style}
         if kinds[body] in (Kind.PERSON, Kind.ROBOT):
             axes.add_patch(Circle(pose[:2], boxes[0, 2], **patch_style))

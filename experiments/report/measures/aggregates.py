@@ -59,7 +59,8 @@ def _compute_aggregate(results: Sequence[EpisodeResult], split: str, method: str
     cost = compute_bootstrap_interval(compute_iqm, costs)
     episodes = int((~np.isnan(costs)).sum())
     pairs = pair_scores(results, [best_method, method])
-    improvement, min_detectable = None, math.nan
+    improvement = None
+    min_detectable = math.nan
     if method != best_method and pairs.episodes:
         a, b = (-scores for scores in pairs.scores)  # less is better
         improvement = compute_bootstrap_interval(compute_probability_of_improvement, a, b)

@@ -35,7 +35,8 @@ def compute_descriptor(layout: Layout) -> tuple[float, ...]:
         Numbers (D,), in the units of DESCRIPTOR_NAMES.
     """
     waypoints = [layout.robot, *layout.loads[:1], layout.goal]
-    hall, boxes = layout.hall, layout.static_boxes
+    hall = layout.hall
+    boxes = layout.static_boxes
     size_m = max(hall.width, hall.depth)
     cell_m = size_m / NUM_CELLS
     extents = ((hall.x, hall.width), (hall.y, hall.depth))

@@ -20,7 +20,10 @@ from experiments.report.measures.summary import EpisodeKey, get_episode_key, is_
 from experiments.statistics import MIN_EPISODES, compute_bootstrap_interval
 
 SearchBudget = tuple[str, int, int, int]  # search, samples, iterations, horizon
-MODEL_ERROR, SEARCH_ERROR, MODEL_AND_SEARCH_ERROR, REMAINDER = "model error", "search error", "model and search", "rest"
+MODEL_ERROR = "model error"
+SEARCH_ERROR = "search error"
+MODEL_AND_SEARCH_ERROR = "model and search"
+REMAINDER = "rest"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from rich.text import Text
 from experiments.evaluation.results import EpisodeResult, is_custom_split
 from experiments.report.measures.formats import (
     format_csv,
-    format_interval,
     format_kind,
     format_markdown_table,
     format_number,
@@ -33,6 +32,7 @@ SUMMARY_NOTE = (
     "trainings met the same layouts, and wider where trainings differ."
 )
 EpisodeKey = tuple[str, int]  # layout id and seed
+Quartiles = tuple[float, float, float]  # median, lower and upper quartile
 
 
 def get_episode_key(result: EpisodeResult) -> EpisodeKey:
@@ -113,18 +113,6 @@ class Rate:
         low, high = self.interval
         is_exact = self.count in (0, self.total) or 0.005 <= self.value < 0.995  # 299 of 300 are not 100 %
         return f"{format_number(100 * self.value, 0 if is_exact else 1)} % [{100 * low:.0f}–{100 * high:.0f}]"
-
-
-@dataclass(frozen=True)
-class Quartiles:
-    """Median and quartiles of an indicator over episodes."""
-
-    low: float
-    median: float
-    high: float
-
-    def __str__(self) -> str:
-        return format_interval(self.median, self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -259,7 +247,8 @@ def compute_indicators(results: Sequence[EpisodeResult]) -> dict[str, Quartiles]
         name: [result.indicators[name] for result in results if name in result.indicators]
         for name in (indicator_set.descriptions if indicator_set else ())
     }
-    return {name: Quartiles(*map(float, np.quantile(numbers, (0.25, 0.5, 0.75)))) for name, numbers in values.items() if numbers}
+    quartiles = {name: np.quantile(numbers, (0.5, 0.25, 0.75)).tolist() for name, numbers in values.items() if numbers}
+    return {name: (median, low, high) for name, (median, low, high) in quartiles.items()}
 
 
 def list_known(results: Iterable[EpisodeResult], name: str) -> list[float]:
@@ -340,6 +329,6 @@ def make_summary_record(summary: Summary) -> dict[str, Any]:
     del record["split_label"]
     for outcome in OUTCOMES:
         record |= getattr(summary, outcome).make_record(outcome)
-    for name, quartiles in summary.indicators.items():
-        record |= {name: quartiles.median, f"{name}_q25": quartiles.low, f"{name}_q75": quartiles.high}
+    for name, (median, low, high) in summary.indicators.items():
+        record |= {name: median, f"{name}_q25": low, f"{name}_q75": high}
     return replace_nan(record)

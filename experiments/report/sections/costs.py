@@ -68,7 +68,8 @@ def _make_pareto_figure(method_costs: Sequence[MethodCosts], colours: Mapping[st
         line={"color": "#1c2530", "width": 1}, hoverinfo="skip", showlegend=False,
     )  # fmt: skip
     for position, costs in enumerate(method_costs):
-        value, colour = values[costs.method], colours[costs.method]
+        value = values[costs.method]
+        colour = colours[costs.method]
         trace = make_rate_trace([max(value, zero_x)], [costs.safe_success.value_and_interval], costs.method, colour)
         symbol = MARKER_SYMBOLS[position % len(MARKER_SYMBOLS)]
         trace |= {"mode": "markers", "marker": {"size": 10, "symbol": symbol, "color": colour}}
@@ -88,11 +89,13 @@ def build_cost_profile_section(results: Sequence[EpisodeResult], colours: Mappin
     results = select_first_split(results)
     costs = {method: pair_scores(results, [method]).scores[0] for method in rank_methods(results)}
     thresholds = np.linspace(0, max(float(np.nanmax(values)) for values in costs.values()), NUM_THRESHOLDS)
-    figure, records = go.Figure(), list[dict[str, Any]]()
+    figure = go.Figure()
+    records = list[dict[str, Any]]()
     edge_style: dict[str, Any] = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
     for method, values in costs.items():
         share, low, high = compute_profile_interval(values, thresholds)
-        colour, name = colours[method], escape_label(method)
+        colour = colours[method]
+        name = escape_label(method)
         figure.add_scatter(x=thresholds, y=100 * low, **edge_style)
         figure.add_scatter(x=thresholds, y=100 * high, fill="tonexty", fillcolor=f"{colour}1f", **edge_style)
         figure.add_scatter(

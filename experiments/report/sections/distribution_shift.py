@@ -63,7 +63,9 @@ def bin_results(results: Sequence[EpisodeResult], get_value: Callable[[EpisodeRe
             if len(members) >= MIN_BIN_EPISODES:
                 bin_values = [get_value(result) for result in members]
                 safe_success, success = (Rate.compute(members, outcome) for outcome in OUTCOMES)
-                low, high, median = min(bin_values), max(bin_values), float(np.median(bin_values))
+                low = min(bin_values)
+                high = max(bin_values)
+                median = float(np.median(bin_values))
                 bins.append(RateBin(quantity, method, low, high, median, safe_success, success, len(members)))
     return bins
 
@@ -97,7 +99,8 @@ def build_training_distance_section(results: Sequence[EpisodeResult], colours: M
 
 def build_physics_section(results: Sequence[EpisodeResult], colours: Mapping[str, str]) -> ReportSection | None:
     """Plot rates over each physical quantity that a split varies; None where nothing varies."""
-    figures, all_bins = list[go.Figure](), list[RateBin]()
+    figures = list[go.Figure]()
+    all_bins = list[RateBin]()
     groups = group_results(results, "split")
     for split in list_splits(results):
         names = [item.name for item in fields(Variation) if item.name != "appearance"]
@@ -105,7 +108,8 @@ def build_physics_section(results: Sequence[EpisodeResult], colours: Mapping[str
         for name in varied:
             others = [_format_quantity(other) for other in varied if other != name]
             condition = f"with {', '.join(others)}" if others else "alone"
-            label, quantity = groups[split][0].split_label, _format_quantity(name)
+            label = groups[split][0].split_label
+            quantity = _format_quantity(name)
             bins = bin_results(groups[split], attrgetter(f"variation.{name}"), f"{label}: {quantity}, {condition}")
             if bins:
                 figures.append(_make_figure(bins, colours, f"{quantity}<br>{escape_label(label)}, {condition}"))

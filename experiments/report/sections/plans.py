@@ -43,13 +43,12 @@ def build_exploitation_section(results: Sequence[EpisodeResult]) -> ReportSectio
         "chosen − random [m]": "excess_gap", "verdict": lambda item: item.excess_gap.format_verdict(),
         "disagreement [mm]": "disagreement_mm", "disagreement, random [mm]": "random_disagreement_mm",
     }  # fmt: skip
-    caption = "Right of zero, plans cost more than predicted. The model is exploited where chosen plans exceed random ones."
+    caption = f"{_answer_exploitation(exploitations)} Right of zero, plans cost more than predicted."
     definitions = (
         f"{AUDIT_NOTE} Two random smooth plans from the same state are audited too. Disagreement: of the particles, for the "
         "bodies that the robot does not steer; a model with one particle has none. Intervals and verdicts as for the regret."
     )
-    heading, answer = "Is the model exploited?", _answer_exploitation(exploitations)
-    return ReportSection("exploitation", heading, f"{answer} {caption}", columns, exploitations, [figure], definitions)
+    return ReportSection("exploitation", "Is the model exploited?", caption, columns, exploitations, [figure], definitions)
 
 
 def _answer_exploitation(exploitations: Sequence[Exploitation]) -> str:
@@ -91,9 +90,8 @@ def build_predicted_violations_section(results: Sequence[EpisodeResult]) -> Repo
         f"{format_kind(CONTACT_VIOLATION)} counts plans in which a robot or load comes within 5 mm of a static body. Intervals: "
         "bootstrap over trainings and episodes."
     )
-    heading, answer = "Are violations predicted?", _answer_predicted_violations(violations)
-    caption = f"{answer} Predicted beside realised violations of the same plans."
-    return ReportSection("predicted-violations", heading, caption, columns, violations, figures, definitions)
+    caption = f"{_answer_predicted_violations(violations)} Predicted beside realised violations of the same plans."
+    return ReportSection("predicted-violations", "Are violations predicted?", caption, columns, violations, figures, definitions)
 
 
 def _answer_predicted_violations(violations: Sequence[PredictedViolations]) -> str:
@@ -140,8 +138,10 @@ def build_plan_costs_section(results: Sequence[EpisodeResult]) -> ReportSection 
         records.append({**identity, "predicted_m": predicted_m, "realised_m": realised_m})
     definitions = f"{AUDIT_NOTE} Means over an episode, and here medians over episodes. The file has one row per episode."
     caption = "One dot per episode of a method that plans. On the line both costs agree."
-    heading, figures = "Predicted and realised cost", [_make_plan_costs_figure(groups)]
-    return ReportSection("plan-costs", heading, caption, columns, list(groups), figures, definitions, records=records)
+    figures = [_make_plan_costs_figure(groups)]
+    return ReportSection(
+        "plan-costs", "Predicted and realised cost", caption, columns, list(groups), figures, definitions, records=records
+    )
 
 
 def _get_plan_costs(result: EpisodeResult) -> tuple[float, float]:

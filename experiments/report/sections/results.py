@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 
 from experiments.evaluation.results import EpisodeResult
 from experiments.report.figures.plots import GRID_COLOUR, escape_label, make_interval_trace
+from experiments.report.measures.formats import format_interval
 from experiments.report.measures.summary import (
     SUMMARY_COLUMNS,
     SUMMARY_NOTE,
@@ -54,7 +55,8 @@ def build_success_section(results: Sequence[EpisodeResult], colours: Mapping[str
         for summary in summaries
     ]
     caption = "Solid: safe success, with 95 % intervals of each method's own episodes; faint ring: success."
-    figures, legend = [_make_success_figure(summaries, colours)], select_legend(results, colours)
+    figures = [_make_success_figure(summaries, colours)]
+    legend = select_legend(results, colours)
     return ReportSection("success", "Success by method", caption, columns, summaries, figures, "", legend, records)
 
 
@@ -95,18 +97,19 @@ def render_indicators_section(results: Sequence[EpisodeResult], command: str) ->
     """Render the scene's own indicators over all splits; nothing where there are none."""
     indicator_set = scenes[results[0].scene].indicators
     groups = group_results(results, "method")
-    indicators_by_method = {method: compute_indicators(groups[method]) for method in rank_methods(results)}
-    if indicator_set is None or not any(indicators_by_method.values()):
+    indicators = {method: compute_indicators(groups[method]) for method in rank_methods(results)}
+    if indicator_set is None or not any(indicators.values()):
         return ""
+    names = indicator_set.descriptions
     cells = [
-        (method, str(len(groups[method])), *(str(indicators.get(name, "–")) for name in indicator_set.descriptions))
-        for method, indicators in indicators_by_method.items()
+        (method, str(len(groups[method])), *(format_interval(*values[name]) if name in values else "–" for name in names))
+        for method, values in indicators.items()
     ]
     records = [
-        {"method": method, "indicator": name, "median": quartiles.median, "q25": quartiles.low, "q75": quartiles.high}
-        for method, indicators in indicators_by_method.items()
-        for name, quartiles in indicators.items()
+        {"method": method, "indicator": name, "median": median, "q25": low, "q75": high}
+        for method, values in indicators.items()
+        for name, (median, low, high) in values.items()
     ]
-    table = render_table(("method", "episodes", *indicator_set.descriptions.values()), cells)
+    table = render_table(("method", "episodes", *names.values()), cells)
     caption = "Medians over all episodes, solved or not, and the quartiles."
     return render_section("Indicators of the scene", caption, table + render_download_link("indicators", records, command))

@@ -76,7 +76,8 @@ def make_rates_figure(
         hover_texts = [f"{item.method}: {item.safe_success} of {item.safe_success.total}" for item in items]
         rates = [item.safe_success.value_and_interval for item in items]
         figure.add_scatter(**make_rate_trace(x, rates, name, colours[name]), customdata=hover_texts)
-        success, dots = [100 * item.success.value for item in items], {"color": colours[name], "width": 1.5, "dash": "dot"}
+        success = [100 * item.success.value for item in items]
+        dots = {"color": colours[name], "width": 1.5, "dash": "dot"}
         figure.add_scatter(x=x, y=success, mode="lines", line=dots, hoverinfo="skip", showlegend=False)
     figure.update_layout(height=340, showlegend=False)
     figure.update_xaxes(title=title)

@@ -20,9 +20,11 @@ def render_violations_section(results: Sequence[EpisodeResult], command: str) ->
     """Render in how many episodes each kind of violation happened, by method and split."""
     kinds = list_violation_kinds(results)
     groups = group_results(results, "split", "method")
-    cells, records = [], []
+    cells = []
+    records = []
     for summary in summarise(results):
-        group, rate = groups[summary.split, summary.method], summary.safe_success
+        group = groups[summary.split, summary.method]
+        rate = summary.safe_success
         counts = {kind: summary.violations.get(kind, 0) for kind in kinds}
         counts["any"] = sum(any(result.violations.values()) for result in group)
         force_n = max(result.peak_force_n for result in group)
@@ -75,7 +77,8 @@ def render_failures_section(
     if not failures:
         return ""
     scene = scenes[failures[0].result.scene]
-    figures, layouts = [], []
+    figures = []
+    layouts = []
     for item in failures[:MAX_FAILURES_SHOWN]:
         episode = item.read_episode()
         layouts.append(episode.layout)
