@@ -66,7 +66,7 @@ def test_a_reset_leaves_nothing_of_the_episode_before(scene: str) -> None:
 
 
 @pytest.mark.parametrize("scene", scenes)
-def test_other_seeds_give_other_spaces(scene: str) -> None:
+def test_other_seeds_give_other_layouts(scene: str) -> None:
     env = GroundEnv(scene, "test")
     ids = set()
     for seed in range(6):
@@ -125,7 +125,7 @@ def test_observations_lie_in_the_space_and_reward_is_minus_cost(scene: str, spli
 
 
 @pytest.mark.parametrize("scene", scenes)
-def test_bodies_are_what_the_layout_says(scene: str) -> None:
+def test_bodies_match_the_layout(scene: str) -> None:
     split = "shift-two-totes" if "shift-two-totes" in scenes[scene].splits else "test"
     env = GroundEnv(scene, split)
     observation, _ = env.reset(seed=0, options={"index": 4})
@@ -182,7 +182,7 @@ def test_pushing_straight_on_solves_an_empty_hall() -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_latency_acts_that_many_steps_later(steps: int) -> None:
+def test_latency_delays_actions_by_its_steps(steps: int) -> None:
     actions = np.array([(1.0, 0.3)] * 12)
 
     def path(latency: int) -> np.ndarray:
@@ -201,7 +201,7 @@ def test_latency_acts_that_many_steps_later(steps: int) -> None:
     assert np.linalg.norm(at_once[0] - (2, 4)) > 0.005
 
 
-def test_noise_disturbs_what_is_seen_and_not_what_is() -> None:
+def test_noise_disturbs_observations_and_not_the_state() -> None:
     seen, true = [], []
     for noise in (0.0, 0.05):
         env = GroundEnv(SCENE, layout=EMPTY)
@@ -287,7 +287,7 @@ def test_a_tipped_load_and_a_robot_outside_are_violations() -> None:
 
 
 @pytest.mark.parametrize("scene", scenes)
-def test_pictures_show_something(scene: str) -> None:
+def test_images_show_the_scene(scene: str) -> None:
     env = GroundEnv(scene, "test", render_mode="rgb_array", render_size=(96, 72))
     assert env.render() is None
     env.reset(seed=0)
@@ -303,7 +303,7 @@ def test_pictures_show_something(scene: str) -> None:
     assert GroundEnv(scene).render() is None
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_a_layout_with_too_many_loads_is_refused() -> None:
     many = tuple(Pose(1 + i, 7) for i in range(5))
     with pytest.raises(BadLayout, match="at most 3"):
         GroundEnv(SCENE, layout=replace(EMPTY, loads=many)).reset(seed=0)
