@@ -1,1 +1,1 @@
-"""Who decides: planners that imagine with a world model, and the learned baselines they are compared with."""
+"""Agents that choose actions: planners on a world model, and learned baselines."""

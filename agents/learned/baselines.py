@@ -1,6 +1,7 @@
-"""Stable-Baselines3 agents as data: which there are, with what settings, and where a trained one lies.
+"""Stable-Baselines3 agents: training, and trained agents as picklable data.
 
-SB3 itself is imported where an agent is trained or acts (agents/sb3.py): it takes as long as everything else together.
+SB3 takes long to import. The module that imports it, `agents.learned.sb3`, is therefore imported
+only where an agent is trained or acts.
 """
 
 from collections.abc import Sequence
@@ -19,9 +20,18 @@ def train_baseline(
     snapshots: Sequence[int] = (),
     model_data: ModelData | None = None,
 ) -> None:
-    """Train in `path`, keeping the last state every `save_every` steps; a finished run is left as it is, a broken one goes on.
+    """Train an agent. A finished training run is left unchanged, an interrupted run is resumed.
 
-    snapshots: steps after which the agent is kept as it is then, beside its last state.
+    Args:
+        config: the agent.
+        path: directory of the training run; its state is saved every `save_every` steps.
+        progress: called with the completed steps and the total.
+        snapshots: numbers of steps after which a copy of the agent is saved.
+        model_data: model and episodes, for the algorithms in MODEL_BASED.
+
+    Raises:
+        GroundError: `model_data` does not fit the algorithm, or `path` holds another agent.
+        BadFile: the saved state is damaged, or belongs to another version of the observation.
     """
     if (config.algorithm in MODEL_BASED) != (model_data is not None):
         raise GroundError(f"{config.algorithm} {'needs' if model_data is None else 'does not learn in'} a model")
@@ -32,7 +42,7 @@ def train_baseline(
 
 @dataclass(frozen=True)
 class BaselineSpec:
-    """A trained SB3 agent as data: picklable, and a PolicyFactory when called."""
+    """A trained SB3 agent as picklable data; a PolicyFactory."""
 
     scene: str
     path: str

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Settings of the Stable-Baselines3 agents."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,32 +10,26 @@ from sim.utils.errors import GroundError, UnknownName
 from sim.utils.files import hash_file
 
 OFF_POLICY = {"batch_size": 256, "learning_starts": 2000, "train_freq": 1, "gradient_steps": 1, "gamma": 0.98}
-
-
 ON_POLICY = {"n_steps": 512, "batch_size": 256, "n_epochs": 10, "gamma": 0.98, "gae_lambda": 0.95, "ent_coef": 0.003}
-
-
-ALGORITHMS: dict[str, tuple[str, dict[str, Any], int]] = {  # class of SB3, settings, environments
+ALGORITHMS: dict[str, tuple[str, dict[str, Any], int]] = {  # class of SB3, settings, number of environments
     "sac": ("SAC", OFF_POLICY, 1),
     "td3": ("TD3", OFF_POLICY, 1),
     "ppo": ("PPO", ON_POLICY, 4),
     "dyna": ("SAC", OFF_POLICY | {"gradient_steps": 4}, 32),
 }
-
-
-MODEL_BASED = ("dyna",)  # these learn in a model, and their steps are imagined ones
+MODEL_BASED = ("dyna",)  # algorithms that train on the predictions of a model
 
 
 @dataclass(frozen=True)
 class BaselineConfig:
-    """An SB3 agent trained on `steps` env steps of the training split."""
+    """An SB3 agent, trained in layouts of the training split."""
 
     algorithm: str
     scene: str
-    steps: int = 100_000
+    steps: int = 100_000  # environment steps, or model steps for MODEL_BASED
     seed: int = 0
-    save_every: int = 10_000
-    variations: tuple[str, ...] = ()  # of the physics, instead of the training split's own
+    save_every: int = 10_000  # steps between two saved states
+    variations: tuple[str, ...] = ()  # replace those of the training split
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "variations", tuple(self.variations))  # JSON has lists
@@ -45,18 +39,18 @@ class BaselineConfig:
             raise GroundError(f"an SB3 agent needs positive steps and save_every, not {self.steps} and {self.save_every}")
 
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int], None]  # completed steps, total steps
 
 
 @dataclass(frozen=True)
 class ModelData:
-    """A learned model to train in, and the episodes whose states futures branch off from."""
+    """A learned model to train in, and episodes whose states are the starts of model rollouts."""
 
-    model: Path
-    data: tuple[Path, ...]
+    model: Path  # directory of a trained model
+    data: tuple[Path, ...]  # directories of datasets
 
     def describe_content(self) -> dict[str, Any]:
-        """What is imagined depends on this alone."""
+        """Describe the content of the files, on which the model rollouts depend."""
         return {
             "model": hash_file(self.model / "best.safetensors"),
             "data": [Dataset.open(path).content_hash for path in self.data],
@@ -64,5 +58,5 @@ class ModelData:
 
 
 def get_snapshot_path(path: Path, steps: int) -> Path:
-    """Where an agent lies as it was after so many steps."""
+    """Get the directory of the copy of an agent that is saved after a number of steps."""
     return path / f"at-{steps}"

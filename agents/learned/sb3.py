@@ -1,8 +1,10 @@
-"""Stable-Baselines3 agents on the flat egocentric vector: training that can be resumed, and loading without unpickling.
+"""Stable-Baselines3 agents on the flat egocentric vector: resumable training, no pickle.
 
-The reward is minus the task's cost, scaled by its running spread while training; the policy sees raw observations.
+The reward is minus the task's cost. In training it is divided by the running standard deviation of
+the return. Observations are not normalised.
 """
 
+import operator
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,7 +22,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from agents.learned.config import ALGORITHMS, BaselineConfig, ModelData, Progress, get_snapshot_path
 from agents.learned.dyna import ImaginedEnv
@@ -35,73 +37,80 @@ from sim.wrappers import FlatObservation
 from worldmodels.training.checkpoint import copy_tensors, read_tensors
 
 POLICY_FORMAT = 1
-NUM_TRAINING_LAYOUTS = 240  # of the training split, that agents meet
+NUM_TRAINING_LAYOUTS = 240  # layouts of the training split that agents are trained in
 
 
 def train(config: BaselineConfig, path: Path, progress: Progress, snapshots: Sequence[int], model_data: ModelData | None) -> None:
-    """Train in `path`, keeping the last state every `save_every` steps; a finished run is left as it is, a broken one goes on."""
+    """Train an agent, as `agents.learned.baselines.train_baseline` describes.
+
+    Raises:
+        GroundError: `path` holds an agent with another configuration, model or data.
+        BadFile: the saved state is damaged, or belongs to another version of the observation.
+    """
     with lock_directory(path):
-        done = read_json(path / "policy.json") if (path / "policy.json").exists() else None
-        if done and _parse_config(path, done) != config:
-            raise GroundError(f"{path} holds an agent with another configuration: choose another directory")
-        if done:
-            _check_observation_version(path, done)
-        within = model_data.describe_content() if model_data else None
-        if done and done.get("imagined", within) != within:  # agents of earlier versions do not say
-            raise GroundError(f"{path} holds an agent that learned in another model, or from other data: remove it, or it stays")
-        if done and done["finished"]:
-            return
+        saved = read_json(path / "policy.json") if (path / "policy.json").exists() else None
+        model_content = model_data.describe_content() if model_data else None
+        if saved:
+            if _parse_config(path, saved) != config:
+                raise GroundError(f"{path} holds an agent with another configuration: choose another directory")
+            _check_observation_version(path, saved)
+            if saved.get("imagined", model_content) != model_content:  # absent in early versions
+                raise GroundError(f"{path} holds an agent that learned in another model or from other data: remove it")
+            if saved["finished"]:
+                return
         torch.set_num_threads(1)
-        count, seen = ALGORITHMS[config.algorithm][2], set(done.get("layouts", ()) if done else ())
-        env = VecNormalize(
-            ImaginedEnv(model_data, config.scene, count)
-            if model_data
-            else DummyVecEnv([lambda: _make_env(config, seen)] * count),
-            norm_obs=False,
-        )
+        count = ALGORITHMS[config.algorithm][2]
+        layout_ids: set[str] = set(saved.get("layouts", ()) if saved else ())
+        if model_data:
+            base_env: VecEnv = ImaginedEnv(model_data, config.scene, count)
+        else:
+            base_env = DummyVecEnv([lambda: _make_env(config, layout_ids)] * count)
+        env = VecNormalize(base_env, norm_obs=False)
         model = _make_algorithm(config, env)
-        if done:
-            _restore(model, path, done)
-            model.set_random_seed(_derive_seed(config.seed, done["steps"]))  # not the beginning's spaces and noise once more
-        model.set_logger(Logger(None, []))  # SB3 would leave a folder in /tmp
-        keeper = _CheckpointCallback(config, path, progress, snapshots, seen, done, within)
-        model.learn(config.steps - model.num_timesteps, callback=keeper, reset_num_timesteps=done is None)
-        keeper.save(finished=True)
+        if saved:
+            _restore(model, path, saved)
+            # The initial seed would repeat the layouts and the noise of the first steps.
+            model.set_random_seed(_derive_seed(config.seed, saved["steps"]))
+        model.set_logger(Logger(None, []))  # SB3's default logger creates a folder in /tmp
+        callback = _CheckpointCallback(config, path, progress, snapshots, layout_ids, saved, model_content)
+        model.learn(config.steps - model.num_timesteps, callback=callback, reset_num_timesteps=saved is None)
+        callback.save(finished=True)
         env.close()
 
 
 def _derive_seed(seed: int, steps: int) -> int:
-    """Of what goes on after so many steps; SB3 takes 32 bits."""
+    """Derive the 32-bit seed of a training run that is resumed after a number of steps."""
     return int(np.random.SeedSequence([seed, steps]).generate_state(1)[0])
 
 
-def _make_env(config: BaselineConfig, seen: set[str]) -> gymnasium.Env[Any, Any]:
+def _make_env(config: BaselineConfig, layout_ids: set[str]) -> gymnasium.Env[Any, Any]:
     variations = scenes[config.scene].make_variations("train", config.variations)
     env = GroundEnv(config.scene, "train", layouts=NUM_TRAINING_LAYOUTS, variations=variations)
-    return Monitor(_LayoutRecorder(FlatObservation(env), env, seen))
+    return Monitor(_LayoutRecorder(FlatObservation(env), env, layout_ids))
 
 
 class _LayoutRecorder(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Notes the layouts that an agent trains in: it cannot be evaluated there."""
+    """Records the layouts that an agent is trained in: it must not be evaluated in them."""
 
-    def __init__(self, env: gymnasium.Env[Any, Any], ground: GroundEnv, seen: set[str]) -> None:
+    def __init__(self, env: gymnasium.Env[Any, Any], ground_env: GroundEnv, layout_ids: set[str]) -> None:
         super().__init__(env)
-        self._ground, self._seen = ground, seen
+        self._ground_env = ground_env
+        self._layout_ids = layout_ids
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
-        begun = super().reset(**options)
-        self._seen.add(self._ground.layout.id)
-        return begun
+        first = super().reset(**options)
+        self._layout_ids.add(self._ground_env.layout.id)
+        return first
 
 
 def _make_algorithm(config: BaselineConfig, env: Any) -> BaseAlgorithm:
-    kind, settings, _ = ALGORITHMS[config.algorithm]
-    model: BaseAlgorithm = getattr(stable_baselines3, kind)("MlpPolicy", env, seed=config.seed, device="cpu", **settings)
+    name, settings, _ = ALGORITHMS[config.algorithm]
+    model: BaseAlgorithm = getattr(stable_baselines3, name)("MlpPolicy", env, seed=config.seed, device="cpu", **settings)
     return model
 
 
 class _CheckpointCallback(BaseCallback):
-    """Saves weights, optimiser and replay now and then, and reports progress."""
+    """Saves weights, optimiser state and replay buffer, and reports progress."""
 
     def __init__(
         self,
@@ -109,19 +118,22 @@ class _CheckpointCallback(BaseCallback):
         path: Path,
         progress: Progress,
         snapshots: Sequence[int],
-        seen: set[str],
-        done: dict[str, Any] | None,
-        imagined: dict[str, Any] | None,
+        layout_ids: set[str],
+        saved: dict[str, Any] | None,
+        model_content: dict[str, Any] | None,
     ) -> None:
         super().__init__()
-        self._seen, self._imagined = seen, imagined
-        self._resumed = [*done.get("resumed_at", ()), done["steps"]] if done else []
-        self._snapshots = sorted(at for at in snapshots if not (get_snapshot_path(path, at) / "policy.json").exists())
-        self._config, self._path, self._progress = config, path, progress
-        self._cpu_s, self._begun, self._next = done["cpu_s"] if done else 0.0, time.process_time(), config.save_every
+        self._config = config
+        self._path = path
+        self._progress = progress
+        self._layout_ids = layout_ids
+        self._model_content = model_content
+        self._resumed_at = [*saved.get("resumed_at", ()), saved["steps"]] if saved else []
+        self._snapshots = sorted(n for n in snapshots if not (get_snapshot_path(path, n) / "policy.json").exists())
+        self._cpu_start_s = time.process_time() - (saved["cpu_s"] if saved else 0.0)
 
     def _on_training_start(self) -> None:
-        self._next = self.model.num_timesteps + self._config.save_every
+        self._next_save = self.model.num_timesteps + self._config.save_every
 
     def _on_step(self) -> bool:
         if self.num_timesteps % 100 < self.training_env.num_envs or self.num_timesteps >= self._config.steps:
@@ -131,12 +143,13 @@ class _CheckpointCallback(BaseCallback):
         return True
 
     def _on_rollout_start(self) -> None:
-        """What was met has been learned from: nothing is lost between."""
-        if self.num_timesteps >= self._next:
-            self._next += self._config.save_every
+        """Save at the start of a rollout, when the agent has learned from all previous steps."""
+        if self.num_timesteps >= self._next_save:
+            self._next_save += self._config.save_every
             self.save(finished=False)
 
     def save(self, finished: bool) -> None:
+        """Save the state of the training run."""
         self._write(self._path, finished)
 
     def _write(self, path: Path, finished: bool) -> None:
@@ -149,13 +162,13 @@ class _CheckpointCallback(BaseCallback):
         if entropy is not None:
             tensors["log_ent_coef"] = entropy.detach()
         weights = f"policy-{steps}.safetensors"
-        write_atomic(path / weights, lambda to: save_file(copy_tensors(tensors), to))
+        write_atomic(path / weights, lambda file: save_file(copy_tensors(tensors), file))
         replay = None
         buffer = getattr(self.model, "replay_buffer", None)
         if buffer is not None and not finished:
             replay = f"replay-{steps}.npz"
-            write_atomic(path / replay, lambda to: _save_replay(buffer, to))
-        spread = _get_return_statistics(self.model)
+            write_atomic(path / replay, lambda file: _save_replay(buffer, file))
+        returns = _get_return_statistics(self.model)
         write_json(
             path / "policy.json",
             {
@@ -164,15 +177,15 @@ class _CheckpointCallback(BaseCallback):
                 "scene": self._config.scene,
                 "algorithm": self._config.algorithm,
                 "steps": steps,
-                "cpu_s": self._cpu_s + time.process_time() - self._begun,
+                "cpu_s": time.process_time() - self._cpu_start_s,
                 "finished": finished,
                 "weights": weights,
                 "replay": replay,
-                "reward_rms": [float(spread.mean), float(spread.var), float(spread.count)],
-                "layouts": sorted(self._seen),
-                "resumed_at": self._resumed,
+                "reward_rms": [float(returns.mean), float(returns.var), float(returns.count)],
+                "layouts": sorted(self._layout_ids),
+                "resumed_at": self._resumed_at,
                 "observes": FLAT_VERSION,
-                **({"imagined": self._imagined} if self._imagined else {}),
+                **({"imagined": self._model_content} if self._model_content else {}),
             },
         )
         for old in [*path.glob("policy-*.safetensors"), *path.glob("replay-*.npz")]:
@@ -181,34 +194,37 @@ class _CheckpointCallback(BaseCallback):
 
 
 def _list_optimizers(model: BaseAlgorithm) -> list[str]:
-    """Names of SB3's optimisers, as it lists them for its own checkpoints."""
+    """List the names of the optimisers, as in the checkpoints of SB3."""
     return [name for name in model._get_torch_save_params()[0] if "optimizer" in name]
 
 
 def _get_optimizer(model: BaseAlgorithm, name: str) -> torch.optim.Optimizer:
-    found: Any = model
-    for part in name.split("."):
-        found = getattr(found, part)
-    return found
+    optimizer: torch.optim.Optimizer = operator.attrgetter(name)(model)
+    return optimizer
 
 
 def _get_return_statistics(model: BaseAlgorithm) -> RunningMeanStd:
-    """The running spread of returns that rewards are scaled by."""
+    """Get the running statistics of the returns, which scale the rewards."""
     env = model.get_vec_normalize_env()
     assert env is not None, "agents train on a VecNormalize environment"
     return env.ret_rms
 
 
-def _save_replay(buffer: ReplayBuffer, to: Path) -> None:
+def _save_replay(buffer: ReplayBuffer, path: Path) -> None:
     count = buffer.buffer_size if buffer.full else buffer.pos
     names = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
-    with open(to, "wb") as file:
+    with open(path, "wb") as file:
         np.savez(file, **{name: getattr(buffer, name)[:count] for name in names})
 
 
-def _restore(model: BaseAlgorithm, path: Path, about: dict[str, Any]) -> None:
-    tensors = read_tensors(path / about["weights"])
-    model.policy.load_state_dict({k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")})
+def _select_weights(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Select the weights of the policy from the tensors of a checkpoint."""
+    return {name.removeprefix("weights/"): tensor for name, tensor in tensors.items() if name.startswith("weights/")}
+
+
+def _restore(model: BaseAlgorithm, path: Path, metadata: dict[str, Any]) -> None:
+    tensors = read_tensors(path / metadata["weights"])
+    model.policy.load_state_dict(_select_weights(tensors))
     for name in _list_optimizers(model):
         state: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in tensors.items():
@@ -220,61 +236,69 @@ def _restore(model: BaseAlgorithm, path: Path, about: dict[str, Any]) -> None:
     if "log_ent_coef" in tensors:
         model.log_ent_coef.data.copy_(tensors["log_ent_coef"])  # type: ignore[attr-defined]  # SAC has it
     buffer = getattr(model, "replay_buffer", None)
-    if about["replay"] and buffer is not None:
-        saved = np.load(path / about["replay"], allow_pickle=False)
+    if metadata["replay"] and buffer is not None:
+        saved = np.load(path / metadata["replay"], allow_pickle=False)
         count = len(saved["rewards"])
         for name in saved.files:
             getattr(buffer, name)[:count] = saved[name]
-        buffer.pos, buffer.full = count % buffer.buffer_size, count == buffer.buffer_size
-    spread = _get_return_statistics(model)
-    mean, var, spread.count = about["reward_rms"]
-    spread.mean, spread.var = np.array(mean), np.array(var)
-    model.num_timesteps = about["steps"]
+        buffer.pos = count % buffer.buffer_size
+        buffer.full = count == buffer.buffer_size
+    returns = _get_return_statistics(model)
+    mean, variance, returns.count = metadata["reward_rms"]
+    returns.mean = np.array(mean)
+    returns.var = np.array(variance)
+    model.num_timesteps = metadata["steps"]
 
 
-def _parse_config(path: Path, about: dict[str, Any]) -> BaselineConfig:
+def _parse_config(path: Path, metadata: dict[str, Any]) -> BaselineConfig:
     try:
-        return BaselineConfig(**about["config"])
+        return BaselineConfig(**metadata["config"])
     except (TypeError, KeyError) as error:
         raise BadFile(f"{path / 'policy.json'} does not describe an agent ({error})") from error
 
 
-def _check_observation_version(path: Path, about: dict[str, Any]) -> None:
-    """Raise BadFile where an agent learned from another flat vector than there is now."""
-    if about.get("observes", 1) != FLAT_VERSION and not is_version_independent(scenes[about["scene"]]):
+def _check_observation_version(path: Path, metadata: dict[str, Any]) -> None:
+    """Raise BadFile if an agent was trained on another version of the flat vector."""
+    if metadata.get("observes", 1) != FLAT_VERSION and not is_version_independent(scenes[metadata["scene"]]):
         raise BadFile(f"{path} holds an agent that learned from another observation: remove it, and train it again")
 
 
 class BaselinePolicy:
-    """A trained SB3 policy that takes the dictionary observation."""
+    """A trained SB3 policy on the dictionary observation."""
 
     def __init__(self, path: Path, scene: str) -> None:
+        """Load an agent.
+
+        Args:
+            path: directory of its training run.
+            scene: name of its scene.
+
+        Raises:
+            BadFile: the directory holds no agent of this scene, or its files are damaged.
+        """
         if not (path / "policy.json").exists():
             raise BadFile(f"{path} holds no trained agent (policy.json is missing): train one first")
-        about = read_json(path / "policy.json")
-        if not isinstance(about, dict) or about.get("format") != POLICY_FORMAT or about.get("scene") != scene:
+        metadata = read_json(path / "policy.json")
+        if not isinstance(metadata, dict) or metadata.get("format") != POLICY_FORMAT or metadata.get("scene") != scene:
             raise BadFile(f"{path} holds no agent of format {POLICY_FORMAT} for scene '{scene}'")
-        _check_observation_version(path, about)
+        _check_observation_version(path, metadata)
         torch.set_num_threads(1)
-        config = _parse_config(path, about)
-        self._task, self._movers = scenes[scene].task, scenes[scene].max_dynamic
-        space = FlatObservation(GroundEnv(scene))
-        stub = DummyVecEnv([lambda: space])
-        self._policy = _make_algorithm(config, stub).policy
-        weights = {
-            k.removeprefix("weights/"): v for k, v in read_tensors(path / about["weights"]).items() if k.startswith("weights/")
-        }
+        self._scene = scenes[scene]
+        env = FlatObservation(GroundEnv(scene))  # gives the sizes of observation and action
+        self._policy = _make_algorithm(_parse_config(path, metadata), DummyVecEnv([lambda: env])).policy
+        weights = _select_weights(read_tensors(path / metadata["weights"]))
         try:
             self._policy.load_state_dict(weights)
         except RuntimeError as error:
-            raise BadFile(f"{path / about['weights']} does not fit its agent ({str(error).splitlines()[0]})") from error
+            raise BadFile(f"{path / metadata['weights']} does not fit its agent ({str(error).splitlines()[0]})") from error
         self._policy.set_training_mode(False)
 
     def start_episode(self, start: EpisodeStart) -> None:
-        """An SB3 policy has no memory."""
+        """Do nothing: an SB3 policy has no state."""
 
     def predict(
         self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[np.ndarray, Any]:
-        action, _ = self._policy.predict(compute_flat_vector(observation, self._task, self._movers), deterministic=deterministic)
+        vector = compute_flat_vector(observation, self._scene.task, self._scene.max_dynamic)
+        action, _ = self._policy.predict(vector, deterministic=deterministic)
         return np.clip(action, -1, 1), state

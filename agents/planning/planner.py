@@ -1,4 +1,4 @@
-"""The receding-horizon loop: warm start, propose, predict, update, act; for one or many episodes at once."""
+"""Receding-horizon planning of an episode or a batch: propose, predict, update, act."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,26 +14,26 @@ from agents.planning.search import Proposal, SearchMethod
 from sim.bodies import Observation
 from sim.policy import EpisodeStart, Policy
 
-EXPLORATION_STD = 0.2  # of the noise on actions when data is collected
-MIN_PROGRESS = 0.05  # in the task's cost unit: a plan that lowers the cost by less leads nowhere
-STALLED_DECISIONS = 5  # in a row without progress before the planner looks further ahead
+EXPLORATION_STD = 0.2  # standard deviation of the noise on actions in data collection
+MIN_PROGRESS = 0.05  # decrease of cost along a plan below which the planner is stalled [cost unit]
+STALLED_DECISIONS = 5  # consecutive stalled decisions before the long-horizon search is used
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A plan, and what the search cost."""
+    """The plan of one control step, and the compute costs of its search."""
 
-    plan: Tensor  # (H, A) the chosen actions
-    cost: float  # predicted, of the whole plan
-    step_costs: Tensor  # (H,) predicted
+    plan: Tensor  # (H, A) actions in [-1, 1]
+    cost: float  # predicted cost of the whole plan
+    step_costs: Tensor  # (H,) predicted costs
     seconds: float
     model_seconds: float  # part of `seconds` spent on predictions
     iterations: int
-    disagreement: float | None  # of the particles, mean over the plan [m]
+    disagreement: float | None  # spread of the particles, mean over the plan [m]
 
 
 class Planner:
-    """A policy that plans one episode with a world model. Equal generators give equal plans."""
+    """A policy that plans with a world model. Equal seeds give equal plans."""
 
     def __init__(
         self,
@@ -46,22 +46,27 @@ class Planner:
         """Combine an objective and a search method.
 
         Args:
-            budget_s: of a decision; None: all iterations, however long they take.
-            long_horizon_search: searches where plans of the usual horizon lead nowhere, until the cost is below what it was then.
-                A detour costs before it pays: the robot may have to push a load aside to get behind it.
-            prior_policy: its predicted behaviour is a plan to start from, for search methods that need one.
+            objective: evaluates candidates.
+            search: proposes candidates.
+            budget_s: time limit of a decision; None: all iterations run.
+            long_horizon_search: fallback for a stalled planner, used until the cost falls below its
+                value at that time. A detour raises the cost at first: the robot may have to push a
+                load aside to get behind it.
+            prior_policy: for search methods that need a prior plan, which is the policy's rollout
+                in the model.
         """
         self.objective = objective
         self.search = search
         self.budget_s = budget_s
         self.long_horizon_search = long_horizon_search
         self.prior_policy = prior_policy
-        self.on_evaluation: Callable[[Tensor, Evaluation], None] | None = None  # called with all candidates and their costs
+        # Called with all candidates and their evaluation, in each iteration.
+        self.on_evaluation: Callable[[Tensor, Evaluation], None] | None = None
         self.generator = torch.Generator()
         self._reset()
 
     def start_episode(self, start: EpisodeStart) -> None:
-        """Forget the last episode; the generator is seeded by the episode's seed."""
+        """Forget the last episode, and seed the generator with the episode's seed."""
         self.generator.manual_seed(start.seed)
         self._start = start
         self._reset()
@@ -70,17 +75,23 @@ class Planner:
     def _reset(self) -> None:
         self.last_decision: Decision | None = None
         self._proposal: Proposal | None = None
-        self._stalled = 0  # decisions in a row without progress
-        self._long_horizon_left = 0  # decisions left with the long horizon
-        self._target_cost = 0.0  # below which the usual horizon is taken again
+        self._stalled = 0  # consecutive decisions without progress
+        self._long_horizon_left = 0  # remaining decisions with the long horizon
+        self._target_cost = 0.0  # cost below which the usual horizon is used again
 
     def predict(
         self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[np.ndarray, Any]:
-        """Plan, and return the first action (A,) and the state.
+        """Plan, and return the first action.
 
         Args:
-            deterministic: False adds noise to the action, so that data covers the neighbourhood of plans.
+            observation: dictionary observation of GroundEnv.
+            state: returned unchanged.
+            episode_start: unused.
+            deterministic: False adds noise, so that collected data covers the surroundings of plans.
+
+        Returns:
+            Action (A,) in [-1, 1], and `state`.
         """
         return self.act(self.decide(observation), deterministic), state
 
@@ -89,7 +100,15 @@ class Planner:
         return plan([self], [observation])[0]
 
     def act(self, decision: Decision, deterministic: bool = True) -> np.ndarray:
-        """Return the first action (A,) of a decision."""
+        """Take the first action of a decision, and remember the decision.
+
+        Args:
+            decision: the plan of this control step.
+            deterministic: False adds noise, as in `predict`.
+
+        Returns:
+            Action (A,) in [-1, 1].
+        """
         self.last_decision = decision
         self._update_horizon(decision)
         action = decision.plan[0]
@@ -98,7 +117,7 @@ class Planner:
         return action.clamp(-1, 1).numpy()
 
     def make_proposal(self, observation: Observation) -> tuple[SearchMethod, Proposal]:
-        """Observe, and make the proposal that a search starts from."""
+        """Select the search method, observe, and make the proposal that the search starts from."""
         search = self.search
         if self._long_horizon_left and self.long_horizon_search is not None:
             search = self.long_horizon_search
@@ -108,7 +127,8 @@ class Planner:
         else:
             proposal = search.make_warm_start(self._proposal)
         if self.prior_policy is not None:
-            self.prior_policy.start_episode(self._start)  # its memory would be of other predictions
+            # Its state belongs to the predictions of the last decision.
+            self.prior_policy.start_episode(self._start)
             prior_plan = self.objective.imagine_policy(self.prior_policy, observation, search.config.horizon)
             proposal = replace(proposal, prior_plan=prior_plan)
         return search, proposal
@@ -118,20 +138,23 @@ class Planner:
         self._proposal = proposal
 
     def _update_horizon(self, decision: Decision) -> None:
-        """Change between the usual and the long horizon; forget long plans that lead nowhere."""
-        now, end = float(decision.step_costs[0]), float(decision.step_costs[-1])
-        is_stalled = now - end < MIN_PROGRESS and end > 0
+        """Change between the usual and the long horizon; discard stalled long plans."""
+        first_cost = float(decision.step_costs[0])
+        last_cost = float(decision.step_costs[-1])
+        is_stalled = first_cost - last_cost < MIN_PROGRESS and last_cost > 0
         if self._long_horizon_left:
             self._long_horizon_left -= 1
-            if is_stalled or now < self._target_cost or not self._long_horizon_left:
+            if is_stalled or first_cost < self._target_cost or not self._long_horizon_left:
                 self._proposal = None
-            if now < self._target_cost:
+            if first_cost < self._target_cost:
                 self._stalled = self._long_horizon_left = 0
             return
         self._stalled = self._stalled + 1 if is_stalled else 0
         if self._stalled >= STALLED_DECISIONS and self.long_horizon_search is not None:
-            self._stalled, self._long_horizon_left = 0, 4 * self.long_horizon_search.config.horizon
-            self._target_cost, self._proposal = now - MIN_PROGRESS, None
+            self._stalled = 0
+            self._long_horizon_left = 4 * self.long_horizon_search.config.horizon
+            self._target_cost = first_cost - MIN_PROGRESS
+            self._proposal = None
 
 
 class _Search:
@@ -141,7 +164,8 @@ class _Search:
         self.planner = planner
         self._start_s = time.perf_counter()
         self.method, self._proposal = planner.make_proposal(observation)
-        self._model_s, self._iterations = 0.0, 0
+        self._model_s = 0.0
+        self._iterations = 0
         self._best: Decision | None = None
         self.is_done = False
 
@@ -156,13 +180,15 @@ class _Search:
         index = int(evaluation.costs.argmin())
         cost = float(evaluation.costs[index].detach())
         if self._best is None or cost < self._best.cost:
-            steps, disagreement = evaluation.step_costs[index].detach(), evaluation.compute_disagreement(index)
-            self._best = Decision(candidates[index].detach(), cost, steps, 0.0, 0.0, 0, disagreement)
+            disagreement = evaluation.compute_disagreement(index)
+            step_costs = evaluation.step_costs[index].detach()
+            self._best = Decision(candidates[index].detach(), cost, step_costs, 0.0, 0.0, 0, disagreement)
         self._proposal = self.method.update(self._proposal, candidates, evaluation.costs)
         self._iterations += 1
-        spent_s, budget_s = time.perf_counter() - self._start_s, self.planner.budget_s
-        has_time = budget_s is None or spent_s * (1 + 1 / self._iterations) <= budget_s  # for one more iteration
-        self.is_done = self._iterations >= self.method.config.iterations or not has_time
+        # The expected time after one more iteration.
+        next_s = (time.perf_counter() - self._start_s) * (1 + 1 / self._iterations)
+        is_late = self.planner.budget_s is not None and next_s > self.planner.budget_s
+        self.is_done = self._iterations >= self.method.config.iterations or is_late
 
     def decide(self) -> Decision:
         assert self._best is not None
@@ -172,14 +198,14 @@ class _Search:
 
 
 def plan(planners: Sequence[Planner], observations: Sequence[Observation]) -> list[Decision]:
-    """Plan for E episodes at once: each iteration is one rollout of the candidates of all.
+    """Plan for E episodes in a batch: each iteration evaluates the candidates of all episodes.
 
     Args:
-        planners: one for each episode; those of one model share its rollouts.
-        observations: one for each episode.
+        planners: E planners. Where all share a model, each iteration is one rollout.
+        observations: E dictionary observations.
 
     Returns:
-        E decisions. The best candidate seen is the plan; seconds are those of all episodes together.
+        E decisions. The plan is the best evaluated candidate. The times are those of the batch.
     """
     searches = [_Search(planner, observation) for planner, observation in zip(planners, observations, strict=True)]
     while active := [search for search in searches if not search.is_done]:
@@ -193,7 +219,15 @@ def plan(planners: Sequence[Planner], observations: Sequence[Observation]) -> li
 
 
 def act_batch(policies: Sequence[Policy], observations: Sequence[Observation]) -> list[np.ndarray]:
-    """Act in E episodes: planners plan together, other policies one after the other."""
+    """Compute the actions of E episodes. If all policies are planners, they plan in a batch.
+
+    Args:
+        policies: E policies.
+        observations: E dictionary observations.
+
+    Returns:
+        E actions (A,) in [-1, 1].
+    """
     planners = [policy for policy in policies if isinstance(policy, Planner)]
     if len(planners) < max(2, len(policies)):
         return [policy.predict(observation)[0] for policy, observation in zip(policies, observations, strict=True)]

@@ -1,4 +1,7 @@
-"""One file per search method: how to propose candidate action sequences, and how to learn from their costs."""
+"""Search methods: each proposes candidates, and updates its proposal by their costs.
+
+Each module of this package registers one method.
+"""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
@@ -9,36 +12,44 @@ from torch import Tensor
 from sim.utils.errors import GroundError
 from sim.utils.registry import Registry
 
-NUM_KNOTS = 6  # of the spline that smooth noise is
+NUM_KNOTS = 6  # knots of the linear spline of smooth noise
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A diagonal Gaussian over action sequences, and sequences that were good, for methods that try them again."""
+    """A diagonal Gaussian over action sequences, and sequences that some methods evaluate again.
 
-    mean: Tensor  # (H, A)
-    std: Tensor  # (H, A)
-    elites: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1))  # (E, H, A), the best first
-    prior_plan: Tensor | None = field(
-        default=None, kw_only=True
-    )  # (H, A) what the planner's guide would do, for methods that want one
+    Attributes:
+        mean: (H, A) actions in [-1, 1].
+        std: (H, A) standard deviations.
+        elites: (E, H, A) sequences of low cost, the best first.
+        prior_plan: (H, A) rollout of the planner's prior policy, for methods that need it.
+    """
+
+    mean: Tensor
+    std: Tensor
+    elites: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1))
+    prior_plan: Tensor | None = field(default=None, kw_only=True)
 
     def shift(self) -> "Proposal":
-        """One control step later: the first action is spent, the last one is repeated."""
+        """Shift by one control step: remove the first action, and repeat the last action."""
         elites = torch.cat([self.elites[:, 1:], self.elites[:, -1:]], 1) if len(self.elites) else self.elites
         return Proposal(torch.cat([self.mean[1:], self.mean[-1:]]), torch.cat([self.std[1:], self.std[-1:]]), elites)
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """Budget and spread of a search. One decision costs samples × horizon × iterations model steps; with a guide, 2 × horizon
-    more. The values are our own: what a slow core decides with in less than a tenth of a second, over the 2.5 s in which a load
-    is driven around and pushed, and a spread of 0.6 of the limits."""
+    """Budget and spread of a search.
 
-    samples: int = 128  # on average over the iterations
+    A decision takes samples × horizon × iterations model steps, and 2 × horizon more with a prior
+    policy. The default values are our own. A slow CPU core decides in less than 0.1 s with them,
+    and 2.5 s are enough to drive around a load and push it.
+    """
+
+    samples: int = 128  # candidates of an iteration, on average
     iterations: int = 2
-    horizon: int = 25
-    std: float = 0.6
+    horizon: int = 25  # control steps
+    std: float = 0.6  # initial standard deviation of actions
 
     def __post_init__(self) -> None:
         for name, least in (("samples", 2), ("iterations", 1), ("horizon", 1)):
@@ -49,39 +60,57 @@ class SearchConfig:
 
 
 class SearchMethod(ABC):
-    """`propose` and `update` are all that distinguishes one method from another; the planner's loop is shared."""
+    """Base of the search methods, which share the planner's loop.
 
-    needs_prior = False  # whether proposals should hold a guide's guess
-    needs_gradient = False  # whether `update` differentiates the costs with respect to the candidates
+    A method is defined by `propose` and `update`.
+    """
+
+    needs_prior = False  # proposals need a prior plan
+    needs_gradient = False  # `update` differentiates the costs with respect to the candidates
 
     def __init__(self, config: SearchConfig | None = None) -> None:
         self.config = config or SearchConfig()
 
     def make_initial_proposal(self, action_size: int) -> Proposal:
+        """Make the first proposal of an episode: zero mean, and the configured spread."""
         shape = (self.config.horizon, action_size)
         return Proposal(torch.zeros(shape), torch.full(shape, self.config.std))
 
     @abstractmethod
     def propose(self, proposal: Proposal, generator: torch.Generator) -> Tensor:
-        """Candidates (B, H, A) in [-1, 1]; the first one is the proposal's mean."""
+        """Propose the candidates of an iteration.
+
+        Returns:
+            (B, H, A) candidates in [-1, 1]; the first candidate is the proposal's mean.
+        """
 
     @abstractmethod
     def update(self, proposal: Proposal, candidates: Tensor, costs: Tensor) -> Proposal:
-        """The next proposal, from candidates (B, H, A) and their costs (B,)."""
+        """Compute the next proposal.
+
+        Args:
+            proposal: the proposal that the candidates were made from.
+            candidates: (B, H, A) in [-1, 1].
+            costs: (B,) in the task's cost unit.
+        """
 
     def make_warm_start(self, proposal: Proposal) -> Proposal:
-        """The warm start of the next decision: the mean moved on in time, the spread as at the start."""
+        """Make the warm start of the next decision: the shifted mean and the configured spread."""
         return replace(proposal.shift(), std=torch.full_like(proposal.std, self.config.std))
 
 
 def make_spline_basis(horizon: int, knots: int) -> Tensor:
-    """(H, K) weights that interpolate K knots linearly over H steps: smooth noise from few numbers."""
-    at = torch.linspace(0, knots - 1, horizon)[:, None]
-    return (1 - (at - torch.arange(knots)).abs()).clamp(min=0)
+    """Make the matrix that interpolates knots linearly over time.
+
+    Returns:
+        (H, K) weights of K knots in H steps.
+    """
+    position = torch.linspace(0, knots - 1, horizon)[:, None]
+    return (1 - (position - torch.arange(knots)).abs()).clamp(min=0)
 
 
 class SmoothSearch(SearchMethod):
-    """A method whose noise is a spline through few knots, so that a sample is a manoeuvre and not a tremble."""
+    """Base of methods with smooth noise: a spline through few knots, as in a real manoeuvre."""
 
     def __init__(self, config: SearchConfig | None = None) -> None:
         super().__init__(config)
@@ -89,7 +118,17 @@ class SmoothSearch(SearchMethod):
 
 
 def sample_gaussian(proposal: Proposal, samples: int, generator: torch.Generator, basis: Tensor | None = None) -> Tensor:
-    """The mean and samples - 1 draws around it, clipped to the action limits; smooth in time where a basis is given."""
+    """Sample candidates from a proposal, clipped to the action limits.
+
+    Args:
+        proposal: mean and std (H, A).
+        samples: number of candidates B.
+        generator: source of randomness.
+        basis: (H, K) from `make_spline_basis`, for smooth noise; None: independent noise.
+
+    Returns:
+        (B, H, A) candidates in [-1, 1]; the first candidate is the mean.
+    """
     horizon, actions = proposal.mean.shape
     if basis is None:
         noise = torch.randn(samples, horizon, actions, generator=generator)

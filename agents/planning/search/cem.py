@@ -1,5 +1,9 @@
-"""cem: refit a Gaussian to the best tenth (Rubinstein 1999, "The cross-entropy method"; elites and the part that is kept as in
-PETS, Chua et al. 2018, which stops where the spread gets small; here it stays above a twelfth of what it begins with)."""
+"""cem: refit a Gaussian to the best tenth of the candidates.
+
+Source: Rubinstein 1999, "The cross-entropy method for combinatorial and continuous optimization".
+The share of elites and the momentum are those of PETS (Chua et al. 2018). PETS stops when the
+spread is small; here the spread has a lower limit.
+"""
 
 import torch
 from torch import Tensor
@@ -7,12 +11,14 @@ from torch import Tensor
 from agents.planning.search import Proposal, SearchMethod, sample_gaussian, searches
 
 ELITE_SHARE = 0.1
-MOMENTUM = 0.1  # of the old mean and spread in the new ones
-MIN_STD = 0.05  # so that the next decision, and a bad fit to few elites, can be left
+MOMENTUM = 0.1  # weight of the previous mean and spread in the new mean and spread
+MIN_STD = 0.05  # lets the search leave a bad fit to few elites
 
 
 @searches.add("cem")
 class CrossEntropy(SearchMethod):
+    """Cross-entropy method with independent noise."""
+
     def propose(self, proposal: Proposal, generator: torch.Generator) -> Tensor:
         return sample_gaussian(proposal, self.config.samples, generator)
 
@@ -21,11 +27,24 @@ class CrossEntropy(SearchMethod):
 
 
 def select_elites(candidates: Tensor, costs: Tensor) -> Tensor:
-    """The elites (E, H, A), the cheapest first."""
+    """Select the candidates of lowest cost.
+
+    Args:
+        candidates: (B, H, A).
+        costs: (B,).
+
+    Returns:
+        (E, H, A) elites, the best first.
+    """
     return candidates[costs.topk(max(2, int(ELITE_SHARE * len(costs))), largest=False).indices]
 
 
 def refit(proposal: Proposal, elites: Tensor) -> Proposal:
-    """Mean and spread of the elites, with a part of the old ones."""
+    """Fit mean and spread to elites, with momentum.
+
+    Args:
+        proposal: the previous proposal.
+        elites: (E, H, A).
+    """
     mean = torch.lerp(elites.mean(0), proposal.mean, MOMENTUM)
     return Proposal(mean, torch.lerp(elites.std(0), proposal.std, MOMENTUM).clamp(min=MIN_STD))

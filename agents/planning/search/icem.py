@@ -1,7 +1,8 @@
-"""icem: the cross-entropy method with noise coloured in time, elites that are kept, and a population that shrinks from one
-iteration to the next (Pinneri et al. 2020, "Sample-efficient cross-entropy method for real-time planning"; its values).
+"""icem: cross-entropy method with coloured noise, reused elites and a shrinking population.
 
-All iterations together have as many candidates as those of other methods, so that methods are compared at equal model calls.
+Source of the method and its values: Pinneri et al. 2020, "Sample-efficient cross-entropy method for
+real-time planning". The iterations of a decision have as many candidates in total as those of the
+other methods, so that methods are compared at equal numbers of model steps.
 """
 
 from dataclasses import dataclass
@@ -12,20 +13,22 @@ from torch import Tensor
 from agents.planning.search import Proposal, SearchConfig, SearchMethod, searches
 from agents.planning.search.cem import refit, select_elites
 
-KEPT_ELITE_SHARE = 0.3  # of the elites: candidates again, in the next iteration and in the next decision
-NOISE_EXPONENT = 2.0  # power falls with frequency to this power
-POPULATION_DECAY = 1.25  # the population, by this factor from one iteration to the next
+KEPT_ELITE_SHARE = 0.3  # share of the elites that are candidates of the next iteration or decision
+NOISE_EXPONENT = 2.0  # the power of the noise is proportional to frequency ** -NOISE_EXPONENT
+POPULATION_DECAY = 1.25  # the population is divided by this factor from iteration to iteration
 
 
 @dataclass(frozen=True)
 class IteratedProposal(Proposal):
-    """A proposal that knows how many iterations of its decision were made."""
+    """A proposal with the number of completed iterations of its decision."""
 
     iterations: int = 0
 
 
 @searches.add("icem")
 class ImprovedCrossEntropy(SearchMethod):
+    """Cross-entropy method of Pinneri et al."""
+
     def __init__(self, config: SearchConfig | None = None) -> None:
         super().__init__(config)
         self._colour = make_colouring_matrix(self.config.horizon, NOISE_EXPONENT)
@@ -42,12 +45,13 @@ class ImprovedCrossEntropy(SearchMethod):
 
     def update(self, proposal: Proposal, candidates: Tensor, costs: Tensor) -> Proposal:
         elites = select_elites(candidates, costs)
-        fitted, kept = refit(proposal, elites), elites[: max(1, int(KEPT_ELITE_SHARE * len(elites)))]
-        return IteratedProposal(fitted.mean, fitted.std, kept, iterations=_get_iterations(proposal) + 1)
+        kept = elites[: max(1, int(KEPT_ELITE_SHARE * len(elites)))]
+        proposed = refit(proposal, elites)
+        return IteratedProposal(proposed.mean, proposed.std, kept, iterations=_get_iterations(proposal) + 1)
 
 
 def compute_populations(samples: int, iterations: int) -> list[int]:
-    """Candidates of each iteration: at least two, and `samples` on average."""
+    """Compute the number of candidates of each iteration: at least 2, and `samples` on average."""
     shares = [POPULATION_DECAY**-i for i in range(iterations)]
     counts = [2 + int((samples - 2) * iterations * share / sum(shares)) for share in shares]
     counts[0] += samples * iterations - sum(counts)
@@ -55,13 +59,22 @@ def compute_populations(samples: int, iterations: int) -> list[int]:
 
 
 def _get_iterations(proposal: Proposal) -> int:
-    """None yet where a decision begins: what moves on in time forgets them."""
+    """Get the completed iterations; 0 at the start of a decision, after a shift in time."""
     return proposal.iterations if isinstance(proposal, IteratedProposal) else 0
 
 
 def make_colouring_matrix(horizon: int, exponent: float) -> Tensor:
-    """(H, H) that turns white noise over time into noise of unit variance whose power falls as frequency ** -exponent."""
-    frequencies = torch.fft.rfftfreq(horizon).clamp(min=1 / horizon)  # the mean varies as the slowest wave does
+    """Make the matrix that turns white noise over time into coloured noise of unit variance.
+
+    Args:
+        horizon: number of steps H.
+        exponent: the power of the noise is proportional to frequency ** -exponent.
+
+    Returns:
+        (H, H) matrix.
+    """
+    # The constant component has the power of the lowest frequency.
+    frequencies = torch.fft.rfftfreq(horizon).clamp(min=1 / horizon)
     spectrum = torch.fft.rfft(torch.eye(horizon), dim=0) * frequencies[:, None] ** (-exponent / 2)
     matrix = torch.fft.irfft(spectrum, n=horizon, dim=0)
     return matrix / matrix.square().sum(1, keepdim=True).sqrt()

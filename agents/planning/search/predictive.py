@@ -1,7 +1,8 @@
-"""predictive: perturb the best plan so far, and keep what is better (Howell et al. 2022, "Predictive sampling").
+"""predictive: perturb the best plan, and take the best candidate as the next plan.
 
-The paper's noise has one size, to be tuned for each task; here samples have sizes from a twentieth of the spread to all of it, so
-that both small and large steps are tried.
+Source: Howell et al. 2022, "Predictive sampling: real-time behaviour synthesis with MuJoCo". The
+noise of the paper has a single scale, which is tuned for each task. Here the scales of the samples
+range from MIN_NOISE_SCALE to 1, so that small and large changes are tried.
 """
 
 import torch
@@ -9,18 +10,20 @@ from torch import Tensor
 
 from agents.planning.search import Proposal, SearchConfig, SmoothSearch, sample_gaussian, searches
 
-MIN_NOISE_SCALE = 0.05  # size of the smallest noise, of the spread
+MIN_NOISE_SCALE = 0.05  # scale of the smallest noise, relative to the proposal's spread
 
 
 @searches.add("predictive")
 class PredictiveSampling(SmoothSearch):
+    """Predictive sampling with smooth noise of several scales."""
+
     def __init__(self, config: SearchConfig | None = None) -> None:
         super().__init__(config)
-        self._sizes = torch.logspace(torch.tensor(MIN_NOISE_SCALE).log10().item(), 0, self.config.samples)[:, None, None]
+        self._scales = torch.logspace(torch.tensor(MIN_NOISE_SCALE).log10().item(), 0, self.config.samples)[:, None, None]
 
     def propose(self, proposal: Proposal, generator: torch.Generator) -> Tensor:
-        around = Proposal(torch.zeros_like(proposal.mean), proposal.std)
-        noise = self._sizes * sample_gaussian(around, self.config.samples, generator, self._basis)
+        zero_mean = Proposal(torch.zeros_like(proposal.mean), proposal.std)
+        noise = self._scales * sample_gaussian(zero_mean, self.config.samples, generator, self._basis)
         return (proposal.mean + noise).clamp(-1, 1)
 
     def update(self, proposal: Proposal, candidates: Tensor, costs: Tensor) -> Proposal:

@@ -1,4 +1,4 @@
-"""random: draw once, keep the best. The floor for search methods."""
+"""random: sample from a fixed distribution, and take the best. A lower bound for search methods."""
 
 import torch
 from torch import Tensor
@@ -8,14 +8,13 @@ from agents.planning.search import Proposal, SearchMethod, sample_gaussian, sear
 
 @searches.add("random")
 class RandomShooting(SearchMethod):
-    """Uniform in spirit: a wide Gaussian clipped to the limits, every iteration drawn anew around zero."""
+    """Random shooting: samples of a wide Gaussian of zero mean, clipped to the limits."""
 
     def propose(self, proposal: Proposal, generator: torch.Generator) -> Tensor:
-        fresh = sample_gaussian(
-            Proposal(torch.zeros_like(proposal.mean), torch.ones_like(proposal.std)), self.config.samples, generator
-        )
-        fresh[0] = proposal.mean
-        return fresh
+        wide = Proposal(torch.zeros_like(proposal.mean), torch.ones_like(proposal.std))
+        candidates = sample_gaussian(wide, self.config.samples, generator)
+        candidates[0] = proposal.mean
+        return candidates
 
     def update(self, proposal: Proposal, candidates: Tensor, costs: Tensor) -> Proposal:
         return Proposal(candidates[costs.argmin()], proposal.std)
