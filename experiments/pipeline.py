@@ -30,7 +30,7 @@ from sim.data.collect import CollectConfig, collect
 from sim.data.store import Dataset
 from sim.layout import Layout
 from sim.utils.files import lock_directory, read_json, write_json
-from worldmodels.assessment.open_loop import measure_open_loop_error, to_records
+from worldmodels.assessment.open_loop import measure_open_loop_error, make_records
 from worldmodels.baselines import ConstantVelocity
 from worldmodels.planar.model import PlanarModel
 from worldmodels.planar.windows import PlanarWindows
@@ -249,5 +249,5 @@ class Pipeline:
         for name in missing:
             model = load_checkpoint(paths[name], self._config.scene) if name in paths else ConstantVelocity()
             if isinstance(model, PlanarModel | ConstantVelocity):
-                records += [{**record, "model": name} for record in to_records(measure_open_loop_error(model, windows))]
+                records += [{**record, "model": name} for record in make_records(measure_open_loop_error(model, windows))]
         write_json(self._path / ERRORS_FILE, records)

@@ -4,6 +4,10 @@ A mistake of the user is one line and exit code 2, Ctrl-C is exit code 130; a tr
 """
 
 import ast
+import contextlib
+import functools
+import io
+import re
 import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -97,6 +101,32 @@ def _exit_with_error(message: str) -> None:
     raise SystemExit(2)
 
 
+def _parse_arguments(name: str, arguments: list[str]) -> Callable[[], Any]:
+    """Parse the arguments of a command.
+
+    Raises:
+        GroundError: they are wrong; tyro's message in one line.
+    """
+    function = load_command(name)
+
+    @functools.wraps(function)
+    def bind(*values: Any, **options: Any) -> Callable[[], Any]:
+        return functools.partial(function, *values, **options)
+
+    output = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(output):
+            return tyro.cli(bind, args=arguments, prog=f"ground {name}")
+    except SystemExit as end:
+        if not end.code:
+            raise
+        _, message, *hints = re.split("[-─]{5,}", re.sub("[╭╮╰╯│├┤]", " ", output.getvalue()))
+        text = " ".join(message.partition("Got errors")[0].split())
+        if close := re.search(r"Perhaps you meant:\s+(--[\w-]+)", "".join(hints)):
+            text += f" (did you mean {close[1]}?)"
+        raise GroundError(f"{text.rstrip('.')}; see ground {name} --help") from None
+
+
 def main() -> None:
     """Run the command line."""
     arguments = sys.argv[1:]
@@ -109,7 +139,7 @@ def main() -> None:
     name = ""
     try:
         name, command_arguments = _parse_command(arguments)
-        tyro.cli(load_command(name), args=command_arguments, prog=f"ground {name}")
+        _parse_arguments(name, command_arguments)()
     except GroundError as error:
         _exit_with_error(str(error))
     except KeyboardInterrupt:

@@ -16,7 +16,7 @@ from sim.data.store import Dataset
 from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError
 from sim.utils.files import read_json
-from worldmodels.assessment.open_loop import measure_open_loop_error, to_records
+from worldmodels.assessment.open_loop import measure_open_loop_error, make_records
 from worldmodels.baselines import ConstantVelocity
 from worldmodels.planar.model import PlanarModel
 from worldmodels.planar.windows import PlanarWindows
@@ -100,7 +100,7 @@ def eval_model(
     for name, model in [*zip(make_run_names(models), loaded_models, strict=True), (ConstantVelocity.name, ConstantVelocity())]:
         if not isinstance(model, PlanarModel | ConstantVelocity):
             raise GroundError(f"{name} predicts no bodies: it has no open-loop error in millimetres")
-        records += [{**record, "model": name} for record in to_records(measure_open_loop_error(model, test_windows, windows))]
+        records += [{**record, "model": name} for record in make_records(measure_open_loop_error(model, test_windows, windows))]
     noun = scenes[dataset.scene].dynamic_noun
     columns = {
         f"{noun} mm (median)": ("body_mm_median", ".1f"),
