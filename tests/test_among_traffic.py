@@ -1,6 +1,5 @@
 """How models see people and forklifts: several futures, or an assumption."""
 
-
 from dataclasses import replace
 
 import numpy as np
@@ -32,7 +31,7 @@ from worldmodels.planar.attention import (
     unroll_noise,
     update_belief,
 )
-from worldmodels.planar.composition import choose_representatives, robot_only
+from worldmodels.planar.composition import choose_representatives, select_robot
 from worldmodels.planar.contacts import AvoidanceConstraint, compute_avoidance, project_velocity_change
 from worldmodels.planar.graph import NUM_PARTICLES, NUM_REPRESENTATIVES, GraphModel
 from worldmodels.planar.scores import compute_mixture_scores
@@ -46,7 +45,7 @@ from worldmodels.planar.state import (
     repeat_batch,
     select_nearest_agents,
 )
-from worldmodels.planar.vectors import cross_product
+from worldmodels.planar.vectors import compute_cross_product
 from worldmodels.planar.windows import PlanarWindows, augment_windows
 from worldmodels.simulator import SimulatorModel
 from worldmodels.training.windows import Batch
@@ -227,7 +226,7 @@ def test_a_detour_is_half_of_what_two_who_avoid_each_other_share(
     expected = detour.normal.numpy() * max(0.0, float(detour.length)) / 2
     assert np.linalg.norm(change) == pytest.approx(np.linalg.norm(expected), abs=2e-3)
     if (
-        abs(float(cross_product(torch.tensor(offset, dtype=torch.float64), speed))) > 1e-4
+        abs(float(compute_cross_product(torch.tensor(offset, dtype=torch.float64), speed))) > 1e-4
     ):  # who comes straight on can be passed on either side, and rounding decides
         np.testing.assert_allclose(change, expected, atol=2e-3)
 
@@ -259,7 +258,7 @@ def test_who_gives_way_goes_as_near_to_its_wish_as_others_allow(
         torch.tensor(wish)[None, None] - mine, AvoidanceConstraint(*(values[None, None] for values in detours))
     )[0, 0]
     lacking = detours.length - (detours.normal * kick).sum(-1)
-    if len(others) == 1 and abs(float(cross_product(rows[0, :2], rows[0, 2:] - mine))) > 1e-4:
+    if len(others) == 1 and abs(float(compute_cross_product(rows[0, :2], rows[0, 2:] - mine))) > 1e-4:
         np.testing.assert_allclose(kick + mine, crowd.get_agent_velocity(0).to_tuple(), atol=2e-3)
     before = detours.length - (detours.normal * (torch.tensor(wish) - mine)).sum(-1)
     assert float(lacking.max()) <= max(0.0, float(before.max())) + 1e-6
@@ -301,7 +300,7 @@ def test_who_is_not_there_changes_nothing() -> None:
     assert state.yaw_rate.shape == lonely.yaw_rate.shape == (1, 1 + NUM_NEAREST_AGENTS)
     assert not lonely.context.is_agent.any()
     moved = replace(lonely, position=lonely.position + torch.tensor([0, *[0.3] * NUM_NEAREST_AGENTS]))
-    robot, *others = (model.rollout(one, plans(3)).bodies.pose[..., ROBOT, :] for one in (lonely, moved, robot_only(lonely)))
+    robot, *others = (model.rollout(one, plans(3)).bodies.pose[..., ROBOT, :] for one in (lonely, moved, select_robot(lonely)))
     for other in others:
         torch.testing.assert_close(robot, other)
 
@@ -380,7 +379,7 @@ def test_a_plans_slope_is_its_own() -> None:
 
 
 def test_the_true_simulators_traffic_does_not_wait_for_a_guide() -> None:
-    with pytest.raises(GroundError, match="mixed cannot imagine its guide"):
+    with pytest.raises(GroundError, match="mixed cannot roll out its prior policy"):
         PlannerSpec(SCENE, "simulator", "mixed")()
 
 

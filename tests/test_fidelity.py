@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sim.data.store import Dataset
 from sim.utils.errors import GroundError
-from worldmodels.assessment.open_loop import HORIZONS_S, OpenLoopError, measure_open_loop_error, to_records
+from worldmodels.assessment.open_loop import HORIZONS_S, OpenLoopError, measure_open_loop_error, make_records
 from worldmodels.model import models
 from worldmodels.planar.state import PlanarState
 from worldmodels.planar.windows import PlanarWindows
@@ -73,7 +73,7 @@ def test_every_model_is_measured_the_same_way_twice(name: str, watched: Watched)
     model = models[name]()
     first, second = (measure_open_loop_error(model, watched, count=100) for _ in range(2))
     assert first == second
-    assert to_records(first) == [asdict(line) for line in first]
+    assert make_records(first) == [asdict(line) for line in first]
     assert all(line.model == name for line in first)
     assert all(np.isfinite([value for value in asdict(line).values() if isinstance(value, float)]).all() for line in first)
 

@@ -12,7 +12,7 @@ from sim.data.episode import Episode
 from sim.geometry.rotations import integrate_rotation, multiply_quaternions, rotate_in_space
 from worldmodels.model import models
 from worldmodels.spatial.rigid import RigidModel
-from worldmodels.spatial.state import MOTION, SpatialState, SpatialWindows
+from worldmodels.spatial.state import MOTION_FIELDS, SpatialState, SpatialWindows
 from worldmodels.training.loop import TrainConfig, train
 from worldmodels.training.windows import Batch
 
@@ -108,6 +108,6 @@ def test_rotations_are_those_of_scipy(seed: int) -> None:
 def test_windows_hold_what_episodes_hold(drops: list[Episode]) -> None:
     windows = SpatialWindows(drops[:2])
     batch = windows.take(np.array([4]), 3)
-    for name, columns in zip(MOTION, (slice(0, 3), slice(3, 7), slice(0, 3), slice(3, 6)), strict=True):
+    for name, columns in zip(MOTION_FIELDS, (slice(0, 3), slice(3, 7), slice(0, 3), slice(3, 6)), strict=True):
         source = drops[0].pose if name in ("position", "rotation") else drops[0].twist
         np.testing.assert_allclose(getattr(batch.targets[-1], name)[0], source[7, :, columns], rtol=1e-6)

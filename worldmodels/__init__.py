@@ -1,1 +1,1 @@
-"""How the world answers an action: learned dynamics models, and the simulator behind the same contract."""
+"""World models: learned dynamics, and the simulator behind the same interface."""

@@ -1,4 +1,4 @@
-"""The contract of world models, learned or not."""
+"""Interface of world models, learned or simulated."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,9 +19,10 @@ State = TypeVar("State")
 
 @dataclass(frozen=True)
 class Prediction:
-    """What B candidates of H actions lead to, in P particles.
+    """Predicted outcome of B candidates of H actions, in P particles.
 
-    A model that knows bodies predicts them, and the task judges them. Other models predict cost and violations themselves.
+    Models of bodies predict bodies, and the task computes their cost. Other models predict cost and
+    violations themselves.
     """
 
     bodies: Bodies | None = None  # (P, B, H, M, ...) dynamic bodies after each action
@@ -31,19 +32,22 @@ class Prediction:
 
 
 class WorldModel(ABC, Generic[State]):
-    """Predicts what candidate actions lead to: `encode` an observation, then `rollout` candidates from that state."""
+    """Predicts outcomes of candidate actions: `encode` an observation, then `rollout`."""
 
-    particles: int = 1  # predictions of each candidate
+    particles: int = 1  # number of predictions of each candidate
 
     def start_episode(self, start: EpisodeStart) -> None:
-        """Prepare for an episode. Learned models compile; the simulator takes the true physics from it."""
+        """Prepare for an episode: learned models compile, the simulator reads the true physics."""
 
     def update_belief(self, observation: Mapping[str, np.ndarray], previous: Any = None) -> Any:
-        """Update the belief about what cannot be seen.
+        """Update the belief about hidden state.
 
         Args:
-            observation: of now.
-            previous: the belief one control step ago; None at the start of an episode.
+            observation: the present observation.
+            previous: belief one control step ago; None at the start of an episode.
+
+        Returns:
+            The present belief, of the model's own type; None for models without hidden state.
         """
         return None
 
@@ -52,29 +56,48 @@ class WorldModel(ABC, Generic[State]):
         """Encode one observation.
 
         Args:
-            observation: as of GroundEnv.
-            steps: the longest rollout that will be asked for.
-            belief: as of `update_belief`.
+            observation: observation of GroundEnv.
+            steps: length of the longest rollout from this state.
+            belief: result of `update_belief`.
+
+        Returns:
+            State of one scene, of the model's own type.
         """
 
     def select_bodies(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Select the rows (M,) of an observation that a prediction's bodies are, in their order."""
+        """Select the bodies of an observation that the model predicts.
+
+        Args:
+            observation: observation of GroundEnv.
+
+        Returns:
+            (M,) rows in the observation, in the order of the predicted bodies.
+        """
         return np.flatnonzero(Bodies.from_observation(observation).is_dynamic)
 
     @abstractmethod
     def rollout_batch(self, states: Sequence[State], actions: Sequence[Tensor]) -> list[Prediction]:
-        """Predict E scenes at once.
+        """Predict the outcome of candidates in E scenes.
 
         Args:
             states: E states, whose scenes may differ in size.
-            actions: for each state, candidates (B, H, A) in [-1, 1]. Predictions are differentiable where they want gradients.
+            actions: E tensors of candidates (B, H, A) in [-1, 1]. Where they require gradients,
+                predictions are differentiable.
 
         Returns:
             E predictions.
         """
 
     def rollout(self, state: State, actions: Tensor) -> Prediction:
-        """Predict what candidates (B, H, A) in [-1, 1] lead to from one state."""
+        """Predict the outcome of candidates in one scene.
+
+        Args:
+            state: state of one scene.
+            actions: candidates (B, H, A) in [-1, 1].
+
+        Returns:
+            One prediction.
+        """
         return self.rollout_batch([state], [actions])[0]
 
     def close(self) -> None:
@@ -82,13 +105,14 @@ class WorldModel(ABC, Generic[State]):
 
 
 class LearnedModel(nn.Module, WorldModel[Any]):
-    """A model that is trained on windows of episodes by the loop in `worldmodels.training.loop`."""
+    """A model that `worldmodels.training.loop` trains on windows of episodes."""
 
     name: ClassVar[str]
-    is_compiled: bool = False  # whether rollouts may run compiled, where the model can
-    is_batched: bool = False  # whether rollouts of several scenes at once will be asked for
-    action_size: int = 2  # numbers of an action where it will predict
-    footprint_size: int = 1  # boxes that a load is made of, at most, where it will predict
+    scene: str = ""  # scene of use; empty: the only scene of the training data
+    is_compiled: bool = False  # run rollouts compiled, where the model supports it
+    is_batched: bool = False  # prepare for rollouts of several scenes at once
+    action_size: int = 2  # numbers of an action in the scene of use
+    footprint_size: int = 1  # maximum number of collision boxes of a load in the scene of use
 
     @abstractmethod
     def get_config(self) -> dict[str, Any]:
@@ -104,15 +128,23 @@ class LearnedModel(nn.Module, WorldModel[Any]):
 
     @abstractmethod
     def compute_loss(self, batch: Batch) -> Tensor:
-        """Compute the loss of W windows: a scalar."""
+        """Compute the loss of W windows.
+
+        Returns:
+            () loss, differentiable.
+        """
 
     @abstractmethod
     def compute_validation_error(self, batch: Batch) -> float:
-        """Compute the error by which checkpoints are chosen, in the units of `describe_validation`; nan where it is undefined."""
+        """Compute the error by which the best checkpoint is chosen; NaN where it is undefined.
+
+        Returns:
+            Error in the unit of the metric that `describe_validation` names, [mm] for bodies.
+        """
 
     @abstractmethod
     def describe_validation(self, batch: Batch, dynamic_noun: str) -> str:
-        """Name what `compute_validation_error` measures, as in "load error"."""
+        """Name the metric of `compute_validation_error`, such as "load error"."""
 
 
 models: Registry[type[LearnedModel]] = Registry("model", "worldmodels.planar", "worldmodels.spatial", "worldmodels.latent")

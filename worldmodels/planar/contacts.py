@@ -1,4 +1,4 @@
-"""Where bodies meet, as features of a message and as pushes that it makes there: contacts, and detours that avoid them."""
+"""Contacts and avoidance of bodies: features of messages, pushes, and changes of velocity."""
 
 from typing import NamedTuple
 
@@ -7,88 +7,130 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sim.bodies import CONTROL_DT_S
-from worldmodels.planar.vectors import cross_product, rotate_quarter
+from worldmodels.planar.vectors import compute_cross_product, rotate_quarter
 
-PROJECTION_ROUNDS = 3
-SPEED_SCALE, GAP_SCALE, LEVER_SCALE = 0.5, 0.1, 0.2  # typical speed [m/s], gap and lever [m] where contact matters
+NUM_PROJECTION_ROUNDS = 3
+SPEED_SCALE = 0.5  # [units/s] typical speed where contact matters
+GAP_SCALE = 0.1  # [units] typical gap
+LEVER_SCALE = 0.2  # [units] typical lever
 
 
 class ContactGeometry(NamedTuple):
-    """Where bodies would touch, in the frame of the one that hears of it."""
+    """Points where pairs of bodies would touch, in the frame of the receiver of the message."""
 
     point: Tensor  # (..., 2) from the body's centre
-    normal: Tensor  # (..., 2) unit, out of it
-    gap: Tensor  # (...) between the two
+    normal: Tensor  # (..., 2) unit vector that points out of the body
+    gap: Tensor  # (...) between the two bodies
 
     def compute_features(self, speed: Tensor) -> Tensor:
-        """(..., 7) from the speed (..., 2) of the other's point against its own, and how far apart they will be."""
+        """Compute the features of contacts.
+
+        Args:
+            speed: (..., 2) velocity of the sender's point against the receiver's [units/s].
+
+        Returns:
+            (..., 7) normal, gap now and one step later, closing speed, sliding speed, lever.
+        """
         closing = -(speed * self.normal).sum(-1)
-        sliding, lever = cross_product(speed, self.normal), cross_product(self.point, self.normal)
+        sliding = compute_cross_product(speed, self.normal)
+        lever = compute_cross_product(self.point, self.normal)
         lengths = torch.stack([self.gap, self.gap - CONTROL_DT_S * closing], -1)
         rest = torch.stack([closing / SPEED_SCALE, sliding / SPEED_SCALE, lever / LEVER_SCALE], -1)
-        return torch.cat([self.normal, _scale_gap(lengths), rest], -1)
+        return torch.cat([self.normal, (lengths / GAP_SCALE).clamp(-3, 5), rest], -1)
 
-    def apply_pushes(self, along: Tensor) -> Tensor:
-        """(B, K, 6): displacement and change of velocity, and the turn and change of spin that come with them, of pushes
-        (B, K, N, 4) at the points, along the normal and to its left."""
+    def apply_pushes(self, pushes: Tensor) -> Tensor:
+        """Apply pushes at the points, and sum them over the senders.
+
+        Args:
+            pushes: (B, K, N, 4) displacement (2) and change of velocity (2), along the normal and
+                to its left.
+
+        Returns:
+            (B, K, 6) displacement (2), change of velocity (2), and the moments of both.
+        """
         tangent = rotate_quarter(self.normal)
-        shift, kick = (along[..., i : i + 1] * self.normal + along[..., i + 1 : i + 2] * tangent for i in (0, 2))
-        torque = torch.stack([cross_product(self.point, shift), cross_product(self.point, kick)], -1)
-        return torch.cat([shift, kick, torque], -1).sum(2)
+        shift, kick = (pushes[..., i : i + 1] * self.normal + pushes[..., i + 1 : i + 2] * tangent for i in (0, 2))
+        moments = torch.stack([compute_cross_product(self.point, shift), compute_cross_product(self.point, kick)], -1)
+        return torch.cat([shift, kick, moments], -1).sum(2)
 
 
 class AvoidanceConstraint(NamedTuple):
-    """The least change of a body's velocity that keeps another away, in the frame of the one who would make it."""
+    """The least change of a body's velocity that avoids another body, in the first body's frame."""
 
-    normal: Tensor  # (..., 2) its direction
-    length: Tensor  # (...) negative where there is no need, by how much there is not
-    is_yielding: Tensor  # (...) whether it makes it, 0 to 1
+    normal: Tensor  # (..., 2) direction of the change
+    length: Tensor  # (...) of the change; negative: the margin where none is needed
+    is_yielding: Tensor  # (...) degree to which the body makes the change, 0 to 1
 
 
 def compute_avoidance(offset: Tensor, speed: Tensor, clearance: Tensor, horizon_s: Tensor) -> AvoidanceConstraint:
-    """The least change of a body's velocity that keeps another at `offset` (..., 2), of `speed` (..., 2) against its own, `room`
-    (...) away for `soon_s`, if that one keeps its velocity: its direction, and its length, negative where there is no need (the
-    velocity obstacle of van den Berg et al. 2011, "Reciprocal n-body collision avoidance"). Who gives way ends up at the rim of
-    that, centimetres from too near, and what is made of messages alone would not hit it."""
+    """Compute the least change of velocity that keeps a clearance within a time horizon.
+
+    The other body is assumed to keep its velocity. Both gradients that grow without bound are
+    detached: that of the direction, and that of the length where the bodies are already too near.
+
+    Source: van den Berg et al. 2011, "Reciprocal n-body collision avoidance" (velocity obstacles).
+
+    Args:
+        offset: (..., 2) of the other body.
+        speed: (..., 2) of the other body, relative to this body.
+        clearance: (...) distance of centres to keep.
+        horizon_s: () time [s].
+
+    Returns:
+        Constraint (...) that is fully obeyed: `is_yielding` is 1.
+    """
     square = offset.square().sum(-1).clamp(min=1e-6)
-    close = square < clearance.square()  # who is too near already gets out of there in one step
+    close = square < clearance.square()  # already too near: leave within one step
     within_s = torch.where(close, CONTROL_DT_S, horizon_s)
-    out = -speed - offset / within_s[..., None]  # from the middle of the disc of velocities that end too near
-    far, along = (out.square().sum(-1) + 1e-8).sqrt(), (out * offset).sum(-1)
-    rim = close | ((along < 0) & (along.square() > clearance.square() * far.square()))  # else one of the two legs is nearer
-    side = torch.where(cross_product(offset, out) > 0, 1.0, -1.0)
-    leg = (side * _safe_sqrt(square - clearance.square(), 0.1 * square))[..., None] * offset + clearance[
-        ..., None
-    ] * rotate_quarter(offset)
+    out = -speed - offset / within_s[..., None]  # from the disc of forbidden velocities
+    distance = (out.square().sum(-1) + 1e-8).sqrt()
+    along = (out * offset).sum(-1)
+    # The nearest allowed velocity is at the rim of the disc, or at a leg of the cone.
+    at_rim = close | ((along < 0) & (along.square() > clearance.square() * distance.square()))
+    side = torch.where(compute_cross_product(offset, out) > 0, 1.0, -1.0)
+    tangent_length = (side * _compute_safe_sqrt(square - clearance.square(), 0.1 * square))[..., None]
+    leg = tangent_length * offset + clearance[..., None] * rotate_quarter(offset)
     flank = rotate_quarter(leg / square[..., None])
-    way = torch.where(rim[..., None], out / far[..., None], flank)
-    there = torch.where(close, far.detach(), far)  # through many steps of one each, its slope would be endless
-    length = torch.where(rim, clearance / within_s - there, (speed * flank).sum(-1))
-    return AvoidanceConstraint(
-        way.detach(), length, torch.ones_like(length)
-    )  # where the ways round part, the direction's gradient is endless
+    direction = torch.where(at_rim[..., None], out / distance[..., None], flank)
+    distance = torch.where(close, distance.detach(), distance)
+    length = torch.where(at_rim, clearance / within_s - distance, (speed * flank).sum(-1))
+    return AvoidanceConstraint(direction.detach(), length, torch.ones_like(length))
 
 
-def _safe_sqrt(square: Tensor, least: Tensor) -> Tensor:
-    """Its root, with the slope of that of `least` where it is less: at zero it has none."""
+def _compute_safe_sqrt(square: Tensor, least: Tensor) -> Tensor:
+    """Compute a square root, with the gradient of the root of `least` where the square is less."""
     smooth = torch.maximum(square, least).sqrt()
     return smooth + (square.clamp(min=0).sqrt() - smooth).detach()
 
 
 def project_velocity_change(kick: Tensor, constraint: AvoidanceConstraint) -> Tensor:
-    """The change of velocity (B, M, 2) nearest to the one wished for, `kick`, that makes all detours (B, M, N): each allows a
-    half-plane of velocities. A round goes a mean way to those that are not met, further to those that lack more."""
-    for _ in range(PROJECTION_ROUNDS):
+    """Project changes of velocity onto the half-planes that avoidance constraints allow.
+
+    Each round moves along the mean direction of the violated constraints, weighted by what they
+    lack.
+
+    Args:
+        kick: (B, M, 2) preferred change of velocity.
+        constraint: (B, M, N) constraints of M bodies by N others.
+
+    Returns:
+        (B, M, 2) change of velocity.
+    """
+    for _ in range(NUM_PROJECTION_ROUNDS):
         lacks = F.relu(constraint.length - (constraint.normal * kick[:, :, None]).sum(-1)) * constraint.is_yielding
         weight = lacks / (lacks.sum(-1, keepdim=True) + 1e-6)
         kick = kick + ((weight * lacks)[..., None] * constraint.normal).sum(2)
     return kick
 
 
-def limit_length(vector: Tensor, most: Tensor) -> Tensor:
-    """Vectors (..., 2) no longer than `most` (...)."""
-    return vector * (most / (vector.square().sum(-1) + 1e-8).sqrt()).clamp(max=1)[..., None]
+def limit_length(vector: Tensor, max_length: Tensor) -> Tensor:
+    """Limit the length of vectors.
 
+    Args:
+        vector: (..., 2).
+        max_length: (...), in the unit of `vector`.
 
-def _scale_gap(gap: Tensor) -> Tensor:
-    return (gap / GAP_SCALE).clamp(-3, 5)
+    Returns:
+        (..., 2) vectors no longer than `max_length`.
+    """
+    return vector * (max_length / (vector.square().sum(-1) + 1e-8).sqrt()).clamp(max=1)[..., None]

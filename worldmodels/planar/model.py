@@ -1,4 +1,4 @@
-"""Learned models of upright bodies on a floor: what they share."""
+"""Base class of learned models of upright bodies on a floor."""
 
 import math
 from abc import abstractmethod
@@ -31,14 +31,26 @@ from worldmodels.training.windows import Batch
 
 
 class PlanarModel(LearnedModel):
-    """Steps a PlanarState on, differentiably."""
+    """A differentiable model of PlanarState.
 
-    static_range: float = 2.6  # [units] static boxes farther than this from every body do not matter within usual plans
-    static_margin: float = 0.6  # [units] or farther than this beyond how far the robot can come within a plan
+    It predicts the robot, the loads or nearest agents, and encodes static boxes within reach of a
+    rollout.
+    """
+
+    static_range: float = 2.6  # [units] from bodies; boxes beyond do not matter in usual plans
+    static_margin: float = 0.6  # [units] beyond the robot's range in a plan, if that is longer
 
     @abstractmethod
     def step(self, state: PlanarState, action: Tensor) -> PlanarState:
-        """Predict the state after one control step with actions (B, A) in [-1, 1]."""
+        """Predict the state after one control step.
+
+        Args:
+            state: B scenes.
+            action: (B, A) in [-1, 1].
+
+        Returns:
+            B scenes.
+        """
 
     @classmethod
     def make_windows(cls, episodes: Iterable[Episode], scene: str) -> PlanarWindows:
@@ -46,46 +58,61 @@ class PlanarModel(LearnedModel):
         return PlanarWindows(episodes)
 
     def encode(self, observation: Mapping[str, np.ndarray], steps: int = 0, belief: Any = None) -> PlanarState:
-        """Encode the robot, the loads or nearest agents, and the static boxes within reach of a rollout."""
         speed = float(np.linalg.norm(observation["action_twist"][:2])) / float(observation["unit_m"][0])
         return encode_observation(observation, max(self.static_range, steps * CONTROL_DT_S * speed + self.static_margin))
 
     def select_bodies(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Select the robot, the loads, or the agents that will soon be nearest."""
         return select_nearest_agents(Bodies.from_observation(observation))
 
     def rollout_batch(self, states: Sequence[PlanarState], actions: Sequence[Tensor]) -> list[Prediction]:
-        """Predict scenes of equal sizes at once."""
-        groups, predictions = defaultdict[Any, list[int]](list), dict[int, Prediction]()
+        groups = defaultdict[Any, list[int]](list)  # scenes of equal sizes are predicted at once
+        predictions: dict[int, Prediction] = {}
         for index, (state, candidates) in enumerate(zip(states, actions, strict=True)):
             groups[state.context.core_half.shape, candidates.shape, self.count_particles(state)].append(index)
         for group in groups.values():
             candidates = torch.stack([actions[index] for index in group])
             with torch.inference_mode(not candidates.requires_grad):
                 bodies = self._rollout_bodies(stack_scenes([states[index] for index in group]), candidates)
-                for place, index in enumerate(group):
-                    predictions[index] = Prediction(bodies.map(itemgetter((slice(None), place))))
+                for position, index in enumerate(group):
+                    predictions[index] = Prediction(bodies.map(itemgetter((slice(None), position))))
         return [predictions[index] for index in range(len(states))]
 
     def _rollout_bodies(self, state: PlanarState, actions: Tensor) -> Bodies:
         """Predict bodies (P, E, B, H, M, ...) from E scenes and actions (E, B, H, A)."""
-        particles, (scenes, batch) = self.count_particles(state), actions.shape[:2]
-        spread = repeat_batch(repeat_scenes(state, batch), particles) if scenes > 1 else state.expand(particles * batch)
-        states = self.imagine(self.assign_particles(spread, particles), actions.flatten(0, 1).repeat(particles, 1, 1))
-        size = len(spread.yaw_rate)
+        particles = self.count_particles(state)
+        scenes, batch = actions.shape[:2]
+        expanded = repeat_batch(repeat_scenes(state, batch), particles) if scenes > 1 else state.expand(particles * batch)
+        states = self.imagine(self.assign_particles(expanded, particles), actions.flatten(0, 1).repeat(particles, 1, 1))
+        size = len(expanded.yaw_rate)
         return decode_bodies(states).map(
             lambda values: values.expand(size, *values.shape[1:]).unflatten(0, (particles, scenes, batch))
         )
 
     @torch.inference_mode()
     def predict_mean(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
-        """Predict the mean over the particles: H states of W scenes."""
+        """Predict the mean over the particles.
+
+        Args:
+            state: W scenes.
+            actions: (W, H, A) in [-1, 1].
+
+        Returns:
+            H states of W scenes.
+        """
         particles = self.count_particles(state)
         return [average_particles(later, particles) for later in self.predict_particles(state, actions)]
 
     @torch.inference_mode()
     def predict_particles(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
-        """Predict every particle: H states of P * W scenes, one block of W for each particle."""
+        """Predict every particle.
+
+        Args:
+            state: W scenes.
+            actions: (W, H, A) in [-1, 1].
+
+        Returns:
+            H states of P * W scenes, one block of W for each particle.
+        """
         particles = self.count_particles(state)
         if particles == 1:
             return self.imagine(state, actions)
@@ -96,11 +123,19 @@ class PlanarModel(LearnedModel):
         return self.particles
 
     def assign_particles(self, state: PlanarState, particles: int) -> PlanarState:
-        """Make a batch of equal blocks, one for each particle, into what each particle starts from."""
+        """Make the start of each particle from a batch of equal blocks, one for each particle."""
         return state
 
     def imagine(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
-        """Predict the H states after actions (B, H, A), differentiably."""
+        """Predict the states after each action, differentiably.
+
+        Args:
+            state: B scenes.
+            actions: (B, H, A) in [-1, 1].
+
+        Returns:
+            H states of B scenes.
+        """
         states = []
         for t in range(actions.shape[1]):
             state = self.step(state, actions[:, t])
@@ -108,28 +143,31 @@ class PlanarModel(LearnedModel):
         return states
 
     def compute_validation_error(self, batch: Batch) -> float:
-        """Compute how far bodies that moved end from their predictions [mm]; the robot is left out.
+        """Compute the error of bodies other than the robot that moved, at the windows' end [mm].
+
+        Source: Gneiting and Raftery 2007, "Strictly proper scoring rules".
 
         Returns:
-            The median distance; of several particles the mean energy score, each particle's distance less half of that between two
-            (Gneiting and Raftery 2007, "Strictly proper scoring rules"); nan where nothing moved.
+            The median distance. Of several particles the mean energy score: the mean distance of
+            the particles less half of the mean distance between two. NaN where no body moved.
         """
-        particles, true = self.count_particles(batch.state), batch.targets[-1]
+        particles = self.count_particles(batch.state)
+        true = batch.targets[-1]
         moved = find_moved_bodies(batch.state, true)
         if not moved.any():
             return math.nan
-        places = self.predict_particles(batch.state, batch.actions)[-1].position.unflatten(0, (particles, -1))[:, moved]
-        errors = (places - true.position[moved]).abs().mean(0)
+        positions = self.predict_particles(batch.state, batch.actions)[-1].position.unflatten(0, (particles, -1))[:, moved]
+        errors = (positions - true.position[moved]).abs().mean(0)
         if particles == 1:
             return float(errors.median()) * 1e3
-        apart = (places[:, None] - places).abs().sum((0, 1)) / (particles * (particles - 1))
-        return float((errors - apart / 2).mean()) * 1e3
+        spread = (positions[:, None] - positions).abs().sum((0, 1)) / (particles * (particles - 1))
+        return float((errors - spread / 2).mean()) * 1e3
 
     def describe_validation(self, batch: Batch, dynamic_noun: str) -> str:
         """Name the error of `compute_validation_error`.
 
         Raises:
-            GroundError: nothing moves, so it is undefined.
+            GroundError: only the robot moves, so the error is undefined.
         """
         if not find_moved_bodies(batch.state, batch.targets[-1]).any():
             raise GroundError("nothing but the robot moves in the validation data: collect more of it")

@@ -1,7 +1,8 @@
 """Plane vectors and headings as real pairs (..., 2), multiplied as complex numbers.
 
-PyTorch multiplies complex tensors in one operation where pairs take seven, but its compiler makes no code for complex tensors. So
-products are complex where each operation counts, and spelled out where they are compiled.
+PyTorch multiplies complex tensors in one operation where pairs take seven, but its compiler does
+not support complex tensors. So products are complex in eager code, and spelled out in compiled
+code.
 """
 
 import torch
@@ -9,43 +10,100 @@ from torch import Tensor
 
 
 def rotate_vectors(vector: Tensor, heading: Tensor) -> Tensor:
-    """A vector turned by a heading: their product as complex numbers. Shapes broadcast."""
+    """Rotate vectors by headings: the product of complex numbers.
+
+    Args:
+        vector: (..., 2).
+        heading: (..., 2) cosine and sine; the shapes broadcast.
+
+    Returns:
+        (..., 2) rotated vectors.
+    """
     if not torch.compiler.is_compiling():
         return torch.view_as_real(torch.view_as_complex(vector) * torch.view_as_complex(heading))
-    (x, y), (c, s) = vector.unbind(-1), heading.unbind(-1)
+    x, y = vector.unbind(-1)
+    c, s = heading.unbind(-1)
     return torch.stack([x * c - y * s, x * s + y * c], -1)
 
 
 def invert_heading(heading: Tensor) -> Tensor:
-    """The heading that turns back."""
+    """Invert headings.
+
+    Args:
+        heading: (..., 2) cosine and sine.
+
+    Returns:
+        (..., 2) heading of the inverse rotation.
+    """
     if not torch.compiler.is_compiling():
         return torch.view_as_real(torch.view_as_complex(heading).conj().resolve_conj())
     c, s = heading.unbind(-1)
     return torch.stack([c, -s], -1)
 
 
-def angle_to_heading(angle: Tensor) -> Tensor:
+def make_heading(angle: Tensor) -> Tensor:
+    """Make headings from angles.
+
+    Args:
+        angle: (...) [rad].
+
+    Returns:
+        (..., 2) cosine and sine.
+    """
     return torch.stack([angle.cos(), angle.sin()], -1)
 
 
 def subtract_box(point: Tensor, half: Tensor) -> Tensor:
-    """From a box about the origin to a point; zero inside."""
+    """Compute the vectors from a box about the origin to points.
+
+    Args:
+        point: (..., 2) in the box's frame.
+        half: (..., 2) half extents of the box.
+
+    Returns:
+        (..., 2) from the closest point of the box; zero for points inside.
+    """
     return point - torch.clamp(point, -half, half)
 
 
-def compute_gap(reach: Tensor, core: Tensor, rounding: Tensor) -> tuple[Tensor, Tensor]:
-    """Length of a vector (..., 2) beyond a rounded box's own extent along it [m], and its direction (..., 2)."""
-    distance = reach.square().sum(-1).clamp(min=1e-12).sqrt()
-    normal = reach / distance.clamp(min=1e-4)[..., None]
+def compute_gap(offset: Tensor, core: Tensor, rounding: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute the part of vectors beyond the extent of a rounded box along them.
+
+    Args:
+        offset: (..., 2) vectors from the centre of the box, in its frame.
+        core: (..., 2) half extents of the box.
+        rounding: (...) radius around the box.
+
+    Returns:
+        gap: (...) length beyond the extent, in the unit of `offset`.
+        normal: (..., 2) unit vectors along `offset`.
+    """
+    distance = offset.square().sum(-1).clamp(min=1e-12).sqrt()
+    normal = offset / distance.clamp(min=1e-4)[..., None]
     return distance - (normal.abs() * core).sum(-1) - rounding, normal
 
 
 def rotate_quarter(vector: Tensor) -> Tensor:
-    """Turned by a quarter to the left: what a unit spin makes of a lever (..., 2)."""
+    """Rotate vectors by a quarter turn to the left: the velocity of a lever at unit yaw rate.
+
+    Args:
+        vector: (..., 2).
+
+    Returns:
+        (..., 2) rotated vectors.
+    """
     x, y = vector.unbind(-1)
     return torch.stack([-y, x], -1)
 
 
-def cross_product(a: Tensor, b: Tensor) -> Tensor:
-    """The upright component of the product of plane vectors (..., 2) -> (...): the torque of a force at a lever's end."""
+def compute_cross_product(a: Tensor, b: Tensor) -> Tensor:
+    """Compute the vertical component of cross products: the torque of a force at a lever's end.
+
+    Args:
+        a: (..., 2).
+        b: (..., 2).
+
+    Returns:
+        (...) products.
+    """
     return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]

@@ -11,6 +11,7 @@ from sim.data.episode import Episode
 from sim.geometry.rotations import make_upright_poses
 from worldmodels.planar.state import (
     DYNAMIC_KINDS,
+    MOTION_FIELDS,
     NUM_NEAREST_AGENTS,
     PlanarState,
     SceneContext,
@@ -20,18 +21,17 @@ from worldmodels.planar.state import (
 )
 from worldmodels.training.windows import Batch, EpisodeWindows
 
-ODD_TWIST = [1, 2]  # rows of a planar twist that change their sign in a mirror: left, turn
-CYLINDER_KINDS = (Kind.ROBOT, Kind.PERSON)  # what is a cylinder
-ENCOUNTER_DISTANCE = 0.2  # of the centres of the robot and an agent as they pass [units]
-ENCOUNTER_S = 2.5  # within which they pass
-MIN_SPEED = 0.1  # units a second
+MIRRORED_TWIST = [1, 2]  # rows of a planar twist that a mirror negates: left, yaw rate
+CYLINDER_KINDS = (Kind.ROBOT, Kind.PERSON)
+ENCOUNTER_DISTANCE = 0.2  # [units] between the centres of the robot and an agent as they pass
+ENCOUNTER_S = 2.5  # time within which they pass
+MIN_AGENT_SPEED = 0.1  # [units/s] of moving agents
 
 
 class PlanarWindows(EpisodeWindows):
     """Windows of upright bodies on a floor."""
 
     def load(self, episodes: list[Episode]) -> None:
-        """Decode episodes into arrays with one row for each step."""
         num_dynamic = max(episode.pose.shape[1] for episode in episodes)
         pose, twist = (
             np.concatenate([_pad_bodies(getattr(episode, name), num_dynamic) for episode in episodes])
@@ -43,38 +43,46 @@ class PlanarWindows(EpisodeWindows):
         self._context = _build_context(episodes, num_dynamic)
         self._visible: Tensor | None = None
         if any(episode.visible is not None for episode in episodes):
-            seen = [np.ones(e.pose.shape[:2]) if e.visible is None else e.visible for e in episodes]
-            self._visible = torch.as_tensor(np.concatenate([_pad_bodies(part, num_dynamic) for part in seen]) > 0)
+            masks = [np.ones(e.pose.shape[:2]) if e.visible is None else e.visible for e in episodes]
+            self._visible = torch.as_tensor(np.concatenate([_pad_bodies(mask, num_dynamic) for mask in masks]) > 0)
 
     def mark_contacts(self, episode: Episode) -> np.ndarray:
-        """Mark the states (T+1,) in which the robot touches a load."""
         return super().mark_contacts(episode) & (episode.kind is None)
 
     def mark_encounters(self, episode: Episode) -> np.ndarray:
-        """Mark the states (T+1,) in which the robot and a moving agent would soon pass closely if both kept their velocities."""
-        return _find_encounters(episode)
-
-    def compute_max_speeds(self) -> Tensor:
-        """Compute the 99.9th percentiles of speeds, by kind: once in a while physics throws a robot that is run over.
+        """Mark the encounters of an episode, in which the robot or an agent has to yield.
 
         Returns:
-            (len(DYNAMIC_KINDS), 2) speed [units/s] and yaw rate [rad/s]; 0 where there is none of a kind.
+            (T+1,) bool: the robot and a moving agent would soon pass closely at constant
+            velocities.
         """
-        context, episode = self._context, self._episode
-        speed = self._motion["velocity"].abs() / context.unit[episode, None]
+        if episode.kind is None:
+            return np.zeros(len(episode), bool)
+        offset, velocity = (values[:, 1:, :2] - values[:, :1, :2] for values in (episode.pose, episode.twist))
+        is_close = compute_closest_approach(offset, velocity, ENCOUNTER_S) < ENCOUNTER_DISTANCE * episode.unit_m
+        moves = np.linalg.norm(episode.twist[:, 1:, :2], axis=-1) > MIN_AGENT_SPEED * episode.unit_m
+        return np.asarray((is_close & ((offset * velocity).sum(-1) < 0) & moves).any(1))
+
+    def compute_max_speeds(self) -> Tensor:
+        """Compute the 99.9th percentiles of speeds, by kind; collisions cause outliers beyond them.
+
+        Returns:
+            (len(DYNAMIC_KINDS), 2) speed [units/s] and yaw rate [rad/s]; 0 for kinds without data.
+        """
+        speed = self._motion["velocity"].abs() / self._context.unit[self._episode, None]
         speeds = torch.stack([speed, self._motion["yaw_rate"].abs()], -1).cpu().numpy()
-        kind = torch.where(context.present > 0, context.kind.argmax(-1), -1)[episode].cpu().numpy()
+        kinds = torch.where(self._context.present > 0, self._context.kind.argmax(-1), -1)
+        kind = kinds[self._episode].cpu().numpy()
         rows = [speeds[kind == column] for column in range(len(DYNAMIC_KINDS))]
         limits = [np.quantile(row, 0.999, axis=0) if len(row) else (0, 0) for row in rows]
         return torch.as_tensor(np.array(limits, np.float32))
 
     def take(self, rows: np.ndarray, length: int) -> Batch:
-        """Take the windows of `length` steps that begin at given rows (W,)."""
         first = torch.as_tensor(rows)
         episode = self._episode[first]
         span = first[:, None] + torch.arange(length + 1)
         context = replace(self._context, **{name: values[episode] for name, values in self._context.list_tensors().items()})
-        if self._visible is not None:  # a body that is lost within the window is left out of it
+        if self._visible is not None:  # a body that is not visible all the time is left out
             context = replace(context, present=context.present * self._visible[span].all(1))
         motion = {name: values[span] for name, values in self._motion.items()}
         states = [
@@ -84,77 +92,67 @@ class PlanarWindows(EpisodeWindows):
         return _select_nearest(batch) if states[0].yaw_rate.shape[1] > 1 + NUM_NEAREST_AGENTS else batch
 
     def augment(self, batch: Batch, rng: np.random.Generator) -> Batch:
-        """Mirror windows and turn loads about, at random."""
         return augment_windows(batch, rng)
 
 
 def augment_windows(batch: Batch, rng: np.random.Generator) -> Batch:
-    """Mirror each window, and turn each load about with its footprint turned back, by the toss of a coin.
+    """Mirror each window and rotate each load by half a turn, each with probability 1/2.
 
-    Physics knows no left and right, and a load's heading may as well be called its opposite: four times the data.
+    The dynamics are symmetric under reflection. The heading of a load is only defined up to half a
+    turn once its footprint is turned back.
     """
-    size, movers = batch.state.yaw_rate.shape
-    mirror = torch.as_tensor(rng.random(size) < 0.5)
-    turned = torch.as_tensor(rng.random((size, movers)) < 0.5)
-    turned &= batch.state.context.kind[..., DYNAMIC_KINDS.index(Kind.LOAD)] > 0
-    facing = 1 - 2 * turned.to(batch.state.yaw_rate.dtype)
-    side = 1 - 2 * mirror.to(batch.state.yaw_rate.dtype)
+    shape = batch.state.yaw_rate.shape
+    dtype = batch.state.yaw_rate.dtype
+    context = batch.state.context
+    mirrored = torch.as_tensor(rng.random(shape[0]) < 0.5)[:, None]
+    turned = torch.as_tensor(rng.random(shape) < 0.5)
+    turned &= context.kind[..., DYNAMIC_KINDS.index(Kind.LOAD)] > 0
+    turn_sign = 1 - 2 * turned.to(dtype)
+    mirror_sign = 1 - 2 * mirrored.to(dtype)
 
     def flip(values: Tensor) -> Tensor:
-        return torch.where(mirror[:, None], values.conj(), values)
+        return torch.where(mirrored, values.conj(), values)
 
-    around = batch.state.context
-    around = replace(
-        around,
-        static_centre=flip(around.static_centre),
-        static_heading=flip(around.static_heading),
-        core_centre=torch.where(mirror[:, None, None], around.core_centre.conj(), around.core_centre) * facing[..., None],
+    context = replace(
+        context,
+        static_centre=flip(context.static_centre),
+        static_heading=flip(context.static_heading),
+        core_centre=torch.where(mirrored[..., None], context.core_centre.conj(), context.core_centre) * turn_sign[..., None],
     )
 
     def reflect(state: PlanarState) -> PlanarState:
-        return PlanarState(
-            flip(state.position), flip(state.heading) * facing, flip(state.velocity), state.yaw_rate * side[:, None], around
-        )
+        heading = flip(state.heading) * turn_sign
+        return PlanarState(flip(state.position), heading, flip(state.velocity), state.yaw_rate * mirror_sign, context)
 
-    odd = around.command_matrix[:, ODD_TWIST].abs().sum(1) > 0  # (W, A) numbers of an action that change their sign in a mirror
-    actions = batch.actions * torch.where(odd, side[:, None], torch.ones_like(side[:, None]))[:, None]
+    is_odd = context.command_matrix[:, MIRRORED_TWIST].abs().sum(1) > 0  # (W, A) actions that flip
+    actions = batch.actions * torch.where(is_odd, mirror_sign, torch.ones_like(mirror_sign))[:, None]
     return Batch(reflect(batch.state), actions, [reflect(state) for state in batch.targets], batch.graph_key)
 
 
-def _find_encounters(episode: Episode) -> np.ndarray:
-    """(T+1,) whether the robot and somebody on the move would pass closely soon if they kept their velocities: one has to give
-    way."""
-    if episode.kind is None:
-        return np.zeros(len(episode), bool)
-    away, pace = (values[:, 1:, :2] - values[:, :1, :2] for values in (episode.pose, episode.twist))
-    passing, approach = compute_closest_approach(away, pace, ENCOUNTER_S), (away * pace).sum(-1) < 0
-    moves = np.linalg.norm(episode.twist[:, 1:, :2], axis=-1) > MIN_SPEED * episode.unit_m
-    return np.asarray(((passing < ENCOUNTER_DISTANCE * episode.unit_m) & approach & moves).any(1))
-
-
 def _select_nearest(batch: Batch) -> Batch:
-    """Windows with those alone whom the robot minds."""
+    """Select the robot and the agents of closest approach."""
     state = batch.state
     offset, velocity = map(torch.view_as_real, (state.position - state.position[:, :1], state.velocity))
-    apart = compute_closest_approach(offset, velocity) + 1e6 * (1 - state.context.present)
-    order = torch.cat([torch.zeros(len(apart), 1, dtype=torch.long), 1 + apart[:, 1:].argsort(1)[:, :NUM_NEAREST_AGENTS]], 1)
+    distance = compute_closest_approach(offset, velocity) + 1e6 * (1 - state.context.present)
+    agents = 1 + distance[:, 1:].argsort(1)[:, :NUM_NEAREST_AGENTS]
+    order = torch.cat([torch.zeros(len(agents), 1, dtype=torch.long), agents], 1)
 
     def pick(values: Tensor) -> Tensor:
         index = order.reshape(*order.shape, *[1] * (values.ndim - 2)).expand(-1, -1, *values.shape[2:])
         return values.gather(1, index)
 
-    around = replace(state.context.map_dynamic(pick), kinds=state.context.kinds)
+    context = replace(state.context.map_dynamic(pick), kinds=state.context.kinds)
     states = [
-        PlanarState(pick(one.position), pick(one.heading), pick(one.velocity), pick(one.yaw_rate), around)
-        for one in (state, *batch.targets)
+        PlanarState(**{name: pick(getattr(full, name)) for name in MOTION_FIELDS}, context=context)
+        for full in (state, *batch.targets)
     ]
     return Batch(states[0], batch.actions, states[1:], batch.graph_key)
 
 
 def _compute_applied_actions(episode: Episode) -> np.ndarray:
-    """(T+1, A) the actions that reached the robot: those decided `latency_steps` before, and none at first."""
-    late = min(episode.variation.latency_steps, len(episode))
-    return np.concatenate([np.zeros_like(episode.action[:late]), episode.action[: len(episode) - late]])
+    """Compute the actions (T+1, A) that reach the robot: `latency_steps` late, and 0 before."""
+    latency = min(episode.variation.latency_steps, len(episode))
+    return np.concatenate([np.zeros_like(episode.action[:latency]), episode.action[: len(episode) - latency]])
 
 
 def _pad_bodies(values: np.ndarray, num_dynamic: int) -> np.ndarray:
@@ -162,30 +160,32 @@ def _pad_bodies(values: np.ndarray, num_dynamic: int) -> np.ndarray:
 
 
 def _build_context(episodes: list[Episode], num_dynamic: int) -> SceneContext:
-    """(E, ...) surroundings of every episode, padded to the same numbers of movers and boxes."""
+    """Build the context of E episodes, padded to the same numbers of bodies and boxes."""
     statics = max(len(episode.layout.static_boxes) for episode in episodes)
-    count, n = len(episodes), num_dynamic + statics
-    pieces = max(1 if episode.footprints is None else episode.footprints.shape[1] for episode in episodes)
+    count = len(episodes)
+    total = num_dynamic + statics
+    footprint_size = max(1 if episode.footprints is None else episode.footprints.shape[1] for episode in episodes)
     parts = {
-        "pose": np.tile(np.array([0, 0, 0, 0, 0, 0, 1.0]), (count, n, 1)),
-        "half_extents": np.zeros((count, n, 3)),
-        "kind": np.full((count, n), Kind.RACK),
-        "shape": np.zeros((count, n)),
-        "present": np.zeros((count, n)),
+        "pose": np.tile(np.array([0, 0, 0, 0, 0, 0, 1.0]), (count, total, 1)),
+        "half_extents": np.zeros((count, total, 3)),
+        "kind": np.full((count, total), Kind.RACK),
+        "shape": np.zeros((count, total)),
+        "present": np.zeros((count, total)),
         "action_twist": np.zeros((count, 6, episodes[0].action.shape[1])),
-        "footprints": np.zeros((count, n, pieces, 4)),
+        "footprints": np.zeros((count, total, footprint_size, 4)),
         "unit_m": np.array([[episode.unit_m] for episode in episodes]),
     }
     for i, episode in enumerate(episodes):
-        boxes, here = episode.layout.static_boxes, episode.pose.shape[1]
+        boxes = episode.layout.static_boxes
+        size = episode.pose.shape[1]
         static = slice(num_dynamic, num_dynamic + len(boxes))
-        parts["pose"][i, :here] = episode.pose[0]
-        parts["half_extents"][i, :here] = episode.half_extents
+        parts["pose"][i, :size] = episode.pose[0]
+        parts["half_extents"][i, :size] = episode.half_extents
         parts["kind"][i, :num_dynamic] = [Kind.ROBOT, *[Kind.LOAD] * (num_dynamic - 1)]
         if episode.kind is not None:
-            parts["kind"][i, :here] = episode.kind
+            parts["kind"][i, :size] = episode.kind
         parts["shape"][i, :num_dynamic] = np.isin(parts["kind"][i, :num_dynamic], CYLINDER_KINDS)
-        parts["present"][i, :here] = 1
+        parts["present"][i, :size] = 1
         parts["pose"][i, static] = make_upright_poses(boxes[:, :3], boxes[:, 5])
         parts["half_extents"][i, static] = boxes[:, 3:6]
         parts["present"][i, static] = 1
@@ -194,8 +194,8 @@ def _build_context(episodes: list[Episode], num_dynamic: int) -> SceneContext:
         else:
             parts["action_twist"][i] = episode.action_twist
         if episode.footprints is None:
-            parts["footprints"][i, 1:here, 0, 2:] = episode.half_extents[1:, :2]
+            parts["footprints"][i, 1:size, 0, 2:] = episode.half_extents[1:, :2]
         else:
-            parts["footprints"][i, :here, : episode.footprints.shape[1]] = episode.footprints
+            parts["footprints"][i, :size, : episode.footprints.shape[1]] = episode.footprints
     kinds = frozenset(Kind(kind) for kind in np.unique(parts["kind"][:, :num_dynamic][parts["present"][:, :num_dynamic] > 0]))
-    return replace(build_scene_context(parts, np.arange(num_dynamic), np.arange(num_dynamic, n)), kinds=kinds)
+    return replace(build_scene_context(parts, np.arange(num_dynamic), np.arange(num_dynamic, total)), kinds=kinds)

@@ -1,14 +1,17 @@
-"""rigid: boxes that fall, hit the floor, slide and tip; the contact at each corner is learned.
+"""rigid: boxes that fall, hit the floor, slide and tip, with learned contacts at the corners.
 
-A step is split into substeps. In each one gravity acts, and a network maps the height and velocity of every corner to an impulse
-there; the impulses of the eight corners move and turn the box as Newton and Euler say. Tangential impulses oppose sliding, and all
-inputs are relative to the vertical: predictions turn and shift with the scene. Boxes do not touch each other yet.
-Compositional contact networks: after Sanchez-Gonzalez et al. 2020, "Learning to simulate complex physics with graph networks".
+A step is split into substeps. In each, gravity acts, and a network maps the height and velocity of
+every corner to an impulse there. The impulses of the eight corners accelerate the box by the
+equations of Newton and Euler. Tangential impulses oppose sliding. All inputs are relative to the
+vertical, so predictions are equivariant to yaw and to horizontal shifts. Boxes do not touch each
+other yet. Source of learned contacts: Sanchez-Gonzalez et al. 2020, "Learning to simulate complex
+physics with graph networks".
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,13 +27,17 @@ from worldmodels.model import LearnedModel, Prediction, models
 from worldmodels.spatial.state import SpatialState, SpatialWindows, decode_bodies, encode_observation
 from worldmodels.training.windows import Batch
 
-HEIGHT_M, SPEED_M_S, SIZE_M = 0.05, 1.0, 0.2  # typical ones where contact matters
-CONTACT_M, SOFTNESS_M = 0.01, 0.0025  # height of corners at which contact begins, and how softly
-MAX_GAIN = 4.0  # of the impulse that stops a corner, against its speed
-MAX_LIFT_M_S = 1.0  # upward speed by which a corner inside the floor is lifted out
+HEIGHT_M = 0.05  # typical height of a corner where contact matters
+SPEED_M_S = 1.0  # typical speed
+SIZE_M = 0.2  # typical size
+CONTACT_M = 0.01  # height of corners at which contact begins
+SOFTNESS_M = 0.0025  # width of the transition to contact
+MAX_GAIN = 4.0  # maximum ratio of a corner's stopping impulse and its speed
+MAX_LIFT_M_S = 1.0  # maximum upward speed of a corner that is lifted out of the floor
 UP = torch.tensor([0.0, 0.0, 1.0])
-ERROR_SCALES = (0.02, 0.1, 0.2, 2.0)  # position [m], rotation [rad], velocity [m/s], angular velocity [rad/s] that count alike
-MOVED_M = 0.02
+# Errors that count alike: position [m], rotation [rad], velocity [m/s], angular velocity [rad/s].
+ERROR_SCALES = (0.02, 0.1, 0.2, 2.0)
+MIN_MOVED_M = 0.02  # distance of boxes that count as moved
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,6 @@ class RigidModel(LearnedModel):
         self.gravity = nn.Parameter(torch.tensor(0.5))  # in units of 10 m/s²
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return asdict(self.rigid_config)
 
     @classmethod
@@ -68,37 +74,34 @@ class RigidModel(LearnedModel):
         return SpatialWindows(episodes)
 
     def encode(self, observation: Mapping[str, np.ndarray], steps: int = 0, belief: Any = None) -> SpatialState:
-        """Encode the dynamic bodies of an observation."""
         return encode_observation(observation)
 
     def rollout_batch(self, states: Sequence[SpatialState], actions: Sequence[Tensor]) -> list[Prediction]:
-        """Predict scene by scene; the boxes do not depend on the actions."""
         predictions = []
         with torch.inference_mode():
             for state, candidates in zip(states, actions, strict=True):
-                bodies = decode_bodies(self.imagine(state, candidates.shape[1]))
-                shape = candidates.shape[:2]
-                predictions.append(
-                    Prediction(bodies.map(lambda values, shape=shape: values.expand(1, *shape, *values.shape[2:])))  # type: ignore[misc]
-                )
+                bodies = decode_bodies(self.imagine(state, candidates.shape[1]))  # for all actions
+                expand = partial(_expand_candidates, shape=candidates.shape[:2])
+                predictions.append(Prediction(bodies.map(expand)))
         return predictions
 
     def imagine(self, state: SpatialState, steps: int) -> list[SpatialState]:
-        """Predict the states of the next control steps, differentiably."""
+        """Predict the states after each of the next control steps, differentiably."""
         states = []
         for _ in range(steps):
             for _ in range(self.rigid_config.substeps):
-                state = self._substep(state, CONTROL_DT_S / self.rigid_config.substeps)
+                state = self._advance(state, CONTROL_DT_S / self.rigid_config.substeps)
             states.append(state)
         return states
 
-    def _substep(self, state: SpatialState, dt_s: float) -> SpatialState:
+    def _advance(self, state: SpatialState, dt_s: float) -> SpatialState:
         falling = state.velocity - 10 * dt_s * self.gravity * UP
         levers = state.compute_levers()
         corner_velocity = falling[..., None, :] + torch.linalg.cross(state.angular_velocity[..., None, :], levers)
         impulse = self._compute_impulses(state, levers, corner_velocity, dt_s)
         turn = _turn_by_moment(state, torch.linalg.cross(levers, impulse).sum(-2))
-        velocity, angular_velocity = falling + impulse.sum(-2), state.angular_velocity + turn
+        velocity = falling + impulse.sum(-2)
+        angular_velocity = state.angular_velocity + turn
         return replace(
             state,
             position=state.position + dt_s * velocity,
@@ -108,51 +111,56 @@ class RigidModel(LearnedModel):
         )
 
     def _compute_impulses(self, state: SpatialState, levers: Tensor, velocity: Tensor, dt_s: float) -> Tensor:
-        """Compute the impulse per kilogram (B, M, 8, 3) at each corner, from its height and velocity."""
-        height = state.position[..., None, 2] + levers[..., 2] + dt_s * velocity[..., 2]  # at the end of the substep
+        """Compute the impulse per kilogram (B, M, 8, 3) at each corner."""
+        # The height is that at the end of the substep.
+        height = state.position[..., None, 2] + levers[..., 2] + dt_s * velocity[..., 2]
         sliding = velocity[..., :2].square().sum(-1).clamp(min=1e-8).sqrt()
         reach = levers[..., :2].square().sum(-1).clamp(min=1e-8).sqrt()
         size = (state.half_extents.mean(-1)[..., None] / SIZE_M).expand_as(height)
-        parts = (height / HEIGHT_M, velocity[..., 2] / SPEED_M_S, sliding / SPEED_M_S, reach / SIZE_M, levers[..., 2] / SIZE_M, size)
-        normal, friction, lift = self.contact(torch.stack(parts, -1).clamp(-5, 5)).unbind(-1)
+        speeds = (velocity[..., 2] / SPEED_M_S, sliding / SPEED_M_S)
+        features = torch.stack([height / HEIGHT_M, *speeds, reach / SIZE_M, levers[..., 2] / SIZE_M, size], -1)
+        normal, friction, lift = self.contact(features.clamp(-5, 5)).unbind(-1)
         gate = torch.sigmoid((CONTACT_M - height) / SOFTNESS_M) * state.present[..., None]
         stop = F.relu(-velocity[..., 2]) * MAX_GAIN * torch.sigmoid(normal - 1)
-        upward = gate * (stop + MAX_LIFT_M_S * torch.sigmoid(lift - 3)) / 4  # the four corners of a face share it
-        grip = torch.minimum(F.softplus(friction) * upward, sliding)  # friction stops sliding, it does not reverse it
+        upward = gate * (stop + MAX_LIFT_M_S * torch.sigmoid(lift - 3)) / 4  # four corners share it
+        grip = torch.minimum(F.softplus(friction) * upward, sliding)  # never reverses sliding
         return torch.cat([-(grip / sliding)[..., None] * velocity[..., :2], upward[..., None]], -1)
 
     def compute_loss(self, batch: Batch) -> Tensor:
-        """Compute the mean robust error of all steps of W windows."""
         predicted = self.imagine(batch.state, len(batch.targets))
         errors = torch.stack([_compute_errors(*pair) for pair in zip(predicted, batch.targets, strict=True)])
         return (errors * batch.state.present).sum() / (batch.state.present.sum() * len(predicted))
 
     @torch.inference_mode()
     def compute_validation_error(self, batch: Batch) -> float:
-        """Compute the median distance [mm] of boxes that moved from their predictions at the windows' end; nan where none did."""
+        """Compute the median error of moved boxes at the windows' end [mm]; NaN if none moved."""
         end = self.imagine(batch.state, len(batch.targets))[-1]
-        moved = (batch.targets[-1].position - batch.state.position).norm(dim=-1) > MOVED_M
+        moved = (batch.targets[-1].position - batch.state.position).norm(dim=-1) > MIN_MOVED_M
         errors = (end.position - batch.targets[-1].position).norm(dim=-1)[moved]
         return 1e3 * float(errors.median()) if len(errors) else math.nan
 
     def describe_validation(self, batch: Batch, dynamic_noun: str) -> str:
-        """Name the error of `compute_validation_error`."""
         return "box error"
 
 
+def _expand_candidates(values: Tensor, shape: torch.Size) -> Tensor:
+    """Expand predictions (1, H, ...) to all candidates (1, B, H, ...)."""
+    return values.expand(1, *shape, *values.shape[2:])
+
+
 def _turn_by_moment(state: SpatialState, moment: Tensor) -> Tensor:
-    """Compute the change of angular velocity (B, M, ..., 3) by angular impulses per kilogram about the centres of full boxes."""
+    """Compute the change of angular velocity (B, M, 3) by angular impulses per kilogram.
+
+    Boxes are solid and of uniform density; impulses are about their centres.
+    """
     square = state.half_extents.square()
-    inertia = ((square.sum(-1, keepdim=True) - square) / 3).clamp(min=1e-6)  # about the box's own axes
-    rotation = state.rotation
-    if moment.ndim > inertia.ndim:
-        inertia, rotation = inertia[..., None, :], rotation[..., None, :].expand(*moment.shape[:-1], 4)
-    back = rotation * torch.tensor([-1.0, -1.0, -1.0, 1.0])
-    return rotate_in_space(rotate_in_space(moment, back) / inertia, rotation)
+    inertia = ((square.sum(-1, keepdim=True) - square) / 3).clamp(min=1e-6)  # about the box's axes
+    inverse = state.rotation * torch.tensor([-1.0, -1.0, -1.0, 1.0])
+    return rotate_in_space(rotate_in_space(moment, inverse) / inertia, state.rotation)
 
 
 def _compute_errors(predicted: SpatialState, true: SpatialState) -> Tensor:
-    """Compute the robust error (B, M) of each box; contact makes tails that squares would follow."""
+    """Compute the robust error (B, M) of each box: contact causes outliers."""
     alignment = (predicted.rotation * true.rotation).sum(-1).abs().clamp(max=1)
     angle = 2 * (1 - alignment.square()).clamp(min=1e-8).sqrt()
     distances = (

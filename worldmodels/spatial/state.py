@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 import torch
@@ -13,8 +14,8 @@ from sim.geometry.rotations import rotate_in_space
 from worldmodels.training.windows import Batch, EpisodeWindows
 
 CORNERS = torch.tensor([(x, y, z) for x in (-1.0, 1.0) for y in (-1.0, 1.0) for z in (-1.0, 1.0)])
-MOVING = 0.1  # norm of a twist [m/s, rad/s]
-MOTION = ("position", "rotation", "velocity", "angular_velocity")
+MIN_MOVING_TWIST = 0.1  # norm of a twist [m/s, rad/s] of moving boxes
+MOTION_FIELDS = ("position", "rotation", "velocity", "angular_velocity")
 
 
 @dataclass(frozen=True)
@@ -30,23 +31,37 @@ class SpatialState:
     kind: Tensor  # (B, M) Kind
 
     def compute_levers(self) -> Tensor:
-        """Compute the vectors (B, M, 8, 3) from the boxes' centres to their corners, world frame [m]."""
+        """Compute the vectors from the boxes' centres to their corners.
+
+        Returns:
+            (B, M, 8, 3) in the world frame [m].
+        """
         local = CORNERS.to(self.position) * self.half_extents[..., None, :]
         return rotate_in_space(local, self.rotation[..., None, :].expand(*local.shape[:-1], 4))
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "SpatialState":
-        """Apply a function to every tensor."""
+        """Apply a function to every tensor.
+
+        Args:
+            change: maps tensors of leading size B.
+
+        Returns:
+            State of the mapped tensors.
+        """
         return SpatialState(**{name: change(values) for name, values in vars(self).items()})
 
 
 def encode_bodies(bodies: Bodies) -> SpatialState:
-    """Encode bodies (..., M), numpy or torch, as one batch.
+    """Encode dynamic bodies as a batch.
 
     Args:
-        bodies: dynamic bodies alone.
+        bodies: (B, M) or (M,) dynamic bodies, numpy or torch.
+
+    Returns:
+        B scenes, or one.
     """
-    pose, twist = (torch.as_tensor(np.asarray(values), dtype=torch.float32) for values in (bodies.pose, bodies.twist))
-    size, present = (torch.as_tensor(np.asarray(values), dtype=torch.float32) for values in (bodies.half_extents, bodies.present))
+    arrays = (bodies.pose, bodies.twist, bodies.half_extents, bodies.present)
+    pose, twist, size, present = (torch.as_tensor(np.asarray(values), dtype=torch.float32) for values in arrays)
     kind = torch.as_tensor(np.asarray(bodies.kind), dtype=torch.long)
     state = SpatialState(pose[..., :3], pose[..., 3:], twist[..., :3], twist[..., 3:], size, present, kind)
     return state if pose.ndim > 2 else state.map(lambda values: values[None])
@@ -54,8 +69,9 @@ def encode_bodies(bodies: Bodies) -> SpatialState:
 
 def decode_bodies(states: Sequence[SpatialState]) -> Bodies:
     """Decode H states of B scenes as Bodies (B, H, M, ...)."""
-    first, shape = states[0], (*states[0].present.shape[:1], len(states), *states[0].present.shape[1:])
-    motion = {name: torch.stack([getattr(state, name) for state in states], 1) for name in MOTION}
+    first = states[0]
+    shape = (first.present.shape[0], len(states), *first.present.shape[1:])
+    motion = {name: torch.stack([getattr(state, name) for state in states], 1) for name in MOTION_FIELDS}
     return Bodies(
         pose=torch.cat([motion["position"], motion["rotation"]], -1),
         twist=torch.cat([motion["velocity"], motion["angular_velocity"]], -1),
@@ -70,7 +86,6 @@ class SpatialWindows(EpisodeWindows):
     """Windows of rigid boxes in space."""
 
     def load(self, episodes: list[Episode]) -> None:
-        """Decode episodes into arrays with one row for each step."""
         bodies = max(episode.pose.shape[1] for episode in episodes)
 
         def pad(values: np.ndarray, axis: int) -> np.ndarray:
@@ -89,25 +104,30 @@ class SpatialWindows(EpisodeWindows):
         self._kind = join([pad(kind, 0)[None] for kind in kinds]).long()
 
     def mark_contacts(self, episode: Episode) -> np.ndarray:
-        """Mark the states (T+1,) in which something moves: most of what was dropped lies still."""
-        return np.asarray((np.linalg.norm(episode.twist, axis=-1) > MOVING).any(-1))
+        # In most states all boxes lie still: moving ones count as contacts.
+        return np.asarray((np.linalg.norm(episode.twist, axis=-1) > MIN_MOVING_TWIST).any(-1))
 
     def take(self, rows: np.ndarray, length: int) -> Batch:
-        """Take the windows of `length` steps that begin at given rows (W,)."""
         first = torch.as_tensor(rows)
-        span, episode = first[:, None] + torch.arange(length + 1), self._episode[first]
-        size, present, kind = self._half_extents[episode], self._present[episode], self._kind[episode]
-        pose, twist = self._pose[span], self._twist[span]
+        span = first[:, None] + torch.arange(length + 1)
+        constants = [values[self._episode[first]] for values in (self._half_extents, self._present, self._kind)]
+        pose = self._pose[span]
+        twist = self._twist[span]
         states = [
-            SpatialState(pose[:, t, :, :3], pose[:, t, :, 3:], twist[:, t, :, :3], twist[:, t, :, 3:], size, present, kind)
+            SpatialState(pose[:, t, :, :3], pose[:, t, :, 3:], twist[:, t, :, :3], twist[:, t, :, 3:], *constants)
             for t in range(length + 1)
         ]
         return Batch(states[0], self._action[span[:, :-1]], states[1:])
 
 
 def encode_observation(observation: Mapping[str, np.ndarray]) -> SpatialState:
-    """Encode the dynamic bodies of one observation."""
-    bodies = Bodies.from_observation(observation)
-    rows = np.flatnonzero(bodies.is_dynamic)
-    return encode_bodies(bodies.map(lambda values: values[rows]))
+    """Encode the dynamic bodies of one observation.
 
+    Args:
+        observation: observation of GroundEnv.
+
+    Returns:
+        State of one scene.
+    """
+    bodies = Bodies.from_observation(observation)
+    return encode_bodies(bodies.map(itemgetter(bodies.is_dynamic)))

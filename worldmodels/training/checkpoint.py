@@ -1,6 +1,7 @@
 """Checkpoints: weights as safetensors, and a JSON file that describes the model and its training.
 
-Format 2 renamed parameters, sizes and settings; files of format 1 are read through `MIGRATIONS` and are never rewritten.
+Format 2 renamed parameters, sizes and settings. Files of format 1 are read through `MIGRATIONS`,
+and never rewritten.
 """
 
 from collections.abc import Mapping
@@ -47,7 +48,7 @@ def save_checkpoint(model: LearnedModel, path: Path, name: str, metadata: dict[s
 
 
 def read_checkpoint_info(path: Path, name: str = "best") -> dict[str, Any]:
-    """Read the description of a checkpoint, in today's names.
+    """Read the description of a checkpoint, with the names of the present format.
 
     Args:
         path: a training directory.
@@ -73,21 +74,22 @@ def load_checkpoint(path: Path, scene: str | None = None, name: str = "best") ->
 
     Args:
         path: a training directory.
-        scene: the scene to use it in; None: any.
+        scene: scene of use; None: any.
         name: "best" or "last".
 
     Raises:
         BadFile: the checkpoint is missing, damaged, or was trained on other scenes.
     """
-    info, file = read_checkpoint_info(path, name), path / f"{name}.safetensors"
-    trained = info.get("scene")
-    trained = trained if isinstance(trained, list) else [trained]
-    if scene is not None and split_scene_id(scene)[0] not in trained:
-        raise BadFile(f"{path} was trained on scene '{', '.join(map(str, trained))}', not on '{split_scene_id(scene)[0]}'")
+    info = read_checkpoint_info(path, name)
+    scenes = info.get("scene")
+    scenes = scenes if isinstance(scenes, list) else [scenes]
+    if scene is not None and split_scene_id(scene)[0] not in scenes:
+        raise BadFile(f"{path} was trained on scene '{', '.join(map(str, scenes))}', not on '{split_scene_id(scene)[0]}'")
     try:
         model = models[str(info.get("model"))](**info.get("config", {}))
     except TypeError as error:
         raise BadFile(f"{path / name}.json does not describe a model ({error})") from error
+    file = path / f"{name}.safetensors"
     tensors = read_tensors(file)
     if info["format"] == 1:
         tensors = {_rename_tensor(key): value for key, value in tensors.items()}
@@ -99,15 +101,25 @@ def load_checkpoint(path: Path, scene: str | None = None, name: str = "best") ->
 
 
 def copy_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copy tensors into memory of their own, as safetensors asks for."""
+    """Copy tensors to separate memory, as safetensors requires.
+
+    Args:
+        tensors: tensors by name; they may share memory.
+
+    Returns:
+        Contiguous copies by name.
+    """
     return {name: value.contiguous().clone() for name, value in tensors.items()}
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file.
 
+    Returns:
+        Tensors by name.
+
     Raises:
-        BadFile: it is missing or damaged.
+        BadFile: the file is missing or damaged.
     """
     try:
         return load_file(path)

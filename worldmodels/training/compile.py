@@ -1,7 +1,8 @@
-"""Compilation of a model's step: optional, kept on disk between processes, and left aside where it fails.
+"""Optional compilation of a model's step, cached on disk; where it fails, the step runs eagerly.
 
-On a planner's small batches torch spends more time between operations than in them; compiled code has few. The first
-compilation on a machine takes about half a minute, later processes find it in the cache within seconds.
+In the small batches of a planner, PyTorch spends more time between operations than in them, and
+compiled code has few operations. The first compilation on a machine takes about half a minute.
+Later processes load it from the cache within seconds.
 """
 
 import logging
@@ -13,7 +14,9 @@ from typing import Any, Generic, TypeVar
 import torch
 
 LOG = logging.getLogger(__name__)
-MAX_PROGRAMS = 64  # of one function, one for each number of bodies; after torch's own eight it would run as it is, unsaid
+# Compilations of a function, one for each number of bodies. Beyond the limit, by default eight,
+# PyTorch runs the function eagerly without a warning.
+MAX_PROGRAMS = 64
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,13 +36,15 @@ class CompiledFunction(Generic[F]):
     def _compile(self, arguments: tuple[Any, ...]) -> Callable[..., Any]:
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "training-ground" / "inductor"
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
-        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no helper processes that would outlive a Ctrl-C
-        torch._dynamo.config.automatic_dynamic_shapes = False  # what was compiled before must not change what is made now
+        # Helper processes would outlive Ctrl-C.
+        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+        # Code must not depend on earlier compilations.
+        torch._dynamo.config.automatic_dynamic_shapes = False
         torch._dynamo.config.recompile_limit = MAX_PROGRAMS
         fast = torch.compile(self._function)
         try:
             fast(*arguments)
-        except Exception as error:  # whatever a missing or broken compiler may raise
-            LOG.warning("the model's step was not compiled and runs as it is (%s)", str(error).splitlines()[0])
+        except Exception as error:  # of any type, as compilers may be missing or broken
+            LOG.warning("the model's step was not compiled and runs eagerly (%s)", str(error).splitlines()[0])
             return self._function
         return fast

@@ -1,4 +1,7 @@
-"""Loss and gradients of a batch, on a GPU as one CUDA graph: there, starting thousands of small operations is what takes long."""
+"""Loss and gradients of a batch, on a GPU as one CUDA graph.
+
+On a GPU, an update is dominated by the launch of thousands of small operations.
+"""
 
 import logging
 from typing import Any
@@ -10,14 +13,14 @@ from worldmodels.model import LearnedModel
 from worldmodels.training.windows import Batch, list_tensors, map_tensors
 
 LOG = logging.getLogger(__name__)
-WARMUP_UPDATES = 3  # updates before a graph is recorded, in which libraries choose what they do
+WARMUP_UPDATES = 3  # updates before a graph is recorded, in which libraries choose their algorithms
 
 
 class GradientComputer:
-    """Gives the loss of a batch and leaves its gradients in the model's parameters, None where it has none.
+    """Computes the loss of a batch, and its gradients in the parameters; None where there is none.
 
-    What is recorded are addresses: a batch of a size seen before is copied to where the recorded one lay. Whatever cannot be
-    recorded runs as it is.
+    A graph records memory addresses: a later batch of the same shapes is copied to the recorded
+    one. Batches that cannot be recorded run eagerly.
     """
 
     def __init__(self, model: LearnedModel) -> None:
@@ -37,9 +40,7 @@ class GradientComputer:
             try:
                 self._graphs[key] = _CudaGraph(self, batch)
             except RuntimeError as error:
-                LOG.warning(
-                    "updates are not recorded on the GPU and run one operation after another (%s)", str(error).splitlines()[0]
-                )
+                LOG.warning("updates run eagerly on the GPU, without a CUDA graph (%s)", str(error).splitlines()[0])
                 self._can_record = False
                 torch.cuda.synchronize()
                 return self._compute(batch)
@@ -52,7 +53,7 @@ class GradientComputer:
         return loss.detach()
 
     def _compute_on_side_stream(self, batch: Batch) -> Tensor:
-        """On a stream of its own, as recording asks for."""
+        """Compute on a separate stream, as recording requires."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

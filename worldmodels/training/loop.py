@@ -1,6 +1,7 @@
-"""The one loop that fits any model: warm-up and cosine, growing windows, checkpoints, resume, best on validation kept.
+"""Training loop of learned models: learning-rate schedule, growing windows, checkpoints, resume.
 
-What is kept and judged is the running average of the weights (Polyak & Juditsky 1992), which errs less than they do.
+The running average of the weights is validated and saved: its errors are smaller.
+Source: Polyak and Juditsky 1992, "Acceleration of stochastic approximation by averaging".
 """
 
 import contextlib
@@ -35,23 +36,25 @@ from worldmodels.training.muon import Muon
 from worldmodels.training.windows import Batch, EpisodeWindows, JointWindows
 
 DEVICES = ("auto", "cpu", "cuda")
-VALIDATION_WINDOWS, VALIDATION_STEPS = 1024, 20
-AVERAGING_UPDATES = 500  # updates that the running average of the weights looks back
+VALIDATION_WINDOWS = 1024
+VALIDATION_STEPS = 20  # control steps of each
+AVERAGING_UPDATES = 500  # time constant of the running average of the weights
+WARMUP_UPDATES = 200  # of the learning rate
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How long and how fast. `lengths` are the windows' steps in equal parts of the run."""
+    """Settings of a training run."""
 
     updates: int = 6000
-    batch: int = 256
-    lengths: tuple[int, ...] = (4, 8, 8, 12)
+    batch: int = 256  # windows of each update
+    lengths: tuple[int, ...] = (4, 8, 8, 12)  # steps of the windows, in equal parts of the run
     learning_rate: float = 8e-3
     weight_decay: float = 0.05
     seed: int = 0
     validate_every: int = 250
     threads: int = 1
-    device: str = "auto"  # a GPU where there is one, or "cpu" or "cuda"
+    device: str = "auto"  # one of DEVICES; "auto": a GPU if available
 
     def __post_init__(self) -> None:
         counts = (self.updates, self.batch, self.validate_every, self.threads, len(self.lengths), *self.lengths)
@@ -64,34 +67,36 @@ class TrainConfig:
 
     @property
     def uses_gpu(self) -> bool:
-        """Whether it trains on a GPU here."""
-        there = torch.cuda.is_available()
-        if self.device == "cuda" and not there:
+        """True if training runs on a GPU of this machine."""
+        is_available = torch.cuda.is_available()
+        if self.device == "cuda" and not is_available:
             raise GroundError("there is no GPU that torch can use here: device 'auto' trains on the CPU then")
-        return there and self.device != "cpu"
+        return is_available and self.device != "cpu"
 
     def make_device_context(self) -> contextlib.AbstractContextManager[Any]:
-        """Windows and models made within are on the device, and so is what they make."""
+        """Make a context in which new tensors, windows and models are on the device of training."""
         return torch.device("cuda") if self.uses_gpu else contextlib.nullcontext()
 
     def get_length(self, update: int) -> int:
+        """Return the length of windows at an update, in steps."""
         return self.lengths[min(len(self.lengths) - 1, update * len(self.lengths) // self.updates)]
 
     def get_learning_rate(self, update: int) -> float:
-        warm = min(1.0, (update + 1) / 200)
+        """Return the learning rate at an update: linear warm-up, cosine decay to 2 %."""
+        warm = min(1.0, (update + 1) / WARMUP_UPDATES)
         return self.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * update / self.updates)))
 
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """One look at training."""
+    """Result of one validation during training."""
 
-    metric: str  # is measured of what moves beside the robot, as people call that
+    metric: str  # name of the error, such as "load error"
     update: int
-    loss: float
-    validation_mm: float  # median error of others that moved after 2 s; of several scenes, the mean of each one's over its unit
+    loss: float  # mean since the last validation
+    validation_mm: float  # error after VALIDATION_STEPS; of several scenes the mean of error / unit
     seconds: float
-    scenes_mm: dict[str, float] = field(default_factory=dict)  # median errors, where there are several scenes
+    scenes_mm: dict[str, float] = field(default_factory=dict)  # errors by scene, if several
 
 
 Progress = Callable[[int, int, ValidationResult | None], None]
@@ -105,11 +110,25 @@ def train(
     path: Path,
     metadata: dict[str, Any],
     resume: bool = True,
-    progress: Progress = lambda update, total, check: None,
+    progress: Progress = lambda update, total, result: None,
 ) -> LearnedModel:
-    """Fit `model`, keep checkpoints in `path`, give back the best on validation. A finished run is not run again.
+    """Train a model and save checkpoints; a finished training is not repeated.
 
-    facts: what the checkpoint should say of itself: scene, dataset digest, layout ids.
+    Args:
+        model: new model.
+        windows: training data.
+        validation: validation data.
+        config: settings.
+        path: training directory.
+        metadata: description for the checkpoint: scene, dataset digest, layout ids.
+        resume: continue an unfinished training in `path`.
+        progress: called after each update with its number, their total, and a result or None.
+
+    Returns:
+        The model of least validation error.
+
+    Raises:
+        GroundError: `path` contains another training, data are too few, or training diverges.
     """
     torch.set_num_threads(config.threads)
     with lock_directory(path):
@@ -123,81 +142,93 @@ def train(
 
 
 def is_finished(path: Path, model: str, config: TrainConfig, metadata: dict[str, Any]) -> bool:
-    """Whether a model of this name was trained to the end in `path`; GroundError where what is there is of another training."""
-    there = [read_checkpoint_info(path, name) for name in ("best", "last") if (path / f"{name}.json").exists()]
-    for about in there:
-        _check_same_training(path, about, model, config, metadata)
-    return any(about.get("finished") for about in there)
+    """Check if a model of this name is fully trained in a directory.
+
+    Args:
+        path: training directory, which may not exist.
+        model: name of the model.
+        config: settings of the training.
+        metadata: description for the checkpoint.
+
+    Raises:
+        GroundError: the directory contains another training.
+    """
+    checkpoints = [read_checkpoint_info(path, name) for name in ("best", "last") if (path / f"{name}.json").exists()]
+    for info in checkpoints:
+        _check_same_training(path, info, model, config, metadata)
+    return any(info.get("finished") for info in checkpoints)
 
 
-def _check_same_training(path: Path, about: dict[str, Any], model: str, config: TrainConfig, metadata: dict[str, Any]) -> None:
-    """GroundError where a checkpoint is of another training; settings that did not exist then were as they are by default."""
-    before, settings = (json.loads(json.dumps(told)) for told in (about.get("training", {}), asdict(config)))
-    told = {"model": about.get("model", model), "training": {**json.loads(json.dumps(asdict(TrainConfig()))), **before}}
-    wanted = {"model": model, "training": settings}
-    judged = about.get("validation", metadata.get("validation"))  # earlier checkpoints do not say what chose among them
-    if (told, judged) != (wanted, metadata.get("validation")) or any(
-        about.get(n) != metadata.get(n) for n in ("data", "env_steps")
-    ):
+def _check_same_training(path: Path, info: dict[str, Any], model: str, config: TrainConfig, metadata: dict[str, Any]) -> None:
+    """Raise a GroundError for a checkpoint of another training."""
+    default, settings = (json.loads(json.dumps(asdict(values))) for values in (TrainConfig(), config))
+    saved = {"model": model, **info, "training": {**default, **info.get("training", {})}}
+    wanted = {**metadata, "model": model, "training": settings}
+    saved.setdefault("validation", metadata.get("validation"))  # missing in earlier versions
+    if any(saved.get(key) != wanted.get(key) for key in ("model", "training", "validation", "data", "env_steps")):
         raise GroundError(f"{path} was trained with another model, settings or data: choose another directory, or --no-resume")
 
 
+@dataclass
 class _TrainingRun:
     """State of one training run."""
 
-    def __init__(
-        self,
-        model: LearnedModel,
-        windows: EpisodeWindows | JointWindows,
-        validation: EpisodeWindows | JointWindows,
-        config: TrainConfig,
-        path: Path,
-        metadata: dict[str, Any],
-    ) -> None:
-        self.model, self.windows, self.config, self.path, self.metadata = model, windows, config, path, metadata
-        self.update, self.best, self.seconds, self.cpu_s = 0, math.inf, 0.0, 0.0
-        model.fit_normalisation(windows)
-        for part in windows.parts.values():
-            part.find_starts(max(config.lengths))  # that there are none is told now
-        self.average, self.gradients = copy.deepcopy(model), GradientComputer(model)
-        self.optimizer = Muon(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        self.validation = {scene: _sample_validation_batch(part) for scene, part in validation.parts.items()}
-        names = [metadata["scene"]] if isinstance(metadata["scene"], str) else metadata["scene"]
-        known = {name: scenes[name] for name in names if name in list(scenes)}  # data may be of no scene
+    model: LearnedModel
+    windows: EpisodeWindows | JointWindows
+    validation: EpisodeWindows | JointWindows
+    config: TrainConfig
+    path: Path
+    metadata: dict[str, Any]
+    update: int = 0
+    best: float = math.inf
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.model.fit_normalisation(self.windows)
+        for part in self.windows.parts.values():
+            part.find_starts(max(self.config.lengths))  # fails early if all are too short
+        self.average = copy.deepcopy(self.model)
+        self.gradients = GradientComputer(self.model)
+        self.optimizer = Muon(self.model.parameters(), self.config.learning_rate, weight_decay=self.config.weight_decay)
+        self.batches = {scene: _sample_validation_batch(part) for scene, part in self.validation.parts.items()}
+        names = [self.metadata["scene"]] if isinstance(self.metadata["scene"], str) else self.metadata["scene"]
+        # Data may be of an unknown scene.
+        known = {name: scenes[name] for name in names if name in list(scenes)}
         self.unit_m = {name: scene.unit_m for name, scene in known.items()}
         nouns = {name: scene.dynamic_noun for name, scene in known.items()}
         try:
-            parts = zip(names, self.validation.values(), strict=True)
-            metrics = [model.describe_validation(batch, nouns.get(name, "body")) for name, batch in parts]
+            pairs = zip(names, self.batches.values(), strict=True)
+            metrics = [self.model.describe_validation(batch, nouns.get(name, "body")) for name, batch in pairs]
         except GroundError as error:
-            raise GroundError(f"{path}: {error}") from error
+            raise GroundError(f"{self.path}: {error}") from error
         self.metric = " and ".join(dict.fromkeys(metrics))
 
     def fit(self, progress: Progress) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        config, losses = self.config, []
-        begun, worked = time.perf_counter() - self.seconds, time.process_time() - self.cpu_s
+        losses = []
+        start = time.perf_counter() - self.seconds
+        cpu_start = time.process_time() - self.cpu_s
         with SummaryWriter(str(self.path / "tensorboard")) as board:
-            while self.update < config.updates:
+            while self.update < self.config.updates:
                 losses.append(self._update_once())
                 self.update += 1
-                check = None
-                if self.update % config.validate_every == 0 or self.update == config.updates:
-                    self.seconds, self.cpu_s = time.perf_counter() - begun, time.process_time() - worked
-                    check = ValidationResult(
-                        self.metric, self.update, float(torch.stack(losses).mean()), *self._validate(self.seconds)
-                    )
+                result = None
+                if self.update % self.config.validate_every == 0 or self.update == self.config.updates:
+                    self.seconds = time.perf_counter() - start
+                    self.cpu_s = time.process_time() - cpu_start
+                    result = self._validate(float(torch.stack(losses).mean()))
                     losses = []
-                    board.add_scalar("loss/train", check.loss, self.update)
-                    board.add_scalar("validation/moved_mm_2s", check.validation_mm, self.update)
-                    for scene, error_mm in check.scenes_mm.items():
+                    board.add_scalar("loss/train", result.loss, self.update)
+                    board.add_scalar("validation/moved_mm_2s", result.validation_mm, self.update)
+                    for scene, error_mm in result.scenes_mm.items():
                         board.add_scalar(f"validation/moved_mm_2s/{scene}", error_mm, self.update)
-                    self._save(check)
-                progress(self.update, config.updates, check)
+                    self._save(result)
+                progress(self.update, self.config.updates, result)
 
     def _update_once(self) -> Tensor:
-        """One update. Its windows come from (seed, update), so a resumed run sees what an unbroken one would."""
+        """Make one update. Its windows depend on seed and update alone, so a run can be resumed."""
         config = self.config
         rng = np.random.default_rng([config.seed, self.update])
         torch.manual_seed(config.seed * 1_000_003 + self.update)
@@ -212,45 +243,45 @@ class _TrainingRun:
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), weight)
         return loss
 
-    def _validate(self, seconds: float) -> tuple[float, float, dict[str, float]]:
-        """What a Check says from `validation_mm` on."""
-        errors = {scene: self.average.compute_validation_error(batch) for scene, batch in self.validation.items()}
+    def _validate(self, loss: float) -> ValidationResult:
+        errors = {scene: self.average.compute_validation_error(batch) for scene, batch in self.batches.items()}
         if len(errors) == 1:
-            return next(iter(errors.values())), seconds, {}
-        return float(np.mean([errors[scene] / self.unit_m[scene] for scene in errors])), seconds, errors
+            return ValidationResult(self.metric, self.update, loss, next(iter(errors.values())), self.seconds)
+        relative_mm = float(np.mean([errors[scene] / self.unit_m[scene] for scene in errors]))
+        return ValidationResult(self.metric, self.update, loss, relative_mm, self.seconds, errors)
 
-    def _save(self, check: ValidationResult) -> None:
-        """Write the last state, and the best one where this is it. The JSON comes last: with it the checkpoint is whole."""
+    def _save(self, result: ValidationResult) -> None:
+        """Save the last state, and the best model; the JSON files last, as they complete it."""
         finished = self.update >= self.config.updates
-        if not math.isfinite(check.loss):
+        if not math.isfinite(result.loss):
             raise GroundError(f"training diverged at update {self.update}: a lower learning rate may help")
-        if check.validation_mm < self.best:
-            self.best = check.validation_mm
-            save_checkpoint(self.average, self.path, "best", self._describe(check, finished))
+        if result.validation_mm < self.best:
+            self.best = result.validation_mm
+            save_checkpoint(self.average, self.path, "best", self._describe(result, finished))
         elif finished:
-            spent = {"seconds": self.seconds, "cpu_s": self.cpu_s}
-            write_json(self.path / "best.json", {**read_json(self.path / "best.json"), "finished": True, **spent})
+            costs = {"seconds": self.seconds, "cpu_s": self.cpu_s}
+            write_json(self.path / "best.json", {**read_json(self.path / "best.json"), "finished": True, **costs})
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():  # none for weights that no scene here uses
+        for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
         write_atomic(self.path / f"last-{self.update}.safetensors", lambda to: save_file(copy_tensors(tensors), to))
-        write_json(self.path / "last.json", {**self._describe(check, finished), "weights": f"last-{self.update}.safetensors"})
+        write_json(self.path / "last.json", {**self._describe(result, finished), "weights": f"last-{self.update}.safetensors"})
         for old in self.path.glob("last-*.safetensors"):
             if old.name != f"last-{self.update}.safetensors":
                 old.unlink()
 
-    def _describe(self, check: ValidationResult, finished: bool) -> dict[str, Any]:
-        progress = {"best_mm": self.best, "finished": finished, "cpu_s": self.cpu_s, **asdict(check)}
+    def _describe(self, result: ValidationResult, finished: bool) -> dict[str, Any]:
+        progress = {"best_mm": self.best, "finished": finished, "cpu_s": self.cpu_s, **asdict(result)}
         device = next(self.model.parameters()).device.type
         kind = {"format": CHECKPOINT_FORMAT, "model": self.model.name, "device": device}
         return {**self.metadata, **kind, "training": asdict(self.config), **progress}
 
     def restore(self) -> None:
-        about = read_checkpoint_info(self.path, "last")
-        if about["format"] != CHECKPOINT_FORMAT:
+        info = read_checkpoint_info(self.path, "last")
+        if info["format"] != CHECKPOINT_FORMAT:
             raise GroundError(f"{self.path} was begun by an earlier version: choose another directory, or --no-resume")
-        tensors = read_tensors(self.path / about["weights"])
+        tensors = read_tensors(self.path / info["weights"])
         for prefix, model in (("model.", self.model), ("average.", self.average)):
             weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
             model.load_state_dict(weights)
@@ -260,8 +291,10 @@ class _TrainingRun:
                 _, index, key = name.split(".", 2)
                 state.setdefault(int(index), {})[key] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-        self.update, self.best, self.seconds = about["update"], about["best_mm"], about["seconds"]
-        self.cpu_s = about.get("cpu_s", self.seconds)
+        self.update = info["update"]
+        self.best = info["best_mm"]
+        self.seconds = info["seconds"]
+        self.cpu_s = info.get("cpu_s", self.seconds)
 
 
 def _sample_validation_batch(windows: EpisodeWindows) -> Batch:

@@ -1,9 +1,9 @@
-"""Muon: momentum made orthogonal for the weights between hidden layers, AdamW for all others.
+"""Muon: orthogonalised momentum for matrices between hidden layers, AdamW for all other parameters.
 
-Jordan et al. 2024, "Muon: an optimizer for hidden layers"; steps are scaled to AdamW's size after Liu et al. 2025, "Muon is
-scalable for LLM training", so that one learning rate serves both. On the graph model, after 3,000 updates, a load's error
-after 2 s is 17.7 mm instead of Adam's 21.6 mm, each at its best learning rate. torch.optim.Muon computes in bfloat16, which on a
-CPU costs as much as the rest of an update.
+torch.optim.Muon computes in bfloat16, which on a CPU costs as much as the rest of an update.
+
+Sources: Jordan et al. 2024, "Muon: an optimizer for hidden layers"; Liu et al. 2025, "Muon is
+scalable for LLM training", for steps of AdamW's size, so that one learning rate serves both.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the Newton-Schulz iteration
-ITERATIONS = 5
+NUM_ITERATIONS = 5
 MIN_SIDE = 12  # rows and columns; thinner matrices read features or write outputs
-ADAMW_SCALE = 0.2
+ADAMW_SCALE = 0.2  # root mean square of AdamW's steps, over the learning rate
 
 
 class Muon(torch.optim.Optimizer):
+    """Muon for matrices of at least MIN_SIDE rows and columns, AdamW for the rest."""
+
     def __init__(
         self,
         parameters: Iterable[Tensor],
@@ -27,21 +29,28 @@ class Muon(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 1e-4,
     ) -> None:
+        """Create an optimizer.
+
+        Args:
+            parameters: parameters, or batches (..., N, M) of matrices.
+            lr: learning rate.
+            momentum: of Muon.
+            betas: decay of AdamW's first and second moments.
+            weight_decay: of matrices, relative to the learning rate.
+        """
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "betas": betas, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """Update the parameters by their gradients."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
-                if parameter.ndim > 1:  # lengths and times are no weights: nothing draws them to zero
+                if parameter.ndim > 1:  # scalars and vectors do not decay
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                update = (
-                    self._compute_muon_update
-                    if parameter.ndim > 1 and min(parameter.shape[-2:]) >= MIN_SIDE
-                    else self._compute_adam_update
-                )
+                is_matrix = parameter.ndim > 1 and min(parameter.shape[-2:]) >= MIN_SIDE
+                update = self._compute_muon_update if is_matrix else self._compute_adam_update
                 parameter.add_(update(self.state[parameter], parameter.grad, group), alpha=-group["lr"])
 
     @staticmethod
@@ -64,11 +73,18 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """Matrices (..., N, M) with about the same singular vectors and all singular values near one."""
+    """Orthogonalise matrices: keep their singular vectors, and move all singular values near one.
+
+    Args:
+        matrices: (..., N, M).
+
+    Returns:
+        (..., N, M), after NUM_ITERATIONS of the Newton-Schulz iteration.
+    """
     a, b, c = COEFFICIENTS
     wide = matrices.mT if matrices.shape[-2] > matrices.shape[-1] else matrices
     x = wide / (torch.linalg.matrix_norm(wide, keepdim=True) + 1e-7)
-    for _ in range(ITERATIONS):
+    for _ in range(NUM_ITERATIONS):
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
     return x.mT if matrices.shape[-2] > matrices.shape[-1] else x

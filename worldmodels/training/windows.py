@@ -1,4 +1,4 @@
-"""Episodes to training windows: everything is decoded once into memory, then random windows are drawn by indexing."""
+"""Training windows of episodes: decoded once into memory, then sampled by indexing."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -12,30 +12,31 @@ from torch import Tensor
 from sim.data.episode import Episode
 from sim.utils.errors import GroundError
 
-CONTACT_SHARE = 0.75  # of windows with contact: the data holds fewer, and they are the hard ones
+CONTACT_SHARE = 0.75  # of windows with contact, which are rare in the data and hard to predict
 
 
 @dataclass(frozen=True)
 class Batch:
-    """W windows of L steps; states are the model's own."""
+    """W windows of L steps, with states of the model's own type."""
 
     state: Any  # before the first action
     actions: Tensor  # (W, L, A)
-    targets: list[Any]  # L states that followed, or what else the model learns from
-    graph_key: Any = None  # two batches whose loss takes other operations differ in this, or in the shapes of their tensors
+    targets: list[Any]  # the L following states, or other targets
+    graph_key: Any = None  # batches with equal keys and shapes have a loss of the same operations
 
 
 class EpisodeWindows(ABC):
-    """All steps of many episodes as a few arrays; a row is one step.
+    """All steps of many episodes as a few arrays, with one row for each step.
 
-    States that are not a control step apart are resampled. A window never spans a gap in which the robot was not seen.
+    Episodes are resampled to the control step. No window spans a gap in which the robot is not
+    visible.
     """
 
     def __init__(self, episodes: Iterable[Episode]) -> None:
         """Decode episodes.
 
         Raises:
-            GroundError: none of them has a step.
+            GroundError: no episode has a step.
         """
         used = [episode.resample() for episode in episodes if len(episode) > 1]
         if not used:
@@ -47,12 +48,12 @@ class EpisodeWindows(ABC):
         self._steps_left = np.concatenate([_count_steps_left(episode) for episode in used])
         self._touching = np.concatenate([self.mark_contacts(episode) for episode in used])
         self._has_encounter = np.concatenate([self.mark_encounters(episode) for episode in used])
-        self._starts: tuple[int, np.ndarray, np.ndarray] | None = None  # of the last length asked for
+        self._starts: tuple[int, np.ndarray, np.ndarray] | None = None  # of the latest length
         self.load(used)
 
     @property
     def parts(self) -> "Mapping[str, EpisodeWindows]":
-        """Windows by scene, as JointWindows has them."""
+        """Windows by scene, as in JointWindows."""
         return {"": self}
 
     @abstractmethod
@@ -61,26 +62,43 @@ class EpisodeWindows(ABC):
 
     @abstractmethod
     def take(self, rows: np.ndarray, length: int) -> Batch:
-        """Take the windows of `length` steps that begin at given rows (W,)."""
+        """Take windows by their first rows.
+
+        Args:
+            rows: (W,) first rows.
+            length: number L of steps.
+
+        Returns:
+            W windows.
+        """
 
     def mark_contacts(self, episode: Episode) -> np.ndarray:
-        """Mark the states (T+1,) with contact that windows should hold more of."""
+        """Mark the contacts of an episode, which windows contain more often than the data.
+
+        Returns:
+            (T+1,) bool by state.
+        """
         return np.zeros(len(episode), bool) if episode.touching is None else episode.touching
 
     def mark_encounters(self, episode: Episode) -> np.ndarray:
-        """Mark the states (T+1,) from which windows should begin more often."""
+        """Mark the encounters of an episode, with which windows begin more often than in the data.
+
+        Returns:
+            (T+1,) bool by state.
+        """
         return np.zeros(len(episode), bool)
 
     def augment(self, batch: Batch, rng: np.random.Generator) -> Batch:
-        """Transform windows at random as physics allows."""
+        """Transform windows at random by symmetries of the dynamics."""
         return batch
 
     def find_starts(self, length: int) -> tuple[np.ndarray, np.ndarray]:
         """Find the rows from which `length` steps follow.
 
         Returns:
-            All such rows, and those whose windows hold a contact or begin with an encounter. Encounters count by their beginning:
-            chosen by their outcome they would make it look likelier than it is.
+            rows: (N,) all such rows.
+            with_contact: (K,) rows whose windows contain a contact or begin with an encounter.
+                A choice of encounters by their outcome would bias its probability.
 
         Raises:
             GroundError: no episode is that long.
@@ -98,19 +116,28 @@ class EpisodeWindows(ABC):
             self._starts = (length, *self.find_starts(length))
         _, rows, with_contact = self._starts
         count = int(size * CONTACT_SHARE) if len(with_contact) else 0
-        picked = [rng.choice(rows, size - count)]
+        chosen = [rng.choice(rows, size - count)]
         if count:
-            picked.append(rng.choice(with_contact, count))
-        return self.augment(self.take(np.concatenate(picked), length), rng)
+            chosen.append(rng.choice(with_contact, count))
+        return self.augment(self.take(np.concatenate(chosen), length), rng)
 
 
 class JointWindows:
-    """Windows of several scenes, for one model of them all.
+    """Windows of several scenes, for one model.
 
-    A batch holds one scene, drawn uniformly: none is padded to another's bodies, and none counts more for having more data.
+    Each batch is of one scene, which is sampled uniformly. So no scene is padded to the number of
+    bodies of another, and the amount of data does not weight a scene.
     """
 
     def __init__(self, parts: Mapping[str, EpisodeWindows]) -> None:
+        """Join the windows of scenes.
+
+        Args:
+            parts: windows by scene.
+
+        Raises:
+            GroundError: there are none.
+        """
         if not parts:
             raise GroundError("no episodes to train on")
         self.parts = dict(sorted(parts.items()))
@@ -122,7 +149,16 @@ class JointWindows:
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Tensor], done: dict[int, Any] | None = None) -> Any:
-    """Apply a function to every tensor in nested dataclasses, lists and tuples; what is shared stays shared."""
+    """Apply a function to every tensor in nested dataclasses, lists and tuples.
+
+    Args:
+        value: nested value; shared parts stay shared.
+        change: function of a tensor.
+        done: results by the identity of their values, in recursion.
+
+    Returns:
+        The changed copy.
+    """
     done = {} if done is None else done
     if id(value) in done:
         return done[id(value)]
@@ -138,21 +174,25 @@ def map_tensors(value: Any, change: Callable[[Tensor], Tensor], done: dict[int, 
 
 
 def list_tensors(value: Any) -> list[Tensor]:
-    """List the tensors of nested dataclasses, lists and tuples, each once."""
-    found: list[Tensor] = []
+    """List the tensors of nested dataclasses, lists and tuples, each once.
 
-    def note(tensor: Tensor) -> Tensor:
-        found.append(tensor)
+    Returns:
+        Tensors in the order of the fields.
+    """
+    tensors: list[Tensor] = []
+
+    def append(tensor: Tensor) -> Tensor:
+        tensors.append(tensor)
         return tensor
 
-    map_tensors(value, note)
-    return found
+    map_tensors(value, append)
+    return tensors
 
 
 def _count_steps_left(episode: Episode) -> np.ndarray:
-    """Count for each state (T+1,) how many states follow in a row in which the robot is seen; -1 where it is not seen."""
+    """Count the following states (T+1,) until the robot is not visible; -1 where it is not."""
     rows = np.arange(len(episode))
     if episode.visible is None:
         return rows[::-1].copy()
-    unseen = np.append(np.flatnonzero(~episode.visible[:, 0]), len(episode))
-    return np.asarray(unseen[np.searchsorted(unseen, rows)] - rows - 1)
+    gaps = np.append(np.flatnonzero(~episode.visible[:, 0]), len(episode))
+    return np.asarray(gaps[np.searchsorted(gaps, rows)] - rows - 1)
