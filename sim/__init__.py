@@ -1,4 +1,4 @@
-"""What exists and what happens to it: spaces, robots, physics, tasks, episodes.
+"""Simulation: layouts, robots, physics, sensors, tasks and episodes.
 
 Only this package touches PyBullet. It imports nothing from the packages above it.
 """

@@ -1,7 +1,8 @@
-"""Bodies: the one schema of every scene. Oriented boxes with a pose, a twist, a kind and a presence mask.
+"""Bodies: the state schema of every scene.
 
-Everything here takes numpy arrays and torch tensors alike (through the array API), because the task's cost is
-computed on both: one state at a time in the environment, thousands at a time in a planner.
+Bodies are boxes or cylinders with a pose, a twist, a kind and a presence mask. Arrays are numpy
+arrays or torch tensors, because the task's cost is computed on both: for a single state in the
+environment, and for thousands of states in a planner.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,11 +14,11 @@ import numpy as np
 from sim.geometry.arrays import Array
 
 Observation = dict[str, np.ndarray]
-CONTROL_DT_S = 0.1  # of a control step, in every scene
+CONTROL_DT_S = 0.1  # duration of a control step, in every scene
 
 
 class Kind(IntEnum):
-    """What a body is to the task."""
+    """Role of a body in the task."""
 
     ROBOT = 0
     LOAD = 1
@@ -28,16 +29,23 @@ class Kind(IntEnum):
     FORKLIFT = 6
 
 
-TRAFFIC_KINDS = (Kind.PERSON, Kind.FORKLIFT)  # what moves by a will of its own
+TRAFFIC_KINDS = (Kind.PERSON, Kind.FORKLIFT)  # agents, which move by themselves
 
 
 def is_static_kind(kind: Array) -> Array:
-    """(...) mask of the kinds that never move."""
+    """Test for kinds that never move.
+
+    Args:
+        kind: (...) Kind.
+
+    Returns:
+        (...) bool.
+    """
     return (kind >= Kind.WALL) & (kind <= Kind.CLAMP)
 
 
 class Shape(IntEnum):
-    """How the half extents are filled."""
+    """Shape of a body within its half extents."""
 
     BOX = 0
     CYLINDER = 1  # upright; radius = half_extents[0]
@@ -45,8 +53,11 @@ class Shape(IntEnum):
 
 @dataclass(frozen=True)
 class Bodies:
-    """N rigid bodies for any batch shape `...`. Order: the robot, loads (the task's load first), traffic, static bodies; padding
-    ends each."""
+    """N rigid bodies, with any batch shape `...`.
+
+    Order: the robot, the loads (first the load to deliver), the traffic, the static bodies. Padding
+    follows the dynamic bodies and the static bodies.
+    """
 
     pose: Array  # (..., N, 7) position [m] and quaternion xyzw, world frame
     twist: Array  # (..., N, 6) linear [m/s] and angular [rad/s], world frame
@@ -57,9 +68,19 @@ class Bodies:
 
     @classmethod
     def from_observation(cls, observation: Mapping[str, Array]) -> "Bodies":
+        """Make bodies from the fields of an observation, without a copy.
+
+        Args:
+            observation: dictionary observation of GroundEnv, of any batch shape.
+        """
         return cls(**{field.name: observation[field.name] for field in fields(cls)})
 
     def map(self, convert: Callable[[Array], Array]) -> "Bodies":
+        """Apply a function to each array.
+
+        Args:
+            convert: from an array (..., N, D) to its new value.
+        """
         return Bodies(**{field.name: convert(getattr(self, field.name)) for field in fields(self)})
 
     @property
@@ -75,17 +96,25 @@ class Bodies:
 
 @dataclass(frozen=True)
 class LoadSpec:
-    """What can be pushed: a box, or a few that are one."""
+    """Physical properties of a load, which is a box or several rigidly connected boxes.
 
-    half_extents: tuple[float, float, float]  # of all of it, about its centre of mass
+    Attributes:
+        half_extents: of all boxes together, about their centre of mass [m].
+        mass_kg: total mass.
+        friction: coefficient of lateral friction.
+        footprint: x, y, half width and half depth of each box [m]; empty for a single box.
+    """
+
+    half_extents: tuple[float, float, float]
     mass_kg: float
     friction: float
-    footprint: tuple[tuple[float, float, float, float], ...] = ()  # x, y, half width, half depth of its boxes; none: one box
+    footprint: tuple[tuple[float, float, float, float], ...] = ()
 
     @property
     def footprint_boxes(self) -> tuple[tuple[float, float, float, float], ...]:
-        """Its boxes seen from above; their common centre of mass is (0, 0)."""
+        """Boxes from above, as in `footprint`; their centre of mass is (0, 0)."""
         return self.footprint or ((0.0, 0.0, *self.half_extents[:2]),)
 
 
-ROBOT, LOAD = 0, 1  # indices into Bodies; the first load is the one to deliver
+ROBOT = 0  # index into Bodies
+LOAD = 1  # index of the load to deliver

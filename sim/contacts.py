@@ -13,6 +13,6 @@ class Contact:
     first: int  # index of the dynamic body
     second: int  # index of the other body
     is_static: bool  # the second body is static
-    force_n: float  # normal force now, or its mean over a control period
+    force_n: float  # current normal force, or its mean over a control step
     point: tuple[float, float, float]  # one of the contact points, world frame [m]
     normal: tuple[float, float, float]  # unit vector out of the second body, world frame

@@ -65,9 +65,10 @@ PolicyFactory = Callable[[], Policy]
 
 
 class ScriptedPolicy:
-    """Base of policies that draw from a generator, which is seeded for each episode."""
+    """Base of policies with a random generator, which is seeded for each episode."""
 
-    collection_steps: int | None = None  # per episode of data collection; None: the scene's
+    # Steps of an episode in data collection; None: those of the scene.
+    collection_steps: int | None = None
 
     def start_episode(self, start: EpisodeStart) -> None:
         self._rng = np.random.default_rng([start.seed, 77])

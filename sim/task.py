@@ -1,7 +1,8 @@
-"""Tasks: cost, success and violations as pure functions of bodies, one definition for environment, planner and report.
+"""Tasks: cost, success and violations as pure functions of bodies.
 
-All functions take any batch shape `...`, numpy arrays and torch tensors alike. Goals are poses (x [m], y [m], yaw [rad]): `goal` is
-(3,) in scenes with one goal, and (G, 3) in scenes with several, whose rows are NaN where a layout has fewer.
+Environment, planner and report share these functions. They take numpy arrays and torch tensors of
+any batch shape `...`. Goals are poses x [m], y [m], yaw [rad]. `goal` is (3,) in scenes with a
+single goal and (G, 3) in scenes with several goals. Its rows are NaN for goals that a layout lacks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +18,24 @@ from sim.geometry.rotations import compute_yaw, rotate
 
 
 class CostField(Protocol):
-    """Cost-to-go of one layout and goal as lookup tables, all numpy or all torch; `origin` is the centre of cell (0, 0)."""
+    """Cost-to-go of a layout and goal, as lookup tables in numpy or torch.
 
-    origin: tuple[float, float]  # [m]
+    Attributes:
+        origin: x, y of the centre of cell (0, 0) [m].
+        cell_m: size of a cell.
+        min_cost: (X, Y) least cost-to-go from each cell [m].
+    """
+
+    origin: tuple[float, float]
     cell_m: float
-    min_cost: Array  # (X, Y) least cost-to-go from each cell [m]
+    min_cost: Array
 
     def map(self, convert: Callable[[Array], Array]) -> Self:
-        """Apply a function to every table."""
+        """Apply a function to each table.
+
+        Args:
+            convert: from a table to its new value.
+        """
 
 
 class Task(Protocol):
@@ -34,69 +45,109 @@ class Task(Protocol):
 
     @property
     def cost_unit_m(self) -> float:
-        """Metres in one unit of cost, so that thresholds of planners fit every scene."""
+        """Length of a cost unit [m], so that the thresholds of planners fit every scene."""
 
     @property
     def risk_time_constant_s(self) -> float:
-        """Time after which a predicted penalty counts 1/e: plans are renewed every step, and what is later can still be avoided.
+        """Time constant of the exponential discount of predicted violation penalties.
 
-        A robot that wants a whole plan to be safe, whatever others do, stands still (Trautman and Krause 2010, "Unfreezing the
-        robot").
+        Plans are renewed in each step, so a later violation can still be avoided. Without discount,
+        a robot among agents stands still (Trautman and Krause 2010, "Unfreezing the robot").
         """
 
     def get_cost_field(self, bodies: Bodies, goal: np.ndarray) -> Any:
-        """Get the cost field of a layout and goal, which is cached; None in tasks without one."""
-
-    def compute_cost(self, bodies: Bodies, action: Array, goal: Array, field: Any) -> Array:
-        """Compute the cost (...) in cost units; 0 at the goal. The environment's reward is minus this and the penalty.
-
-        Args:
-            bodies: (..., N) as in an observation, the robot first.
-            action: (..., n) in [-1, 1].
-            goal: as in an observation.
-            field: as of `get_cost_field`.
-        """
-
-    def compute_violation_penalty(self, bodies: Bodies, command: Array, field: Any) -> Array | float:
-        """Compute the expected cost (...) of a violation in a state; planners also pay for the largest one of a plan.
-
-        Args:
-            bodies: (..., N) as in an observation.
-            command: (..., 3) speeds that the last action commanded, robot frame: forward, left [m/s], turn [rad/s].
-            field: as of `get_cost_field`.
-        """
-
-    def is_success(self, bodies: Bodies, goal: Array, margin_m: float = 0.0) -> Array:
-        """Test whether the goal is reached (...), by at least a margin."""
-
-    def find_violations(self, bodies: Bodies, contacts: Sequence[Contact], is_inside: bool) -> Mapping[str, bool]:
-        """Find the violations of one state, by kind.
+        """Get the cached cost field of a layout and goal.
 
         Args:
             bodies: (N,) as in an observation.
-            contacts: of the last control step.
-            is_inside: whether the robot is inside the hall.
+            goal: as in an observation.
+
+        Returns:
+            The cost field; None in tasks without a cost field.
+        """
+
+    def compute_cost(self, bodies: Bodies, action: Array, goal: Array, field: Any) -> Array:
+        """Compute the cost. The reward is minus the sum of cost and violation penalty.
+
+        Args:
+            bodies: (..., N) as in an observation.
+            action: (..., n) in [-1, 1].
+            goal: as in an observation.
+            field: result of `get_cost_field`.
+
+        Returns:
+            (...) cost in cost units, 0 at the goal.
+        """
+
+    def compute_violation_penalty(self, bodies: Bodies, command: Array, field: Any) -> Array | float:
+        """Compute the expected cost of violations in a state.
+
+        Planners add the largest penalty of a plan to its cost.
+
+        Args:
+            bodies: (..., N) as in an observation.
+            command: (..., 3) commanded velocities in the robot frame: forward, left [m/s], turn
+                [rad/s].
+            field: result of `get_cost_field`.
+
+        Returns:
+            (...) penalty in cost units.
+        """
+
+    def is_success(self, bodies: Bodies, goal: Array, margin_m: float = 0.0) -> Array:
+        """Test for success.
+
+        Args:
+            bodies: (..., N) as in an observation.
+            goal: as in an observation.
+            margin_m: margin by which the goal must be reached.
+
+        Returns:
+            (...) bool.
+        """
+
+    def find_violations(self, bodies: Bodies, contacts: Sequence[Contact], is_inside: bool) -> Mapping[str, bool]:
+        """Find the violations in a state.
+
+        Args:
+            bodies: (N,) as in an observation.
+            contacts: contacts of the last control step.
+            is_inside: the robot is inside the hall.
+
+        Returns:
+            True or False for each kind of violation.
         """
 
     def predict_violations(self, bodies: Bodies) -> Mapping[str, Array]:
-        """Test (...) for those violations that poses alone tell, by kind: a plan can be known to lead to them."""
+        """Find the violations in predicted states, for those kinds that poses alone determine.
 
-    def compute_goal_features(self, bodies: Bodies, goal: np.ndarray) -> np.ndarray:
-        """Compute what a planner knows of goal and field, robot frame, for policies on a flat observation.
+        Args:
+            bodies: (..., N) as in an observation.
 
         Returns:
-            (num_goal_features,)
+            (...) bool for each kind.
+        """
+
+    def compute_goal_features(self, bodies: Bodies, goal: np.ndarray) -> np.ndarray:
+        """Compute features of goal and cost field, for policies on a flat observation.
+
+        Args:
+            bodies: (N,) as in an observation.
+            goal: as in an observation.
+
+        Returns:
+            (num_goal_features,) features in the robot frame.
         """
 
 
 @dataclass(frozen=True)
 class GoalDistanceTask:
-    """Bring bodies to their goals; cost is the mean distance to them, without any cost-to-go field.
+    """Task to bring bodies to their goals. The cost is their mean distance, without a cost field.
 
-    Args:
-        rows: the body that each goal is for: 0 is the robot, loads follow.
-        goal_radius_m: distance from its goal at which a body has reached it.
-        max_contact_force_n: a larger force between a moving and a static body is a violation.
+    Attributes:
+        rows: index of the body of each goal: 0 is the robot, loads follow.
+        goal_radius_m: a body within this distance has reached its goal.
+        max_contact_force_n: a larger force between a dynamic and a static body is a violation.
     """
 
     rows: tuple[int, ...] = (LOAD,)
@@ -107,33 +158,68 @@ class GoalDistanceTask:
 
     @property
     def num_goal_features(self) -> int:
-        """Two for each goal."""
+        """Number of features: two for each goal."""
         return 2 * len(self.rows)
 
     def get_cost_field(self, bodies: Bodies, goal: np.ndarray) -> None:
-        """Return None: straight distances need no field."""
+        """Return None: distances need no cost field.
+
+        Args:
+            bodies: unused.
+            goal: unused.
+        """
 
     def _compute_offsets(self, bodies: Bodies, goal: Array) -> Array:
-        """Compute the vectors (..., G, 2) from each body to its goal; zero where there is no goal."""
+        """Compute the vectors (..., G, 2) from each body to its goal [m]; zero without a goal."""
         xp = get_namespace(bodies.pose)
         goals = goal if goal.ndim > 1 else goal[None]
         offsets = goals[: len(self.rows), :2] - bodies.pose[..., list(self.rows), :2]
         return xp.where(xp.isnan(offsets), xp.zeros_like(offsets), offsets)
 
-    def compute_cost(self, bodies: Bodies, action: Array, goal: Array, field: None) -> Array:
-        """Compute the mean distance (...) of the bodies to their goals [m]."""
+    def _compute_distances(self, bodies: Bodies, goal: Array) -> Array:
+        """Compute the distance (..., G) of each body to its goal [m]."""
         offsets = self._compute_offsets(bodies, goal)
-        return get_namespace(offsets).hypot(offsets[..., 0], offsets[..., 1]).mean(-1)
+        return get_namespace(offsets).hypot(offsets[..., 0], offsets[..., 1])
+
+    def compute_cost(self, bodies: Bodies, action: Array, goal: Array, field: None) -> Array:
+        """Compute the mean distance of the bodies to their goals.
+
+        Args:
+            bodies: (..., N) as in an observation.
+            action: unused.
+            goal: as in an observation.
+            field: unused.
+
+        Returns:
+            (...) distance [m].
+        """
+        return self._compute_distances(bodies, goal).mean(-1)
 
     def compute_violation_penalty(self, bodies: Bodies, command: Array, field: None) -> Array:
-        """Return zeros (...): distances tell nothing of contact."""
+        """Return zeros: the task predicts no violations.
+
+        Args:
+            bodies: (..., N) as in an observation.
+            command: unused.
+            field: unused.
+
+        Returns:
+            (...) zeros.
+        """
         return 0 * bodies.pose[..., ROBOT, 0]
 
     def is_success(self, bodies: Bodies, goal: Array, margin_m: float = 0.0) -> Array:
-        """Test whether every body is within its goal's radius (...)."""
-        offsets = self._compute_offsets(bodies, goal)
-        distance = get_namespace(offsets).hypot(offsets[..., 0], offsets[..., 1])
-        return (distance < self.goal_radius_m - margin_m).all(-1)
+        """Test whether all bodies are within the radius of their goals.
+
+        Args:
+            bodies: (..., N) as in an observation.
+            goal: as in an observation.
+            margin_m: margin within the radius.
+
+        Returns:
+            (...) bool.
+        """
+        return (self._compute_distances(bodies, goal) < self.goal_radius_m - margin_m).all(-1)
 
     def find_violations(self, bodies: Bodies, contacts: Sequence[Contact], is_inside: bool) -> dict[str, bool]:
         """Find hard contacts with static bodies, and a robot outside the hall."""
@@ -145,11 +231,23 @@ class GoalDistanceTask:
         }
 
     def predict_violations(self, bodies: Bodies) -> dict[str, Array]:
-        """Return nothing: poses alone tell none of the violations."""
+        """Return an empty mapping: poses alone determine none of the violations.
+
+        Returns:
+            Empty mapping.
+        """
         return {}
 
     def compute_goal_features(self, bodies: Bodies, goal: np.ndarray) -> np.ndarray:
-        """Compute the vectors from each body to its goal, robot frame [m]."""
+        """Compute the vectors from each body to its goal, in the robot frame.
+
+        Args:
+            bodies: (N,) as in an observation.
+            goal: as in an observation.
+
+        Returns:
+            (2 G,) x, y of each vector [m].
+        """
         yaw = compute_yaw(bodies.pose[ROBOT, 3:])
         offsets = self._compute_offsets(bodies, goal)
         return np.asarray(rotate(offsets, -np.broadcast_to(yaw, len(self.rows))).ravel())

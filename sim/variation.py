@@ -10,7 +10,8 @@ import numpy as np
 
 from sim.utils.errors import GroundError, UnknownName
 
-NONE, VARIED = "none", "varied"
+NONE = "none"
+VARIED = "varied"
 APPEARANCES = (NONE, VARIED)
 
 

@@ -1,6 +1,7 @@
-"""SceneVisuals: the look of a scene as plain data, for the 3-D viewer, figures and legends.
+"""SceneVisuals: the appearance of a scene as plain data, for the 3-D viewer, figures and legends.
 
-A body is a tuple of coloured primitives in its own frame: nothing here draws, or needs a mesh library.
+A body is a tuple of coloured primitives in its own frame. This module draws nothing and needs no
+mesh library.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -26,8 +27,9 @@ DARK_GREY: Colour = (91, 101, 114)
 COLOUR_NAMES = {BLUE: "blue", ORANGE: "orange", SAND: "sand", PINK: "pink", VIOLET: "violet", GREEN: "green",
                 GREY: "grey", DARK_GREY: "dark grey"}  # fmt: skip
 
-GOAL_COLOUR, OTHER_LOAD_COLOUR = GREEN, SAND
-KIND_COLOURS: Mapping[Kind, Colour] = {  # of bodies in figures, overlays and legends
+GOAL_COLOUR = GREEN
+OTHER_LOAD_COLOUR = SAND  # loads that need not be delivered
+KIND_COLOURS: Mapping[Kind, Colour] = {  # in figures, overlays and legends
     Kind.ROBOT: BLUE,
     Kind.LOAD: ORANGE,  # the load to deliver
     Kind.PERSON: PINK,
@@ -44,7 +46,8 @@ class Primitive:
 
     Attributes:
         shape: a "wheel" is a cylinder along y.
-        size: width, depth, height of a box; radius, height of a cylinder or wheel; radius of a sphere [m].
+        size: width, depth, height of a box; radius, height of a cylinder or wheel; radius of a
+            sphere [m].
         colour: of its whole surface.
         position: of its centre [m].
         yaw: of a box, about z [rad].
@@ -62,28 +65,39 @@ Primitives = tuple[Primitive, ...]
 
 @dataclass(frozen=True)
 class ViewSettings:
-    """The default camera, and sizes of what is placed around a layout. The defaults suit a hall."""
+    """The default camera, and distances around a layout. The default values suit a hall.
 
-    camera_offset: tuple[float, float, float] = (0.0, -0.75, 1.25)  # from the centre, as a multiple of the view's size
-    centre_height_m: float = 0.0  # of the point that the camera looks at
-    gap_m: float = 1.5  # between two layouts side by side
-    label_height_m: float = 1.2  # of a name above the floor
+    Attributes:
+        camera_offset: vector from the centre to the camera, as a multiple of the view's size.
+        centre_height_m: height of the point that the camera looks at.
+        gap_m: gap between two layouts side by side.
+        label_height_m: height of a label above the floor.
+    """
+
+    camera_offset: tuple[float, float, float] = (0.0, -0.75, 1.25)
+    centre_height_m: float = 0.0
+    gap_m: float = 1.5
+    label_height_m: float = 1.2
 
 
 @dataclass(frozen=True)
 class SceneVisuals:
-    """All that drawing needs to know of one scene.
+    """The data that is needed to draw a scene.
 
     Attributes:
-        make_body: (layout, index of a dynamic body, half extents [m]) -> primitives; equal bodies give equal primitives.
+        make_body: (layout, index of a dynamic body, half extents [m]) -> primitives; equal bodies
+            give equal primitives.
         make_static_body: (kind, half extents [m], number of the box) -> primitives.
-        draw_floor: layout -> image (R, C, 3) uint8 of `get_floor_area`, with the goal; the first row is at the largest y.
-        goal_radius_m: of a goal that is a circle.
-        get_goal_boxes: layout -> (P, 4) x, y, half width, half depth in the goal's frame, of a goal that is a pose.
-        make_surface: layout -> primitives in the world frame, as the table under its top.
+        draw_floor: layout -> image (R, C, 3) uint8 of `get_floor_area`, with the goal; the first
+            row is at the largest y.
+        goal_radius_m: radius of a circular goal.
+        get_goal_boxes: layout -> (P, 4) x, y, half width, half depth in the goal's frame [m], where
+            the goal is a pose.
+        make_surface: layout -> primitives in the world frame, such as a table.
         view: camera and distances.
-        drive: by key direction (forward, left, up): component of the action that it commands, and its sign.
-        body_names: what users call the kinds of dynamic bodies.
+        drive: for each key direction (forward, left, up): the component of the action that it
+            commands, and its sign.
+        body_names: names of the kinds of dynamic bodies in the scene.
     """
 
     make_body: Callable[[Layout, int, np.ndarray], Primitives]
@@ -99,11 +113,11 @@ class SceneVisuals:
     body_names: Mapping[Kind, str] = field(default_factory=dict, hash=False)
 
     def get_name(self, kind: Kind) -> str:
-        """Name a kind of body as users of the scene do."""
+        """Get the name of a kind of body in this scene."""
         return self.body_names.get(kind, kind.name.lower())
 
     def make_legend(self, layouts: Iterable[Layout]) -> dict[str, Colour]:
-        """List the colours of dynamic bodies and of the goal by name, of those that some layouts hold."""
+        """Make the legend of layouts: the colours of their dynamic bodies and goals, by name."""
         layouts = list(layouts)
         kinds = dict.fromkeys(kind for layout in layouts for kind in layout.dynamic_kinds)
         legend = {self.get_name(kind): KIND_COLOURS[kind] for kind in kinds}
@@ -113,7 +127,7 @@ class SceneVisuals:
 
 
 def get_body_colours(kinds: Iterable[Kind]) -> list[Colour]:
-    """List the figure colours of dynamic bodies; only the first load has the colour of loads."""
+    """Get the colours of dynamic bodies in figures; only the first load has the colour of loads."""
     return [OTHER_LOAD_COLOUR if kind == Kind.LOAD and body != LOAD else KIND_COLOURS[kind] for body, kind in enumerate(kinds)]
 
 
@@ -123,13 +137,21 @@ def format_hex(colour: Colour) -> str:
 
 
 def get_floor_area(layout: Layout) -> Area:
-    """Find the area that a floor image covers: a table's top, else the hall."""
+    """Get the area that a floor image covers: the top of a table, or else the hall."""
     hall = layout.hall
     return layout.table_top or (hall.x, hall.y, hall.width, hall.depth)
 
 
 def make_pixel_grid(area: Area, pixels_per_m: float) -> tuple[np.ndarray, np.ndarray]:
-    """Make x and y (R, C) [m] of the pixel centres of an image, its first row at the largest y."""
+    """Make the coordinates of the pixel centres of an image; its first row is at the largest y.
+
+    Args:
+        area: area that the image covers.
+        pixels_per_m: resolution.
+
+    Returns:
+        x (R, C) and y (R, C) [m].
+    """
     left, bottom, width, depth = area
     x = left + (np.arange(round(width * pixels_per_m)) + 0.5) / pixels_per_m
     y = bottom + depth - (np.arange(round(depth * pixels_per_m)) + 0.5) / pixels_per_m

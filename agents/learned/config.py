@@ -11,7 +11,7 @@ from sim.utils.files import hash_file
 
 OFF_POLICY = {"batch_size": 256, "learning_starts": 2000, "train_freq": 1, "gradient_steps": 1, "gamma": 0.98}
 ON_POLICY = {"n_steps": 512, "batch_size": 256, "n_epochs": 10, "gamma": 0.98, "gae_lambda": 0.95, "ent_coef": 0.003}
-ALGORITHMS: dict[str, tuple[str, dict[str, Any], int]] = {  # class of SB3, settings, number of environments
+ALGORITHMS: dict[str, tuple[str, dict[str, Any], int]] = {  # SB3 class, settings, environments
     "sac": ("SAC", OFF_POLICY, 1),
     "td3": ("TD3", OFF_POLICY, 1),
     "ppo": ("PPO", ON_POLICY, 4),

@@ -88,7 +88,7 @@ class Planner:
             observation: dictionary observation of GroundEnv.
             state: returned unchanged.
             episode_start: unused.
-            deterministic: False adds noise, so that collected data covers the surroundings of plans.
+            deterministic: False adds noise, so that collected data varies around plans.
 
         Returns:
             Action (A,) in [-1, 1], and `state`.

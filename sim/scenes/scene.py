@@ -1,4 +1,7 @@
-"""One file per scene: a robot, a task, a layout family and what may vary, registered by name."""
+"""Scene: a robot, a task, a distribution of layouts and variations, registered by name.
+
+Each package of `sim.scenes` registers one scene.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,66 +22,106 @@ from sim.utils.registry import Registry
 from sim.variation import Variation, Variations
 from sim.visuals import SceneVisuals
 
-STATIC_ROWS_STEP = 16  # rows of static bodies beyond a scene's max_static are rounded up to a multiple of it
-DEFAULT_PROTOCOL = "default"  # the protocol that a scene has by itself
+STATIC_ROWS_STEP = 16  # above a scene's max_static, rows of static bodies are a multiple of this
+DEFAULT_PROTOCOL = "default"  # the scene's own evaluation protocol
 
 
 @dataclass(frozen=True)
 class EvaluationProtocol:
-    """A published way to evaluate, as far as a scene can follow it: what is other than in the scene itself."""
+    """A published evaluation protocol, as differences from the scene.
 
-    split: str  # its spaces, in which nothing is collected or trained
+    Attributes:
+        split: name of its layouts, which are not used for data collection or training.
+        sample_layout: (split, index) -> layout.
+        variations: distribution of physics and appearance.
+        task: task with the success criterion of the protocol.
+        episode_steps: time limit [control steps].
+        episodes: number of episodes of an evaluation.
+    """
+
+    split: str
     sample_layout: Callable[[str, int], Layout]
     variations: Variations
-    task: Task  # with the protocol's idea of success
+    task: Task
     episode_steps: int
-    episodes: int  # that are usually played
+    episodes: int
 
 
 @dataclass(frozen=True)
 class IndicatorSet:
-    """What else a scene tells of an episode, as numbers in its row."""
+    """Additional indicators of an episode result.
 
-    descriptions: Mapping[str, str] = field(hash=False)  # what each is, with its unit, by its name in the row
-    compute: Callable[
-        [Bodies, Any, float, float], dict[str, float]
-    ]  # states (T + 1, N), field, speed limit [m/s], control step [s]
+    Attributes:
+        descriptions: description of each indicator with its unit, by name.
+        compute: (states (T+1, N), cost field, speed limit [m/s], control step [s]) -> indicators.
+    """
+
+    descriptions: Mapping[str, str] = field(hash=False)
+    compute: Callable[[Bodies, Any, float, float], dict[str, float]]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """All there is to know about a scene; the environment is a thin junction of these."""
+    """All properties of a scene. The environment connects its robot, world and task.
+
+    Attributes:
+        name: name in `scenes`, as domain/scene.
+        gym_id: id in Gymnasium.
+        task: cost, success and violations.
+        make_robot: variation -> robot.
+        sample_layout: (split, index) -> layout.
+        find_scene_faults: layout -> faults, one line each.
+        splits: names of the splits.
+        get_variations: split -> distribution of physics and appearance.
+        behaviours: policies by name, with "random" and "scripted".
+        behaviour_mix: weights of the default behaviours of data collection.
+        sample_near_start: (layout, generator) -> (M, 3) x, y, yaw of the first M dynamic bodies
+            near contact [m, rad], or None.
+        visuals: appearance in viewer and figures.
+        indicators: additional indicators of episode results.
+        make_task: (hall, boxes, name, seed, robot, load, goal) -> layout, for imported maps.
+        make_load: (variation, layout) -> load; None in scenes without loads.
+        dynamic_noun: noun for the dynamic bodies beside the robot.
+        unit_m: length by which models scale lengths; 1 where loads have the size of a tote.
+        footprint_size: largest number of boxes of a load.
+        max_loads: largest number of loads.
+        max_goals: largest number of goals.
+        max_traffic: largest number of agents.
+        sight_range_m: distance up to which agents are observed.
+        max_static: rows of static bodies in an observation; layouts with more boxes have more rows.
+        episode_steps: time limit [control steps].
+        has_averaged_forces: contact forces are means over a control step, for tasks with force
+            limits.
+        hold_steps: steps for which success must last, after its first step, before an episode ends.
+        protocols: published evaluation protocols, by name.
+    """
 
     name: str
     gym_id: str
     task: Task
     make_robot: Callable[[Variation], Robot]
-    sample_layout: Callable[[str, int], Layout]  # (split, index) -> layout
+    sample_layout: Callable[[str, int], Layout]
     find_scene_faults: Callable[[Layout], list[str]]
     splits: tuple[str, ...]
-    get_variations: Callable[[str], Variations]  # what a split varies
-    behaviours: Mapping[str, PolicyFactory] = field(hash=False)  # "random" and "scripted" among them
-    behaviour_mix: Mapping[str, float] = field(
-        hash=False
-    )  # behaviours by weight that data is collected with where nobody says otherwise
-    sample_near_start: Callable[[Layout, np.random.Generator], np.ndarray | None]  # (M, 3) first movers where contact is soon
+    get_variations: Callable[[str], Variations]
+    behaviours: Mapping[str, PolicyFactory] = field(hash=False)
+    behaviour_mix: Mapping[str, float] = field(hash=False)
+    sample_near_start: Callable[[Layout, np.random.Generator], np.ndarray | None]
     visuals: SceneVisuals
     indicators: IndicatorSet | None = None
-    make_task: Callable[..., Layout] | None = (
-        None  # hall, boxes, name, seed, robot, load, goal -> layout: of maps, where they fit
-    )
-    make_load: Callable[[Variation, Layout], LoadSpec] | None = None  # what is pushed, where anything is
-    dynamic_noun: str = "load"  # what moves beside the robot, as people call it
-    unit_m: float = 1.0  # by which models scale lengths: 1 where loads are as large as a tote
-    footprint_size: int = 1  # boxes that a load is made of, at most
+    make_task: Callable[..., Layout] | None = None
+    make_load: Callable[[Variation, Layout], LoadSpec] | None = None
+    dynamic_noun: str = "load"
+    unit_m: float = 1.0
+    footprint_size: int = 1
     max_loads: int = 3
     max_goals: int = 1
     max_traffic: int = 0
-    sight_range_m: float = 6.0  # how far away traffic is seen
-    max_static: int = 36  # rows of static bodies in an observation; a layout with more boxes has more
+    sight_range_m: float = 6.0
+    max_static: int = 36
     episode_steps: int = 250
-    has_averaged_forces: bool = False  # whether forces are means over a control step: where they matter, and not touching alone
-    hold_steps: int = 0  # for which the goal must stay reached before an episode counts as solved
+    has_averaged_forces: bool = False
+    hold_steps: int = 0
     protocols: Mapping[str, EvaluationProtocol] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -93,64 +136,73 @@ class Scene:
 
     @cached_property
     def action_spec(self) -> ActionSpec:
-        """What the numbers of an action mean, under the usual physics."""
+        """Meaning of the components of an action, with the default variation."""
         return self.make_robot(Variation()).action_spec
 
     @property
     def control_dt_s(self) -> float:
-        """The same in every scene: models and traffic are made for it."""
+        """Duration of a control step, the same in every scene: models and traffic depend on it."""
         return CONTROL_DT_S
 
     def make_variations(self, split: str, texts: tuple[str, ...]) -> Variations:
-        """What episodes draw where somebody says what of the physics is to vary, on the scene's own base; else what the split
-        varies. Looks are no physics."""
-        usual = self.get_variations(split if split in self.splits else "test")
-        asked = Variations.parse(texts, usual.base)
-        return asked if asked.spans else replace(asked, spans=usual.spans)
+        """Make the variations of a split, or custom variations on the base values of the split.
+
+        Args:
+            split: name of a split; the test split stands for other names.
+            texts: custom variations, as for `Variations.parse`. Custom values of the physics
+                replace all variations of the split.
+        """
+        split_variations = self.get_variations(split if split in self.splits else "test")
+        custom = Variations.parse(texts, split_variations.base)
+        return custom if custom.spans else replace(custom, spans=split_variations.spans)
 
     def find_faults(self, layout: Layout) -> list[str]:
-        """Everything that is wrong with a layout, one line each."""
+        """Find the faults of a layout, one line each."""
         return self.find_scene_faults(layout) or self.find_capacity_faults(layout)
 
     def find_capacity_faults(self, layout: Layout) -> list[str]:
-        """Of what there is too much."""
-        counts = (("loads", len(layout.loads), self.max_loads), ("travellers", len(layout.traffic), self.max_traffic))
-        return [f"{count} {what}, at most {most} are allowed" for what, count, most in counts if count > most]
+        """Find the numbers of bodies in a layout that exceed the scene's limits, one line each."""
+        counts = (("loads", len(layout.loads), self.max_loads), ("agents", len(layout.traffic), self.max_traffic))
+        return [f"{count} {noun}, at most {limit} are allowed" for noun, count, limit in counts if count > limit]
 
     def count_static_rows(self, layout: Layout | None) -> int:
-        """Count the rows of static bodies in an observation of a layout; None: of the usual layouts."""
+        """Count the rows of static bodies in observations of a layout; None: of sampled layouts."""
         count = 0 if layout is None else len(layout.static_boxes)
         return self.max_static if count <= self.max_static else -(-count // STATIC_ROWS_STEP) * STATIC_ROWS_STEP
 
     def with_protocol(self, protocol: str) -> "Scene":
-        """The scene as a protocol has it, by the name SCENE@PROTOCOL."""
+        """Make the scene of an evaluation protocol, with the name SCENE@PROTOCOL.
+
+        Raises:
+            UnknownName: the scene has no protocol of this name.
+        """
         if protocol == DEFAULT_PROTOCOL:
             return self
         if protocol not in self.protocols:
             raise UnknownName(f"protocol of {self.name}", protocol, (DEFAULT_PROTOCOL, *self.protocols))
-        way = self.protocols[protocol]
+        changes = self.protocols[protocol]
         return replace(
             self,
             name=make_scene_id(self.name, protocol),
-            sample_layout=way.sample_layout,
-            splits=(way.split,),
-            get_variations=lambda _: way.variations,
-            task=way.task,
-            episode_steps=way.episode_steps,
-            hold_steps=0,  # solved at any moment
+            sample_layout=changes.sample_layout,
+            splits=(changes.split,),
+            get_variations=lambda split: changes.variations,
+            task=changes.task,
+            episode_steps=changes.episode_steps,
+            hold_steps=0,  # success in a single step is enough
         )
 
     @property
     def max_dynamic(self) -> int:
-        """Rows of an observation that can move: the robot, the loads and the traffic."""
+        """Number of rows of dynamic bodies in an observation: robot, loads and agents."""
         return 1 + self.max_loads + self.max_traffic
 
     def make_loads(self, layout: Layout, variation: Variation) -> list[LoadSpec]:
-        """The loads of a layout."""
+        """Make the loads of a layout."""
         return [self.make_load(variation, layout)] * len(layout.loads) if self.make_load else []
 
     def get_footprints(self, layout: Layout) -> list[np.ndarray]:
-        """List the boxes of each dynamic body of a layout, under the usual physics.
+        """List the boxes of each dynamic body of a layout, with the default variation.
 
         Returns:
             Arrays (P, 4) of x, y, half width, half depth in the body's frame [m]; the robot first.
@@ -161,18 +213,24 @@ class Scene:
         return [np.array(body_boxes) for body_boxes in (boxes[0], *loads, *boxes[1:])]
 
     def make_traffic(self, layout: Layout, variation: Variation, seed: int) -> TrafficSimulation:
-        """The travellers of a layout; `seed` is of their moods."""
+        """Make the traffic of a layout.
+
+        Args:
+            layout: layout with agents.
+            variation: gives the factor on their speeds, and the robot.
+            seed: seed of the behaviour schedules of the agents.
+        """
         radius = self.make_robot(variation).half_extents[0]
         return TrafficSimulation(layout.traffic, layout.static_boxes, radius, seed, variation.traffic_speed)
 
 
 def make_scene_id(scene: str, protocol: str) -> str:
-    """How `scenes` calls a scene under a protocol."""
+    """Make the name of a scene with a protocol, as `scenes` uses it."""
     return scene if protocol == DEFAULT_PROTOCOL else f"{scene}@{protocol}"
 
 
 def split_scene_id(name: str) -> tuple[str, str]:
-    """The scene and the protocol of a name as in `named`."""
+    """Split a name as of `make_scene_id` into scene and protocol."""
     scene, _, protocol = name.partition("@")
     return scene, protocol or DEFAULT_PROTOCOL
 
@@ -183,7 +241,9 @@ class _SceneRegistry(Registry[Scene]):
         return super().__getitem__(scene).with_protocol(protocol)
 
     def resolve_name(self, name: str) -> str:
-        """Complete a scene's name, of which the part behind the slash is enough; a protocol stays.
+        """Complete the name of a scene, which may lack the domain before the slash.
+
+        A protocol in the name is kept.
 
         Raises:
             UnknownName: no scene has this name.
@@ -195,7 +255,11 @@ class _SceneRegistry(Registry[Scene]):
         return make_scene_id(matches[0], protocol)
 
     def find_by_layout(self, layout: Layout) -> Scene:
-        """Find the scene that a layout was made for: the same surface and kinds of bodies, then the fewest faults."""
+        """Find the scene that a layout was made for.
+
+        The scene has the same surface and kinds of bodies; of several such scenes, the layout has
+        the fewest faults in it.
+        """
 
         def count_differences(scene: Scene) -> tuple[int, int]:
             example = scene.sample_layout("test", 0)
@@ -207,7 +271,7 @@ class _SceneRegistry(Registry[Scene]):
         return min((self[name] for name in self), key=count_differences)
 
     def list_with_protocols(self) -> list[str]:
-        """Names of every scene, alone and under each of its protocols."""
+        """List the names of all scenes, with each of their protocols."""
         return [make_scene_id(name, protocol) for name in self for protocol in (DEFAULT_PROTOCOL, *self[name].protocols)]
 
 
