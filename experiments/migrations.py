@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 OLD_COSTS_DIR = "ledger"
+OLD_RESULT_SUFFIX = ".row"
 OLD_ERRORS_FILE = "fidelity.json"
 OLD_EXTERNAL_MODELS_FILE = "guests.json"
 CONFIG_KEYS = {
@@ -84,6 +85,8 @@ def migrate_config(content: Mapping[str, Any]) -> dict[str, Any]:
     renamed["protocol"] = PROTOCOLS.get(renamed.get("protocol", "default"), renamed.get("protocol", "default"))
     if "prediction_baselines" in renamed:
         renamed["prediction_baselines"] = [BASELINES.get(name, name) for name in renamed["prediction_baselines"]]
+    if "variations" in renamed:
+        renamed["variations"] = [text.replace("looks=", "appearance=") for text in renamed["variations"]]
     if "models" in renamed:
         renamed["models"] = [_migrate_model(model) for model in renamed["models"]]
     return renamed

@@ -15,11 +15,10 @@ import torch
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.learned.config import ModelData
-from sim.bodies import Bodies, Kind, Shape
+from sim.bodies import Bodies
 from sim.costmaps.cache import CACHE_SIZE
 from sim.data.episode import Episode
 from sim.data.store import Dataset
-from sim.geometry.rotations import make_upright_poses
 from sim.scenes.scene import scenes
 from sim.sensors.flat import compute_egocentric_vector, get_vector_slices
 from sim.utils.errors import GroundError
@@ -46,7 +45,7 @@ class ImaginedEnv(VecEnv):
         self._episodes = episodes = _select_episodes(model_data)
         self._windows = PlanarWindows(episodes)
         self._goals = np.array([(e.layout.goal.x, e.layout.goal.y, e.layout.goal.yaw) for e in episodes], np.float32)
-        self._layout_bodies = [_make_bodies(episode) for episode in episodes]
+        self._layout_bodies = [Bodies.from_observation(episode.make_observation(0)) for episode in episodes]
         self._owner = np.repeat(np.arange(len(episodes)), [len(episode) for episode in episodes])
         self._starts = self._windows.find_starts(1)[0]
         self._rng, self._hold_steps = np.random.default_rng(0), scenes[scene].hold_steps
@@ -137,19 +136,6 @@ class ImaginedEnv(VecEnv):
 
     def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]], indices: Any = None) -> list[bool]:
         return [False] * self.num_envs
-
-
-def _make_bodies(episode: Episode) -> Bodies:
-    """Everything in an episode's space, as an observation has it."""
-    boxes, count = episode.layout.static_boxes, len(episode.half_extents)
-    return Bodies(
-        pose=np.vstack([episode.pose[0], make_upright_poses(boxes[:, :3], boxes[:, 5])]).astype(np.float32),
-        twist=np.zeros((count + len(boxes), 6), np.float32),
-        half_extents=np.vstack([episode.half_extents, boxes[:, 3:6]]).astype(np.float32),
-        kind=np.array([Kind.ROBOT, *[Kind.LOAD] * (count - 1), *boxes[:, 6]], np.int8),
-        shape=np.array([Shape.CYLINDER, *[Shape.BOX] * (count - 1 + len(boxes))], np.int8),
-        present=np.ones(count + len(boxes), np.int8),
-    )
 
 
 def _select_episodes(model_data: ModelData) -> list[Episode]:

@@ -1,4 +1,4 @@
-"""Policies from names and files: what worker processes call to get their own planner."""
+"""Planners as picklable data, from which worker processes make their own planners."""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from agents.planning.objective import Objective
 from agents.planning.planner import Planner
 from agents.planning.search import SearchConfig, searches
 from sim.policy import Policy, PolicyFactory
-from sim.scenes.scene import scenes
+from sim.scenes.scene import scenes, split_scene_id
 from sim.utils.errors import GroundError, UnknownName
 from sim.utils.files import hash_file
 from worldmodels.baselines import PREDICTION_BASELINES, PredictionBaseline
@@ -23,9 +23,17 @@ LEARNED = "learned"
 
 @dataclass(frozen=True)
 class PlannerSpec:
-    """A planner as data: picklable, hashable, and a PolicyFactory when called.
+    """A planner as picklable, hashable data; a PolicyFactory.
 
-    model: directory of a trained model, or "simulator" for the true dynamics.
+    Attributes:
+        scene: name of the scene.
+        model: directory of a trained model, or "simulator" for the true dynamics.
+        search: name of the search method.
+        config: budget and spread of the search.
+        budget_s: time limit of a decision; None: all iterations run.
+        is_compiled: rollouts may run compiled.
+        prior_policy: for search methods that need it; None: the scene's scripted behaviour.
+        traffic_prediction: LEARNED, or one of PREDICTION_BASELINES.
     """
 
     scene: str
@@ -34,55 +42,69 @@ class PlannerSpec:
     config: SearchConfig = SearchConfig()
     budget_s: float | None = None
     is_compiled: bool = False
-    prior_policy: PolicyFactory | None = None  # of searches that want one; None: the scene's scripted behaviour
-    traffic_prediction: str = LEARNED  # or one of ASSUMPTIONS
+    prior_policy: PolicyFactory | None = None
+    traffic_prediction: str = LEARNED
 
     def __post_init__(self) -> None:
-        if self.traffic_prediction not in (LEARNED, *PREDICTION_BASELINES):
-            raise UnknownName("assumption about traffic", self.traffic_prediction, (LEARNED, *PREDICTION_BASELINES))
+        known = (LEARNED, *PREDICTION_BASELINES)
+        if self.traffic_prediction not in known:
+            raise UnknownName("traffic prediction", self.traffic_prediction, known)
 
     def __call__(self) -> Policy:
         return self.make_planners(1)[0]
 
     @property
     def can_batch(self) -> bool:
-        """Whether several decide faster together: those that a time budget binds, or that take gradients, each imagine alone."""
+        """True if planning in a batch is supported.
+
+        A time budget and gradients need rollouts of single episodes, and so does the simulator.
+        """
         return self.model != "simulator" and self.budget_s is None and not searches[self.search].needs_gradient
 
     def make_planners(self, count: int) -> list[Planner]:
-        """Planners that share what they imagine with."""
-        torch.set_num_threads(1)  # two threads hurt at these sizes, and every worker has a core
-        search, usual = searches[self.search], self.config
+        """Make planners that share a model.
+
+        Raises:
+            GroundError: the search method does not work with the model, or not in a batch.
+            BadFile: the model cannot be read.
+        """
+        torch.set_num_threads(1)  # for such small arrays, more threads are slower
+        scene = scenes[self.scene]
+        search = searches[self.search]
         if search.needs_gradient and self.model == "simulator":
-            raise GroundError(f"the true simulator has no gradients, and {self.search} needs them: take another search method")
+            raise GroundError(f"{self.search} needs gradients, and the simulator has no gradients: use another method")
         if count > 1 and not self.can_batch:
-            raise GroundError(f"planners on {self.model} with {self.search} and budget_s {self.budget_s} cannot imagine together")
-        if search.needs_prior and self.model == "simulator" and scenes[self.scene].max_traffic:
-            raise GroundError(
-                f"{self.search} cannot imagine its guide among the true simulator's traffic: take another search method"
-            )
-        guide = (self.prior_policy or scenes[self.scene].behaviours["scripted"]) if search.needs_prior else None
-        scene, model, far = scenes[self.scene], self._load_model(count > 1), None
-        if scene.max_loads:  # nobody needs to look far to wait for others to pass, nor could foresee them so long
-            far = search(replace(usual, samples=max(2, usual.samples // 2), horizon=2 * usual.horizon))  # as many model steps
+            raise GroundError(f"planners on {self.model} with {self.search} and budget_s {self.budget_s} cannot plan in a batch")
+        if search.needs_prior and self.model == "simulator" and scene.max_traffic:
+            raise GroundError(f"{self.search} cannot roll out its prior policy in the simulator with traffic: use another method")
+        make_prior = (self.prior_policy or scene.behaviours["scripted"]) if search.needs_prior else None
+        priors = [make_prior() if make_prior else None for _ in range(count)]
+        model = self._load_model(count > 1)
+        long_search = None
+        if scene.max_loads:  # pushing needs detours; traffic is unpredictable
+            # Half the samples with twice the horizon take the same number of model steps.
+            samples = max(2, self.config.samples // 2)
+            long_search = search(replace(self.config, samples=samples, horizon=2 * self.config.horizon))
         return [
-            Planner(Objective(model, scene.task, scene.hold_steps), search(usual), self.budget_s, far, guide() if guide else None)
-            for _ in range(count)
+            Planner(Objective(model, scene.task, scene.hold_steps), search(self.config), self.budget_s, long_search, prior)
+            for prior in priors
         ]
 
     def describe_content(self) -> dict[str, Any]:
-        """What its decisions depend on, wherever its model lies."""
+        """Describe all that decisions depend on; the model by its content instead of its path."""
         model = self.model if self.model == "simulator" else hash_file(Path(self.model) / "best.safetensors")
         return {**asdict(replace(self, prior_policy=None)), "model": model}
 
-    def _load_model(self, together: bool) -> WorldModel[Any]:
+    def _load_model(self, is_batched: bool) -> WorldModel[Any]:
         if self.model == "simulator":
-            from worldmodels.simulator import SimulatorModel  # loads the physics engine
+            from worldmodels.simulator import SimulatorModel  # imports the physics engine
 
             return SimulatorModel(self.scene)
         model = load_checkpoint(Path(self.model), self.scene)
-        model.is_compiled, model.is_batched, model.footprint_size = self.is_compiled, together, scenes[self.scene].footprint_size
-        model.action_size = scenes[self.scene].action_spec.size
+        model.is_compiled = self.is_compiled
+        model.is_batched = is_batched
+        model.footprint_size = scenes[self.scene].footprint_size
+        model.action_size, model.scene = scenes[self.scene].action_spec.size, split_scene_id(self.scene)[0]
         if self.traffic_prediction == LEARNED:
             return model
         if not isinstance(model, PlanarModel):

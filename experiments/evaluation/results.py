@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from experiments.migrations import migrate_result
+from experiments.migrations import OLD_RESULT_SUFFIX, migrate_result
 from sim.data.episode import Episode
 from sim.data.store import read_shard
 from sim.utils.errors import BadFile
@@ -185,13 +185,12 @@ def read_episode(path: Path, result: EpisodeResult) -> Episode:
 
 def read_episode_result(file: Path) -> EpisodeResult | None:
     """Read the result beside an episode's file; None where it is missing or unreadable."""
-    result = file.with_suffix(SUFFIX)
-    try:
-        file.stat()  # a result without its episode is incomplete
-        state = result.stat()
-    except FileNotFoundError:
-        return None
-    return _read_result_file(result, state.st_mtime_ns, state.st_ino)
+    for suffix in (SUFFIX, OLD_RESULT_SUFFIX):
+        with contextlib.suppress(FileNotFoundError):
+            file.stat()  # a result without its episode is incomplete
+            state = file.with_suffix(suffix).stat()
+            return _read_result_file(file.with_suffix(suffix), state.st_mtime_ns, state.st_ino)
+    return None
 
 
 @lru_cache(maxsize=100_000)
@@ -235,10 +234,14 @@ def write_episode_result(file: Path, result: EpisodeResult) -> None:
 
 def read_episode_results(path: Path) -> list[EpisodeResult]:
     """Read every result below a directory; damaged files are left out."""
-    results = [read_episode_result(file) for file in sorted(path.rglob(f"*{SUFFIX}"))]
+    results = [read_episode_result(file) for file in _find_result_files(path)]
     return [result for result in results if result is not None]
 
 
 def find_unreadable_results(path: Path) -> list[Path]:
     """Find result files below a directory that are damaged or of another version."""
-    return [file for file in sorted(path.rglob(f"*{SUFFIX}")) if read_episode_result(file) is None]
+    return [file for file in _find_result_files(path) if read_episode_result(file) is None]
+
+
+def _find_result_files(path: Path) -> list[Path]:
+    return sorted(file for suffix in (SUFFIX, OLD_RESULT_SUFFIX) for file in path.rglob(f"*{suffix}"))

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from sim.bodies import CONTROL_DT_S
-from sim.geometry.rotations import interpolate_quaternions
+from sim.bodies import CONTROL_DT_S, Kind, Observation, Shape
+from sim.geometry.rotations import interpolate_quaternions, make_upright_poses
 from sim.layout import Layout
 from sim.utils.errors import GroundError
 from sim.variation import Variation
@@ -77,6 +77,34 @@ class Episode:
         if self.time_s is None:
             return True
         return bool((abs(np.diff(self.time_s) - CONTROL_DT_S) <= TIME_TOLERANCE * CONTROL_DT_S).all())
+
+    def make_observation(self, step: int) -> Observation:
+        """Make the observation of a state, without sensors, noise or occlusion.
+
+        Args:
+            step: row of `pose`.
+
+        Returns:
+            The fields of Bodies for the M dynamic bodies and the static boxes, `footprints` and `goal`.
+        """
+        boxes, count = self.layout.static_boxes, len(self.half_extents)
+        kind = np.array([Kind.ROBOT, *[Kind.LOAD] * (count - 1)]) if self.kind is None else self.kind
+        footprints = np.zeros((count + len(boxes), 1 if self.footprints is None else self.footprints.shape[1], 4), np.float32)
+        footprints[:count, 0, 2:] = self.half_extents[:, :2]
+        if self.footprints is not None:
+            footprints[:count] = self.footprints
+        goals = np.array([(goal.x, goal.y, goal.yaw) for goal in self.layout.goals], np.float32)
+        is_round = np.isin(kind, (Kind.ROBOT, Kind.PERSON))
+        return {
+            "pose": np.vstack([self.pose[step], make_upright_poses(boxes[:, :3], boxes[:, 5])]).astype(np.float32),
+            "twist": np.vstack([self.twist[step], np.zeros((len(boxes), 6))]).astype(np.float32),
+            "half_extents": np.vstack([self.half_extents, boxes[:, 3:6]]).astype(np.float32),
+            "kind": np.concatenate([kind, boxes[:, 6]]).astype(np.int8),
+            "shape": np.concatenate([np.where(is_round, Shape.CYLINDER, Shape.BOX), np.zeros(len(boxes))]).astype(np.int8),
+            "present": np.ones(count + len(boxes), np.int8),
+            "footprints": footprints,
+            "goal": goals if len(goals) > 1 else goals[0],
+        }
 
     def resample(self) -> "Episode":
         """Interpolate to states a control step apart; bodies are invisible where their samples have a gap.

@@ -1,7 +1,8 @@
-"""Episodes on disk: Parquet shards, one row per step, and a JSON manifest with versions, units and content hashes.
+"""Datasets on disk: Parquet shards with a row for each state, and a JSON manifest.
 
-A shard is written under a temporary name, flushed and renamed, so what the directory holds is always whole. Everything needed to
-rebuild an episode (layout, seed, variation) lies in its shard's own metadata.
+The manifest has versions, units and content hashes. Shards are written atomically, so a directory
+holds complete shards only. The metadata of a shard has all other data of its episodes, such as
+layout, seed and variation.
 """
 
 import json
@@ -32,16 +33,14 @@ UNITS = {
     "control_dt_s": "s",
 }
 MANIFEST = "manifest.json"
-IMAGE_PREFIX = "image."  # with this, names of columns begin that hold pictures (sim/pictures.py)
-
-
+IMAGE_PREFIX = "image."  # prefix of the columns that hold images
 STATE_COLUMNS = ("pose", "twist", "action", "time_s", "visible", "cost", "touching", "static_force_n")
 LABELS = ("cost", "touching", "static_force_n")  # columns that an episode may lack
-BODY_ARRAYS = ("footprints", "action_twist", "kind")  # of an episode, kept in its metadata
+BODY_ARRAYS = ("footprints", "action_twist", "kind")  # arrays in the metadata of an episode
 
 
 def _describe_episode(episode: Episode) -> dict[str, Any]:
-    """Describe in JSON what is the same in all states of an episode."""
+    """Describe the data that is constant over an episode, for JSON."""
     optional = {name: getattr(episode, name) for name in BODY_ARRAYS}
     return {
         "layout": episode.layout.to_json(),
@@ -61,30 +60,33 @@ def _describe_episode(episode: Episode) -> dict[str, Any]:
 
 
 def write_shard(path: Path, episodes: list[Episode], first_episode: int, num_bodies: int) -> None:
-    """Write episodes as one Parquet file, a row for each state.
+    """Write episodes as a Parquet file with a row for each state.
 
     Args:
+        path: the file.
+        episodes: the episodes.
         first_episode: number of the first episode in its dataset.
-        num_bodies: rows of bodies; those that an episode lacks are padded with zeros.
+        num_bodies: number of bodies in the file; episodes with fewer bodies are padded with zeros.
     """
     rows = [len(episode) for episode in episodes]
 
     def repeat(values: list[Any]) -> np.ndarray:
         return np.repeat(np.asarray(values), rows)
 
-    def stack(name: str, kind: type, width: int) -> pa.Array:
+    def stack(name: str, dtype: type, width: int) -> pa.Array:
         parts = []
         for episode in episodes:
             values = getattr(episode, name)
             values = np.ones(episode.pose.shape[:2]) if values is None else np.asarray(values)
             if name != "action":
                 values = np.pad(values, [(0, 0), (0, num_bodies - values.shape[1]), *[(0, 0)] * (values.ndim - 2)])
-            parts.append(values.reshape(len(episode), -1).astype(kind))
+            parts.append(values.reshape(len(episode), -1).astype(dtype))
         return pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(parts).ravel()), width)
 
-    def join(name: str, kind: type) -> np.ndarray:
+    def join(name: str, dtype: type) -> np.ndarray:
         parts = [getattr(episode, name) for episode in episodes]
-        return np.concatenate([np.zeros(n, kind) if p is None else np.asarray(p, kind) for p, n in zip(parts, rows, strict=True)])
+        parts = [np.zeros(n) if part is None else part for part, n in zip(parts, rows, strict=True)]
+        return np.concatenate([np.asarray(part, dtype) for part in parts])
 
     control_times = [np.arange(len(e)) * CONTROL_DT_S if e.time_s is None else e.time_s for e in episodes]
     table = pa.table(
@@ -108,7 +110,7 @@ def write_shard(path: Path, episodes: list[Episode], first_episode: int, num_bod
     )
     metadata = {"episodes": json.dumps(list(map(_describe_episode, episodes))), "schema_version": str(SCHEMA_VERSION)}
     table = table.replace_schema_metadata(metadata)
-    write_atomic(path, lambda to: pq.write_table(table, to, compression="zstd", use_dictionary=["layout_id", "behaviour"]))
+    write_atomic(path, lambda file: pq.write_table(table, file, compression="zstd", use_dictionary=["layout_id", "behaviour"]))
 
 
 def _make_image_columns(episodes: list[Episode]) -> dict[str, pa.Array]:
@@ -117,18 +119,43 @@ def _make_image_columns(episodes: list[Episode]) -> dict[str, pa.Array]:
 
 
 def read_shard(path: Path) -> list[Episode]:
-    """Every episode of one shard, or BadFile that names it."""
+    """Read the episodes of a shard, without images.
+
+    Raises:
+        BadFile: the file is missing, damaged or of another version.
+    """
     try:
-        table = pq.read_table(path, columns=list(STATE_COLUMNS))
+        names = pq.read_schema(path).names
+        table = pq.read_table(path, columns=[name for name in STATE_COLUMNS if name in names])
         metadata = table.schema.metadata or {}
         version = int(metadata.get(b"schema_version", b"0"))
-        if version != SCHEMA_VERSION:
+        if version not in (1, SCHEMA_VERSION):
             raise BadFile(f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}")
         metas = json.loads(metadata[b"episodes"])
+        if version == 1:
+            metas = [_migrate_metadata(meta) for meta in metas]
         return list(_parse_episodes(table, metas))
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, RecursionError, BadLayout) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise BadFile(f"{path} is damaged ({reason})") from error
+
+
+def _migrate_metadata(meta: dict[str, Any]) -> dict[str, Any]:
+    """Rename what schema version 1 says of an episode; it has all labels, and neither times nor visibility."""
+    variation = {"appearance" if name == "looks" else name: value for name, value in meta["variation"].items()}
+    old_twist = meta.get("action_limits")
+    return {
+        "unit_m": 1.0,
+        **meta,
+        "variation": variation,
+        "source": {"seed": meta["seed"]},
+        "labels": list(LABELS),
+        "has_times": False,
+        "has_visibility": False,
+        "footprints": meta.get("pieces"),
+        "kind": meta.get("kinds"),
+        "action_twist": None if old_twist is None else [*old_twist[:2], [0] * 2, [0] * 2, [0] * 2, old_twist[2]],
+    }
 
 
 def _parse_episodes(table: pa.Table, metas: list[dict[str, Any]]) -> Iterator[Episode]:
@@ -140,7 +167,7 @@ def _parse_episodes(table: pa.Table, metas: list[dict[str, Any]]) -> Iterator[Ep
         values = column.flatten() if pa.types.is_fixed_size_list(column.type) else column
         return values.to_numpy(zero_copy_only=False).reshape(len(table), -1)
 
-    columns = {name: flat(name) for name in STATE_COLUMNS}
+    columns = {name: flat(name) for name in table.column_names}
     start = 0
     for meta in metas:
         rows = slice(start, start + meta["rows"])
@@ -170,47 +197,52 @@ def _parse_episodes(table: pa.Table, metas: list[dict[str, Any]]) -> Iterator[Ep
 
 @dataclass(frozen=True)
 class Dataset:
-    """A directory of shards under one manifest."""
+    """A directory of shards with a manifest."""
 
     path: Path
     manifest: dict[str, Any]
 
     @classmethod
     def open(cls, path: Path) -> "Dataset":
+        """Open a dataset: read its manifest.
+
+        Raises:
+            BadFile: there is no manifest, or it is damaged or of another version.
+        """
         if not (path / MANIFEST).exists():
             raise BadFile(f"{path} is no dataset: it has no {MANIFEST}")
         manifest = read_json(path / MANIFEST)
         version = manifest.get("schema_version") if isinstance(manifest, dict) else None
-        if version != SCHEMA_VERSION:
+        if version not in (1, SCHEMA_VERSION):
             raise BadFile(f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}: collect it again")
         shards = manifest.get("shards")
-        if (
-            not {"scene", "split"} <= manifest.keys()
-            or not isinstance(shards, dict)
-            or not all(map(_is_shard_entry, shards.values()))
-        ):
-            raise BadFile(f"{path / MANIFEST} is damaged: it does not say what the shards hold")
+        are_described = isinstance(shards, dict) and all(map(_is_shard_description, shards.values()))
+        if not ({"scene", "split"} <= manifest.keys() and are_described):
+            raise BadFile(f"{path / MANIFEST} is damaged: scene, split or a description of a shard is missing")
         return cls(path, manifest)
 
     @property
     def scene(self) -> str:
+        """Name of the scene."""
         return str(self.manifest["scene"])
 
     @property
     def steps(self) -> int:
+        """Number of states."""
         return sum(shard["steps"] for shard in self.manifest["shards"].values())
 
     @property
     def layout_ids(self) -> frozenset[str]:
+        """Ids of the layouts of all episodes."""
         return frozenset(layout for shard in self.manifest["shards"].values() for layout in shard["layout_ids"])
 
     @cached_property
     def content_hash(self) -> str:
-        """Hash of all shards: what a model trained on."""
+        """Hash of all shards, which identifies the training data of a model."""
         return "-".join(shard["sha256"][:8] for _, shard in sorted(self.manifest["shards"].items()))
 
     def find_faults(self) -> list[str]:
-        """Shards that are missing or not what the manifest says, one line each."""
+        """Find missing and damaged shards, one line each."""
         faults = []
         for name, shard in sorted(self.manifest["shards"].items()):
             file = self.path / name
@@ -221,7 +253,15 @@ class Dataset:
         return faults
 
     def episodes(self, damaged: list[str] | None = None) -> Iterator[Episode]:
-        """Every readable episode; names of damaged shards are added to `damaged`, or raised where it is None."""
+        """Read all episodes.
+
+        Args:
+            damaged: receives the messages of damaged shards, which are left out; None: BadFile is
+                raised.
+
+        Yields:
+            The episodes, in the order of their shards.
+        """
         for name in sorted(self.manifest["shards"]):
             try:
                 yield from read_shard(self.path / name)
@@ -231,24 +271,31 @@ class Dataset:
                 damaged.append(str(error))
 
 
-def _is_shard_entry(shard: Any) -> bool:
+def _is_shard_description(shard: Any) -> bool:
     return isinstance(shard, dict) and {"sha256", "steps", "layout_ids"} <= shard.keys()
 
 
 def make_manifest(config: dict[str, Any]) -> dict[str, Any]:
+    """Make the manifest of a dataset without shards."""
     return {"schema_version": SCHEMA_VERSION, "units": UNITS, **config, "shards": {}}
 
 
 def save_manifest(path: Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest of the dataset in a directory."""
     write_json(path / MANIFEST, manifest)
 
 
 def make_shard_name(number: int) -> str:
+    """Make the file name of a shard."""
     return f"shard-{number:05d}.parquet"
 
 
 def describe_shard(file: Path) -> dict[str, Any]:
-    """What the manifest says of a shard."""
+    """Describe a shard in the manifest.
+
+    Raises:
+        BadFile: the shard is damaged.
+    """
     episodes = read_shard(file)
     names = sorted({episode.behaviour for episode in episodes})
     return {
@@ -262,15 +309,24 @@ def describe_shard(file: Path) -> dict[str, Any]:
 
 
 def append_episode(path: Path, scene: str, split: str, episode: Episode) -> Dataset:
-    """Add one episode, from wherever it came, to the dataset at `path`, which is begun where there is none."""
+    """Append an episode to a dataset as a shard of its own. A missing dataset is created.
+
+    Args:
+        path: directory of the dataset.
+        scene: name of the scene of all its episodes.
+        split: split of all its episodes.
+        episode: the episode.
+
+    Raises:
+        GroundError: the dataset has another scene or split, or is in use.
+        BadFile: the manifest is damaged.
+    """
     with lock_directory(path):
         if (path / MANIFEST).exists():
-            dataset = Dataset.open(path)
-            manifest = dataset.manifest
-            if (dataset.scene, manifest["split"]) != (scene, split):
-                raise GroundError(
-                    f"{path} holds episodes of {dataset.scene}, split {manifest['split']}: choose another directory"
-                )
+            manifest = Dataset.open(path).manifest
+            if (manifest["scene"], manifest["split"]) != (scene, split):
+                held = f"{manifest['scene']}, split {manifest['split']}"
+                raise GroundError(f"{path} holds episodes of {held}: choose another directory")
         else:
             manifest = make_manifest({"scene": scene, "split": split})
         number = 1 + max((int(Path(name).stem.rpartition("-")[2]) for name in manifest["shards"]), default=-1)

@@ -1,0 +1,201 @@
+"""cost: predicts the task's cost of candidate actions, and no bodies.
+
+A vector around the robot becomes a hidden state, which a recurrent network steps on with each
+action; a linear layer reads the change of cost from it. Several members are trained side by side,
+and each is a particle. The idea: Silver et al. 2017, "The predictron: end-to-end learning and
+planning"; Oh et al. 2017, "Value prediction network".
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sim.bodies import Bodies
+from sim.data.episode import Episode
+from sim.scenes.scene import scenes
+from sim.sensors.flat import compute_flat_vector
+from sim.utils.errors import GroundError
+from worldmodels.model import LearnedModel, Prediction, models
+from worldmodels.training.windows import Batch, EpisodeWindows, JointWindows
+
+STILL_COMMAND = np.zeros(3)
+
+
+@dataclass(frozen=True)
+class CostConfig:
+    """Sizes of the model."""
+
+    num_members: int = 3
+    hidden_size: int = 128
+    action_size: int = 2
+    input_sizes: dict[str, int] | None = None  # length of the vector, by scene; None: those of the training data
+
+    def __post_init__(self) -> None:
+        if min(self.num_members, self.hidden_size, self.action_size, *(self.input_sizes or {}).values()) < 1:
+            raise GroundError(f"sizes of the model 'cost' must be positive, not {self}")
+
+
+@dataclass(frozen=True)
+class CostState:
+    """W states of one scene."""
+
+    vector: Tensor  # (W, F) as of `compute_flat_vector`
+    cost: Tensor  # (W,) in the task's cost unit
+    scene: str = ""
+
+
+class CostWindows(EpisodeWindows):
+    """Windows of flat vectors and costs."""
+
+    def __init__(self, episodes: Iterable[Episode], scene: str) -> None:
+        """Decode episodes of a scene.
+
+        Raises:
+            GroundError: an episode has no cost labels.
+        """
+        self.scene = scene
+        super().__init__(episodes)
+
+    def load(self, episodes: list[Episode]) -> None:
+        """Decode episodes into arrays with one row for each step."""
+        task, vectors = scenes[self.scene].task, []
+        for episode in episodes:
+            if episode.cost is None:
+                raise GroundError("the model 'cost' learns from episodes with cost labels")
+            count = len(episode.half_extents)
+            vectors += [compute_flat_vector(episode.make_observation(t), task, count) for t in range(len(episode))]
+        self.vector = torch.as_tensor(np.stack(vectors))
+        self.cost = torch.as_tensor(np.concatenate([np.float32(episode.cost) for episode in episodes]))
+        self.action = torch.as_tensor(np.concatenate([np.float32(episode.action) for episode in episodes]))
+
+    def take(self, rows: np.ndarray, length: int) -> Batch:
+        """Take the windows of `length` steps that begin at given rows (W,)."""
+        first = torch.as_tensor(rows)
+        span = first[:, None] + torch.arange(length + 1)
+        costs = list(self.cost[span[:, 1:]].unbind(1))
+        return Batch(CostState(self.vector[first], self.cost[first], self.scene), self.action[span[:, :-1]], costs)
+
+
+class _Encoder(nn.Module):
+    """Vectors (..., F) and costs of one scene to first hidden states (num_members, ..., hidden_size)."""
+
+    mean: Tensor
+    std: Tensor
+    cost_scale: Tensor
+
+    def __init__(self, config: CostConfig, size: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Linear(size + 1, config.hidden_size), nn.SiLU(), nn.Linear(config.hidden_size, config.hidden_size))
+            for _ in range(config.num_members)
+        )
+        self.register_buffer("mean", torch.zeros(size + 1))
+        self.register_buffer("std", torch.ones(size + 1))
+        self.register_buffer("cost_scale", torch.ones(()))
+
+    def forward(self, state: CostState) -> list[Tensor]:
+        inputs = ((torch.cat([state.vector, state.cost[:, None]], -1) - self.mean) / self.std).clamp(-5, 5)
+        return [torch.tanh(layer(inputs)) for layer in self.layers]
+
+
+@models.add("cost")
+class CostModel(LearnedModel):
+    """Recurrent prediction of costs; bodies, and violations apart from their cost, stay unknown."""
+
+    name = "cost"
+
+    def __init__(self, config: CostConfig | None = None, **sizes: Any) -> None:
+        super().__init__()
+        self._build(config or CostConfig(**sizes))
+
+    def _build(self, config: CostConfig) -> None:
+        self.cost_config, self.particles = config, config.num_members
+        sizes = sorted((config.input_sizes or {}).items())
+        self.encoders = nn.ModuleDict({scene: _Encoder(config, size) for scene, size in sizes})
+        members = range(config.num_members)
+        self.dynamics = nn.ModuleList(nn.GRU(config.action_size, config.hidden_size, batch_first=True) for _ in members)
+        self.heads = nn.ModuleList(nn.Linear(config.hidden_size, 1) for _ in members)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return asdict(self.cost_config)
+
+    @classmethod
+    def make_windows(cls, episodes: Iterable[Episode], scene: str) -> CostWindows:
+        """Decode episodes into windows of flat vectors and costs."""
+        return CostWindows(episodes, scene)
+
+    def fit_normalisation(self, windows: EpisodeWindows | JointWindows) -> None:
+        """Size the encoders for the data, and normalise their inputs."""
+        parts = {part.scene: part for part in windows.parts.values() if isinstance(part, CostWindows)}
+        action_size = next(iter(parts.values())).action.shape[1]
+        input_sizes = {scene: part.vector.shape[1] for scene, part in parts.items()}
+        self._build(replace(self.cost_config, action_size=action_size, input_sizes=input_sizes))
+        for scene, part in parts.items():
+            encoder, inputs = self._get_encoder(scene), torch.cat([part.vector, part.cost[:, None]], -1)
+            encoder.mean.copy_(inputs.mean(0))
+            encoder.std.copy_(inputs.std(0).clamp(min=1e-2))
+            encoder.cost_scale.copy_(3 * part.cost.diff().abs().median().clamp(min=1e-3))
+
+    def _get_encoder(self, scene: str) -> _Encoder:
+        name = scene or next(iter(self.encoders), "")
+        if name not in self.encoders:
+            raise GroundError(f"the model 'cost' was trained on {', '.join(self.encoders) or 'nothing'}, not on '{scene}'")
+        encoder = self.encoders[name]
+        assert isinstance(encoder, _Encoder)
+        return encoder
+
+    def encode(self, observation: Mapping[str, np.ndarray], steps: int = 0, belief: Any = None) -> CostState:
+        """Compute the flat vector and the cost of an observation."""
+        name = self.scene or next(iter(self.encoders), "")
+        scene, bodies, goal = scenes[name], Bodies.from_observation(observation), observation["goal"]
+        field = scene.task.get_cost_field(bodies, goal)
+        still = np.zeros(self.cost_config.action_size)
+        cost = scene.task.compute_cost(bodies, still, goal, field)
+        cost = cost + scene.task.compute_violation_penalty(bodies, STILL_COMMAND, field)
+        vector = compute_flat_vector(dict(observation), scene.task, scene.max_dynamic)
+        return CostState(torch.as_tensor(vector[None]), torch.as_tensor(np.array([cost], np.float32)), name)
+
+    def rollout_batch(self, states: Sequence[CostState], actions: Sequence[Tensor]) -> list[Prediction]:
+        """Predict scene by scene."""
+        return [self._rollout(state, candidates) for state, candidates in zip(states, actions, strict=True)]
+
+    def _rollout(self, state: CostState, actions: Tensor) -> Prediction:
+        with torch.inference_mode(not actions.requires_grad):
+            return Prediction(cost=self.imagine(state, actions))
+
+    def imagine(self, state: CostState, actions: Tensor) -> Tensor:
+        """Predict costs (P, W, H) after actions (W, H, A) from W states, or from one; differentiable."""
+        return F.relu(
+            state.cost[:, None] + self._get_encoder(state.scene).cost_scale * torch.sinh(self._predict_changes(state, actions))
+        )
+
+    def _predict_changes(self, state: CostState, actions: Tensor) -> Tensor:
+        """Predict changes of cost (P, W, H), scaled by `asinh`."""
+        encoder, changes = self._get_encoder(state.scene), []
+        for first, dynamics, head in zip(encoder(state), self.dynamics, self.heads, strict=True):
+            hidden, _ = dynamics(actions, first.expand(len(actions), -1)[None].contiguous())
+            changes.append(head(hidden)[..., 0])
+        return torch.stack(changes)
+
+    def compute_loss(self, batch: Batch) -> Tensor:
+        """Compute the mean robust error of all changes of W windows, scaled so that rare jumps of the cost do not drown the rest."""
+        changes = torch.stack(batch.targets, 1) - batch.state.cost[:, None]
+        target = torch.asinh(changes / self._get_encoder(batch.state.scene).cost_scale)
+        predicted = self._predict_changes(batch.state, batch.actions)
+        return F.smooth_l1_loss(predicted, target.expand_as(predicted))
+
+    @torch.inference_mode()
+    def compute_validation_error(self, batch: Batch) -> float:
+        """Compute the median error of the cost at the windows' end [mm]."""
+        error = self.imagine(batch.state, batch.actions).mean(0)[:, -1] - batch.targets[-1]
+        return 1e3 * scenes[batch.state.scene].task.cost_unit_m * float(error.abs().median())
+
+    def describe_validation(self, batch: Batch, dynamic_noun: str) -> str:
+        """Name the error of `compute_validation_error`."""
+        return "cost error"
