@@ -93,7 +93,7 @@ def test_a_dataset_that_was_killed_before_its_first_shard_is_described(
 
 
 def test_faults_are_told(pictured: Dataset, dataset: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(GroundError, match="no pictures"):
+    with pytest.raises(GroundError, match="no images"):
         next(read_images(dataset))
     with pytest.raises(UnknownName, match="overhead"):
         ImageConfig(("overhad",))

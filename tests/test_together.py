@@ -118,5 +118,5 @@ def test_who_cannot_share_decides_alone_or_is_refused(tmp_path: object) -> None:
     assert len(act_batch([scripted, oracles[0]], [observation] * 2)) == 2
     for spec in (PlannerSpec(SCENE, "simulator"), PlannerSpec(SCENE, "m", budget_s=0.1), PlannerSpec(SCENE, "m", "gradient")):
         assert not spec.can_batch
-        with pytest.raises(GroundError, match="cannot imagine together"):
+        with pytest.raises(GroundError, match="cannot plan in a batch"):
             spec.make_planners(2)

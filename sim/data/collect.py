@@ -1,6 +1,7 @@
-"""Scene + behaviours + seed → episodes on disk, in worker processes, the same bytes for any number of workers.
+"""Data collection: run the behaviours of a scene in worker processes, and write the episodes.
 
-A shard is one job: its randomness comes from (seed, shard number) alone. A finished shard is never made again.
+Each shard is a job whose random numbers depend only on the seed and the number of the shard. The
+files are therefore the same for any number of workers. A finished shard is never collected again.
 """
 
 import time
@@ -24,22 +25,22 @@ from sim.utils.files import hash_file, lock_directory
 from sim.utils.workers import run_jobs
 from sim.variation import Variations
 
-NEAR_START_SHARE = 0.6  # share of episodes that begin with the robot beside the load, where contact is soon
+NEAR_START_SHARE = 0.6  # share of episodes that start near contact
 
 
 @dataclass(frozen=True)
 class CollectConfig:
-    """What to collect. Equal configs give equal bytes."""
+    """Configuration of a dataset. Equal configurations give equal files."""
 
     scene: str = "logistics/tote-push"
     steps: int = 60_000
     seed: int = 0
     split: str = "train"
-    behaviours: tuple[tuple[str, float], ...] = ()  # with weights; none: the scene's own mix
+    behaviours: tuple[tuple[str, float], ...] = ()  # names and weights; empty: the scene's mix
     variations: tuple[str, ...] = ()
     shard_steps: int = 2000
     layouts_per_shard: int = 8
-    first_layout: int = 0  # number of the first space of the split that is used
+    first_layout: int = 0  # number of the first layout in the split
     images: ImageConfig | None = None
 
     def __post_init__(self) -> None:
@@ -54,11 +55,12 @@ class CollectConfig:
 
     @property
     def shards(self) -> int:
+        """Number of shards."""
         return -(-self.steps // self.shard_steps)
 
 
-Progress = Callable[[int, int], None]  # steps done, steps in all
-CostCallback = Callable[[float], None]  # CPU-seconds
+Progress = Callable[[int, int], None]  # completed steps, total steps
+CostCallback = Callable[[float], None]  # CPU time of a shard [s]
 
 
 def collect(
@@ -70,8 +72,22 @@ def collect(
     progress: Progress = lambda done, total: None,
     on_cost: CostCallback = lambda cpu_s: None,
 ) -> Dataset:
-    """Fill `path` with the shards that are missing; `extra` adds behaviours (a planner), `tags` says which model they use,
-    `spent` is told what each shard has cost when it is there."""
+    """Collect a dataset. Shards that the directory holds already are kept.
+
+    Args:
+        config: configuration of the dataset.
+        path: directory of the dataset.
+        workers: number of worker processes at most.
+        extra_behaviours: behaviours beside those of the scene, such as a planner.
+        tags: entries of the manifest that identify the extra behaviours.
+        progress: called with the completed steps and the total.
+        on_cost: called with the compute cost of each shard.
+
+    Raises:
+        UnknownName: unknown split, behaviour or variation.
+        GroundError: the directory is in use, or holds a dataset with another configuration.
+        BadFile: the manifest is damaged.
+    """
     Variations.parse(config.variations)
     if config.split not in scenes[config.scene].splits:
         raise UnknownName("split", config.split, scenes[config.scene].splits)
@@ -82,16 +98,17 @@ def collect(
     with lock_directory(path):
         manifest = _open_manifest(config, path, dict(tags or {}))
         _reconcile_shards(path, manifest, config)
-        missing = [k for k in range(config.shards) if make_shard_name(k) not in manifest["shards"]]
-        total, done = config.shards * config.shard_steps, (config.shards - len(missing)) * config.shard_steps
+        missing = [number for number in range(config.shards) if make_shard_name(number) not in manifest["shards"]]
+        total = config.shards * config.shard_steps
+        done = total - len(missing) * config.shard_steps
         progress(done, total)
-        jobs = [(config, path / make_shard_name(k), k, dict(extra_behaviours or {})) for k in missing]
-        for made in run_jobs(collect_shard, jobs, workers):
+        jobs = [(config, path / make_shard_name(number), number, dict(extra_behaviours or {})) for number in missing]
+        for result in run_jobs(collect_shard, jobs, workers):
             if config.images:
-                add_timing(path, made.steps, made.seconds, made.image_seconds)
-            name = make_shard_name(made.number)
+                add_timing(path, result.steps, result.seconds, result.image_seconds)
+            name = make_shard_name(result.number)
             manifest["shards"] = dict(sorted({**manifest["shards"], name: describe_shard(path / name)}.items()))
-            on_cost(made.cpu_s)  # first: what is noted is not made again
+            on_cost(result.cpu_s)  # before the manifest: a shard in the manifest is not collected again
             save_manifest(path, manifest)
             done += config.shard_steps
             progress(done, total)
@@ -99,7 +116,8 @@ def collect(
 
 
 def _open_manifest(config: CollectConfig, path: Path, tags: dict[str, str]) -> dict[str, Any]:
-    wanted = make_manifest(
+    """Open the manifest of a dataset, or create it."""
+    expected = make_manifest(
         {
             "scene": config.scene,
             "control_dt_s": scenes[config.scene].control_dt_s,
@@ -116,20 +134,20 @@ def _open_manifest(config: CollectConfig, path: Path, tags: dict[str, str]) -> d
         }
     )
     if not (path / MANIFEST).exists():
-        save_manifest(path, wanted)
-        return wanted
-    found = Dataset.open(path).manifest
-    told = "shards", "units"  # these say what is there, not what was asked for
-    other = sorted(key for key in wanted.keys() | found.keys() if key not in told and found.get(key) != wanted.get(key))
-    if other:
-        raise GroundError(f"{path} holds a dataset with another {', '.join(other)}: choose another directory")
-    return found
+        save_manifest(path, expected)
+        return expected
+    manifest = Dataset.open(path).manifest
+    keys = (expected.keys() | manifest.keys()) - {"shards", "units"}  # these are no configuration
+    different = ", ".join(sorted(key for key in keys if manifest.get(key) != expected.get(key)))
+    if different:
+        raise GroundError(f"{path} holds a dataset with another configuration ({different}): choose another directory")
+    return manifest
 
 
 def _reconcile_shards(path: Path, manifest: dict[str, Any], config: CollectConfig) -> None:
-    """Keep whole shards that a killed run had no time to note; drop shards that are gone or not what was noted."""
-    for name, noted in list(manifest["shards"].items()):
-        if not (path / name).exists() or hash_file(path / name) != noted["sha256"]:
+    """Add complete shards to the manifest that it lacks, and remove missing or damaged shards."""
+    for name, shard in list(manifest["shards"].items()):
+        if not (path / name).exists() or hash_file(path / name) != shard["sha256"]:
             (path / name).unlink(missing_ok=True)
             del manifest["shards"][name]
     for number in range(config.shards):
@@ -144,19 +162,27 @@ def _reconcile_shards(path: Path, manifest: dict[str, Any], config: CollectConfi
 
 
 class ShardResult(NamedTuple):
-    """A shard, and what it has taken."""
+    """A collected shard, and its compute costs."""
 
     number: int
     steps: int
     seconds: float
-    image_seconds: float  # of those
+    image_seconds: float  # part of `seconds` spent on images
     cpu_s: float
 
 
 def collect_shard(config: CollectConfig, file: Path, number: int, extra_behaviours: dict[str, PolicyFactory]) -> ShardResult:
-    """Run episodes until the shard's rows are full; the last one is cut short."""
+    """Collect a shard: run episodes until it has `shard_steps` states. The last episode is cut off.
+
+    Args:
+        config: configuration of the dataset.
+        file: file of the shard.
+        number: number of the shard.
+        extra_behaviours: behaviours beside those of the scene.
+    """
     images = ImageRecorder(config.images) if config.images else None
-    begun, worked = time.perf_counter(), time.process_time()
+    start_s = time.perf_counter()
+    cpu_start_s = time.process_time()
     rng = np.random.default_rng([config.seed, number])
     env = _get_env(config)
     names = [name for name, _ in config.behaviours]
@@ -172,8 +198,9 @@ def collect_shard(config: CollectConfig, file: Path, number: int, extra_behaviou
         episodes.append(_collect_episode(env, policy, name, layout, steps, rng, config.split, images))
         left -= len(episodes[-1])
     write_shard(file, episodes, first_episode=number * 10_000, num_bodies=env.scene.max_dynamic)
-    took, used = time.perf_counter() - begun, time.process_time() - worked
-    return ShardResult(number, sum(map(len, episodes)), took, images.seconds if images else 0.0, used)
+    seconds = time.perf_counter() - start_s
+    image_seconds = images.seconds if images else 0.0
+    return ShardResult(number, sum(map(len, episodes)), seconds, image_seconds, time.process_time() - cpu_start_s)
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""EpisodeRecorder: the one place where an environment's states become an Episode."""
+"""EpisodeRecorder: records the states of an environment as an Episode."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class EpisodeRecorder:
-    """Records one episode: `record_state` before each action and once at the end, `record_action` in between."""
+    """Records an episode.
+
+    `record_state` is called before each action and once at the end, `record_action` in between.
+    """
 
     env: "GroundEnv"
     seed: int
@@ -30,7 +33,7 @@ class EpisodeRecorder:
             self.images.start_episode()
 
     def record_state(self, info: dict[str, Any]) -> None:
-        """Record the bodies now, and what the environment says of this state."""
+        """Record the current state and the environment's information on it."""
         self.poses.append(self.env.bodies.pose[: self.num_bodies].copy())
         self.twists.append(self.env.bodies.twist[: self.num_bodies].copy())
         self.infos.append(info)
@@ -38,12 +41,21 @@ class EpisodeRecorder:
             self.images.record(self.env)
 
     def record_action(self, action: np.ndarray) -> None:
-        """Record the action (n,) taken in the last recorded state."""
+        """Record the action of the last recorded state.
+
+        Args:
+            action: (n,) in [-1, 1].
+        """
         self.actions.append(np.asarray(action, np.float32))
 
     def make_episode(self, behaviour: str) -> Episode:
-        """Make the episode of all that was recorded; it succeeded if its last state does."""
-        env, infos = self.env, self.infos
+        """Make the episode; it is a success if its last state is.
+
+        Args:
+            behaviour: name of the policy.
+        """
+        env = self.env
+        infos = self.infos
         return Episode(
             layout=env.layout,
             source=EpisodeSource(env.scene.name, self.seed),

@@ -36,7 +36,8 @@ def compute_signed_distance(points: np.ndarray, boxes: np.ndarray) -> np.ndarray
     nearest = np.full(points.shape[:-1], np.inf)
     for x, y, yaw, half_width, half_depth in boxes[:, :5]:
         offset = points - (x, y)
-        c, s = np.cos(yaw), np.sin(yaw)
+        c = np.cos(yaw)
+        s = np.sin(yaw)
         dx = np.abs(c * offset[..., 0] + s * offset[..., 1]) - half_width
         dy = np.abs(c * offset[..., 1] - s * offset[..., 0]) - half_depth
         outside = np.hypot(np.maximum(dx, 0), np.maximum(dy, 0))

@@ -81,7 +81,7 @@ def connect_free_cells(free: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
         Start cells (E,), end cells (E,) as flat indices, and lengths (E,) [cells].
     """
     nx, ny = free.shape
-    tails, heads, lengths = [], [], []
+    edges = []
     for dx, dy in MOVES:
         x, y = np.nonzero(free)
         inside = (x + dx >= 0) & (x + dx < nx) & (y + dy >= 0) & (y + dy < ny)
@@ -94,7 +94,7 @@ def connect_free_cells(free: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
             is_passable &= free[x + sx, y + sy] & free[x + sx * (abs(dx) > 1), y + sy * (abs(dy) > 1)]
         tail = (x * ny + y)[is_passable]
         head = tail + dx * ny + dy
-        tails += [tail, head]
-        heads += [head, tail]
-        lengths.append(np.full(2 * len(tail), np.hypot(dx, dy)))
-    return np.concatenate(tails), np.concatenate(heads), np.concatenate(lengths)
+        length = np.full(len(tail), np.hypot(dx, dy))
+        edges += [(tail, head, length), (head, tail, length)]
+    tails, heads, lengths = map(np.concatenate, zip(*edges, strict=True))
+    return tails, heads, lengths

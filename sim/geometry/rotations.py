@@ -60,7 +60,8 @@ def rotate(xy: Array, yaw: Array) -> Array:
         (..., 2) rotated vectors.
     """
     xp = get_namespace(xy)
-    c, s = xp.cos(yaw), xp.sin(yaw)
+    c = xp.cos(yaw)
+    s = xp.sin(yaw)
     return xp.stack([c * xy[..., 0] - s * xy[..., 1], s * xy[..., 0] + c * xy[..., 1]], axis=-1)
 
 
@@ -126,7 +127,15 @@ def interpolate_quaternions(start: np.ndarray, end: np.ndarray, share: np.ndarra
 
 
 def multiply_quaternions(a: Array, b: Array) -> Array:
-    """Compose rotations (..., 4) xyzw: `b` first, then `a`."""
+    """Multiply quaternions: the product rotates by `b` first, then by `a`.
+
+    Args:
+        a: (..., 4) xyzw.
+        b: (..., 4) xyzw.
+
+    Returns:
+        (..., 4) products xyzw.
+    """
     xp = get_namespace(a)
     ax, ay, az, aw = (a[..., i] for i in range(4))
     bx, by, bz, bw = (b[..., i] for i in range(4))
@@ -137,16 +146,33 @@ def multiply_quaternions(a: Array, b: Array) -> Array:
 
 
 def rotate_in_space(vectors: Array, quaternion: Array) -> Array:
-    """Rotate vectors (..., 3) by quaternions (..., 4) xyzw; shapes broadcast."""
+    """Rotate vectors by quaternions. Both broadcast.
+
+    Args:
+        vectors: (..., 3).
+        quaternion: (..., 4) xyzw.
+
+    Returns:
+        (..., 3) rotated vectors.
+    """
     xp = get_namespace(vectors)
-    axis, w = quaternion[..., :3], quaternion[..., 3:]
+    axis = quaternion[..., :3]
     axis, vectors = xp.broadcast_arrays(axis, vectors) if xp is np else xp.broadcast_tensors(axis, vectors)
     turned = xp.linalg.cross(axis, vectors)
-    return vectors + 2 * (w * turned + xp.linalg.cross(axis, turned))
+    return vectors + 2 * (quaternion[..., 3:] * turned + xp.linalg.cross(axis, turned))
 
 
 def integrate_rotation(quaternion: Array, angular_velocity: Array, duration_s: float) -> Array:
-    """Turn by an angular velocity (..., 3) [rad/s, world frame] for a time: quaternions (..., 4) xyzw."""
+    """Rotate bodies with constant angular velocity for a time.
+
+    Args:
+        quaternion: (..., 4) orientations xyzw.
+        angular_velocity: (..., 3) in the world frame [rad/s].
+        duration_s: the time.
+
+    Returns:
+        (..., 4) orientations xyzw after the time.
+    """
     xp = get_namespace(quaternion)
     half = angular_velocity * (duration_s / 2)
     angle = xp.linalg.vector_norm(half, axis=-1, keepdims=True)

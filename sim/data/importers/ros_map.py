@@ -23,7 +23,8 @@ from sim.layout import MAX_BOXES, MAX_HALL_M2, WALL_HEIGHT_M, Box, Hall, Layout
 from sim.utils.errors import BadLayout
 from sim.utils.files import write_atomic, write_text
 
-FREE, OCCUPIED = 254, 0  # grey values of a written image
+FREE = 254  # grey value of free cells in a written image
+OCCUPIED = 0  # grey value of solid cells in a written image
 UNKNOWN = 205  # grey value that is neither free nor occupied with the usual thresholds
 MAX_CELLS = 4_000_000
 
@@ -44,14 +45,16 @@ class OccupancyMap:
             BadLayout: a file cannot be read, or a value is missing or wrong.
         """
         metadata = _read_metadata(path)
-        resolution, origin = _parse_number(path, metadata, "resolution"), metadata.get("origin")
+        resolution = _parse_number(path, metadata, "resolution")
+        origin = metadata.get("origin")
         if resolution <= 0:
             raise BadLayout(str(path), [f"resolution is {resolution:g}, a positive length is needed"])
         if not isinstance(origin, list) or len(origin) < 2 or not all(_is_finite_number(value) for value in origin):
             raise BadLayout(str(path), [f"origin is {origin}, [x, y, yaw] in numbers is needed"])
         if len(origin) > 2 and abs(origin[2]) > 1e-6:
             raise BadLayout(str(path), [f"origin has a yaw of {origin[2]:g}, 0 is needed: rotate the image instead"])
-        low, high = _parse_number(path, metadata, "free_thresh"), _parse_number(path, metadata, "occupied_thresh")
+        low = _parse_number(path, metadata, "free_thresh")
+        high = _parse_number(path, metadata, "occupied_thresh")
         if not 0 <= low <= high <= 1:
             raise BadLayout(str(path), [f"free_thresh {low:g} and occupied_thresh {high:g}: 0 ≤ free ≤ occupied ≤ 1 is needed"])
         image = _read_image(path, path.parent / str(metadata.get("image", "")))
@@ -99,15 +102,17 @@ class OccupancyMap:
         if not len(sizes):
             raise BadLayout(source, ["has no free cell"])
         free = areas == 1 + int(sizes.argmax())
-        rows, columns = np.flatnonzero(free.any(1)), np.flatnonzero(free.any(0))
+        rows, columns = (np.flatnonzero(free.any(axis)) for axis in (1, 0))
         free = free[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        size, (x, y) = self.resolution_m, self.origin
+        size = self.resolution_m
+        x, y = self.origin
         hall = Hall(x + columns[0] * size, y + rows[0] * size, free.shape[1] * size, free.shape[0] * size)
         if hall.width * hall.depth > MAX_HALL_M2:
             raise BadLayout(source, [f"is {hall.width:.1f} m × {hall.depth:.1f} m, at most {MAX_HALL_M2} m² are allowed"])
         boxes = []
         for low_row, low_column, high_row, high_column in cover_with_rectangles(~free):
-            width, depth = (high_column - low_column) * size, (high_row - low_row) * size
+            width = (high_column - low_column) * size
+            depth = (high_row - low_row) * size
             centre = (hall.x + low_column * size + width / 2, hall.y + low_row * size + depth / 2)
             x, y, width, depth = (round(value, 6) for value in (*centre, width, depth))
             boxes.append(Box(x, y, width, depth, height=WALL_HEIGHT_M, kind="wall"))
@@ -142,7 +147,8 @@ def _cover_greedily(solid: np.ndarray, uncovered: np.ndarray, max_count: int) ->
     first.
     """
     # between these lines all rows, or columns, are equal
-    rows, columns = _find_row_groups(solid, uncovered), _find_row_groups(solid.T, uncovered.T)
+    rows = _find_row_groups(solid, uncovered)
+    columns = _find_row_groups(solid.T, uncovered.T)
     coarse = solid[np.ix_(rows[:-1], columns[:-1])]
     weights = uncovered[np.ix_(rows[:-1], columns[:-1])] * np.outer(np.diff(rows), np.diff(columns))
     rectangles: list[tuple[int, int, int, int]] = []
@@ -165,7 +171,8 @@ def _find_best_rectangle(solid: np.ndarray, weights: np.ndarray) -> tuple[int, i
     From each first row on, rows are added one by one. Columns that stay solid form runs, and each
     run is a rectangle.
     """
-    best, best_score = (0, 0, 0, 0), (0, 0)
+    best = (0, 0, 0, 0)
+    best_score = (0, 0)
     sums = np.pad(weights.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     for top in np.flatnonzero(solid.any(1)).tolist():
         is_solid = solid[top]
@@ -174,12 +181,13 @@ def _find_best_rectangle(solid: np.ndarray, weights: np.ndarray) -> tuple[int, i
             if not is_solid.any():
                 break
             edges = np.flatnonzero(np.diff(np.pad(is_solid, 1).astype(np.int8)))
-            low, high = edges[::2], edges[1::2]
+            low, high = edges.reshape(-1, 2).T
             covered = sums[last + 1, high] - sums[last + 1, low] - sums[top, high] + sums[top, low]
             run = int(covered.argmax())
             score = (int(covered[run]), int((last + 1 - top) * (high[run] - low[run])))
             if score > best_score:
-                best, best_score = (top, int(low[run]), last + 1, int(high[run])), score
+                best_score = score
+                best = (top, int(low[run]), last + 1, int(high[run]))
     return best
 
 
