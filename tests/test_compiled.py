@@ -61,7 +61,7 @@ def test_where_compilation_fails_the_function_itself_runs(
     with caplog.at_level(logging.WARNING):
         assert [double(torch.tensor(number)).item() for number in (1.0, 2.0)] == [2.0, 4.0]
     assert [record.getMessage() for record in caplog.records] == [
-        "the model's step was not compiled and runs as it is (no C++ compiler found)"
+        "the model's step was not compiled and runs eagerly (no C++ compiler found)"
     ]
 
 
