@@ -1,8 +1,9 @@
-"""A learned model as an environment for SB3: short futures that branch off from states of the data (Janner et al. 2019, "When to
-trust your model: model-based policy optimization").
+"""A learned model as an environment for SB3: short rollouts that start in states of the data.
 
-All branches are one batch of the model. Unlike the paper, the model is trained once before the agent, and the agent on imagined
-steps alone. Reward, end and observation are the real environment's: minus the task's cost, its success, and the flat vector.
+Source: Janner et al. 2019, "When to trust your model: model-based policy optimization". Unlike in
+the paper, the model is trained once before the agent, and the agent learns from model steps only.
+Reward, termination and observation are those of the real environment: minus the task's cost and
+violation penalty, success, and the flat vector.
 """
 
 from collections.abc import Sequence
@@ -27,97 +28,132 @@ from worldmodels.planar.state import MOTION_FIELDS, PlanarState, compute_command
 from worldmodels.planar.windows import PlanarWindows
 from worldmodels.training.checkpoint import load_checkpoint
 
-BRANCH_STEPS = 10  # steps of a future
-MAX_LAYOUTS = CACHE_SIZE - 16  # that futures take place in: as many as there are fields remembered, with room for others
-STILL = np.zeros(2)  # the task's cost does not look at the action
+BRANCH_STEPS = 10  # length of a rollout
+MAX_LAYOUTS = CACHE_SIZE - 16  # layouts of rollouts: their cost fields must fit into the cache
+ZERO_ACTION = np.zeros(2)  # the task's cost does not depend on the action
 
 
 class ImaginedEnv(VecEnv):
-    """`count` futures at a time."""
+    """A batch of model rollouts as a vectorised environment."""
 
     render_mode: str | None = None
 
     def __init__(self, model_data: ModelData, scene: str, count: int) -> None:
+        """Load model and data.
+
+        Args:
+            model_data: model and datasets.
+            scene: name of the scene.
+            count: number B of rollouts in the batch.
+
+        Raises:
+            GroundError: the model is not a model of planar bodies.
+            BadFile: model or data cannot be read.
+        """
         model = load_checkpoint(model_data.model, scene)
         if not isinstance(model, PlanarModel):
             raise GroundError(f"dyna learns in models of planar bodies, not in {model.name}")
-        self._model, self._task = model, scenes[scene].task
+        self._model = model
+        self._task = scenes[scene].task
         self._episodes = episodes = _select_episodes(model_data)
         self._windows = PlanarWindows(episodes)
         self._goals = np.array([(e.layout.goal.x, e.layout.goal.y, e.layout.goal.yaw) for e in episodes], np.float32)
         self._layout_bodies = [Bodies.from_observation(episode.make_observation(0)) for episode in episodes]
         self._owner = np.repeat(np.arange(len(episodes)), [len(episode) for episode in episodes])
         self._starts = self._windows.find_starts(1)[0]
-        self._rng, self._hold_steps = np.random.default_rng(0), scenes[scene].hold_steps
-        self._rows, self._age, self._reached = (np.zeros(count, int) for _ in range(3))
-        self._restart_branches(np.arange(count))
-        space = gymnasium.spaces.Box(
-            -20, 20, (get_vector_slices(scenes[scene].footprint_size).size + self._task.num_goal_features,), np.float32
-        )
-        super().__init__(count, space, gymnasium.spaces.Box(-1, 1, (scenes[scene].action_spec.size,), np.float32))
+        self._rng = np.random.default_rng(0)
+        self._hold_steps = scenes[scene].hold_steps
+        # rows of the start states in the data, completed steps, consecutive steps of success
+        self._rows, self._age, self._steps_at_goal = (np.zeros(count, int) for _ in range(3))
+        self._restart(np.arange(count))
+        size = get_vector_slices(scenes[scene].footprint_size).size + self._task.num_goal_features
+        action_space = gymnasium.spaces.Box(-1, 1, (scenes[scene].action_spec.size,), np.float32)
+        super().__init__(count, gymnasium.spaces.Box(-20, 20, (size,), np.float32), action_space)
 
-    def _restart_branches(self, which: np.ndarray) -> None:
-        """New beginnings for some of the futures."""
-        self._rows[which], self._age[which], self._reached[which] = self._rng.choice(self._starts, len(which)), 0, 0
-        fresh = self._windows.take(self._rows, 1).state
-        if len(which) == len(self._rows):
-            self._state = fresh
+    def _restart(self, indices: np.ndarray) -> None:
+        """Restart some rollouts in sampled states of the data."""
+        self._rows[indices] = self._rng.choice(self._starts, len(indices))
+        self._age[indices] = 0
+        self._steps_at_goal[indices] = 0
+        start = self._windows.take(self._rows, 1).state
+        if len(indices) == len(self._rows):
+            self._state = start
             return
-        old, motion = self._state, {}
-        for name in MOTION_FIELDS:
-            values = getattr(old, name).clone()
-            values[which] = getattr(fresh, name)[which]
-            motion[name] = values
-        self._state = PlanarState(**motion, context=fresh.context)
+        motion = {name: getattr(self._state, name).clone() for name in MOTION_FIELDS}
+        for name, values in motion.items():
+            values[indices] = getattr(start, name)[indices]
+        self._state = PlanarState(**motion, context=start.context)
 
     def reset(self) -> np.ndarray:
-        self._restart_branches(np.arange(self.num_envs))
+        """Restart all rollouts.
+
+        Returns:
+            (B, F) float32 flat observations.
+        """
+        self._restart(np.arange(self.num_envs))
         return self._observe()[0]
 
     def step_async(self, actions: np.ndarray) -> None:
+        """Set the actions of the next `step_wait`.
+
+        Args:
+            actions: (B, A), clipped to [-1, 1].
+        """
         self._actions = torch.as_tensor(actions, dtype=torch.float32).clamp(-1, 1)
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        """Predict a control step, and restart the rollouts that end.
+
+        Returns:
+            Observations (B, F), rewards (B,), ends (B,), and the information that SB3 defines.
+        """
         command = compute_command(self._state, self._actions[:, None])[:, 0].numpy()
-        (after,) = self._model.predict_mean(self._state, self._actions[:, None])
-        self._state = replace(after, context=self._state.context)
+        (predicted,) = self._model.predict_mean(self._state, self._actions[:, None])
+        self._state = replace(predicted, context=self._state.context)
         self._age += 1
-        seen, costs, there = self._observe(command)
-        self._reached = np.where(there, self._reached + 1, 0)
-        solved = self._reached > self._hold_steps
-        ended = solved | (self._age >= BRANCH_STEPS)
-        infos: list[dict[str, Any]] = [
-            {"TimeLimit.truncated": bool(end and not won)} for end, won in zip(ended, solved, strict=True)
-        ]
-        if ended.any():
-            for index in np.flatnonzero(ended):
-                infos[index]["terminal_observation"] = seen[index]
-            self._restart_branches(np.flatnonzero(ended))
-            seen = np.where(ended[:, None], self._observe()[0], seen)
-        return seen, -costs, ended, infos
+        observations, costs, is_at_goal = self._observe(command)
+        self._steps_at_goal = np.where(is_at_goal, self._steps_at_goal + 1, 0)
+        is_success = self._steps_at_goal > self._hold_steps
+        is_end = is_success | (self._age >= BRANCH_STEPS)
+        infos: list[dict[str, Any]] = [{"TimeLimit.truncated": bool(value)} for value in is_end & ~is_success]
+        if is_end.any():
+            for index in np.flatnonzero(is_end):
+                infos[index]["terminal_observation"] = observations[index]
+            self._restart(np.flatnonzero(is_end))
+            observations = np.where(is_end[:, None], self._observe()[0], observations)
+        return observations, -costs, is_end, infos
 
     def _observe(self, command: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Flat observations (B, F), costs (B,) and success (B,) of the present states, after a command (B, 3); none: at rest."""
+        """Observe the current states.
+
+        Args:
+            command: (B, 3) last commanded velocities; None: at rest.
+
+        Returns:
+            Flat observations (B, F), costs (B,) and success (B,).
+        """
         command = np.zeros((self.num_envs, 3)) if command is None else command
         with torch.inference_mode():
-            movers = self._state.yaw_rate.shape[1]
-            bodies = decode_all_bodies(self._state)
-            flat = compute_egocentric_vector(bodies, movers, decode_footprints(self._state)).numpy()
-        hints, costs, solved = [], [], []
+            num_dynamic = self._state.yaw_rate.shape[1]
+            predicted = decode_all_bodies(self._state)
+            flat = compute_egocentric_vector(predicted, num_dynamic, decode_footprints(self._state)).numpy()
+        goal_features = []
+        costs = []
+        is_success = []
         for index, episode in enumerate(self._owner[self._rows]):
-            space, goal = self._layout_bodies[episode], self._goals[episode]
-            pose, twist, count = space.pose.copy(), space.twist.copy(), int(space.is_dynamic.sum())
-            pose[:count], twist[:count] = bodies.pose[index, :count].numpy(), bodies.twist[index, :count].numpy()
-            one = replace(space, pose=pose, twist=twist)
-            hints.append(self._task.compute_goal_features(one, goal))
-            field = self._task.get_cost_field(one, goal)
-            costs.append(
-                self._task.compute_cost(one, STILL, goal, field)
-                + self._task.compute_violation_penalty(one, command[index], field)
-            )
-            solved.append(bool(self._task.is_success(one, goal)))
-        seen = np.concatenate([flat, np.stack(hints)], 1).clip(-20, 20).astype(np.float32)
-        return seen, np.array(costs, np.float32), np.array(solved)
+            goal = self._goals[episode]
+            bodies = self._layout_bodies[episode]
+            bodies = replace(bodies, pose=bodies.pose.copy(), twist=bodies.twist.copy())
+            count = int(bodies.is_dynamic.sum())
+            bodies.pose[:count] = predicted.pose[index, :count].numpy()
+            bodies.twist[:count] = predicted.twist[index, :count].numpy()
+            field = self._task.get_cost_field(bodies, goal)
+            penalty = self._task.compute_violation_penalty(bodies, command[index], field)
+            costs.append(self._task.compute_cost(bodies, ZERO_ACTION, goal, field) + penalty)
+            goal_features.append(self._task.compute_goal_features(bodies, goal))
+            is_success.append(bool(self._task.is_success(bodies, goal)))
+        observations = np.concatenate([flat, np.stack(goal_features)], 1).clip(-20, 20).astype(np.float32)
+        return observations, np.array(costs, np.float32), np.array(is_success)
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         self._rng = np.random.default_rng(seed)
@@ -129,22 +165,23 @@ class ImaginedEnv(VecEnv):
         return [getattr(self, attr_name)] * self.num_envs
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        raise NotImplementedError("futures have no attributes of their own")
+        raise NotImplementedError("model rollouts have no attributes to set")
 
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
-        raise NotImplementedError("futures have no methods of their own")
+        raise NotImplementedError("model rollouts have no methods to call")
 
     def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]], indices: Any = None) -> list[bool]:
         return [False] * self.num_envs
 
 
 def _select_episodes(model_data: ModelData) -> list[Episode]:
-    """Episodes of the last data first, as many as lie in SPACES spaces with one size of load."""
-    kept, spaces = list[Episode](), set[tuple[str, bytes]]()
+    """Select the episodes of MAX_LAYOUTS layouts and load sizes, from the last dataset first."""
+    selected: list[Episode] = []
+    keys: set[tuple[str, bytes]] = set()
     for path in reversed(model_data.data):
         for episode in Dataset.open(path).episodes():
-            space = episode.layout.id, episode.half_extents.tobytes()  # a field is of both
-            if len(episode) > 1 and (space in spaces or len(spaces) < MAX_LAYOUTS):
-                spaces.add(space)
-                kept.append(episode)
-    return kept
+            key = (episode.layout.id, episode.half_extents.tobytes())  # a cost field depends on them
+            if len(episode) > 1 and (key in keys or len(keys) < MAX_LAYOUTS):
+                keys.add(key)
+                selected.append(episode)
+    return selected

@@ -104,7 +104,8 @@ class PlannerSpec:
         model.is_compiled = self.is_compiled
         model.is_batched = is_batched
         model.footprint_size = scenes[self.scene].footprint_size
-        model.action_size, model.scene = scenes[self.scene].action_spec.size, split_scene_id(self.scene)[0]
+        model.action_size = scenes[self.scene].action_spec.size
+        model.scene = split_scene_id(self.scene)[0]
         if self.traffic_prediction == LEARNED:
             return model
         if not isinstance(model, PlanarModel):

@@ -108,7 +108,7 @@ def collect(
                 add_timing(path, result.steps, result.seconds, result.image_seconds)
             name = make_shard_name(result.number)
             manifest["shards"] = dict(sorted({**manifest["shards"], name: describe_shard(path / name)}.items()))
-            on_cost(result.cpu_s)  # before the manifest: a shard in the manifest is not collected again
+            on_cost(result.cpu_s)  # first: a shard in the manifest is not collected again
             save_manifest(path, manifest)
             done += config.shard_steps
             progress(done, total)

@@ -1,4 +1,4 @@
-"""Episode: what happened once, in a simulator or on a real site."""
+"""Episode: a recorded sequence of states and actions, from a simulator or a real site."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,46 +11,68 @@ from sim.layout import Layout
 from sim.utils.errors import GroundError
 from sim.variation import Variation
 
-TIME_TOLERANCE = 0.02  # of a control step: how unequal time steps may be and still count as equal
-MAX_GAP_STEPS = 2.5  # a longer time without a sample is a gap: nothing is interpolated across it
+TIME_TOLERANCE = 0.02  # deviation of equal time steps from the control step, relative to it
+MAX_GAP_STEPS = 2.5  # a longer time without a sample is a gap, without interpolation [steps]
 
 
 @dataclass(frozen=True)
 class EpisodeSource:
-    """Where an episode comes from: a scene with its seed, or a log with its file and clock."""
+    """Source of an episode: a scene with its seed, or a log with its file and clock."""
 
     scene: str = ""
     seed: int = 0
     file: str = ""
-    clock: str = ""  # what time 0 is, as in "unix epoch 1719484800.25 s"
+    clock: str = ""  # meaning of time 0, such as "unix epoch 1719484800.25 s"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Episode:
-    """M dynamic bodies over T steps. Row t holds the state before action t; the last row's action was never applied.
+    """States of M dynamic bodies over T steps.
 
-    Labels (`cost`, `touching`, `static_force_n`, `success`) are None where nobody knows them.
+    Row t holds the state before action t. The action of the last row is never applied. The labels
+    `cost`, `touching`, `static_force_n` and `success` are None if unknown.
+
+    Attributes:
+        layout: layout of the episode.
+        source: scene or log that the episode comes from.
+        behaviour: name of the policy.
+        variation: physics and appearance.
+        half_extents: (M, 3) of robot, loads and agents [m].
+        pose: (T+1, M, 7) position [m], quaternion xyzw, world frame.
+        twist: (T+1, M, 6) linear [m/s] and angular [rad/s], world frame.
+        action: (T+1, n) in [-1, 1].
+        time_s: (T+1,) increasing; None: states are a control step apart.
+        visible: (T+1, M) bool; None: all bodies are always visible.
+        cost: (T+1,) in the task's cost unit.
+        touching: (T+1,) bool, the robot touches a dynamic body.
+        static_force_n: (T+1,) largest contact force with a static body.
+        success: the last state is a success.
+        footprints: (M, P, 4) boxes of each body, as in an observation; None: a box for each body.
+        action_twist: (6, n) as in an observation; None: that of the differential drive.
+        unit_m: length by which models scale lengths.
+        kind: (M,) Kind; None: the robot and loads.
+        images: encoded images by column, an entry for each state; read separately from datasets.
     """
 
     layout: Layout
     source: EpisodeSource
-    behaviour: str  # the policy that acted
+    behaviour: str
     variation: Variation
-    half_extents: np.ndarray  # (M, 3) of robot, loads and agents [m]
-    pose: np.ndarray  # (T+1, M, 7) position [m], quaternion xyzw, world frame
-    twist: np.ndarray  # (T+1, M, 6) [m/s, rad/s], world frame
-    action: np.ndarray  # (T+1, n) in [-1, 1]
-    time_s: np.ndarray | None = None  # (T+1,) rising; None: a control step apart
-    visible: np.ndarray | None = None  # (T+1, M) bool; None: all, always
-    cost: np.ndarray | None = None  # (T+1,) in the task's cost_unit_m
-    touching: np.ndarray | None = None  # (T+1,) bool, robot against a load
-    static_force_n: np.ndarray | None = None  # (T+1,) largest contact force with a static body
+    half_extents: np.ndarray
+    pose: np.ndarray
+    twist: np.ndarray
+    action: np.ndarray
+    time_s: np.ndarray | None = None
+    visible: np.ndarray | None = None
+    cost: np.ndarray | None = None
+    touching: np.ndarray | None = None
+    static_force_n: np.ndarray | None = None
     success: bool | None = None
-    footprints: np.ndarray | None = None  # (M, P, 4) boxes of each body, as in an observation; None: one box each
-    action_twist: np.ndarray | None = None  # (6, n) as in an observation; None: that of the differential drive
+    footprints: np.ndarray | None = None
+    action_twist: np.ndarray | None = None
     unit_m: float = 1.0
-    kind: np.ndarray | None = None  # (M,) Kind; None: the robot and loads
-    images: dict[str, list[bytes | None]] | None = None  # encoded, by column, a row for each step; read separately
+    kind: np.ndarray | None = None
+    images: dict[str, list[bytes | None]] | None = None
 
     def __post_init__(self) -> None:
         rows, bodies = self.pose.shape[:2]
@@ -59,21 +81,21 @@ class Episode:
             if values is not None and len(values) != rows:
                 raise GroundError(f"an episode of {rows} states has {len(values)} rows of {name}")
         if len(self.half_extents) != bodies:
-            raise GroundError(f"an episode of {bodies} bodies has sizes of {len(self.half_extents)}")
+            raise GroundError(f"an episode of {bodies} bodies has half extents of {len(self.half_extents)}")
         if self.time_s is not None and (np.diff(self.time_s) <= 0).any():
-            raise GroundError("an episode's time stamps must rise")
+            raise GroundError("the time stamps of an episode must increase")
 
     def __len__(self) -> int:
         return len(self.action)
 
     @property
     def seed(self) -> int:
-        """Seed of the scene that it was simulated in."""
+        """Seed of a simulated episode."""
         return self.source.seed
 
     @property
     def is_uniform(self) -> bool:
-        """Whether its states are a control step apart."""
+        """True if all states are a control step apart."""
         if self.time_s is None:
             return True
         return bool((abs(np.diff(self.time_s) - CONTROL_DT_S) <= TIME_TOLERANCE * CONTROL_DT_S).all())
@@ -85,9 +107,11 @@ class Episode:
             step: row of `pose`.
 
         Returns:
-            The fields of Bodies for the M dynamic bodies and the static boxes, `footprints` and `goal`.
+            The fields of Bodies for the M dynamic bodies and the static boxes, `footprints` and
+            `goal`.
         """
-        boxes, count = self.layout.static_boxes, len(self.half_extents)
+        boxes = self.layout.static_boxes
+        count = len(self.half_extents)
         kind = np.array([Kind.ROBOT, *[Kind.LOAD] * (count - 1)]) if self.kind is None else self.kind
         footprints = np.zeros((count + len(boxes), 1 if self.footprints is None else self.footprints.shape[1], 4), np.float32)
         footprints[:count, 0, 2:] = self.half_extents[:, :2]
@@ -107,34 +131,40 @@ class Episode:
         }
 
     def resample(self) -> "Episode":
-        """Interpolate to states a control step apart; bodies are invisible where their samples have a gap.
+        """Resample to states that are a control step apart.
 
-        Positions and twists are linear between samples, rotations spherical; an action holds until the next one.
+        Positions and twists are interpolated linearly, rotations spherically. An action holds until
+        the next sample. A body is not visible where its samples have a gap.
 
         Returns:
-            The episode itself where its states are a control step apart already; labels per state are dropped otherwise.
+            The episode itself if all states are a control step apart. Otherwise, a resampled
+            episode without labels of states.
         """
         if self.time_s is None or self.is_uniform:
             return self
         time_s = np.arange(self.time_s[0], self.time_s[-1] + 1e-9, CONTROL_DT_S)
         after = np.clip(np.searchsorted(self.time_s, time_s, side="right"), 1, len(self.time_s) - 1)
         seen = np.ones(self.pose.shape[:2], bool) if self.visible is None else self.visible
-        pose, twist = np.empty((len(time_s), *self.pose.shape[1:])), np.empty((len(time_s), *self.twist.shape[1:]))
+        pose = np.empty((len(time_s), *self.pose.shape[1:]))
+        twist = np.empty((len(time_s), *self.twist.shape[1:]))
         visible = np.zeros(pose.shape[:2], bool)
         for body in range(seen.shape[1]):
             known = np.flatnonzero(seen[:, body])
             if len(known) < 2:
-                pose[:, body], twist[:, body] = self.pose[0, body], 0
+                pose[:, body] = self.pose[0, body]
+                twist[:, body] = 0
                 continue
             stamps = self.time_s[known]
             right = np.clip(np.searchsorted(stamps, time_s, side="right"), 1, len(known) - 1)
-            low, high, gap_s = known[right - 1], known[right], stamps[right] - stamps[right - 1]
+            low = known[right - 1]
+            high = known[right]
+            gap_s = stamps[right] - stamps[right - 1]
             share = np.clip((time_s - stamps[right - 1]) / gap_s, 0, 1)[:, None]
             pose[:, body, :3] = self.pose[low, body, :3] + share * (self.pose[high, body, :3] - self.pose[low, body, :3])
             pose[:, body, 3:] = interpolate_quaternions(self.pose[low, body, 3:], self.pose[high, body, 3:], share)
             twist[:, body] = self.twist[low, body] + share * (self.twist[high, body] - self.twist[low, body])
             inside = (time_s >= stamps[0]) & (time_s <= stamps[-1])
             visible[:, body] = inside & (gap_s <= MAX_GAP_STEPS * CONTROL_DT_S)
-        blank: dict[str, Any] = dict.fromkeys(("cost", "touching", "static_force_n", "images"))
+        unknown: dict[str, Any] = dict.fromkeys(("cost", "touching", "static_force_n", "images"))
         action = self.action[after - 1]
-        return replace(self, pose=pose, twist=twist, action=action, time_s=time_s, visible=visible, **blank)
+        return replace(self, pose=pose, twist=twist, action=action, time_s=time_s, visible=visible, **unknown)

@@ -1,7 +1,7 @@
 """Camera images in datasets, encoded in columns of the shards beside the states.
 
-Reading the states does not read the images. Colours are JPEG, or PNG if they must be lossless. Depth
-is PNG in whole millimetres, at most 65.535 m. Segmentation is PNG of body - BACKGROUND.
+Reading the states does not read the images. Colours are JPEG, or PNG if they must be lossless.
+Depth is PNG in whole millimetres, at most 65.535 m. Segmentation is PNG of body - BACKGROUND.
 """
 
 import io

@@ -141,7 +141,10 @@ def read_shard(path: Path) -> list[Episode]:
 
 
 def _migrate_metadata(meta: dict[str, Any]) -> dict[str, Any]:
-    """Rename what schema version 1 says of an episode; it has all labels, and neither times nor visibility."""
+    """Convert the metadata of an episode from schema version 1.
+
+    Its episodes have all labels, and neither times nor visibility.
+    """
     variation = {"appearance" if name == "looks" else name: value for name, value in meta["variation"].items()}
     old_twist = meta.get("action_limits")
     return {
@@ -160,20 +163,14 @@ def _migrate_metadata(meta: dict[str, Any]) -> dict[str, Any]:
 
 def _parse_episodes(table: pa.Table, metas: list[dict[str, Any]]) -> Iterator[Episode]:
     if sum(meta["rows"] for meta in metas) != len(table):
-        raise ValueError("rows and episodes disagree")
-
-    def flat(name: str) -> np.ndarray:
-        column = table[name].combine_chunks()
-        values = column.flatten() if pa.types.is_fixed_size_list(column.type) else column
-        return values.to_numpy(zero_copy_only=False).reshape(len(table), -1)
-
-    columns = {name: flat(name) for name in table.column_names}
+        raise ValueError("the numbers of rows in table and metadata disagree")
+    columns = {name: _read_column(table, name) for name in table.column_names}
     start = 0
     for meta in metas:
         rows = slice(start, start + meta["rows"])
         start += meta["rows"]
-        half = np.asarray(meta["half_extents"])
-        bodies = len(half)
+        half_extents = np.asarray(meta["half_extents"])
+        bodies = len(half_extents)
         arrays: dict[str, Any] = {name: np.asarray(meta[name]) for name in BODY_ARRAYS if meta.get(name) is not None}
         arrays |= {name: columns[name][rows, 0] for name in meta["labels"]}
         if meta["has_times"]:
@@ -185,7 +182,7 @@ def _parse_episodes(table: pa.Table, metas: list[dict[str, Any]]) -> Iterator[Ep
             source=EpisodeSource(**meta["source"]),
             behaviour=meta["behaviour"],
             variation=Variation(**meta["variation"]),
-            half_extents=half,
+            half_extents=half_extents,
             pose=columns["pose"][rows].reshape(meta["rows"], -1, 7)[:, :bodies],
             twist=columns["twist"][rows].reshape(meta["rows"], -1, 6)[:, :bodies],
             action=columns["action"][rows],
@@ -193,6 +190,13 @@ def _parse_episodes(table: pa.Table, metas: list[dict[str, Any]]) -> Iterator[Ep
             unit_m=meta["unit_m"],
             **arrays,
         )
+
+
+def _read_column(table: pa.Table, name: str) -> np.ndarray:
+    """Read a column of scalars or lists as an array (rows, width)."""
+    column = table[name].combine_chunks()
+    values = column.flatten() if pa.types.is_fixed_size_list(column.type) else column
+    return values.to_numpy(zero_copy_only=False).reshape(len(table), -1)
 
 
 @dataclass(frozen=True)
