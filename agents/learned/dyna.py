@@ -180,7 +180,7 @@ def _select_episodes(model_data: ModelData) -> list[Episode]:
     keys: set[tuple[str, bytes]] = set()
     for path in reversed(model_data.data):
         for episode in Dataset.open(path).episodes():
-            key = (episode.layout.id, episode.half_extents.tobytes())  # a cost field depends on them
+            key = (episode.layout.id, episode.half_extents.tobytes())  # as for cost fields
             if len(episode) > 1 and (key in keys or len(keys) < MAX_LAYOUTS):
                 keys.add(key)
                 selected.append(episode)
