@@ -418,7 +418,7 @@ class GraphModel(PlanarModel):
         core = context.core_half
         rounding = context.rounding
         inverse = invert_heading(heading)
-        # Between the centre of one body and the box of the other.
+        # From the receiver's centre to the sender's box, then from its box to the sender's centre.
         to_sender = -rotate_vectors(subtract_box(-rotate_vectors(offset, inverse), core[:, None]), heading)
         from_receiver = subtract_box(offset, core[:, :, None])
         receiver_gap, receiver_normal = compute_gap(to_sender, core[:, :, None], rounding[..., None])
@@ -437,16 +437,16 @@ class GraphModel(PlanarModel):
         yaw_rate = state.yaw_rate[:, None, :, None].expand(-1, receiver_gap.shape[1], -1, -1)
         point_speed = speed + yaw_rate * rotate_quarter(lever) - state.yaw_rate[:, :, None, None] * rotate_quarter(point)
         levers = torch.stack([compute_cross_product(lever, normal) / LEVER_SCALE, yaw_rate[..., 0]], -1)
-        features = [offset, heading, speed, to_sender, from_receiver, contact.compute_features(point_speed), levers]
+        contact_features = contact.compute_features(point_speed)
+        features = torch.cat([offset, heading, speed, to_sender, from_receiver, contact_features, levers], -1)
         avoidance = None
         if context.pair_clearance is not None:
             horizon_s = AVOIDANCE_HORIZON_S * self.avoidance_horizon
             avoidance = compute_avoidance(offset, speed, context.pair_clearance, horizon_s)
             length = (avoidance.length / AVOIDANCE_SCALE).clamp(-2, 2)[..., None]
             change = torch.cat([avoidance.normal * length.clamp(min=0), length], -1)
-            features.append(change * context.pair_has_agent[..., None])
-        joined = torch.cat(features, -1)
-        edges = F.linear(joined, self.pair_edge.weight[:, : joined.shape[-1]]) + shapes
+            features = torch.cat([features, change * context.pair_has_agent[..., None]], -1)
+        edges = F.linear(features, self.pair_edge.weight[:, : features.shape[-1]]) + shapes
         config = self.graph_config
         reach = config.contact_range + (config.avoidance_range - config.contact_range) * context.pair_has_agent
         return edges, _compute_nearness(contact.gap, reach) * context.pair_present, contact, avoidance

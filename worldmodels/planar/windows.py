@@ -124,7 +124,7 @@ def augment_windows(batch: Batch, rng: np.random.Generator) -> Batch:
         heading = flip(state.heading) * turn_sign
         return PlanarState(flip(state.position), heading, flip(state.velocity), state.yaw_rate * mirror_sign, context)
 
-    is_odd = context.command_matrix[:, MIRRORED_TWIST].abs().sum(1) > 0  # (W, A) actions that flip
+    is_odd = context.command_matrix[:, MIRRORED_TWIST].abs().sum(1) > 0  # (W, A) odd in a mirror
     actions = batch.actions * torch.where(is_odd, mirror_sign, torch.ones_like(mirror_sign))[:, None]
     return Batch(reflect(batch.state), actions, [reflect(state) for state in batch.targets], batch.graph_key)
 
