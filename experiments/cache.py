@@ -26,6 +26,13 @@ SOURCE_PATHS = ("sim", "worldmodels", "agents", *(f"experiments/{name}" for name
 ENTRY_FILE = "entry.json"
 
 
+def read_package_version(name: str) -> str:
+    """Read the version of an installed package; PyBullet may be installed as pybullet-arm64."""
+    if name == "pybullet":
+        name = importlib.metadata.packages_distributions()[name][0]
+    return importlib.metadata.version(name)
+
+
 class Cache:
     """A directory of entries; several runs may use it at once."""
 
@@ -118,7 +125,7 @@ def _link(file: Path, target: Path) -> None:
 @cache
 def describe_environment() -> dict[str, str]:
     """Describe what every entry depends on: code, libraries, kind of machine."""
-    libraries = {name: importlib.metadata.version(name) for name in TRACKED_PACKAGES}
+    libraries = {name: read_package_version(name) for name in TRACKED_PACKAGES}
     return {"code": hash_sources(), "python": sys.version.split()[0], "machine": platform.machine(), **libraries}
 
 

@@ -30,7 +30,7 @@ from sim.data.collect import CollectConfig, collect
 from sim.data.store import Dataset
 from sim.layout import Layout
 from sim.utils.files import lock_directory, read_json, write_json
-from worldmodels.assessment.open_loop import measure_open_loop_error, make_records
+from worldmodels.assessment.open_loop import make_records, measure_open_loop_error
 from worldmodels.baselines import ConstantVelocity
 from worldmodels.planar.model import PlanarModel
 from worldmodels.planar.windows import PlanarWindows

@@ -1,6 +1,5 @@
 """Versions of code and libraries of a run, and their changes when it was resumed."""
 
-import importlib.metadata
 import platform
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments.cache import TRACKED_PACKAGES, hash_sources
+from experiments.cache import TRACKED_PACKAGES, hash_sources, read_package_version
 from experiments.config.experiment import ExperimentConfig, read_config
 from sim.utils.errors import GroundError
 from sim.utils.files import read_json, write_json
@@ -65,5 +64,5 @@ def read_versions() -> dict[str, str]:
         "machine": platform.machine(),
         "git": revision,
         "code": hash_sources()[:12],  # the revision does not show uncommitted changes
-        **{name: importlib.metadata.version(name) for name in TRACKED_PACKAGES},
+        **{name: read_package_version(name) for name in TRACKED_PACKAGES},
     }

@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, settings
 
 from sim.data.collect import CollectConfig, collect
 from sim.data.store import Dataset
+from worldmodels.model import models
+from worldmodels.planar.model import PlanarModel
 from worldmodels.planar.windows import PlanarWindows
 
 torch.set_num_threads(1)
@@ -24,6 +26,7 @@ settings.register_profile(
 settings.load_profile("ground")
 
 SCENE = "logistics/tote-push"
+PLANAR_MODELS = [name for name in models if issubclass(models[name], PlanarModel)]
 TINY = CollectConfig(SCENE, steps=1200, shard_steps=400, seed=7, layouts_per_shard=3)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import PLANAR_MODELS
 
 from experiments.config.experiment import ModelTrainingConfig
 from experiments.methods.training import train_model
@@ -24,7 +25,7 @@ CUDA = TrainConfig(updates=12, batch=16, lengths=(2, 4), validate_every=6, devic
 
 @on_gpu
 @pytest.mark.parametrize("scene", ["logistics/tote-push", "logistics/aisle-traffic"])
-@pytest.mark.parametrize("name", list(models))
+@pytest.mark.parametrize("name", PLANAR_MODELS)
 def test_recorded_gradients_are_those_of_the_model(name: str, scene: str, tmp_path: Path) -> None:
     data = collect(CollectConfig(scene, steps=600, shard_steps=600, seed=7), tmp_path / "data", workers=1)
     with torch.device("cuda"):

@@ -108,6 +108,6 @@ def test_a_warm_up_compiles_what_parts_of_several_boxes_need() -> None:
     model.start_episode(EpisodeStart(0, layout, scenes[name].get_variations("test").base))
     env = GroundEnv(name, "test")
     observation, _ = env.reset(seed=0, options={"layout": layout})
-    model.rollout(model.encode(observation), torch.zeros(5, 3, 2)).bodies
+    model.rollout(model.encode(observation), torch.zeros(5, 3, 2))
     env.close()
     assert compiled["unique_graphs"] == before + 1

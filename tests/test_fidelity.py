@@ -3,11 +3,12 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from conftest import PLANAR_MODELS
 from torch import Tensor
 
 from sim.data.store import Dataset
 from sim.utils.errors import GroundError
-from worldmodels.assessment.open_loop import HORIZONS_S, OpenLoopError, measure_open_loop_error, make_records
+from worldmodels.assessment.open_loop import HORIZONS_S, OpenLoopError, make_records, measure_open_loop_error
 from worldmodels.model import models
 from worldmodels.planar.state import PlanarState
 from worldmodels.planar.windows import PlanarWindows
@@ -68,7 +69,7 @@ def test_an_error_of_one_step_shows_at_the_horizon_where_it_is(watched: Watched)
     assert by_horizon[0.2].body_mm_median == pytest.approx(0, abs=1e-3)
 
 
-@pytest.mark.parametrize("name", models)
+@pytest.mark.parametrize("name", PLANAR_MODELS)
 def test_every_model_is_measured_the_same_way_twice(name: str, watched: Watched) -> None:
     model = models[name]()
     first, second = (measure_open_loop_error(model, watched, count=100) for _ in range(2))

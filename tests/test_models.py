@@ -1,4 +1,3 @@
-
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import PLANAR_MODELS
 from torch import Tensor
 
 from sim.bodies import Bodies
@@ -74,7 +74,7 @@ def assert_close(found: PlanarState, expected: PlanarState, atol: float = 2e-4) 
 
 
 @pytest.mark.parametrize("loads", [1, 3])
-@pytest.mark.parametrize("name", models)
+@pytest.mark.parametrize("name", PLANAR_MODELS)
 def test_rollouts_have_the_promised_shapes_and_are_deterministic(name: str, loads: int) -> None:
     model, observation = made(name), observation_of(loads)
     state, actions = model.encode(observation), plans(5, 7)
@@ -93,7 +93,7 @@ def test_rollouts_have_the_promised_shapes_and_are_deterministic(name: str, load
     assert bodies.pose[0, :, -1].std(0).max() > 1e-3  # other actions, other futures
 
 
-@pytest.mark.parametrize("name", models)
+@pytest.mark.parametrize("name", PLANAR_MODELS)
 def test_each_candidate_is_imagined_by_itself(name: str) -> None:
     model, state, actions = made(name), made(name).encode(observation_of(2)), plans(6, 5)
     together = model.rollout(state, actions).bodies
@@ -104,7 +104,7 @@ def test_each_candidate_is_imagined_by_itself(name: str) -> None:
     torch.testing.assert_close(shorter.pose, together.pose[:, :, :2], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", models)
+@pytest.mark.parametrize("name", PLANAR_MODELS)
 def test_stepping_and_imagining_agree(name: str) -> None:
     model, actions = made(name), plans(1, 4)
     state = model.encode(observation_of(2))
@@ -184,7 +184,7 @@ def test_what_touches_matters(name: str) -> None:
     assert (forecast(model, replace(state, context=around), 3).position - expected.position).abs().max() > 1e-5
 
 
-@pytest.mark.parametrize("name", models)
+@pytest.mark.parametrize("name", PLANAR_MODELS)
 def test_boxes_out_of_reach_may_be_left_out(name: str) -> None:
     """A plan of 25 steps at full speed does not come farther than `reach`."""
     boxes = (Box(5.3, 3, 0.4, 0.4), Box(5, 4, 0.3, 0.3), Box(12, 6, 0.5, 0.5))
@@ -199,7 +199,7 @@ def test_boxes_out_of_reach_may_be_left_out(name: str) -> None:
 
 
 @pytest.mark.parametrize("scene", ["logistics/tote-push", "factory/push-fixture"])
-@pytest.mark.parametrize("name", models)
+@pytest.mark.parametrize("name", PLANAR_MODELS)
 def test_a_model_is_given_the_boxes_as_far_as_a_plan_can_come(name: str, scene: str) -> None:
     env = GroundEnv(scene, "test", layouts=1)
     observation, _ = env.reset(seed=0)
@@ -223,7 +223,7 @@ def loss_of(model: LearnedModel, batch: Batch) -> Tensor:
         return model.compute_loss(batch)
 
 
-@pytest.mark.parametrize("name", models)
+@pytest.mark.parametrize("name", PLANAR_MODELS)
 def test_the_loss_falls(name: str, windows: PlanarWindows) -> None:
     torch.manual_seed(0)
     model, rng = models[name](), np.random.default_rng(0)
@@ -258,7 +258,7 @@ def test_padded_loads_do_not_enter_the_loss(name: str, windows: PlanarWindows) -
     assert float(loss_of(model, more)) == pytest.approx(float(loss_of(model, batch)), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", models)
+@pytest.mark.parametrize("name", PLANAR_MODELS)
 def test_a_checkpoint_predicts_as_its_model_did(name: str, tmp_path: Path, windows: PlanarWindows) -> None:
     model = made(name)
     model.fit_normalisation(windows)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import LinearQuadratic
+from conftest import PLANAR_MODELS, LinearQuadratic
 from test_models import made
 
 from agents.planning.objective import TERMINAL_WEIGHT, Evaluation, Objective
@@ -184,7 +184,7 @@ def test_what_comes_after_the_goal_costs_nothing() -> None:
     assert running[:reached].min() > 0
 
 
-@pytest.mark.parametrize("name", models)
+@pytest.mark.parametrize("name", PLANAR_MODELS)
 def test_particles_are_averaged_and_their_disagreement_is_told(name: str) -> None:
     torch.manual_seed(0)
     model = models[name]().eval()
@@ -345,7 +345,7 @@ def test_a_violation_counts_until_the_goal_was_held(hold_steps: int) -> None:
     assert objective.evaluate(actions).costs.tolist() == pytest.approx([0.4 + risk / 10 + risk for risk in risky])
 
 
-@pytest.mark.parametrize("name", models)
+@pytest.mark.parametrize("name", PLANAR_MODELS)
 def test_costs_fall_along_their_gradient(name: str) -> None:
     """Through model, task and field: a small step down the slope costs less."""
     objective = objective_of(made(name), observed())

@@ -114,4 +114,4 @@ def test_it_must_be_told_of_the_episode_first() -> None:
     env.close()
     model = SimulatorModel(SCENE)
     with pytest.raises(GroundError, match="start_episode"):
-        model.rollout(model.encode(observation), plans(1, 1)).bodies
+        model.rollout(model.encode(observation), plans(1, 1))

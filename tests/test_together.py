@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import PLANAR_MODELS
 from test_models import made, observation_of, plans
 
 from agents.planning.objective import Objective
@@ -19,7 +20,7 @@ from sim.policy import EpisodeStart
 from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError
 from worldmodels.baselines import PREDICTION_BASELINES, PredictionBaseline
-from worldmodels.model import WorldModel, models
+from worldmodels.model import WorldModel
 from worldmodels.simulator import SimulatorModel
 
 SCENE = "logistics/tote-push"
@@ -62,7 +63,7 @@ def assert_decided_alike(model: WorldModel[Any], scene: str, search: str = "mppi
 
 
 @pytest.mark.parametrize("scene", scenes)
-@pytest.mark.parametrize("name", models)
+@pytest.mark.parametrize("name", PLANAR_MODELS)
 def test_a_plan_made_together_is_the_plan_made_alone(name: str, scene: str) -> None:
     assert_decided_alike(made(name), scene)
 
@@ -77,7 +78,7 @@ def test_whatever_is_assumed_of_traffic(assumption: str) -> None:
     assert_decided_alike(PredictionBaseline(made("graph"), assumption), "logistics/aisle-traffic")
 
 
-@pytest.mark.parametrize("name", models)
+@pytest.mark.parametrize("name", PLANAR_MODELS)
 def test_bodies_of_one_scene_do_not_leak_into_another(name: str) -> None:
     """Scenes with other loads and boxes, and other numbers of candidates and steps, leave a rollout as it is."""
     model = made(name)

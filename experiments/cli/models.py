@@ -16,7 +16,7 @@ from sim.data.store import Dataset
 from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError
 from sim.utils.files import read_json
-from worldmodels.assessment.open_loop import measure_open_loop_error, make_records
+from worldmodels.assessment.open_loop import make_records, measure_open_loop_error
 from worldmodels.baselines import ConstantVelocity
 from worldmodels.planar.model import PlanarModel
 from worldmodels.planar.windows import PlanarWindows

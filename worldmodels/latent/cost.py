@@ -184,7 +184,10 @@ class CostModel(LearnedModel):
         return torch.stack(changes)
 
     def compute_loss(self, batch: Batch) -> Tensor:
-        """Compute the mean robust error of all changes of W windows, scaled so that rare jumps of the cost do not drown the rest."""
+        """Compute the mean robust error of all changes of W windows.
+
+        Changes are compared by `asinh`, so that rare jumps of the cost do not drown the others.
+        """
         changes = torch.stack(batch.targets, 1) - batch.state.cost[:, None]
         target = torch.asinh(changes / self._get_encoder(batch.state.scene).cost_scale)
         predicted = self._predict_changes(batch.state, batch.actions)
