@@ -6,6 +6,7 @@ module; nothing is rewritten.
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 OLD_COSTS_DIR = "ledger"
@@ -77,6 +78,14 @@ def migrate_method_name(name: str) -> str:
     """Rename a method that plans with a prediction baseline."""
     first, plus, search = name.partition("+")
     return BASELINES.get(first, first) + plus + search
+
+
+def get_method_dir(path: Path, method: str) -> Path:
+    """Get the directory of a method's episodes, which may still have the method's old name."""
+    first, plus, search = method.partition("+")
+    old_names = {new: old for old, new in BASELINES.items()}
+    old = path / (old_names.get(first, first) + plus + search)
+    return old if old.exists() and not (path / method).exists() else path / method
 
 
 def migrate_config(content: Mapping[str, Any]) -> dict[str, Any]:

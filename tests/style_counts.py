@@ -36,7 +36,7 @@ generate get give go grow group handle has hash hide highlight hold imagine impo
 increase index infer inherit init initialise insert inspect install integrate interpolate
 intersect invalidate invert is iterate join judge jump keep label launch lerp limit link list
 listen load locate lock log look lookup make map mark mask match measure merge migrate mirror
-mix modify monitor move mute name normalise note notify observe offset open optimise order
+mix modify monitor move multiply mute name normalise note notify observe offset open optimise order
 orthogonalise pack pad paint pair parse pass patch pause permute pick place plan play plot poll
 pool pop populate predict prepare print probe process produce project promote propagate propose
 prune publish pull push put quantise query raise randomise rank read rebuild receive recompute
@@ -75,8 +75,10 @@ class FunctionRecord:
 
     @property
     def num_lines(self) -> int:
-        """Lines from `def` to the end, docstring included."""
-        return (self.node.end_lineno or self.node.lineno) - self.node.lineno + 1
+        """Lines from `def` to the end, without the docstring: what it takes to read the code."""
+        first = self.node.body[0]
+        documented = ast.get_docstring(self.node) is not None
+        return (self.node.end_lineno or 0) - self.node.lineno + 1 - documented * ((first.end_lineno or 0) - first.lineno + 1)
 
     @property
     def is_named_freely(self) -> bool:

@@ -12,6 +12,7 @@ from experiments.evaluation.episodes import run_method
 from experiments.evaluation.results import EpisodeResult, is_custom_split, read_episode, read_episode_results
 from experiments.evaluation.specs import EpisodeSpec
 from experiments.methods.method import Method
+from experiments.migrations import get_method_dir
 from experiments.progress import ProgressCallback
 from sim.data.episode import Episode
 from sim.env import GroundEnv
@@ -66,7 +67,9 @@ def verify_results(
     Returns:
         A verdict for each result, in their order.
     """
-    jobs = [(index, methods[result.method_label], result, path / result.method) for index, result in enumerate(results)]
+    jobs = [
+        (index, methods[result.method_label], result, get_method_dir(path, result.method)) for index, result in enumerate(results)
+    ]
     verdicts: dict[int, ReplayVerdict] = {}
     progress(0, len(results))
     for index, verdict in run_jobs(_replay_episode, jobs, workers):

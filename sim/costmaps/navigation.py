@@ -39,7 +39,11 @@ class NavigationField:
     detour: Array  # (X, Y) min_cost minus the straight distance to the goal [m], at least 0
 
     def map(self, convert: Callable[[Array], Array]) -> "NavigationField":
-        """Convert every table, as to torch."""
+        """Convert every table.
+
+        Args:
+            convert: takes and returns an array of any shape, as `torch.as_tensor` does.
+        """
         return replace(self, **{name: convert(getattr(self, name)) for name in ("clearance", "min_cost", "detour")})
 
     def compute_cost_to_go(self, xy: Array) -> Array:

@@ -74,7 +74,11 @@ class PushingField:
     cell_m = CELL_M
 
     def map(self, convert: Callable[[Array], Array]) -> "PushingField":
-        """Convert every table."""
+        """Convert every table.
+
+        Args:
+            convert: takes and returns an array of any shape, as `torch.as_tensor` does.
+        """
         names = ("pushing_cost", "clearance", "min_cost", "approach_cost")
         return replace(self, **{name: convert(getattr(self, name)) for name in names})
 

@@ -62,7 +62,11 @@ class CostWindows(EpisodeWindows):
         super().__init__(episodes)
 
     def load(self, episodes: list[Episode]) -> None:
-        """Decode episodes into arrays with one row for each step."""
+        """Decode episodes into arrays with one row for each step.
+
+        Raises:
+            GroundError: an episode has no cost labels.
+        """
         task, vectors = scenes[self.scene].task, []
         for episode in episodes:
             if episode.cost is None:
@@ -74,7 +78,12 @@ class CostWindows(EpisodeWindows):
         self.action = torch.as_tensor(np.concatenate([np.float32(episode.action) for episode in episodes]))
 
     def take(self, rows: np.ndarray, length: int) -> Batch:
-        """Take the windows of `length` steps that begin at given rows (W,)."""
+        """Take windows of steps.
+
+        Args:
+            rows: (W,) row of each window's first state.
+            length: number of steps L.
+        """
         first = torch.as_tensor(rows)
         span = first[:, None] + torch.arange(length + 1)
         costs = list(self.cost[span[:, 1:]].unbind(1))
@@ -151,7 +160,11 @@ class CostModel(LearnedModel):
         return encoder
 
     def encode(self, observation: Mapping[str, np.ndarray], steps: int = 0, belief: Any = None) -> CostState:
-        """Compute the flat vector and the cost of an observation."""
+        """Compute the flat vector and the cost of an observation.
+
+        Args:
+            observation: as of GroundEnv.
+        """
         name = self.scene or next(iter(self.encoders), "")
         scene, bodies, goal = scenes[name], Bodies.from_observation(observation), observation["goal"]
         field = scene.task.get_cost_field(bodies, goal)
@@ -162,7 +175,12 @@ class CostModel(LearnedModel):
         return CostState(torch.as_tensor(vector[None]), torch.as_tensor(np.array([cost], np.float32)), name)
 
     def rollout_batch(self, states: Sequence[CostState], actions: Sequence[Tensor]) -> list[Prediction]:
-        """Predict scene by scene."""
+        """Predict scene by scene.
+
+        Args:
+            states: E states.
+            actions: for each state, candidates (B, H, A) in [-1, 1].
+        """
         return [self._rollout(state, candidates) for state, candidates in zip(states, actions, strict=True)]
 
     def _rollout(self, state: CostState, actions: Tensor) -> Prediction:
@@ -170,7 +188,15 @@ class CostModel(LearnedModel):
             return Prediction(cost=self.imagine(state, actions))
 
     def imagine(self, state: CostState, actions: Tensor) -> Tensor:
-        """Predict costs (P, W, H) after actions (W, H, A) from W states, or from one; differentiable."""
+        """Predict costs, differentiably.
+
+        Args:
+            state: W states, or one.
+            actions: (W, H, A) in [-1, 1].
+
+        Returns:
+            (P, W, H) in the task's cost unit, at least 0.
+        """
         return F.relu(
             state.cost[:, None] + self._get_encoder(state.scene).cost_scale * torch.sinh(self._predict_changes(state, actions))
         )
@@ -187,6 +213,9 @@ class CostModel(LearnedModel):
         """Compute the mean robust error of all changes of W windows.
 
         Changes are compared by `asinh`, so that rare jumps of the cost do not drown the others.
+
+        Returns:
+            Scalar loss.
         """
         changes = torch.stack(batch.targets, 1) - batch.state.cost[:, None]
         target = torch.asinh(changes / self._get_encoder(batch.state.scene).cost_scale)

@@ -125,12 +125,20 @@ def compute_difference(a: np.ndarray, b: np.ndarray, strata: np.ndarray, is_join
 
 
 def compute_mean_difference(a: np.ndarray, b: np.ndarray) -> float:
-    """Compute the mean difference of scores (S, E) and (R, E)."""
+    """Compute the mean difference of two methods' scores.
+
+    Args:
+        a: (S, E) scores of S trainings in E episodes; NaN where a training did not play.
+        b: (R, E), likewise.
+    """
     return float((average_trainings(a) - average_trainings(b)).mean())
 
 
 def average_trainings(scores: np.ndarray) -> np.ndarray:
-    """Average scores (S, E) over the trainings that played.
+    """Average scores over the trainings that played.
+
+    Args:
+        scores: (S, E) of S trainings in E episodes; NaN where a training did not play.
 
     Returns:
         (E,) means; where a resample holds no training that played an episode, the mean of all

@@ -56,7 +56,12 @@ class CrossingTask:
     cost_unit_m = 1.0
 
     def get_cost_field(self, bodies: Bodies, goal: np.ndarray) -> NavigationField:
-        """Get the navigation field of a layout and goal from the cache."""
+        """Get the navigation field of a layout and goal from the cache.
+
+        Args:
+            bodies: (N,) as in an observation.
+            goal: (3,) x, y [m] and yaw [rad].
+        """
         return get_navigation_field(ROBOT_GRID, bodies, goal)
 
     def compute_agent_gaps(self, bodies: Bodies) -> tuple[Array, Array]:
@@ -158,6 +163,10 @@ class CrossingTask:
 
     def compute_goal_features(self, bodies: Bodies, goal: np.ndarray) -> np.ndarray:
         """Compute the goal features of one state, in the robot's frame.
+
+        Args:
+            bodies: (N,) as in an observation.
+            goal: (3,) x, y [m] and yaw [rad].
 
         Returns:
             (num_goal_features,) vector to the goal [m], best drive direction, metres to go and

@@ -52,7 +52,12 @@ class PoseTask:
         return self.unit_m
 
     def get_cost_field(self, bodies: Bodies, goal: np.ndarray) -> NavigationField:
-        """Get the navigation field of a layout and goal from the cache."""
+        """Get the navigation field of a layout and goal from the cache.
+
+        Args:
+            bodies: (N,) as in an observation.
+            goal: (3,) x, y [m] and yaw [rad].
+        """
         return get_navigation_field(TABLE_GRID, bodies, goal)
 
     def compute_cost(self, bodies: Bodies, action: Array, goal: Array, field: NavigationField) -> Array:
@@ -156,6 +161,10 @@ class PoseTask:
 
     def compute_goal_features(self, bodies: Bodies, goal: np.ndarray) -> np.ndarray:
         """Compute the goal features of one state, in the tool's frame and in units of `unit_m`.
+
+        Args:
+            bodies: (N,) as in an observation.
+            goal: (3,) x, y [m] and yaw [rad].
 
         Returns:
             (10,) vectors tool to goal, part to goal and tool to part, cosine and sine of the turn

@@ -30,7 +30,12 @@ class PushTask:
     risk_time_constant_s = 1.0  # without effect: there is no violation penalty
 
     def get_cost_field(self, bodies: Bodies, goal: np.ndarray) -> PushingField:
-        """Get the pushing field of a layout and goal from the cache."""
+        """Get the pushing field of a layout and goal from the cache.
+
+        Args:
+            bodies: (N,) as in an observation.
+            goal: (3,) x, y [m] and yaw [rad].
+        """
         return get_pushing_field(bodies, goal)
 
     def compute_cost(self, bodies: Bodies, action: Array, goal: Array, field: PushingField) -> Array:
@@ -96,6 +101,10 @@ class PushTask:
 
     def compute_goal_features(self, bodies: Bodies, goal: np.ndarray) -> np.ndarray:
         """Compute the goal features of one state, in the robot's frame.
+
+        Args:
+            bodies: (N,) as in an observation.
+            goal: (3,) x, y [m] and yaw [rad].
 
         Returns:
             (10,) vectors robot to goal and load to goal [m], best push and drive directions, metres
