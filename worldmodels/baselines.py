@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sim.bodies import CONTROL_DT_S
+from sim.bodies import CONTROL_DT_S, Bodies
+from sim.geometry.rotations import compute_yaw, yaw_to_quaternion
 from sim.policy import EpisodeStart
 from worldmodels.model import Prediction, WorldModel
 from worldmodels.planar.composition import merge_agents, select_robot
@@ -90,7 +91,20 @@ class PredictionBaseline(WorldModel[PlanarState]):
         robots = self._model.rollout_batch([select_robot(state) for state in states], actions)
         predictions = []
         for robot, state, candidates in zip(robots, states, actions, strict=True):
-            agents = decode_bodies(extrapolate(state, candidates.shape[1], self._speed)).map(lambda values: values[None])
+            agents = self._extrapolate_bodies(state, candidates.shape[1])
             assert robot.bodies is not None, "planar models predict bodies"
             predictions.append(Prediction(merge_agents(robot.bodies, agents)))
         return predictions
+
+    def _extrapolate_bodies(self, state: PlanarState, steps: int) -> Bodies:
+        """Predict bodies (1, 1, H, M, ...) by their yaw.
+
+        Complex headings would differ in the last digits, and kept episodes would not replay.
+        """
+        now = decode_bodies([state])
+        time_s = CONTROL_DT_S * torch.arange(1, steps + 1)[:, None] * self._speed
+        yaw = compute_yaw(now.pose[..., 3:]) + time_s * now.twist[..., 5]
+        position = now.pose[..., :3] + time_s[..., None] * now.twist[..., :3]
+        steady = now.map(lambda values: values.expand(1, steps, *values.shape[2:]))
+        pose = torch.cat([position, yaw_to_quaternion(yaw)], -1)
+        return replace(steady, pose=pose, twist=steady.twist * self._speed).map(lambda values: values[None])
