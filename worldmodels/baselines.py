@@ -19,24 +19,21 @@ from worldmodels.planar.state import PlanarState, decode_bodies
 PREDICTION_BASELINES = ("static", "constant-velocity")
 
 
-def extrapolate(state: PlanarState, steps: int, speed: float = 1.0) -> list[PlanarState]:
+def extrapolate(state: PlanarState, steps: int) -> list[PlanarState]:
     """Extrapolate a state at constant velocities.
 
     Args:
         state: B scenes.
         steps: number H of control steps.
-        speed: factor on all velocities; 0 for static bodies.
 
     Returns:
         H states of B scenes.
     """
-    rate = speed * state.yaw_rate
-    velocity = speed * state.velocity
     states = []
     for time in CONTROL_DT_S * torch.arange(1, steps + 1):
-        position = state.position + time * velocity
-        heading = state.heading * torch.polar(torch.ones_like(rate), time * rate)
-        states.append(replace(state, position=position, heading=heading, velocity=velocity, yaw_rate=rate))
+        position = state.position + time * state.velocity
+        heading = state.heading * torch.polar(torch.ones_like(state.yaw_rate), time * state.yaw_rate)
+        states.append(replace(state, position=position, heading=heading))
     return states
 
 
