@@ -108,7 +108,7 @@ MISTAKES = [
     (("collect", "out", "--split", "tets"), "did you mean 'test'"),
     (("collect", "out", "--steps", "-5"), "steps -5"),
     (("collect", "out", "--cameras", "overhed"), "did you mean 'overhead'"),
-    (("collect", "out", "--cameras", "overhead", "--image-size", "0", "9"), "pixels a side"),
+    (("collect", "out", "--cameras", "overhead", "--image-size", "0", "9"), "4096 a side are allowed"),
     (("collect", "out", "--vary", "appearance=vared"), "did you mean 'varied'"),
     (("run", "push-fixture", "--protocol", "pusht2"), "did you mean 'pusht'"),
     (("bench", "--scenes", "logistics/tote-pus"), "did you mean 'logistics/tote-push'"),
