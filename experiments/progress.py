@@ -78,7 +78,7 @@ class RunProgress:
         """Print the progress after a step.
 
         Args:
-            duration_s: of the step, where others ran beside it; None: the time since the last step
+            duration_s: of the step, where others ran at the same time; None: the time since the last step
                 ended.
         """
         now_s = time.monotonic()

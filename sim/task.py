@@ -13,7 +13,7 @@ import numpy as np
 
 from sim.bodies import LOAD, ROBOT, Bodies
 from sim.contacts import Contact
-from sim.geometry.arrays import Array, get_namespace
+from sim.geometry.arrays import Array, get_namespace, split_coordinates
 from sim.geometry.rotations import compute_yaw, rotate
 
 
@@ -138,6 +138,23 @@ class Task(Protocol):
         Returns:
             (num_goal_features,) features in the robot frame.
         """
+
+
+def is_at_goal(bodies: Bodies, row: int, goal: Array, radius_m: float) -> Array:
+    """Find out whether a body's centre is within a radius of its goal.
+
+    Args:
+        bodies: (..., N) bodies.
+        row: the body's index.
+        goal: (3,) x, y, yaw of the goal [m, rad].
+        radius_m: largest distance, itself excluded.
+
+    Returns:
+        (...) bool.
+    """
+    x, y = split_coordinates(bodies.pose[..., row, :2])
+    goal_x, goal_y = split_coordinates(goal[..., :2])
+    return get_namespace(x).hypot(x - goal_x, y - goal_y) < radius_m
 
 
 @dataclass(frozen=True)

@@ -88,20 +88,20 @@ def test_futures_differ_are_always_the_same_and_share_what_the_robot_does() -> N
     assert len({tuple(row.flatten().tolist()) for row in ends.round(decimals=5)}) == NUM_PARTICLES
 
 
-def test_whims_are_normal_at_all_times_and_change() -> None:
-    whim = torch.randn(4000, 1, NOISE_SIZE, generator=torch.Generator().manual_seed(0))
-    whims = unroll_noise(whim, 21)[:, :, 0]  # (4000, 21, D)
-    assert not whims[..., [0, NUM_WAVES]].any(), "who sees the robot is not a way to go"
-    whims = whims[..., [d for d in range(3 * NUM_WAVES) if d not in (0, NUM_WAVES)]]
-    torch.testing.assert_close(whims.mean(0), torch.zeros(21, 3 * NUM_WAVES - 2), atol=0.08, rtol=0)
-    torch.testing.assert_close(whims.std(0), torch.ones(21, 3 * NUM_WAVES - 2), atol=0.06, rtol=0)
-    later = (whims[:, 0] * whims[:, 10]).mean(0)  # a second later, a quarter of their period
+def test_latent_noise_is_normal_at_all_times_and_changes() -> None:
+    noise = torch.randn(4000, 1, NOISE_SIZE, generator=torch.Generator().manual_seed(0))
+    unrolled = unroll_noise(noise, 21)[:, :, 0]  # (4000, 21, D)
+    assert not unrolled[..., [0, NUM_WAVES]].any(), "who sees the robot is not a way to go"
+    unrolled = unrolled[..., [d for d in range(3 * NUM_WAVES) if d not in (0, NUM_WAVES)]]
+    torch.testing.assert_close(unrolled.mean(0), torch.zeros(21, 3 * NUM_WAVES - 2), atol=0.08, rtol=0)
+    torch.testing.assert_close(unrolled.std(0), torch.ones(21, 3 * NUM_WAVES - 2), atol=0.06, rtol=0)
+    later = (unrolled[:, 0] * unrolled[:, 10]).mean(0)  # a second later, a quarter of their period
     torch.testing.assert_close(later, torch.tensor([1.0] * (2 * NUM_WAVES - 2) + [0.0] * NUM_WAVES), atol=0.08, rtol=0)
 
 
 def test_seeing_is_as_likely_as_believed_at_all_times_and_lasts() -> None:
-    whims, likely = sample_noise(16, 3), torch.tensor([[0.25, 0.5, 0.75]])
-    sees = sample_attention(torch.stack([likely, likely], -1).expand(16, -1, -1), whims, torch.ones(16, 3), 25)  # (25, 16, 3)
+    noise, likely = sample_noise(16, 3), torch.tensor([[0.25, 0.5, 0.75]])
+    sees = sample_attention(torch.stack([likely, likely], -1).expand(16, -1, -1), noise, torch.ones(16, 3), 25)  # (25, 16, 3)
     assert torch.equal(sees[0].mean(0), likely[0])
     many = sample_attention(
         torch.stack([likely, likely], -1).expand(4000, -1, -1), sample_noise(4000, 3), torch.ones(4000, 3), 61
@@ -114,10 +114,10 @@ def test_seeing_is_as_likely_as_believed_at_all_times_and_lasts() -> None:
     stopped = 1 - sample_attention(known, sample_noise(4000, 3), torch.ones(4000, 3), 61).mean(1)
     expected = 0.2 * (1 - torch.exp(-0.1 * torch.arange(61.0) / CORRELATION_S))
     torch.testing.assert_close(stopped, expected[:, None].expand(-1, 3), atol=0.03, rtol=0)
-    flags = fix_attention(whims[:1], torch.tensor([[True, False, True]]))
+    flags = fix_attention(noise[:1], torch.tensor([[True, False, True]]))
     assert (sample_attention(torch.stack([likely, likely], -1), flags, torch.ones(1, 3), 99) == torch.tensor([1, 0, 1])).all()
     assert (
-        sample_attention(torch.stack([0 * likely, likely], -1), whims[:1], torch.tensor([[0.0, 1, 1]]), 3)[..., 0] == 1
+        sample_attention(torch.stack([0 * likely, likely], -1), noise[:1], torch.tensor([[0.0, 1, 1]]), 3)[..., 0] == 1
     ).all(), "the robot sees itself"
 
 
@@ -176,15 +176,15 @@ def test_what_people_do_tells_whether_they_see_the_robot(blind: bool) -> None:
 def test_an_intent_is_made_where_a_rollout_begins_and_lasts() -> None:
     model, state = restless(), encode_observation(observed())
     there = int(state.context.present.sum())
-    whim = torch.nn.functional.pad(
+    noise = torch.nn.functional.pad(
         torch.randn(1, 1 + NUM_NEAREST_AGENTS, NOISE_SIZE - 2 * NUM_WAVES), (0, 2 * NUM_WAVES)
     )  # that stays: no waves
-    whim = fix_attention(whim, torch.ones(1, 1 + NUM_NEAREST_AGENTS, dtype=torch.bool))
+    noise = fix_attention(noise, torch.ones(1, 1 + NUM_NEAREST_AGENTS, dtype=torch.bool))
 
     def differs() -> torch.Tensor:
         """How far going on is from beginning anew in the middle."""
-        along = model.imagine(replace(state, latent_noise=whim), plans(1))
-        anew = model.imagine(replace(along[2], latent_noise=whim), plans(1)[:, 3:])
+        along = model.imagine(replace(state, latent_noise=noise), plans(1))
+        anew = model.imagine(replace(along[2], latent_noise=noise), plans(1)[:, 3:])
         return (along[-1].velocity - anew[-1].velocity).abs()[0, 1:there].max()
 
     with torch.inference_mode():

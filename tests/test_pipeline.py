@@ -168,7 +168,7 @@ def test_later_spaces_are_played_and_told_alone(config: ExperimentConfig, finish
     before = read_all_results(path)
     later = replace(config, episodes={"test": 2})
     Pipeline(later, path, 1, QUIET, method_names=("random",), is_evaluation_only=True, first_index=7).evaluate()
-    assert len(read_all_results(path)) == len(before) + 4, "scripted plays beside it"
+    assert len(read_all_results(path)) == len(before) + 4, "the scripted method is evaluated too"
     found = read_runs([path], "test", first_index=7)
     assert {result.index for result in found.results} == {7, 8}
     page = write_comparison(found, tmp_path / "report").read_text()

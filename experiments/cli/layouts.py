@@ -75,7 +75,7 @@ def import_layout(
 
 
 def export_layout(file: PathArgument, out: Path, resolution_m: float = 0.05, overwrite: bool = False) -> None:
-    """Export a layout as a map for ROS's map_server: OUT.yaml, and a PGM image beside it.
+    """Export a layout as a map for ROS's map_server: OUT.yaml, and a PGM image of the same name.
 
     Example: ground layout export my-hall.json --out my-hall.yaml
     """

@@ -228,7 +228,7 @@ def write_result_table(file: Path, results: Iterable[EpisodeResult], compression
 
 
 def write_episode_result(file: Path, result: EpisodeResult) -> None:
-    """Write a result beside its episode's file."""
+    """Write a result into the directory of its episode's file."""
     write_result_table(file.with_suffix(SUFFIX), [result])
 
 

@@ -152,10 +152,9 @@ class CostModel(LearnedModel):
             encoder.cost_scale.copy_(3 * part.cost.diff().abs().median().clamp(min=1e-3))
 
     def _get_encoder(self, scene: str) -> _Encoder:
-        name = scene or next(iter(self.encoders), "")
-        if name not in self.encoders:
+        if scene not in self.encoders:
             raise GroundError(f"the model 'cost' was trained on {', '.join(self.encoders) or 'nothing'}, not on '{scene}'")
-        encoder = self.encoders[name]
+        encoder = self.encoders[scene]
         assert isinstance(encoder, _Encoder)
         return encoder
 

@@ -125,7 +125,7 @@ def configure_lights_and_camera(
     width = width or hall.width
     view_size_m = max(window_size[1] / window_size[0] * width, hall.depth)
     centre = np.array([hall.x + width / 2, hall.y + hall.depth / 2, view.centre_height_m])
-    offset = np.array(view.camera_offset) * (hall.width / width, 1.0, 1.0)  # a row is looked at from its front
+    offset = np.array(view.camera_offset) * (hall.width / width, 1.0, 1.0)  # the camera faces a row from its front
     server.scene.set_up_direction("+z")
     server.scene.configure_default_lights(cast_shadow=False)
     server.initial_camera.look_at = centre

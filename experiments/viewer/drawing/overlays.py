@@ -141,7 +141,7 @@ class Overlays:
         colours = _apply_colormap("plasma", 1 - ranges / max_range_m)
         directions = make_unit_vectors(float(compute_yaw(frame.pose[ROBOT, 3:])) + compute_bearings(NUM_RAYS))
         start = np.broadcast_to(frame.pose[ROBOT, :2], (NUM_RAYS, 2))
-        if (table_top := self._replay.setup.layout.table_top) is not None:  # in the air beside it, a ray hits nothing
+        if (table_top := self._replay.setup.layout.table_top) is not None:  # beyond its edge, a ray hits nothing
             ranges = np.minimum(ranges, compute_edge_distances(start, directions, table_top))
         ends = start + ranges[:, None] * directions
         self._draw_lines("lidar rays", np.stack([start, ends], 1), colours, float(frame.pose[ROBOT, 2]))

@@ -108,7 +108,7 @@ class EpisodeTab:
         self.show_selected()
 
     def show_result(self, result: EpisodeResult, other_methods: Sequence[str] = ()) -> None:
-        """Play a result's episode, with other methods' beside it, and recompute the plans of planners."""
+        """Play a result's episode side by side with other methods', and recompute the planners' plans."""
         replays = self._episode_index.make_replays(result, other_methods)
         self._session.show(replays, play=True)
         planners = {result.method_label for result in self._episode_index.results if result.model}

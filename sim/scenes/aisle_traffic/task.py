@@ -11,6 +11,7 @@ from sim.costmaps.navigation import NavigationField, get_navigation_field
 from sim.geometry.arrays import Array, clamp, get_namespace, split_coordinates
 from sim.geometry.rotations import compute_yaw, make_unit_vectors, rotate
 from sim.scenes.aisle_traffic.layouts import PERSONAL_DISTANCE_M, ROBOT_GRID
+from sim.task import is_at_goal
 
 ABSENT_GAP_M = 100.0  # gap to an absent body
 TINY_M = 1e-9  # least distance, because a distance of zero has no gradient
@@ -138,8 +139,7 @@ class CrossingTask:
         Returns:
             (...) bool.
         """
-        (x, y), (goal_x, goal_y) = split_coordinates(bodies.pose[..., ROBOT, :2]), split_coordinates(goal[..., :2])
-        return get_namespace(x).hypot(x - goal_x, y - goal_y) < self.goal_radius_m - margin_m
+        return is_at_goal(bodies, ROBOT, goal, self.goal_radius_m - margin_m)
 
     def find_violations(self, bodies: Bodies, contacts: Sequence[Contact], is_inside: bool) -> dict[str, bool]:
         """Find the violations of one state: contact, closeness to a person, leaving the hall."""

@@ -247,7 +247,7 @@ def _sample_stops(part: str, goal: Pose, count: int, rng: np.random.Generator) -
 
 
 def sample_near_start(layout: Layout, rng: np.random.Generator) -> np.ndarray | None:
-    """Sample a free pose of the part, and a position of the tool beside it.
+    """Sample a free pose of the part, and a position of the tool near it.
 
     Returns:
         (2, 3) x, y, yaw of the tool and the part [m, rad]; None where 200 tries find none.

@@ -8,8 +8,9 @@ import numpy as np
 from sim.bodies import LOAD, ROBOT, Bodies
 from sim.contacts import Contact
 from sim.costmaps.pushing import DIRECTIONS, PushingField, get_pushing_field
-from sim.geometry.arrays import Array, clamp, get_namespace, split_coordinates
+from sim.geometry.arrays import Array, clamp, split_coordinates
 from sim.geometry.rotations import compute_tilt_cosine, compute_yaw, rotate
+from sim.task import is_at_goal
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,7 @@ class PushTask:
         Returns:
             (...) bool.
         """
-        (x, y), (goal_x, goal_y) = split_coordinates(bodies.pose[..., LOAD, :2]), split_coordinates(goal[..., :2])
-        return get_namespace(x).hypot(x - goal_x, y - goal_y) < self.goal_radius_m - margin_m
+        return is_at_goal(bodies, LOAD, goal, self.goal_radius_m - margin_m)
 
     def find_violations(self, bodies: Bodies, contacts: Sequence[Contact], is_inside: bool) -> dict[str, bool]:
         """Find the violations of one state: hard contact, a tipped load, leaving the hall."""
