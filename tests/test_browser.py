@@ -167,7 +167,7 @@ def moved(before: np.ndarray, after: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("scene", list(scenes))
-def test_a_live_scene_plays_pauses_scrubs_and_changes_its_arm(view: Callable[..., Viewer], scene: str) -> None:
+def test_a_live_scene_plays_pauses_scrubs_and_changes_its_method(view: Callable[..., Viewer], scene: str) -> None:
     viewer = view("--scene", scene)
     viewer.until(lambda: viewer.frame > 15)
     viewer.press("play / pause")
@@ -199,7 +199,7 @@ def test_a_live_scene_plays_pauses_scrubs_and_changes_its_arm(view: Callable[...
     viewer.until(lambda: abs(viewer.cost - cost) > 0.015)
 
 
-def test_a_space_of_ones_own_is_opened_and_saved_as_a_page_and_a_film(view: Callable[..., Viewer], tmp_path: Path) -> None:
+def test_a_custom_layout_is_opened_and_saved_as_a_page_and_a_film(view: Callable[..., Viewer], tmp_path: Path) -> None:
     own = tmp_path / "own.json"
     scenes[SCENE].sample_layout("val", 3).save(own)
     viewer = view("--method", "random")
