@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,7 @@ def measure_s(function: Callable[[], Any]) -> float:
     return stopwatch.seconds
 
 
-def compute_median_ratio(durations_a: Sequence[float], durations_b: Sequence[float]) -> float:
+def compute_median_ratio(durations_a: Iterable[float], durations_b: Iterable[float]) -> float:
     """Compute the median of paired ratios a / b."""
     return statistics.median(a / b for a, b in zip(durations_a, durations_b, strict=True))
 

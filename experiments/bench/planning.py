@@ -12,14 +12,7 @@ import torch
 from agents.planning.objective import Objective
 from agents.planning.planner import Planner, plan
 from agents.planning.search import SearchConfig, searches
-from experiments.bench.measurement import (
-    Measurement,
-    compute_median_ratio,
-    make_random_model,
-    measure_s,
-    record_scripted_episode,
-    time_rollouts,
-)
+from experiments.bench.measurement import Measurement, make_random_model, measure_s, record_scripted_episode, time_rollouts
 from experiments.bench.simulation import SHARD_STEPS
 from sim.bodies import Observation
 from sim.data.collect import CollectConfig, collect
@@ -46,15 +39,11 @@ def measure_decision(scene: Scene, with_compiled: bool = False) -> list[Measurem
     env = GroundEnv(scene, "test")
     observations = [observation for observation, _ in record_scripted_episode(env)][:NUM_DECISIONS]
     start = env.make_episode_start(0)
-    measurements = []
-    for is_compiled in (False, True) if with_compiled else (False,):
-        measurements += _measure_decision_parts(scene, observations, start, is_compiled)
-    middle = observations[len(observations) // 2]
-    return [
-        *measurements,
-        *_measure_batched_planning(scene, with_compiled),
-        *_measure_model_steps(scene, middle, start, with_compiled),
-    ]
+    measurements = _measure_decision_parts(scene, observations, start, is_compiled=False)
+    if with_compiled:
+        measurements += _measure_decision_parts(scene, observations, start, is_compiled=True)
+    measurements += _measure_batched_planning(scene, with_compiled)
+    return measurements + _measure_model_steps(scene, observations[len(observations) // 2], start, with_compiled)
 
 
 def _measure_decision_parts(
@@ -99,16 +88,14 @@ def _measure_batched_planning(scene: Scene, is_compiled: bool, repetitions: int 
         observations.append(env.reset(seed=index, options={"index": index})[0])
         planner.start_episode(env.make_episode_start(index))
     env.close()
-    sequential_s: list[float] = []
-    batched_s: list[float] = []
-    for _ in range(repetitions + 1):
-        start_s = time.perf_counter()
+
+    def plan_one_by_one() -> None:
         for planner, observation in zip(planners, observations, strict=True):
             planner.decide(observation)
-        sequential_s.append(time.perf_counter() - start_s)
-        batched_s.append(measure_s(lambda: plan(planners, observations)))
+
+    ratios = [measure_s(plan_one_by_one) / measure_s(lambda: plan(planners, observations)) for _ in range(repetitions + 1)]
     conditions = f"of {NUM_BATCHED_EPISODES} episodes, {_describe_compilation(is_compiled)}"
-    ratio = compute_median_ratio(sequential_s[1:], batched_s[1:])  # the first repetition warms up
+    ratio = median(ratios[1:])  # the first repetition warms up
     return [Measurement("decisions one by one / batched", ratio, "×", conditions)]
 
 

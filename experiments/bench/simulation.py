@@ -25,9 +25,7 @@ NUM_LAYOUTS = 3
 
 def measure_step(scene: Scene, repetitions: int = 5) -> list[Measurement]:
     """Measure the environment's step beside the work that Bullet has in any case."""
-    step_s: list[float] = []
-    bare_s: list[float] = []
-    simulation_s: list[float] = []
+    durations_s = []  # of the environment's step, of bare Bullet, of stepSimulation
     for index in range(NUM_LAYOUTS):
         env = GroundEnv(scene, "test")
         actions = np.stack([action for _, action in record_scripted_episode(env, index)])
@@ -38,18 +36,17 @@ def measure_step(scene: Scene, repetitions: int = 5) -> list[Measurement]:
             start_s = time.perf_counter()
             for action in actions:
                 env.step(action)
-            step_s.append((time.perf_counter() - start_s) / len(actions))
-            for durations, seconds in zip((bare_s, simulation_s), replay.measure_seconds(), strict=True):
-                durations.append(seconds / len(actions))
+            episode_s = time.perf_counter() - start_s
+            durations_s.append(np.array([episode_s, *replay.measure_seconds()]) / len(actions))
         env.close()
+    step_s, bare_s, simulation_s = np.transpose(durations_s)
     conditions = f"scripted episodes in {NUM_LAYOUTS} test layouts, {repetitions} times each"
     bare_conditions = "bare: the same motor commands and physics steps"
+    simulation_ratio = compute_median_ratio(step_s, simulation_s)
     return [
         Measurement("env.step", 1e3 * median(step_s), "ms", conditions),
         Measurement("env.step / bare Bullet", compute_median_ratio(step_s, bare_s), "×", bare_conditions),
-        Measurement(
-            "env.step / stepSimulation", compute_median_ratio(step_s, simulation_s), "×", "24 physics steps of 1/240 s each"
-        ),
+        Measurement("env.step / stepSimulation", simulation_ratio, "×", "24 physics steps of 1/240 s each"),
     ]
 
 
@@ -111,10 +108,8 @@ def measure_physics(scene: Scene) -> list[Measurement]:
         Measurement(f"{slide}, multibody", 1e3 * multibody_m, "mm", f"{multibody_m / theory_m - 1:+.1%}; used in World"),
         Measurement(f"{slide}, maximal coordinates", 1e3 * maximal_m, "mm", f"{maximal_m / theory_m - 1:+.1%}"),
     ]
-    for quantity, finer in (
-        ("10 or 50 solver iterations", {"solver_iterations": 50}),
-        ("24 or 48 physics steps", {"physics_hz": 480}),
-    ):
+    finer_settings = {"10 or 50 solver iterations": {"solver_iterations": 50}, "24 or 48 physics steps": {"physics_hz": 480}}
+    for quantity, finer in finer_settings.items():
         deviation_m, turn = compute_deviation(pushes, simulate_push(scene, **finer))
         conditions = f"largest of {len(pushes)} pushes over 1.2 m, {np.rad2deg(turn):.1f}° turned"
         measurements.append(Measurement(f"difference of pushed totes, {quantity}", 1e3 * deviation_m, "mm", conditions))

@@ -11,6 +11,8 @@ from dataclasses import replace
 import numpy as np
 import viser
 
+from experiments.bench.measurement import Measurement, make_random_model
+from experiments.bench.planning import make_planner
 from experiments.viewer.drawing.layout_view import LayoutView
 from experiments.viewer.drawing.overlays import OVERLAY_DESCRIPTIONS
 from experiments.viewer.drawing.server import run_server
@@ -18,7 +20,7 @@ from experiments.viewer.page.page import Page
 from experiments.viewer.replay.replay import EpisodeSetup, Replay
 from sim.geometry.rotations import make_upright_poses
 from sim.policy import Policy
-from sim.scenes.scene import Scene
+from sim.scenes.scene import Scene, scenes
 from sim.utils.errors import GroundError
 
 NUM_BODIES, NUM_SIZES, NUM_FRAMES = 60, 6, 60
@@ -31,7 +33,20 @@ for number, message in enumerate(connect(sys.argv[1], subprotocols=[f"viser-v{sy
 """
 
 
-def measure_update_cost(scene: Scene, policy: Policy) -> tuple[float, float]:
+def measure_viewer(scene: Scene) -> list[Measurement]:
+    """Measure the share of a control period that a page costs its server."""
+    bodies_s, page_s = _measure_update_cost(scene, make_planner(scene, make_random_model("graph")))
+    conditions = "CPU time of a frame, server's thread included, of a control period; a client reads everything"
+    first_frame = "ground view, until a client draws"
+    bodies = f"update of {NUM_BODIES} moving bodies of {NUM_SIZES} sizes"
+    return [
+        Measurement(bodies, bodies_s / scene.control_dt_s, "%", conditions),
+        Measurement("update of a page with all overlays and plots", page_s / scene.control_dt_s, "%", conditions),
+        *(Measurement(f"start until the first frame, {name}", _measure_start_s(name), "s", first_frame) for name in scenes),
+    ]
+
+
+def _measure_update_cost(scene: Scene, policy: Policy) -> tuple[float, float]:
     """Measure the CPU time of this process per frame, its server's thread included [s].
 
     Args:
@@ -49,7 +64,7 @@ def measure_update_cost(scene: Scene, policy: Policy) -> tuple[float, float]:
     num_repeats = scene.episode_steps // len(replay.frames)
     replay.frames = replay.frames[:-1] * num_repeats  # trails and marks are as long as at an episode's end
     rng = np.random.default_rng(0)
-    with run_server() as server, _run_reader(_get_url(server)):
+    with run_server() as server, _run_reader(f"127.0.0.1:{server.get_port()}"):
         crowd = replace(layout, loads=layout.loads[:1] * (NUM_BODIES - 1))
         view = LayoutView(server.scene, scene.visuals, crowd)
         half_extents = np.repeat(np.linspace(0.1, 0.3, NUM_SIZES), NUM_BODIES // NUM_SIZES)[:, None].repeat(3, 1)
@@ -62,7 +77,7 @@ def measure_update_cost(scene: Scene, policy: Policy) -> tuple[float, float]:
                 view.set_poses(poses[frame])
 
         bodies_cpu_s = _measure_frame_cpu_s(draw_poses, scene.control_dt_s)
-    with run_server() as server, _run_reader(_get_url(server)):
+    with run_server() as server, _run_reader(f"127.0.0.1:{server.get_port()}"):
         page = Page(server, {scene.name: {}}, scene.name)
         session = page.session
         session.shown_overlays |= set(OVERLAY_DESCRIPTIONS)
@@ -70,10 +85,6 @@ def measure_update_cost(scene: Scene, policy: Policy) -> tuple[float, float]:
         page_cpu_s = _measure_frame_cpu_s(lambda frame: session.player.seek(len(replay.frames) - 1 - frame), scene.control_dt_s)
         page.close()
     return bodies_cpu_s, page_cpu_s
-
-
-def _get_url(server: viser.ViserServer) -> str:
-    return f"ws://127.0.0.1:{server.get_port()}"
 
 
 def _measure_frame_cpu_s(draw: Callable[[int], None], pause_s: float) -> float:
@@ -87,7 +98,7 @@ def _measure_frame_cpu_s(draw: Callable[[int], None], pause_s: float) -> float:
     return (time.process_time() - start_cpu_s) / NUM_FRAMES
 
 
-def measure_time_to_first_frame(scene: str) -> float:
+def _measure_start_s(scene: str) -> float:
     """Measure the time from the command `ground view` until a waiting client has a scene [s]."""
     start_time = time.monotonic()
     command = [sys.executable, "-m", "experiments.cli", "view", "--scene", scene, "--port", "8400", "--keep-serving"]
@@ -97,16 +108,16 @@ def measure_time_to_first_frame(scene: str) -> float:
             match = re.search(r"http://(\S+:\d+)", viewer.stdout.readline())
             if match is None:
                 raise GroundError("ground view did not say where it listens")
-            with _run_reader(f"ws://{match[1]}"):
+            with _run_reader(match[1]):
                 return time.monotonic() - start_time
         finally:
             viewer.kill()
 
 
 @contextmanager
-def _run_reader(url: str) -> Iterator[None]:
+def _run_reader(address: str) -> Iterator[None]:
     """Run a client in another process, from its first message on."""
-    command = [sys.executable, "-c", READER_SCRIPT, url, viser.__version__]
+    command = [sys.executable, "-c", READER_SCRIPT, f"ws://{address}", viser.__version__]
     reader = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         if reader.stdout is None or not reader.stdout.readline():
