@@ -86,20 +86,19 @@ def _derive_seed(seed: int, steps: int) -> int:
 def _make_env(config: BaselineConfig, layout_ids: set[str]) -> gymnasium.Env[Any, Any]:
     variations = scenes[config.scene].make_variations("train", config.variations)
     env = GroundEnv(config.scene, "train", layouts=NUM_TRAINING_LAYOUTS, variations=variations)
-    return Monitor(_LayoutRecorder(FlatObservation(env), env, layout_ids))
+    return Monitor(_LayoutRecorder(FlatObservation(env), layout_ids))
 
 
 class _LayoutRecorder(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Records the layouts that an agent is trained in: it must not be evaluated in them."""
 
-    def __init__(self, env: gymnasium.Env[Any, Any], ground_env: GroundEnv, layout_ids: set[str]) -> None:
+    def __init__(self, env: gymnasium.Env[Any, Any], layout_ids: set[str]) -> None:
         super().__init__(env)
-        self._ground_env = ground_env
         self._layout_ids = layout_ids
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
         first = super().reset(**options)
-        self._layout_ids.add(self._ground_env.layout.id)
+        self._layout_ids.add(self.get_wrapper_attr("layout").id)
         return first
 
 
@@ -155,8 +154,8 @@ class _CheckpointCallback(BaseCallback):
     def _write(self, path: Path, finished: bool) -> None:
         steps = self.model.num_timesteps
         tensors = {f"weights/{k}": v for k, v in self.model.policy.state_dict().items()}
-        for name in _list_optimizers(self.model):
-            for index, state in _get_optimizer(self.model, name).state_dict()["state"].items():
+        for name, optimizer in _get_optimizers(self.model).items():
+            for index, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"{name}/{index}/{key}": value for key, value in state.items()}
         entropy = getattr(self.model, "log_ent_coef", None)
         if entropy is not None:
@@ -193,14 +192,10 @@ class _CheckpointCallback(BaseCallback):
                 old.unlink()
 
 
-def _list_optimizers(model: BaseAlgorithm) -> list[str]:
-    """List the names of the optimisers, as in the checkpoints of SB3."""
-    return [name for name in model._get_torch_save_params()[0] if "optimizer" in name]
-
-
-def _get_optimizer(model: BaseAlgorithm, name: str) -> torch.optim.Optimizer:
-    optimizer: torch.optim.Optimizer = operator.attrgetter(name)(model)
-    return optimizer
+def _get_optimizers(model: BaseAlgorithm) -> dict[str, torch.optim.Optimizer]:
+    """Get the optimisers by their names in the checkpoints of SB3."""
+    names = [name for name in model._get_torch_save_params()[0] if "optimizer" in name]
+    return {name: operator.attrgetter(name)(model) for name in names}
 
 
 def _get_return_statistics(model: BaseAlgorithm) -> RunningMeanStd:
@@ -217,21 +212,19 @@ def _save_replay(buffer: ReplayBuffer, path: Path) -> None:
         np.savez(file, **{name: getattr(buffer, name)[:count] for name in names})
 
 
-def _select_weights(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Select the weights of the policy from the tensors of a checkpoint."""
-    return {name.removeprefix("weights/"): tensor for name, tensor in tensors.items() if name.startswith("weights/")}
+def _select_tensors(tensors: dict[str, torch.Tensor], folder: str) -> dict[str, torch.Tensor]:
+    """Select the tensors of a checkpoint whose names begin with `folder/`, by the rest of their names."""
+    return {name.removeprefix(f"{folder}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{folder}/")}
 
 
 def _restore(model: BaseAlgorithm, path: Path, metadata: dict[str, Any]) -> None:
     tensors = read_tensors(path / metadata["weights"])
-    model.policy.load_state_dict(_select_weights(tensors))
-    for name in _list_optimizers(model):
+    model.policy.load_state_dict(_select_tensors(tensors, "weights"))
+    for name, optimizer in _get_optimizers(model).items():
         state: dict[int, dict[str, torch.Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith(f"{name}/"):
-                _, index, field = key.split("/")
-                state.setdefault(int(index), {})[field] = value
-        optimizer = _get_optimizer(model, name)
+        for key, value in _select_tensors(tensors, name).items():
+            index, field = key.split("/")
+            state.setdefault(int(index), {})[field] = value
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     if "log_ent_coef" in tensors:
         model.log_ent_coef.data.copy_(tensors["log_ent_coef"])  # type: ignore[attr-defined]  # SAC has it
@@ -286,9 +279,9 @@ class BaselinePolicy:
         self._scene = scenes[scene]
         env = FlatObservation(GroundEnv(scene))  # gives the sizes of observation and action
         self._policy = _make_algorithm(_parse_config(path, metadata), DummyVecEnv([lambda: env])).policy
-        weights = _select_weights(read_tensors(path / metadata["weights"]))
+        tensors = read_tensors(path / metadata["weights"])
         try:
-            self._policy.load_state_dict(weights)
+            self._policy.load_state_dict(_select_tensors(tensors, "weights"))
         except RuntimeError as error:
             raise BadFile(f"{path / metadata['weights']} does not fit its agent ({str(error).splitlines()[0]})") from error
         self._policy.set_training_mode(False)

@@ -160,19 +160,15 @@ class Objective:
         penalty = torch.as_tensor(penalty) * torch.exp(-later_s / self._task.risk_time_constant_s)
         cost = self._task.compute_cost(bodies, actions, self.goal, field)
         reached = self._task.is_success(bodies, self.goal, GOAL_MARGIN_M).to(cost.dtype)
-        done = torch.cummax(self._find_held_success(reached), 2).values
+        # 1 where a success (P, B, H) lasts `hold_steps`, or to the end of the plan.
+        held = F.pad(reached, (0, self._hold_steps), value=1.0).unfold(2, self._hold_steps + 1, 1).amin(-1)
+        done = torch.cummax(held, 2).values
         # The shift by one step keeps a violation in the last state of the episode.
         ended = F.pad(done, (1 + self._hold_steps, 0))[..., : done.shape[2]]
         penalty = penalty * (1 - ended)
         step_costs = (cost * (1 - done) + penalty).mean(0)
         costs = step_costs.mean(1) + TERMINAL_WEIGHT * step_costs[:, -1] + penalty.amax(-1).mean(0)
         return Evaluation(costs, step_costs, bodies)
-
-    def _find_held_success(self, success: Tensor) -> Tensor:
-        """Mark with 1 where a success (P, B, H) lasts `hold_steps`, or to the end of the plan."""
-        if not self._hold_steps:
-            return success
-        return F.pad(success, (0, self._hold_steps), value=1.0).unfold(2, self._hold_steps + 1, 1).amin(-1)
 
 
 def _judge_heads(prediction: Prediction) -> Evaluation:

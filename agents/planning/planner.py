@@ -32,36 +32,30 @@ class Decision:
     disagreement: float | None  # spread of the particles, mean over the plan [m]
 
 
+@dataclass(eq=False)
 class Planner:
-    """A policy that plans with a world model. Equal seeds give equal plans."""
+    """A policy that plans with a world model. Equal seeds give equal plans.
 
-    def __init__(
-        self,
-        objective: Objective,
-        search: SearchMethod,
-        budget_s: float | None = None,
-        long_horizon_search: SearchMethod | None = None,
-        prior_policy: Policy | None = None,
-    ) -> None:
-        """Combine an objective and a search method.
+    Attributes:
+        objective: evaluates candidates.
+        search: proposes candidates.
+        budget_s: time limit of a decision; None: all iterations run.
+        long_horizon_search: fallback for a stalled planner, used until the cost falls below its
+            value at that time. A detour raises the cost at first: the robot may have to push a
+            load aside to get behind it.
+        prior_policy: for search methods that need a prior plan, which is the policy's rollout in
+            the model.
+        on_evaluation: called with all candidates and their evaluation, in each iteration.
+    """
 
-        Args:
-            objective: evaluates candidates.
-            search: proposes candidates.
-            budget_s: time limit of a decision; None: all iterations run.
-            long_horizon_search: fallback for a stalled planner, used until the cost falls below its
-                value at that time. A detour raises the cost at first: the robot may have to push a
-                load aside to get behind it.
-            prior_policy: for search methods that need a prior plan, which is the policy's rollout
-                in the model.
-        """
-        self.objective = objective
-        self.search = search
-        self.budget_s = budget_s
-        self.long_horizon_search = long_horizon_search
-        self.prior_policy = prior_policy
-        # Called with all candidates and their evaluation, in each iteration.
-        self.on_evaluation: Callable[[Tensor, Evaluation], None] | None = None
+    objective: Objective
+    search: SearchMethod
+    budget_s: float | None = None
+    long_horizon_search: SearchMethod | None = None
+    prior_policy: Policy | None = None
+    on_evaluation: Callable[[Tensor, Evaluation], None] | None = None
+
+    def __post_init__(self) -> None:
         self.generator = torch.Generator()
         self._reset()
 
@@ -74,7 +68,7 @@ class Planner:
 
     def _reset(self) -> None:
         self.last_decision: Decision | None = None
-        self._proposal: Proposal | None = None
+        self.last_proposal: Proposal | None = None  # from which the next decision starts
         self._stalled = 0  # consecutive decisions without progress
         self._long_horizon_left = 0  # remaining decisions with the long horizon
         self._target_cost = 0.0  # cost below which the usual horizon is used again
@@ -122,20 +116,16 @@ class Planner:
         if self._long_horizon_left and self.long_horizon_search is not None:
             search = self.long_horizon_search
         self.objective.observe(observation, search.config.horizon)
-        if self._proposal is None:
+        if self.last_proposal is None:
             proposal = search.make_initial_proposal(self.objective.action_size)
         else:
-            proposal = search.make_warm_start(self._proposal)
+            proposal = search.make_warm_start(self.last_proposal)
         if self.prior_policy is not None:
             # Its state belongs to the predictions of the last decision.
             self.prior_policy.start_episode(self._start)
             prior_plan = self.objective.imagine_policy(self.prior_policy, observation, search.config.horizon)
             proposal = replace(proposal, prior_plan=prior_plan)
         return search, proposal
-
-    def keep_proposal(self, proposal: Proposal) -> None:
-        """Keep a proposal as the warm start of the next decision."""
-        self._proposal = proposal
 
     def _update_horizon(self, decision: Decision) -> None:
         """Change between the usual and the long horizon; discard stalled long plans."""
@@ -145,7 +135,7 @@ class Planner:
         if self._long_horizon_left:
             self._long_horizon_left -= 1
             if is_stalled or first_cost < self._target_cost or not self._long_horizon_left:
-                self._proposal = None
+                self.last_proposal = None
             if first_cost < self._target_cost:
                 self._stalled = self._long_horizon_left = 0
             return
@@ -154,7 +144,7 @@ class Planner:
             self._stalled = 0
             self._long_horizon_left = 4 * self.long_horizon_search.config.horizon
             self._target_cost = first_cost - MIN_PROGRESS
-            self._proposal = None
+            self.last_proposal = None
 
 
 class _Search:
@@ -192,7 +182,7 @@ class _Search:
 
     def decide(self) -> Decision:
         assert self._best is not None
-        self.planner.keep_proposal(replace(self._proposal, mean=self._best.plan))
+        self.planner.last_proposal = replace(self._proposal, mean=self._best.plan)
         seconds = time.perf_counter() - self._start_s
         return replace(self._best, seconds=seconds, model_seconds=self._model_s, iterations=self._iterations)
 

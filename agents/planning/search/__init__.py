@@ -24,12 +24,14 @@ class Proposal:
         std: (H, A) standard deviations.
         elites: (E, H, A) sequences of low cost, the best first.
         prior_plan: (H, A) rollout of the planner's prior policy, for methods that need it.
+        iterations: completed iterations of the decision, for methods that count them.
     """
 
     mean: Tensor
     std: Tensor
     elites: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1))
     prior_plan: Tensor | None = field(default=None, kw_only=True)
+    iterations: int = field(default=0, kw_only=True)
 
     def shift(self) -> "Proposal":
         """Shift by one control step: remove the first action, and repeat the last action."""

@@ -5,7 +5,7 @@ real-time planning". The iterations of a decision have as many candidates in tot
 other methods, so that methods are compared at equal numbers of model steps.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -18,13 +18,6 @@ NOISE_EXPONENT = 2.0  # the power of the noise is proportional to frequency ** -
 POPULATION_DECAY = 1.25  # the population is divided by this factor from iteration to iteration
 
 
-@dataclass(frozen=True)
-class IteratedProposal(Proposal):
-    """A proposal with the number of completed iterations of its decision."""
-
-    iterations: int = 0
-
-
 @searches.add("icem")
 class ImprovedCrossEntropy(SearchMethod):
     """Cross-entropy method of Pinneri et al."""
@@ -35,7 +28,7 @@ class ImprovedCrossEntropy(SearchMethod):
         self._populations = compute_populations(self.config.samples, self.config.iterations)
 
     def propose(self, proposal: Proposal, generator: torch.Generator) -> Tensor:
-        population = self._populations[min(_get_iterations(proposal), len(self._populations) - 1)]
+        population = self._populations[min(proposal.iterations, len(self._populations) - 1)]
         white = torch.randn(population, *proposal.mean.shape, generator=generator)
         candidates = (proposal.mean + (self._colour @ white) * proposal.std).clamp(-1, 1)
         candidates[0] = proposal.mean
@@ -46,8 +39,7 @@ class ImprovedCrossEntropy(SearchMethod):
     def update(self, proposal: Proposal, candidates: Tensor, costs: Tensor) -> Proposal:
         elites = select_elites(candidates, costs)
         kept = elites[: max(1, int(KEPT_ELITE_SHARE * len(elites)))]
-        proposed = refit(proposal, elites)
-        return IteratedProposal(proposed.mean, proposed.std, kept, iterations=_get_iterations(proposal) + 1)
+        return replace(refit(proposal, elites), elites=kept, iterations=proposal.iterations + 1)
 
 
 def compute_populations(samples: int, iterations: int) -> list[int]:
@@ -56,11 +48,6 @@ def compute_populations(samples: int, iterations: int) -> list[int]:
     counts = [2 + int((samples - 2) * iterations * share / sum(shares)) for share in shares]
     counts[0] += samples * iterations - sum(counts)
     return counts
-
-
-def _get_iterations(proposal: Proposal) -> int:
-    """Get the completed iterations; 0 at the start of a decision, after a shift in time."""
-    return proposal.iterations if isinstance(proposal, IteratedProposal) else 0
 
 
 def make_colouring_matrix(horizon: int, exponent: float) -> Tensor:
