@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from experiments.evaluation.results import EpisodeResult, PlanCounts
-from experiments.report.measures.aggregates import compute_aggregates
 from experiments.report.measures.comparability import make_notes
-from experiments.report.measures.costs import compute_costs, compute_efficiency, find_pareto_front
+from experiments.report.measures.costs import compute_aggregates, compute_costs, compute_efficiency, find_pareto_front
 from experiments.report.measures.formats import format_csv
 from experiments.report.measures.paired_scores import compute_episode_cost, get_cost_m
 from experiments.report.measures.plan_audit import compute_exploitation, compute_predicted_violations

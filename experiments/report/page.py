@@ -11,8 +11,8 @@ from experiments.evaluation.results import EpisodeResult
 from experiments.report.figures.plots import assign_colours
 from experiments.report.measures.comparison import build_answers, format_headline
 from experiments.report.sections import render_sections
-from experiments.report.sections.elements import render_section
 from experiments.report.sections.open_loop import render_open_loop_section
+from experiments.report.sections.section import render_section
 from experiments.report.terms import link_terms, render_definitions
 from sim.utils.files import write_text
 
@@ -51,7 +51,7 @@ def write_open_loop_page(path: Path, open_loop_errors: Sequence[Mapping[str, Any
 def _write_page(path: Path, title: str, sections: Sequence[str]) -> None:
     body, terms = link_terms("\n".join(section for section in sections if section))
     if terms:
-        body += "\n" + render_section("Terms", "", render_definitions(terms))
+        body += "\n" + render_section("terms", render_definitions(terms))
     write_text(path, PAGE_TEMPLATE.format(title=escape(title), style=PAGE_CSS, plotly=get_plotlyjs(), body=body))
 
 
@@ -64,18 +64,17 @@ def _render_heading(title: str, command: str, results: Sequence[EpisodeResult]) 
 
 def render_panels_section(heading: str, panels_svg: str, colour_key: str) -> str:
     """Render episodes from above."""
-    return render_section(
-        "Episodes", f"From above. {colour_key}", f'<h3>{escape(heading)}</h3><div class="pictures wide">{panels_svg}</div>'
-    )
+    content = f'<h3>{escape(heading)}</h3><div class="pictures wide">{panels_svg}</div>'
+    return render_section("episodes", content, colours=colour_key)
 
 
 def render_recordings_section(recordings: Sequence[tuple[str, str]]) -> str:
     """Render links to recordings, given as (text, relative address)."""
     links = "".join(f'<li><a href="{escape(address)}">{escape(text)}</a></li>' for text, address in recordings)
-    return render_section("Recordings in 3-D", "Each opens in the browser, from disk.", f"<ul>{links}</ul>") if links else ""
+    return render_section("recordings", f"<ul>{links}</ul>") if links else ""
 
 
 def render_facts_section(facts: Sequence[tuple[str, str]]) -> str:
     """Render facts, given as (name, value)."""
     rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in facts)
-    return render_section("Facts", "", f'<table class="facts">{rows}</table>') if rows else ""
+    return render_section("facts", f'<table class="facts">{rows}</table>') if rows else ""

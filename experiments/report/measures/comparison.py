@@ -32,10 +32,6 @@ from experiments.statistics import (
 
 ALL_SPLITS = "all splits"
 COMPARISON_COLUMNS = ("split", "methods", "episodes", "safe success", "verdict", "success", "verdict on success")
-COMPARISON_NOTE = (
-    "Paired: the same layouts and seeds. Percentage points with 95 % intervals: Newcombe's, or a bootstrap over trainings and "
-    "episodes where that is wider. No difference is shown where the exact sign test gives p > 0.05 or the interval holds zero."
-)
 
 
 class RateDifference(Difference):

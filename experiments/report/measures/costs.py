@@ -1,4 +1,4 @@
-"""Compute costs of methods, and their success by the amount of experience."""
+"""Compute costs of methods, their success by experience, and typical costs of their episodes."""
 
 import math
 from collections.abc import Sequence
@@ -6,16 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from experiments import statistics
 from experiments.evaluation.results import EpisodeResult
-from experiments.report.measures.summary import (
-    Rate,
-    get_base_method,
-    group_results,
-    is_oracle,
-    list_known,
-    rank_methods,
-    select_trainings,
-)
+from experiments.report.measures import summary
+from experiments.report.measures.formats import format_no_difference
+from experiments.report.measures.paired_scores import Interval, pair_scores
 
 
 @dataclass(frozen=True)
@@ -24,8 +19,8 @@ class MethodCosts:
 
     method: str
     episodes: int
-    safe_success: Rate
-    success: Rate
+    safe_success: summary.Rate
+    success: summary.Rate
     env_steps: float  # this and the next three: mean over trainings
     data_bytes: float
     collect_cpu_s: float
@@ -38,14 +33,14 @@ class MethodCosts:
 
 def compute_costs(results: Sequence[EpisodeResult]) -> list[MethodCosts]:
     """Compute the costs of every method."""
-    groups = group_results(results, "method")
-    return [_compute_method_costs(method, groups[method]) for method in rank_methods(results)]
+    groups = summary.group_results(results, "method")
+    return [_compute_method_costs(method, groups[method]) for method in summary.rank_methods(results)]
 
 
 def _compute_method_costs(method: str, results: Sequence[EpisodeResult]) -> MethodCosts:
-    success = Rate.compute(results, "success")
-    trainings = select_trainings(results)
-    costs = {name: _compute_mean(trainings, name) for name in ("env_steps", "data_bytes", "collect_cpu_s", "train_cpu_s")}
+    safe_success, success = (summary.Rate.compute(results, outcome) for outcome in summary.OUTCOMES)
+    trainings = summary.select_trainings(results)
+    costs = {name: summary.compute_mean(trainings, name) for name in ("env_steps", "data_bytes", "collect_cpu_s", "train_cpu_s")}
     if costs["env_steps"]:  # agents that collect while they train, and external models, record zero
         costs |= {name: costs[name] or math.nan for name in ("data_bytes", "collect_cpu_s")}
     training_s = len(trainings) * costs["train_cpu_s"]  # includes collecting
@@ -55,7 +50,7 @@ def _compute_method_costs(method: str, results: Sequence[EpisodeResult]) -> Meth
     return MethodCosts(
         method,
         len(results),
-        Rate.compute(results, "safe_success"),
+        safe_success,
         success,
         **costs,
         decision_s=decision_s / len(results),
@@ -63,11 +58,6 @@ def _compute_method_costs(method: str, results: Sequence[EpisodeResult]) -> Meth
         decision_s_per_success=decision_s / success.count if success.count else math.inf,
         total_s_per_success=(training_s + decision_s) / success.count if success.count else math.inf,
     )
-
-
-def _compute_mean(results: Sequence[EpisodeResult], name: str) -> float:
-    values = list_known(results, name)
-    return float(np.mean(values)) if values else math.nan
 
 
 def find_pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -92,8 +82,8 @@ class EfficiencyPoint:
     env_steps: float
     trainings: int
     episodes: int
-    safe_success: Rate
-    success: Rate
+    safe_success: summary.Rate
+    success: summary.Rate
 
 
 def compute_efficiency(results: Sequence[EpisodeResult]) -> list[EfficiencyPoint]:
@@ -102,10 +92,59 @@ def compute_efficiency(results: Sequence[EpisodeResult]) -> list[EfficiencyPoint
     Args:
         results: of one split.
     """
-    learned = [result for result in results if result.env_steps > 0 and not is_oracle(result.method)]
+    learned = [result for result in results if result.env_steps > 0 and not summary.is_oracle(result.method)]
     points = []
-    for method, group in group_results(learned, "method").items():
-        rates = (Rate.compute(group, "safe_success"), Rate.compute(group, "success"))
-        counts = (_compute_mean(group, "env_steps"), len(select_trainings(group)), len(group))
-        points.append(EfficiencyPoint(get_base_method(group[0]), method, *counts, *rates))
+    for method, group in summary.group_results(learned, "method").items():
+        rates = (summary.Rate.compute(group, outcome) for outcome in summary.OUTCOMES)
+        counts = (summary.compute_mean(group, "env_steps"), len(summary.select_trainings(group)), len(group))
+        points.append(EfficiencyPoint(summary.get_base_method(group[0]), method, *counts, *rates))
     return sorted(points, key=lambda point: (point.method_family, point.env_steps))
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """A method on one split, and its comparison with the method that is best on the first split."""
+
+    split: str
+    method: str
+    episodes: int
+    trainings: int
+    cost: Interval  # interquartile mean [m]
+    shared_episodes: int  # episodes that the best method met too
+    improvement_probability: Interval | None  # that the best method's cost is lower; None: itself
+    min_detectable: float  # distance from one half, in four of five samples
+
+    @property
+    def verdict(self) -> str:
+        if self.improvement_probability is None:
+            return "–"
+        _, low, high = self.improvement_probability
+        if low <= 0.5 <= high or self.shared_episodes < statistics.MIN_EPISODES:
+            return format_no_difference(100 * self.min_detectable, " points")
+        return "lower cost" if low > 0.5 else "higher cost"
+
+
+def compute_aggregates(results: Sequence[EpisodeResult]) -> list[Aggregate]:
+    """Compare every method on every split with the method that is best on the first split."""
+    methods = summary.rank_methods(results)
+    aggregates = []
+    for split in summary.list_splits(results):
+        split_results = [result for result in results if result.split == split]
+        present = {result.method for result in split_results}
+        aggregates += [_compute_aggregate(split_results, split, method, methods[0]) for method in methods if method in present]
+    return aggregates
+
+
+def _compute_aggregate(results: Sequence[EpisodeResult], split: str, method: str, best_method: str) -> Aggregate:
+    (costs,) = pair_scores(results, [method]).scores
+    cost = statistics.compute_bootstrap_interval(statistics.compute_iqm, costs)
+    episodes = int((~np.isnan(costs)).sum())
+    pairs = pair_scores(results, [best_method, method])
+    improvement = None
+    min_detectable = math.nan
+    if method != best_method and pairs.episodes:
+        a, b = (-scores for scores in pairs.scores)  # less is better
+        improvement = statistics.compute_bootstrap_interval(statistics.compute_probability_of_improvement, a, b)
+        improvements = np.array([statistics.compute_probability_of_improvement(a[:, [i]], b[:, [i]]) for i in range(a.shape[1])])
+        min_detectable = statistics.compute_smallest_mean_difference(improvements - 0.5)
+    return Aggregate(split, method, episodes, len(costs), cost, len(pairs.episodes), improvement, min_detectable)

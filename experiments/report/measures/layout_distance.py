@@ -17,12 +17,6 @@ from sim.layout import Layout, Pose
 NUM_CELLS = 60  # along the longer side of a hall
 ENDPOINT_RADIUS_SHARE = 0.1  # of that side: radius of narrow starts and goals
 DESCRIPTOR_NAMES = ("free area [m²]", "boxes", "loads and traffic", "widest passage [m]", "route [m]", "detour")
-DESCRIPTOR_NOTE = (
-    "Numbers of a layout: free area, boxes, loads and traffic, the widest passage from start to goal, the length of a route "
-    "through passages at least half as wide (by way of a load where there is one), and that length over the straight line. "
-    "Distance: to the nearest training layout, each number in standard deviations of the training set, in units of the median "
-    "distance between a training layout and its own nearest neighbour. Up to about 2 a layout is like the training layouts."
-)
 
 
 @lru_cache(maxsize=4096)

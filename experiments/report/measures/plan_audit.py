@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.evaluation.results import EpisodeResult, PlanCounts
 from experiments.report.measures.paired_scores import Difference, Interval, compute_difference, get_cost_m, pair_scores
-from experiments.report.measures.summary import group_results, is_oracle, list_known
+from experiments.report.measures.summary import compute_mean, group_results, is_oracle
 from experiments.statistics import compute_bootstrap_interval
 
 COST_NAMES = ("predicted_cost", "realised_cost", "random_predicted_cost", "random_realised_cost")
@@ -42,18 +42,13 @@ def compute_exploitation(results: Sequence[EpisodeResult]) -> list[Exploitation]
         zeros = np.zeros((1, chosen.shape[1]))
         chosen_gap, random_gap = (compute_difference(scores, zeros, pairs.splits) for scores in (chosen, random))
         excess = compute_difference(chosen, random, pairs.splits, is_joint=True)
-        disagreements = [_compute_mean_mm(group, name) for name in ("disagreement", "random_disagreement")]
+        disagreements = [1e3 * compute_mean(group, name) for name in ("disagreement", "random_disagreement")]
         exploitations.append(Exploitation(method, len(group), chosen_gap, random_gap, excess, *disagreements))
     return exploitations
 
 
 def _compute_gap(result: EpisodeResult, prefix: str) -> float:
     return get_cost_m(result, f"{prefix}realised_cost") - get_cost_m(result, f"{prefix}predicted_cost")
-
-
-def _compute_mean_mm(results: Sequence[EpisodeResult], name: str) -> float:
-    values = list_known(results, name)
-    return 1e3 * float(np.mean(values)) if values else math.nan
 
 
 @dataclass(frozen=True)

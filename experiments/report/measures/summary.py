@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from operator import attrgetter
+from typing import Any, TypeVar
 
 import numpy as np
 import rich.box
@@ -26,13 +27,9 @@ from sim.utils.errors import GroundError
 OUTCOMES = ("safe_success", "success")
 SUMMARY_COLUMNS = ("method", "episodes", "safe success", "success", "steps", "ms per decision", "env steps", "CPU-seconds")
 OPTIONAL_COLUMNS = ("collect_cpu_s", "data_bytes", "search_samples", "search_iterations", "search_horizon")
-SUMMARY_NOTE = (
-    "Rates with 95 % Wilson intervals; steps: mean of the successes; ms per decision: p50 / p95, medians over episodes. Where a "
-    "method was trained several times, episodes are trainings × layouts; intervals are as for the layouts alone, because all "
-    "trainings met the same layouts, and wider where trainings differ."
-)
 EpisodeKey = tuple[str, int]  # layout id and seed
 Quartiles = tuple[float, float, float]  # median, lower and upper quartile
+Item = TypeVar("Item")
 
 
 def get_episode_key(result: EpisodeResult) -> EpisodeKey:
@@ -45,15 +42,14 @@ def get_training_key(result: EpisodeResult) -> tuple[str, int]:
     return ("", 0) if result.train_seed is None else (result.run, result.train_seed)
 
 
-def group_results(results: Iterable[EpisodeResult], *names: str) -> dict[Any, list[EpisodeResult]]:
-    """Group results by one attribute, or by a tuple of several.
+def group_results(results: Iterable[Item], *names: str) -> dict[Any, list[Item]]:
+    """Group results, or numbers computed from them, by one attribute, or by a tuple of several.
 
     Groups are in order of appearance.
     """
-    groups: dict[Any, list[EpisodeResult]] = {}
+    groups: dict[Any, list[Item]] = {}
     for result in results:
-        values = tuple(getattr(result, name) for name in names)
-        groups.setdefault(values if len(names) > 1 else values[0], []).append(result)
+        groups.setdefault(attrgetter(*names)(result), []).append(result)
     return groups
 
 
@@ -254,6 +250,12 @@ def compute_indicators(results: Sequence[EpisodeResult]) -> dict[str, Quartiles]
 def list_known(results: Iterable[EpisodeResult], name: str) -> list[float]:
     """List the values of an attribute, without the results that lack it."""
     return [float(value) for result in results if (value := getattr(result, name)) is not None]
+
+
+def compute_mean(results: Iterable[EpisodeResult], name: str) -> float:
+    """Compute the mean of the known values of an attribute, nan without any."""
+    values = list_known(results, name)
+    return float(np.mean(values)) if values else math.nan
 
 
 def get_base_method(result: EpisodeResult) -> str:

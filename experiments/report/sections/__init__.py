@@ -7,11 +7,9 @@ from experiments.evaluation.results import EpisodeResult
 from experiments.report.figures.plots import assign_colours
 from experiments.report.measures.summary import select_benchmark_results, select_full_data_results
 from experiments.report.sections import costs, distribution_shift, plans
-from experiments.report.sections.comparison import render_differences_section
-from experiments.report.sections.efficiency import build_efficiency_section
+from experiments.report.sections import results as result_sections
 from experiments.report.sections.open_loop import render_open_loop_section
 from experiments.report.sections.regret import build_regret_section
-from experiments.report.sections.results import build_success_section, render_indicators_section, render_results_section
 from experiments.report.sections.section import render_report_section
 from experiments.report.sections.violations import render_violations_section
 
@@ -35,16 +33,16 @@ def render_sections(results: Sequence[EpisodeResult], errors: Sequence[Mapping[s
         distribution_shift.build_training_distance_section(full_data, colours),
         distribution_shift.build_physics_section(full_data, colours),
         costs.build_compute_costs_section(benchmark, colours),
-        build_efficiency_section(benchmark, colours),
+        costs.build_efficiency_section(benchmark, colours),
         plans.build_predicted_violations_section(benchmark),
         costs.build_cost_profile_section(full_data, colours),
         costs.build_typical_cost_section(full_data),
     )
     sections = [
-        render_results_section(results, command),
-        render_report_section(build_success_section(full_data, colours), command),
-        render_indicators_section(benchmark, command),
-        render_differences_section(benchmark, command),
+        result_sections.render_results_section(results, command),
+        render_report_section(result_sections.build_success_section(full_data, colours), command),
+        result_sections.render_indicators_section(benchmark, command),
+        result_sections.render_differences_section(benchmark, command),
         *(render_report_section(section, command) for section in measures),
         render_open_loop_section(errors, results[0].scene, command, colours),
         render_report_section(plans.build_plan_costs_section(benchmark), command),

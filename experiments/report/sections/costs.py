@@ -1,4 +1,4 @@
-"""Costs: what success costs, performance profiles of episode costs, and typical costs."""
+"""Compute costs, success by experience, performance profiles of episode costs, and typical costs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,12 @@ import plotly.graph_objects as go
 
 from experiments.evaluation.results import EpisodeResult
 from experiments.report.figures.plots import MARKER_SYMBOLS, escape_label, make_rate_trace
-from experiments.report.measures.aggregates import compute_aggregates
-from experiments.report.measures.costs import MethodCosts, compute_costs, find_pareto_front
+from experiments.report.measures import costs as measures
 from experiments.report.measures.formats import format_number, format_percent_interval
 from experiments.report.measures.paired_scores import pair_scores
 from experiments.report.measures.summary import is_oracle, rank_methods, select_first_split
-from experiments.report.sections.section import Columns, ReportSection, flatten_record, select_legend
+from experiments.report.sections import section
+from experiments.report.sections.section import Columns, ReportSection
 from experiments.statistics import compute_profile_interval
 
 NUM_THRESHOLDS = 120
@@ -23,14 +23,13 @@ PROFILE_COLUMNS = ("method", "cost_m", "share", "share_low", "share_high")  # of
 
 def build_compute_costs_section(results: Sequence[EpisodeResult], colours: Mapping[str, str]) -> ReportSection:
     """Plot success against compute costs on the first split: not every method ran the others."""
-    split_results = select_first_split(results)
-    costs = compute_costs(split_results)
-    axes = (("decision_ms", "ms per decision"), ("env_steps", "env steps of experience"))
-    figures = [
-        _make_pareto_figure(costs, colours, name, title) for name, title in axes if any(getattr(item, name) > 0 for item in costs)
-    ]
+    results = select_first_split(results)
+    costs = measures.compute_costs(results)
+    axes = {"decision_ms": "ms per decision", "env_steps": "env steps of experience"}
+    used = [name for name in axes if any(getattr(item, name) > 0 for item in costs)]
+    figures = [_make_pareto_figure(costs, colours, name, axes[name]) for name in used]
     columns: Columns = {
-        "method": "method", "episodes": "episodes", "safe success": "safe_success", "success": "success",
+        **section.RATE_COLUMNS,
         "env steps": lambda item: format_number(item.env_steps),
         "data [MB]": lambda item: format_number(item.data_bytes / 1e6, 1),
         "collecting [CPU-s]": lambda item: format_number(item.collect_cpu_s),
@@ -38,50 +37,61 @@ def build_compute_costs_section(results: Sequence[EpisodeResult], colours: Mappi
         "ms per decision": "decision_ms", "decisions per episode [s]": "decision_s",
         "decisions per success [s]": "decision_s_per_success", "total per success [s]": "total_s_per_success",
     }  # fmt: skip
-    caption = (
-        f"What success costs, on split {split_results[0].split_label}: up is better, left is cheaper. No method is reliably as "
-        "good and cheaper than those on the line."
-    )
-    definitions = (
-        "The line is the Pareto front of the lower ends of the intervals of safe success, without oracles. Decision time is wall "
-        "time on one thread: beside other work it is longer. The last column adds all costs and divides them by the successes "
-        "here: it falls with every further episode. Where collecting is not measured apart, training includes it."
-    )
-    legend = select_legend(split_results, colours)
-    return ReportSection("compute-costs", "Compute costs", caption, columns, costs, figures, definitions, legend)
+    legend = section.select_legend(results, colours)
+    facts = {"split": results[0].split_label}
+    return ReportSection("compute-costs", columns, costs, figures, legend, facts=facts)
 
 
-def _make_pareto_figure(method_costs: Sequence[MethodCosts], colours: Mapping[str, str], name: str, title: str) -> go.Figure:
+def _make_pareto_figure(
+    method_costs: Sequence[measures.MethodCosts], colours: Mapping[str, str], name: str, title: str
+) -> go.Figure:
     """Plot safe success against a cost on a logarithmic axis, with zero at its left end."""
-    values = {costs.method: float(getattr(costs, name)) for costs in method_costs}
-    positive = [value for value in values.values() if value > 0]
+    values = [float(getattr(costs, name)) for costs in method_costs]
+    positive = [value for value in values if value > 0]
     zero_x = min(positive) / 10
-    points = [
-        (max(values[costs.method], zero_x), costs.safe_success.interval[0], costs)
-        for costs in method_costs
-        if not is_oracle(costs.method)
-    ]
-    front = [points[i] for i in find_pareto_front([(x, low) for x, low, _ in points])]
+    xs = [max(value, zero_x) for value in values]
+    competitors = [(x, costs.safe_success) for x, costs in zip(xs, method_costs, strict=True) if not is_oracle(costs.method)]
+    front = measures.find_pareto_front([(x, rate.interval[0]) for x, rate in competitors])
     figure = go.Figure()
     figure.add_scatter(
-        x=[x for x, _, _ in front], y=[100 * costs.safe_success.value for _, _, costs in front], mode="lines",
+        x=[competitors[i][0] for i in front], y=[100 * competitors[i][1].value for i in front], mode="lines",
         line={"color": "#1c2530", "width": 1}, hoverinfo="skip", showlegend=False,
     )  # fmt: skip
-    for position, costs in enumerate(method_costs):
-        value = values[costs.method]
+    for position, (x, value, costs) in enumerate(zip(xs, values, method_costs, strict=True)):
         colour = colours[costs.method]
-        trace = make_rate_trace([max(value, zero_x)], [costs.safe_success.value_and_interval], costs.method, colour)
+        trace = make_rate_trace([x], [costs.safe_success.value_and_interval], costs.method, colour)
         symbol = MARKER_SYMBOLS[position % len(MARKER_SYMBOLS)]
         trace |= {"mode": "markers", "marker": {"size": 10, "symbol": symbol, "color": colour}}
         figure.add_scatter(**trace, customdata=[f"{costs.safe_success} of {costs.episodes}, {format_number(value, 2)}"])
     figure.update_layout(height=320, showlegend=False)
     figure.update_xaxes(title=title, type="log", dtick=1)
-    if min(values.values()) <= 0:
+    if min(values) <= 0:
         powers = range(math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive))) + 1)
         ticks = [10.0**power for power in powers]
         figure.update_xaxes(tickvals=[zero_x, *ticks], ticktext=["none", *(f"{tick:,.0f}" for tick in ticks)])
     figure.update_yaxes(title="safe success [%]", range=[-3, 103])
     return figure
+
+
+def build_efficiency_section(results: Sequence[EpisodeResult], colours: Mapping[str, str]) -> ReportSection | None:
+    """Plot the rates of learners on the first split by env steps; None without two points."""
+    results = select_first_split(results)
+    points = measures.compute_efficiency(results)
+    split = results[0].split_label
+    if len(points) < 2:
+        return None
+    title = "env steps of experience"
+    figure = section.make_rates_figure(points, "method_family", "env_steps", colours, title, f"episodes of {split} [%]")
+    ticks = [factor * 10**power for power in range(1, 9) for factor in (1, 2, 5)]
+    powers = [math.log10(point.env_steps) for point in points]
+    axis_range = [min(powers) - 0.2, max(powers) + 0.2]
+    figure.update_xaxes(type="log", range=axis_range, tickvals=ticks, ticktext=[f"{tick:,}" for tick in ticks])
+    columns: Columns = {
+        "method": "method", "family": "method_family", "env steps": lambda point: format_number(point.env_steps),
+        "trainings": "trainings", "episodes": "episodes", "safe success": "safe_success", "success": "success",
+    }  # fmt: skip
+    legend = {point.method_family: colours[point.method_family] for point in points}
+    return ReportSection("efficiency", columns, points, [figure], legend, facts={"split": split})
 
 
 def build_cost_profile_section(results: Sequence[EpisodeResult], colours: Mapping[str, str]) -> ReportSection:
@@ -113,15 +123,12 @@ def build_cost_profile_section(results: Sequence[EpisodeResult], colours: Mappin
         "median [m]": lambda method: f"{np.nanquantile(costs[method], 0.5):.2f}",
         "upper quartile [m]": lambda method: f"{np.nanquantile(costs[method], 0.75):.2f}",
     }  # fmt: skip
-    caption = "Performance profiles: the share of episodes that cost at most x. The higher line is the better method."
-    definitions = "Shaded: pointwise 95 % bootstrap interval over trainings and episodes (Agarwal et al. 2021)."
-    legend = select_legend(results, colours)
-    return ReportSection("profiles", "Costs of episodes", caption, columns, list(costs), [figure], definitions, legend, records)
+    return ReportSection("profiles", columns, list(costs), [figure], section.select_legend(results, colours), records)
 
 
 def build_typical_cost_section(results: Sequence[EpisodeResult]) -> ReportSection:
     """Tabulate interquartile mean costs of every method on every split."""
-    aggregates = compute_aggregates(results)
+    aggregates = measures.compute_aggregates(results)
     best = aggregates[0].method
     labels = {result.split: result.split_label for result in results}
     columns: Columns = {
@@ -130,11 +137,5 @@ def build_typical_cost_section(results: Sequence[EpisodeResult]) -> ReportSectio
         f"{best} is better": lambda item: format_percent_interval(item.improvement_probability or [math.nan] * 3),
         "verdict": "verdict",
     }  # fmt: skip
-    caption = f"Typical cost, and the probability that {best} costs less in an episode than another method."
-    definitions = (
-        "Is better: probability that the best method's cost is lower in an episode that both ran, ties count half (Agarwal et "
-        "al. 2021). 95 % bootstrap intervals over trainings and episodes; with one training, over episodes alone. "
-        "No difference is shown where the interval holds one half, or with fewer than six episodes."
-    )
-    records = [{**flatten_record(item), "verdict": item.verdict} for item in aggregates]
-    return ReportSection("aggregates", "Typical costs", caption, columns, aggregates, (), definitions, records=records)
+    records = [{**section.flatten_record(item), "verdict": item.verdict} for item in aggregates]
+    return ReportSection("aggregates", columns, aggregates, records=records, facts={"best": best})

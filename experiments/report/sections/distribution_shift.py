@@ -9,14 +9,12 @@ import plotly.graph_objects as go
 
 from experiments.evaluation.results import EpisodeResult
 from experiments.report.figures.plots import escape_label
-from experiments.report.measures.layout_distance import DESCRIPTOR_NOTE
 from experiments.report.measures.summary import OUTCOMES, Rate, group_results, is_oracle, list_splits, rank_methods
-from experiments.report.sections.section import RATES_NOTE, Columns, ReportSection, make_rates_figure, select_legend
+from experiments.report.sections.section import Columns, ReportSection, make_rates_figure, select_legend
 from sim.variation import Variation
 
 MAX_BINS = 5
 MIN_BIN_EPISODES = 5
-BINS_NOTE = "Ranges hold equally many episodes."
 COLUMNS: Columns = {
     "method": "method", "range": lambda item: f"{item.low:.3g} to {item.high:.3g}", "episodes": "episodes",
     "safe success": "safe_success", "success": "success",
@@ -49,10 +47,8 @@ def bin_results(results: Sequence[EpisodeResult], get_value: Callable[[EpisodeRe
     values = np.array([get_value(result) for result in results])
     most = max(sum(result.method == method for result in results) for method in methods)
     num_bins = min(MAX_BINS, max(1, most // MIN_BIN_EPISODES))
-    edges = np.unique(values)
-    if len(edges) <= num_bins:
-        edges = np.append(edges, np.inf)
-    else:
+    edges = np.append(np.unique(values), np.inf)
+    if len(edges) > num_bins + 1:
         edges = np.unique(np.quantile(values, np.linspace(0, 1, num_bins + 1)))
     indices = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, max(0, len(edges) - 2))
     bins = []
@@ -62,65 +58,51 @@ def bin_results(results: Sequence[EpisodeResult], get_value: Callable[[EpisodeRe
             members = [result for result, index in pairs if index == i and result.method == method]
             if len(members) >= MIN_BIN_EPISODES:
                 bin_values = [get_value(result) for result in members]
+                numbers = (min(bin_values), max(bin_values), float(np.median(bin_values)))
                 safe_success, success = (Rate.compute(members, outcome) for outcome in OUTCOMES)
-                low = min(bin_values)
-                high = max(bin_values)
-                median = float(np.median(bin_values))
-                bins.append(RateBin(quantity, method, low, high, median, safe_success, success, len(members)))
+                bins.append(RateBin(quantity, method, *numbers, safe_success, success, len(members)))
     return bins
-
-
-def _make_figure(bins: Sequence[RateBin], colours: Mapping[str, str], title: str) -> go.Figure:
-    methods = dict.fromkeys(item.method for item in bins)
-    groups = {method: [item for item in bins if item.method == method] for method in methods}
-    return make_rates_figure(groups, "median", colours, title)
 
 
 def build_training_distance_section(results: Sequence[EpisodeResult], colours: Mapping[str, str]) -> ReportSection | None:
     """Plot rates over the distance from the training layouts; None where it is unknown."""
-    distances = {
-        (result.split, result.layout_id): result.training_distance for result in results if result.training_distance is not None
-    }
     known = [result for result in results if result.training_distance is not None]
     bins = bin_results(known, lambda result: result.training_distance or 0.0, "distance") if known else []
     if not bins:
         return None
-    figure = _make_figure(bins, colours, "training distance")
+    figure = make_rates_figure(bins, "method", "median", colours, "training distance")
     figure.update_xaxes(type="log", tickvals=[digit * 10**power for power in range(-1, 4) for digit in (1, 2, 5)])
+    groups = group_results(known, "split")
     medians = []
     for split in list_splits(known):
-        values = [distance for (layout_split, _), distance in distances.items() if layout_split == split]
-        medians.append(f"{split} {np.median(values):.1f}")
-    definitions = f"{DESCRIPTOR_NOTE} Medians: {', '.join(medians)}. {BINS_NOTE} Each run has its own training layouts."
-    caption = f"Rates by training distance: 1 is the typical distance between training layouts.{RATES_NOTE}"
-    legend = select_legend(results, colours)
-    return ReportSection("distance", "New layouts", caption, COLUMNS, bins, [figure], definitions, legend)
+        distances = {result.layout_id: result.training_distance for result in groups[split]}
+        medians.append(f"{split} {np.median(list(distances.values())):.1f}")
+    facts = {"medians": ", ".join(medians)}
+    return ReportSection("distance", COLUMNS, bins, [figure], select_legend(results, colours), facts=facts)
 
 
 def build_physics_section(results: Sequence[EpisodeResult], colours: Mapping[str, str]) -> ReportSection | None:
     """Plot rates over each physical quantity that a split varies; None where nothing varies."""
     figures = list[go.Figure]()
     all_bins = list[RateBin]()
+    names = [item.name for item in fields(Variation) if item.name != "appearance"]
     groups = group_results(results, "split")
     for split in list_splits(results):
-        names = [item.name for item in fields(Variation) if item.name != "appearance"]
+        label = groups[split][0].split_label
         varied = [name for name in names if len({getattr(result.variation, name) for result in groups[split]}) > 1]
         for name in varied:
             others = [_format_quantity(other) for other in varied if other != name]
             condition = f"with {', '.join(others)}" if others else "alone"
-            label = groups[split][0].split_label
             quantity = _format_quantity(name)
             bins = bin_results(groups[split], attrgetter(f"variation.{name}"), f"{label}: {quantity}, {condition}")
             if bins:
-                figures.append(_make_figure(bins, colours, f"{quantity}<br>{escape_label(label)}, {condition}"))
+                title = f"{quantity}<br>{escape_label(label)}, {condition}"
+                figures.append(make_rates_figure(bins, "method", "median", colours, title))
                 all_bins += bins
     if not figures:
         return None
     columns: Columns = {**COLUMNS, "quantity": "quantity"}
-    caption = f"Rates by the physics that episodes sampled.{RATES_NOTE}"
-    definitions = f"{BINS_NOTE} Where a split varies several quantities, each plot is over all values of the others."
-    legend = select_legend(results, colours)
-    return ReportSection("physics", "Other physics", caption, columns, all_bins, figures, definitions, legend)
+    return ReportSection("physics", columns, all_bins, figures, select_legend(results, colours))
 
 
 def _format_quantity(name: str) -> str:

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from experiments.report.figures.plots import escape_label, render_plot
 from experiments.report.measures.formats import format_number
-from experiments.report.sections.elements import render_download_link, render_section, render_table
+from experiments.report.sections.section import render_download_link, render_section, render_table
 from sim.scenes.scene import scenes
 
 OpenLoopRecord = Mapping[str, Any]  # fields of an OpenLoopError
@@ -31,11 +31,8 @@ def render_open_loop_section(errors: Sequence[OpenLoopRecord], scene: str, comma
     noun = scenes[scene].dynamic_noun
     columns = ("model", *(heading.format(noun=noun) for heading, _, _ in ERROR_COLUMNS), f"{noun} error / moved")
     plot = render_plot(_make_open_loop_figure(errors, noun, colours), "plot-open-loop-error")
-    table = render_table(columns, map(_make_cells, errors))
-    caption = f"Error of the predicted {noun} and robot; the model sees only the first state and the actions."
-    return render_section(
-        "Open-loop error by horizon", caption, plot + table + render_download_link("open-loop-error", errors, command)
-    )
+    link = render_download_link("open-loop-error", errors, command)
+    return render_section("open-loop-error", plot + render_table(columns, map(_make_cells, errors)) + link, noun=noun)
 
 
 def _make_cells(error: OpenLoopRecord) -> tuple[str, ...]:
@@ -48,15 +45,13 @@ def _make_open_loop_figure(errors: Sequence[OpenLoopRecord], noun: str, colours:
     figure = go.Figure()
     for model in dict.fromkeys(error["model"] for error in errors):
         shown = sorted((error for error in errors if error["model"] == model), key=lambda error: error["horizon_s"])
+        horizons_s = [error["horizon_s"] for error in shown]
         for name, statistic, dash in (("body_mm_median", "median", "solid"), ("body_mm_p90", "p90", "dot")):
             figure.add_scatter(
-                x=[error["horizon_s"] for error in shown],
-                y=[error[name] for error in shown],
-                name=f"{escape_label(model)}, {statistic}",
-                mode="lines+markers",
-                line={"color": colours[model], "dash": dash, "width": 2},
+                x=horizons_s, y=[error[name] for error in shown], name=f"{escape_label(model)}, {statistic}",
+                mode="lines+markers", line={"color": colours[model], "dash": dash, "width": 2},
                 hovertemplate="%{y:.0f} mm after %{x:.1f} s",
-            )
+            )  # fmt: skip
     figure.update_layout(height=340)
     figure.update_xaxes(title="horizon [s]", rangemode="tozero")
     figure.update_yaxes(title=f"position error of the {noun} [mm]", rangemode="tozero")

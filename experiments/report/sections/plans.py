@@ -8,18 +8,12 @@ import plotly.graph_objects as go
 
 from experiments.evaluation.results import CONTACT_VIOLATION, EpisodeResult
 from experiments.report.figures.plots import FAILURE_COLOUR, MARKER_SYMBOLS, SUCCESS_COLOUR, escape_label, make_interval_trace
+from experiments.report.measures import plan_audit
 from experiments.report.measures.formats import format_kind, format_percent_interval, scale_to_percent
 from experiments.report.measures.paired_scores import get_cost_m
-from experiments.report.measures.plan_audit import (
-    Exploitation,
-    PredictedViolations,
-    compute_exploitation,
-    compute_predicted_violations,
-)
 from experiments.report.measures.summary import group_results
 from experiments.report.sections.section import Columns, ReportSection
 
-AUDIT_NOTE = "Plan audit: every tenth chosen plan is run to its end in the true simulator, beside the episode."
 PLAN_COST_NAMES = ("method", "train_seed", "split", "index", "seed", "safe_success", "success")  # columns of the file
 
 
@@ -28,7 +22,7 @@ def build_exploitation_section(results: Sequence[EpisodeResult]) -> ReportSectio
 
     None where no plan was audited.
     """
-    exploitations = compute_exploitation(results)
+    exploitations = plan_audit.compute_exploitation(results)
     if not exploitations:
         return None
     labels = [f"{item.method} ({item.episodes})" for item in exploitations]
@@ -43,15 +37,11 @@ def build_exploitation_section(results: Sequence[EpisodeResult]) -> ReportSectio
         "chosen − random [m]": "excess_gap", "verdict": lambda item: item.excess_gap.format_verdict(),
         "disagreement [mm]": "disagreement_mm", "disagreement, random [mm]": "random_disagreement_mm",
     }  # fmt: skip
-    caption = f"{_answer_exploitation(exploitations)} Right of zero, plans cost more than predicted."
-    definitions = (
-        f"{AUDIT_NOTE} Two random smooth plans from the same state are audited too. Disagreement: of the particles, for the "
-        "bodies that the robot does not steer; a model with one particle has none. Intervals and verdicts as for the regret."
-    )
-    return ReportSection("exploitation", "Is the model exploited?", caption, columns, exploitations, [figure], definitions)
+    facts = {"answer": _answer_exploitation(exploitations)}
+    return ReportSection("exploitation", columns, exploitations, [figure], facts=facts)
 
 
-def _answer_exploitation(exploitations: Sequence[Exploitation]) -> str:
+def _answer_exploitation(exploitations: Sequence[plan_audit.Exploitation]) -> str:
     exploited = [item for item in exploitations if item.excess_gap.is_significant and item.excess_gap.value > 0]
     if not exploited:
         return "Not shown: no method's chosen plans exceed their predicted cost by significantly more than random plans."
@@ -64,16 +54,15 @@ def build_predicted_violations_section(results: Sequence[EpisodeResult]) -> Repo
 
     None where no plan was audited.
     """
-    violations = compute_predicted_violations(results)
+    violations = plan_audit.compute_predicted_violations(results)
     if not violations:
         return None
     figures = []
-    for kind in dict.fromkeys(item.kind for item in violations):
-        shown = [item for item in violations if item.kind == kind]
-        labels = [f"{item.method} ({item.num_plans})" for item in shown]
+    for kind, items in group_results(violations, "kind").items():
+        labels = [f"{item.method} ({item.num_plans})" for item in items]
         shares = {
-            "realised": [scale_to_percent(item.realised_share) for item in shown],
-            "predicted": [scale_to_percent(item.predicted_share) for item in shown],
+            "realised": [scale_to_percent(item.realised_share) for item in items],
+            "predicted": [scale_to_percent(item.predicted_share) for item in items],
         }
         figures.append(_make_pairs_figure(labels, shares, f"plans that lead to: {format_kind(kind)} [%]"))
         figures[-1].update_xaxes(rangemode="tozero")
@@ -84,17 +73,11 @@ def build_predicted_violations_section(results: Sequence[EpisodeResult]) -> Repo
         "missed": lambda item: format_percent_interval(item.missed_share),
         "false alarms": lambda item: format_percent_interval(item.false_alarm_share),
     }  # fmt: skip
-    definitions = (
-        f"{AUDIT_NOTE} Counted are violations before the plan reaches the goal. With several particles the predicted share is "
-        f"their mean; missed and false alarms count what most particles predict. Models predict no forces: "
-        f"{format_kind(CONTACT_VIOLATION)} counts plans in which a robot or load comes within 5 mm of a static body. Intervals: "
-        "bootstrap over trainings and episodes."
-    )
-    caption = f"{_answer_predicted_violations(violations)} Predicted beside realised violations of the same plans."
-    return ReportSection("predicted-violations", "Are violations predicted?", caption, columns, violations, figures, definitions)
+    facts = {"answer": _answer_predicted_violations(violations), "contact": format_kind(CONTACT_VIOLATION)}
+    return ReportSection("predicted-violations", columns, violations, figures, facts=facts)
 
 
-def _answer_predicted_violations(violations: Sequence[PredictedViolations]) -> str:
+def _answer_predicted_violations(violations: Sequence[plan_audit.PredictedViolations]) -> str:
     missed = [100 * item.missed_share[0] for item in violations if not math.isnan(item.missed_share[0])]
     if not missed:
         return "Unknown: no audited plan led to a violation."
@@ -118,7 +101,7 @@ def _make_pairs_figure(labels: Sequence[str], intervals: Mapping[str, Sequence[S
 
 def build_plan_costs_section(results: Sequence[EpisodeResult]) -> ReportSection | None:
     """Plot predicted against realised costs by episode; None where no plan was audited."""
-    results = [result for result in results if result.predicted_cost is not None and result.realised_cost is not None]
+    results = [result for result in results if None not in (result.predicted_cost, result.realised_cost)]
     if not results:
         return None
     groups = group_results(results, "method")
@@ -136,12 +119,7 @@ def build_plan_costs_section(results: Sequence[EpisodeResult]) -> ReportSection 
         predicted_m, realised_m = _get_plan_costs(result)
         identity = {name: getattr(result, name) for name in PLAN_COST_NAMES}
         records.append({**identity, "predicted_m": predicted_m, "realised_m": realised_m})
-    definitions = f"{AUDIT_NOTE} Means over an episode, and here medians over episodes. The file has one row per episode."
-    caption = "One dot per episode of a method that plans. On the line both costs agree."
-    figures = [_make_plan_costs_figure(groups)]
-    return ReportSection(
-        "plan-costs", "Predicted and realised cost", caption, columns, list(groups), figures, definitions, records=records
-    )
+    return ReportSection("plan-costs", columns, list(groups), [_make_plan_costs_figure(groups)], records=records)
 
 
 def _get_plan_costs(result: EpisodeResult) -> tuple[float, float]:
@@ -162,14 +140,11 @@ def _make_plan_costs_figure(groups: dict[str, list[EpisodeResult]]) -> go.Figure
                 continue
             predicted, realised = zip(*map(_get_plan_costs, shown), strict=True)
             figure.add_scatter(
-                x=predicted,
-                y=realised,
-                name=f"{escape_label(method)}, {outcome}",
-                mode="markers",
+                x=predicted, y=realised, name=f"{escape_label(method)}, {outcome}", mode="markers",
                 marker={"color": colour, "size": 8, "opacity": 0.7, "symbol": symbol},
                 customdata=[f"{escape_label(item.split_label)} {item.index}, seed {item.seed}" for item in shown],
                 hovertemplate="%{customdata}: predicted %{x:.2f} m, realised %{y:.2f} m",
-            )
+            )  # fmt: skip
     figure.update_layout(height=460)
     figure.update_xaxes(title="predicted cost [m]")
     figure.update_yaxes(title="realised cost [m]")

@@ -1,26 +1,17 @@
-"""The tables of results, their plot, and the scene's own indicators."""
+"""The tables of results, their plot and paired differences, and the scene's own indicators."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 import plotly.graph_objects as go
 
 from experiments.evaluation.results import EpisodeResult
 from experiments.report.figures.plots import GRID_COLOUR, escape_label, make_interval_trace
-from experiments.report.measures.formats import format_interval
-from experiments.report.measures.summary import (
-    SUMMARY_COLUMNS,
-    SUMMARY_NOTE,
-    Summary,
-    compute_indicators,
-    group_results,
-    is_oracle,
-    make_summary_records,
-    rank_methods,
-    summarise,
-)
-from experiments.report.sections.elements import render_download_link, render_section, render_table
-from experiments.report.sections.section import Columns, ReportSection, select_legend
+from experiments.report.measures import summary as measures
+from experiments.report.measures.comparison import ALL_SPLITS, COMPARISON_COLUMNS, Comparison, compare_methods
+from experiments.report.measures.formats import format_interval, make_interval_record
+from experiments.report.sections import section
 from sim.scenes.scene import scenes
 
 INTERVAL_HEIGHT_PX = 17
@@ -28,58 +19,49 @@ INTERVAL_HEIGHT_PX = 17
 
 def render_results_section(results: Sequence[EpisodeResult], command: str) -> str:
     """Render a table of every method for every split."""
-    cells_by_split: dict[str, list[Sequence[str]]] = {}
-    for summary in summarise(results):
-        cells_by_split.setdefault(summary.split_label, []).append(summary.cells)
-    tables = "".join(
-        f'<h3>{escape(split)}</h3><div class="even">{render_table(SUMMARY_COLUMNS, cells)}</div>'
-        for split, cells in cells_by_split.items()
-    )
-    has_oracle = any(is_oracle(result.method) for result in results)
-    caption = SUMMARY_NOTE + (" The oracle plans on the true simulator; it is a reference." if has_oracle else "")
-    return render_section("Results", caption, tables + render_download_link("results", make_summary_records(results), command))
+    tables = []
+    for split, summaries in measures.group_results(measures.summarise(results), "split_label").items():
+        table = section.render_table(measures.SUMMARY_COLUMNS, [summary.cells for summary in summaries])
+        tables.append(f'<h3>{escape(split)}</h3><div class="even">{table}</div>')
+    has_oracle = any(measures.is_oracle(result.method) for result in results)
+    oracle_note = " The oracle plans on the true simulator; it is a reference." if has_oracle else ""
+    link = section.render_download_link("results", measures.make_summary_records(results), command)
+    return section.render_section("results", "".join(tables) + link, oracle=oracle_note)
 
 
-def build_success_section(results: Sequence[EpisodeResult], colours: Mapping[str, str]) -> ReportSection:
+def build_success_section(results: Sequence[EpisodeResult], colours: Mapping[str, str]) -> section.ReportSection:
     """Plot the rates of every method on every split."""
-    summaries = summarise(results)
-    columns: Columns = {
-        "split": "split_label", "method": "method", "episodes": "episodes", "safe success": "safe_success", "success": "success"
-    }  # fmt: skip
-    records = [
-        {
-            **{name: getattr(summary, name) for name in ("split", "method", "episodes")},
-            **summary.safe_success.make_record("safe_success"),
-            **summary.success.make_record("success"),
-        }
-        for summary in summaries
-    ]
-    caption = "Solid: safe success, with 95 % intervals of each method's own episodes; faint ring: success."
+    summaries = measures.summarise(results)
+    columns: section.Columns = {"split": "split_label", **section.RATE_COLUMNS}
+    records = []
+    for summary in summaries:
+        record: dict[str, Any] = {name: getattr(summary, name) for name in ("split", "method", "episodes")}
+        for outcome in measures.OUTCOMES:
+            record |= getattr(summary, outcome).make_record(outcome)
+        records.append(record)
     figures = [_make_success_figure(summaries, colours)]
-    legend = select_legend(results, colours)
-    return ReportSection("success", "Success by method", caption, columns, summaries, figures, "", legend, records)
+    legend = section.select_legend(results, colours)
+    return section.ReportSection("success", columns, summaries, figures, legend, records)
 
 
-def _make_success_figure(summaries: Sequence[Summary], colours: Mapping[str, str]) -> go.Figure:
+def _make_success_figure(summaries: Sequence[measures.Summary], colours: Mapping[str, str]) -> go.Figure:
     """Make a figure with splits down the side, and one interval per method and split."""
-    methods = list(dict.fromkeys(summary.method for summary in summaries))
-    ticks = list(dict.fromkeys(_format_tick(summary) for summary in summaries))
+    groups = measures.group_results(summaries, "method")
+    ticks = list(dict.fromkeys(map(_format_tick, summaries)))
     figure = go.Figure()
-    for method in methods:
-        method_summaries = [summary for summary in summaries if summary.method == method]
-        y = [_format_tick(summary) for summary in method_summaries]
+    for method, group in groups.items():
+        y = list(map(_format_tick, group))
         name = escape_label(method)
         hover_texts = [
-            f"{name}: {summary.safe_success} safe success, {summary.success} success, of {summary.episodes}"
-            for summary in method_summaries
+            f"{name}: {summary.safe_success} safe success, {summary.success} success, of {summary.episodes}" for summary in group
         ]
         shared = {"customdata": hover_texts, "hovertemplate": "%{customdata}<extra></extra>", "offsetgroup": name}
         ring = {"color": colours[method], "size": 9, "symbol": "circle-open", "opacity": 0.45}
-        success = [100 * summary.success.value for summary in method_summaries]
+        success = [100 * summary.success.value for summary in group]
         figure.add_scatter(x=success, y=y, mode="markers", orientation="h", name=name, marker=ring, **shared)
-        intervals = [[100 * end for end in summary.safe_success.value_and_interval] for summary in method_summaries]
+        intervals = [[100 * end for end in summary.safe_success.value_and_interval] for summary in group]
         figure.add_scatter(**{**make_interval_trace(intervals, y, name, colours[method]), **shared})
-    height = 70 + len(ticks) * (len(methods) * INTERVAL_HEIGHT_PX + 14)
+    height = 70 + len(ticks) * (len(groups) * INTERVAL_HEIGHT_PX + 14)
     figure.update_layout(scattermode="group", scattergap=0.25, showlegend=False, height=height)
     figure.update_xaxes(title="episodes [%]", range=[-2, 102])
     figure.update_yaxes(categoryorder="array", categoryarray=ticks, range=[len(ticks) - 0.5, -0.5], showgrid=False)
@@ -88,16 +70,43 @@ def _make_success_figure(summaries: Sequence[Summary], colours: Mapping[str, str
     return figure
 
 
-def _format_tick(summary: Summary) -> str:
+def _format_tick(summary: measures.Summary) -> str:
     """Format a split's name in two short lines."""
     return escape_label(summary.split_label).replace("shift-", "shift-<br>", 1)
+
+
+def render_differences_section(results: Sequence[EpisodeResult], command: str) -> str:
+    """Render the differences over all splits, and those of each split in a table that opens."""
+    comparisons = compare_methods(results)
+    if not comparisons:
+        return ""
+    pooled = _render_comparisons([item for item in comparisons if item.split == ALL_SPLITS])
+    by_split = _render_comparisons([item for item in comparisons if item.split != ALL_SPLITS])
+    details = f"<details><summary>By split</summary>{by_split}</details>"
+    link = section.render_download_link("differences", list(map(_make_comparison_record, comparisons)), command)
+    return section.render_section("differences", pooled + details + link)
+
+
+def _render_comparisons(comparisons: Sequence[Comparison]) -> str:
+    table = section.render_table(COMPARISON_COLUMNS, [comparison.cells for comparison in comparisons])
+    return f'<div class="compared">{table}</div>'
+
+
+def _make_comparison_record(comparison: Comparison) -> dict[str, Any]:
+    """Make plain values, in percentage points."""
+    methods = {"method": comparison.method_a, "other": comparison.method_b}
+    record: dict[str, Any] = {"split": comparison.split, **methods, "episodes": comparison.episodes}
+    for name, difference in (("safe_success", comparison.safe_success), ("success", comparison.success)):
+        record |= make_interval_record(name, difference.interval)
+        record |= {f"{name}_{part}": getattr(difference, part) for part in ("min_detectable", "p_value", "is_significant")}
+    return record
 
 
 def render_indicators_section(results: Sequence[EpisodeResult], command: str) -> str:
     """Render the scene's own indicators over all splits; nothing where there are none."""
     indicator_set = scenes[results[0].scene].indicators
-    groups = group_results(results, "method")
-    indicators = {method: compute_indicators(groups[method]) for method in rank_methods(results)}
+    groups = measures.group_results(results, "method")
+    indicators = {method: measures.compute_indicators(groups[method]) for method in measures.rank_methods(results)}
     if indicator_set is None or not any(indicators.values()):
         return ""
     names = indicator_set.descriptions
@@ -110,6 +119,5 @@ def render_indicators_section(results: Sequence[EpisodeResult], command: str) ->
         for method, values in indicators.items()
         for name, (median, low, high) in values.items()
     ]
-    table = render_table(("method", "episodes", *names.values()), cells)
-    caption = "Medians over all episodes, solved or not, and the quartiles."
-    return render_section("Indicators of the scene", caption, table + render_download_link("indicators", records, command))
+    table = section.render_table(("method", "episodes", *names.values()), cells)
+    return section.render_section("indicators", table + section.render_download_link("indicators", records, command))

@@ -10,7 +10,7 @@ from experiments.report.loading import StoredResult
 from experiments.report.measures.formats import format_kind, format_number, join_names
 from experiments.report.measures.paired_scores import compute_episode_cost
 from experiments.report.measures.summary import get_episode_key, get_episode_label, group_results, list_violation_kinds, summarise
-from experiments.report.sections.elements import render_download_link, render_section, render_table
+from experiments.report.sections.section import render_download_link, render_section, render_table
 from sim.scenes.scene import scenes
 
 MAX_FAILURES_SHOWN = 8
@@ -33,19 +33,16 @@ def render_violations_section(results: Sequence[EpisodeResult], command: str) ->
         identity = {"method": summary.method, "split": summary.split, "episodes": len(group)}
         records.append({**identity, **rate.make_record("safe_success"), **counts, "highest_force_n": force_n})
     columns = ("method", "split", "episodes", "safe success", *map(format_kind, kinds), "any of them", "highest force [N]")
-    caption = "Number of episodes with each kind of violation, and the highest contact force with a static body."
     content = render_table(columns, cells) + render_download_link("violations", records, command)
-    return render_section("Violations", caption, content)
+    return render_section("violations", content)
 
 
 def select_failures(stored: Sequence[StoredResult]) -> list[StoredResult]:
     """Select the episodes without safe success: unsolved ones by cost, then the others by force."""
-
-    def get_rank(item: StoredResult) -> tuple[bool, float]:
-        result = item.result
-        return result.success, -result.peak_force_n if result.success else -compute_episode_cost(result)
-
-    return sorted((item for item in stored if not item.result.safe_success), key=get_rank)
+    unsolved = [item for item in stored if not item.result.success]
+    unsafe = [item for item in stored if item.result.success and not item.result.safe_success]
+    unsolved.sort(key=lambda item: -compute_episode_cost(item.result))
+    return unsolved + sorted(unsafe, key=lambda item: -item.result.peak_force_n)
 
 
 def describe_failure(result: EpisodeResult, results: Sequence[EpisodeResult]) -> str:
@@ -88,8 +85,8 @@ def render_failures_section(
         text = f"<b>{name}</b> {escape(describe_failure(item.result, results))}.{link}"
         figures.append(f"<figure>{render_episode_panels(scene, [('', episode)])}<figcaption>{text}</figcaption></figure>")
     num_unsolved = sum(not item.result.success for item in failures)
-    caption = (
-        f"{method}: {num_unsolved} of {len(stored)} episodes unsolved, {len(failures) - num_unsolved} solved with a violation; "
-        f"the {len(figures)} worst. {describe_colours(scene, layouts)}"
-    )
-    return render_section("Failures", caption, f'<div class="episodes">{"".join(figures)}</div>')
+    counts = {
+        "unsolved": num_unsolved, "total": len(stored), "violating": len(failures) - num_unsolved, "shown": len(figures)
+    }  # fmt: skip
+    facts = {"method": method, "colours": describe_colours(scene, layouts)}
+    return render_section("failures", f'<div class="episodes">{"".join(figures)}</div>', **facts, **counts)
