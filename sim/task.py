@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from sim.bodies import LOAD, ROBOT, Bodies
-from sim.contacts import Contact
+from sim.contacts import Contact, find_hard_contacts
 from sim.geometry.arrays import Array, get_namespace, split_coordinates
 from sim.geometry.rotations import compute_yaw, rotate
 
@@ -240,12 +240,7 @@ class GoalDistanceTask:
 
     def find_violations(self, bodies: Bodies, contacts: Sequence[Contact], is_inside: bool) -> dict[str, bool]:
         """Find hard contacts with static bodies, and a robot outside the hall."""
-        hard = [contact for contact in contacts if contact.is_static and contact.force_n > self.max_contact_force_n]
-        return {
-            "robot_collision": any(contact.first == ROBOT for contact in hard),
-            "load_collision": any(contact.first >= LOAD for contact in hard),
-            "robot_outside_hall": not is_inside,
-        }
+        return {**find_hard_contacts(contacts, self.max_contact_force_n), "robot_outside_hall": not is_inside}
 
     def predict_violations(self, bodies: Bodies) -> dict[str, Array]:
         """Return an empty mapping: poses alone determine none of the violations.

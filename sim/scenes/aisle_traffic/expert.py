@@ -1,13 +1,14 @@
 """Behaviours of aisle-traffic: an expert that predicts constant velocities, and data collection."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from sim.bodies import CONTROL_DT_S, ROBOT, TRAFFIC_KINDS, Bodies, Kind, Observation, Shape
 from sim.costmaps.navigation import NavigationField, get_navigation_field
 from sim.geometry.rotations import compute_yaw, make_unit_vectors, rotate, wrap_angle
-from sim.policy import Policy, PolicyFactory, ScriptedPolicy
+from sim.policy import PolicyFactory, ScriptedPolicy
 from sim.scenes.aisle_traffic.layouts import ROBOT_GRID
 
 LOOKAHEAD_STEPS = 15  # control steps that the expert predicts
@@ -130,9 +131,9 @@ class Rush(ScriptedPolicy):
         return np.array([speed * max(0.0, np.cos(error)) ** 2, 2.0 * error]) + 0.15 * rng.standard_normal(2)
 
 
-def make_noisy_expert() -> Policy:
-    """Make the expert with noise, so that data covers the states near its path."""
-    return DynamicWindow(noise=0.3)
-
-
-BEHAVIOURS: dict[str, PolicyFactory] = {"rush": Rush, "scripted": DynamicWindow, "scripted-noisy": make_noisy_expert}
+# The noisy expert's data covers the states near its path.
+BEHAVIOURS: dict[str, PolicyFactory] = {
+    "rush": Rush,
+    "scripted": DynamicWindow,
+    "scripted-noisy": partial(DynamicWindow, noise=0.3),
+}

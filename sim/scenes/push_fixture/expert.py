@@ -6,6 +6,7 @@ part moves along the push, and turns with the push's lever about the centre of m
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from sim.costmaps.cache import extract_static_boxes
 from sim.costmaps.navigation import NavigationField, get_navigation_field
 from sim.geometry.boxes import compute_signed_distance
 from sim.geometry.rotations import compute_yaw, rotate, wrap_angle
-from sim.policy import Policy, PolicyFactory, ScriptedPolicy
+from sim.policy import PolicyFactory, ScriptedPolicy
 from sim.scenes.push_fixture.task import TABLE_GRID
 
 POINTS_PER_SIDE = 3  # contact points on each side of each box of a part
@@ -284,9 +285,5 @@ def _is_segment_near(start: np.ndarray, end: np.ndarray, centre: np.ndarray, rad
     return bool(np.linalg.norm(nearest - centre) < min(radius, float(np.linalg.norm(end - centre)) - 1e-3))
 
 
-def make_noisy_expert() -> Policy:
-    """Make the expert with noise, so that data covers the states near its path."""
-    return PoseExpert(noise=0.3)
-
-
-BEHAVIOURS: dict[str, PolicyFactory] = {"poke": Poke, "scripted": PoseExpert, "scripted-noisy": make_noisy_expert}
+# The noisy expert's data covers the states near its path.
+BEHAVIOURS: dict[str, PolicyFactory] = {"poke": Poke, "scripted": PoseExpert, "scripted-noisy": partial(PoseExpert, noise=0.3)}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sim.bodies import LOAD, ROBOT, Bodies
-from sim.contacts import Contact
+from sim.contacts import Contact, find_hard_contacts
 from sim.costmaps.navigation import GridSpec, NavigationField, get_navigation_field
 from sim.geometry.arrays import Array, clamp, get_namespace, split_coordinates
 from sim.geometry.rotations import compute_tilt_cosine, compute_yaw, rotate, wrap_angle
@@ -143,10 +143,8 @@ class PoseTask:
 
     def find_violations(self, bodies: Bodies, contacts: Sequence[Contact], is_inside: bool) -> dict[str, bool]:
         """Find the violations of one state: hard contact, the part off the table or tipped."""
-        hard = [contact for contact in contacts if contact.is_static and contact.force_n > self.max_contact_force_n]
         return {
-            "tool_collision": any(contact.first == ROBOT for contact in hard),
-            "part_collision": any(contact.first >= LOAD for contact in hard),
+            **find_hard_contacts(contacts, self.max_contact_force_n, "tool", "part"),
             "part_off_table": bool(bodies.pose[LOAD, 2] < 0),
             **{kind: bool(value) for kind, value in self.predict_violations(bodies).items()},
         }

@@ -1,13 +1,14 @@
 """Behaviours of tote-push: pushes from any side to collect data, and an expert."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from sim.bodies import LOAD, ROBOT, Bodies, Observation
 from sim.costmaps.pushing import PushingField, get_pushing_field
 from sim.geometry.rotations import compute_yaw, make_unit_vectors, wrap_angle
-from sim.policy import Policy, PolicyFactory, ScriptedPolicy
+from sim.policy import PolicyFactory, ScriptedPolicy
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class PushView:
     load: np.ndarray  # (2,) [m]
     field: PushingField
     speed: float  # of the robot, along its heading [m/s]
+    contact_m: float  # distance of the two centres while pushing
 
     @classmethod
     def from_observation(cls, observation: Observation) -> "PushView":
@@ -26,18 +28,10 @@ class PushView:
         bodies = Bodies.from_observation(observation)
         yaw = float(compute_yaw(bodies.pose[ROBOT, 3:]))
         velocity = bodies.twist[ROBOT, :2]
-        return cls(
-            robot=bodies.pose[ROBOT, :2].astype(float),
-            yaw=yaw,
-            load=bodies.pose[LOAD, :2].astype(float),
-            field=get_pushing_field(bodies, observation["goal"]),
-            speed=float(velocity @ (np.cos(yaw), np.sin(yaw))),
-        )
-
-    @property
-    def contact_distance_m(self) -> float:
-        """Distance of the two centres while pushing."""
-        return self.field.contact_distance_m
+        field = get_pushing_field(bodies, observation["goal"])
+        robot, load = bodies.pose[[ROBOT, LOAD], :2].astype(float)
+        speed = float(velocity @ (np.cos(yaw), np.sin(yaw)))
+        return cls(robot, yaw, load, field, speed, field.contact_distance_m)
 
 
 class ApproachAndPush(ScriptedPolicy):
@@ -68,7 +62,7 @@ class ApproachAndPush(ScriptedPolicy):
         self._steps_left -= 1
         noise = 0.1 * self._rng.standard_normal(2)
         if self._phase == "approach":
-            target = view.load + (view.contact_distance_m + 0.2) * make_unit_vectors(self._bearing)
+            target = view.load + (view.contact_m + 0.2) * make_unit_vectors(self._bearing)
             if np.linalg.norm(target - view.robot) < 0.15:
                 self._steps_left = 0
             return drive_to(view, _go_around_load(view, target), self._speed, self._backwards) + noise
@@ -127,17 +121,17 @@ class PushExpert(ScriptedPolicy):
     def _advance(self, view: PushView) -> np.ndarray:
         heading = _compute_heading(view.load - view.robot)
         headings = heading + np.linspace(-np.pi, np.pi, 48, endpoint=False)
-        places = view.load - view.contact_distance_m * make_unit_vectors(headings)
+        places = view.load - view.contact_m * make_unit_vectors(headings)
         cost = view.field.compute_pushing_cost(np.broadcast_to(view.load, places.shape), places)
-        cost = cost + 0.9 * view.contact_distance_m * 2 * np.abs(headings - heading)
+        cost = cost + 0.9 * view.contact_m * 2 * np.abs(headings - heading)
         push = float(headings[int(np.argmin(cost))])
-        if np.linalg.norm(view.robot - view.load) > view.contact_distance_m + 0.5:
+        if np.linalg.norm(view.robot - view.load) > view.contact_m + 0.5:
             return drive_to(view, self._choose_waypoint(view), 1.0)
         offset = float(wrap_angle(np.asarray(heading - push)))
         if abs(offset) < 0.5:
             error = float(wrap_angle(np.asarray(heading + 1.2 * offset - view.yaw)))
             return np.array([0.9 * max(0.0, np.cos(error)) ** 4, 2.5 * error])
-        return drive_to(view, _go_around_load(view, view.load - (view.contact_distance_m + 0.2) * make_unit_vectors(push)), 1.0)
+        return drive_to(view, _go_around_load(view, view.load - (view.contact_m + 0.2) * make_unit_vectors(push)), 1.0)
 
     def _choose_waypoint(self, view: PushView) -> np.ndarray:
         """Choose a point 0.4 m ahead with the least approach cost and enough clearance."""
@@ -169,7 +163,7 @@ def _go_around_load(view: PushView, target: np.ndarray) -> np.ndarray:
     """Find the next point on the way to a target: around the load where a straight line would touch
     it.
     """
-    radius = view.contact_distance_m + 0.22
+    radius = view.contact_m + 0.22
     bearing = _compute_heading(view.robot - view.load)
     turn = float(wrap_angle(np.asarray(_compute_heading(target - view.load) - bearing)))
     if abs(turn) < 0.5:
@@ -185,21 +179,11 @@ def _compute_heading(vector: np.ndarray) -> float:
     return float(np.arctan2(vector[1], vector[0]))
 
 
-def make_noisy_expert() -> Policy:
-    """Make the expert with noise, so that data covers the states near its path."""
-    return PushExpert(noise=0.25)
-
-
-def make_persistent_pusher() -> Policy:
-    """Make an approach-and-push that seldom drives away: as long in contact as the expert, but from
-    every side.
-    """
-    return ApproachAndPush(repeat_probability=0.75)
-
-
 BEHAVIOURS: dict[str, PolicyFactory] = {
     "approach-and-push": ApproachAndPush,
-    "push-on": make_persistent_pusher,
+    # It seldom drives away: as long in contact as the expert, but from every side.
+    "push-on": partial(ApproachAndPush, repeat_probability=0.75),
     "scripted": PushExpert,
-    "scripted-noisy": make_noisy_expert,
+    # Noise, so that data covers the states near the expert's path.
+    "scripted-noisy": partial(PushExpert, noise=0.25),
 }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sim.bodies import LOAD, ROBOT, Bodies
-from sim.contacts import Contact
+from sim.contacts import Contact, find_hard_contacts
 from sim.costmaps.pushing import DIRECTIONS, PushingField, get_pushing_field
 from sim.geometry.arrays import Array, clamp, split_coordinates
 from sim.geometry.rotations import compute_tilt_cosine, compute_yaw, rotate
@@ -83,10 +83,8 @@ class PushTask:
 
     def find_violations(self, bodies: Bodies, contacts: Sequence[Contact], is_inside: bool) -> dict[str, bool]:
         """Find the violations of one state: hard contact, a tipped load, leaving the hall."""
-        hard = [contact for contact in contacts if contact.is_static and contact.force_n > self.max_contact_force_n]
         return {
-            "robot_collision": any(contact.first == ROBOT for contact in hard),
-            "load_collision": any(contact.first >= LOAD for contact in hard),
+            **find_hard_contacts(contacts, self.max_contact_force_n),
             **{kind: bool(value) for kind, value in self.predict_violations(bodies).items()},
             "robot_outside_hall": not is_inside,
         }
