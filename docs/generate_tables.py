@@ -5,7 +5,7 @@ Results come from experiments/results, terms from the report's dictionary. A tab
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
@@ -16,8 +16,8 @@ from scipy.stats import binomtest
 
 from experiments.colours import get_method_colours
 from experiments.evaluation.results import EpisodeResult, read_result_table
+from experiments.report.measures.summary import Rate
 from experiments.report.terms import TERMS
-from experiments.statistics import compute_wilson_interval
 from sim.bodies import CONTROL_DT_S
 
 DOCS = Path(__file__).parent
@@ -26,16 +26,16 @@ PAGES = (DOCS / "results.md", DOCS / "glossary.md")
 PICTURE = DOCS / "pictures" / "results.svg"
 TABLE = re.compile(r"(<!-- table: (.+?) -->\n\n)(?:\|.*\n)*")
 SCENES = {
-    "tote-push": "A mobile robot pushes a tote to a bay",
-    "push-fixture": "An arm pushes a part into a fixture",
-    "aisle-traffic": "A mobile robot crosses traffic",
+    "tote-push": "tote-push (mobile robot)",
+    "push-fixture": "push-fixture (robot arm)",
+    "aisle-traffic": "aisle-traffic (mobile robot)",
 }
 METHODS = {
     "oracle": "oracle: true dynamics",
     "graph+mppi": "graph+mppi: one model for each scene",
     "joint+mppi": "joint+mppi: one model for all scenes",
-    "constant-velocity+mppi": "constant velocity of traffic",
-    "static+mppi": "static traffic",
+    "constant-velocity+mppi": "traffic predicted: constant velocity",
+    "static+mppi": "traffic predicted: static",
     "scripted": "scripted expert",
     "random": "random actions",
 }
@@ -52,14 +52,6 @@ def select(run: str, split: str, method: str, first: int = 0) -> list[EpisodeRes
     return [r for r in read_results(run) if (r.split, r.method) == (split, method) and r.index >= first]
 
 
-def format_rate(outcomes: Sequence[bool]) -> str:
-    """Format a rate with its 95 % Wilson interval."""
-    low, high = compute_wilson_interval(sum(outcomes), len(outcomes))
-    rate = sum(outcomes) / len(outcomes)
-    digits = 1 if 0.995 <= rate < 1 else 0
-    return f"{100 * rate:.{digits}f} % [{100 * low:.0f}–{100 * high:.0f}]"
-
-
 def build_method_table(run: str, split: str, methods: str, first: str = "0") -> Iterable[list[str]]:
     """Build rows of methods in one split, the best lower end of safe success first."""
     yield ["method", "episodes", "safe success", "success", "time to success", "decision", "env steps"]
@@ -68,18 +60,18 @@ def build_method_table(run: str, split: str, methods: str, first: str = "0") -> 
         results = select(run, split, method, int(first))
         num_trainings = len({r.train_seed for r in results})
         num_layouts = len({r.layout_id for r in results})
-        safe = [r.safe_success for r in results]
+        safe = Rate.compute(results, "safe_success")
         solved = [r.steps * CONTROL_DT_S for r in results if r.success]
-        shares = [sum(values) * num_layouts / len(results) for values in (safe, [r.success for r in results])]
         row = [
             method,
             f"{num_trainings} × {num_layouts}" if num_trainings > 1 else str(num_layouts),
-            *(format_rate([True] * round(share) + [False] * (num_layouts - round(share))) for share in shares),
+            str(safe),
+            str(Rate.compute(results, "success")),
             f"{sum(solved) / len(solved):.1f} s" if solved else "–",
             f"{median(r.decision_ms_p50 for r in results):,.1f} ms",
             f"{results[0].env_steps:,}",
         ]
-        rows.append((compute_wilson_interval(shares[0], num_layouts)[0], row))
+        rows.append((safe.interval[0], row))
     yield from (row for _, row in sorted(rows, key=lambda item: -item[0]))
 
 
@@ -90,7 +82,7 @@ def build_shift_table(run: str, methods: str) -> Iterable[list[str]]:
     splits = sorted({r.split for r in read_results(run) if r.split.startswith("shift-")})
     for split in splits:
         results = [select(run, split, name) for name in names]
-        yield [split, str(len(results[0])), *(format_rate([r.safe_success for r in rows]) for rows in results)]
+        yield [split, str(len(results[0])), *(str(Rate.compute(rows, "safe_success")) for rows in results)]
 
 
 def build_pair_table(run: str, method_a: str, method_b: str, *parts: str) -> Iterable[list[str]]:
@@ -144,17 +136,16 @@ def draw_results() -> Figure:
     colours = get_method_colours(METHODS)
     for axes, (run, title) in zip(figure.subplots(1, len(SCENES), sharex=True, sharey=True), SCENES.items(), strict=True):
         for position, method in enumerate(METHODS):
-            outcomes = [result.safe_success for result in select(run, "test", method)]
-            if not outcomes:
+            results = select(run, "test", method)
+            if not results:
                 continue
-            rate = sum(outcomes) / len(outcomes)
-            low, high = compute_wilson_interval(sum(outcomes), len(outcomes))
+            rate, low, high = Rate.compute(results, "safe_success").value_and_interval
             interval = {"color": colours[method], "linewidth": 5, "alpha": 0.35, "solid_capstyle": "butt"}
             axes.plot([100 * low, 100 * high], [position, position], **interval)
             axes.plot(100 * rate, position, "o", color=colours[method], markersize=6)
             is_right = rate < 0.5
             axes.annotate(
-                f"{100 * rate:.0f} % of {len(outcomes)}",
+                f"{100 * rate:.0f} % of {len(results)}",
                 (100 * (high if is_right else low), position),
                 xytext=(6 if is_right else -6, 0),
                 textcoords="offset points",
