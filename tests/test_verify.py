@@ -46,10 +46,8 @@ def copy(played: tuple[str, Path], tmp_path: Path) -> Callable[[], tuple[str, Pa
 
 def verdicts(scene: str, path: Path, names: tuple[str, ...] = METHODS) -> dict[tuple[str, str], tuple[str, ...]]:
     results = [result for result in read_episode_results(path / "results") if result.method in names]
-    return {
-        (v.method_label, v.split): v.differences
-        for v in verify_results(results, make_methods(scene), path / "results", workers=1)
-    }
+    found = verify_results(results, make_methods(scene), path / "results", workers=1)
+    return {(r.method_label, r.split): tuple(texts) for r, texts in zip(results, found, strict=True)}
 
 
 def rewrite(file: Path, change: dict[str, Any]) -> None:

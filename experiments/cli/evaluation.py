@@ -173,11 +173,11 @@ def verify(run: PathArgument, sample: int = 12, seed: int = 0, workers: int = 2)
     if not results:
         raise GroundError(f"{run} has no evaluated episodes of its methods: evaluate first")
     with show_progress_bar(CONSOLE, "verify") as progress:
-        verdicts = verify_results(results, methods, run / "results", workers, progress)
-    mismatches = [verdict for verdict in verdicts if verdict.differences]
-    for verdict in mismatches:
-        episode = f"{verdict.method_label} in {verdict.split}/{verdict.index}"
-        CONSOLE.print(f"[red]{episode}[/]: {escape('; '.join(verdict.differences))}", soft_wrap=True)
+        differences = verify_results(results, methods, run / "results", workers, progress)
+    mismatches = [(result, texts) for result, texts in zip(results, differences, strict=True) if texts]
+    for result, texts in mismatches:
+        episode = f"{result.method_label} in {result.split}/{result.index}"
+        CONSOLE.print(f"[red]{episode}[/]: {escape('; '.join(texts))}", soft_wrap=True)
     counts = ", ".join(f"{name} {sum(result.method_label == name for result in results)}" for name in methods)
     CONSOLE.print(f"{len(results) - len(mismatches)} of {len(results)} episodes replay equally ({counts})", soft_wrap=True)
     if mismatches:

@@ -15,7 +15,6 @@ from experiments.evaluation.plan_audit import PlanAudit
 from experiments.evaluation.results import EpisodeResult
 from experiments.evaluation.specs import EpisodeSpec
 from experiments.methods.method import Method
-from sim.bodies import Observation
 from sim.data.episode import Episode
 from sim.data.recorder import EpisodeRecorder
 from sim.env import GroundEnv
@@ -68,7 +67,6 @@ class _RunningEpisode:
         self.policy = policy
         self._spec = spec
         self._env = _get_env(spec.scene, spec.split, env_index)
-        self.observation: Observation
         options = {"layout": spec.layout, "variation": spec.variation}
         self.observation, info = self._env.reset(seed=spec.seed, options=options)
         policy.start_episode(self._env.make_episode_start(spec.seed))
@@ -81,7 +79,7 @@ class _RunningEpisode:
     def step(self, action: np.ndarray, decision_s: float) -> None:
         self._decision_s.append(decision_s)
         self.recorder.record_action(action)
-        self._plan_audit.add_decision(self.observation, len(self._decision_s))
+        self._plan_audit.add_decision(self.observation)
         self.observation, _, success, truncated, info = self._env.step(action)
         self.recorder.record_state(info)
         self.is_over = success or truncated

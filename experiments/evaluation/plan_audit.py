@@ -12,7 +12,7 @@ from agents.planning.planner import Decision, Planner
 from agents.planning.search import NUM_KNOTS, make_spline_basis
 from experiments.evaluation.results import CONTACT_VIOLATION, PlanCounts
 from experiments.evaluation.specs import EpisodeSpec
-from sim.bodies import Kind
+from sim.bodies import Kind, Observation
 from sim.env import GroundEnv
 from sim.geometry.gaps import TOUCH_M, compute_static_gaps
 from sim.policy import Policy
@@ -48,23 +48,21 @@ class PlanAudit:
         self._disagreements: list[float | None] = []
         self._simulator_objective: Objective | None = None  # made when first needed
 
-    def add_decision(self, observation: dict[str, np.ndarray], decision_number: int) -> None:
+    def add_decision(self, observation: Observation) -> None:
         """Add the policy's last decision.
 
         Args:
             observation: from which it was made.
-            decision_number: counts from 1.
         """
         if self._planner is None or (decision := self._planner.last_decision) is None:
             return
+        if len(self._disagreements) % AUDIT_INTERVAL_DECISIONS == 0:
+            self._audited_plans.append(self._audit_plan(self._planner, decision, observation))
         self._disagreements.append(decision.disagreement)
-        if (decision_number - 1) % AUDIT_INTERVAL_DECISIONS == 0:
-            self._audited_plans.append(self._audit_plan(self._planner, decision, observation, decision_number))
 
-    def _audit_plan(
-        self, planner: Planner, decision: Decision, observation: dict[str, np.ndarray], decision_number: int
-    ) -> AuditedPlan:
+    def _audit_plan(self, planner: Planner, decision: Decision, observation: Observation) -> AuditedPlan:
         """Run the plans to their ends in the true simulator."""
+        decision_number = 1 + len(self._disagreements)
         task = self._env.scene.task
         if self._simulator_objective is None:
             simulator = SimulatorModel(self._spec.scene)
@@ -112,7 +110,7 @@ def sample_random_plans(template: torch.Tensor, seed: int, decision_number: int)
     return torch.as_tensor(np.clip(basis @ knots, -1, 1), dtype=template.dtype)
 
 
-def compute_violation_shares(evaluation: Evaluation, observation: dict[str, np.ndarray], task: Task) -> dict[str, float]:
+def compute_violation_shares(evaluation: Evaluation, observation: Observation, task: Task) -> dict[str, float]:
     """Compute the share of particles in which the first plan violates something before the goal.
 
     Kinds are those of the task that poses show, and CONTACT_VIOLATION of the robot or a load.

@@ -1,7 +1,6 @@
 """Replay of recorded episodes from their seeds, and the differences between old and new results."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
@@ -31,16 +30,6 @@ NOT_COMPARED = (  # they depend on the machine, or on the run that holds the epi
 RELATIVE_TOLERANCE = 1e-6
 
 
-@dataclass(frozen=True)
-class ReplayVerdict:
-    """Differences between a recorded episode and its replay."""
-
-    method_label: str
-    split: str
-    index: int
-    differences: tuple[str, ...]  # none: the replay is equal
-
-
 def sample_results(
     results: Sequence[EpisodeResult], methods: Mapping[str, Method], count: int, seed: int = 0
 ) -> list[EpisodeResult]:
@@ -57,7 +46,7 @@ def verify_results(
     path: Path,
     workers: int = 2,
     progress: ProgressCallback = lambda done, total: None,
-) -> list[ReplayVerdict]:
+) -> list[list[str]]:
     """Replay the episode of each result.
 
     Args:
@@ -65,20 +54,18 @@ def verify_results(
         path: directory of the run's results, with one directory a method.
 
     Returns:
-        A verdict for each result, in their order.
+        The differences of each result, in the results' order; none where the replay is equal.
     """
-    jobs = [
-        (index, methods[result.method_label], result, get_method_dir(path, result.method)) for index, result in enumerate(results)
-    ]
-    verdicts: dict[int, ReplayVerdict] = {}
+    jobs = [(index, methods[r.method_label], r, get_method_dir(path, r.method)) for index, r in enumerate(results)]
+    differences: dict[int, list[str]] = {}
     progress(0, len(results))
-    for index, verdict in run_jobs(_replay_episode, jobs, workers):
-        verdicts[index] = verdict
-        progress(len(verdicts), len(results))
-    return [verdict for _, verdict in sorted(verdicts.items())]
+    for index, found in run_jobs(_replay_episode, jobs, workers):
+        differences[index] = found
+        progress(len(differences), len(results))
+    return [differences[index] for index in range(len(results))]
 
 
-def _replay_episode(job_index: int, method: Method, result: EpisodeResult, path: Path) -> tuple[int, ReplayVerdict]:
+def _replay_episode(job_index: int, method: Method, result: EpisodeResult, path: Path) -> tuple[int, list[str]]:
     scene = scenes[result.scene]
     differences = []
     if result.split in scene.splits and scene.sample_layout(result.split, result.index).id != result.layout_id:
@@ -94,7 +81,7 @@ def _replay_episode(job_index: int, method: Method, result: EpisodeResult, path:
         for name, value in new.items()
         if name not in NOT_COMPARED and recorded.get(name) is not None and _is_different(recorded[name], value)
     ]
-    return job_index, ReplayVerdict(result.method_label, result.split, result.index, tuple(differences))
+    return job_index, differences
 
 
 def _make_spec(result: EpisodeResult, episode: Episode) -> EpisodeSpec:

@@ -104,12 +104,7 @@ class EpisodeResult:
         """Flatten to columns."""
         record: dict[str, Any] = {}
         for name, value in asdict(self).items():
-            if name in NESTED:
-                for key, inner in value.items():
-                    columns = inner.items() if isinstance(inner, dict) else [("", inner)]
-                    record |= {"/".join(filter(None, (NESTED[name], key, column))): v for column, v in columns}
-            else:
-                record[name] = value
+            record |= _flatten(NESTED.get(name, name), value)
         return record
 
     @classmethod
@@ -124,13 +119,12 @@ class EpisodeResult:
             KeyError, TypeError: required columns are missing.
         """
         record = migrate_result(record) if version == 1 else record
-        nested: dict[str, dict[str, Any]] = {name: {} for name in NESTED}
+        nested: dict[str, dict[str, Any]] = {prefix: {} for prefix in NESTED.values()}
         plain = {}
-        prefixes = {prefix: name for name, prefix in NESTED.items()}
         for column, value in record.items():
             prefix, _, key = column.partition("/")
-            if value is not None and prefix in prefixes:
-                nested[prefixes[prefix]][key] = value
+            if value is not None and prefix in nested:
+                nested[prefix][key] = value
             elif value is not None and column in _FIELDS:
                 plain[column] = value
         counts: dict[str, dict[str, Any]] = {}
@@ -140,13 +134,20 @@ class EpisodeResult:
         return cls(
             **plain,
             variation=Variation(**nested["variation"]),
-            violations=nested["violations"],
-            indicators=nested["indicators"],
+            violations=nested["violation"],
+            indicators=nested["indicator"],
             plans={kind: PlanCounts(**values) for kind, values in counts.items()},
         )
 
 
 _FIELDS = {item.name for item in fields(EpisodeResult)}
+
+
+def _flatten(column: str, value: Any) -> dict[str, Any]:
+    """Flatten nested dicts to columns, whose names hold the keys behind slashes."""
+    if not isinstance(value, dict):
+        return {column: value}
+    return {name: leaf for key, inner in value.items() for name, leaf in _flatten(f"{column}/{key}", inner).items()}
 
 
 def is_custom_split(split: str) -> bool:

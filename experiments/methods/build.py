@@ -98,34 +98,33 @@ class MethodSet:
         config = self._config
         recipes: dict[str, MethodRecipe] = {}
 
-        def add(
-            name: str, seed: int, episode_s: float, max_episodes: int | None, make: Callable[..., Method], *args: Any
-        ) -> None:
-            recipes[make_run_label(name, seed=seed)] = MethodRecipe(name, partial(make, *args), episode_s, max_episodes)
+        def add(name: str, make: Callable[[], Method], episode_s: float, limit: int | None = None, seed: int = 0) -> None:
+            recipes[make_run_label(name, seed=seed)] = MethodRecipe(name, make, episode_s, limit)
 
         for name in ALWAYS_EVALUATED:
-            add(name, 0, UNPLANNED_EPISODE_S, None, self._make_behaviour_method, name)
+            add(name, partial(self._make_behaviour_method, name), UNPLANNED_EPISODE_S)
         for model_run in self._grid.model_runs:
             model = model_run.config
             searches = (model.searches or config.searches) if model_run.data_steps is None else ()
             for search in searches or (config.search,):
                 name = make_run_label(f"{model.name}+{search}", model_run.data_steps)
-                add(name, model_run.seed, PLANNED_EPISODE_S, model.episodes, self._make_planning_method, model_run, search)
+                make = partial(self._make_planning_method, model_run, search)
+                add(name, make, PLANNED_EPISODE_S, model.episodes, model_run.seed)
         for baseline in config.prediction_baselines:
             model_run = ModelRun(config.models[0], config.train_seeds[0])
             make = partial(self._make_planning_method, model_run, config.search, baseline)
-            add(f"{baseline}+{config.search}", model_run.seed, PLANNED_EPISODE_S, model_run.config.episodes, make)
+            add(f"{baseline}+{config.search}", make, PLANNED_EPISODE_S, model_run.config.episodes, model_run.seed)
         for name, external in self.read_external_models().items():
             if not self.find_model_fault(external):
                 make = partial(self._make_external_method, name, Path(external["path"]))
-                add(f"{name}+{config.search}", 0, PLANNED_EPISODE_S, None, make)
+                add(f"{name}+{config.search}", make, PLANNED_EPISODE_S)
         for agent in config.baselines:
             for seed in config.train_seeds:
                 for step in (None, *self._grid.make_agent_training(agent, seed).snapshot_steps):
-                    name = make_run_label(agent.method_name, step)
-                    add(name, seed, UNPLANNED_EPISODE_S, None, self._make_agent_method, agent, seed, step)
+                    make = partial(self._make_agent_method, agent, seed, step)
+                    add(make_run_label(agent.method_name, step), make, UNPLANNED_EPISODE_S, seed=seed)
         for name, search_config in (("oracle", config.oracle_planner), ("oracle-large", config.oracle_large_planner)):
-            add(name, 0, ORACLE_EPISODE_S, config.episodes_by_oracle[name], self._make_oracle, name, search_config)
+            add(name, partial(self._make_oracle, name, search_config), ORACLE_EPISODE_S, config.episodes_by_oracle[name])
         return recipes
 
     def _make_behaviour_method(self, name: str) -> Method:
@@ -135,12 +134,10 @@ class MethodSet:
         path = self._grid.make_model_training(model_run).path
         if not (path / "best.json").exists():
             raise BadFile(f"{path} holds no trained model yet")
-        model = model_run.config.name
+        method = self._make_planner(self._make_spec(path, search, traffic_prediction), model_run.config.name)
         return replace(
-            self._make_planner(path, model, search, traffic_prediction),
-            name=make_run_label(
-                f"{model if traffic_prediction == LEARNED else traffic_prediction}+{search}", model_run.data_steps
-            ),
+            method,
+            name=make_run_label(method.family, model_run.data_steps),
             seen_layouts=self._read_seen_layouts(),
             max_episodes=model_run.config.episodes,
             train_seed=model_run.seed,
@@ -151,38 +148,36 @@ class MethodSet:
         """Make the method of a model that was trained elsewhere; its data cost nothing here."""
         metadata = read_json(path / "best.json")
         return replace(
-            self._make_planner(path, name, self._config.search),
+            self._make_planner(self._make_spec(path, self._config.search), name),
             env_steps=metadata["env_steps"],
             train_cpu_s=metadata.get("cpu_s", metadata["seconds"]),
             seen_layouts=frozenset(metadata["layouts"]),
         )
 
-    def _make_planner(self, path: Path, model: str, search: str, traffic_prediction: str = LEARNED) -> Method:
+    def _make_oracle(self, name: str, search_config: SearchConfig) -> Method:
+        config = self._config
+        spec = PlannerSpec(config.evaluation_scene.name, "simulator", config.search, search_config)
+        method = self._make_planner(spec, "simulator")
+        return replace(method, name=name, family=name, max_episodes=config.episodes_by_oracle[name])
+
+    def _make_spec(self, path: Path, search: str, traffic_prediction: str = LEARNED) -> PlannerSpec:
         config = self._config
         scene = config.evaluation_scene.name
-        spec = PlannerSpec(
-            scene, str(path), search, config.planner, config.budget_s, config.compile_models, None, traffic_prediction
-        )
-        family = f"{model if traffic_prediction == LEARNED else traffic_prediction}+{search}"
+        options = config.planner, config.budget_s, config.compile_models
+        return PlannerSpec(scene, str(path), search, *options, traffic_prediction=traffic_prediction)
+
+    def _make_planner(self, spec: PlannerSpec, model: str) -> Method:
+        family = f"{model if spec.traffic_prediction == LEARNED else spec.traffic_prediction}+{spec.search}"
         return Method(
             family,
             spec,
             model,
-            search,
+            spec.search,
             family=family,
-            search_config=config.planner,
-            batch_episodes=config.batch_episodes if spec.can_batch else 1,
+            search_config=spec.config,
+            batch_episodes=self._config.batch_episodes if spec.can_batch else 1,
             # With a time budget, decisions depend on the machine.
-            cache_content=spec.describe_content() if config.budget_s is None else None,
-        )
-
-    def _make_oracle(self, name: str, search_config: SearchConfig) -> Method:
-        config = self._config
-        spec = PlannerSpec(config.evaluation_scene.name, "simulator", config.search, search_config)
-        limit = config.episodes_by_oracle[name]
-        content = spec.describe_content()
-        return Method(
-            name, spec, "simulator", config.search, max_episodes=limit, search_config=search_config, cache_content=content
+            cache_content=spec.describe_content() if spec.budget_s is None else None,
         )
 
     def _make_agent_method(self, baseline: BaselineTrainingConfig, seed: int, snapshot_step: int | None) -> Method:
@@ -253,7 +248,9 @@ class MethodSet:
         """Compute the data and CPU-seconds of a model: of partly used data, the used part."""
         cpu_s_by_step = read_costs(self._path)
         steps_left = model_run.data_steps or math.inf
-        env_steps, data_bytes, collect_cpu_s = 0, 0.0, 0.0
+        env_steps = 0
+        data_bytes = 0.0
+        collect_cpu_s = 0.0
         for number, path in enumerate(self._grid.round_paths, 1):
             if steps_left <= 0:
                 break
@@ -266,14 +263,10 @@ class MethodSet:
             collect_cpu_s += share * cpu_s_by_step.get(f"collect round-{number}", 0.0)
             steps_left -= dataset.steps
         train_cpu_s = collect_cpu_s + cpu_s_by_step.get(f"train {model_run.name}", 0.0)
-        return {
-            "env_steps": env_steps,
-            "data_bytes": round(data_bytes),
-            "collect_cpu_s": collect_cpu_s,
-            "train_cpu_s": train_cpu_s,
-        }
+        data_costs = {"env_steps": env_steps, "data_bytes": round(data_bytes), "collect_cpu_s": collect_cpu_s}
+        return {**data_costs, "train_cpu_s": train_cpu_s}
 
     def _read_seen_layouts(self) -> frozenset[str]:
         """Read the ids of layouts that models are trained and chosen on."""
-        paths = (*self._grid.round_paths, self._grid.validation_path)
+        paths = (*self._grid.round_paths, *self._grid.validation_paths)
         return frozenset(layout_id for path in paths for layout_id in Dataset.open(path).layout_ids)

@@ -34,7 +34,7 @@ class TrainingGrid:
         self._config = config
         self._path = path
         self.round_paths = tuple(path / "data" / f"round-{number}" for number in range(1, len(config.rounds) + 1))
-        self.validation_path = path / "data" / "val"
+        self.validation_paths = (path / "data" / "val",)
 
     @cached_property
     def model_runs(self) -> list[ModelRun]:
@@ -56,28 +56,23 @@ class TrainingGrid:
     @property
     def agent_trainings(self) -> list[AgentTraining]:
         """The trainings of every agent with every seed."""
-        return [
-            self.make_agent_training(baseline, seed) for baseline in self._config.baselines for seed in self._config.train_seeds
-        ]
+        config = self._config
+        return [self.make_agent_training(baseline, seed) for baseline in config.baselines for seed in config.train_seeds]
 
     def make_model_training(self, model_run: ModelRun) -> ModelTraining:
         """Make the training of a model run."""
-        train = replace(model_run.config.train, seed=model_run.config.train.seed + model_run.seed)
-        return self._make_training(model_run.name, replace(model_run.config, train=train), None, model_run.data_steps)
+        model = model_run.config
+        model = replace(model, train=replace(model.train, seed=model.train.seed + model_run.seed))
+        path = self._path / "models" / model_run.name
+        return ModelTraining(model, self.round_paths, self.validation_paths, path, model_run.data_steps)
 
     def _make_collection_training(self, num_rounds: int) -> ModelTraining:
         config = self._config
         train = next((model.train for model in config.models if model.name == "graph"), TrainConfig())
         updates = config.rounds[num_rounds - 1].updates or DEFAULT_ROUND_UPDATES
         model = ModelTrainingConfig("graph", replace(train, updates=updates, lengths=(4, 8, 8), seed=config.seed))
-        return self._make_training(f"graph-round-{num_rounds}", model, num_rounds)
-
-    def _make_training(
-        self, name: str, model: ModelTrainingConfig, num_rounds: int | None, data_steps: int | None = None
-    ) -> ModelTraining:
-        return ModelTraining(
-            model, self.round_paths[:num_rounds], (self.validation_path,), self._path / "models" / name, data_steps
-        )
+        path = self._path / "models" / f"graph-round-{num_rounds}"
+        return ModelTraining(model, self.round_paths[:num_rounds], self.validation_paths, path)
 
     def make_agent_training(self, baseline: BaselineTrainingConfig, seed: int) -> AgentTraining:
         """Make the training of an agent."""
@@ -89,7 +84,7 @@ class TrainingGrid:
         model_data = None
         if is_model_based:
             model_data = ModelData(self.make_model_training(ModelRun(config.models[0], seed)).path, self.round_paths)
-        path = self._path / "agents" / make_run_label(baseline.method_name, None, seed)
+        path = self._path / "agents" / make_label(baseline.method_name, seed)
         agent = BaselineConfig(baseline.name, config.scene, steps, config.seed + seed, variations=config.variations)
         return AgentTraining(agent, path, snapshots, model_data)
 

@@ -27,9 +27,8 @@ class Method:
     data_bytes: int = 0  # of its training data on disk
     collect_cpu_s: float = 0.0  # part of train_cpu_s
     batch_episodes: int = 1  # episodes run in lock-step, whose planners share model rollouts
-    cache_content: Mapping[str, Any] | None = field(
-        default=None, compare=False
-    )  # all that its episodes depend on; None: not cached
+    # All that its episodes depend on; None: they are not cached.
+    cache_content: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @property
     def label(self) -> str:
@@ -39,13 +38,8 @@ class Method:
     def describe(self) -> dict[str, Any]:
         """Describe the method as fields of an EpisodeResult."""
         names = ("model", "search", "train_seed", "env_steps", "data_bytes", "train_cpu_s", "collect_cpu_s")
-        budget = {
-            f"search_{name}": self.search_config and getattr(self.search_config, name)
-            for name in ("samples", "iterations", "horizon")
-        }
-        return {
-            "method": self.name,
-            "family": self.family or self.name,
-            **budget,
-            **{name: getattr(self, name) for name in names},
-        }
+        record: dict[str, Any] = {"method": self.name, "family": self.family or self.name}
+        record |= {name: getattr(self, name) for name in names}
+        for name in ("samples", "iterations", "horizon"):
+            record[f"search_{name}"] = self.search_config and getattr(self.search_config, name)
+        return record
