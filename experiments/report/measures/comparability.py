@@ -6,16 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from experiments.evaluation.results import EpisodeResult, find_unreadable_results
+from experiments.report.measures import summary
 from experiments.report.measures.formats import format_number
 from experiments.report.measures.regret import get_search_budget
-from experiments.report.measures.summary import (
-    EpisodeKey,
-    get_episode_key,
-    get_episode_label,
-    group_results,
-    rank_methods,
-    select_benchmark_results,
-)
+from experiments.report.measures.summary import EpisodeKey, get_episode_key, group_results, rank_methods
 from sim.scenes.scene import split_scene_id
 from sim.utils.errors import GroundError
 
@@ -51,10 +45,9 @@ def _check_same_layouts(results: Sequence[EpisodeResult]) -> None:
     for first, *others in group_results(results, "split", "index").values():
         for result in others:
             if result.layout_id != first.layout_id:
-                raise GroundError(
-                    f"{_describe_difference(result, first, 'is another layout')}: the split was generated differently: evaluate "
-                    "the older one in a new run"
-                )
+                difference = _describe_difference(result, first, "is another layout")
+                advice = "the split was generated differently: evaluate the older one in a new run"
+                raise GroundError(f"{difference}: {advice}")
 
 
 def _check_same_physics(results: Sequence[EpisodeResult]) -> None:
@@ -64,13 +57,12 @@ def _check_same_physics(results: Sequence[EpisodeResult]) -> None:
             names = [name for name, value in asdict(result.variation).items() if value != first_values[name]]
             if names:
                 difference = _describe_difference(result, first, f"had another {', '.join(names)}")
-                raise GroundError(
-                    f"{difference}: runs of different protocols cannot be compared: evaluate both with the same variations"
-                )
+                advice = "runs of different protocols cannot be compared: evaluate both with the same variations"
+                raise GroundError(f"{difference}: {advice}")
 
 
 def _describe_difference(result: EpisodeResult, first: EpisodeResult, problem: str) -> str:
-    label = get_episode_label(result)
+    label = summary.get_episode_label(result)
     return f"{label} {problem} for {result.method} in {result.run} than for {first.method} in {first.run}"
 
 
@@ -92,7 +84,7 @@ def make_notes(results: Sequence[EpisodeResult]) -> list[str]:
     notes = (
         _format_search_note(results),
         _format_experience_note(results),
-        *_format_episode_notes(select_benchmark_results(results)),
+        *_format_episode_notes(summary.select_benchmark_results(results)),
         _format_unpaired_note(results),
     )
     return [note for note in notes if note]
@@ -126,10 +118,9 @@ def _format_differing_values(values: Mapping[str, str]) -> str:
 
 def _format_unpaired_note(results: Sequence[EpisodeResult]) -> str:
     groups = group_results(results, "method")
-    best, *others = rank_methods(results) or [""]
-    unpaired = [
-        method for method in others if not set(map(get_episode_key, groups[best])) & set(map(get_episode_key, groups[method]))
-    ]
+    episodes = {method: set(map(get_episode_key, groups[method])) for method in rank_methods(results)}
+    best, *others = episodes or [""]
+    unpaired = [method for method in others if not episodes[best] & episodes[method]]
     return f"No episode is shared with {best} by {', '.join(unpaired)}: they cannot be compared." if unpaired else ""
 
 

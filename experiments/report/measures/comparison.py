@@ -8,27 +8,13 @@ import rich.box
 from rich.table import Table
 from rich.text import Text
 
+from experiments import statistics
 from experiments.evaluation.results import EpisodeResult, is_custom_split
 from experiments.evaluation.verdict import make_verdict
+from experiments.report.measures import summary as measures
 from experiments.report.measures.formats import format_no_difference, format_number, join_names
 from experiments.report.measures.paired_scores import Difference, compute_difference, pair_scores
-from experiments.report.measures.summary import (
-    Summary,
-    count_violations,
-    find_best_planner,
-    format_violations,
-    is_oracle,
-    list_splits,
-    rank_methods,
-    select_benchmark_results,
-    summarise,
-)
-from experiments.statistics import (
-    compute_paired_rate_difference,
-    compute_sign_test_p_value,
-    compute_smallest_difference_from_interval,
-    compute_smallest_rate_difference,
-)
+from experiments.report.measures.summary import Summary, select_benchmark_results
 
 ALL_SPLITS = "all splits"
 COMPARISON_COLUMNS = ("split", "methods", "episodes", "safe success", "verdict", "success", "verdict on success")
@@ -80,10 +66,9 @@ def compare_methods(results: Sequence[EpisodeResult]) -> list[Comparison]:
     there are other splits.
     """
     results = select_benchmark_results(results)
-    best, *others = rank_methods(results) or [""]
-    pairs = [(split, method) for split in (ALL_SPLITS, *list_splits(results)) for method in others]
-    comparisons = [compare_pair(results, split, best, method) for split, method in pairs]
-    return [comparison for comparison in comparisons if comparison is not None]
+    best, *others = measures.rank_methods(results) or [""]
+    pairs = [(split, method) for split in (ALL_SPLITS, *measures.list_splits(results)) for method in others]
+    return [comparison for split, method in pairs if (comparison := compare_pair(results, split, best, method))]
 
 
 def compare_pair(results: Sequence[EpisodeResult], split: str, method_a: str, method_b: str) -> Comparison | None:
@@ -109,8 +94,8 @@ def _compute_rate_difference(
         return 0, None
     a, b = pairs.scores
     rates_a, rates_b = np.nanmean(a, 0), np.nanmean(b, 0)
-    mean, low, high = compute_paired_rate_difference(rates_a > 0.5, rates_b > 0.5)
-    min_detectable = compute_smallest_rate_difference(rates_a, rates_b)
+    mean, low, high = statistics.compute_paired_rate_difference(rates_a > 0.5, rates_b > 0.5)
+    min_detectable = statistics.compute_smallest_rate_difference(rates_a, rates_b)
     if max(len(a), len(b)) > 1:
         difference = compute_difference(a, b, pairs.splits, pairs.is_joint)
         # a bootstrap sees too little spread where trainings act alike: never narrower than with one
@@ -118,8 +103,8 @@ def _compute_rate_difference(
         high = min(1.0, max(difference.high, difference.value + high - mean))
         mean = difference.value
         if not np.isin([rates_a, rates_b], (0, 1)).all():  # else the trainings acted as one
-            min_detectable = compute_smallest_difference_from_interval(max(high - mean, mean - low), len(rates_a))
-    p_value = compute_sign_test_p_value(rates_a, rates_b)
+            min_detectable = statistics.compute_smallest_difference_from_interval(max(high - mean, mean - low), len(rates_a))
+    p_value = statistics.compute_sign_test_p_value(rates_a, rates_b)
     return len(rates_a), RateDifference(100 * mean, 100 * low, 100 * high, p_value, 100 * min_detectable)
 
 
@@ -134,13 +119,14 @@ def format_headline(results: Sequence[EpisodeResult]) -> str:
         return "No method besides the oracle was evaluated." if results else "No episode was evaluated."
     best = best_methods[0]
     place = f"In {best.split_label}" if is_custom_split(best.split) else f"On split {best.split}"
-    text = f"{place}, {best.method} is best: {_format_rates(best)}"
-    if len(best_methods) > 1:
+    if len(best_methods) == 1:
+        text = f"{place}, {best.method} is best: {_format_rates(best)}"
+    else:
         names = join_names([summary.method for summary in best_methods])
         rates = f"each {best.safe_success} safe success, {best.success} success"
         text = f"{place}, {names} are best and level, in order of speed: {rates}"
-    if is_custom_split(best.split) and len(list_splits(results)) == 1:
-        planner = find_best_planner(results)
+    if is_custom_split(best.split) and len(measures.list_splits(results)) == 1:
+        planner = measures.find_best_planner(results)
         verdict = make_verdict([result for result in results if result.method == planner])
         text = f"{planner} in {best.split_label}: {verdict}. {text}"
     if not other_methods:
@@ -162,18 +148,18 @@ def _format_pooled_verdict(results: Sequence[EpisodeResult], comparison: Compari
     pooled = compare_pair(results, ALL_SPLITS, comparison.method_a, comparison.method_b)
     if pooled is None or pooled.verdict == comparison.verdict:
         return ""
-    if not pooled.safe_success.is_significant and not comparison.safe_success.is_significant:
-        return ""
     reason = "the methods differ less, or the other way round, on other splits"
     if not comparison.safe_success.is_significant:
+        if not pooled.safe_success.is_significant:
+            return ""
         reason = f"{pooled.episodes} episodes show smaller differences than {comparison.episodes}"
     return f" Over all splits together ({pooled.episodes} shared episodes) the verdict is: {pooled.verdict}; {reason}."
 
 
 def _split_best_methods(results: Sequence[EpisodeResult]) -> tuple[list[Summary], list[Summary]]:
     """Split the methods on the first split, without oracles, into the level best and the others."""
-    summaries = summarise(results)
-    methods = [summary for summary in summaries if summary.split == summaries[0].split and not is_oracle(summary.method)]
+    ranked = measures.summarise(results)
+    methods = [summary for summary in ranked if summary.split == ranked[0].split and not measures.is_oracle(summary.method)]
     best_methods = [summary for summary in methods if _get_rates(summary) == _get_rates(methods[0])]
     return best_methods, [summary for summary in methods if summary not in best_methods]
 
@@ -199,8 +185,8 @@ def build_answers(results: Sequence[EpisodeResult]) -> list[tuple[str, str]]:
     answers = [("Certainty", certainty)] if (certainty := _format_certainty(results, best_methods, other_methods)) else []
     costs = [_format_costs(summary) for summary in (best, *other_methods[:1])]
     if level_methods:
-        costs.insert(1, f"the level ones: {_format_range([summary.decision_ms_p50 for summary in level_methods])} ms")
-    best_summaries = [summary for summary in summarise(results) if summary.method == best.method]
+        costs.insert(1, f"the level ones: {_format_ms(level_methods)} ms")
+    best_summaries = [summary for summary in measures.summarise(results) if summary.method == best.method]
     failures_name = "Weakest split" if len(best_summaries) > 1 else "Failures"
     return [*answers, ("Cost", "; ".join(costs)), (failures_name, _format_weakest_split(results, best_summaries))]
 
@@ -215,7 +201,7 @@ def _format_certainty(results: Sequence[EpisodeResult], best_methods: Sequence[S
         parts.append(f"{len(best_methods)} methods are level: {comparison.verdict if comparison else 'they share no episode'}")
     if other_methods:
         other = other_methods[0].method
-        comparisons = [compare_pair(results, split, best.method, other) for split in list_splits(results)]
+        comparisons = [compare_pair(results, split, best.method, other) for split in measures.list_splits(results)]
         differences = [comparison.safe_success for comparison in comparisons if comparison]
         num_better = sum(difference.is_significant and difference.value > 0 for difference in differences)
         parts.append(f"significantly better than {other} on {num_better} of {len(differences)} splits")
@@ -225,31 +211,26 @@ def _format_certainty(results: Sequence[EpisodeResult], best_methods: Sequence[S
     return "; ".join(parts)
 
 
-def _format_ms(value: float) -> str:
-    return format_number(value, 0 if value >= 10 else 2)
-
-
-def _format_range(values: Sequence[float]) -> str:
-    low, high = _format_ms(min(values)), _format_ms(max(values))
+def _format_ms(summaries: Sequence[Summary]) -> str:
+    """Format the time of a decision, from the shortest to the longest."""
+    values = sorted(summary.decision_ms_p50 for summary in summaries)
+    low, high = (format_number(value, 0 if value >= 10 else 2) for value in (values[0], values[-1]))
     return low if low == high else f"{low} to {high}"
 
 
 def _format_costs(summary: Summary) -> str:
     training = f"{format_number(summary.env_steps)} env steps, {format_number(summary.train_cpu_s / 60)} CPU-minutes"
-    return (
-        f"{summary.method}: {training if summary.env_steps else 'no data'}, {_format_ms(summary.decision_ms_p50)} ms per decision"
-    )
+    return f"{summary.method}: {training if summary.env_steps else 'no data'}, {_format_ms([summary])} ms per decision"
 
 
 def _format_weakest_split(results: Sequence[EpisodeResult], summaries: Sequence[Summary]) -> str:
     worst = min(summaries, key=lambda summary: summary.safe_success.interval[0])
     method_results = [result for result in results if result.method == worst.method]
-    violations = format_violations(count_violations(method_results))
+    violations = measures.format_violations(measures.count_violations(method_results))
     num_unsolved = sum(not result.success for result in method_results)
-    return (
-        f"{worst.split_label}: {worst.safe_success} safe success, {worst.success} success; of its {len(method_results)} episodes "
-        f"on all splits {num_unsolved} unsolved; " + (f"violations: {violations}" if violations else "no violation")
-    )
+    rates = f"{worst.safe_success} safe success, {worst.success} success"
+    counts = f"of its {len(method_results)} episodes on all splits {num_unsolved} unsolved"
+    return f"{worst.split_label}: {rates}; {counts}; {f'violations: {violations}' if violations else 'no violation'}"
 
 
 def make_comparison_table(results: Sequence[EpisodeResult]) -> Table:

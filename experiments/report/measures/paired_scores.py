@@ -54,14 +54,13 @@ def pair_scores(
     scores_by_method = [_collect_scores(results, method, get_score) for method in methods]
     shared_episodes = sorted(set[EpisodeKey].intersection(*map(set, scores_by_method)))
     splits = {get_episode_key(result): result.split for result in results}
-    trainings_by_method = [
-        sorted({training for episode in shared_episodes for training in method_scores[episode]})
-        for method_scores in scores_by_method
-    ]
-    scores = [
-        np.array([[method_scores[episode].get(training, np.nan) for episode in shared_episodes] for training in trainings])
-        for method_scores, trainings in zip(scores_by_method, trainings_by_method, strict=True)
-    ]
+    scores = []
+    trainings_by_method = []
+    for method_scores in scores_by_method:
+        shared_scores = [method_scores[episode] for episode in shared_episodes]
+        trainings = sorted(set[TrainingKey]().union(*shared_scores))
+        trainings_by_method.append(trainings)
+        scores.append(np.array([[known.get(training, np.nan) for known in shared_scores] for training in trainings]))
     models = {(result.model, result.env_steps) for result in results if result.method in methods}
     has_one_model = len(models) == 1 and all(model for model, _ in models)
     is_joint = has_one_model and all(trainings == trainings_by_method[0] for trainings in trainings_by_method)

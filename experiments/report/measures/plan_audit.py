@@ -1,17 +1,18 @@
 """Measures of audited plans: exploitation of the model, and predicted violations."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 
-from experiments.evaluation.results import EpisodeResult, PlanCounts
+from experiments.evaluation.results import EpisodeResult
 from experiments.report.measures.paired_scores import Difference, Interval, compute_difference, get_cost_m, pair_scores
 from experiments.report.measures.summary import compute_mean, group_results, is_oracle
 from experiments.statistics import compute_bootstrap_interval
 
-COST_NAMES = ("predicted_cost", "realised_cost", "random_predicted_cost", "random_realised_cost")
+get_costs = attrgetter("predicted_cost", "realised_cost", "random_predicted_cost", "random_realised_cost")
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,9 @@ class Exploitation:
 
 def compute_exploitation(results: Sequence[EpisodeResult]) -> list[Exploitation]:
     """Compute the exploitation of every method on a learned model with audited random plans."""
-    audited_results = [
-        result
-        for result in results
-        if all(getattr(result, name) is not None for name in COST_NAMES) and not is_oracle(result.method)
-    ]
+    audited = [result for result in results if None not in get_costs(result) and not is_oracle(result.method)]
     exploitations = []
-    for method, group in group_results(audited_results, "method").items():
+    for method, group in group_results(audited, "method").items():
         pairs = pair_scores(group, [method], lambda result: _compute_gap(result, ""))
         (chosen,) = pairs.scores
         (random,) = pair_scores(group, [method], lambda result: _compute_gap(result, "random_")).scores
@@ -69,32 +66,28 @@ def compute_predicted_violations(results: Sequence[EpisodeResult]) -> list[Predi
 
     Intervals are bootstrapped over trainings and episodes, as the plans of one episode are alike.
     """
-    audited_results = [result for result in results if result.plans_checked and not is_oracle(result.method)]
-    groups = group_results(audited_results, "method")
+    audited = [result for result in results if result.plans_checked and not is_oracle(result.method)]
+    groups = group_results(audited, "method")
     return [
         _compute_kind_violations(kind_results, kind, method)
-        for kind in dict.fromkeys(kind for result in audited_results for kind in result.plans)
+        for kind in dict.fromkeys(kind for result in audited for kind in result.plans)
         for method, group in groups.items()
         if (kind_results := [result for result in group if kind in result.plans])
     ]
 
 
 def _compute_kind_violations(results: Sequence[EpisodeResult], kind: str, method: str) -> PredictedViolations:
-    def count_plans(get_count: Callable[[PlanCounts], float]) -> np.ndarray:
-        return pair_scores(results, [method], lambda result: get_count(result.plans[kind])).scores[0]
+    def count_plans(name: str) -> np.ndarray:
+        return pair_scores(results, [method], lambda result: getattr(result.plans[kind], name)).scores[0]
 
     (num_checked,) = pair_scores(results, [method], lambda result: result.plans_checked or 0).scores
-    num_predicted = count_plans(lambda counts: counts.predicted)
-    num_realised = count_plans(lambda counts: counts.realised)
-    return PredictedViolations(
-        method,
-        kind,
-        int(np.nansum(num_checked)),
-        _compute_share(count_plans(lambda counts: counts.expected), num_checked),
-        _compute_share(num_realised, num_checked),
-        _compute_share(count_plans(lambda counts: counts.realised - counts.both), num_realised),
-        _compute_share(count_plans(lambda counts: counts.predicted - counts.both), num_predicted),
-    )
+    expected, predicted, realised, both = map(count_plans, ("expected", "predicted", "realised", "both"))
+    predicted_share = _compute_share(expected, num_checked)
+    realised_share = _compute_share(realised, num_checked)
+    missed_share = _compute_share(realised - both, realised)
+    false_alarm_share = _compute_share(predicted - both, predicted)
+    num_plans = int(np.nansum(num_checked))
+    return PredictedViolations(method, kind, num_plans, predicted_share, realised_share, missed_share, false_alarm_share)
 
 
 def _compute_share(counts: np.ndarray, totals: np.ndarray) -> Interval:

@@ -8,14 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.evaluation.results import EpisodeResult
-from experiments.report.measures.paired_scores import (
-    Difference,
-    Interval,
-    compute_difference,
-    compute_episode_cost,
-    compute_mean_difference,
-    pair_scores,
-)
+from experiments.report.measures import paired_scores
+from experiments.report.measures.paired_scores import Difference, Interval, compute_episode_cost, pair_scores
 from experiments.report.measures.summary import EpisodeKey, get_episode_key, is_oracle, rank_methods
 from experiments.statistics import MIN_EPISODES, compute_bootstrap_interval
 
@@ -64,9 +58,8 @@ def _compute_regret(
     if not most:
         return None
     eligible = [oracle for oracle, count in counts.items() if count >= min(MIN_EPISODES, most)]
-    largest = max(eligible, key=lambda oracle: (_compute_budget_size(budgets[oracle]), oracle))
-    has_equal_budget = (oracle for oracle in oracles if counts[oracle] and budgets[oracle] == budgets[method] is not None)
-    matched = next(has_equal_budget, "")
+    largest = max(eligible, key=lambda oracle: (math.prod((budgets[oracle] or (0, 0))[1:]), oracle))
+    matched = next((name for name in oracles if counts[name] and budgets[name] == budgets[method] is not None), "")
     chain = list(dict.fromkeys(filter(None, (method, matched, largest))))
     pairs = pair_scores(results, chain)
     if not pairs.episodes:
@@ -74,10 +67,11 @@ def _compute_regret(
     best_costs = _find_best_costs(results, pairs.episodes)
     names = [MODEL_ERROR if matched else MODEL_AND_SEARCH_ERROR, *([SEARCH_ERROR] if len(chain) == 3 else []), REMAINDER]
     parts = {
-        name: compute_difference(a, b, pairs.splits)
+        name: paired_scores.compute_difference(a, b, pairs.splits)
         for name, a, b in zip(names, pairs.scores, [*pairs.scores[1:], best_costs], strict=True)
     }
-    total = compute_bootstrap_interval(compute_mean_difference, pairs.scores[0], best_costs, strata=pairs.splits)
+    mean_difference = paired_scores.compute_mean_difference
+    total = compute_bootstrap_interval(mean_difference, pairs.scores[0], best_costs, strata=pairs.splits)
     return Regret(method, len(pairs.episodes), len(pairs.scores[0]), total, parts, matched, largest)
 
 
@@ -85,7 +79,8 @@ def _find_best_costs(results: Sequence[EpisodeResult], episodes: list[EpisodeKey
     """Find the least cost (1, E) of any method."""
     best_costs: dict[EpisodeKey, float] = defaultdict(lambda: math.inf)
     for result in results:
-        best_costs[get_episode_key(result)] = min(best_costs[get_episode_key(result)], compute_episode_cost(result))
+        episode = get_episode_key(result)
+        best_costs[episode] = min(best_costs[episode], compute_episode_cost(result))
     return np.array([[best_costs[episode] for episode in episodes]])
 
 
@@ -99,7 +94,3 @@ def get_search_budget(results: Sequence[EpisodeResult], method: str) -> SearchBu
         if result.method == method and samples is not None and iterations is not None and horizon is not None:
             return (result.search, samples, iterations, horizon) if result.search else None
     return None
-
-
-def _compute_budget_size(budget: SearchBudget | None) -> int:
-    return math.prod(budget[1:]) if budget else 0
