@@ -57,8 +57,8 @@ def build_report(
     Returns:
         The page.
     """
-    config = read_json(path / "config.json") if (path / "config.json").exists() else {}
-    loaded = read_runs([path], protocol=migrate_config(config).get("protocol", DEFAULT_PROTOCOL))
+    config = migrate_config(_read_optional_json(path / "config.json"))
+    loaded = read_runs([path], protocol=config.get("protocol", DEFAULT_PROTOCOL))
     return write_comparison(loaded, out or path / "report", write_recordings, on_progress)
 
 
@@ -159,18 +159,22 @@ def _merge_open_loop_errors(errors_by_run: Mapping[Path, list[dict[str, Any]]]) 
         for error in errors:
             errors_by_model[error["model"]].setdefault(run, []).append(error)
     merged = []
-    for model, errors_of_model in errors_by_model.items():
-        first, *others = errors_of_model.values()
+    for model, model_errors in errors_by_model.items():
+        first, *others = model_errors.values()
         if all(errors == first for errors in others):
             merged += first
         else:
-            merged += [{**error, "model": f"{model} ({run})"} for run, errors in errors_of_model.items() for error in errors]
+            merged += [{**error, "model": f"{model} ({run})"} for run, errors in model_errors.items() for error in errors]
     return merged
 
 
 def _read_run_facts(path: Path) -> list[tuple[str, str]]:
     config = read_json(path / "config.json")
-    versions = read_json(path / "versions.json") if (path / "versions.json").exists() else {}
+    versions = _read_optional_json(path / "versions.json")
     facts = [("run", str(config.get("name"))), ("seed", str(config.get("seed")))]
     facts += [(name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)) for name, value in versions.items()]
     return facts + [(f"{name}, CPU-seconds", f"{value:.0f}") for name, value in read_costs(path).items()]
+
+
+def _read_optional_json(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.exists() else {}

@@ -104,16 +104,15 @@ def _merge_runs(stored_by_run: Mapping[str, list[StoredResult]]) -> list[StoredR
             trained_in = name if item.result.env_steps else None
             variants[get_base_method(item.result)].add((trained_in, get_search_budget([item.result], item.result.method)))
     merged = list[StoredResult]()
-    played = set[tuple[str, Any]]()
     for name, run in stored_by_run.items():
-        earlier = set(played)
+        played = {(item.result.method, get_episode_key(item.result)) for item in merged}
         for item in run:
             result = item.result
-            if len(variants[get_base_method(result)]) > 1:
-                family = f"{get_base_method(result)} ({name})"
-                merged.append(replace(item, result=replace(result, method=f"{result.method} ({name})", family=family)))
-            elif (result.method, get_episode_key(result)) not in earlier:
-                played.add((result.method, get_episode_key(result)))
+            family = get_base_method(result)
+            if len(variants[family]) > 1:
+                named = replace(result, method=f"{result.method} ({name})", family=f"{family} ({name})")
+                merged.append(replace(item, result=named))
+            elif (result.method, get_episode_key(result)) not in played:
                 merged.append(item)
     return merged
 
@@ -142,9 +141,9 @@ def add_training_distances(loaded: LoadedResults) -> list[EpisodeResult]:
     results = []
     for stored in loaded.stored:
         result = stored.result
-        key = (stored.run, stored.result.layout_id)
+        key = (stored.run, result.layout_id)
         run_layouts = training_layouts[stored.run]
-        if result.training_distance is None and run_layouts is not None:
+        if result.training_distance is None and run_layouts:
             if key not in distances:
                 distances[key] = run_layouts.compute_distance(stored.read_episode().layout)
             result = replace(result, training_distance=distances[key])

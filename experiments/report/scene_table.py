@@ -42,8 +42,8 @@ class SceneTableRow:
 
     @property
     def record(self) -> dict[str, Any]:
-        errors = {"error_mm": self.error_mm, "moved_mm": self.displacement_mm}
-        return {"scene": self.scene, **make_summary_record(self.summary), **replace_nan(errors)}
+        errors = replace_nan({"error_mm": self.error_mm, "moved_mm": self.displacement_mm})
+        return {"scene": self.scene, **make_summary_record(self.summary), **errors}
 
 
 def make_scene_rows(results: Sequence[EpisodeResult], errors: Sequence[Mapping[str, Any]]) -> list[SceneTableRow]:
@@ -54,11 +54,8 @@ def make_scene_rows(results: Sequence[EpisodeResult], errors: Sequence[Mapping[s
         errors: open-loop errors of the run's models, by horizon.
     """
     result_by_method = {result.method: result for result in results}
-    error_by_model = {
-        error["model"]: (error["body_mm_median"], 1e3 * error["moved_m_median"])
-        for error in errors
-        if error["horizon_s"] == ERROR_HORIZON_S
-    }
+    shown = [error for error in errors if error["horizon_s"] == ERROR_HORIZON_S]
+    error_by_model = {error["model"]: (error["body_mm_median"], 1e3 * error["moved_m_median"]) for error in shown}
     rows = []
     for summary in summarise(results):
         result = result_by_method[summary.method]

@@ -1,7 +1,7 @@
 """Aggregation of episode results by method and split."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -12,14 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.evaluation.results import EpisodeResult, is_custom_split
-from experiments.report.measures.formats import (
-    format_csv,
-    format_kind,
-    format_markdown_table,
-    format_number,
-    make_interval_record,
-    replace_nan,
-)
+from experiments.report.measures import formats
+from experiments.report.measures.formats import format_number
 from experiments.statistics import compute_effective_trials, compute_wilson_interval
 from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError
@@ -88,9 +82,9 @@ class Rate:
         return self.value, *self.interval
 
     @classmethod
-    def compute(cls, results: Sequence[EpisodeResult], outcome: str | Callable[[EpisodeResult], bool]) -> "Rate":
-        """Compute the share of results with an outcome, the name of an attribute or a function."""
-        is_true = [bool(outcome(result) if callable(outcome) else getattr(result, outcome)) for result in results]
+    def compute(cls, results: Sequence[EpisodeResult], outcome: str) -> "Rate":
+        """Compute the share of results with an outcome, the name of an attribute."""
+        is_true = [bool(getattr(result, outcome)) for result in results]
         trainings = {key: index for index, key in enumerate(dict.fromkeys(map(get_training_key, results)))}
         episodes = {key: index for index, key in enumerate(dict.fromkeys(map(get_episode_key, results)))}
         trials: float = len(episodes)
@@ -103,7 +97,7 @@ class Rate:
 
     def make_record(self, name: str) -> dict[str, float]:
         """Make plain values: NAME, NAME_low and NAME_high."""
-        return make_interval_record(name, self.value_and_interval)
+        return formats.make_interval_record(name, self.value_and_interval)
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -215,7 +209,6 @@ def select_first_split(results: Sequence[EpisodeResult]) -> list[EpisodeResult]:
 
 
 def _summarise_group(results: Sequence[EpisodeResult]) -> Summary:
-    steps = [result.steps for result in results if result.success]
     decision_ms = {name: float(np.median(list_known(results, name))) for name in ("decision_ms_p50", "decision_ms_p95")}
     costs = {name: max(list_known(results, name), default=math.nan) for name in OPTIONAL_COLUMNS}
     return Summary(
@@ -225,7 +218,7 @@ def _summarise_group(results: Sequence[EpisodeResult]) -> Summary:
         episodes=len(results),
         success=Rate.compute(results, "success"),
         safe_success=Rate.compute(results, "safe_success"),
-        steps=float(np.mean(steps)) if steps else math.nan,
+        steps=compute_mean([result for result in results if result.success], "steps"),
         env_steps=max(result.env_steps for result in results),
         train_cpu_s=max(result.train_cpu_s for result in results),
         trainings=len(select_trainings(results)),
@@ -239,12 +232,12 @@ def _summarise_group(results: Sequence[EpisodeResult]) -> Summary:
 def compute_indicators(results: Sequence[EpisodeResult]) -> dict[str, Quartiles]:
     """Compute the quartiles of each of the scene's indicators."""
     indicator_set = scenes[results[0].scene].indicators
-    values = {
-        name: [result.indicators[name] for result in results if name in result.indicators]
-        for name in (indicator_set.descriptions if indicator_set else ())
-    }
-    quartiles = {name: np.quantile(numbers, (0.5, 0.25, 0.75)).tolist() for name, numbers in values.items() if numbers}
-    return {name: (median, low, high) for name, (median, low, high) in quartiles.items()}
+    quartiles: dict[str, Quartiles] = {}
+    for name in indicator_set.descriptions if indicator_set else ():
+        values = [result.indicators[name] for result in results if name in result.indicators]
+        if values:
+            quartiles[name] = tuple(np.quantile(values, (0.5, 0.25, 0.75)).tolist())
+    return quartiles
 
 
 def list_known(results: Iterable[EpisodeResult], name: str) -> list[float]:
@@ -268,10 +261,12 @@ def get_base_method(result: EpisodeResult) -> str:
 
 def select_full_data_results(results: Sequence[EpisodeResult]) -> list[EpisodeResult]:
     """Leave out the methods that learned from a part of the data of their family."""
-    max_env_steps = {result.family: result.env_steps for result in results if result.family == result.method}
-    return [
-        result for result in results if result.method == result.family or result.env_steps >= max_env_steps.get(result.family, 0)
-    ]
+    full_steps = {result.family: result.env_steps for result in results if result.family == result.method}
+
+    def has_full_data(result: EpisodeResult) -> bool:
+        return result.method == result.family or result.env_steps >= full_steps.get(result.family, 0)
+
+    return list(filter(has_full_data, results))
 
 
 def select_trainings(results: Iterable[EpisodeResult]) -> list[EpisodeResult]:
@@ -292,32 +287,29 @@ def make_summary_table(results: Iterable[EpisodeResult]) -> Table:
     table = Table("split", "method", box=rich.box.SIMPLE)
     for column in (*SUMMARY_COLUMNS[1:], *(["violations (episodes)"] if has_violations else [])):
         table.add_column(column, justify="right")
-    last_split = None
-    for summary in summaries:
-        if last_split not in (None, summary.split):
-            table.add_section()
-        split = "" if summary.split == last_split else summary.split_label
-        cells = [split, *summary.cells]
-        cells += [format_violations(summary.violations) or "none"] if has_violations else []
-        table.add_row(*map(Text, cells))
-        last_split = summary.split
+    for group in group_results(summaries, "split").values():
+        for summary in group:
+            cells = [summary.split_label if summary is group[0] else "", *summary.cells]
+            cells += [format_violations(summary.violations) or "none"] if has_violations else []
+            table.add_row(*map(Text, cells))
+        table.add_section()
     return table
 
 
 def format_violations(counts: Mapping[str, int]) -> str:
     """Format the number of episodes with each kind of violation."""
-    return ", ".join(f"{format_kind(kind)} {count}" for kind, count in counts.items())
+    return ", ".join(f"{formats.format_kind(kind)} {count}" for kind, count in counts.items())
 
 
 def format_summary_markdown(results: Iterable[EpisodeResult]) -> str:
     """Format the summary as a Markdown table."""
     rows = [(summary.split_label, *summary.cells) for summary in summarise(results)]
-    return format_markdown_table(("split", *SUMMARY_COLUMNS), rows)
+    return formats.format_markdown_table(("split", *SUMMARY_COLUMNS), rows)
 
 
 def format_summary_csv(results: Iterable[EpisodeResult]) -> str:
     """Format the summary as comma-separated values."""
-    return format_csv(make_summary_records(results))
+    return formats.format_csv(make_summary_records(results))
 
 
 def make_summary_records(results: Iterable[EpisodeResult]) -> list[dict[str, Any]]:
@@ -333,4 +325,4 @@ def make_summary_record(summary: Summary) -> dict[str, Any]:
         record |= getattr(summary, outcome).make_record(outcome)
     for name, (median, low, high) in summary.indicators.items():
         record |= {name: median, f"{name}_q25": low, f"{name}_q75": high}
-    return replace_nan(record)
+    return formats.replace_nan(record)
