@@ -12,6 +12,9 @@ File format (lengths in metres, angles in radians, every field except `name` and
      "traffic": [{"x": 1, "y": 5, "yaw": 0, "kind": "person", "speed_m_s": 1.2,
                   "stops": [{"x": 5, "y": 5}]}]}
 
+"map_offset": {"x": 448251, "y": 5411932}, if it is there, is to be added to all positions for those
+of the map from which the layout was imported.
+
 A box's `kind` is "rack", "wall" or "clamp". The simulator adds four outer walls around the hall.
 With "surface": "table" there are no walls, and a load that leaves the table falls. `part` is the
 shape of the loads in scenes with several shapes. Agents in `traffic` go from stop to stop and start
@@ -63,6 +66,10 @@ class Hall:
     width: float
     depth: float
 
+    def contains(self, x: float, y: float) -> bool:
+        """Return True if the point [m] is in the hall or at its edge."""
+        return self.x <= x <= self.x + self.width and self.y <= y <= self.y + self.depth
+
 
 @dataclass(frozen=True)
 class Box:
@@ -112,14 +119,16 @@ class Layout:
     part: str = ""
     traffic: tuple[AgentRoute, ...] = ()
     more_goals: tuple[Pose, ...] = ()  # of further bodies, in scenes with several goals
+    map_offset: Pose = Pose(0.0, 0.0)  # added to positions here: those of the imported map
 
     @cached_property
     def id(self) -> str:
-        """Hash of the content without the name: equal layouts have equal ids, wherever they come
-        from.
+        """Hash of the content without the name and the map's offset: equal layouts have equal ids,
+        wherever they come from.
         """
         content = asdict(self)
         content.pop("name")
+        content.pop("map_offset")
         if not self.goal.yaw:  # tasks that ask for a position alone leave it out
             content["goal"].pop("yaw")
         for field, default in (("surface", "hall"), ("part", ""), ("traffic", ()), ("more_goals", ())):
@@ -167,7 +176,10 @@ class Layout:
 
     def to_json(self) -> dict[str, Any]:
         """Convert to a JSON object in the file format."""
-        return {"format": FORMAT, "version": VERSION, **asdict(self)}
+        content = asdict(self)
+        if self.map_offset == Pose(0.0, 0.0):
+            content.pop("map_offset")
+        return {"format": FORMAT, "version": VERSION, **content}
 
     def save(self, path: Path) -> None:
         """Write a file."""
@@ -308,7 +320,7 @@ def find_geometric_faults(
     boxes, num_walls = layout.static_boxes, len(layout.static_boxes) - len(layout.boxes)
     for name, place, radius in [*bodies, *stops, ("goal", layout.goal, load_radius_m)]:
         xy = np.array([place.x, place.y])
-        if not (hall.x <= place.x <= hall.x + hall.width and hall.y <= place.y <= hall.y + hall.depth):
+        if not hall.contains(place.x, place.y):
             faults.append(f"{name} at ({place.x:g}, {place.y:g}) is outside the hall")
             continue
         gaps = np.linalg.norm(find_closest_points(xy, boxes[:, :2], boxes[:, 2], boxes[:, 3:5]) - xy, axis=-1)

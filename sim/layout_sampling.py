@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from sim.layout import Layout, Pose
+from sim.layout import Layout, Pose, find_value_faults
 from sim.utils.errors import BadLayout, GroundError, UnknownName
 
 MAX_ATTEMPTS = 5000  # distribution shifts reject most layouts
@@ -46,9 +46,9 @@ def sample_until_valid(split: str, index: int, seed: int, attempt: Callable[[np.
 
 
 def complete_task(
+    empty: Layout,
     attempt: Callable[[], Layout | None],
     find_faults: Callable[[Layout], list[str]],
-    name: str,
     no_task_fault: str,
     robot: Pose | None,
     load: Pose | None,
@@ -57,14 +57,22 @@ def complete_task(
     """Sample layouts until one has no faults, with the given poses of robot, load and goal.
 
     Args:
+        empty: the hall and its boxes.
         attempt: samples a layout; None: the attempt failed.
-        name: of the layout, for the error.
         no_task_fault: fault to report if every attempt failed.
         robot: fixed pose; None: as sampled. Also for load and goal.
 
     Raises:
-        BadLayout: all attempts failed; it has the last fault.
+        BadLayout: the hall, a box or a given pose has a fault that no sample could mend, or all
+            attempts failed; it has the last fault.
     """
+    faults = find_value_faults(empty) + [
+        f"{name} at ({pose.x:g}, {pose.y:g}) is outside the hall"
+        for name, pose in (("start", robot), ("load", load), ("goal", goal))
+        if pose and not empty.hall.contains(pose.x, pose.y)
+    ]
+    if faults:
+        raise BadLayout(empty.name or "map", faults)
     fault = no_task_fault
     for _ in range(MAX_TASK_ATTEMPTS):
         sample = attempt()
@@ -72,8 +80,7 @@ def complete_task(
             continue
         loads = (load or sample.loads[0],) if sample.loads else ()
         layout = replace(sample, robot=robot or sample.robot, loads=loads, goal=goal or sample.goal)
-        faults = find_faults(layout)
-        if not faults:
+        if not (faults := find_faults(layout)):
             return layout
         fault = faults[0]
-    raise BadLayout(name or "map", [fault])
+    raise BadLayout(empty.name or "map", [fault])

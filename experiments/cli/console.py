@@ -15,6 +15,11 @@ PlanarPosition = tuple[float, float]
 DEFAULT_SCENE = "logistics/tote-push"
 
 
+def print_message(text: str) -> None:
+    """Print a line as it is."""
+    CONSOLE.print(escape(text), soft_wrap=True, highlight=False)
+
+
 def print_warnings(*messages: str) -> None:
     """Print a line for each message that is not empty."""
     for message in filter(None, messages):

@@ -1,72 +1,111 @@
 """Occupancy maps of ROS's map_server: a YAML file and a PGM or PNG image, read and written.
 
-Cells that are not known to be free are solid. Solid cells become boxes: rectangles that may
-overlap. The rectangle that covers most comes first, until every solid cell next to a free cell is
-covered. More rectangles cover what remains of solid regions wider than two cells. Straight walls
-give few boxes.
+Cells that are not known to be free are solid. Solid cells beside the hall become boxes
+(`box_cover.py`), exactly where few boxes are enough, else within a tolerance.
 
-Cells are trinary: `occupied_thresh`, `free_thresh` and `negate` are as in map_server's
-documentation.
+The values mean what they mean to Nav2's map_server (navigation2, map_io.cpp): `mode` trinary, scale
+or raw, thresholds that belong to free and to occupied, cells with transparency unknown. A trinary
+image of the greys that map_saver writes alone has its unknown cells at 205, whatever
+`free_thresh` says: older releases saved a `free_thresh` that makes them free.
 """
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
 import yaml
 from PIL import Image, UnidentifiedImageError
-from scipy.ndimage import binary_dilation, binary_opening, label
+from scipy.ndimage import find_objects, label
 
+from sim.geometry.box_cover import cover_with_boxes
 from sim.geometry.boxes import compute_signed_distance
-from sim.layout import MAX_BOXES, MAX_HALL_M2, WALL_HEIGHT_M, Box, Hall, Layout
-from sim.utils.errors import BadLayout
+from sim.layout import MAX_BOXES, MAX_HALL_M2, MAX_LENGTH_M, WALL_HEIGHT_M, Box, Hall, Layout
+from sim.utils.errors import BadLayout, UnknownName
 from sim.utils.files import write_atomic, write_text
 
 FREE = 254  # grey value of free cells in a written image
 OCCUPIED = 0  # grey value of solid cells in a written image
-UNKNOWN = 205  # grey value that is neither free nor occupied with the usual thresholds
-MAX_CELLS = 4_000_000
+UNKNOWN = 205  # grey value of unknown cells in a written image
+MODES = ("trinary", "scale", "raw")
+FREE_CELL, OCCUPIED_CELL, UNKNOWN_CELL = 0, 100, -1  # as in nav_msgs/OccupancyGrid
+MAX_IMAGE_CELLS = 80_000_000  # read
+MAX_CELLS = 4_000_000  # written
+# tried in this order [m]: the first one that needs at most this number of boxes is taken
+TOLERANCES_M = {0.0: 32, 0.05: 120, 0.1: MAX_BOXES}
+IMAGE_SUFFIXES = (".pgm", ".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".ppm")
+TRUE_WORDS = ("y", "yes", "true", "on")
+FALSE_WORDS = ("n", "no", "false", "off")
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
+def _report_nothing(_: str) -> None:
+    pass
 
 
 @dataclass(frozen=True)
 class OccupancyMap:
-    """Free cells of a map. Rows run from low to high y, columns from low to high x."""
+    """Cells of a map. Rows run from low to high y, columns from low to high x."""
 
-    free: np.ndarray  # (Y, X) bool
+    cells: np.ndarray  # (Y, X) int8: FREE_CELL, OCCUPIED_CELL or UNKNOWN_CELL
     resolution_m: float
     origin: tuple[float, float]  # lower left corner [m]
+    yaw: float = 0.0  # of the cells about the lower left corner [rad]
+    offset: tuple[float, float] = (0.0, 0.0)  # of the coordinates here from the file's [m]
+
+    @property
+    def free(self) -> np.ndarray:
+        """(Y, X) bool, the free cells."""
+        return self.cells == FREE_CELL
 
     @classmethod
-    def load(cls, path: Path) -> "OccupancyMap":
+    def load(cls, path: Path, report: Callable[[str], None] = _report_nothing) -> "OccupancyMap":
         """Read a map's YAML file and its image.
+
+        A map that lies beyond MAX_LENGTH_M is moved to its own corner; `offset` keeps the way.
+
+        Args:
+            path: YAML file.
+            report: called with each thing that a user should know.
 
         Raises:
             BadLayout: a file cannot be read, or a value is missing or wrong.
         """
         metadata = _read_metadata(path)
-        resolution = _parse_number(path, metadata, "resolution")
-        origin = metadata.get("origin")
+        resolution = _parse_number(path, "resolution", _get_value(path, metadata, "resolution"))
         if resolution <= 0:
             raise BadLayout(str(path), [f"resolution is {resolution:g}, a positive length is needed"])
-        if not isinstance(origin, list) or len(origin) < 2 or not all(_is_finite_number(value) for value in origin):
-            raise BadLayout(str(path), [f"origin is {origin}, [x, y, yaw] in numbers is needed"])
-        if len(origin) > 2 and abs(origin[2]) > 1e-6:
-            raise BadLayout(str(path), [f"origin has a yaw of {origin[2]:g}, 0 is needed: rotate the image instead"])
-        low = _parse_number(path, metadata, "free_thresh")
-        high = _parse_number(path, metadata, "occupied_thresh")
+        values = _get_value(path, metadata, "origin")
+        if not isinstance(values, list) or len(values) not in (2, 3):
+            raise BadLayout(str(path), [f"origin is {values}, [x, y, yaw] in numbers is needed"])
+        x, y, yaw = [_parse_number(path, "origin", value) for value in [*values, "0"][:3]]
+        low, high = (_parse_number(path, key, _get_value(path, metadata, key)) for key in ("free_thresh", "occupied_thresh"))
         if not 0 <= low <= high <= 1:
             raise BadLayout(str(path), [f"free_thresh {low:g} and occupied_thresh {high:g}: 0 ≤ free ≤ occupied ≤ 1 is needed"])
-        image = _read_image(path, path.parent / str(metadata.get("image", "")))
-        occupied = image / 255 if metadata.get("negate") else 1 - image / 255
-        return cls(np.flipud(occupied < low), resolution, (float(origin[0]), float(origin[1])))
+        mode = metadata.get("mode", "trinary")
+        if mode not in MODES:
+            raise BadLayout(str(path), [str(UnknownName("mode", str(mode), MODES))])
+        negate = _parse_flag(path, "negate", _get_value(path, metadata, "negate"))
+        grey, is_transparent = _read_image(path, _find_image(path, _get_value(path, metadata, "image"), report))
+        cells = np.flipud(_classify(grey, is_transparent, mode, negate, low, high))
+        counts = [np.count_nonzero(cells == value) for value in (FREE_CELL, OCCUPIED_CELL, UNKNOWN_CELL)]
+        report("{}: {:,} cells free, {:,} occupied, {:,} unknown".format(path.name, *counts))
+        offset = (0.0, 0.0)
+        if max(abs(x), abs(y)) + resolution * sum(cells.shape) > MAX_LENGTH_M:
+            offset = (x, y)
+            x = y = 0.0
+            report(f"{path.name}: coordinates are counted from the map's corner at ({offset[0]:.10g}, {offset[1]:.10g})")
+        return cls(cells, resolution, (x, y), yaw, offset)
 
     def save(self, path: Path) -> None:
         """Write `path` (YAML) and a PGM image of the same name."""
         image_path = path.with_suffix(".pgm")
         image = Image.fromarray(np.flipud(np.where(self.free, FREE, OCCUPIED)).astype(np.uint8))
         write_atomic(image_path, lambda temporary_path: image.save(temporary_path, format="PPM"))
-        metadata = {"image": image_path.name, "resolution": self.resolution_m, "origin": [*self.origin, 0.0], "negate": 0}
+        corner = [float(start + shift) for start, shift in zip(self.origin, self.offset, strict=True)]
+        metadata = {"image": image_path.name, "resolution": self.resolution_m, "origin": [*corner, self.yaw], "negate": 0}
         write_text(path, yaml.safe_dump({**metadata, "occupied_thresh": 0.65, "free_thresh": 0.196}, sort_keys=False))
 
     @classmethod
@@ -86,13 +125,22 @@ class OccupancyMap:
         is_solid = compute_signed_distance(np.stack(np.meshgrid(x, y), -1), layout.static_boxes) < 1e-9
         is_inside_x = abs(x - hall.x - hall.width / 2) < hall.width / 2
         is_inside_y = abs(y - hall.y - hall.depth / 2) < hall.depth / 2
-        return cls(is_inside_x & is_inside_y[:, None] & ~is_solid, resolution_m, origin)
+        free = is_inside_x & is_inside_y[:, None] & ~is_solid
+        cells = np.where(free, FREE_CELL, OCCUPIED_CELL).astype(np.int8)
+        return cls(cells, resolution_m, origin, offset=(layout.map_offset.x, layout.map_offset.y))
 
-    def extract_hall(self, source: str = "map") -> tuple[Hall, tuple[Box, ...]]:
+    def extract_hall(
+        self, source: str = "map", tolerance_m: float | None = None, report: Callable[[str], None] = _report_nothing
+    ) -> tuple[Hall, tuple[Box, ...]]:
         """Extract the hall around the largest connected free area, and the boxes in it.
+
+        The boxes cover every solid cell beside this area. They reach into it by at most the
+        tolerance, so that a passage gets narrower by at most twice as much.
 
         Args:
             source: name of the map in errors.
+            tolerance_m: None: the smallest of TOLERANCES_M with which few boxes are enough.
+            report: called with the tolerance and the number of boxes.
 
         Raises:
             BadLayout: the map has no free cell, or exceeds MAX_HALL_M2 or MAX_BOXES.
@@ -101,133 +149,150 @@ class OccupancyMap:
         sizes = np.bincount(areas.ravel())[1:]
         if not len(sizes):
             raise BadLayout(source, ["has no free cell"])
-        free = areas == 1 + int(sizes.argmax())
+        window = find_objects(areas)[int(sizes.argmax())]
+        free, (x, y) = self._turn(areas[window] == 1 + int(sizes.argmax()), window)
         rows, columns = (np.flatnonzero(free.any(axis)) for axis in (1, 0))
         free = free[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         size = self.resolution_m
-        x, y = self.origin
         hall = Hall(x + columns[0] * size, y + rows[0] * size, free.shape[1] * size, free.shape[0] * size)
         if hall.width * hall.depth > MAX_HALL_M2:
             raise BadLayout(source, [f"is {hall.width:.1f} m × {hall.depth:.1f} m, at most {MAX_HALL_M2} m² are allowed"])
-        boxes = []
-        for low_row, low_column, high_row, high_column in cover_with_rectangles(~free):
-            width = (high_column - low_column) * size
-            depth = (high_row - low_row) * size
-            centre = (hall.x + low_column * size + width / 2, hall.y + low_row * size + depth / 2)
-            x, y, width, depth = (round(value, 6) for value in (*centre, width, depth))
-            boxes.append(Box(x, y, width, depth, height=WALL_HEIGHT_M, kind="wall"))
-        if len(boxes) > MAX_BOXES:
-            limit = f"at most {MAX_BOXES} are allowed: cut a part out, or straighten its walls"
-            raise BadLayout(source, [f"needs {len(boxes)} or more boxes, {limit}"])
-        return hall, tuple(boxes)
-
-
-def cover_with_rectangles(solid: np.ndarray) -> list[tuple[int, int, int, int]]:
-    """Cover solid cells with rectangles.
-
-    The rectangles cover every solid cell next to a free cell, and leave no gap inside that is wider
-    than two cells.
-
-    Args:
-        solid: (Y, X) bool.
-
-    Returns:
-        At most MAX_BOXES + 1 rectangles: first row, first column, row and column after the last.
-    """
-    rim = solid & binary_dilation(~solid, np.ones((3, 3)))
-    rectangles = _cover_greedily(solid, rim, MAX_BOXES + 1)
-    gaps = solid.copy()
-    for top, low, bottom, high in rectangles:
-        gaps[top:bottom, low:high] = False
-    return rectangles + _cover_greedily(solid, binary_opening(gaps, np.ones((3, 3))), MAX_BOXES + 1 - len(rectangles))
-
-
-def _cover_greedily(solid: np.ndarray, uncovered: np.ndarray, max_count: int) -> list[tuple[int, int, int, int]]:
-    """Cover cells with rectangles of solid cells; the rectangle that covers most of them comes
-    first.
-    """
-    # between these lines all rows, or columns, are equal
-    rows = _find_row_groups(solid, uncovered)
-    columns = _find_row_groups(solid.T, uncovered.T)
-    coarse = solid[np.ix_(rows[:-1], columns[:-1])]
-    weights = uncovered[np.ix_(rows[:-1], columns[:-1])] * np.outer(np.diff(rows), np.diff(columns))
-    rectangles: list[tuple[int, int, int, int]] = []
-    while weights.any() and len(rectangles) < max_count:
-        top, low, bottom, high = _find_best_rectangle(coarse, weights)
-        weights[top:bottom, low:high] = 0
-        rectangles.append((int(rows[top]), int(columns[low]), int(rows[bottom]), int(columns[high])))
-    return rectangles
-
-
-def _find_row_groups(*grids: np.ndarray) -> np.ndarray:
-    """Find the first row of each group of equal rows, and one past the last row."""
-    differ = np.any([(grid[1:] != grid[:-1]).any(1) for grid in grids], axis=0)
-    return np.concatenate([[0], 1 + np.flatnonzero(differ), [len(grids[0])]])
-
-
-def _find_best_rectangle(solid: np.ndarray, weights: np.ndarray) -> tuple[int, int, int, int]:
-    """Find the rectangle of solid cells with the largest sum of weights, then the largest area.
-
-    From each first row on, rows are added one by one. Columns that stay solid form runs, and each
-    run is a rectangle.
-    """
-    best = (0, 0, 0, 0)
-    best_score = (0, 0)
-    sums = np.pad(weights.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    for top in np.flatnonzero(solid.any(1)).tolist():
-        is_solid = solid[top]
-        for last in range(top, len(solid)):
-            is_solid = is_solid & solid[last]
-            if not is_solid.any():
+        tolerances = TOLERANCES_M if tolerance_m is None else {tolerance_m: MAX_BOXES}
+        for tolerance, max_boxes in tolerances.items():
+            # a tolerance below the size of a cell changes nothing
+            tolerance = max(tolerance, size) if tolerance_m is None and tolerance else tolerance
+            found = cover_with_boxes(~free, tolerance / size, max_boxes + 1)
+            if len(found) <= max_boxes:
                 break
-            edges = np.flatnonzero(np.diff(np.pad(is_solid, 1).astype(np.int8)))
-            low, high = edges.reshape(-1, 2).T
-            covered = sums[last + 1, high] - sums[last + 1, low] - sums[top, high] + sums[top, low]
-            run = int(covered.argmax())
-            score = (int(covered[run]), int((last + 1 - top) * (high[run] - low[run])))
-            if score > best_score:
-                best_score = score
-                best = (top, int(low[run]), last + 1, int(high[run]))
-    return best
+            report(f"{source}: walls within {100 * tolerance:g} cm need more than {max_boxes} boxes")
+        if len(found) > MAX_BOXES:
+            hint = f"more than --tolerance {tolerance:g} [m], a part of the map, or straighter walls"
+            raise BadLayout(source, [f"needs more than {MAX_BOXES} boxes, the most that are allowed: {hint} would need fewer"])
+        margin = f"up to {100 * tolerance:g} cm beyond the walls" if tolerance else "exactly along the walls"
+        report(f"{source}: {len(found)} boxes, {margin}")
+        lengths = np.column_stack([(hall.x, hall.y) + found[:, :2] * size, found[:, 2:4] * size, found[:, 4]])
+        return hall, tuple(Box(*values, WALL_HEIGHT_M, "wall") for values in lengths.round(6).tolist())
+
+    def _turn(self, room: np.ndarray, window: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Turn a part of the map by its yaw.
+
+        Returns:
+            The turned cells, and the position of their lower left corner [m].
+        """
+        rows, columns = room.shape
+        cos, sin = np.cos(self.yaw), np.sin(self.yaw)
+        turn = np.array([[cos, -sin], [sin, cos]])
+        start = np.array([window[1].start, window[0].start])
+        corners = (start + np.array([(0, 0), (columns, 0), (0, rows), (columns, rows)])) @ turn.T
+        low = corners.min(0)
+        quarters = self.yaw / (np.pi / 2)
+        if abs(quarters - round(quarters)) < 1e-6:
+            turned = np.rot90(room, -round(quarters))
+        else:  # the cell at the centre of each new cell
+            width, depth = np.ceil(corners.max(0) - low).astype(int)
+            centres = np.stack(np.meshgrid(np.arange(width), np.arange(depth)), -1) + 0.5 + low
+            column, row = np.moveaxis(np.floor(centres @ turn - start).astype(int), -1, 0)
+            is_inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
+            turned = is_inside & room[np.clip(row, 0, rows - 1), np.clip(column, 0, columns - 1)]
+        return turned, np.array(self.origin) + low * self.resolution_m
+
+
+def _classify(grey: np.ndarray, is_transparent: np.ndarray, mode: str, negate: bool, low: float, high: float) -> np.ndarray:
+    """Classify grey values 0 to 255 as free, occupied or unknown cells."""
+    if grey.dtype == np.uint8:  # by a table, which is faster
+        present = np.flatnonzero(np.bincount(grey.ravel(), minlength=256))
+        levels = np.arange(256.0)
+    else:
+        present, levels = np.unique(np.round(grey)), grey
+    shade = 255 - levels if negate else levels
+    occupancy = 1 - shade / 255
+    if mode == "raw":  # the grey value is the occupancy in per cent
+        occupancy = np.round(levels) / 100
+        is_known = occupancy <= 1
+    elif mode == "scale":  # what rounds to no occupancy is free
+        is_known = np.ones(levels.shape, bool)
+        occupancy = np.where(np.rint((occupancy - low) / max(high - low, 1e-9) * 100) <= 0, 0, occupancy)
+    else:
+        is_saved = np.isin(255 - present if negate else present, (OCCUPIED, UNKNOWN, FREE)).all()
+        is_known = ~(is_saved & (np.round(shade) == UNKNOWN))
+    cells = np.full(levels.shape, UNKNOWN_CELL, np.int8)
+    cells[is_known & (occupancy <= low)] = FREE_CELL
+    cells[is_known & (occupancy >= high)] = OCCUPIED_CELL
+    if grey.dtype == np.uint8:
+        cells = cells[grey]
+    cells[is_transparent] = UNKNOWN_CELL
+    return cells
 
 
 def _read_metadata(path: Path) -> dict[str, Any]:
+    """Read the YAML file; every value stays a text, as numbers are read by the rules of yaml-cpp."""
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        beside = [file.name for file in sorted(path.parent.glob(f"{path.stem}.y*ml"))] or ["with image, resolution and origin"]
+        raise BadLayout(str(path), [f"is the image of a map: give its YAML file ({beside[0]})"])
     try:
-        metadata = yaml.safe_load(path.read_text(encoding="utf-8"))
+        metadata = yaml.load(path.read_bytes(), Loader=yaml.BaseLoader)
     except OSError as error:
         raise BadLayout(str(path), [f"cannot be read ({error.strerror})"]) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadLayout(str(path), [f"is not YAML ({str(error).splitlines()[0]})"]) from error
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("image"), str):
-        raise BadLayout(str(path), ["is not a map: it names no image"])
-    if metadata.get("mode", "trinary") != "trinary":
-        raise BadLayout(str(path), [f"mode is {metadata['mode']}, only trinary is read"])
+    if not isinstance(metadata, dict):
+        raise BadLayout(str(path), ["is not the YAML file of a map"])
     return metadata
 
 
-def _read_image(path: Path, file: Path) -> np.ndarray:
-    """Read the grey values (rows from the top, columns) of an image."""
+def _find_image(path: Path, name: Any, report: Callable[[str], None]) -> Path:
+    """Find the image: at its path, else under its name beside the YAML file."""
+    if not isinstance(name, str) or not name:
+        raise BadLayout(str(path), [f"image is {name!r}, the name of a file is needed"])
+    stated = path.parent / Path(name.removeprefix("file://")).expanduser()
+    beside = path.parent / PureWindowsPath(name).name
+    if not stated.exists() and beside.is_file():
+        report(f"{path.name}: {name} is not here, {beside} is taken")
+        return beside
+    return stated
+
+
+def _read_image(path: Path, file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read the grey values 0 to 255 of an image (rows from the top, columns), and where it is
+    transparent.
+    """
     try:
         with Image.open(file) as image:
-            if image.width * image.height > MAX_CELLS:
-                fault = f"{file.name} has {image.width} × {image.height} cells, at most {MAX_CELLS:,} are read"
+            if image.width * image.height > MAX_IMAGE_CELLS:
+                fault = f"{file.name} has {image.width} × {image.height} cells, at most {MAX_IMAGE_CELLS:,} are read"
                 raise BadLayout(str(path), [fault])
-            is_16_bit = image.mode.startswith("I")  # Pillow's conversion would clip the values
-            grey = np.asarray(image, float) * 255 / 65535 if is_16_bit else np.asarray(image.convert("L"), float)
-            if image.has_transparency_data:  # transparent cells are unknown
-                grey[np.asarray(image.convert("RGBA"))[..., 3] < 255] = UNKNOWN
-            return grey
+            is_transparent = np.zeros((image.height, image.width), bool)
+            if image.has_transparency_data:
+                is_transparent = np.asarray(image.convert("RGBA"))[..., 3] < 255
+            if image.mode.startswith("I"):  # Pillow's conversion would clip 16 bits
+                return np.asarray(image, float) * 255 / 65535, is_transparent
+            if image.mode in ("1", "L"):
+                return np.asarray(image.convert("L")), is_transparent
+            colours = np.asarray(image.convert("RGB"))
+            is_grey = (colours == colours[..., :1]).all()
+            return (colours[..., 0] if is_grey else colours.mean(-1)), is_transparent
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise BadLayout(str(path), [f"its image {file.name} cannot be read ({reason})"]) from error
+        raise BadLayout(str(path), [f"its image {file} cannot be read ({reason})"]) from error
 
 
-def _parse_number(path: Path, metadata: dict[str, Any], name: str) -> float:
-    value = metadata.get(name)
-    if not _is_finite_number(value):
-        raise BadLayout(str(path), [f"{name} is {value}, a number is needed"])
-    return float(value)  # type: ignore[arg-type]
+def _get_value(path: Path, metadata: dict[str, Any], key: str) -> Any:
+    if key not in metadata:
+        raise BadLayout(str(path), [f"{key} is missing"])
+    return metadata[key]
 
 
-def _is_finite_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+def _parse_number(path: Path, key: str, value: Any) -> float:
+    if not isinstance(value, str) or not NUMBER.fullmatch(value) or not np.isfinite(float(value)):
+        raise BadLayout(str(path), [f"{key} is {value}, a number is needed"])
+    return float(value)
+
+
+def _parse_flag(path: Path, key: str, value: Any) -> bool:
+    """Parse an integer or a word, as yaml-cpp does."""
+    if isinstance(value, str):
+        if re.fullmatch(r"[-+]?\d+", value):
+            return int(value) != 0
+        if value.lower() in TRUE_WORDS + FALSE_WORDS:
+            return value.lower() in TRUE_WORDS
+    raise BadLayout(str(path), [f"{key} is {value}, 0 or 1 is needed"])

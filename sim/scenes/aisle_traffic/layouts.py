@@ -124,7 +124,8 @@ def make_task(
     size, rng = float(np.hypot(hall.width, hall.depth)), np.random.default_rng([seed, 98])
     spec = SplitSpec(0, route_m=(min(2.0, 0.2 * size), 2 * size), people=(1, 3), forklifts=(0, 1))
     fault = "has no space for a task: no free start, goal and traffic with routes between them were found"
-    return complete_task(lambda: _sample_task(hall, boxes, spec, rng, name, robot), find_faults, name, fault, robot, None, goal)
+    empty = Layout(hall, Pose(hall.x, hall.y), (), Pose(hall.x, hall.y), boxes, name)
+    return complete_task(empty, lambda: _sample_task(hall, boxes, spec, rng, name, robot), find_faults, fault, robot, None, goal)
 
 
 def _sample_task(

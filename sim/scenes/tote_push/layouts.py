@@ -133,7 +133,8 @@ def make_task(
     """
     spec, rng = SPLIT_SPECS["test"], np.random.default_rng([seed, 99])
     fault = "has no space for a task: no free start, load and goal with a route between them were found"
-    return complete_task(lambda: _sample_task(hall, boxes, spec, rng, name), find_faults, name, fault, robot, load, goal)
+    empty = Layout(hall, Pose(hall.x, hall.y), (), Pose(hall.x, hall.y), boxes, name)
+    return complete_task(empty, lambda: _sample_task(hall, boxes, spec, rng, name), find_faults, fault, robot, load, goal)
 
 
 def _sample_task(hall: Hall, boxes: tuple[Box, ...], spec: SplitSpec, rng: np.random.Generator, name: str) -> Layout | None:
