@@ -13,6 +13,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,16 +34,12 @@ def read_package_version(name: str) -> str:
     return importlib.metadata.version(name)
 
 
+@dataclass(frozen=True)
 class Cache:
     """A directory of entries; several runs may use it at once."""
 
-    def __init__(self, path: Path, is_writable: bool = True) -> None:
-        self._path = path
-        self._is_writable = is_writable
-
-    def make_read_only_view(self) -> "Cache":
-        """Make the same cache without new entries."""
-        return Cache(self._path, is_writable=False)
+    path: Path
+    is_writable: bool = True  # otherwise nothing is stored
 
     def restore(self, content: Mapping[str, Any], get_target: Callable[[str], Path]) -> Any:
         """Restore the files of an entry.
@@ -88,7 +85,7 @@ class Cache:
             metadata: anything that JSON can hold, except None.
         """
         entry = self._get_entry_path(content)
-        if entry.exists() or not self._is_writable or hash_sources() != describe_environment()["code"]:
+        if entry.exists() or not self.is_writable or hash_sources() != describe_environment()["code"]:
             return
         temporary = entry.with_name(f".{entry.name}.{os.getpid()}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
@@ -103,7 +100,7 @@ class Cache:
 
     def _get_entry_path(self, content: Mapping[str, Any]) -> Path:
         key = hashlib.sha256(json.dumps([content, describe_environment()], sort_keys=True).encode()).hexdigest()[:32]
-        return self._path / key[:2] / key
+        return self.path / key[:2] / key
 
 
 def list_files(directory: Path) -> dict[str, Path]:

@@ -4,7 +4,7 @@ Finished steps are kept; an interrupted step goes on.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from experiments.evaluation.open_loop_errors import ERRORS_FILE, read_open_loop_
 from experiments.evaluation.results import EpisodeResult, format_layout
 from experiments.evaluation.specs import EpisodeSpec, make_custom_specs, make_episode_specs
 from experiments.methods.build import MethodSet
-from experiments.methods.grid import ModelRun, TrainingGrid
+from experiments.methods.grid import TrainingGrid
 from experiments.methods.training import Training, train_all
 from experiments.progress import RunProgress, show_progress_bar
 from experiments.report.build import build_report
@@ -63,7 +63,7 @@ def run_experiment(config: ExperimentConfig, path: Path, workers: int, console: 
     with lock_directory(path):
         start_or_resume(config, path, console)
         if cache is not None and RESUMPTIONS_KEY in read_json(path / "versions.json"):
-            cache = cache.make_read_only_view()  # parts of this run come from other code
+            cache = replace(cache, is_writable=False)  # parts of this run come from other code
         pipeline = Pipeline(config, path, workers, console, cache)
         for run_step in (pipeline.collect, pipeline.train, pipeline.evaluate, pipeline.measure_open_loop_errors):
             run_step()
@@ -73,38 +73,30 @@ def run_experiment(config: ExperimentConfig, path: Path, workers: int, console: 
             return build_report(path, make_recording_writer(planner_specs), progress)
 
 
+@dataclass
 class Pipeline:
-    """The steps of one run, in the order of their dependencies."""
+    """The steps of one run, in the order of their dependencies.
 
-    def __init__(
-        self,
-        config: ExperimentConfig,
-        path: Path,
-        workers: int,
-        console: Console,
-        cache: Cache | None = None,
-        method_names: Sequence[str] = (),
-        is_evaluation_only: bool = False,
-        first_index: int = 0,
-    ) -> None:
-        """Prepare the steps of a run.
+    Attributes:
+        method_names: of methods to evaluate; none: all.
+        is_evaluation_only: no other step will run, which the progress takes into account.
+        first_index: number of the first layout of each split.
+    """
 
-        Args:
-            method_names: of methods to evaluate; none: all.
-            is_evaluation_only: no other step will run, which the progress takes into account.
-            first_index: number of the first layout of each split.
-        """
-        self._config = config
-        self._path = path
-        self._workers = workers
-        self._console = console
-        self._cache = cache
-        self._first_index = first_index
-        self._grid = TrainingGrid(config, path)
-        self._methods = MethodSet(config, path, method_names)
-        self._is_evaluation_only = is_evaluation_only
-        expected_s = self._estimate_training_s() | self._estimate_evaluation_s(config.episodes)
-        self._run_progress = RunProgress(console, expected_s, workers)
+    config: ExperimentConfig
+    path: Path
+    workers: int
+    console: Console
+    cache: Cache | None = None
+    method_names: Sequence[str] = ()
+    is_evaluation_only: bool = False
+    first_index: int = 0
+
+    def __post_init__(self) -> None:
+        self._grid = TrainingGrid(self.config, self.path)
+        self._methods = MethodSet(self.config, self.path, self.method_names)
+        expected_s = self._estimate_training_s() | self._estimate_evaluation_s(self.config.episodes)
+        self._run_progress = RunProgress(self.console, expected_s, self.workers)
 
     def _estimate_training_s(self) -> dict[str, float]:
         """Estimate the core-seconds of data and trainings, by step."""
@@ -127,8 +119,8 @@ class Pipeline:
         }
 
     def _make_collect_configs(self) -> dict[str, CollectConfig]:
-        """Make the configs of all datasets, by name."""
-        config = self._config
+        """Make the configs of all datasets, by name, in the order of collection."""
+        config = self.config
         held_out = tuple(config.held_out.items())
         steps = config.held_out_steps
         configs = {
@@ -149,38 +141,30 @@ class Pipeline:
 
     def collect(self) -> None:
         """Collect all data, and train the models that some of it is collected with."""
-        configs = self._make_collect_configs()
-        for split in ("val", "test"):
-            self._collect_dataset(split, configs[split])
+        trainings = {f"round-{number}": training for number, training in enumerate(self._grid.collection_trainings, 1)}
         planner_path = None
-        for number, training in enumerate((*self._grid.collection_trainings, None), 1):
-            self._collect_dataset(f"round-{number}", configs[f"round-{number}"], planner_path)
-            if training is not None:
-                self._run_trainings([training], 1)
-                planner_path = training.path
+        for name, collect_config in self._make_collect_configs().items():
+            self._collect_dataset(name, collect_config, planner_path)
+            if name in trainings:
+                self._run_trainings([trainings[name]], 1)
+                planner_path = trainings[name].path
 
     def _collect_dataset(self, name: str, collect_config: CollectConfig, model_path: Path | None = None) -> None:
-        config = self._config
+        config = self.config
         planner = model_path and PlannerSpec(
             config.scene, str(model_path), config.search, config.collection_planner, is_compiled=config.compile_models
         )
-        data_path = self._path / "data" / name
-        cost_file = self._path / COSTS_DIR / f"collect {name}.json"
+        data_path = self.path / "data" / name
+        cost_file = self.path / COSTS_DIR / f"collect {name}.json"
         content = {"collect": asdict(collect_config), "planner": planner and planner.describe_content()}
-        if self._cache:
-            self._cache.restore_directory(content, data_path, cost_file)
-        with show_progress_bar(self._console, f"collect {name}") as progress:
-            collect(
-                collect_config,
-                data_path,
-                self._workers,
-                {"planner": planner} if planner else {},
-                {"planner": model_path.name} if model_path else {},
-                progress,
-                partial(add_cost, cost_file),
-            )
-        if self._cache and cost_file.exists():
-            self._cache.store(content, list_files(data_path), read_cost(cost_file))
+        if self.cache:
+            self.cache.restore_directory(content, data_path, cost_file)
+        behaviours = {"planner": planner} if planner else {}
+        tags = {"planner": model_path.name} if model_path else {}
+        with show_progress_bar(self.console, f"collect {name}") as progress:
+            collect(collect_config, data_path, self.workers, behaviours, tags, progress, partial(add_cost, cost_file))
+        if self.cache and cost_file.exists():
+            self.cache.store(content, list_files(data_path), read_cost(cost_file))
         self._run_progress.mark_done(f"collect {name}")
 
     def train(self) -> None:
@@ -189,65 +173,62 @@ class Pipeline:
         agents = self._grid.agent_trainings
         model_free = [agent for agent in agents if agent.config.algorithm not in MODEL_BASED]
         longest_first: list[Training] = [*models[:1], *model_free, *models[1:]]
-        self._run_trainings(longest_first, self._workers)
-        self._run_trainings([agent for agent in agents if agent.config.algorithm in MODEL_BASED], self._workers)
+        self._run_trainings(longest_first, self.workers)
+        self._run_trainings([agent for agent in agents if agent.config.algorithm in MODEL_BASED], self.workers)
 
     def _run_trainings(self, trainings: Sequence[Training], workers: int) -> None:
-        def mark_done(training: Training, duration_s: float) -> None:
-            self._run_progress.mark_done(f"train {training.path.name}", duration_s)
-
-        train_all(trainings, self._path / COSTS_DIR, workers, self._console, self._cache, mark_done)
+        costs_path = self.path / COSTS_DIR
+        train_all(trainings, costs_path, workers, self.console, self.cache, self._run_progress.mark_done)
 
     def evaluate(self) -> list[EpisodeResult]:
         """Evaluate the methods on the layouts of each split."""
-        config = self._config
+        config = self.config
         specs_by_split = {
-            split: make_episode_specs(config.name, config.evaluation_scene, split, count, config.seed, self._first_index)
+            split: make_episode_specs(config.name, config.evaluation_scene, split, count, config.seed, self.first_index)
             for split, count in config.episodes.items()
         }
-        return self._evaluate_methods(specs_by_split, self._cache)
+        return self._evaluate_methods(specs_by_split, self.cache)
 
     def evaluate_layouts(self, layouts: Sequence[Layout], num_episodes: int = 1) -> list[EpisodeResult]:
         """Evaluate the methods in custom layouts, with several episodes in each."""
-        config = self._config
+        config = self.config
+        scene = config.evaluation_scene
         specs_by_layout = {
-            format_layout(layout.name, layout.id): make_custom_specs(
-                config.name, config.evaluation_scene, layout, num_episodes, config.seed
-            )
+            format_layout(layout.name, layout.id): make_custom_specs(config.name, scene, layout, num_episodes, config.seed)
             for layout in layouts
         }
         return self._evaluate_methods(specs_by_layout)
 
     def _evaluate_methods(self, specs_by_title: dict[str, list[EpisodeSpec]], cache: Cache | None = None) -> list[EpisodeResult]:
         for name, reason in self._methods.find_missing_external_methods().items():
-            self._console.print(f"[yellow]{name} is not evaluated: {escape(reason)}[/]", soft_wrap=True)
-        if self._is_evaluation_only:
+            self.console.print(f"[yellow]{name} is not evaluated: {escape(reason)}[/]", soft_wrap=True)
+        if self.is_evaluation_only:
             counts = {title: len(specs) for title, specs in specs_by_title.items()}
-            self._run_progress = RunProgress(self._console, self._estimate_evaluation_s(counts), self._workers)
+            self._run_progress = RunProgress(self.console, self._estimate_evaluation_s(counts), self.workers)
         results = []
         for method in self._methods.make_all():
             for title, specs in specs_by_title.items():
-                with show_progress_bar(self._console, f"{title}: {method.label}") as progress:
-                    path = self._path / "results" / method.name
-                    results += evaluate(method, specs[: method.max_episodes], path, self._workers, progress, cache)
+                with show_progress_bar(self.console, f"{title}: {method.label}") as progress:
+                    path = self.path / "results" / method.name
+                    results += evaluate(method, specs[: method.max_episodes], path, self.workers, progress, cache)
                 self._run_progress.mark_done(f"{title}: {method.label}")
         return results
 
     def measure_open_loop_errors(self) -> None:
         """Measure the missing open-loop errors: of models, external models, constant velocity."""
-        records = read_open_loop_errors(self._path)
+        records = read_open_loop_errors(self.path)
         measured = {record["model"] for record in records}
-        seed = self._config.train_seeds[0]
-        paths = {model.name: self._grid.make_model_training(ModelRun(model, seed)).path for model in self._config.models}
+        seed = self.config.train_seeds[0]
+        paths = {model.name: self._grid.make_model_training(model, seed).path for model in self.config.models}
         for name, external in self._methods.read_external_models().items():
             if not self._methods.find_model_fault(external):
                 paths[name] = Path(external["path"])
         missing = [name for name in (*paths, ConstantVelocity.name) if name not in measured]
         if not missing:
             return
-        windows = PlanarWindows(Dataset.open(self._path / "data" / "test").episodes())
+        windows = PlanarWindows(Dataset.open(self.path / "data" / "test").episodes())
         for name in missing:
-            model = load_checkpoint(paths[name], self._config.scene) if name in paths else ConstantVelocity()
+            model = load_checkpoint(paths[name], self.config.scene) if name in paths else ConstantVelocity()
             if isinstance(model, PlanarModel | ConstantVelocity):
                 records += [{**record, "model": name} for record in make_records(measure_open_loop_error(model, windows))]
-        write_json(self._path / ERRORS_FILE, records)
+        write_json(self.path / ERRORS_FILE, records)

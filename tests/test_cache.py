@@ -38,10 +38,10 @@ def test_a_stored_entry_is_restored_with_its_cost(tmp_path: Path) -> None:
 
 def test_nothing_is_added_to_a_read_only_view(tmp_path: Path) -> None:
     cache, directory = Cache(tmp_path / "cache"), make_directory(tmp_path / "step")
-    cache.make_read_only_view().store(CONTENT, list_files(directory), 12.5)
+    Cache(cache.path, is_writable=False).store(CONTENT, list_files(directory), 12.5)
     assert cache.restore(CONTENT, lambda name: tmp_path / name) is None
     cache.store(CONTENT, list_files(directory), 12.5)
-    assert cache.make_read_only_view().restore(CONTENT, lambda name: tmp_path / name) == 12.5
+    assert Cache(cache.path, is_writable=False).restore(CONTENT, lambda name: tmp_path / name) == 12.5
 
 
 def test_an_existing_directory_is_left_as_it_is(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from agents.planning.objective import Objective
 from agents.planning.planner import Planner
 from agents.planning.search import SearchConfig, searches
-from sim.policy import Policy, PolicyFactory
+from sim.policy import Policy
 from sim.scenes.scene import scenes, split_scene_id
 from sim.utils.errors import GroundError, UnknownName
 from sim.utils.files import hash_file
@@ -32,7 +32,6 @@ class PlannerSpec:
         config: budget and spread of the search.
         budget_s: time limit of a decision; None: all iterations run.
         is_compiled: rollouts may run compiled.
-        prior_policy: for search methods that need it; None: the scene's scripted behaviour.
         traffic_prediction: LEARNED, or one of PREDICTION_BASELINES.
     """
 
@@ -42,7 +41,6 @@ class PlannerSpec:
     config: SearchConfig = SearchConfig()
     budget_s: float | None = None
     is_compiled: bool = False
-    prior_policy: PolicyFactory | None = None
     traffic_prediction: str = LEARNED
 
     def __post_init__(self) -> None:
@@ -77,8 +75,7 @@ class PlannerSpec:
             raise GroundError(f"planners on {self.model} with {self.search} and budget_s {self.budget_s} cannot plan in a batch")
         if search.needs_prior and self.model == "simulator" and scene.max_traffic:
             raise GroundError(f"{self.search} cannot roll out its prior policy in the simulator with traffic: use another method")
-        make_prior = (self.prior_policy or scene.behaviours["scripted"]) if search.needs_prior else None
-        priors = [make_prior() if make_prior else None for _ in range(count)]
+        priors = [scene.behaviours["scripted"]() if search.needs_prior else None for _ in range(count)]
         model = self._load_model(count > 1)
         long_search = None
         if scene.max_loads:  # pushing needs detours; traffic is unpredictable
@@ -93,7 +90,7 @@ class PlannerSpec:
     def describe_content(self) -> dict[str, Any]:
         """Describe all that decisions depend on; the model by its content instead of its path."""
         model = self.model if self.model == "simulator" else hash_file(Path(self.model) / "best.safetensors")
-        return {**asdict(replace(self, prior_policy=None)), "model": model}
+        return {**asdict(self), "model": model}
 
     def _load_model(self, is_batched: bool) -> WorldModel[Any]:
         if self.model == "simulator":

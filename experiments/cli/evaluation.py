@@ -75,20 +75,28 @@ def evaluate(
         goal: x and y of the goal, for a map.
         threshold: rate of safe success that a safe method reaches.
     """
-    _check_options(split, first, {"oracle": oracle, "oracle-large": oracle_large}, methods, layout, threshold)
+    for name, count in (("oracle", oracle), ("oracle-large", oracle_large)):
+        if name in methods and not count:
+            raise GroundError(f"--methods {name} needs --{name} N too: its number of episodes")
+    check_first_index(first)
+    if not 0 < threshold < 1:
+        raise GroundError(f"--threshold {threshold:g}: a rate between 0 and 1 is needed")
+    if layout and (split or first):
+        raise GroundError("--split and --first select layouts of the scene: leave them out with --layout")
     check_has_episodes(run)
     config = read_config(run)
     config = config.with_protocol(protocol or config.protocol)
     config = replace(config, oracle_episodes=oracle, oracle_large_episodes=oracle_large)
     layouts = read_requested_layouts(layout, config.scene, start, load, goal)
-    config, count = _set_episodes(config, split, episodes, bool(layouts))
+    config = _set_episodes(config, split, episodes, bool(layouts))
     with lock_directory(run):
         if models:
             MethodSet(config, run).add_external_models(models)
             Pipeline(config, run, workers, CONSOLE).measure_open_loop_errors()
         pipeline = Pipeline(config, run, workers, CONSOLE, None, methods, is_evaluation_only=True, first_index=first)
         record_version_changes(run, CONSOLE)  # now that all options are valid
-        evaluated = pipeline.evaluate_layouts(layouts, count) if layouts else pipeline.evaluate()
+        (num_episodes,) = config.episodes.values()
+        evaluated = pipeline.evaluate_layouts(layouts, num_episodes) if layouts else pipeline.evaluate()
         record_version_changes(run, CONSOLE)
     splits = list(dict.fromkeys(result.split for result in evaluated))
     if layouts:
@@ -97,24 +105,6 @@ def evaluate(
     CONSOLE.print(make_summary_table(results))
     CONSOLE.print(make_verdict_table(results, threshold))
     print_warnings(*make_notes(results), describe_unreadable_results(run))
-
-
-def _check_options(
-    split: str | None,
-    first: int,
-    episodes_by_oracle: Mapping[str, int],
-    methods: Sequence[str],
-    layouts: Sequence[Path],
-    threshold: float,
-) -> None:
-    for name in methods:
-        if episodes_by_oracle.get(name) == 0:
-            raise GroundError(f"--methods {name} needs --{name} N too: its number of episodes")
-    check_first_index(first)
-    if not 0 < threshold < 1:
-        raise GroundError(f"--threshold {threshold:g}: a rate between 0 and 1 is needed")
-    if layouts and (split or first):
-        raise GroundError("--split and --first select layouts of the scene: leave them out with --layout")
 
 
 def _write_layout_reports(run: Path, protocol: str, layout_by_split: Mapping[str, Layout]) -> None:
@@ -131,15 +121,12 @@ def check_first_index(first: int) -> None:
         raise GroundError(f"--first {first}: layouts are counted from 0")
 
 
-def _set_episodes(
-    config: ExperimentConfig, split: str | None, episodes: int | None, is_custom: bool
-) -> tuple[ExperimentConfig, int]:
+def _set_episodes(config: ExperimentConfig, split: str | None, episodes: int | None, is_custom: bool) -> ExperimentConfig:
     """Set the split and the number of episodes, also where they are not given."""
     is_default = config.protocol == DEFAULT_PROTOCOL
     split = split or ("test" if is_default else next(iter(config.episodes)))
     default = DEFAULT_EPISODES if is_default or is_custom else config.episodes.get(split, DEFAULT_EPISODES)
-    count = default if episodes is None else episodes
-    return replace(config, episodes={split: count}), count
+    return replace(config, episodes={split: default if episodes is None else episodes})
 
 
 def make_verdict_table(results: Sequence[EpisodeResult], threshold: float) -> Table:

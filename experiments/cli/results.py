@@ -17,23 +17,17 @@ from experiments.progress import show_progress_bar
 from experiments.report.build import build_report, export_run, write_comparison
 from experiments.report.export import check_is_no_run, export_models, is_export
 from experiments.report.loading import read_runs
+from experiments.report.measures import summary
 from experiments.report.measures.comparability import describe_unreadable_results, make_notes
 from experiments.report.measures.comparison import make_comparison_table
-from experiments.report.measures.summary import (
-    format_summary_csv,
-    format_summary_markdown,
-    make_summary_records,
-    make_summary_table,
-    select_first_split,
-)
 from experiments.report.scene_table import format_scenes, make_scene_rows, make_scenes_table
 from experiments.viewer.recordings import make_recording_writer
 from sim.utils.errors import GroundError, UnknownName
 
 FORMATTERS: dict[str, Callable[[Sequence[EpisodeResult]], str]] = {
-    "md": format_summary_markdown,
-    "csv": format_summary_csv,
-    "json": lambda results: json.dumps(make_summary_records(results), indent=1),
+    "md": summary.format_summary_markdown,
+    "csv": summary.format_summary_csv,
+    "json": lambda results: json.dumps(summary.make_summary_records(results), indent=1),
 }
 
 
@@ -80,7 +74,7 @@ def compare(
         if format == "md":
             print("\n".join(messages))
         return
-    CONSOLE.print(make_summary_table(results))
+    CONSOLE.print(summary.make_summary_table(results))
     CONSOLE.print(make_comparison_table(results))
     print_warnings(*messages)
     CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
@@ -90,7 +84,7 @@ def _compare_scenes(runs: Sequence[Path], format: str, protocol: str | None, spl
     rows = []
     messages = []
     for run in runs:
-        results = select_first_split(read_runs([run], split, protocol, first, must_be_comparable=False).results)
+        results = summary.select_first_split(read_runs([run], split, protocol, first, must_be_comparable=False).results)
         rows.append(make_scene_rows(results, read_open_loop_errors(run)))
         messages += [f"{results[0].scene}: {note}" for note in make_notes(results)] + [describe_unreadable_results(run)]
     if format == "table":

@@ -12,9 +12,10 @@ from agents.learned.config import get_snapshot_path
 from agents.planning.search import SearchConfig
 from agents.planning.spec import LEARNED, PlannerSpec
 from experiments.compute_costs import read_costs
-from experiments.config.experiment import BaselineTrainingConfig, ExperimentConfig
-from experiments.methods.grid import ModelRun, TrainingGrid, make_run_label
+from experiments.config.experiment import ExperimentConfig
+from experiments.methods.grid import TrainingGrid, make_run_label
 from experiments.methods.method import Method
+from experiments.methods.training import AgentTraining, ModelTraining
 from experiments.migrations import OLD_EXTERNAL_MODELS_FILE
 from sim.data.store import Dataset
 from sim.scenes.scene import scenes
@@ -103,26 +104,25 @@ class MethodSet:
 
         for name in ALWAYS_EVALUATED:
             add(name, partial(self._make_behaviour_method, name), UNPLANNED_EPISODE_S)
-        for model_run in self._grid.model_runs:
-            model = model_run.config
-            searches = (model.searches or config.searches) if model_run.data_steps is None else ()
+        for training in self._grid.model_trainings:
+            model = training.config
+            searches = (model.searches or config.searches) if training.data_steps is None else ()
             for search in searches or (config.search,):
-                name = make_run_label(f"{model.name}+{search}", model_run.data_steps)
-                make = partial(self._make_planning_method, model_run, search)
-                add(name, make, PLANNED_EPISODE_S, model.episodes, model_run.seed)
+                name = make_run_label(f"{model.name}+{search}", training.data_steps)
+                make = partial(self._make_planning_method, training, search)
+                add(name, make, PLANNED_EPISODE_S, model.episodes, training.seed)
         for baseline in config.prediction_baselines:
-            model_run = ModelRun(config.models[0], config.train_seeds[0])
-            make = partial(self._make_planning_method, model_run, config.search, baseline)
-            add(f"{baseline}+{config.search}", make, PLANNED_EPISODE_S, model_run.config.episodes, model_run.seed)
+            training = self._grid.make_model_training(config.models[0], config.train_seeds[0])
+            make = partial(self._make_planning_method, training, config.search, baseline)
+            add(f"{baseline}+{config.search}", make, PLANNED_EPISODE_S, training.config.episodes, training.seed)
         for name, external in self.read_external_models().items():
             if not self.find_model_fault(external):
                 make = partial(self._make_external_method, name, Path(external["path"]))
                 add(f"{name}+{config.search}", make, PLANNED_EPISODE_S)
-        for agent in config.baselines:
-            for seed in config.train_seeds:
-                for step in (None, *self._grid.make_agent_training(agent, seed).snapshot_steps):
-                    make = partial(self._make_agent_method, agent, seed, step)
-                    add(make_run_label(agent.method_name, step), make, UNPLANNED_EPISODE_S, seed=seed)
+        for agent in self._grid.agent_trainings:
+            for step in (None, *agent.snapshot_steps):
+                make = partial(self._make_agent_method, agent, step)
+                add(make_run_label(agent.method_name, step), make, UNPLANNED_EPISODE_S, seed=agent.seed)
         for name, search_config in (("oracle", config.oracle_planner), ("oracle-large", config.oracle_large_planner)):
             add(name, partial(self._make_oracle, name, search_config), ORACLE_EPISODE_S, config.episodes_by_oracle[name])
         return recipes
@@ -130,18 +130,17 @@ class MethodSet:
     def _make_behaviour_method(self, name: str) -> Method:
         return Method(name, scenes[self._config.scene].behaviours[name], cache_content={"behaviour": name})
 
-    def _make_planning_method(self, model_run: ModelRun, search: str, traffic_prediction: str = LEARNED) -> Method:
-        path = self._grid.make_model_training(model_run).path
-        if not (path / "best.json").exists():
-            raise BadFile(f"{path} holds no trained model yet")
-        method = self._make_planner(self._make_spec(path, search, traffic_prediction), model_run.config.name)
+    def _make_planning_method(self, training: ModelTraining, search: str, traffic_prediction: str = LEARNED) -> Method:
+        if not (training.path / "best.json").exists():
+            raise BadFile(f"{training.path} holds no trained model yet")
+        method = self._make_planner(self._make_spec(training.path, search, traffic_prediction), training.config.name)
         return replace(
             method,
-            name=make_run_label(method.family, model_run.data_steps),
+            name=make_run_label(method.family, training.data_steps),
             seen_layouts=self._read_seen_layouts(),
-            max_episodes=model_run.config.episodes,
-            train_seed=model_run.seed,
-            **self._compute_costs(model_run),
+            max_episodes=training.config.episodes,
+            train_seed=training.seed,
+            **self._compute_costs(training),
         )
 
     def _make_external_method(self, name: str, path: Path) -> Method:
@@ -180,8 +179,7 @@ class MethodSet:
             cache_content=spec.describe_content() if spec.budget_s is None else None,
         )
 
-    def _make_agent_method(self, baseline: BaselineTrainingConfig, seed: int, snapshot_step: int | None) -> Method:
-        training = self._grid.make_agent_training(baseline, seed)
+    def _make_agent_method(self, training: AgentTraining, snapshot_step: int | None) -> Method:
         path = training.path if snapshot_step is None else get_snapshot_path(training.path, snapshot_step)
         if not (path / "policy.json").exists():
             raise BadFile(f"{path} holds no trained agent yet")
@@ -192,14 +190,14 @@ class MethodSet:
         if snapshot_step is None:
             costs["train_cpu_s"] = read_costs(self._path).get(f"train {training.path.name}", 0.0)
         if training.model_data:  # its steps are imagined; the model's data are its experience
-            model_costs = self._compute_costs(ModelRun(self._config.models[0], seed))
+            model_costs = self._compute_costs(self._grid.make_model_training(self._config.models[0], training.seed))
             costs = {**model_costs, "train_cpu_s": model_costs["train_cpu_s"] + costs["train_cpu_s"]}
         return Method(
-            make_run_label(baseline.method_name, snapshot_step),
+            make_run_label(training.method_name, snapshot_step),
             BaselineSpec(self._config.scene, str(path)),
             seen_layouts=self._read_seen_layouts() if training.model_data else frozenset(metadata["layouts"]),
-            family=baseline.name,
-            train_seed=seed,
+            family=training.config.algorithm,
+            train_seed=training.seed,
             cache_content={"agent": hash_file(path / metadata["weights"])},
             **costs,
         )
@@ -244,10 +242,10 @@ class MethodSet:
         faults = {name: self.find_model_fault(external) for name, external in self.read_external_models().items()}
         return {f"{name}+{self._config.search}": fault for name, fault in faults.items() if fault}
 
-    def _compute_costs(self, model_run: ModelRun) -> dict[str, Any]:
+    def _compute_costs(self, training: ModelTraining) -> dict[str, Any]:
         """Compute the data and CPU-seconds of a model: of partly used data, the used part."""
         cpu_s_by_step = read_costs(self._path)
-        steps_left = model_run.data_steps or math.inf
+        steps_left = training.data_steps or math.inf
         env_steps = 0
         data_bytes = 0.0
         collect_cpu_s = 0.0
@@ -262,7 +260,7 @@ class MethodSet:
             data_bytes += share * sum(shard["bytes"] for shard in dataset.manifest["shards"].values())
             collect_cpu_s += share * cpu_s_by_step.get(f"collect round-{number}", 0.0)
             steps_left -= dataset.steps
-        train_cpu_s = collect_cpu_s + cpu_s_by_step.get(f"train {model_run.name}", 0.0)
+        train_cpu_s = collect_cpu_s + cpu_s_by_step.get(f"train {training.path.name}", 0.0)
         data_costs = {"env_steps": env_steps, "data_bytes": round(data_bytes), "collect_cpu_s": collect_cpu_s}
         return {**data_costs, "train_cpu_s": train_cpu_s}
 

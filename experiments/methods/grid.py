@@ -1,7 +1,7 @@
 """TrainingGrid: all trainings of an experiment, and their places in a run."""
 
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 from agents.learned.config import MODEL_BASED, BaselineConfig, ModelData
@@ -13,20 +13,6 @@ from worldmodels.training.loop import TrainConfig
 DEFAULT_ROUND_UPDATES = 3000  # of a model between two rounds
 
 
-@dataclass(frozen=True)
-class ModelRun:
-    """One model to train, on an amount of data and with a seed."""
-
-    config: ModelTrainingConfig
-    seed: int
-    data_steps: int | None = None  # None: all
-
-    @property
-    def name(self) -> str:
-        """Name of the training."""
-        return make_run_label(self.config.name, self.data_steps, self.seed)
-
-
 class TrainingGrid:
     """All trainings of an experiment in a run directory."""
 
@@ -36,17 +22,13 @@ class TrainingGrid:
         self.round_paths = tuple(path / "data" / f"round-{number}" for number in range(1, len(config.rounds) + 1))
         self.validation_paths = (path / "data" / "val",)
 
-    @cached_property
-    def model_runs(self) -> list[ModelRun]:
-        """Every model on every amount of data with every seed."""
-        config = self._config
-        amounts = [None, *(steps for steps in config.data_steps if steps < config.collection_steps)]
-        return [ModelRun(model, seed, steps) for steps in amounts for seed in config.train_seeds for model in config.models]
-
     @property
     def model_trainings(self) -> list[ModelTraining]:
-        """The trainings of all model runs."""
-        return [self.make_model_training(model_run) for model_run in self.model_runs]
+        """The trainings of every model on every amount of data with every seed."""
+        config = self._config
+        amounts = [None, *(steps for steps in config.data_steps if steps < config.collection_steps)]
+        cases = product(amounts, config.train_seeds, config.models)
+        return [self.make_model_training(model, seed, steps) for steps, seed, model in cases]
 
     @property
     def collection_trainings(self) -> list[ModelTraining]:
@@ -57,14 +39,13 @@ class TrainingGrid:
     def agent_trainings(self) -> list[AgentTraining]:
         """The trainings of every agent with every seed."""
         config = self._config
-        return [self.make_agent_training(baseline, seed) for baseline in config.baselines for seed in config.train_seeds]
+        return [self._make_agent_training(baseline, seed) for baseline in config.baselines for seed in config.train_seeds]
 
-    def make_model_training(self, model_run: ModelRun) -> ModelTraining:
-        """Make the training of a model run."""
-        model = model_run.config
-        model = replace(model, train=replace(model.train, seed=model.train.seed + model_run.seed))
-        path = self._path / "models" / model_run.name
-        return ModelTraining(model, self.round_paths, self.validation_paths, path, model_run.data_steps)
+    def make_model_training(self, model: ModelTrainingConfig, seed: int, data_steps: int | None = None) -> ModelTraining:
+        """Make the training of a model on an amount of data; None: on all data."""
+        config = replace(model, train=replace(model.train, seed=model.train.seed + seed))
+        path = self._path / "models" / make_run_label(model.name, data_steps, seed)
+        return ModelTraining(config, self.round_paths, self.validation_paths, path, data_steps, seed)
 
     def _make_collection_training(self, num_rounds: int) -> ModelTraining:
         config = self._config
@@ -74,8 +55,7 @@ class TrainingGrid:
         path = self._path / "models" / f"graph-round-{num_rounds}"
         return ModelTraining(model, self.round_paths[:num_rounds], self.validation_paths, path)
 
-    def make_agent_training(self, baseline: BaselineTrainingConfig, seed: int) -> AgentTraining:
-        """Make the training of an agent."""
+    def _make_agent_training(self, baseline: BaselineTrainingConfig, seed: int) -> AgentTraining:
         config = self._config
         is_model_based = baseline.name in MODEL_BASED
         steps = baseline.steps or config.baseline_steps
@@ -83,10 +63,10 @@ class TrainingGrid:
         snapshots = tuple(step for step in config.data_steps if step < steps) if has_snapshots else ()
         model_data = None
         if is_model_based:
-            model_data = ModelData(self.make_model_training(ModelRun(config.models[0], seed)).path, self.round_paths)
+            model_data = ModelData(self.make_model_training(config.models[0], seed).path, self.round_paths)
         path = self._path / "agents" / make_label(baseline.method_name, seed)
         agent = BaselineConfig(baseline.name, config.scene, steps, config.seed + seed, variations=config.variations)
-        return AgentTraining(agent, path, snapshots, model_data)
+        return AgentTraining(agent, path, snapshots, model_data, baseline.method_name, seed)
 
 
 def make_run_label(name: str, data_steps: int | None = None, seed: int = 0) -> str:

@@ -37,6 +37,7 @@ class ModelTraining:
     validation_paths: tuple[Path, ...]
     path: Path
     data_steps: int | None = None  # the first so many env steps of the data; None: all
+    seed: int = 0  # of the experiment's train_seeds; the config's own seed contains it
     is_reproducible = True  # a resumed training equals one without a break
 
     def run(self, progress: ProgressCallback) -> None:
@@ -60,6 +61,8 @@ class AgentTraining:
     path: Path
     snapshot_steps: tuple[int, ...] = ()
     model_data: ModelData | None = None
+    method_name: str = ""
+    seed: int = 0  # of the experiment's train_seeds; the config's own seed contains it
 
     def run(self, progress: ProgressCallback) -> None:
         """Train, from the last checkpoint on."""
@@ -157,26 +160,27 @@ def train_all(
     workers: int,
     console: Console,
     cache: Cache | None = None,
-    on_end: Callable[[Training, float], None] = lambda *_: None,
+    on_end: Callable[[str, float], None] = lambda *_: None,
 ) -> None:
     """Run each training in a worker process, with a progress bar, or restore it from the cache.
 
     Args:
         costs_path: directory of compute costs, to which each training adds its own.
-        on_end: called with each training and its duration [s].
+        on_end: called with the name of each training's step and its duration [s].
     """
-    cost_files = [costs_path / f"train {training.path.name}.json" for training in trainings]
+    names = [f"train {training.path.name}" for training in trainings]
+    cost_files = [costs_path / f"{name}.json" for name in names]
     if cache is not None:
         for training, cost_file in zip(trainings, cost_files, strict=True):
             cache.restore_directory(training.describe_content(), training.path, cost_file)
     with show_progress_bars(console) as add_bar:
-        callbacks = [add_bar(f"train {training.path.name}") for training in trainings]
+        callbacks = list(map(add_bar, names))
         jobs = list(zip(range(len(trainings)), trainings, cost_files, strict=True))
         for index, duration_s in run_jobs(_run_training, jobs, workers, lambda message: callbacks[message[0]](*message[1:])):
             training = trainings[index]
             if cache is not None and training.is_reproducible:
                 cache.store(training.describe_content(), list_files(training.path), read_json(cost_files[index]))
-            on_end(training, duration_s)
+            on_end(names[index], duration_s)
 
 
 def _run_training(index: int, training: Training, cost_file: Path) -> tuple[int, float]:
