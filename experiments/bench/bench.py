@@ -14,11 +14,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from experiments.bench import planning, search, simulation, viewer
 from experiments.bench.measurement import Measurement
-from experiments.bench.planning import measure_decision, measure_training
-from experiments.bench.search import measure_search
-from experiments.bench.simulation import measure_images, measure_physics, measure_step, measure_workers
-from experiments.bench.viewer import measure_viewer
 from experiments.versions import read_versions
 from sim.scenes.scene import Scene, scenes
 from sim.utils.files import write_json
@@ -36,17 +33,21 @@ def run_benchmarks(out: Path, console: Console, scene_names: Sequence[str] = (),
     """
     torch.set_num_threads(1)
     benchmarks: dict[str, Benchmark] = {
-        "step": measure_step,
-        "workers": measure_workers,
-        "images": measure_images,
-        "decision": partial(measure_decision, with_compiled=with_compiled),
-        "training": measure_training,
+        "step": simulation.measure_step,
+        "workers": simulation.measure_workers,
+        "images": simulation.measure_images,
+        "decision": partial(planning.measure_decision, with_compiled=with_compiled),
+        "training": planning.measure_training,
     }
     records = []
     for name in [scenes[name].name for name in scene_names or scenes]:
         measured = _measure_and_print(scenes[name], benchmarks, console, name)
         records += [{"scene": name, **record} for record in measured]
-    once: dict[str, Benchmark] = {"search": measure_search, "viewer": measure_viewer, "physics": measure_physics}
+    once: dict[str, Benchmark] = {
+        "search": search.measure_search,
+        "viewer": viewer.measure_viewer,
+        "physics": simulation.measure_physics,
+    }
     measured = _measure_and_print(scenes[REFERENCE_SCENE], once, console, f"once, in {REFERENCE_SCENE}")
     records += [{"scene": "once", **record} for record in measured]
     write_json(out, {"versions": read_versions(), "measurements": records})

@@ -17,11 +17,8 @@ from experiments.evaluation.verdict import DEFAULT_THRESHOLD, make_verdict
 from experiments.methods.build import MethodSet
 from experiments.pipeline import Pipeline
 from experiments.progress import show_progress_bar
-from experiments.report.build import write_comparison
-from experiments.report.export import check_has_episodes
-from experiments.report.loading import read_results, read_runs
-from experiments.report.measures.comparability import describe_unreadable_results, make_notes
-from experiments.report.measures.summary import group_results, is_oracle, make_summary_table
+from experiments.report import build, export, loading
+from experiments.report.measures import comparability, summary
 from experiments.versions import record_version_changes
 from experiments.viewer.recordings import make_recording_writer
 from sim.layout import Layout
@@ -83,7 +80,7 @@ def evaluate(
         raise GroundError(f"--threshold {threshold:g}: a rate between 0 and 1 is needed")
     if layout and (split or first):
         raise GroundError("--split and --first select layouts of the scene: leave them out with --layout")
-    check_has_episodes(run)
+    export.check_has_episodes(run)
     config = read_config(run)
     config = config.with_protocol(protocol or config.protocol)
     config = replace(config, oracle_episodes=oracle, oracle_large_episodes=oracle_large)
@@ -101,17 +98,17 @@ def evaluate(
     splits = list(dict.fromkeys(result.split for result in evaluated))
     if layouts:
         _write_layout_reports(run, config.protocol, dict(zip(splits, layouts, strict=True)))
-    results = [result for result in read_results(run, config.protocol) if result.split in splits]
-    CONSOLE.print(make_summary_table(results))
+    results = [result for result in loading.read_results(run, config.protocol) if result.split in splits]
+    CONSOLE.print(summary.make_summary_table(results))
     CONSOLE.print(make_verdict_table(results, threshold))
-    print_warnings(*make_notes(results), describe_unreadable_results(run))
+    print_warnings(*comparability.make_notes(results), comparability.describe_unreadable_results(run))
 
 
 def _write_layout_reports(run: Path, protocol: str, layout_by_split: Mapping[str, Layout]) -> None:
     for split, layout in layout_by_split.items():
         name = re.sub(r"[^A-Za-z0-9_.-]+", "-", layout.name)
         out = run / "layouts" / f"{name}-{layout.id[:8]}"
-        page = write_comparison(read_runs([run], split, protocol), out, make_recording_writer())
+        page = build.write_comparison(loading.read_runs([run], split, protocol), out, make_recording_writer())
         CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
 
 
@@ -132,7 +129,7 @@ def _set_episodes(config: ExperimentConfig, split: str | None, episodes: int | N
 def make_verdict_table(results: Sequence[EpisodeResult], threshold: float) -> Table:
     """Make the table of verdicts for a terminal: each method in each split or custom layout."""
     table = Table("layouts", "method", "verdict", title=f"Is the rate of safe success at least {threshold:.0%}?")
-    for (_, method), group in group_results(results, "split", "method").items():
+    for (_, method), group in summary.group_results(results, "split", "method").items():
         table.add_row(group[0].split_label, method, str(make_verdict(group, threshold)))
     return table
 
@@ -150,13 +147,13 @@ def verify(run: PathArgument, sample: int = 12, seed: int = 0, workers: int = 2)
     """
     if sample < 1:
         raise GroundError(f"--sample {sample}: at least one episode is needed")
-    check_has_episodes(run)
+    export.check_has_episodes(run)
     config = read_config(run)
     available, missing = MethodSet(config, run).make_available()
-    methods = {method.label: method for method in available if not is_oracle(method.name)}
+    methods = {method.label: method for method in available if not summary.is_oracle(method.name)}
     print_warnings(*(f"{name} cannot be replayed: {reason}" for name, reason in missing.items()))
-    print_warnings(describe_unreadable_results(run))
-    results = sample_results(read_results(run, config.protocol), methods, sample, seed)
+    print_warnings(comparability.describe_unreadable_results(run))
+    results = sample_results(loading.read_results(run, config.protocol), methods, sample, seed)
     if not results:
         raise GroundError(f"{run} has no evaluated episodes of its methods: evaluate first")
     with show_progress_bar(CONSOLE, "verify") as progress:

@@ -14,13 +14,9 @@ from experiments.evaluation.open_loop_errors import read_open_loop_errors
 from experiments.evaluation.results import EpisodeResult
 from experiments.methods.build import MethodSet
 from experiments.progress import show_progress_bar
-from experiments.report.build import build_report, export_run, write_comparison
+from experiments.report import build, loading, scene_table
 from experiments.report.export import check_is_no_run, export_models, is_export
-from experiments.report.loading import read_runs
-from experiments.report.measures import summary
-from experiments.report.measures.comparability import describe_unreadable_results, make_notes
-from experiments.report.measures.comparison import make_comparison_table
-from experiments.report.scene_table import format_scenes, make_scene_rows, make_scenes_table
+from experiments.report.measures import comparability, comparison, summary
 from experiments.viewer.recordings import make_recording_writer
 from sim.utils.errors import GroundError, UnknownName
 
@@ -65,17 +61,17 @@ def compare(
     if scene:
         _compare_scenes(runs, format, protocol, split, first)
         return
-    loaded = read_runs(runs, split, protocol, first)
+    loaded = loading.read_runs(runs, split, protocol, first)
     results = loaded.results
-    page = write_comparison(loaded, out, make_recording_writer())
-    messages = [*make_notes(results), *loaded.warnings]
+    page = build.write_comparison(loaded, out, make_recording_writer())
+    messages = [*comparability.make_notes(results), *loaded.warnings]
     if format in FORMATTERS:
         print(FORMATTERS[format](results))
         if format == "md":
             print("\n".join(messages))
         return
     CONSOLE.print(summary.make_summary_table(results))
-    CONSOLE.print(make_comparison_table(results))
+    CONSOLE.print(comparison.make_comparison_table(results))
     print_warnings(*messages)
     CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
 
@@ -84,13 +80,15 @@ def _compare_scenes(runs: Sequence[Path], format: str, protocol: str | None, spl
     rows = []
     messages = []
     for run in runs:
-        results = summary.select_first_split(read_runs([run], split, protocol, first, must_be_comparable=False).results)
-        rows.append(make_scene_rows(results, read_open_loop_errors(run)))
-        messages += [f"{results[0].scene}: {note}" for note in make_notes(results)] + [describe_unreadable_results(run)]
+        results = summary.select_first_split(loading.read_runs([run], split, protocol, first, must_be_comparable=False).results)
+        rows.append(scene_table.make_scene_rows(results, read_open_loop_errors(run)))
+        messages += [f"{results[0].scene}: {note}" for note in comparability.make_notes(results)] + [
+            comparability.describe_unreadable_results(run)
+        ]
     if format == "table":
-        CONSOLE.print(make_scenes_table(rows))
+        CONSOLE.print(scene_table.make_scenes_table(rows))
     else:
-        print(format_scenes(rows, format))
+        print(scene_table.format_scenes(rows, format))
     if format in ("table", "md"):
         print_warnings(*messages)
 
@@ -109,7 +107,7 @@ def write_report(run: PathArgument, out: Path | None = None) -> None:
         print_warnings(*(f"{name} shows results without plans: {reason}" for name, reason in missing.items()))
         planners = {method.label: method.make_policy for method in methods if method.model}
     with show_progress_bar(CONSOLE, "report") as progress:
-        page = build_report(run, make_recording_writer(planners), progress, out)
+        page = build.build_report(run, make_recording_writer(planners), progress, out)
     CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
 
 
@@ -128,5 +126,5 @@ def export(run: PathArgument, out: Path, models: tuple[str, ...] = ()) -> None:
     """
     check_is_no_run(out)
     export_models(run, models, out)
-    file = export_run(run, out)
+    file = build.export_run(run, out)
     CONSOLE.print(f"{file}: {file.stat().st_size / 1e3:.0f} kB", soft_wrap=True)

@@ -12,9 +12,7 @@ from experiments.cli.console import CONSOLE, print_warnings
 from experiments.config.experiment import list_presets, load_experiment
 from experiments.pipeline import run_experiment as run_pipeline
 from experiments.report.loading import read_results
-from experiments.report.measures.comparability import describe_unreadable_results, make_notes
-from experiments.report.measures.comparison import make_comparison_table
-from experiments.report.measures.summary import make_summary_table
+from experiments.report.measures import comparability, comparison, summary
 from sim.scenes.scene import scenes
 from worldmodels.model import models
 
@@ -49,9 +47,9 @@ def run_experiment(
     run = out / config.name
     page = run_pipeline(config, run, workers, CONSOLE, Cache(cache or out / ".cache"))
     results = read_results(run, config.protocol)
-    CONSOLE.print(make_summary_table(results))
-    CONSOLE.print(make_comparison_table(results))
-    print_warnings(*make_notes(results), describe_unreadable_results(run))
+    CONSOLE.print(summary.make_summary_table(results))
+    CONSOLE.print(comparison.make_comparison_table(results))
+    print_warnings(*comparability.make_notes(results), comparability.describe_unreadable_results(run))
     CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
 
 

@@ -12,14 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.cache import Cache
+from experiments.evaluation import results
 from experiments.evaluation.episodes import run_method
-from experiments.evaluation.results import (
-    RESULTS_VERSION,
-    EpisodeResult,
-    make_episode_path,
-    read_episode_result,
-    write_episode_result,
-)
+from experiments.evaluation.results import EpisodeResult
 from experiments.evaluation.specs import EpisodeSpec
 from experiments.methods.method import Method
 from experiments.progress import ProgressCallback
@@ -53,10 +48,10 @@ def evaluate(
         location = f"{seen.layout.id} ({seen.split}/{seen.index})"
         raise GroundError(f"{method.name} was trained on layout {location}: it cannot be evaluated there")
     cache = cache if method.cache_content is not None else None
-    files = {spec.index: make_episode_path(path, spec.split, spec.index, method.train_seed) for spec in specs}
+    files = {spec.index: results.make_episode_path(path, spec.split, spec.index, method.train_seed) for spec in specs}
     missing = []
     for batch in make_batches(method, specs):
-        if not all(read_episode_result(files[spec.index]) for spec in batch) and not (
+        if not all(results.read_episode_result(files[spec.index]) for spec in batch) and not (
             cache and all(_restore_episode(cache, method, batch, spec, files[spec.index]) for spec in batch)
         ):
             missing.append(batch)
@@ -64,12 +59,12 @@ def evaluate(
     progress(num_done, len(specs))
     for batch in run_jobs(run_and_write_batch, [(method, batch, path) for batch in missing], workers):
         for spec in batch:
-            if cache and (result := read_episode_result(files[spec.index])):
+            if cache and (result := results.read_episode_result(files[spec.index])):
                 content = _describe_cache_content(method, batch, spec)
                 cache.store(content, {"episode.parquet": files[spec.index]}, result.to_record())
         num_done += len(batch)
         progress(num_done, len(specs))
-    return [result for file in files.values() if (result := read_episode_result(file))]
+    return [result for file in files.values() if (result := results.read_episode_result(file))]
 
 
 def make_batches(method: Method, specs: Batch) -> list[Batch]:
@@ -82,7 +77,7 @@ def _describe_cache_content(method: Method, batch: Batch, spec: EpisodeSpec) -> 
     episode, *members = (
         {"layout": item.layout.id, "seed": item.seed, "split": item.split, "index": item.index} for item in (spec, *batch)
     )
-    content = {"episode": episode, "scene": spec.scene, "method": method.cache_content, "results": RESULTS_VERSION}
+    content = {"episode": episode, "scene": spec.scene, "method": method.cache_content, "results": results.RESULTS_VERSION}
     return {**content, "batch": members} if len(members) > 1 else content
 
 
@@ -91,14 +86,14 @@ def _restore_episode(cache: Cache, method: Method, batch: Batch, spec: EpisodeSp
     record = cache.restore(_describe_cache_content(method, batch, spec), lambda _: file)
     if record is None:
         return False
-    write_episode_result(file, replace(EpisodeResult.from_record(record), run=spec.run, **method.describe()))
+    results.write_episode_result(file, replace(EpisodeResult.from_record(record), run=spec.run, **method.describe()))
     return True
 
 
 def run_and_write_batch(method: Method, batch: Batch, path: Path) -> Batch:
     """Run a batch and write its episodes; a result, written last, marks its episode as finished."""
     for spec, (result, episode) in zip(batch, run_method(method, batch), strict=True):
-        file = make_episode_path(path, spec.split, spec.index, method.train_seed)
+        file = results.make_episode_path(path, spec.split, spec.index, method.train_seed)
         write_shard(file, [episode], first_episode=spec.index, num_bodies=episode.pose.shape[1])
-        write_episode_result(file, result)
+        results.write_episode_result(file, result)
     return batch
