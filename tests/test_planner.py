@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import PLANAR_MODELS, LinearQuadratic
-from test_models import made
+from test_models import make_random_model
 
 from agents.planning.objective import TERMINAL_WEIGHT, Evaluation, Objective
 from agents.planning.planner import Planner
@@ -348,7 +348,7 @@ def test_a_violation_counts_until_the_goal_was_held(hold_steps: int) -> None:
 @pytest.mark.parametrize("name", PLANAR_MODELS)
 def test_costs_fall_along_their_gradient(name: str) -> None:
     """Through model, task and field: a small step down the slope costs less."""
-    objective = objective_of(made(name), observed())
+    objective = objective_of(make_random_model(name), observed())
     actions = (0.3 * torch.randn(5, 8, 2, generator=torch.Generator().manual_seed(1))).requires_grad_()
     costs = objective.evaluate(actions).costs
     (slope,) = torch.autograd.grad(costs.sum(), actions)
