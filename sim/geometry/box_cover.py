@@ -61,7 +61,7 @@ def find_wall_yaws(solid: np.ndarray) -> list[float]:
     while len(yaws) < MAX_TURNED_GRIDS:
         window_sums = np.convolve(np.pad(counts, 2, mode="wrap"), np.ones(5), "valid")
         peak = int(window_sums.argmax())
-        if window_sums[peak] < MIN_YAW_SHARE * total:
+        if window_sums[peak] <= MIN_YAW_SHARE * total:
             break
         bins = np.arange(peak - 2, peak + 3)
         yaws.append(float(np.radians(np.average(bins + 0.5, weights=counts[bins % 90]) % 90)))

@@ -171,7 +171,8 @@ class OccupancyMap:
         margin = f"up to {100 * tolerance:g} cm beyond the walls" if tolerance else "exactly along the walls"
         report(f"{source}: {len(found)} boxes, {margin}")
         lengths = np.column_stack([(hall.x, hall.y) + found[:, :2] * size, found[:, 2:4] * size, found[:, 4]])
-        return hall, tuple(Box(*values, WALL_HEIGHT_M, "wall") for values in lengths.round(6).tolist())
+        boxes = lengths.round(6).tolist()
+        return hall, tuple(Box(x, y, width, depth, yaw, WALL_HEIGHT_M, "wall") for x, y, width, depth, yaw in boxes)
 
     def _turn(self, room: np.ndarray, window: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Turn a part of the map by its yaw.
