@@ -36,57 +36,17 @@ from sim.bodies import CONTROL_DT_S, TRAFFIC_KINDS, Bodies, Kind
 from sim.policy import EpisodeStart
 from sim.utils.errors import GroundError
 from worldmodels.model import models
-from worldmodels.planar.attention import (
-    NOISE_SIZE,
-    NUM_WAVES,
-    AttentionBelief,
-    fix_attention,
-    sample_attention,
-    sample_noise,
-    unroll_noise,
-    update_belief,
-)
+from worldmodels.planar import attention as agents
+from worldmodels.planar import contacts, rollout, vectors
+from worldmodels.planar import state as planar
+from worldmodels.planar.attention import NUM_WAVES, AttentionBelief
 from worldmodels.planar.composition import choose_representatives, gather, merge_agents, select_robot
-from worldmodels.planar.contacts import (
-    GAP_SCALE,
-    LEVER_SCALE,
-    SPEED_SCALE,
-    AvoidanceConstraint,
-    ContactGeometry,
-    compute_avoidance,
-    limit_length,
-    project_velocity_change,
-)
+from worldmodels.planar.contacts import SPEED_SCALE, AvoidanceConstraint, ContactGeometry
 from worldmodels.planar.model import PlanarModel
-from worldmodels.planar.rollout import (
-    Motion,
-    RolloutContext,
-    compute_gyration,
-    extract_motion,
-    mark_dynamic_sizes,
-    repeat_per_box,
-    split_into_boxes,
-    sum_per_body,
-)
+from worldmodels.planar.rollout import Motion, RolloutContext, repeat_per_box, sum_per_body
 from worldmodels.planar.scores import compute_mixture_scores, compute_step_errors
-from worldmodels.planar.state import (
-    DYNAMIC_KINDS,
-    NUM_NEAREST_AGENTS,
-    PlanarState,
-    SceneContext,
-    compute_command,
-    make_example_state,
-    repeat_batch,
-)
-from worldmodels.planar.vectors import (
-    compute_cross_product,
-    compute_gap,
-    invert_heading,
-    make_heading,
-    rotate_quarter,
-    rotate_vectors,
-    subtract_box,
-)
+from worldmodels.planar.state import DYNAMIC_KINDS, PlanarState, SceneContext, make_example_state, repeat_batch
+from worldmodels.planar.vectors import compute_gap, invert_heading, rotate_quarter, rotate_vectors, subtract_box
 from worldmodels.planar.windows import PlanarWindows
 from worldmodels.training.compile import CompiledFunction
 from worldmodels.training.windows import Batch, EpisodeWindows, JointWindows
@@ -175,7 +135,7 @@ class GraphModel(PlanarModel):
         if self.is_compiled:
             loads = len(start.layout.loads)
             kind = Kind.LOAD if loads else Kind.PERSON
-            for count in [1 + loads] if loads else [1, 1 + NUM_NEAREST_AGENTS]:
+            for count in [1 + loads] if loads else [1, 1 + planar.NUM_NEAREST_AGENTS]:
                 example = make_example_state(count, 4, self.footprint_size, kind, self.action_size)
                 for state in (example.expand(2), repeat_batch(example, 2))[: 1 + self.is_batched]:
                     state = state if loads or count == 1 else self.assign_particles(state, 2)
@@ -183,19 +143,16 @@ class GraphModel(PlanarModel):
 
     def imagine(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
         unit = state.context.unit[:, None]
-        gyration = compute_gyration(state.context)
-        bodies = self._encode_bodies(state, gyration)
-        context = self._build_rollout_context(state, bodies, gyration)
-        nodes = self._encode_nodes(state, actions, bodies)
-        motion = extract_motion(state)
+        motion, context, nodes = self._start_rollout(state, actions)
         attention = None
         if state.latent_noise is not None:
             is_agent = state.context.is_agent
             probability = state.attention
             if probability is None:
                 probability = self._compute_attention(motion, context, nodes[:, 0])[..., None].expand(-1, -1, 2)
-            attention = sample_attention(probability, state.latent_noise, is_agent, actions.shape[1])
-            nodes = nodes + self.latent_noise(unroll_noise(state.latent_noise, actions.shape[1])) * is_agent[:, None, :, None]
+            attention = agents.sample_attention(probability, state.latent_noise, is_agent, actions.shape[1])
+            noise = self.latent_noise(agents.unroll_noise(state.latent_noise, actions.shape[1]))
+            nodes = nodes + noise * is_agent[:, None, :, None]
             # The intent follows from the start of the rollout, and lasts.
             intent = self.intent(self._pass_messages(motion, context, nodes[:, 0], attention[0])[0]) * is_agent[..., None]
             nodes = nodes + intent[:, None]
@@ -204,7 +161,7 @@ class GraphModel(PlanarModel):
         advance: Callable[..., Motion] = self._step_motion
         if self.is_compiled and not nodes.requires_grad:
             advance = self._step_motion_compiled
-            motion, context = mark_dynamic_sizes(motion, context, step_nodes[0], step_attention[0])
+            motion, context = rollout.mark_dynamic_sizes(motion, context, step_nodes[0], step_attention[0])
         states = []
         for inputs in zip(step_nodes, step_attention, strict=True):
             motion = advance(motion, context, *inputs)
@@ -228,7 +185,11 @@ class GraphModel(PlanarModel):
 
         prior = self._predict_attention(state, make_zero_actions(state))
         rows = tuple(self.select_bodies(observation).tolist())
-        return update_belief(previous, rows, state, prior, lambda before: self.imagine(before, make_zero_actions(before))[0])
+
+        def imagine(before: PlanarState) -> PlanarState:
+            return self.imagine(before, make_zero_actions(before))[0]
+
+        return agents.update_belief(previous, rows, state, prior, imagine)
 
     def encode(self, observation: Mapping[str, np.ndarray], steps: int = 0, belief: AttentionBelief | None = None) -> PlanarState:
         state = super().encode(observation, steps)
@@ -242,7 +203,7 @@ class GraphModel(PlanarModel):
         if particles == 1:
             return state
         batch, num_dynamic = state.yaw_rate.shape
-        noise = sample_noise(particles, num_dynamic).to(state.yaw_rate)
+        noise = agents.sample_noise(particles, num_dynamic).to(state.yaw_rate)
         return replace(state, latent_noise=noise.repeat_interleave(batch // particles, 0))
 
     def _rollout_bodies(self, state: PlanarState, actions: Tensor) -> Bodies:
@@ -259,15 +220,19 @@ class GraphModel(PlanarModel):
         representatives = actions.detach()[torch.arange(len(actions))[:, None], chosen]
         return merge_agents(robot, gather(super()._rollout_bodies(state, representatives), nearest))
 
-    def _encode_bodies(self, state: PlanarState, gyration: Tensor) -> Tensor:
-        """Encode sizes, gyration and kind (E, M, 4 + len(DYNAMIC_KINDS)) of each body."""
-        context = state.context
-        sizes = torch.cat([context.half_extents[..., :2], context.rounding[..., None]], -1) / context.unit[:, None, None]
-        return torch.cat([sizes, gyration[..., None], context.kind], -1)
+    def _start_rollout(self, state: PlanarState, actions: Tensor) -> tuple[Motion, RolloutContext, Tensor]:
+        """Compute the motion, the constants and the nodes (B, H, M, hidden) of a rollout."""
+        scene = state.context
+        gyration = rollout.compute_gyration(scene)
+        sizes = torch.cat([scene.half_extents[..., :2], scene.rounding[..., None]], -1)
+        # (E, M, 4 + len(DYNAMIC_KINDS)) sizes, gyration and kind of each body
+        bodies = torch.cat([sizes / scene.unit[:, None, None], gyration[..., None], scene.kind], -1)
+        context = self._build_rollout_context(scene, bodies, gyration)
+        return rollout.extract_motion(state), context, self._encode_nodes(state, actions, bodies)
 
     def _encode_nodes(self, state: PlanarState, actions: Tensor, bodies: Tensor) -> Tensor:
         """Encode bodies, and the robot's command, as nodes (B, H, M, hidden)."""
-        command = compute_command(state, actions)
+        command = planar.compute_command(state, actions)
         command = torch.cat([command[..., :2] / state.context.unit[:, None, None], command[..., 2:]], -1)
         command = F.pad(command[:, :, None], (0, 0, 0, state.yaw_rate.shape[1] - 1))  # 0 for others
         nodes: Tensor = self.body(torch.cat([bodies[:, None].expand(*command.shape[:2], -1, -1), command], -1))
@@ -275,17 +240,14 @@ class GraphModel(PlanarModel):
 
     def _predict_attention(self, state: PlanarState, actions: Tensor) -> Tensor:
         """Predict the probability (B, M) of attention to the robot from a state alone."""
-        gyration = compute_gyration(state.context)
-        bodies = self._encode_bodies(state, gyration)
-        node = self._encode_nodes(state, actions[:, :1], bodies)[:, 0]
-        return self._compute_attention(extract_motion(state), self._build_rollout_context(state, bodies, gyration), node)
+        motion, context, nodes = self._start_rollout(state, actions[:, :1])
+        return self._compute_attention(motion, context, nodes[:, 0])
 
     def _compute_attention(self, state: Motion, context: RolloutContext, node: Tensor) -> Tensor:
         hidden, *_ = self._pass_messages(state, context, node, None)
         return torch.sigmoid(ATTENTION_GAIN * self.attention(hidden)[..., ROBOT_COLUMN])
 
-    def _build_rollout_context(self, state: PlanarState, bodies: Tensor, gyration: Tensor) -> RolloutContext:
-        scene = state.context
+    def _build_rollout_context(self, scene: SceneContext, bodies: Tensor, gyration: Tensor) -> RolloutContext:
         unit = scene.unit[:, None, None]
         count = scene.core_half.shape[2]
         core = (scene.core_half / unit[..., None]).flatten(1, 2)
@@ -329,15 +291,15 @@ class GraphModel(PlanarModel):
         out = self.out(self.head(hidden).relu_())
         shift, kick = (SPEED_SCALE * (out[..., :4] + pushes[..., :4])).chunk(2, -1)
         if avoidance is not None:  # agents take on their new velocity at once
-            change = limit_length(project_velocity_change(kick, avoidance), context.max_velocity_change)
+            change = contacts.limit_length(contacts.project_velocity_change(kick, avoidance), context.max_velocity_change)
             shift, kick = (torch.where(context.max_velocity_change[..., None] > 0, change, values) for values in (shift, kick))
         turn, twist = (out[..., 4:] + SPEED_SCALE * pushes[..., 4:] / context.gyration[..., None]).unbind(-1)
         moved = rotate_vectors(torch.stack([CONTROL_DT_S * (own + shift), own + kick], -2), state.heading[..., None, :])
         max_speed, max_yaw_rate = context.max_speed.unbind(-1)
         return Motion(
             position=state.position + moved[..., 0, :],
-            heading=rotate_vectors(state.heading, make_heading(CONTROL_DT_S * (state.yaw_rate + turn))),
-            velocity=limit_length(moved[..., 1, :], max_speed),
+            heading=rotate_vectors(state.heading, vectors.make_heading(CONTROL_DT_S * (state.yaw_rate + turn))),
+            velocity=contacts.limit_length(moved[..., 1, :], max_speed),
             yaw_rate=torch.clamp(state.yaw_rate + twist, -max_yaw_rate, max_yaw_rate),
         )
 
@@ -352,7 +314,7 @@ class GraphModel(PlanarModel):
         inverse = invert_heading(state.heading)
         own = rotate_vectors(state.velocity, inverse)
         node = node + self.motion(torch.cat([own, state.yaw_rate[..., None]], -1))
-        boxes, count = split_into_boxes(state, context)
+        boxes, count = rollout.split_into_boxes(state, context)
         inverse = repeat_per_box(inverse, count)
         receive_static, receive, send = repeat_per_box(self.ends(F.relu(node)), count).chunk(3, -1)
         static, pushes = self._pass_static_messages(boxes, context, inverse, repeat_per_box(own, count), receive_static)
@@ -396,7 +358,7 @@ class GraphModel(PlanarModel):
         point = core * (5 * normal).clamp(-1, 1) + rounding[..., None] * normal
         contact = ContactGeometry(point if context.core_centre is None else point + context.core_centre[:, :, None], normal, gap)
         speed = -own[:, :, None] - state.yaw_rate[:, :, None, None] * rotate_quarter(contact.point)
-        corner = subtract_box(nearest, core) / GAP_SCALE  # from a corner of the static box
+        corner = subtract_box(nearest, core) / contacts.GAP_SCALE  # from a corner of the static box
         edges = self.static_edge(torch.cat([contact.compute_features(speed), corner.clamp(-5, 5)], -1))
         near = _compute_nearness(gap, self.graph_config.contact_range) * context.static_present[:, None]
         messages = edges.add_(receive[:, :, None]).relu_() * near[..., None]
@@ -436,13 +398,13 @@ class GraphModel(PlanarModel):
         contact = ContactGeometry(point, normal, torch.maximum(receiver_gap, sender_gap))
         yaw_rate = state.yaw_rate[:, None, :, None].expand(-1, receiver_gap.shape[1], -1, -1)
         point_speed = speed + yaw_rate * rotate_quarter(lever) - state.yaw_rate[:, :, None, None] * rotate_quarter(point)
-        levers = torch.stack([compute_cross_product(lever, normal) / LEVER_SCALE, yaw_rate[..., 0]], -1)
+        levers = torch.stack([vectors.compute_cross_product(lever, normal) / contacts.LEVER_SCALE, yaw_rate[..., 0]], -1)
         contact_features = contact.compute_features(point_speed)
         features = torch.cat([offset, heading, speed, to_sender, from_receiver, contact_features, levers], -1)
         avoidance = None
         if context.pair_clearance is not None:
             horizon_s = AVOIDANCE_HORIZON_S * self.avoidance_horizon
-            avoidance = compute_avoidance(offset, speed, context.pair_clearance, horizon_s)
+            avoidance = contacts.compute_avoidance(offset, speed, context.pair_clearance, horizon_s)
             length = (avoidance.length / AVOIDANCE_SCALE).clamp(-2, 2)[..., None]
             change = torch.cat([avoidance.normal * length.clamp(min=0), length], -1)
             features = torch.cat([features, change * context.pair_has_agent[..., None]], -1)
@@ -462,12 +424,11 @@ class GraphModel(PlanarModel):
 
     def _compute_energy_scores(self, state: PlanarState, actions: Tensor, targets: list[PlanarState]) -> Tensor:
         """Compute the energy scores (H, W, M) of two futures for each attention of the agents."""
-        noise = torch.randn(2, *state.yaw_rate.shape, NOISE_SIZE, device=state.yaw_rate.device)
-        is_attentive = torch.rand_like(state.yaw_rate) < 0.5
-        start = replace(
-            repeat_batch(state, 4),
-            latent_noise=torch.cat([fix_attention(noise, is_attentive), fix_attention(noise, ~is_attentive)]).flatten(0, 1),
-        )
+        rate = state.yaw_rate
+        noise = torch.randn(2, *rate.shape, agents.NOISE_SIZE, device=rate.device)
+        is_attentive = torch.rand_like(rate) < 0.5
+        noises = [agents.fix_attention(noise, mask) for mask in (is_attentive, ~is_attentive)]
+        start = replace(repeat_batch(state, 4), latent_noise=torch.cat(noises).flatten(0, 1))
         attention = self._predict_attention(state, actions)
         probability = torch.where(is_attentive, attention, 1 - attention)  # of the first two
         pairs = zip(self.imagine(start, actions.repeat(4, 1, 1)), targets, strict=True)

@@ -15,17 +15,8 @@ from sim.bodies import CONTROL_DT_S, Bodies
 from sim.data.episode import Episode
 from sim.utils.errors import GroundError
 from worldmodels.model import LearnedModel, Prediction
-from worldmodels.planar.state import (
-    PlanarState,
-    average_particles,
-    decode_bodies,
-    encode_observation,
-    find_moved_bodies,
-    repeat_batch,
-    repeat_scenes,
-    select_nearest_agents,
-    stack_scenes,
-)
+from worldmodels.planar import state as planar
+from worldmodels.planar.state import PlanarState, repeat_batch
 from worldmodels.planar.windows import PlanarWindows
 from worldmodels.training.windows import Batch
 
@@ -59,10 +50,10 @@ class PlanarModel(LearnedModel):
 
     def encode(self, observation: Mapping[str, np.ndarray], steps: int = 0, belief: Any = None) -> PlanarState:
         speed = float(np.linalg.norm(observation["action_twist"][:2])) / float(observation["unit_m"][0])
-        return encode_observation(observation, max(self.static_range, steps * CONTROL_DT_S * speed + self.static_margin))
+        return planar.encode_observation(observation, max(self.static_range, steps * CONTROL_DT_S * speed + self.static_margin))
 
     def select_bodies(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
-        return select_nearest_agents(Bodies.from_observation(observation))
+        return planar.select_nearest_agents(Bodies.from_observation(observation))
 
     def rollout_batch(self, states: Sequence[PlanarState], actions: Sequence[Tensor]) -> list[Prediction]:
         groups = defaultdict[Any, list[int]](list)  # scenes of equal sizes are predicted at once
@@ -72,7 +63,7 @@ class PlanarModel(LearnedModel):
         for group in groups.values():
             candidates = torch.stack([actions[index] for index in group])
             with torch.inference_mode(not candidates.requires_grad):
-                bodies = self._rollout_bodies(stack_scenes([states[index] for index in group]), candidates)
+                bodies = self._rollout_bodies(planar.stack_scenes([states[index] for index in group]), candidates)
                 for position, index in enumerate(group):
                     predictions[index] = Prediction(bodies.map(itemgetter((slice(None), position))))
         return [predictions[index] for index in range(len(states))]
@@ -81,12 +72,14 @@ class PlanarModel(LearnedModel):
         """Predict bodies (P, E, B, H, M, ...) from E scenes and actions (E, B, H, A)."""
         particles = self.count_particles(state)
         scenes, batch = actions.shape[:2]
-        expanded = repeat_batch(repeat_scenes(state, batch), particles) if scenes > 1 else state.expand(particles * batch)
+        expanded = repeat_batch(planar.repeat_scenes(state, batch), particles) if scenes > 1 else state.expand(particles * batch)
         states = self.imagine(self.assign_particles(expanded, particles), actions.flatten(0, 1).repeat(particles, 1, 1))
         size = len(expanded.yaw_rate)
-        return decode_bodies(states).map(
-            lambda values: values.expand(size, *values.shape[1:]).unflatten(0, (particles, scenes, batch))
-        )
+
+        def unflatten(values: Tensor) -> Tensor:
+            return values.expand(size, *values.shape[1:]).unflatten(0, (particles, scenes, batch))
+
+        return planar.decode_bodies(states).map(unflatten)
 
     @torch.inference_mode()
     def predict_mean(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
@@ -100,7 +93,7 @@ class PlanarModel(LearnedModel):
             H states of W scenes.
         """
         particles = self.count_particles(state)
-        return [average_particles(later, particles) for later in self.predict_particles(state, actions)]
+        return [planar.average_particles(later, particles) for later in self.predict_particles(state, actions)]
 
     @torch.inference_mode()
     def predict_particles(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
@@ -116,7 +109,8 @@ class PlanarModel(LearnedModel):
         particles = self.count_particles(state)
         if particles == 1:
             return self.imagine(state, actions)
-        return self.imagine(self.assign_particles(repeat_batch(state, particles), particles), actions.repeat(particles, 1, 1))
+        state = self.assign_particles(repeat_batch(state, particles), particles)
+        return self.imagine(state, actions.repeat(particles, 1, 1))
 
     def count_particles(self, state: PlanarState) -> int:
         """Count the particles that are predicted from a state."""
@@ -153,7 +147,7 @@ class PlanarModel(LearnedModel):
         """
         particles = self.count_particles(batch.state)
         true = batch.targets[-1]
-        moved = find_moved_bodies(batch.state, true)
+        moved = planar.find_moved_bodies(batch.state, true)
         if not moved.any():
             return math.nan
         positions = self.predict_particles(batch.state, batch.actions)[-1].position.unflatten(0, (particles, -1))[:, moved]
@@ -169,6 +163,6 @@ class PlanarModel(LearnedModel):
         Raises:
             GroundError: only the robot moves, so the error is undefined.
         """
-        if not find_moved_bodies(batch.state, batch.targets[-1]).any():
+        if not planar.find_moved_bodies(batch.state, batch.targets[-1]).any():
             raise GroundError("nothing but the robot moves in the validation data: collect more of it")
         return f"{dynamic_noun} {'energy score' if self.count_particles(batch.state) > 1 else 'error'}"

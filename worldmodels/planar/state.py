@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 from torch.nn.utils.rnn import pad_sequence
 
 from sim.actions import PLANAR_TWIST
@@ -104,25 +103,13 @@ def make_example_state(
     num_dynamic: int, num_static: int, footprint_size: int = 1, other_kind: Kind = Kind.LOAD, action_size: int = 2
 ) -> PlanarState:
     """Make a state of a robot and other bodies of one kind, for compilation: only sizes matter."""
-    zero = torch.zeros(1, num_dynamic)
-    one = torch.ones(1, num_dynamic, dtype=torch.complex64)
-    columns = torch.tensor([DYNAMIC_KINDS.index(kind) for kind in [Kind.ROBOT, *[other_kind] * (num_dynamic - 1)]])
-    context = SceneContext(
-        core_half=torch.zeros(1, num_dynamic, footprint_size, 2),
-        core_centre=torch.zeros(1, num_dynamic, footprint_size, dtype=torch.complex64),
-        rounding=zero,
-        kind=one_hot(columns, len(DYNAMIC_KINDS))[None].float(),
-        present=torch.ones(1, num_dynamic),
-        height=zero,
-        half_extents=torch.zeros(1, num_dynamic, 3),
-        static_centre=torch.zeros(1, num_static, dtype=torch.complex64),
-        static_heading=torch.ones(1, num_static, dtype=torch.complex64),
-        static_half=torch.zeros(1, num_static, 2),
-        static_present=torch.ones(1, num_static),
-        command_matrix=torch.ones(1, 3, action_size),
-        unit=torch.ones(1),
-    )
-    return PlanarState(0 * one, one, 0 * one, zero, context)
+    total = num_dynamic + num_static
+    sizes = {"pose": (total, 7), "half_extents": (total, 3), "footprints": (total, footprint_size, 4), "shape": (total,)}
+    parts = {name: np.zeros((1, *size)) for name, size in sizes.items()}
+    parts |= {"present": np.ones((1, total)), "action_twist": np.ones((1, 6, action_size)), "unit_m": np.ones((1, 1))}
+    parts["kind"] = np.array([[Kind.ROBOT, *[other_kind] * (total - 1)]])
+    context = build_scene_context(parts, np.arange(num_dynamic), np.arange(num_dynamic, total))
+    return PlanarState(**make_motion(parts["pose"][:, :num_dynamic], np.zeros((1, num_dynamic, 6))), context=context)
 
 
 def build_scene_context(parts: Mapping[str, np.ndarray], dynamic: np.ndarray, statics: np.ndarray) -> SceneContext:

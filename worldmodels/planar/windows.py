@@ -9,16 +9,8 @@ from torch import Tensor
 from sim.bodies import Kind
 from sim.data.episode import Episode
 from sim.geometry.rotations import make_upright_poses
-from worldmodels.planar.state import (
-    DYNAMIC_KINDS,
-    MOTION_FIELDS,
-    NUM_NEAREST_AGENTS,
-    PlanarState,
-    SceneContext,
-    build_scene_context,
-    compute_closest_approach,
-    make_motion,
-)
+from worldmodels.planar import state as planar
+from worldmodels.planar.state import DYNAMIC_KINDS, MOTION_FIELDS, PlanarState, SceneContext
 from worldmodels.training.windows import Batch, EpisodeWindows
 
 MIRRORED_TWIST = [1, 2]  # rows of a planar twist that a mirror negates: left, yaw rate
@@ -37,7 +29,7 @@ class PlanarWindows(EpisodeWindows):
             np.concatenate([_pad_bodies(getattr(episode, name), num_dynamic) for episode in episodes])
             for name in ("pose", "twist")
         )
-        self._motion = make_motion(pose, twist)
+        self._motion = planar.make_motion(pose, twist)
         actions = np.concatenate([_compute_applied_actions(episode) for episode in episodes])
         self._action = torch.as_tensor(actions.astype(np.float32))
         self._context = _build_context(episodes, num_dynamic)
@@ -59,7 +51,7 @@ class PlanarWindows(EpisodeWindows):
         if episode.kind is None:
             return np.zeros(len(episode), bool)
         offset, velocity = (values[:, 1:, :2] - values[:, :1, :2] for values in (episode.pose, episode.twist))
-        is_close = compute_closest_approach(offset, velocity, ENCOUNTER_S) < ENCOUNTER_DISTANCE * episode.unit_m
+        is_close = planar.compute_closest_approach(offset, velocity, ENCOUNTER_S) < ENCOUNTER_DISTANCE * episode.unit_m
         moves = np.linalg.norm(episode.twist[:, 1:, :2], axis=-1) > MIN_AGENT_SPEED * episode.unit_m
         return np.asarray((is_close & ((offset * velocity).sum(-1) < 0) & moves).any(1))
 
@@ -89,7 +81,7 @@ class PlanarWindows(EpisodeWindows):
             PlanarState(**{name: values[:, t] for name, values in motion.items()}, context=context) for t in range(length + 1)
         ]
         batch = Batch(states[0], self._action[span[:, :-1]], states[1:], context.kinds)
-        return _select_nearest(batch) if states[0].yaw_rate.shape[1] > 1 + NUM_NEAREST_AGENTS else batch
+        return _select_nearest(batch) if states[0].yaw_rate.shape[1] > 1 + planar.NUM_NEAREST_AGENTS else batch
 
     def augment(self, batch: Batch, rng: np.random.Generator) -> Batch:
         return augment_windows(batch, rng)
@@ -133,8 +125,8 @@ def _select_nearest(batch: Batch) -> Batch:
     """Select the robot and the agents of closest approach."""
     state = batch.state
     offset, velocity = map(torch.view_as_real, (state.position - state.position[:, :1], state.velocity))
-    distance = compute_closest_approach(offset, velocity) + 1e6 * (1 - state.context.present)
-    agents = 1 + distance[:, 1:].argsort(1)[:, :NUM_NEAREST_AGENTS]
+    distance = planar.compute_closest_approach(offset, velocity) + 1e6 * (1 - state.context.present)
+    agents = 1 + distance[:, 1:].argsort(1)[:, : planar.NUM_NEAREST_AGENTS]
     order = torch.cat([torch.zeros(len(agents), 1, dtype=torch.long), agents], 1)
 
     def pick(values: Tensor) -> Tensor:
@@ -198,4 +190,4 @@ def _build_context(episodes: list[Episode], num_dynamic: int) -> SceneContext:
         else:
             parts["footprints"][i, :size, : episode.footprints.shape[1]] = episode.footprints
     kinds = frozenset(Kind(kind) for kind in np.unique(parts["kind"][:, :num_dynamic][parts["present"][:, :num_dynamic] > 0]))
-    return replace(build_scene_context(parts, np.arange(num_dynamic), np.arange(num_dynamic, total)), kinds=kinds)
+    return replace(planar.build_scene_context(parts, np.arange(num_dynamic), np.arange(num_dynamic, total)), kinds=kinds)

@@ -23,14 +23,7 @@ from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError
 from sim.utils.files import lock_directory, read_json, write_atomic, write_json
 from worldmodels.model import LearnedModel
-from worldmodels.training.checkpoint import (
-    CHECKPOINT_FORMAT,
-    copy_tensors,
-    load_checkpoint,
-    read_checkpoint_info,
-    read_tensors,
-    save_checkpoint,
-)
+from worldmodels.training import checkpoint
 from worldmodels.training.cuda_graph import GradientComputer
 from worldmodels.training.muon import Muon
 from worldmodels.training.windows import Batch, EpisodeWindows, JointWindows
@@ -133,12 +126,12 @@ def train(
     torch.set_num_threads(config.threads)
     with lock_directory(path):
         if resume and is_finished(path, model.name, config, metadata):
-            return load_checkpoint(path)
+            return checkpoint.load_checkpoint(path)
         run = _TrainingRun(model, windows, validation, config, path, metadata)
         if resume and (path / "last.json").exists():
             run.restore()
         run.fit(progress)
-    return load_checkpoint(path)
+    return checkpoint.load_checkpoint(path)
 
 
 def is_finished(path: Path, model: str, config: TrainConfig, metadata: dict[str, Any]) -> bool:
@@ -153,10 +146,11 @@ def is_finished(path: Path, model: str, config: TrainConfig, metadata: dict[str,
     Raises:
         GroundError: the directory contains another training.
     """
-    checkpoints = [read_checkpoint_info(path, name) for name in ("best", "last") if (path / f"{name}.json").exists()]
-    for info in checkpoints:
+    names = [name for name in ("best", "last") if (path / f"{name}.json").exists()]
+    infos = [checkpoint.read_checkpoint_info(path, name) for name in names]
+    for info in infos:
         _check_same_training(path, info, model, config, metadata)
-    return any(info.get("finished") for info in checkpoints)
+    return any(info.get("finished") for info in infos)
 
 
 def _check_same_training(path: Path, info: dict[str, Any], model: str, config: TrainConfig, metadata: dict[str, Any]) -> None:
@@ -257,7 +251,7 @@ class _TrainingRun:
             raise GroundError(f"training diverged at update {self.update}: a lower learning rate may help")
         if result.validation_mm < self.best:
             self.best = result.validation_mm
-            save_checkpoint(self.average, self.path, "best", self._describe(result, finished))
+            checkpoint.save_checkpoint(self.average, self.path, "best", self._describe(result, finished))
         elif finished:
             costs = {"seconds": self.seconds, "cpu_s": self.cpu_s}
             write_json(self.path / "best.json", {**read_json(self.path / "best.json"), "finished": True, **costs})
@@ -265,23 +259,23 @@ class _TrainingRun:
         tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-        write_atomic(self.path / f"last-{self.update}.safetensors", lambda to: save_file(copy_tensors(tensors), to))
-        write_json(self.path / "last.json", {**self._describe(result, finished), "weights": f"last-{self.update}.safetensors"})
-        for old in self.path.glob("last-*.safetensors"):
-            if old.name != f"last-{self.update}.safetensors":
-                old.unlink()
+        weights = self.path / f"last-{self.update}.safetensors"
+        write_atomic(weights, lambda to: save_file(checkpoint.copy_tensors(tensors), to))
+        write_json(self.path / "last.json", {**self._describe(result, finished), "weights": weights.name})
+        for old in set(self.path.glob("last-*.safetensors")) - {weights}:
+            old.unlink()
 
     def _describe(self, result: ValidationResult, finished: bool) -> dict[str, Any]:
         progress = {"best_mm": self.best, "finished": finished, "cpu_s": self.cpu_s, **asdict(result)}
         device = next(self.model.parameters()).device.type
-        kind = {"format": CHECKPOINT_FORMAT, "model": self.model.name, "device": device}
+        kind = {"format": checkpoint.CHECKPOINT_FORMAT, "model": self.model.name, "device": device}
         return {**self.metadata, **kind, "training": asdict(self.config), **progress}
 
     def restore(self) -> None:
-        info = read_checkpoint_info(self.path, "last")
-        if info["format"] != CHECKPOINT_FORMAT:
+        info = checkpoint.read_checkpoint_info(self.path, "last")
+        if info["format"] != checkpoint.CHECKPOINT_FORMAT:
             raise GroundError(f"{self.path} was begun by an earlier version: choose another directory, or --no-resume")
-        tensors = read_tensors(self.path / info["weights"])
+        tensors = checkpoint.read_tensors(self.path / info["weights"])
         for prefix, model in (("model.", self.model), ("average.", self.average)):
             weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
             model.load_state_dict(weights)
