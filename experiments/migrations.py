@@ -6,8 +6,11 @@ module; nothing is rewritten.
 
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
+
+from sim.variation import Variation
 
 OLD_COSTS_DIR = "ledger"
 OLD_RESULT_SUFFIX = ".row"
@@ -28,11 +31,7 @@ TRAIN_KEYS = {"check_every": "validate_every"}
 PROTOCOLS = {"usual": "default"}
 BASELINES = {"still": "static"}  # also as a part of names: still+mppi
 RESULT_COLUMNS = {"agent": "method", "method": "family", "decide_s": "decision_time_s", "distance": "training_distance"}
-VARIATION_COLUMNS = {
-    "looks": "appearance",
-    **{name: name for name in ("load_mass_kg", "load_friction", "load_scale", "speed_limit_m_s", "traffic_speed")},
-    **{name: name for name in ("latency_steps", "observation_noise")},
-}
+VARIATION_COLUMNS = {"looks": "appearance", **{item.name: item.name for item in fields(Variation)}}
 VIOLATIONS = {
     "robot_hit": "robot_collision",
     "load_hit": "load_collision",
@@ -53,8 +52,7 @@ def migrate_result(record: Mapping[str, Any]) -> dict[str, Any]:
     """Rename the columns of a result of version 1."""
     renamed: dict[str, Any] = {}
     for name, value in record.items():
-        plan = re.fullmatch(r"plans_(\w+)_(predicted|realised|both|expected)", name)
-        if plan:
+        if plan := re.fullmatch(r"plans_(\w+)_(predicted|realised|both|expected)", name):
             renamed[f"plans/{VIOLATIONS.get(plan[1], plan[1])}/{plan[2]}"] = value
         elif name in VARIATION_COLUMNS:
             renamed[f"variation/{VARIATION_COLUMNS[name]}"] = value

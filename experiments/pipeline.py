@@ -21,8 +21,7 @@ from experiments.evaluation.open_loop_errors import ERRORS_FILE, read_open_loop_
 from experiments.evaluation.results import EpisodeResult, format_layout
 from experiments.evaluation.specs import EpisodeSpec, make_custom_specs, make_episode_specs
 from experiments.methods.build import MethodSet
-from experiments.methods.grid import TrainingGrid
-from experiments.methods.training import Training, train_all
+from experiments.methods.training import Training, TrainingGrid, train_all
 from experiments.progress import RunProgress, show_progress_bar
 from experiments.report.build import build_report
 from experiments.versions import RESUMPTIONS_KEY, record_version_changes, start_or_resume

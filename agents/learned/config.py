@@ -51,10 +51,8 @@ class ModelData:
 
     def describe_content(self) -> dict[str, Any]:
         """Describe the content of the files, on which the model rollouts depend."""
-        return {
-            "model": hash_file(self.model / "best.safetensors"),
-            "data": [Dataset.open(path).content_hash for path in self.data],
-        }
+        data_hashes = [Dataset.open(path).content_hash for path in self.data]
+        return {"model": hash_file(self.model / "best.safetensors"), "data": data_hashes}
 
 
 def get_snapshot_path(path: Path, steps: int) -> Path:

@@ -7,6 +7,8 @@ import tyro
 
 from experiments.cli.console import CONSOLE, DEFAULT_SCENE, PathArgument, PlanarPose, PlanarPosition, print_warnings
 from experiments.cli.layouts import read_custom_layout, read_requested_layouts
+from experiments.evaluation.results import CUSTOM_SPLIT_PREFIX, is_custom_split
+from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError, UnknownName
 
 
@@ -51,7 +53,6 @@ def view(
     from experiments.report.export import check_has_episodes
     from experiments.viewer.page.serve import ViewRequest, serve
     from experiments.viewer.replay.methods import read_run_scene
-    from sim.scenes.scene import scenes
 
     shows_episodes = run is not None and method is None and layout is None
     if run and shows_episodes:
@@ -84,8 +85,6 @@ def view(
 
 def _check_split(split: str, scene: str) -> None:
     """Raise UnknownName unless a run of the scene may have episodes in the split."""
-    from experiments.evaluation.results import is_custom_split
-    from sim.scenes.scene import scenes
 
     splits = (*scenes[scene].splits, *(protocol.split for protocol in scenes[scene].protocols.values()))
     if split not in splits and not is_custom_split(split):
@@ -115,7 +114,6 @@ def record(
         show_plans: recompute the plans of planners, and show them.
     """
     from experiments.config.experiment import read_config
-    from experiments.evaluation.results import CUSTOM_SPLIT_PREFIX
     from experiments.progress import show_progress_bar
     from experiments.report.export import check_has_episodes
     from experiments.report.measures.summary import find_best_planner, get_episode_label

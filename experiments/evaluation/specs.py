@@ -60,10 +60,9 @@ def _vary_spec(spec: EpisodeSpec, scene: Scene, index: int) -> EpisodeSpec:
     rng = np.random.default_rng([spec.seed, index, 5])
     physics = (["load_mass_kg", "load_friction"] if scene.max_loads else []) + ["traffic_speed"] * bool(scene.max_traffic)
     base = scene.make_variations("test", ()).base
-    variation = replace(
-        base, **{name: getattr(base, name) * rng.uniform(1 - PHYSICS_SHARE, 1 + PHYSICS_SHARE) for name in physics}
-    )
-    return replace(spec, index=index, seed=spec.seed + index, layout=_vary_task(spec.layout, scene, rng), variation=variation)
+    scaled = {name: getattr(base, name) * rng.uniform(1 - PHYSICS_SHARE, 1 + PHYSICS_SHARE) for name in physics}
+    layout = _vary_task(spec.layout, scene, rng)
+    return replace(spec, index=index, seed=spec.seed + index, layout=layout, variation=replace(base, **scaled))
 
 
 def _vary_task(layout: Layout, scene: Scene, rng: np.random.Generator) -> Layout:

@@ -13,9 +13,8 @@ from agents.planning.search import SearchConfig
 from agents.planning.spec import LEARNED, PlannerSpec
 from experiments.compute_costs import read_costs
 from experiments.config.experiment import ExperimentConfig
-from experiments.methods.grid import TrainingGrid, make_run_label
 from experiments.methods.method import Method
-from experiments.methods.training import AgentTraining, ModelTraining
+from experiments.methods.training import AgentTraining, ModelTraining, TrainingGrid, make_run_label
 from experiments.migrations import OLD_EXTERNAL_MODELS_FILE
 from sim.data.store import Dataset
 from sim.scenes.scene import scenes

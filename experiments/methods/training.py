@@ -1,8 +1,13 @@
-"""Trainings of world models and SB3 agents, each in a worker process on one thread."""
+"""Trainings of world models and SB3 agents: their places in a run, and the worker processes.
 
+Each training runs on one thread.
+"""
+
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +15,11 @@ import torch
 from rich.console import Console
 
 from agents.learned.baselines import train_baseline
-from agents.learned.config import BaselineConfig, ModelData
+from agents.learned.config import MODEL_BASED, BaselineConfig, ModelData
 from experiments.cache import Cache, list_files
 from experiments.compute_costs import record_cost
-from experiments.config.experiment import ModelTrainingConfig
+from experiments.config.experiment import BaselineTrainingConfig, ExperimentConfig, ModelTrainingConfig, format_thousands
+from experiments.evaluation.results import make_label
 from experiments.progress import ProgressCallback, show_progress_bars
 from sim.data.episode import Episode
 from sim.data.store import STATE_COLUMNS, Dataset
@@ -22,9 +28,10 @@ from sim.utils.files import read_json
 from sim.utils.workers import run_jobs, send_message
 from worldmodels.model import LearnedModel, models
 from worldmodels.training.checkpoint import load_checkpoint
-from worldmodels.training.loop import ValidationResult, is_finished, train
+from worldmodels.training.loop import TrainConfig, ValidationResult, is_finished, train
 from worldmodels.training.windows import EpisodeWindows, JointWindows
 
+DEFAULT_ROUND_UPDATES = 3000  # of a model between two rounds
 MESSAGE_INTERVAL_S = 0.25
 
 
@@ -82,6 +89,67 @@ class AgentTraining:
 Training = ModelTraining | AgentTraining
 
 
+def make_run_label(name: str, data_steps: int | None = None, seed: int = 0) -> str:
+    """Make a training's label: name, amount of data if not all, seed if not the first."""
+    return make_label(f"{name}-{format_thousands(data_steps)}" if data_steps else name, seed)
+
+
+class TrainingGrid:
+    """All trainings of an experiment in a run directory."""
+
+    def __init__(self, config: ExperimentConfig, path: Path) -> None:
+        self._config = config
+        self._path = path
+        self.round_paths = tuple(path / "data" / f"round-{number}" for number in range(1, len(config.rounds) + 1))
+        self.validation_paths = (path / "data" / "val",)
+
+    @property
+    def model_trainings(self) -> list[ModelTraining]:
+        """The trainings of every model on every amount of data with every seed."""
+        config = self._config
+        amounts = [None, *(steps for steps in config.data_steps if steps < config.collection_steps)]
+        cases = product(amounts, config.train_seeds, config.models)
+        return [self.make_model_training(model, seed, steps) for steps, seed, model in cases]
+
+    @property
+    def collection_trainings(self) -> list[ModelTraining]:
+        """The trainings of the models that plan in rounds 2 and later."""
+        return [self._make_collection_training(number) for number in range(1, len(self._config.rounds))]
+
+    @property
+    def agent_trainings(self) -> list[AgentTraining]:
+        """The trainings of every agent with every seed."""
+        config = self._config
+        return [self._make_agent_training(baseline, seed) for baseline in config.baselines for seed in config.train_seeds]
+
+    def make_model_training(self, model: ModelTrainingConfig, seed: int, data_steps: int | None = None) -> ModelTraining:
+        """Make the training of a model on an amount of data; None: on all data."""
+        config = replace(model, train=replace(model.train, seed=model.train.seed + seed))
+        path = self._path / "models" / make_run_label(model.name, data_steps, seed)
+        return ModelTraining(config, self.round_paths, self.validation_paths, path, data_steps, seed)
+
+    def _make_collection_training(self, num_rounds: int) -> ModelTraining:
+        config = self._config
+        settings = next((model.train for model in config.models if model.name == "graph"), TrainConfig())
+        updates = config.rounds[num_rounds - 1].updates or DEFAULT_ROUND_UPDATES
+        model = ModelTrainingConfig("graph", replace(settings, updates=updates, lengths=(4, 8, 8), seed=config.seed))
+        path = self._path / "models" / f"graph-round-{num_rounds}"
+        return ModelTraining(model, self.round_paths[:num_rounds], self.validation_paths, path)
+
+    def _make_agent_training(self, baseline: BaselineTrainingConfig, seed: int) -> AgentTraining:
+        config = self._config
+        is_model_based = baseline.name in MODEL_BASED
+        steps = baseline.steps or config.baseline_steps
+        has_snapshots = not baseline.steps and not is_model_based
+        snapshots = tuple(step for step in config.data_steps if step < steps) if has_snapshots else ()
+        model_data = None
+        if is_model_based:
+            model_data = ModelData(self.make_model_training(config.models[0], seed).path, self.round_paths)
+        path = self._path / "agents" / make_label(baseline.method_name, seed)
+        agent = BaselineConfig(baseline.name, config.scene, steps, config.seed + seed, variations=config.variations)
+        return AgentTraining(agent, path, snapshots, model_data, baseline.method_name, seed)
+
+
 def train_model(
     config: ModelTrainingConfig,
     datasets: list[Dataset],
@@ -137,21 +205,20 @@ def _make_windows(
     parts: dict[str, EpisodeWindows] = {}
     for scene in sorted({dataset.scene for dataset in datasets}):
         episodes = (episode for dataset in datasets if dataset.scene == scene for episode in dataset.episodes())
-        parts[scene] = model.make_windows(_take_first_steps(episodes, data_steps), scene)
+        parts[scene] = model.make_windows(_take_first_steps(episodes, data_steps or sys.maxsize), scene)
     return JointWindows(parts) if len(parts) > 1 else next(iter(parts.values()))
 
 
-def _take_first_steps(episodes: Iterable[Episode], num_steps: int | None) -> Iterator[Episode]:
+def _take_first_steps(episodes: Iterable[Episode], num_steps: int) -> Iterator[Episode]:
     """Yield episodes up to a number of steps; the last one is cut short."""
     for episode in episodes:
-        if num_steps is None or len(episode) <= num_steps:
+        if len(episode) <= num_steps:
             yield episode
         elif num_steps > 1:
             yield replace(episode, **{name: getattr(episode, name)[:num_steps] for name in STATE_COLUMNS})
-        if num_steps is not None:
-            num_steps -= min(num_steps, len(episode))
-            if not num_steps:
-                return
+        num_steps -= len(episode)
+        if num_steps <= 0:
+            return
 
 
 def train_all(
