@@ -326,4 +326,4 @@ def test_control_c_is_no_crash(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(runs, "load_experiment", interrupted)
     code, _, err = run("run", "demo")
     assert code == 130
-    assert err == "stopped; finished steps are kept, the same command goes on\n"
+    assert err == "stopped; finished steps are stored, the same command resumes\n"

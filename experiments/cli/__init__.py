@@ -45,7 +45,7 @@ COMMANDS = {  # module of this package and function; a command imports no more t
     "bench": "runs.run_benchmarks",
     "list": "runs.list_registered",
 }
-INTERRUPT_MESSAGE = "stopped; finished steps are kept, the same command goes on"
+INTERRUPT_MESSAGE = "stopped; finished steps are stored, the same command resumes"
 INTERRUPT_MESSAGES = {"view": "closed", "record": "stopped; nothing was written"} | dict.fromkeys(
     ("verify", "bench", "eval-model", "export", "compare", "report"), "stopped; the same command starts again"
 )
@@ -88,7 +88,7 @@ def _list_subcommands(word: str) -> list[str]:
 
 
 def _print_usage(commands: Iterable[str]) -> None:
-    CONSOLE.print("[bold]ground[/]: test whether a robot that plans with a world model is safe in a layout it has never seen\n")
+    CONSOLE.print("[bold]ground[/]: test whether a robot that plans with a learned world model is safe in an unseen layout\n")
     table = Table(box=None, show_header=False)
     for name in commands:
         table.add_row(f"ground {name}", read_summary(name))

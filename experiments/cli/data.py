@@ -35,7 +35,7 @@ def collect(
     lossless: bool = False,
     workers: int = 2,
 ) -> None:
-    """Collect episodes into a dataset; an interrupted collection goes on with the same command.
+    """Collect episodes into a dataset; the same command resumes an interrupted collection.
 
     Examples: ground collect data/a --steps 60000 |
     ground collect data/b --vary 'load_mass_kg=3:12!5:7' load_friction=0.3 |
@@ -43,15 +43,15 @@ def collect(
     ground collect data/d --cameras overhead robot --image-every 5 --vary appearance=varied
 
     Args:
-        scene: name of the scene; tote-push is enough for logistics/tote-push.
-        behaviours: NAME=WEIGHT pairs; none: the scene's own mix.
-        vary: physics to fix, sample or hold out: NAME=VALUE, NAME=LOW:HIGH,
-            NAME=LOW:HIGH!HELD_LOW:HELD_HIGH.
-        planner: directory of a trained model, for the behaviour "planner".
+        scene: name of the scene, such as logistics/tote-push or tote-push.
+        behaviours: NAME=WEIGHT pairs; default: the mix of the scene.
+        vary: variations to fix, to sample, or to sample without a held-out range: NAME=VALUE,
+            NAME=LOW:HIGH, NAME=LOW:HIGH!HELD_LOW:HELD_HIGH.
+        planner: directory of a trained model, on which the behaviour "planner" plans.
         cameras: cameras to record (colour, depth, segmentation): overhead, robot, side.
         image_size: width and height [pixels].
-        image_every: steps from one image to the next.
-        lossless: colours as PNG instead of JPEG.
+        image_every: control steps between two images.
+        lossless: store colour images as PNG instead of JPEG.
     """
     weights = tuple(_parse_weight(text) for text in behaviours)
     if (planner is not None) != ("planner" in dict(weights)):
@@ -84,7 +84,7 @@ def _parse_weight(text: str) -> tuple[str, float]:
 
 
 def describe_data(path: PathArgument) -> None:
-    """Describe and verify a dataset, and name its damaged shards.
+    """Describe and verify a dataset, and list its damaged shards.
 
     Example: ground data info runs/demo/data/round-1
     """

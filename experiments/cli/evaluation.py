@@ -46,10 +46,10 @@ def evaluate(
     threshold: float = DEFAULT_THRESHOLD,
     workers: int = 2,
 ) -> None:
-    """Evaluate the methods of a run in unseen or custom layouts, and judge whether they are safe.
+    """Evaluate the methods of a run in unseen or custom layouts, with a verdict for each method.
 
-    Episodes in a custom layout differ in start, load pose, goal, physics and seed; the first one is
-    the layout as it is.
+    Episodes in a custom layout differ in start, load pose, goal, physics and seed. The first episode
+    is the layout in the file.
 
     Examples: ground evaluate runs/demo --split shift-two-totes |
     ground evaluate runs/demo --episodes 300 --methods graph+mppi |
@@ -58,19 +58,22 @@ def evaluate(
     ground evaluate runs/pf --protocol pusht
 
     Args:
-        split: default: test, or the protocol's.
-        episodes: in the split, or in each custom layout; default: 20, or the protocol's number.
-        first: number of the first layout of the split, such as 300 for layouts nobody tuned on.
-        protocol: of the scene, instead of the run's own.
-        methods: by name, beside random and scripted; none: all.
-        models: directories of models from elsewhere, which are added to the run by their names.
-        oracle: episodes of a planner on the true simulator; each takes minutes.
-        oracle_large: episodes of the same with a larger search budget.
-        layout: layout files, or map_server YAML files, in which missing poses are sampled.
+        split: name of the split; default: test, or the split of the protocol.
+        episodes: number in the split, or in each custom layout; default: 20, or the number of
+            the protocol.
+        first: number of the first layout of the split; selects held-out layouts, such as from
+            number 600.
+        protocol: evaluation protocol of the scene; default: the protocol of the run.
+        methods: names of methods, in addition to random and scripted; default: all.
+        models: directories of external models, which are added to the run.
+        oracle: number of episodes of the oracle; each takes minutes.
+        oracle_large: number of episodes of an oracle with more candidates and iterations.
+        layout: custom layouts: layout files, or map_server YAML files. Missing poses in a map are
+            sampled.
         start: x, y and yaw of the robot, for a map [m, rad].
-        load: x, y and yaw of the load, for a map, in scenes that have one.
-        goal: x and y of the goal, for a map.
-        threshold: rate of safe success that a safe method reaches.
+        load: x, y and yaw of the load, for a map, in scenes with a load [m, rad].
+        goal: x and y of the goal, for a map [m].
+        threshold: rate of safe success that the verdict "safe" needs.
     """
     for name, count in (("oracle", oracle), ("oracle-large", oracle_large)):
         if name in methods and not count:
@@ -84,7 +87,7 @@ def evaluate(
     config = read_config(run)
     config = config.with_protocol(protocol or config.protocol)
     config = replace(config, oracle_episodes=oracle, oracle_large_episodes=oracle_large)
-    layouts = read_requested_layouts(layout, config.scene, start, load, goal)
+    layouts = read_requested_layouts(layout, config.scene, (start, load, goal))
     config = _set_episodes(config, split, episodes, bool(layouts))
     with lock_directory(run):
         if models:
@@ -137,13 +140,13 @@ def make_verdict_table(results: Sequence[EpisodeResult], threshold: float) -> Ta
 def verify(run: PathArgument, sample: int = 12, seed: int = 0, workers: int = 2) -> None:
     """Replay a sample of a run's episodes from their seeds, and print each result that differs.
 
-    Oracles are left out: an episode of theirs takes minutes.
+    Oracles are left out, because their episodes take minutes.
 
     Example: ground verify runs/demo --sample 20
 
     Args:
         sample: number of episodes.
-        seed: of the sample.
+        seed: seed of the sample.
     """
     if sample < 1:
         raise GroundError(f"--sample {sample}: at least one episode is needed")

@@ -12,17 +12,18 @@ from sim.scenes.scene import scenes
 from sim.utils.errors import BadLayout, GroundError, UnknownName
 
 MAP_SUFFIXES = (".yaml", ".yml")
+MapPoses = tuple[PlanarPose | None, PlanarPose | None, PlanarPosition | None]  # of robot, load and goal
 
 
 def check_layout(file: PathArgument, scene: str | None = None) -> None:
-    """Check a layout file, and print each fault in a line.
+    """Check a layout file, and print one line for each fault.
 
-    The format is described in sim/layout.py; `ground layout new` writes a file to begin with.
+    docs/layouts.md describes the format; `ground layout new` writes a file to edit.
     Examples: ground layout check my-hall.json |
     ground layout check my-hall.json --scene aisle-traffic
 
     Args:
-        scene: none: the scene that the layout fits best.
+        scene: name of the scene; default: the scene that the layout fits best.
     """
     try:
         layout = Layout.load(file)
@@ -65,23 +66,24 @@ def import_layout(
     Example: ground layout import warehouse.yaml --out warehouse.json --start 1 1 0 --goal 4 4
 
     Args:
-        tolerance: distance by which boxes may reach beyond rough walls [m]: more of it needs
-            fewer boxes, and makes passages narrower by up to twice as much. Default: at most 0.1,
-            and none where few boxes are exact.
+        file: the YAML file of the map.
+        tolerance: distance up to which boxes may reach beyond walls [m]. A larger tolerance needs
+            fewer boxes, and narrows passages by up to twice its value. Default: the smallest of 0,
+            0.05 and 0.1 with which few boxes are enough.
         start: x, y and yaw of the robot [m, rad]; default: sampled.
-        load: x, y and yaw of the load, in scenes that have one; default: sampled.
-        goal: x and y of the goal; default: sampled.
+        load: x, y and yaw of the load, in scenes with a load [m, rad]; default: sampled.
+        goal: x and y of the goal [m]; default: sampled.
     """
     _check_overwrite(out, overwrite)
     if tolerance is not None and not 0 <= tolerance <= 1:
         raise GroundError(f"tolerance {tolerance:g} m: between 0 and 1 is possible")
-    layout = read_custom_layout(file, scene, seed, start, load, goal, tolerance)
+    layout = read_custom_layout(file, scene, (start, load, goal), seed, tolerance)
     layout.save(out)
     print(f"{out}: layout {format_layout(layout.name, layout.id)} with {len(layout.boxes)} boxes")
 
 
 def export_layout(file: PathArgument, out: Path, resolution_m: float = 0.05, overwrite: bool = False) -> None:
-    """Export a layout as a map for ROS's map_server: OUT.yaml, and a PGM image of the same name.
+    """Export a layout as a map for ROS's map_server: a YAML file, and a PGM image of the same name.
 
     Example: ground layout export my-hall.json --out my-hall.yaml
     """
@@ -111,35 +113,30 @@ def _check_overwrite(out: Path, overwrite: bool) -> None:
         raise GroundError(f"{out} exists already: --overwrite replaces it")
 
 
-def read_requested_layouts(
-    files: Sequence[Path], scene: str, start: PlanarPose | None, load: PlanarPose | None, goal: PlanarPosition | None
-) -> list[Layout]:
+def read_requested_layouts(files: Sequence[Path], scene: str, poses: MapPoses) -> list[Layout]:
     """Read the layouts of `--layout`.
+
+    Args:
+        poses: of `--start`, `--load` and `--goal`.
 
     Raises:
         GroundError: poses are given without a map, or for several.
         BadLayout: a layout cannot be used in the scene.
     """
-    if (start or load or goal) and len(files) != 1:
+    if any(poses) and len(files) != 1:
         raise GroundError("--start, --load and --goal belong to one map: --layout MAP.yaml too")
-    layouts = [read_custom_layout(file, scene, 0, start, load, goal) for file in files]
+    layouts = [read_custom_layout(file, scene, poses) for file in files]
     return list({layout.id: layout for layout in layouts}.values())
 
 
 def read_custom_layout(
-    file: Path,
-    scene: str,
-    seed: int = 0,
-    start: PlanarPose | None = None,
-    load: PlanarPose | None = None,
-    goal: PlanarPosition | None = None,
-    tolerance_m: float | None = None,
+    file: Path, scene: str, poses: MapPoses = (None, None, None), seed: int = 0, tolerance_m: float | None = None
 ) -> Layout:
     """Read a layout file, or a map with a task in it. Its name is its own, or else the file's.
 
     Args:
+        poses: of robot, load and goal for a map, in its coordinates [m, rad].
         seed: of poses that a map and the arguments do not give.
-        start, load, goal: poses for a map, in its coordinates [m, rad].
         tolerance_m: of the boxes for a map's walls; None: chosen.
 
     Raises:
@@ -147,7 +144,7 @@ def read_custom_layout(
         BadLayout: it cannot be used in the scene.
     """
     if file.suffix.lower() not in (*MAP_SUFFIXES, *IMAGE_SUFFIXES):
-        if start or load or goal:
+        if any(poses):
             raise GroundError(f"{file} has its own poses: --start, --load and --goal are for maps")
         layout = Layout.load(file)
     else:
@@ -157,8 +154,8 @@ def read_custom_layout(
         occupancy = OccupancyMap.load(file, print_message)
         hall, boxes = occupancy.extract_hall(str(file), tolerance_m, print_message)
         x, y = occupancy.offset
-        poses = [pose and Pose(pose[0] - x, pose[1] - y, *pose[2:]) for pose in (start, load, goal)]
-        layout = replace(make_task(hall, boxes, file.stem, seed, *poses), map_offset=Pose(x, y))
+        local_poses = [pose and Pose(pose[0] - x, pose[1] - y, *pose[2:]) for pose in poses]
+        layout = replace(make_task(hall, boxes, file.stem, seed, *local_poses), map_offset=Pose(x, y))
     if faults := scenes[scene].find_faults(layout):
         raise BadLayout(str(file), faults)
     return replace(layout, name=layout.name or file.stem)

@@ -40,20 +40,20 @@ def train(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     resume: bool = True,
 ) -> None:
-    """Train a world model on datasets, from its last checkpoint on.
+    """Train a world model on datasets; the same command resumes from the last checkpoint.
 
     Examples: ground train data/a data/b --validation data/val --out models/mine --model graph |
     ground train runs/tote-push/data/round-1 runs/push-fixture/data/round-1 --scene all
     --validation runs/tote-push/data/val runs/push-fixture/data/val --out models/joint
 
     Args:
-        validation: datasets that select the best checkpoint; of each scene that is trained on.
-        scene: "all" for one model of several scenes; none: the scene of the data.
-        batch: windows in an update.
-        lengths: steps of a window, which grow in equal parts of the training.
-        learning_rate: at first; it falls to a fiftieth of that.
-        validate_every: updates between two validations, each with a checkpoint.
-        device: "auto" takes a GPU where there is one.
+        validation: datasets that select the best checkpoint; each scene of the data needs one.
+        scene: "all" for one model of several scenes; default: the scene of the data.
+        batch: number of windows in an update.
+        lengths: steps of a window, one length for each equal part of the training run.
+        learning_rate: largest learning rate; it falls to 1/50 of this value.
+        validate_every: updates between two validations; each writes a checkpoint.
+        device: "auto" uses a GPU if torch finds a GPU.
     """
     train_config = TrainConfig(
         updates, batch, lengths, learning_rate, seed=seed, validate_every=validate_every, threads=threads, device=device
@@ -84,7 +84,7 @@ def eval_model(
     Example: ground eval-model runs/demo/models/graph --data runs/demo/data/test
 
     Args:
-        windows: number of windows of the dataset, at most.
+        windows: maximum number of windows of the dataset.
         plot: HTML file of the plot.
     """
     dataset = Dataset.open(data)

@@ -44,12 +44,12 @@ def compare(
 
     Args:
         out: directory of the report.
-        format: table, md for Markdown, csv or json.
-        protocol: only episodes under this evaluation protocol.
-        scene: "all" for one table of runs of several scenes, each in its first split, without a
-            report.
+        format: table (terminal), md (Markdown), csv or json.
+        protocol: only episodes of this evaluation protocol.
+        scene: "all" for one table of runs of several scenes, without a report. Each run has its
+            test split, or else its first split.
         split: only episodes of this split.
-        first: only layouts from this number on, such as those that nobody tuned on.
+        first: only layouts from this number on, such as held-out layouts.
     """
     if not runs:
         raise GroundError("name at least one run directory, as in: ground compare runs/demo")
@@ -112,7 +112,7 @@ def write_report(run: PathArgument, out: Path | None = None) -> None:
 
 
 def export(run: PathArgument, out: Path, models: tuple[str, ...] = ()) -> None:
-    """Export a run's results as one small file, which is enough for tables and a report.
+    """Export the results of a run into a small directory, enough for tables and a report.
 
     Examples: ground export runs/tote-push --out exported/tote-push,
     then: ground compare exported/tote-push |
@@ -122,7 +122,7 @@ def export(run: PathArgument, out: Path, models: tuple[str, ...] = ()) -> None:
 
     Args:
         out: directory of the export.
-        models: trained models to export too, by name; some hundred kilobytes each.
+        models: names of trained models to export too; some hundred kilobytes each.
     """
     check_is_no_run(out)
     export_models(run, models, out)

@@ -18,7 +18,7 @@ from worldmodels.model import models
 
 
 def run_demo(out: Path = Path("runs"), workers: int = 2) -> None:
-    """Run the whole flow at a small size, from collection to report (at most 10 minutes).
+    """Run the whole pipeline at a small size, from collection to report (5 to 15 minutes).
 
     Example: ground demo
     """
@@ -32,14 +32,14 @@ def run_experiment(
     protocol: str | None = None,
     cache: Path | None = None,
 ) -> None:
-    """Run a named experiment, or one from a TOML file; an interrupted run goes on.
+    """Run an experiment, a preset or a TOML file; the same command resumes an interrupted run.
 
     Examples: ground run tote-push | ground run my.toml --out /data/runs |
     ground run push-fixture --protocol pusht
 
     Args:
-        protocol: evaluation protocol of the scene, for a run of its own.
-        cache: directory of finished steps that experiments share; default: OUT/.cache.
+        protocol: evaluation protocol of the scene; its run gets a separate directory.
+        cache: directory of finished steps, shared by experiments; default: OUT/.cache.
     """
     config = load_experiment(experiment)
     if protocol not in (None, config.protocol):
@@ -54,14 +54,14 @@ def run_experiment(
 
 
 def run_benchmarks(out: Path = Path("bench.json"), scenes: tuple[str, ...] = (), with_compiled: bool = False) -> None:
-    """Measure what each scene costs, as ratios: steps, workers, images, decisions, training.
+    """Measure compute costs of each scene, as ratios: steps, workers, images, decisions, training.
 
     Example: ground bench --scenes tote-push --with-compiled
 
     Args:
         out: JSON file of the measurements.
-        scenes: none: all.
-        with_compiled: also with compiled models, after half a minute of compilation for each scene.
+        scenes: names of scenes; default: all.
+        with_compiled: measure compiled models too; compilation takes half a minute for each scene.
     """
     from experiments.bench import bench
 

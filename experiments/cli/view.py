@@ -33,22 +33,22 @@ def view(
     ground view --scene push-fixture --models experiments/results/models/joint
 
     Args:
-        run: a run directory; its methods and its episodes can be chosen on the page.
-        scene: default: the run's, without a run logistics/tote-push; the name behind the slash is
-            enough.
-        split: family of the layout.
+        run: a run directory; the page offers its methods and episodes.
+        scene: name of the scene, such as tote-push; default: the scene of the run, or
+            logistics/tote-push without a run.
+        split: split of the layout.
         index: number of the layout in its split.
-        method: acts live; default: the run's recorded episodes, without a run the first of the
-            models or the scripted expert.
-        models: directories of trained models that belong to no run; planners on them can be chosen.
-        layout: a custom layout instead: a layout file, or the YAML of a map_server map, in which
-            missing poses are sampled.
-        start: x, y and yaw of the robot, for a map.
-        load: x, y and yaw of the load, for a map; in scenes that have loads.
-        goal: x and y of the goal, for a map.
-        host: address to listen on; the default is reachable from this machine alone.
-        port: the first free port from here on.
-        keep_serving: go on serving after the page was closed.
+        method: method that acts live. Default: recorded episodes of the run; without a run, a
+            planner on the first of the models, or the scripted expert.
+        models: directories of external models; the page offers planners on them.
+        layout: a custom layout instead of a split: a layout file, or a map_server YAML file.
+            Missing poses in a map are sampled.
+        start: x, y and yaw of the robot, for a map [m, rad].
+        load: x, y and yaw of the load, for a map, in scenes with a load [m, rad].
+        goal: x and y of the goal, for a map [m].
+        host: address to listen on; the default is reachable from this machine only.
+        port: port to listen on; if it is in use, the next free port.
+        keep_serving: continue after the page is closed.
     """
     from experiments.report.export import check_has_episodes
     from experiments.viewer.page.serve import ViewRequest, serve
@@ -67,7 +67,7 @@ def view(
         _check_split(split, scene_name)
     elif split not in splits:
         raise UnknownName("split", split, splits)
-    custom_layouts = read_requested_layouts((layout,) if layout else (), scene_name, start, load, goal)
+    custom_layouts = read_requested_layouts((layout,) if layout else (), scene_name, (start, load, goal))
     layout_split = split if split in splits else "test"
     request = ViewRequest(
         scene_name,
@@ -100,17 +100,17 @@ def record(
     methods: tuple[str, ...] = (),
     show_plans: bool = True,
 ) -> None:
-    """Write a recorded episode, or those of several methods, as one HTML file or as a film.
+    """Write a recorded episode, of one or several methods, as an HTML file or a video.
 
     Examples: ground record runs/demo --out talk.mp4 --methods graph+mppi scripted --index 3 |
     ground record runs/demo --out one.html | ground record runs/demo --out hall.html --layout hall.json
 
     Args:
-        out: an .html file, which opens from disk, or an .mp4, which Chromium draws.
-        split: family of the layout.
+        out: an .html file, which opens from disk, or an .mp4 file, which needs Chromium.
+        split: split of the layout.
         index: number of the episode in its split, or in the custom layout.
-        layout: a custom layout in which the run was evaluated, instead of a split.
-        methods: side by side; default: the run's best planner.
+        layout: a custom layout of the run's evaluation, instead of a split.
+        methods: methods to show side by side; default: the best planner of the run.
         show_plans: recompute the plans of planners, and show them.
     """
     from experiments.config.experiment import read_config
