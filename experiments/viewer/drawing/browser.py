@@ -10,14 +10,8 @@ from sim.utils.errors import GroundError
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 RENDER_FLAGS = ("--headless=new", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-QUIET_FLAGS = (
-    "--hide-scrollbars",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-quic",
-)
+UNUSED_FEATURES = ("background-networking", "component-update", "sync", "quic")
+QUIET_FLAGS = ("--hide-scrollbars", "--no-first-run", *(f"--disable-{feature}" for feature in UNUSED_FEATURES))
 
 
 def find_chromium() -> str | None:

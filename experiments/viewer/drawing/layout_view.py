@@ -62,18 +62,14 @@ class LayoutView:
         for body, half in enumerate(np.asarray(half_extents, float)):
             groups.setdefault(self._visuals.make_body(self._layout, body, half), []).append(body)
         for primitives, indices in groups.items():
-            count = len(indices)
+            path = f"{self.root}/dynamic/{indices[0]}"
+            positions = np.zeros((len(indices), 3))
+            wxyzs = np.tile((1.0, 0, 0, 0), (len(indices), 1))
             node = self._scene.add_batched_meshes_trimesh(
-                f"{self.root}/dynamic/{indices[0]}",
-                make_trimesh(primitives),
-                np.tile((1.0, 0, 0, 0), (count, 1)),
-                np.zeros((count, 3)),
-                lod="off",
-                cast_shadow=False,
+                path, make_trimesh(primitives), wxyzs, positions, lod="off", cast_shadow=False
             )
             self._nodes.append((np.array(indices), node))
-        for visual in link_visuals:
-            self._link_handles.append(self._add_mesh(f"links/{visual.link}", load_link_mesh(visual.mesh)))
+        self._link_handles += [self._add_mesh(f"links/{visual.link}", load_link_mesh(visual.mesh)) for visual in link_visuals]
         self.set_poses(poses)
 
     def set_poses(self, poses: np.ndarray, link_poses: np.ndarray | None = None) -> None:
@@ -88,13 +84,11 @@ class LayoutView:
     def add_label(self, text: str, spacing_m: float) -> viser.LabelHandle:
         """Add a label behind the hall, of a size in metres: films of any window size show it alike."""
         hall = self._layout.hall
+        path = f"{self.root}/label"
+        size_m = LABEL_HEIGHT_SHARE * spacing_m
+        position = (hall.x + hall.width / 2, hall.y + hall.depth, self._visuals.view.label_height_m)
         return self._scene.add_label(
-            f"{self.root}/label",
-            text,
-            position=(hall.x + hall.width / 2, hall.y + hall.depth, self._visuals.view.label_height_m),
-            font_size_mode="scene",
-            font_scene_height=LABEL_HEIGHT_SHARE * spacing_m,
-            anchor="bottom-center",
+            path, text, position=position, font_size_mode="scene", font_scene_height=size_m, anchor="bottom-center"
         )
 
     def remove(self) -> None:

@@ -97,8 +97,8 @@ class Overlays:
                 if name not in self._handles:
                     opacity = 0.4 - 0.25 * number / NUM_GHOSTS
                     self._handles[name] = self._add_ghost(name, kind, trace.half_extents[body], opacity)
-                self._handles[name].position = pose[:3]
-                self._handles[name].wxyz = to_wxyz(pose[3:])
+                handle = self._handles[name]
+                handle.position, handle.wxyz = pose[:3], to_wxyz(pose[3:])
         for name in [name for name in self._handles if name.startswith("plan/") and name not in shown_names]:
             self._handles.pop(name).remove()  # of an agent that the planner no longer regards
 
@@ -152,22 +152,16 @@ class Overlays:
         field = self._replay.cost_field
         x, y, width, depth = get_floor_area(self._replay.setup.layout)
         cost_grid, cell_m, origin = np.asarray(field.min_cost, float), field.cell_m, np.array(field.origin)  # (X, Y)
-        first_cell = np.maximum(np.round((np.array((x, y)) - origin) / cell_m).astype(int), 0)
-        last_cell = np.round((np.array((x + width, y + depth)) - origin) / cell_m).astype(int)
-        last_cell = np.minimum(last_cell, np.array(cost_grid.shape) - 1)  # a field may reach behind the walls
+        corners = np.array([(x, y), (x + width, y + depth)])
+        max_cell = np.array(cost_grid.shape) - 1  # a field may reach behind the walls
+        first_cell, last_cell = np.round((corners - origin) / cell_m).astype(int).clip(0, max_cell)
         values = cost_grid[first_cell[0] : last_cell[0] + 1, first_cell[1] : last_cell[1] + 1]
-        image = _apply_colormap("viridis_r", values / np.quantile(values, 0.95))
-        size = np.array(values.shape) * cell_m
-        centre = origin + cell_m * (first_cell + last_cell) / 2
+        colours = _apply_colormap("viridis_r", values / np.quantile(values, 0.95))
+        image = np.ascontiguousarray(colours.swapaxes(0, 1)[::-1])
+        size_x, size_y = (np.array(values.shape) * cell_m).tolist()
+        position = np.array((*origin + cell_m * (first_cell + last_cell) / 2, 0.5 * self._height_m))
         self._handles["cost field"] = self._scene.add_image(
-            f"{self._root}/cost field",
-            np.ascontiguousarray(image.swapaxes(0, 1)[::-1]),
-            float(size[0]),
-            float(size[1]),
-            format="png",
-            position=(float(centre[0]), float(centre[1]), 0.5 * self._height_m),
-            wxyz=FLAT,
-            cast_shadow=False,
+            f"{self._root}/cost field", image, size_x, size_y, format="png", position=position, wxyz=FLAT, cast_shadow=False
         )
 
     def _draw_lines(self, name: str, paths: np.ndarray, colours: np.ndarray, height: float) -> None:

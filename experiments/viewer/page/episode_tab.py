@@ -1,23 +1,15 @@
 """EpisodeTab: the recorded episodes of a run, to filter, sort, watch and compare."""
 
 from collections.abc import Sequence
-from functools import partial
 from html import escape
 
 import viser
 
 from experiments.evaluation.results import EpisodeResult
 from experiments.report.measures.summary import find_best_planner, get_episode_label
-from experiments.viewer.page.actions import connect_button, run_action
-from experiments.viewer.replay.episode_index import (
-    ANY,
-    OUTCOME_FILTERS,
-    SORT_KEYS,
-    EpisodeIndex,
-    describe_outcome,
-    format_title,
-    sort_methods,
-)
+from experiments.viewer.page.actions import connect_button
+from experiments.viewer.replay import episode_index as episodes
+from experiments.viewer.replay.episode_index import ANY, EpisodeIndex
 from experiments.viewer.replay.session import ViewerSession
 from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError
@@ -39,34 +31,29 @@ class EpisodeTab:
         with tabs.add_tab("Episodes"):
             self._split_dropdown = gui.add_dropdown("split", (ANY,), hint="the family of layouts, or a custom layout")
             self._method_dropdown = gui.add_dropdown("method", (ANY,), hint="that acted")
-            self._outcome_dropdown = gui.add_dropdown("outcome", tuple(OUTCOME_FILTERS), hint="of the episode")
-            self._order_dropdown = gui.add_dropdown("order", tuple(SORT_KEYS), hint="of the table and the list below")
+            self._outcome_dropdown = gui.add_dropdown("outcome", tuple(episodes.OUTCOME_FILTERS), hint="of the episode")
+            self._order_dropdown = gui.add_dropdown("order", tuple(episodes.SORT_KEYS), hint="of the table and the list below")
             self._table = gui.add_html("")
             self._episode_dropdown = gui.add_dropdown("episode", ("",), hint="to watch")
             self._method_folder = gui.add_folder("compare with", expand_by_default=False)
             self._method_checkboxes: dict[str, viser.GuiCheckboxHandle] = {}
-            watch_button = gui.add_button(
-                "Watch", color="blue", hint="replay the episode, and recompute the plans of planners along it"
-            )
+            hint = "replay the episode, and recompute the plans of planners along it"
+            watch_button = gui.add_button("Watch", color="blue", hint=hint)
             step_buttons = gui.add_button_group("", (PREVIOUS_LABEL, NEXT_LABEL), hint="watch the episodes in this order")
             refresh_button = gui.add_button("Look for new episodes", hint="of a run that is still being evaluated")
         for dropdown in (self._split_dropdown, self._method_dropdown, self._outcome_dropdown, self._order_dropdown):
             dropdown.on_update(lambda _: self.update_list())
         connect_button(session, watch_button, self.show_selected)
         connect_button(session, refresh_button, self.refresh)
-        step_buttons.on_click(
-            lambda event: run_action(
-                session, event.client, partial(self.move_selection, 1 if step_buttons.value == NEXT_LABEL else -1)
-            )
-        )
+        connect_button(session, step_buttons, lambda: self.move_selection(1 if step_buttons.value == NEXT_LABEL else -1))
         self.update_options()
 
     def update_list(self) -> None:
         """List the episodes that fit the filters."""
         split = self._split_by_label.get(self._split_dropdown.value, ANY)
-        filters = (split, self._method_dropdown.value, self._outcome_dropdown.value, self._order_dropdown.value)
-        results = self._episode_index.select(*filters)
-        self._listed_results = {format_title(result): result for result in results[:MAX_EPISODES_LISTED]}
+        dropdowns = (self._method_dropdown, self._outcome_dropdown, self._order_dropdown)
+        results = self._episode_index.select(split, *(dropdown.value for dropdown in dropdowns))
+        self._listed_results = {episodes.format_title(result): result for result in results[:MAX_EPISODES_LISTED]}
         self._episode_dropdown.options = tuple(self._listed_results) or ("no such episode",)
         # viser would keep the value chosen before, wherever it is now; it types values as read-only
         self._episode_dropdown.value = self._episode_dropdown.options[0]  # type: ignore[misc]
@@ -78,8 +65,9 @@ class EpisodeTab:
         Raises:
             GroundError: the run has no episodes yet.
         """
-        results, num_unreadable = self._episode_index.results, self._episode_index.num_unreadable
+        results = self._episode_index.results
         if not results:
+            num_unreadable = self._episode_index.num_unreadable
             unreadable_text = f" ({num_unreadable} damaged or unfinished)" if num_unreadable else ""
             raise GroundError(f"{self._episode_index.run} has no episode to show yet{unreadable_text}")
         planner = find_best_planner(results)
@@ -121,7 +109,8 @@ class EpisodeTab:
 
     def update_options(self) -> None:
         """List the splits and methods that have episodes."""
-        results, methods = self._episode_index.results, sort_methods(self._episode_index.results)
+        results = self._episode_index.results
+        methods = episodes.sort_methods(results)
         first_results = {result.split: result for result in reversed(results)}
         self._split_by_label = {first_results[split].split_label: split for split in sorted(first_results)}
         for handle, options in ((self._split_dropdown, self._split_by_label), (self._method_dropdown, methods)):
@@ -138,7 +127,7 @@ def format_table(results: Sequence[EpisodeResult], total: int, num_unreadable: i
     """Format results as an HTML table."""
     rows = "".join(
         f"<tr><td>{escape(get_episode_label(result))}</td><td>{escape(result.method_label)}</td>"
-        f"<td>{describe_outcome(result)}</td><td align=right>{result.steps}</td><td align=right>"
+        f"<td>{episodes.describe_outcome(result)}</td><td align=right>{result.steps}</td><td align=right>"
         f"{result.total_cost * scenes[result.scene].task.cost_unit_m:.0f}</td><td>{result.layout_id[:8]}</td></tr>"
         for result in results[:MAX_EPISODES_LISTED]
     )

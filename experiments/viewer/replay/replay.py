@@ -5,7 +5,7 @@ The state is always rebuilt by replaying actions from the start, which is exact;
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -48,10 +48,8 @@ class Frame:
     """The state before an action, and the action."""
 
     pose: np.ndarray  # (M, 7)
-    twist: np.ndarray  # (M, 6)
     cost: float
     touching: bool
-    static_force_n: float
     violations: tuple[str, ...]
     success: bool
     contacts: tuple[Contact, ...] = ()
@@ -91,8 +89,7 @@ class Replay:
         """
         self.name, self.setup, self.policy = name, setup, policy
         self.scene: Scene = scenes[setup.scene]
-        no_actions = np.zeros((0, self.scene.action_spec.size), np.float32)
-        self.recorded_actions = no_actions if recorded_actions is None else recorded_actions
+        self.recorded_actions = np.zeros((0, 0), np.float32) if recorded_actions is None else recorded_actions
         self.max_action_difference = 0.0  # between the policy and the recorded actions
         self.deviation_m: float | None = None  # between a recorded episode and its replay
         self._env = GroundEnv(setup.scene, "test")
@@ -159,8 +156,9 @@ class Replay:
         else:
             assert policy_action is not None, "a replay without a policy is over"
             action = policy_action
-        difference = np.inf if policy_action is None else float(np.abs(policy_action - action).max())
+        difference = np.inf
         if policy_action is not None:
+            difference = float(np.abs(policy_action - action).max())
             self.max_action_difference = max(self.max_action_difference, difference)
         self.frames[-1] = replace(self.frames[-1], action=action, planner_trace=trace)
         self._recorder.record_action(action)
@@ -202,56 +200,46 @@ class Replay:
         self._recorder.record_state(info)
         return Frame(
             pose=self._recorder.poses[-1],
-            twist=self._recorder.twists[-1],
-            cost=info["cost"],
-            touching=info["touching"],
-            static_force_n=info["static_force_n"],
             violations=tuple(kind for kind, has_occurred in info["violations"].items() if has_occurred),
-            success=info["success"],
             contacts=tuple(self._env.read_contacts()),
             link_poses=self._env.read_link_poses(),
+            **{name: info[name] for name in ("cost", "touching", "success")},
         )
 
     def _run_policy(self, observation: Observation) -> tuple[PlannerTrace | None, np.ndarray | None]:
         if self.policy is None:
             return None, None
-        recorder = _PlannerRecorder(self.policy)
-        action, _ = self.policy.predict(observation)
-        return recorder.make_trace(), np.asarray(action, np.float32)
-
-
-class _PlannerRecorder:
-    """Records all candidates of one decision, where the policy is a planner."""
-
-    def __init__(self, policy: Policy) -> None:
-        self._planner: Planner | None = policy if hasattr(policy, "on_evaluation") else None  # type: ignore[assignment]
-        self._evaluations: list[Evaluation] = []
-        if self._planner is not None:
-            self._planner.on_evaluation = lambda candidates, evaluation: self._evaluations.append(evaluation)
-
-    def make_trace(self) -> PlannerTrace | None:
-        planner = self._planner
-        if planner is None or planner.last_decision is None:
-            return None
-        import torch  # scripted methods are shown without waiting for it
-
+        if not hasattr(self.policy, "on_evaluation"):
+            return None, np.asarray(self.policy.predict(observation)[0], np.float32)
+        planner = cast("Planner", self.policy)
+        evaluations: list[Evaluation] = []
+        planner.on_evaluation = lambda candidates, evaluation: evaluations.append(evaluation)
+        action, _ = planner.predict(observation)
         planner.on_evaluation = None
-        predicted = [evaluation.bodies for evaluation in self._evaluations if evaluation.bodies is not None]
-        if not predicted:  # a model that predicts costs alone
-            return None
-        costs = torch.cat([evaluation.costs.detach() for evaluation in self._evaluations])
-        poses = torch.cat([bodies.pose[0].detach() for bodies in predicted])
-        order = costs.argsort()[:: max(1, len(costs) // NUM_SHOWN_CANDIDATES)]
-        bodies = predicted[0].map(lambda values: values[0, 0, 0].detach().numpy())
-        present = np.flatnonzero(bodies.present)
-        return PlannerTrace(
-            plan_poses=poses[int(costs.argmin())][:, present].numpy(),
-            kinds=bodies.kind[present],
-            half_extents=bodies.half_extents[present],
-            candidate_paths=poses[order][:, :, present, :2].numpy(),
-            candidate_costs=costs[order].numpy(),
-            step_costs=planner.last_decision.step_costs.numpy(),
-            decision_s=planner.last_decision.seconds,
-            budget_s=planner.budget_s,
-            disagreement_m=planner.last_decision.disagreement,
-        )
+        return _make_trace(planner, evaluations), np.asarray(action, np.float32)
+
+
+def _make_trace(planner: "Planner", evaluations: "list[Evaluation]") -> PlannerTrace | None:
+    """Make the trace of a planner's last decision from the evaluations of its candidates."""
+    predicted = [evaluation.bodies for evaluation in evaluations if evaluation.bodies is not None]
+    decision = planner.last_decision
+    if decision is None or not predicted:  # a model that predicts costs alone
+        return None
+    import torch  # scripted methods are shown without waiting for it
+
+    costs = torch.cat([evaluation.costs.detach() for evaluation in evaluations])
+    poses = torch.cat([bodies.pose[0].detach() for bodies in predicted])
+    order = costs.argsort()[:: max(1, len(costs) // NUM_SHOWN_CANDIDATES)]
+    bodies = predicted[0].map(lambda values: values[0, 0, 0].detach().numpy())
+    present = np.flatnonzero(bodies.present)
+    return PlannerTrace(
+        plan_poses=poses[int(costs.argmin())][:, present].numpy(),
+        kinds=bodies.kind[present],
+        half_extents=bodies.half_extents[present],
+        candidate_paths=poses[order][:, :, present, :2].numpy(),
+        candidate_costs=costs[order].numpy(),
+        step_costs=decision.step_costs.numpy(),
+        decision_s=decision.seconds,
+        budget_s=planner.budget_s,
+        disagreement_m=decision.disagreement,
+    )
