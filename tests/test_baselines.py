@@ -175,8 +175,8 @@ def test_what_is_restored_is_what_was_saved(
     assert second.num_timesteps == first.num_timesteps > 0
     for key, value in first.policy.state_dict().items():
         assert np.array_equal(value, second.policy.state_dict()[key])
-    for optimizer in module._get_optimizers(first):
-        states = [module._get_optimizers(model)[optimizer].state_dict()["state"] for model in made]
+    for optimizer in module._get_optimizer_parameters(first):
+        states = [module._get_optimizer_parameters(model)[optimizer]["state"] for model in made]
         assert states[0].keys() == states[1].keys()
         for index, state in states[0].items():
             assert all(np.array_equal(value, states[1][index][key]) for key, value in state.items())

@@ -340,7 +340,7 @@ def test_a_turned_room_keeps_its_area_and_its_walls(tmp_path: Path) -> None:
 
 def test_a_far_map_is_moved_and_the_layout_keeps_the_offset(tmp_path: Path) -> None:
     path = write_room(tmp_path, origin="[448251.0, 5411932.0, 0.0]")
-    layout = read_custom_layout(path, "tote-push", goal=(448256.0, 5411935.0))
+    layout = read_custom_layout(path, "tote-push", (None, None, (448256.0, 5411935.0)))
     assert layout.map_offset == Pose(448251.0, 5411932.0)
     assert (layout.hall.x, layout.hall.y, layout.goal.x, layout.goal.y) == pytest.approx((1, 1, 5, 3))
     layout.save(tmp_path / "layout.json")

@@ -4,7 +4,6 @@ The reward is minus the task's cost. In training it is divided by the running st
 the return. Observations are not normalised.
 """
 
-import operator
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -154,8 +153,8 @@ class _CheckpointCallback(BaseCallback):
     def _write(self, path: Path, finished: bool) -> None:
         steps = self.model.num_timesteps
         tensors = {f"weights/{k}": v for k, v in self.model.policy.state_dict().items()}
-        for name, optimizer in _get_optimizers(self.model).items():
-            for index, state in optimizer.state_dict()["state"].items():
+        for name, parameters in _get_optimizer_parameters(self.model).items():
+            for index, state in parameters["state"].items():
                 tensors |= {f"{name}/{index}/{key}": value for key, value in state.items()}
         entropy = getattr(self.model, "log_ent_coef", None)
         if entropy is not None:
@@ -192,10 +191,9 @@ class _CheckpointCallback(BaseCallback):
                 old.unlink()
 
 
-def _get_optimizers(model: BaseAlgorithm) -> dict[str, torch.optim.Optimizer]:
-    """Get the optimisers by their names in the checkpoints of SB3."""
-    names = [name for name in model._get_torch_save_params()[0] if "optimizer" in name]
-    return {name: operator.attrgetter(name)(model) for name in names}
+def _get_optimizer_parameters(model: BaseAlgorithm) -> dict[str, dict[str, Any]]:
+    """Get the states of the optimisers, by their names in the checkpoints of SB3."""
+    return {name: state for name, state in model.get_parameters().items() if "optimizer" in name}
 
 
 def _get_return_statistics(model: BaseAlgorithm) -> RunningMeanStd:
@@ -219,13 +217,14 @@ def _select_tensors(tensors: dict[str, torch.Tensor], folder: str) -> dict[str, 
 
 def _restore(model: BaseAlgorithm, path: Path, metadata: dict[str, Any]) -> None:
     tensors = read_tensors(path / metadata["weights"])
-    model.policy.load_state_dict(_select_tensors(tensors, "weights"))
-    for name, optimizer in _get_optimizers(model).items():
+    parameters: dict[str, Any] = {"policy": _select_tensors(tensors, "weights")}
+    for name, optimizer in _get_optimizer_parameters(model).items():
         state: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in _select_tensors(tensors, name).items():
             index, field = key.split("/")
             state.setdefault(int(index), {})[field] = value
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        parameters[name] = {**optimizer, "state": state}
+    model.set_parameters(parameters)
     if "log_ent_coef" in tensors:
         model.log_ent_coef.data.copy_(tensors["log_ent_coef"])  # type: ignore[attr-defined]  # SAC has it
     buffer = getattr(model, "replay_buffer", None)
