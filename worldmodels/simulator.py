@@ -9,7 +9,7 @@ load by a median of 34 mm within 2.5 s.
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any
@@ -116,17 +116,8 @@ class SimulatorModel(WorldModel[SimulatorState]):
                 self._pool = make_worker_pool(self._workers)
             results = [future.result() for future in [self._pool.submit(simulate, *job) for job in jobs]]
         pose, twist = (torch.as_tensor(np.concatenate(values)[None]) for values in zip(*results, strict=True))
-        shape = pose.shape[:-1]
-        fixed = state.bodies.map(torch.as_tensor)
-        bodies = Bodies(
-            pose=pose,
-            twist=twist,
-            half_extents=fixed.half_extents.expand(*shape, 3),
-            kind=fixed.kind.expand(shape),
-            shape=fixed.shape.expand(shape),
-            present=fixed.present.expand(shape),
-        )
-        return Prediction(bodies)
+        fixed = state.bodies.map(torch.as_tensor).map(lambda values: values.expand(*pose.shape[:3], *values.shape))
+        return Prediction(replace(fixed, pose=pose, twist=twist))
 
     def close(self) -> None:
         if self._pool is not None:

@@ -9,22 +9,22 @@ iterations.
 
 import itertools
 import math
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from sim.bodies import Kind, LoadSpec
-from sim.bullet.agent_bodies import AgentBodies
+from sim.bodies import Kind, LoadSpec, Shape
 from sim.bullet.client import BulletClient
-from sim.bullet.materials import apply_material
 from sim.contacts import Contact
 from sim.geometry.rotations import compute_yaw
 from sim.policy import SimState
 from sim.robots.robot import MOTOR_HZ, Robot
-from sim.sensors.appearance import Appearance
+from sim.sensors.appearance import Appearance, Material
 from sim.sensors.cameras import BACKGROUND, FLOOR, CameraImage, CameraView
-from sim.traffic.simulation import TrafficSimulation
+from sim.traffic.simulation import AgentProfile, TrafficSimulation
 
 PHYSICS_HZ = 240
 SOLVER_ITERATIONS = 10
@@ -114,8 +114,8 @@ class World:
         self._robot = robot
         robot.spawn(client)
         self.traffic = traffic
-        self._agents = AgentBodies(client, traffic) if traffic else None
-        dynamic = [robot.body, *self._loads, *(self._agents.ids if self._agents else [])]
+        self._agents = [self._create_agent(profile) for profile in traffic.profiles] if traffic else []
+        dynamic = [robot.body, *self._loads, *self._agents]
         self._dynamic_count = len(dynamic)
         self._index = {body: index for index, body in enumerate([*dynamic, *self._static])}
         self.robot_z_m = robot.centre_z_m
@@ -145,6 +145,27 @@ class World:
         client.changeDynamics(body, -1, localInertiaDiagonal=_compute_inertia(load))
         return body
 
+    def _create_agent(self, profile: AgentProfile) -> int:
+        """Create the body of a person or forklift: its contacts are detected but do not push it."""
+        radius, _, half_height = profile.half_extents
+        if profile.shape == Shape.BOX:
+            return self._create_box(profile.half_extents, [0, 0, 0], 0, profile.colour, mass=0)
+        client = self._client
+        collision = client.createCollisionShape(client.GEOM_CYLINDER, radius=radius, height=2 * half_height)
+        size = {"radius": radius, "length": 2 * half_height}
+        visual = client.createVisualShape(client.GEOM_CYLINDER, rgbaColor=profile.colour, **size)
+        return int(client.createMultiBody(0, collision, visual, useMaximalCoordinates=True))
+
+    def _move_agents(self, traffic: TrafficSimulation, agents: Iterable[int] | None = None) -> None:
+        """Move the bodies of agents to their states in the traffic simulation; None: all agents."""
+        states = traffic.list_states()
+        for index in range(len(states)) if agents is None else agents:
+            self._move_body(self._agents[index], *states[index])
+
+    def _move_body(self, body: int, pose: list[float], twist: list[float]) -> None:
+        self._client.resetBasePositionAndOrientation(body, pose[:3], pose[3:])
+        self._client.resetBaseVelocity(body, twist[:3], twist[3:])
+
     def set_state(self, pose: np.ndarray, twist: np.ndarray) -> None:
         """Set the state of the robot, the loads and the traffic.
 
@@ -155,34 +176,33 @@ class World:
         self._samples = []
         self._robot.set_state(pose[0], twist[0])
         end = 1 + len(self._loads)
-        for body, p, v in zip(self._loads, pose[1:end].tolist(), twist[1:end].tolist(), strict=True):
-            self._client.resetBasePositionAndOrientation(body, p[:3], p[3:])
-            self._client.resetBaseVelocity(body, v[:3], v[3:])
-        if self.traffic and self._agents:
+        for load in zip(self._loads, pose[1:end].tolist(), twist[1:end].tolist(), strict=True):
+            self._move_body(*load)
+        if self.traffic:
             planar = np.column_stack([pose[end:, :2], compute_yaw(pose[end:, 3:])])
             self.traffic.set_poses(planar, twist[end:][:, [0, 1, 5]])
-            self._agents.update()
+            self._move_agents(self.traffic)
 
     def step(self, action: tuple[float, ...], duration_s: float) -> None:
         """Simulate one control period with an action in [-1, 1]ⁿ."""
         step = self._client.stepSimulation
         robot = self._robot
         self._samples = []
-        if self.traffic and self._agents:
+        if self.traffic:
             (x, y, *_), (vx, vy, *_) = robot.read_state()
             self.traffic.choose_velocities((x, y), (vx, vy))
             near = self.traffic.find_near((x, y))
         for _ in range(round(duration_s * MOTOR_HZ)):
-            if self.traffic and self._agents:
+            if self.traffic:
                 self.traffic.advance(1 / MOTOR_HZ)
-                self._agents.update(near)
+                self._move_agents(self.traffic, near)
             robot.set_motors(robot.compute_command(action))
             for _ in range(int(self._physics_hz / MOTOR_HZ)):
                 step()
                 if self._averaged:
                     self._samples.append(self._sample_contacts())
-        if self._agents:
-            self._agents.update()
+        if self.traffic:
+            self._move_agents(self.traffic)
 
     def read_dynamic_bodies(self) -> tuple[list[list[float]], list[list[float]]]:
         """Read poses (M × 7) and twists (M × 6) of robot, loads and traffic, as plain lists."""
@@ -243,9 +263,24 @@ class World:
         """Change colours, textures and light of images, until the next `build`."""
         materials = [(self._floor, appearance.floor), *((body, appearance.load) for body in self._loads)]
         materials += zip(self._static, itertools.cycle(appearance.static))
+        # Bullet keeps every texture file in its cache, even after `build`; meshes are to stay there
+        self._client.setPhysicsEngineParameter(enableFileCaching=0)
         for body, material in materials:
-            apply_material(self._client, body, material)
+            self._apply_material(body, material)
+        self._client.setPhysicsEngineParameter(enableFileCaching=1)
         self._light = appearance.light
+
+    def _apply_material(self, body: int, material: Material) -> None:
+        """Set colour and texture of a body and all its links."""
+        changes: dict[str, Any] = {"rgbaColor": (*material.colour, 1.0)}
+        if material.texture is not None:
+            # by way of a file, as Bullet needs
+            with tempfile.NamedTemporaryFile(suffix=".png") as file:
+                Image.fromarray(material.texture).convert("RGB").save(file, "PNG", compress_level=1)
+                file.flush()
+                changes["textureUniqueId"] = self._client.loadTexture(file.name)  # until `build`
+        for link in range(-1, self._client.getNumJoints(body)):
+            self._client.changeVisualShape(body, link, **changes)
 
     def _update_link_bodies(self) -> None:
         """Move the bodies that draw the robot's links; they have no collision shapes."""

@@ -99,38 +99,23 @@ def _get_cache(grid: GridSpec) -> ContentCache[NavigationField]:
     return ContentCache(lambda boxes, goal: build_navigation_fields(grid, boxes, goal[None])[0])
 
 
-def build_navigation_fields(grid: GridSpec, boxes: np.ndarray, goals: np.ndarray) -> list[NavigationField]:
+def _fill_obstacles(cost: np.ndarray, cell_m: float) -> np.ndarray:
+    """Fill unreachable cells with more than the nearest finite cost: costs lead out of boxes."""
+    distance, nearest = distance_transform_edt(~np.isfinite(cost), return_indices=True)
+    return np.asarray(cost[nearest[0], nearest[1]] + 3 * cell_m * distance)
+
+
+def build_navigation_fields(
+    grid: GridSpec, boxes: np.ndarray, goals: np.ndarray, fill: Callable[[np.ndarray, float], np.ndarray] = _fill_obstacles
+) -> list[NavigationField]:
     """Build a field for each goal.
 
     Args:
         grid: resolution and clearances.
         boxes: (S, 5) x, y, yaw, half width, half depth.
         goals: (G, 2) [m].
+        fill: replaces the infinite costs of a table, of cells of a size [m].
     """
-    return _build_fields(grid, boxes, goals, _fill_obstacles)
-
-
-def compute_route_length(grid: GridSpec, boxes: np.ndarray, start: np.ndarray, goal: np.ndarray) -> float:
-    """Compute the cost of the route from start to goal.
-
-    Args:
-        grid: resolution and clearances.
-        boxes: (S, 5) x, y, yaw, half width, half depth.
-        start: (2,) [m].
-        goal: (2,) [m].
-
-    Returns:
-        Cost [m]; inf without a route.
-    """
-    field = _build_fields(grid, boxes, goal[None], lambda cost, cell_m: cost)[0]
-    cell = np.round((start - field.origin) / grid.cell_m).astype(int)
-    return float(field.min_cost[tuple(np.clip(cell, 0, np.array(field.min_cost.shape) - 1))])
-
-
-def _build_fields(
-    grid: GridSpec, boxes: np.ndarray, goals: np.ndarray, fill: Callable[[np.ndarray, float], np.ndarray]
-) -> list[NavigationField]:
-    """Build a field for each goal; `fill` replaces the infinite costs of a table."""
     centres = np.vstack([boxes[:, :2], goals])
     low, high = centres.min(0) - grid.margin_m, centres.max(0) + grid.margin_m
     axes = [np.arange(low[i], high[i] + grid.cell_m, grid.cell_m) for i in range(2)]
@@ -147,6 +132,23 @@ def _build_fields(
     ]
 
 
+def compute_route_length(grid: GridSpec, boxes: np.ndarray, start: np.ndarray, goal: np.ndarray) -> float:
+    """Compute the cost of the route from start to goal.
+
+    Args:
+        grid: resolution and clearances.
+        boxes: (S, 5) x, y, yaw, half width, half depth.
+        start: (2,) [m].
+        goal: (2,) [m].
+
+    Returns:
+        Cost [m]; inf without a route.
+    """
+    field = build_navigation_fields(grid, boxes, goal[None], lambda cost, cell_m: cost)[0]
+    cell = np.round((start - field.origin) / grid.cell_m).astype(int)
+    return float(field.min_cost[tuple(np.clip(cell, 0, np.array(field.min_cost.shape) - 1))])
+
+
 def _compute_route_costs(grid: GridSpec, clearance: np.ndarray, goal_cells: np.ndarray) -> np.ndarray:
     """Compute the cost (G, X, Y) of the route from each cell to the goal cells (G,), else inf."""
     free = clearance > grid.min_clearance_m
@@ -156,9 +158,3 @@ def _compute_route_costs(grid: GridSpec, clearance: np.ndarray, goal_cells: np.n
     cost = grid.cell_m * length * (1 + (proximity[tail] + proximity[head]) / 2)
     graph = coo_array((cost, (tail, head)), shape=(clearance.size,) * 2).tocsr()
     return np.asarray(dijkstra(graph, indices=goal_cells).reshape(-1, *clearance.shape))
-
-
-def _fill_obstacles(cost: np.ndarray, cell_m: float) -> np.ndarray:
-    """Fill unreachable cells with more than the nearest finite cost: costs lead out of boxes."""
-    distance, nearest = distance_transform_edt(~np.isfinite(cost), return_indices=True)
-    return np.asarray(cost[nearest[0], nearest[1]] + 3 * cell_m * distance)

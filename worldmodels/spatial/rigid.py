@@ -11,7 +11,6 @@ physics with graph networks".
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -77,13 +76,13 @@ class RigidModel(LearnedModel):
         return encode_observation(observation)
 
     def rollout_batch(self, states: Sequence[SpatialState], actions: Sequence[Tensor]) -> list[Prediction]:
-        predictions = []
-        with torch.inference_mode():
-            for state, candidates in zip(states, actions, strict=True):
-                bodies = decode_bodies(self.imagine(state, candidates.shape[1]))  # for all actions
-                expand = partial(_expand_candidates, shape=candidates.shape[:2])
-                predictions.append(Prediction(bodies.map(expand)))
-        return predictions
+        return [self._rollout(state, candidates.shape[:2]) for state, candidates in zip(states, actions, strict=True)]
+
+    @torch.inference_mode()
+    def _rollout(self, state: SpatialState, shape: torch.Size) -> Prediction:
+        """Predict B candidates of H actions, `shape`, which all have the same outcome."""
+        bodies = decode_bodies(self.imagine(state, shape[1]))
+        return Prediction(bodies.map(lambda values: values.expand(1, *shape, *values.shape[2:])))
 
     def imagine(self, state: SpatialState, steps: int) -> list[SpatialState]:
         """Predict the states after each of the next control steps, differentiably."""
@@ -141,11 +140,6 @@ class RigidModel(LearnedModel):
 
     def describe_validation(self, batch: Batch, dynamic_noun: str) -> str:
         return "box error"
-
-
-def _expand_candidates(values: Tensor, shape: torch.Size) -> Tensor:
-    """Expand predictions (1, H, ...) to all candidates (1, B, H, ...)."""
-    return values.expand(1, *shape, *values.shape[2:])
 
 
 def _turn_by_moment(state: SpatialState, moment: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Rigid boxes in space above a floor: states, and training windows of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
@@ -38,33 +38,6 @@ class SpatialState:
         """
         local = CORNERS.to(self.position) * self.half_extents[..., None, :]
         return rotate_in_space(local, self.rotation[..., None, :].expand(*local.shape[:-1], 4))
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> "SpatialState":
-        """Apply a function to every tensor.
-
-        Args:
-            change: maps tensors of leading size B.
-
-        Returns:
-            State of the mapped tensors.
-        """
-        return SpatialState(**{name: change(values) for name, values in vars(self).items()})
-
-
-def encode_bodies(bodies: Bodies) -> SpatialState:
-    """Encode dynamic bodies as a batch.
-
-    Args:
-        bodies: (B, M) or (M,) dynamic bodies, numpy or torch.
-
-    Returns:
-        B scenes, or one.
-    """
-    arrays = (bodies.pose, bodies.twist, bodies.half_extents, bodies.present)
-    pose, twist, size, present = (torch.as_tensor(np.asarray(values), dtype=torch.float32) for values in arrays)
-    kind = torch.as_tensor(np.asarray(bodies.kind), dtype=torch.long)
-    state = SpatialState(pose[..., :3], pose[..., 3:], twist[..., :3], twist[..., 3:], size, present, kind)
-    return state if pose.ndim > 2 else state.map(lambda values: values[None])
 
 
 def decode_bodies(states: Sequence[SpatialState]) -> Bodies:
@@ -130,4 +103,7 @@ def encode_observation(observation: Mapping[str, np.ndarray]) -> SpatialState:
         State of one scene.
     """
     bodies = Bodies.from_observation(observation)
-    return encode_bodies(bodies.map(itemgetter(bodies.is_dynamic)))
+    bodies = bodies.map(itemgetter(bodies.is_dynamic)).map(lambda values: torch.as_tensor(values)[None])
+    pose, twist, half_extents = bodies.pose.float(), bodies.twist.float(), bodies.half_extents.float()
+    constants = (half_extents, bodies.present.float(), bodies.kind.long())
+    return SpatialState(pose[..., :3], pose[..., 3:], twist[..., :3], twist[..., 3:], *constants)
