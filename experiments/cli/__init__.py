@@ -7,11 +7,11 @@ import ast
 import contextlib
 import functools
 import io
+import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ COMMANDS = {  # module of this package and function; a command imports no more t
     "layout import": "layouts.import_layout",
     "layout export": "layouts.export_layout",
     "layout new": "layouts.create_layout",
-    "bench": "runs.run_benchmarks",
+    "bench": "bench.run_benchmarks",
     "list": "runs.list_registered",
 }
 INTERRUPT_MESSAGE = "stopped; finished steps are stored, the same command resumes"
@@ -53,9 +53,7 @@ INTERRUPT_MESSAGES = {"view": "closed", "record": "stopped; nothing was written"
 
 def load_command(name: str) -> Callable[..., Any]:
     """Import the function of a command."""
-    module, function = COMMANDS[name].split(".")
-    loaded: Callable[..., Any] = getattr(import_module(f"experiments.cli.{module}"), function)
-    return loaded
+    return pkgutil.resolve_name(f"experiments.cli.{COMMANDS[name]}")
 
 
 def read_summary(name: str) -> str:

@@ -1,4 +1,4 @@
-"""`ground demo`, `ground run`, `ground bench` and `ground list`."""
+"""`ground demo`, `ground run` and `ground list`."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -51,21 +51,6 @@ def run_experiment(
     CONSOLE.print(comparison.make_comparison_table(results))
     print_warnings(*comparability.make_notes(results), comparability.describe_unreadable_results(run))
     CONSOLE.print(f"report: {page.resolve()}", soft_wrap=True)
-
-
-def run_benchmarks(out: Path = Path("bench.json"), scenes: tuple[str, ...] = (), with_compiled: bool = False) -> None:
-    """Measure compute costs of each scene, as ratios: steps, workers, images, decisions, training.
-
-    Example: ground bench --scenes tote-push --with-compiled
-
-    Args:
-        out: JSON file of the measurements.
-        scenes: names of scenes; default: all.
-        with_compiled: measure compiled models too; compilation takes half a minute for each scene.
-    """
-    from experiments.bench import bench
-
-    bench.run_benchmarks(out, CONSOLE, scenes, with_compiled)
 
 
 def list_registered() -> None:

@@ -72,6 +72,8 @@ class SearchMethod(ABC):
 
     def __init__(self, config: SearchConfig | None = None) -> None:
         self.config = config or SearchConfig()
+        # Of smooth noise: a spline through few knots, as in a real manoeuvre.
+        self._basis = make_spline_basis(self.config.horizon, min(NUM_KNOTS, self.config.horizon))
 
     def make_initial_proposal(self, action_size: int) -> Proposal:
         """Make the first proposal of an episode: zero mean, and the configured spread."""
@@ -109,14 +111,6 @@ def make_spline_basis(horizon: int, knots: int) -> Tensor:
     """
     position = torch.linspace(0, knots - 1, horizon)[:, None]
     return (1 - (position - torch.arange(knots)).abs()).clamp(min=0)
-
-
-class SmoothSearch(SearchMethod):
-    """Base of methods with smooth noise: a spline through few knots, as in a real manoeuvre."""
-
-    def __init__(self, config: SearchConfig | None = None) -> None:
-        super().__init__(config)
-        self._basis = make_spline_basis(self.config.horizon, min(NUM_KNOTS, self.config.horizon))
 
 
 def sample_gaussian(proposal: Proposal, samples: int, generator: torch.Generator, basis: Tensor | None = None) -> Tensor:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from agents.planning.search import Proposal, SmoothSearch, sample_gaussian, searches
+from agents.planning.search import Proposal, SearchMethod, sample_gaussian, searches
 
 STEP_SIZE = 0.1  # our own value: few iterations must cross the range [-1, 1] of actions
 BETAS = (0.9, 0.999)  # Kingma and Ba 2015, "Adam"
@@ -31,7 +31,7 @@ class DescentProposal(Proposal):
 
 
 @searches.add("gradient")
-class GradientDescent(SmoothSearch):
+class GradientDescent(SearchMethod):
     """Gradient descent from several initial candidates."""
 
     needs_gradient = True

@@ -10,7 +10,7 @@ The values are our own.
 import torch
 from torch import Tensor
 
-from agents.planning.search import Proposal, SmoothSearch, sample_gaussian, searches
+from agents.planning.search import Proposal, SearchMethod, sample_gaussian, searches
 
 TEMPERATURE = 0.1  # relative to the standard deviation of the costs
 ZERO_MEAN_SHARE = 0.25  # share of the samples with zero mean
@@ -18,7 +18,7 @@ STD_DECAY = 0.7  # factor on the spread in each iteration
 
 
 @searches.add("mppi")
-class Mppi(SmoothSearch):
+class Mppi(SearchMethod):
     """Model predictive path integral control with smooth noise."""
 
     def propose(self, proposal: Proposal, generator: torch.Generator) -> Tensor:

@@ -8,13 +8,13 @@ range from MIN_NOISE_SCALE to 1, so that small and large changes are tried.
 import torch
 from torch import Tensor
 
-from agents.planning.search import Proposal, SearchConfig, SmoothSearch, sample_gaussian, searches
+from agents.planning.search import Proposal, SearchConfig, SearchMethod, sample_gaussian, searches
 
 MIN_NOISE_SCALE = 0.05  # scale of the smallest noise, relative to the proposal's spread
 
 
 @searches.add("predictive")
-class PredictiveSampling(SmoothSearch):
+class PredictiveSampling(SearchMethod):
     """Predictive sampling with smooth noise of several scales."""
 
     def __init__(self, config: SearchConfig | None = None) -> None:
