@@ -87,7 +87,8 @@ def build_shift_table(run: str, methods: str) -> Iterable[list[str]]:
 
 def build_pair_table(run: str, method_a: str, method_b: str, *parts: str) -> Iterable[list[str]]:
     """Build rows of paired comparisons of safe success: parts are SPLIT:FIRST:LAST."""
-    yield ["layouts", "episodes", method_a, method_b, f"only {method_a}", f"only {method_b}", "p (sign test)"]
+    totals_head = [f"safe success: {name}" for name in (method_a, method_b)]
+    yield ["layouts", "episodes", *totals_head, f"only {method_a}", f"only {method_b}", "p (sign test)"]
     for part in parts:
         split, first, last = part.split(":")
         safe_a, safe_b = (
