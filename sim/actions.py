@@ -57,9 +57,11 @@ class ActionSpec:
             The n clipped numbers, as plain floats.
 
         Raises:
-            GroundError: the action has another size.
+            GroundError: the action has another size, or a number in it is NaN.
         """
         values = np.asarray(action, np.float64).ravel().tolist()
         if len(values) != self.size:
             raise GroundError(f"an action has {len(values)} numbers; {self.size} are needed ({'; '.join(self.describe())})")
+        if any(value != value for value in values):  # NaN; `min` below would make it −1
+            raise GroundError(f"action {values} holds a NaN; numbers are needed ({'; '.join(self.describe())})")
         return tuple(min(1.0, max(-1.0, value)) for value in values)

@@ -2,7 +2,8 @@
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -24,6 +25,7 @@ from sim.variation import VARIED, Variation, Variations
 
 MAX_VALUE = 1e4  # bound of all lengths and speeds in an observation [m, m/s]
 LIDAR_RANGE_M = 10.0
+RESET_OPTIONS = ("layout", "split", "index", "variation", "poses")
 
 
 class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
@@ -69,13 +71,14 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
             lidar_rays: number of lidar rays R.
         """
         self.scene = scene if isinstance(scene, Scene) else scenes[scene]
+        self._arguments = (scene, split, layout, layouts, variations, render_mode, render_size, lidar_rays)
+        self._episode = _EpisodeRecord()
         self.render_mode = render_mode
         self._render_size = render_size
         self._lidar_rays = lidar_rays
         self._split = split
         self._layout = layout
         self._layouts = layouts
-        self._variations = variations or self.scene.get_variations(split)
         self._world: World | None = None
         self._spec = self.scene.action_spec
         self.action_space = gymnasium.spaces.Box(-1, 1, (self._spec.size,), np.float32)
@@ -106,29 +109,53 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
 
         Args:
             seed: seed of the environment's generator; None: it continues.
-            options: optional entries "layout" (a Layout), "index" (number of a layout in the
-                split), "variation" (a Variation) and "poses" ((M, 3) x, y, yaw of the first M
-                dynamic bodies: the robot, loads, agents [m, rad]).
+            options: optional entries "layout" (a Layout or the path of its file), "split" and
+                "index" (number of a layout in the split), "variation" (a Variation, or a dictionary
+                of the values to change, such as {"load_mass_kg": 3}) and "poses" ((M, 3) x, y, yaw
+                of the first M dynamic bodies: the robot, loads, agents [m, rad]).
 
         Returns:
             The observation, and the information of the first state, as from `step`.
 
         Raises:
-            BadLayout: the layout has too many loads or agents for the scene.
+            UnknownName: unknown option, split or field of the variation.
+            BadLayout: the layout has faults, or too many loads or agents for the scene.
+            GroundError: a value of the variation is out of bounds.
         """
         super().reset(seed=seed)
         given = dict(options or {})
+        if unknown := sorted(set(given) - set(RESET_OPTIONS), key=str):
+            raise UnknownName("reset option", str(unknown[0]), RESET_OPTIONS)
+        self._episode = _EpisodeRecord(self.np_random.bit_generator.state, given)
+        split = given.get("split", self._split)
+        if "split" in given and split not in self.scene.splits:
+            raise UnknownName("split", str(split), self.scene.splits)
+        variations = self._arguments[4] or self.scene.get_variations(split)
         self._behaviour_seed = int(self.np_random.integers(2**31)) if self.scene.max_traffic else 0
         self._rng_state = self.np_random.bit_generator.state
         self._has_appearance = False
-        self.variation: Variation = given.get("variation") or self._variations.sample(self.np_random)
+        self.variation = self._sample_variation(variations, given.get("variation"))
         index = given.get("index", int(self.np_random.integers(self._layouts)))
-        self.layout: Layout = given.get("layout") or self._layout or self.scene.sample_layout(self._split, index)
+        self.layout = self._select_layout(given.get("layout"), "split" in given or "index" in given, split, index)
         self._build(given.get("poses"))
         self.step_count = self._steps_at_goal = 0
         self._pending_actions = deque([(0.0,) * self._spec.size] * self.variation.latency_steps)
         self.cost_field = self.scene.task.get_cost_field(self.bodies, self._observation["goal"])
         return self._observe(), self._evaluate_state((0.0,) * self._spec.size)[1]
+
+    def _sample_variation(self, variations: Variations, given: Variation | Mapping[str, Any] | None) -> Variation:
+        if isinstance(given, Variation):
+            return given
+        sampled = variations.sample(self.np_random)
+        texts = tuple(f"{name}={value}" for name, value in (given or {}).items())
+        return Variations.parse(texts, sampled).sample(self.np_random) if texts else sampled
+
+    def _select_layout(self, given: Layout | str | Path | None, is_from_split: bool, split: str, index: int) -> Layout:
+        if isinstance(given, str | Path):
+            given = Layout.load(Path(given))
+        if given is None and not is_from_split:
+            given = self._layout
+        return given or self.scene.sample_layout(split, index)
 
     def _build(self, poses: np.ndarray | None) -> None:
         """Build the layout in the world; `poses` (M, 3) replace those of the first M bodies."""
@@ -209,9 +236,14 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
             The observation, the reward, success, whether the time is up, and information: "cost",
             "success", "violations" by kind, "static_force_n" (largest force against a static body)
             and "touching" (the robot touches a dynamic body).
+
+        Raises:
+            GroundError: the action has another size, or a number in it is NaN.
         """
         world = self._get_world()
-        self._pending_actions.append(self._spec.clip(action))
+        clipped = self._spec.clip(action)
+        self._episode.actions.append(clipped)
+        self._pending_actions.append(clipped)
         applied = self._pending_actions.popleft()
         world.step(applied, self.scene.control_dt_s)
         self.step_count += 1
@@ -330,10 +362,43 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         shift = self.scene.max_dynamic - self._num_dynamic
         return replace(image, body=np.where(image.body >= self._num_dynamic, image.body + shift, image.body))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy or pickle the environment as its episode: layout, generator state and actions.
+
+        The copy is independent, with a physics server of its own, and simulates the episode again.
+        """
+        generator = None if self._np_random is None else self.np_random.bit_generator.state
+        return _rebuild_env, (type(self), self._arguments, self.spec, self._episode, generator)
+
     def close(self) -> None:
         if self._world is not None:
             self._world.close()
             self._world = None
+
+
+@dataclass
+class _EpisodeRecord:
+    """All that an episode depends on."""
+
+    generator_state: Any = None  # before the reset; None: no episode yet
+    options: dict[str, Any] = field(default_factory=dict)
+    actions: list[tuple[float, ...]] = field(default_factory=list)
+
+
+def _rebuild_env(
+    env_class: type[GroundEnv], arguments: tuple[Any, ...], spec: Any, episode: _EpisodeRecord, generator_state: Any
+) -> GroundEnv:
+    """Make a copy of an environment by simulating its episode again."""
+    env = env_class(*arguments)
+    env.spec = spec
+    if episode.generator_state is not None:
+        env.np_random.bit_generator.state = episode.generator_state
+        env.reset(options=episode.options)
+        for action in episode.actions:
+            env.step(np.array(action))
+    if generator_state is not None:
+        env.np_random.bit_generator.state = generator_state
+    return env
 
 
 def _make_empty_observation(scene: Scene, layout: Layout) -> Observation:
@@ -355,8 +420,15 @@ def _make_empty_observation(scene: Scene, layout: Layout) -> Observation:
     }
 
 
-def register_envs() -> None:
-    """Register each scene in Gymnasium under its id."""
+def _register_envs() -> None:
+    """Register each scene in Gymnasium under its id.
+
+    Gymnasium loads no plugins since 1.0: `gymnasium.make("sim.env:ground/TotePush-v0")` imports
+    this module, which registers all scenes.
+    """
     for name in scenes:
-        if scenes[name].gym_id not in gymnasium.registry:
-            gymnasium.register(scenes[name].gym_id, entry_point="sim.env:GroundEnv", kwargs={"scene": name})
+        scene = scenes[name]
+        gymnasium.register(scene.gym_id, "sim.env:GroundEnv", max_episode_steps=scene.episode_steps, kwargs={"scene": name})
+
+
+_register_envs()

@@ -1,5 +1,12 @@
+import copy
+import pickle
+import resource
+import subprocess
+import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -10,11 +17,11 @@ from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
 from sim.actions import PLANAR_TWIST
 from sim.bodies import LOAD, ROBOT, Bodies
-from sim.env import GroundEnv, register_envs
+from sim.env import GroundEnv
 from sim.geometry.rotations import compute_yaw
 from sim.layout import Box, Hall, Layout, Pose
 from sim.scenes.scene import scenes
-from sim.utils.errors import BadLayout, UnknownName
+from sim.utils.errors import BadLayout, GroundError, UnknownName
 from sim.variation import Variation, Variations
 from sim.wrappers import FlatObservation
 
@@ -95,9 +102,9 @@ def test_stable_baselines_accepts_the_flat_environment(scene: str) -> None:
 
 @pytest.mark.parametrize("scene", scenes)
 def test_every_scene_has_its_gymnasium_id(scene: str) -> None:
-    register_envs()
-    register_envs()
     env = gymnasium.make(scenes[scene].gym_id)
+    assert env.spec is not None
+    assert env.spec.max_episode_steps == scenes[scene].episode_steps
     observation, _ = env.reset(seed=0)
     assert env.observation_space.contains(observation)
     env.close()
@@ -334,3 +341,106 @@ def test_an_episode_is_solved_once_the_goal_was_held(scene: str) -> None:
     _, info = env.reset(seed=0, options={"layout": layout, "poses": np.array([(p.x, p.y, p.yaw) for p in places])})
     solved = [info["success"], *(env.step(np.zeros(2))[4]["success"] for _ in range(hold + 2))]
     assert solved == [step >= hold for step in range(hold + 3)]
+
+
+def test_gymnasium_makes_an_environment_without_a_call_of_the_project() -> None:
+    code = "import gymnasium; print(gymnasium.make('sim.env:ground/TotePush-v0').unwrapped.scene.name)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "logistics/tote-push"
+
+
+def start_episode(scene: str, steps: int = 12) -> tuple[GroundEnv, np.random.Generator]:
+    env = GroundEnv(scene, "test", variations=Variations.parse(("observation_noise=0.01", "latency_steps=1")))
+    env.reset(seed=4)
+    rng = np.random.default_rng(0)
+    for _ in range(steps):
+        env.step(rng.uniform(-1, 1, env.action_space.shape))
+    return env, rng
+
+
+@pytest.mark.parametrize("scene", scenes)
+@pytest.mark.parametrize("make_copy", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["copy", "pickle"])
+def test_a_copy_of_an_environment_is_independent_and_continues_alike(
+    scene: str, make_copy: Callable[[GroundEnv], GroundEnv]
+) -> None:
+    env, rng = start_episode(scene)
+    duplicate = make_copy(env)
+    action = rng.uniform(-1, 1, env.action_space.shape)
+    outcomes = [some_env.step(action) for some_env in (env, duplicate)]
+    for name, values in outcomes[0][0].items():
+        np.testing.assert_array_equal(values, outcomes[1][0][name], err_msg=name)
+    assert outcomes[0][1] == outcomes[1][1]
+    pose = env.bodies.pose.copy()
+    duplicate.step(action)
+    duplicate.reset(seed=9)
+    np.testing.assert_array_equal(env.bodies.pose, pose)
+    env.step(action)
+    for some_env in (env, duplicate):
+        some_env.close()
+
+
+@pytest.mark.parametrize("scene", scenes)
+def test_a_nan_in_an_action_is_refused_and_infinity_is_clipped(scene: str) -> None:
+    env = GroundEnv(scene, "test")
+    env.reset(seed=0)
+    pose = env.bodies.pose.copy()
+    action = np.ones(env.action_space.shape)
+    with pytest.raises(GroundError, match="holds a NaN"):
+        env.step(np.where(np.arange(len(action)) == 0, np.nan, action))
+    np.testing.assert_array_equal(env.bodies.pose, pose)
+    env.step(action * np.inf)
+    clipped = env.bodies.pose.copy()
+    env.reset(seed=0)
+    env.step(action)
+    np.testing.assert_array_equal(env.bodies.pose, clipped)
+    env.close()
+
+
+def test_reset_options_select_split_index_layout_and_variation(tmp_path: Path) -> None:
+    env = GroundEnv("logistics/tote-push", "train")
+    env.reset(seed=0, options={"split": "test", "index": 3})
+    assert env.layout.name == "test/3"
+    layout = env.layout
+    layout.save(tmp_path / "hall.json")
+    env.reset(seed=0, options={"layout": tmp_path / "hall.json", "variation": {"load_mass_kg": 3, "load_friction": "0.3:0.4"}})
+    assert env.layout.id == layout.id
+    assert env.variation.load_mass_kg == 3
+    assert 0.3 <= env.variation.load_friction <= 0.4
+    fixed = GroundEnv("logistics/tote-push", layout=layout)
+    fixed.reset(seed=0, options={"index": 5})
+    assert fixed.layout.name == "train/5"
+    for options, message in (
+        ({"Index": 3}, "unknown reset option 'Index': did you mean 'index'"),
+        ({"split": "tset"}, "did you mean 'test'"),
+        ({"variation": {"mass": 3}}, "did you mean 'load_mass_kg'"),
+        ({"variation": {"load_mass_kg": 3000}}, "values from 0.1 to 100"),
+        ({"layout": tmp_path / "gone.json"}, "cannot be read"),
+    ):
+        with pytest.raises(GroundError, match=message):
+            env.reset(seed=0, options=options)
+    env.close()
+
+
+@pytest.mark.parametrize("display", [None, ":4077"])
+def test_a_window_without_a_display_is_refused_in_words(monkeypatch: pytest.MonkeyPatch, display: str | None) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    if display:
+        monkeypatch.setenv("DISPLAY", display)
+    with pytest.raises(GroundError, match=r"DISPLAY|libX11.*rgb_array.*ground view"):
+        GroundEnv("logistics/tote-push", render_mode="human").reset(seed=0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_varied_appearances_do_not_fill_the_memory() -> None:
+    env = GroundEnv("logistics/tote-push", variations=Variations.parse(("appearance=varied",)), layouts=2)
+
+    def measure_after(resets: int) -> float:
+        for seed in range(resets):
+            env.reset(seed=seed)
+            env.render_camera("overhead", 32, 32)
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize() / 1e6
+
+    before = measure_after(100)
+    assert measure_after(150) - before < 5  # Bullet's cache of files grows by 0.12 MB a reset
+    env.close()

@@ -8,7 +8,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from sim.env import GroundEnv, register_envs
+from sim.env import GroundEnv
 from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError
 from sim.wrappers import FlatObservation
@@ -28,7 +28,6 @@ def run_episode(env: gymnasium.Env[Any, Any]) -> np.ndarray:
 
 @pytest.mark.parametrize("scene", scenes)
 def test_flat_observation_accepts_a_wrapped_environment(scene: str) -> None:
-    register_envs()
     wrapped = gymnasium.make(scenes[scene].gym_id, split="test")
     assert wrapped is not wrapped.unwrapped
     env = FlatObservation(gymnasium.wrappers.TimeLimit(wrapped, 100))
@@ -36,6 +35,17 @@ def test_flat_observation_accepts_a_wrapped_environment(scene: str) -> None:
     direct = FlatObservation(GroundEnv(scene, "test"))
     assert env.observation_space == direct.observation_space
     np.testing.assert_array_equal(run_episode(env), run_episode(direct))
+
+
+@pytest.mark.parametrize("scene", scenes)
+@pytest.mark.parametrize("is_flat", [False, True])
+def test_time_aware_observation_knows_the_time_limit(scene: str, is_flat: bool) -> None:
+    env: Any = gymnasium.make(scenes[scene].gym_id, split="test")
+    env = gymnasium.wrappers.TimeAwareObservation(FlatObservation(env) if is_flat else env, flatten=is_flat)
+    observation, _ = env.reset(seed=0)
+    assert env.observation_space.contains(observation)
+    assert env.observation_space.contains(env.step(env.action_space.sample())[0])
+    env.close()
 
 
 def test_flat_observation_refuses_other_environments() -> None:

@@ -4,11 +4,15 @@ No other module imports PyBullet, so code that does not simulate does not load i
 """
 
 import contextlib
+import ctypes
 import functools
 import os
+import sys
 import weakref
 from collections.abc import Iterator
 from typing import Any
+
+from sim.utils.errors import GroundError
 
 
 @contextlib.contextmanager
@@ -34,6 +38,32 @@ def _disconnect(client_id: int) -> None:
         pybullet.disconnect(client_id)
 
 
+def _check_display() -> None:
+    """Check that an X server answers: without one, Bullet would end the process.
+
+    Raises:
+        GroundError: none does.
+    """
+    if sys.platform != "linux":
+        return
+    name = os.environ.get("DISPLAY")
+    try:
+        x11 = ctypes.CDLL("libX11.so.6")
+    except OSError:
+        x11 = None
+    if x11 is not None and name:
+        x11.XOpenDisplay.restype = ctypes.c_void_p
+        display = x11.XOpenDisplay(None)
+        if display:
+            x11.XCloseDisplay(ctypes.c_void_p(display))
+            return
+    state = "libX11.so.6 is missing" if x11 is None else f"no display answers at DISPLAY={name}" if name else "DISPLAY is not set"
+    raise GroundError(
+        f'render_mode="human" needs an X display, and {state}: '
+        'use render_mode="rgb_array", or `ground view`, which shows the simulation in a browser'
+    )
+
+
 class BulletClient:
     """A connection to a physics server of its own.
 
@@ -48,8 +78,11 @@ class BulletClient:
             gui: open Bullet's own window.
 
         Raises:
+            GroundError: there is no display for a window.
             RuntimeError: Bullet refused the connection.
         """
+        if gui:
+            _check_display()
         self.id = pybullet.connect(pybullet.GUI if gui else pybullet.DIRECT)
         if self.id < 0:
             raise RuntimeError("Bullet refused the connection")
