@@ -33,12 +33,7 @@ BASELINES = {"still": "static"}  # also as a part of names: still+mppi
 RESULT_COLUMNS = {"agent": "method", "method": "family", "decide_s": "decision_time_s", "distance": "training_distance"}
 VARIATION_COLUMNS = {"looks": "appearance", **{item.name: item.name for item in fields(Variation)}}
 VIOLATIONS = {
-    "robot_hit": "robot_collision",
-    "load_hit": "load_collision",
-    "tool_hit": "tool_collision",
-    "part_hit": "part_collision",
-    "person_hit": "person_collision",
-    "forklift_hit": "forklift_collision",
+    **{f"{body}_hit": f"{body}_collision" for body in ("robot", "load", "tool", "part", "person", "forklift")},
     "person_near": "person_too_close",
     "part_off": "part_off_table",
     "robot_outside": "robot_outside_hall",

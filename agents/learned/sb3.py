@@ -167,25 +167,23 @@ class _CheckpointCallback(BaseCallback):
             replay = f"replay-{steps}.npz"
             write_atomic(path / replay, lambda file: _save_replay(buffer, file))
         returns = _get_return_statistics(self.model)
-        write_json(
-            path / "policy.json",
-            {
-                "format": POLICY_FORMAT,
-                "config": asdict(self._config),
-                "scene": self._config.scene,
-                "algorithm": self._config.algorithm,
-                "steps": steps,
-                "cpu_s": time.process_time() - self._cpu_start_s,
-                "finished": finished,
-                "weights": weights,
-                "replay": replay,
-                "reward_rms": [float(returns.mean), float(returns.var), float(returns.count)],
-                "layouts": sorted(self._layout_ids),
-                "resumed_at": self._resumed_at,
-                "observes": FLAT_VERSION,
-                **({"imagined": self._model_content} if self._model_content else {}),
-            },
-        )
+        metadata = {
+            "format": POLICY_FORMAT,
+            "config": asdict(self._config),
+            "scene": self._config.scene,
+            "algorithm": self._config.algorithm,
+            "steps": steps,
+            "cpu_s": time.process_time() - self._cpu_start_s,
+            "finished": finished,
+            "weights": weights,
+            "replay": replay,
+            "reward_rms": [float(returns.mean), float(returns.var), float(returns.count)],
+            "layouts": sorted(self._layout_ids),
+            "resumed_at": self._resumed_at,
+            "observes": FLAT_VERSION,
+        }
+        imagined = {"imagined": self._model_content} if self._model_content else {}
+        write_json(path / "policy.json", metadata | imagined)
         for old in [*path.glob("policy-*.safetensors"), *path.glob("replay-*.npz")]:
             if old.name not in (weights, replay):
                 old.unlink()

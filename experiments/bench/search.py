@@ -77,9 +77,8 @@ def _make_pytorch_mppi(model: PlanarModel, objective: Objective, scene: Scene, n
     def unpack_state(state_vector: Tensor) -> PlanarState:
         *motion, yaw_rate = state_vector.split([2 * initial_state.yaw_rate.shape[1]] * 3 + [initial_state.yaw_rate.shape[1]], -1)
         complex_parts = (torch.view_as_complex(part.unflatten(-1, (-1, 2)).contiguous()) for part in motion)
-        return PlanarState(
-            **dict(zip(motion_fields, complex_parts, strict=True)), yaw_rate=yaw_rate, context=initial_state.context
-        )
+        motion_by_name = dict(zip(motion_fields, complex_parts, strict=True))
+        return PlanarState(**motion_by_name, yaw_rate=yaw_rate, context=initial_state.context)
 
     def compute_cost(state_vector: Tensor, action: Tensor) -> Tensor:
         bodies = decode_bodies([unpack_state(state_vector)])

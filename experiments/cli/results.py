@@ -82,9 +82,8 @@ def _compare_scenes(runs: Sequence[Path], format: str, protocol: str | None, spl
     for run in runs:
         results = summary.select_first_split(loading.read_runs([run], split, protocol, first, must_be_comparable=False).results)
         rows.append(scene_table.make_scene_rows(results, read_open_loop_errors(run)))
-        messages += [f"{results[0].scene}: {note}" for note in comparability.make_notes(results)] + [
-            comparability.describe_unreadable_results(run)
-        ]
+        messages += [f"{results[0].scene}: {note}" for note in comparability.make_notes(results)]
+        messages.append(comparability.describe_unreadable_results(run))
     if format == "table":
         CONSOLE.print(scene_table.make_scenes_table(rows))
     else:

@@ -18,15 +18,9 @@ from sim.env import GroundEnv
 from sim.scenes.scene import scenes
 from sim.utils.workers import run_jobs
 
-NOT_COMPARED = (  # they depend on the machine, or on the run that holds the episode
-    "decision_ms_p50",
-    "decision_ms_p95",
-    "decision_time_s",
-    "train_cpu_s",
-    "collect_cpu_s",
-    "training_distance",
-    "layout_name",
-)
+# Not compared: they depend on the machine, or on the run that holds the episode.
+MACHINE_COLUMNS = ("decision_ms_p50", "decision_ms_p95", "decision_time_s", "train_cpu_s", "collect_cpu_s")
+RUN_COLUMNS = ("training_distance", "layout_name")
 RELATIVE_TOLERANCE = 1e-6
 
 
@@ -74,12 +68,12 @@ def _replay_episode(job_index: int, method: Method, result: EpisodeResult, path:
         differences.append(f"the same actions end {1e3 * error_m:.3g} mm elsewhere")
     batch = [result] if method.batch_episodes == 1 else _select_batch(method, result, read_episode_results(path))
     new_results = run_method(method, [_make_spec(member, read_episode(path, member)) for member in batch])
-    recorded = result.to_record()
+    recorded = {name: value for name, value in result.to_record().items() if name not in (*MACHINE_COLUMNS, *RUN_COLUMNS)}
     new = next(candidate for candidate, _ in new_results if candidate.index == result.index).to_record()
     differences += [
         f"{name} was {recorded[name]}, is {value}"
         for name, value in new.items()
-        if name not in NOT_COMPARED and recorded.get(name) is not None and _is_different(recorded[name], value)
+        if recorded.get(name) is not None and _is_different(recorded[name], value)
     ]
     return job_index, differences
 
