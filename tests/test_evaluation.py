@@ -14,7 +14,6 @@ import torch
 from agents.planning.objective import Objective
 from agents.planning.search import SearchConfig
 from agents.planning.spec import PlannerSpec
-from experiments.evaluation import episodes as episodes_module
 from experiments.evaluation import evaluate as evaluate_module
 from experiments.evaluation.evaluate import evaluate
 from experiments.evaluation.plan_audit import compute_violation_shares, sample_random_plans
@@ -62,10 +61,10 @@ def planner(tmp_path_factory: pytest.TempPathFactory) -> Method:
 def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A planner that was never trained does not get to use up 250 steps (in this process)."""
     make = partial(GroundEnv, replace(SCENE, episode_steps=30))
-    episodes_module._get_env.cache_clear()
-    monkeypatch.setattr(episodes_module, "GroundEnv", lambda scene, *args, **more: make(*args, **more))
+    evaluate_module._get_env.cache_clear()
+    monkeypatch.setattr(evaluate_module, "GroundEnv", lambda scene, *args, **more: make(*args, **more))
     yield
-    episodes_module._get_env.cache_clear()
+    evaluate_module._get_env.cache_clear()
 
 
 def untimed(results: list[EpisodeResult]) -> list[EpisodeResult]:
@@ -192,18 +191,18 @@ def test_episodes_that_are_played_together_end_each_in_its_time(
     def played(batch: list[EpisodeSpec], *steps: int) -> list[np.ndarray]:
         lengths = iter(steps)
         monkeypatch.setattr(
-            episodes_module,
+            evaluate_module,
             "GroundEnv",
             lambda scene, *args, **more: GroundEnv(replace(SCENE, episode_steps=next(lengths)), *args, **more),
         )
-        episodes_module._get_env.cache_clear()
-        return [episode.pose for _, episode in episodes_module.run_method(replace(planner, batch_episodes=len(batch)), batch)]
+        evaluate_module._get_env.cache_clear()
+        return [episode.pose for _, episode in evaluate_module.run_method(replace(planner, batch_episodes=len(batch)), batch)]
 
     together = played(specs, 6, 14, 10)
     assert [len(pose) - 1 for pose in together] == [6, 14, 10]
     for spec, pose in zip(specs, together, strict=True):
         np.testing.assert_allclose(pose, played([spec], len(pose) - 1)[0], atol=1e-4)
-    episodes_module._get_env.cache_clear()
+    evaluate_module._get_env.cache_clear()
 
 
 def test_cells_of_episodes_depend_on_what_is_played_with_them(planner: Method, specs: list[EpisodeSpec]) -> None:

@@ -1,7 +1,7 @@
 """`ground compare`, `ground report` and `ground export`."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +11,6 @@ from experiments.cli.console import CONSOLE, PathArgument, print_warnings
 from experiments.cli.evaluation import check_first_index
 from experiments.config.experiment import read_config
 from experiments.evaluation.open_loop_errors import read_open_loop_errors
-from experiments.evaluation.results import EpisodeResult
 from experiments.methods.build import MethodSet
 from experiments.progress import show_progress_bar
 from experiments.report import build, loading, scene_table
@@ -20,7 +19,7 @@ from experiments.report.measures import comparability, comparison, summary
 from experiments.viewer.recordings import make_recording_writer
 from sim.utils.errors import GroundError, UnknownName
 
-FORMATTERS: dict[str, Callable[[Sequence[EpisodeResult]], str]] = {
+FORMATTERS = {
     "md": summary.format_summary_markdown,
     "csv": summary.format_summary_csv,
     "json": lambda results: json.dumps(summary.make_summary_records(results), indent=1),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.evaluation.episodes import run_method
+from experiments.evaluation.evaluate import run_method
 from experiments.evaluation.results import EpisodeResult, is_custom_split, read_episode, read_episode_results
 from experiments.evaluation.specs import EpisodeSpec
 from experiments.methods.method import Method
