@@ -15,6 +15,8 @@ from scipy.special import ndtri
 from scipy.stats import binom, binomtest, wilcoxon
 
 NUM_RESAMPLES = 1000
+TAILS = ((1 - 0.95) / 2, (1 + 0.95) / 2)  # quantiles at the ends of a 95 % interval
+POWER = 0.8  # probability with which a smallest difference would be shown
 MIN_EPISODES = 6  # fewer show nothing: five of five have a p-value above 0.05
 
 
@@ -175,10 +177,8 @@ def compute_performance_profile(costs: np.ndarray, thresholds: np.ndarray) -> np
     return (known[:, None] <= thresholds).mean(0)
 
 
-def compute_profile_interval(
-    costs: np.ndarray, thresholds: np.ndarray, confidence: float = 0.95
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compute the performance profile of costs (S, E) and its bootstrap percentile interval.
+def compute_profile_interval(costs: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compute the performance profile of costs (S, E) and its 95 % bootstrap percentile interval.
 
     Resamples are weights, which is faster than `compute_bootstrap_interval`.
 
@@ -191,14 +191,12 @@ def compute_profile_interval(
     """
     rng = np.random.default_rng(0)
     is_known = ~np.isnan(costs)
-    training_counts, episode_counts = (
-        rng.multinomial(n, np.full(n, 1 / n), NUM_RESAMPLES).astype(np.float32) for n in costs.shape
-    )
-    weights = np.einsum("rs,re->rse", training_counts, episode_counts)[:, is_known]  # (R, known)
+    counts = [rng.multinomial(n, np.full(n, 1 / n), NUM_RESAMPLES).astype(np.float32) for n in costs.shape]
+    weights = np.einsum("rs,re->rse", *counts)[:, is_known]  # (R, known), of trainings times episodes
     weights = weights[weights.sum(1) > 0]
     is_below = (costs[is_known][:, None] <= thresholds).astype(np.float32)
     resampled_profiles = weights @ is_below / weights.sum(1, keepdims=True)
-    low, high = np.quantile(resampled_profiles, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    low, high = np.quantile(resampled_profiles, TAILS, axis=0)
     return compute_performance_profile(costs, thresholds), low, high
 
 
@@ -224,9 +222,7 @@ def compute_bootstrap_interval(
     statistic: Callable[..., float],
     *scores: np.ndarray,
     strata: np.ndarray | None = None,
-    confidence: float = 0.95,
     num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
     has_shared_trainings: bool = False,
 ) -> tuple[float, float, float]:
     """Compute a statistic and its bootstrap percentile interval (pigeonhole bootstrap, Owen 2007).
@@ -245,7 +241,7 @@ def compute_bootstrap_interval(
     Returns:
         The statistic, and the lower and upper end of its interval.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     num_episodes = scores[0].shape[1]
     groups = _group_strata(np.zeros(num_episodes) if strata is None else np.asarray(strata))
     drawn_methods = scores[:1] if has_shared_trainings else scores
@@ -255,19 +251,19 @@ def compute_bootstrap_interval(
         trainings = [rng.integers(len(rows), size=len(rows)) for rows in drawn_methods]
         trainings *= len(scores) if has_shared_trainings else 1
         values.append(statistic(*(rows[indices][:, episodes] for rows, indices in zip(scores, trainings, strict=True))))
-    low, high = np.nanquantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.nanquantile(values, TAILS)
     return statistic(*scores), float(low), float(high)
 
 
 def _group_strata(labels: np.ndarray) -> list[np.ndarray]:
     """Group episode indices by label (E,); those of one episode together, or, where only one has one, with the smallest other."""
     groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    single = [group for group in groups if len(group) == 1]
-    larger = sorted((group for group in groups if len(group) > 1), key=len)
-    if not single:
+    num_single = sum(len(group) == 1 for group in groups)
+    if not num_single:
         return groups
-    merged = np.concatenate(single + larger[: len(single) == 1])
-    return [*larger[len(single) == 1 :], merged]
+    groups.sort(key=len)
+    num_merged = max(2, num_single)
+    return [*groups[num_merged:], np.concatenate(groups[:num_merged])]
 
 
 def compute_signed_rank_p_value(differences: np.ndarray) -> float:
@@ -280,8 +276,8 @@ def compute_signed_rank_p_value(differences: np.ndarray) -> float:
     return float(wilcoxon(nonzero).pvalue) if len(nonzero) else 1.0
 
 
-def compute_smallest_mean_difference(differences: np.ndarray, confidence: float = 0.95, power: float = 0.8) -> float:
-    """Compute the mean difference that a sample with this spread shows with probability `power`.
+def compute_smallest_mean_difference(differences: np.ndarray) -> float:
+    """Compute the mean difference that a sample with this spread shows with probability POWER.
 
     Args:
         differences: paired differences (n,).
@@ -292,12 +288,12 @@ def compute_smallest_mean_difference(differences: np.ndarray, confidence: float 
     if len(differences) < MIN_EPISODES:
         return inf
     standard_error = float(differences.std(ddof=1)) / sqrt(len(differences))
-    return (compute_z_score(confidence) + float(ndtri(power))) * standard_error if standard_error > 0 else nan
+    return (compute_z_score(0.95) + float(ndtri(POWER))) * standard_error if standard_error > 0 else nan
 
 
-def compute_smallest_difference_from_interval(half_width: float, n: int, confidence: float = 0.95, power: float = 0.8) -> float:
-    """Compute the mean difference that n episodes show, from half the width of an interval."""
-    return (1 + float(ndtri(power)) / compute_z_score(confidence)) * half_width if n >= MIN_EPISODES else inf
+def compute_smallest_difference_from_interval(half_width: float, n: int) -> float:
+    """Compute the mean difference that n episodes show, from half the width of a 95 % interval."""
+    return (1 + float(ndtri(POWER)) / compute_z_score(0.95)) * half_width if n >= MIN_EPISODES else inf
 
 
 def compute_z_score(confidence: float) -> float:

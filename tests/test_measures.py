@@ -11,7 +11,7 @@ from experiments.report.measures.paired_scores import compute_episode_cost, get_
 from experiments.report.measures.plan_audit import compute_exploitation, compute_predicted_violations
 from experiments.report.measures.regret import MODEL_AND_SEARCH_ERROR, MODEL_ERROR, REMAINDER, SEARCH_ERROR, compute_regrets
 from experiments.report.measures.summary import Rate
-from experiments.report.sections import render_sections
+from experiments.report.page import render_sections
 from experiments.report.sections.distribution_shift import bin_results
 from experiments.report.sections.section import flatten_record
 from sim.scenes.scene import scenes

@@ -29,7 +29,6 @@ from experiments.viewer.drawing.overlays import ARROW_SIZES_M, OVERLAY_DESCRIPTI
 from experiments.viewer.drawing.recording import check_recording_path, render_html
 from experiments.viewer.drawing.replay_view import ReplayView
 from experiments.viewer.drawing.server import run_server
-from experiments.viewer.page.actions import run_action
 from experiments.viewer.page.episode_tab import format_table
 from experiments.viewer.page.page import Page
 from experiments.viewer.page.panels import select_mark_labels
@@ -400,7 +399,7 @@ def test_physics_of_ones_own_and_mistakes_are_told(page: Page) -> None:
     assert "(load_mass_kg=9, load_friction=0.3" in page.session.format_status()
     with pytest.raises(GroundError, match="only one scene"):
         start(page, "random", "factory/push-fixture", keep_shown=True)
-    run_action(page.session, None, lambda: start(page, "random", physics="mass=9"))
+    page.session.run_action(lambda: start(page, "random", physics="mass=9"))
     assert "mass" in page.session.message
     with pytest.raises(GroundError, match="graph"):
         start(page, "graph+mppi")
@@ -515,7 +514,7 @@ def test_the_timeline_has_a_tick_at_each_mark(page: Page) -> None:
 
 def test_what_takes_long_is_done_one_at_a_time(page: Page) -> None:
     with page.session.acquire_action_lock():
-        run_action(page.session, None, lambda: start(page, "scripted"))
+        page.session.run_action(lambda: start(page, "scripted"))
     assert "busy" in page.session.message
     assert not page.session.player.replays
 

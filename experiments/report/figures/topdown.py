@@ -4,6 +4,7 @@ import hashlib
 import io
 import re
 from collections.abc import Iterable, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,8 @@ def make_layout_figure(scene: Scene, layout: Layout, episode: Episode | None = N
     return figure
 
 
-def save_layout_image(layout: Layout, path: Path, scene: Scene | None = None) -> None:
+def save_layout_image(layout: Layout, path: Path) -> None:
     """Write the picture of a layout as PNG, SVG or PDF.
-
-    Args:
-        scene: None: the one that the layout was made for.
 
     Raises:
         GroundError: the suffix names another format.
@@ -51,10 +49,10 @@ def save_layout_image(layout: Layout, path: Path, scene: Scene | None = None) ->
     if file_format not in FILE_METADATA:
         allowed = ", ".join(f".{name}" for name in sorted(FILE_METADATA))
         raise GroundError(f"{path}: a picture cannot be written as '{path.suffix}', allowed: {allowed}")
-    figure = make_layout_figure(scene or scenes.find_by_layout(layout), layout, title=layout.name or layout.id)
-    options: dict[str, Any] = {"format": file_format, "dpi": 150, "metadata": FILE_METADATA[file_format]}
+    figure = make_layout_figure(scenes.find_by_layout(layout), layout, title=layout.name or layout.id)
+    save = partial(figure.savefig, format=file_format, dpi=150, metadata=FILE_METADATA[file_format])
     with rc_context({"svg.hashsalt": layout.id}):
-        write_atomic(path, lambda target: figure.savefig(target, **options))
+        write_atomic(path, save)
 
 
 def render_episode_panels(scene: Scene, items: Sequence[tuple[str, Episode]]) -> str:
@@ -140,14 +138,12 @@ def _draw_bodies(
     style: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.45, "zorder": 3} if is_ghost else {"linewidth": 1.0, "zorder": 5}
     colours = [format_hex(colour) for colour in get_body_colours(kinds)]
     for body in (*range(1, len(kinds)), 0):  # the robot on top
-        pose = poses[body]
-        boxes = footprints[body]
         colour = colours[body]
         patch_style = {"facecolor": "none" if is_ghost else colour + "b0", "edgecolor": colour, **style}
         if kinds[body] in (Kind.PERSON, Kind.ROBOT):
-            axes.add_patch(Circle(pose[:2], boxes[0, 2], **patch_style))
+            axes.add_patch(Circle(tuple(poses[body, :2]), footprints[body][0, 2], **patch_style))
         else:
-            for corners in _compute_footprint_corners(pose, boxes):
+            for corners in _compute_footprint_corners(poses[body], footprints[body]):
                 axes.add_patch(Polygon(corners, **patch_style))
     heading = poses[0, :2] + footprints[0][0, 2] * np.array([np.cos(poses[0, 2]), np.sin(poses[0, 2])])
     heading_style: dict[str, Any] = {"color": colours[0], **style} if is_ghost else {"color": "white", **style, "linewidth": 2}

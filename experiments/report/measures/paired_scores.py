@@ -101,9 +101,9 @@ class Difference:
     def __str__(self) -> str:
         return format_interval(*self.interval)
 
-    def format_verdict(self, unit: str = " m") -> str:
+    def format_verdict(self) -> str:
         """Format as "shown", or that no difference is shown and which would have been."""
-        return "shown" if self.is_significant else format_no_difference(self.min_detectable, unit, 2)
+        return "shown" if self.is_significant else format_no_difference(self.min_detectable, " m", 2)
 
 
 def compute_difference(a: np.ndarray, b: np.ndarray, strata: np.ndarray, is_joint: bool = False) -> Difference:

@@ -1,20 +1,59 @@
-"""Audited plans: exploitation of the model, predicted violations, predicted and realised costs."""
+"""Planners: their regret, exploitation of the model, and predicted violations and costs of plans."""
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import plotly.graph_objects as go
 
 from experiments.evaluation.results import CONTACT_VIOLATION, EpisodeResult
 from experiments.report.figures.plots import FAILURE_COLOUR, MARKER_SYMBOLS, SUCCESS_COLOUR, escape_label, make_interval_trace
-from experiments.report.measures import plan_audit
+from experiments.report.measures import plan_audit, regret
 from experiments.report.measures.formats import format_kind, format_percent_interval, scale_to_percent
 from experiments.report.measures.paired_scores import get_cost_m
 from experiments.report.measures.summary import group_results
 from experiments.report.sections.section import Columns, ReportSection
 
+PART_COLOURS = {
+    regret.MODEL_ERROR: "#dc2626",
+    regret.SEARCH_ERROR: "#d97706",
+    regret.MODEL_AND_SEARCH_ERROR: "#be5a3c",
+    regret.REMAINDER: "#9ca3af",
+}
 PLAN_COST_NAMES = ("method", "train_seed", "split", "index", "seed", "safe_success", "success")  # columns of the file
+
+
+def build_regret_section(results: Sequence[EpisodeResult]) -> ReportSection | None:
+    """Plot the regret of every planner on a learned model; None where no oracle ran."""
+    regrets = regret.compute_regrets(results)
+    if not regrets:
+        return None
+    figure = go.Figure()
+    labels = [escape_label(f"{item.method} ({item.episodes})") for item in regrets]
+    part_names = [name for name in PART_COLOURS if any(name in item.parts for item in regrets)]
+    for name in part_names:
+        parts = [item.parts.get(name) for item in regrets]
+        figure.add_bar(
+            x=[part.value if part else None for part in parts], y=labels, orientation="h", name=name,
+            marker_color=PART_COLOURS[name], hovertemplate=f"{name}: %{{x:.2f}} m",
+        )  # fmt: skip
+    figure.add_scatter(**make_interval_trace([item.total for item in regrets], labels, "sum", "#1c2530"))
+    figure.update_layout(barmode="relative", height=110 + 46 * len(labels), yaxis={"autorange": "reversed"})
+    figure.update_xaxes(title="regret [m]")
+    columns: Columns = {
+        "method": "method", "episodes": "episodes", "trainings": "trainings", "regret [m]": "total",
+        **{f"{name} [m]": partial(_format_part, name) for name in part_names},
+        "oracle, same budget": lambda item: item.matched_oracle or "none", "oracle, largest search": "largest_oracle",
+    }  # fmt: skip
+    return ReportSection("regret", columns, regrets, [figure])
+
+
+def _format_part(name: str, item: regret.Regret) -> str:
+    part = item.parts.get(name)
+    if part is None:
+        return "–"
+    return f"{part}" if name == regret.REMAINDER else f"{part}, {part.format_verdict()}"
 
 
 def build_exploitation_section(results: Sequence[EpisodeResult]) -> ReportSection | None:

@@ -7,7 +7,6 @@ import viser
 
 from experiments.evaluation.results import EpisodeResult
 from experiments.report.measures.summary import find_best_planner, get_episode_label
-from experiments.viewer.page.actions import connect_button
 from experiments.viewer.replay import episode_index as episodes
 from experiments.viewer.replay.episode_index import ANY, EpisodeIndex
 from experiments.viewer.replay.session import ViewerSession
@@ -43,9 +42,9 @@ class EpisodeTab:
             refresh_button = gui.add_button("Look for new episodes", hint="of a run that is still being evaluated")
         for dropdown in (self._split_dropdown, self._method_dropdown, self._outcome_dropdown, self._order_dropdown):
             dropdown.on_update(lambda _: self.update_list())
-        connect_button(session, watch_button, self.show_selected)
-        connect_button(session, refresh_button, self.refresh)
-        connect_button(session, step_buttons, lambda: self.move_selection(1 if step_buttons.value == NEXT_LABEL else -1))
+        session.connect_button(watch_button, self.show_selected)
+        session.connect_button(refresh_button, self.refresh)
+        session.connect_button(step_buttons, lambda: self.move_selection(1 if step_buttons.value == NEXT_LABEL else -1))
         self.update_options()
 
     def update_list(self) -> None:

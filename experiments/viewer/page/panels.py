@@ -12,7 +12,6 @@ from viser._messages import GuiSliderMark
 from experiments.colours import get_method_colours
 from experiments.viewer.drawing import overlays
 from experiments.viewer.drawing.recording import render_html, render_mp4
-from experiments.viewer.page.actions import connect_button, run_action
 from experiments.viewer.page.plots import add_plots, compute_series
 from experiments.viewer.replay.human_policy import DRIVE_KEYS, list_drive_keys
 from experiments.viewer.replay.player import PLAYBACK_SPEEDS, find_marks
@@ -149,7 +148,7 @@ class Panels:
         self._branch_dropdown = gui.add_dropdown("continue with", tuple(session.methods[self._scene_name]), hint=hint)
         hint = "another replay, beside this one, is equal until this frame; then that method acts"
         branch_button = gui.add_button("Continue from this frame", hint=hint)
-        connect_button(session, branch_button, lambda: session.branch(self._branch_dropdown.value))
+        session.connect_button(branch_button, lambda: session.branch(self._branch_dropdown.value))
         self._plot_folder = gui.add_folder("Plots")  # last: everything below would be out of sight
         with self._plot_folder:
             self._plots = add_plots(gui, scenes[self._scene_name])
@@ -172,9 +171,9 @@ class Panels:
         hint = "a file as `ground layout` writes and checks it"
         layout_button = gui.add_upload_button(label, mime_type="application/json", hint=hint)
         self._scene_dropdown.on_update(lambda _: self._update_live_options())
-        connect_button(session, start_button, self._start_live)
-        connect_button(session, run_button, lambda: session.add_run_methods(_parse_directory(run_field.value)))
-        layout_button.on_upload(lambda event: run_action(session, event.client, partial(self._start_live, layout_button)))
+        session.connect_button(start_button, self._start_live)
+        session.connect_button(run_button, lambda: session.add_run_methods(_parse_directory(run_field.value)))
+        layout_button.on_upload(lambda event: session.run_action(partial(self._start_live, layout_button), event.client))
         self._update_live_options()
 
     def _update_live_options(self) -> None:
@@ -214,9 +213,9 @@ class Panels:
         save_button = gui.add_button("Save as an episode", hint="add the selected replay to the dataset, to train on")
         html_button = gui.add_button("Save as HTML", hint="one file with a time bar that opens in any browser")
         mp4_button = gui.add_button("Save as mp4", hint="a film from the camera's position; it takes a second for each frame")
-        connect_button(session, save_button, lambda: session.save_episode(_parse_directory(dataset_field.value)))
-        html_button.on_click(lambda event: run_action(session, event.client, partial(self._save_html, event)))
-        mp4_button.on_click(lambda event: run_action(session, event.client, partial(self._save_mp4, event)))
+        session.connect_button(save_button, lambda: session.save_episode(_parse_directory(dataset_field.value)))
+        html_button.on_click(lambda event: session.run_action(partial(self._save_html, event), event.client))
+        mp4_button.on_click(lambda event: session.run_action(partial(self._save_mp4, event), event.client))
 
     def _save_html(self, event: Any) -> None:
         self._session.show_message("writing, once all plans are recomputed …")

@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from experiments.viewer.drawing.server import run_server
-from experiments.viewer.page.actions import run_action
 from experiments.viewer.page.page import Page
 from experiments.viewer.replay.episode_index import EpisodeIndex
 from experiments.viewer.replay.methods import RunMethods, load_model_methods, load_run_methods
@@ -63,8 +62,7 @@ def serve(request: ViewRequest, host: str, port: int, keep_serving: bool, consol
     run_methods = load_run_methods(run) if run and is_from_run else None  # seconds, where no other method needs them
     if is_from_run:
         _check_method(method or "", scene, run_methods or ({}, {}))
-    free_port = find_free_port(host, port)
-    with run_server(host, free_port) as server:
+    with run_server(host, find_free_port(host, port)) as server:
         served_port = server.get_port()  # another program may have taken the one that was free
         page = Page(server, {name: dict(scenes[name].behaviours) for name in scenes.list_with_protocols()}, scene)
         session = page.session
@@ -108,7 +106,7 @@ def _add_run(page: Page, request: ViewRequest, run: Path, run_methods: RunMethod
     page.session.show_message("")
     if request.method is None:
         show_best = partial(episode_tab.show_best_planner, request.recorded_split, request.index)
-        run_action(page.session, None, show_best)  # a damaged episode is reported on the page
+        page.session.run_action(show_best)  # a damaged episode is reported on the page
 
 
 def _wait_until_closed(server: viser.ViserServer, keep_serving: bool) -> None:

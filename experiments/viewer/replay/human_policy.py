@@ -11,14 +11,8 @@ from sim.scenes.scene import Scene
 SPEED_STEP_SHARE = 0.5  # of a speed's limit, by which a key changes it
 OPPOSITES = {"forward": "back", "left": "right", "up": "down"}
 DRIVE_KEYS = {  # arrows and WASD move viser's camera
-    "forward": "I",
-    "back": "K",
-    "left": "J",
-    "right": "L",
-    "up": "U",
-    "down": "O",
-    "stop": "space",
-}
+    "forward": "I", "back": "K", "left": "J", "right": "L", "up": "U", "down": "O", "stop": "space"
+}  # fmt: skip
 
 
 class DriveCommand:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -79,12 +80,11 @@ class ViewerSession:
         Raises:
             GroundError: the method is unknown or cannot be made, or another scene is shown.
         """
-        if keep_shown and self.player.replays and self.selected_replay.setup.scene != setup.scene:
-            raise GroundError(
-                f"only one scene is shown at a time, now {self.selected_replay.setup.scene}: switch 'add to the view' off"
-            )
+        shown = self.player.replays if keep_shown else []
+        if shown and shown[0].setup.scene != setup.scene:
+            raise GroundError(f"only one scene is shown at a time, now {shown[0].setup.scene}: switch 'add to the view' off")
         replay = Replay(method, setup, self._make_policy(setup.scene, method))
-        self.show([*(self.player.replays if keep_shown else ()), replay], play and method != HUMAN_METHOD)
+        self.show([*shown, replay], play and method != HUMAN_METHOD)
 
     def add_methods(self, scene: str, methods: Mapping[str, PolicyFactory]) -> None:
         """Add methods to choose from in a scene and in its protocols."""
@@ -186,6 +186,20 @@ class ViewerSession:
         self.message, self.has_failed = text, True
         self._notify()
         return text
+
+    def run_action(self, action: Callable[[], Any], client: Any = None) -> None:
+        """Run an action of a user; an error is shown on the page, and to its client of viser's."""
+        try:
+            with self.acquire_action_lock():
+                action()
+        except Exception as error:
+            text = self.report_error(error)
+            if client is not None:
+                client.add_notification("That did not work", text, color="red", auto_close_seconds=10)
+
+    def connect_button(self, handle: Any, action: Callable[[], Any]) -> None:
+        """Run an action whenever a button is pressed."""
+        handle.on_click(lambda event: self.run_action(action, event.client))
 
     @contextmanager
     def acquire_action_lock(self) -> Iterator[None]:
