@@ -261,7 +261,8 @@ class _PushingGrid:
         robot_clearance = self._compute_robot_clearance(points, boxes, robot_radius_m)
         self.load_free = self.clearance > inner
         tightness = np.maximum(0, outer + MARGIN_M - self.clearance)[..., None] + np.maximum(0, MARGIN_M - robot_clearance)
-        self._graph = _PushingGraph(self.load_free, robot_clearance < ROBOT_SLACK_M, tightness, self.contact_m)
+        self._index = np.arange(robot_clearance.size).reshape(robot_clearance.shape)  # of each state
+        self._edges = self._connect_states(robot_clearance < ROBOT_SLACK_M, tightness)
         self._goal_distance = np.linalg.norm(points - goal, axis=-1)
 
     def _compute_robot_clearance(self, points: np.ndarray, boxes: np.ndarray, robot_radius_m: float) -> np.ndarray:
@@ -288,9 +289,43 @@ class _PushingGrid:
         """Compute the cost to the goal (X, Y, K); `strict` forbids edges without space for the
         robot.
         """
+        n = self._index.size
         nearest = self._goal_distance[self.load_free].min(initial=np.inf) + 1e-9
-        sources = np.argwhere(self.load_free & (self._goal_distance <= max(0.75 * CELL_M, nearest)))
-        return self._graph.compute_costs(sources, self._goal_distance, strict)
+        is_end = self.load_free & (self._goal_distance <= max(0.75 * CELL_M, nearest))
+        ends = self._index[is_end]  # (G, K)
+        end_costs = np.repeat(self._goal_distance[is_end] + 1e-6, len(OFFSETS))
+        *edges, blocked = self._edges
+        tail, head, cost = (values[~blocked] if strict else values for values in edges)
+        tail = np.concatenate([tail, ends.ravel()])
+        head = np.concatenate([head, np.full(ends.size, n)])
+        reverse = coo_array((np.concatenate([cost, end_costs]), (head, tail)), shape=(n + 1, n + 1)).tocsr()
+        return dijkstra(reverse, indices=n)[:n].reshape(self._index.shape)
+
+    def _connect_states(self, is_blocked: np.ndarray, tightness: np.ndarray) -> list[np.ndarray]:
+        """Connect states by pushes and turns.
+
+        Args:
+            is_blocked: (X, Y, K) the robot has no space behind the load.
+            tightness: (X, Y, K) clearance that load and robot lack [m].
+
+        Returns:
+            Tail, head, cost, and whether the robot has no space: (E,) each.
+        """
+        index, load_free = self._index, self.load_free
+        turn_m = TURN_WEIGHT * self.contact_m * 2 * np.pi / len(OFFSETS)
+        edges: list[tuple[np.ndarray, ...]] = []
+        for k, (dx, dy) in enumerate(OFFSETS):
+            cells, neighbours = _make_neighbour_slices(load_free.shape, dx, dy)
+            free = load_free[cells] & load_free[neighbours]
+            blocked = is_blocked[cells][..., k] | is_blocked[neighbours][..., k]
+            extra = 2 * (tightness[cells][..., k] + tightness[neighbours][..., k])
+            cost = CELL_M * np.hypot(dx, dy) * (1 + extra + BLOCKED_PUSH_WEIGHT * blocked)
+            edges.append(tuple(values[free] for values in (index[cells][..., k], index[neighbours][..., k], cost, blocked)))
+            for next_k in ((k + 1) % len(OFFSETS), (k - 1) % len(OFFSETS)):
+                blocked = is_blocked[..., k] | is_blocked[..., next_k]
+                cost = turn_m * (1 + BLOCKED_TURN_WEIGHT * blocked)
+                edges.append(tuple(values[load_free] for values in (index[..., k], index[..., next_k], cost, blocked)))
+        return [np.concatenate(values) for values in zip(*edges, strict=True)]
 
 
 def _find_hall_corners(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -303,53 +338,11 @@ def _find_hall_corners(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return faces.min(0), faces.max(0)
 
 
-class _PushingGraph:
-    """Edges between (cell, direction) states as index arrays, for several searches."""
-
-    def __init__(self, load_free: np.ndarray, is_blocked: np.ndarray, tightness: np.ndarray, contact_m: float) -> None:
-        self.shape = is_blocked.shape
-        index = np.arange(is_blocked.size).reshape(self.shape)
-        turn_m = TURN_WEIGHT * contact_m * 2 * np.pi / len(OFFSETS)
-        edges: list[tuple[np.ndarray, ...]] = []  # tail, head, cost, whether the robot has no space
-        for k, (dx, dy) in enumerate(OFFSETS):
-            cells, neighbours = _make_neighbour_slices(self.shape[:2], dx, dy)
-            free = load_free[cells] & load_free[neighbours]
-            blocked = is_blocked[cells][..., k] | is_blocked[neighbours][..., k]
-            extra = 2 * (tightness[cells][..., k] + tightness[neighbours][..., k])
-            cost = CELL_M * np.hypot(dx, dy) * (1 + extra + BLOCKED_PUSH_WEIGHT * blocked)
-            edges.append(tuple(values[free] for values in (index[cells][..., k], index[neighbours][..., k], cost, blocked)))
-            for next_k in ((k + 1) % len(OFFSETS), (k - 1) % len(OFFSETS)):
-                blocked = is_blocked[..., k] | is_blocked[..., next_k]
-                cost = turn_m * (1 + BLOCKED_TURN_WEIGHT * blocked)
-                edges.append(tuple(values[load_free] for values in (index[..., k], index[..., next_k], cost, blocked)))
-        self._tail, self._head, self._cost, self._blocked = map(np.concatenate, zip(*edges, strict=True))
-        self._index = index
-
-    def compute_costs(self, sources: np.ndarray, start: np.ndarray, strict: bool) -> np.ndarray:
-        """Compute the cost from each state to the source cells.
-
-        Args:
-            sources: (G, 2) cells at which a path may end.
-            start: (X, Y) cost of ending at a cell.
-            strict: forbid edges without space for the robot.
-        """
-        n = self._index.size
-        keep = ~self._blocked if strict else np.ones(len(self._blocked), bool)
-        ends = self._index[sources[:, 0], sources[:, 1]]  # (G, K)
-        end_costs = np.repeat(start[sources[:, 0], sources[:, 1]] + 1e-6, len(OFFSETS))
-        tail = np.concatenate([self._tail[keep], ends.ravel()])
-        head = np.concatenate([self._head[keep], np.full(ends.size, n)])
-        cost = np.concatenate([self._cost[keep], end_costs])
-        reverse = coo_array((cost, (head, tail)), shape=(n + 1, n + 1)).tocsr()
-        return dijkstra(reverse, indices=n)[:n].reshape(self.shape)
-
-
 def _make_neighbour_slices(shape: tuple[int, ...], dx: int, dy: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Make slices of the cells that have a neighbour at (dx, dy), and of these neighbours."""
-    pairs = []
-    for size, d in zip(shape, (dx, dy), strict=True):
-        pairs.append((slice(max(0, -d), size - max(0, d)), slice(max(0, d), size + min(0, d))))
-    return (pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1])
+    (nx, ny), moves = shape, ((dx, dy), (-dx, -dy))
+    low, high = ((slice(max(0, -x), nx - max(0, x)), slice(max(0, -y), ny - max(0, y))) for x, y in moves)
+    return low, high
 
 
 def _fill_unreachable(cost: np.ndarray, load_free: np.ndarray) -> np.ndarray:

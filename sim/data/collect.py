@@ -18,6 +18,7 @@ from sim.data.images import ImageConfig, ImageRecorder, add_timing
 from sim.data.recorder import EpisodeRecorder
 from sim.data.store import MANIFEST, Dataset, describe_shard, make_manifest, make_shard_name, save_manifest, write_shard
 from sim.env import GroundEnv
+from sim.layout import Layout
 from sim.policy import Policy, PolicyFactory
 from sim.scenes.scene import scenes
 from sim.utils.errors import BadFile, GroundError, UnknownName
@@ -138,8 +139,7 @@ def _open_manifest(config: CollectConfig, path: Path, tags: dict[str, str]) -> d
         return expected
     manifest = Dataset.open(path).manifest
     keys = (expected.keys() | manifest.keys()) - {"shards", "units"}  # these are no configuration
-    different = ", ".join(sorted(key for key in keys if manifest.get(key) != expected.get(key)))
-    if different:
+    if different := ", ".join(sorted(key for key in keys if manifest.get(key) != expected.get(key))):
         raise GroundError(f"{path} holds a dataset with another configuration ({different}): choose another directory")
     return manifest
 
@@ -192,15 +192,16 @@ def collect_shard(config: CollectConfig, file: Path, number: int, extra_behaviou
     left = config.shard_steps
     while left > 1:
         name = str(rng.choice(names, p=weights / weights.sum()))
-        layout = first_layout + int(rng.integers(config.layouts_per_shard))
+        layout = env.scene.sample_layout(config.split, first_layout + int(rng.integers(config.layouts_per_shard)))
         policy = _get_policy(name, extra_behaviours.get(name) or env.scene.behaviours[name])
         steps = min(left, getattr(policy, "collection_steps", None) or env.scene.episode_steps) - 1
-        episodes.append(_collect_episode(env, policy, name, layout, steps, rng, config.split, images))
+        recorder = _record_episode(env, policy, layout, steps, rng, images)
+        episodes.append(recorder.make_episode(name))
         left -= len(episodes[-1])
     write_shard(file, episodes, first_episode=number * 10_000, num_bodies=env.scene.max_dynamic)
     seconds = time.perf_counter() - start_s
-    image_seconds = images.seconds if images else 0.0
-    return ShardResult(number, sum(map(len, episodes)), seconds, image_seconds, time.process_time() - cpu_start_s)
+    cpu_s = time.process_time() - cpu_start_s
+    return ShardResult(number, sum(map(len, episodes)), seconds, images.seconds if images else 0.0, cpu_s)
 
 
 @lru_cache(maxsize=1)
@@ -213,18 +214,10 @@ def _get_policy(name: str, factory: PolicyFactory) -> Policy:
     return factory()
 
 
-def _collect_episode(
-    env: GroundEnv,
-    policy: Policy,
-    name: str,
-    index: int,
-    steps: int,
-    rng: np.random.Generator,
-    split: str,
-    images: ImageRecorder | None,
-) -> Episode:
+def _record_episode(
+    env: GroundEnv, policy: Policy, layout: Layout, steps: int, rng: np.random.Generator, images: ImageRecorder | None
+) -> EpisodeRecorder:
     seed = int(rng.integers(2**31))
-    layout = env.scene.sample_layout(split, index)
     poses = env.scene.sample_near_start(layout, rng) if rng.random() < NEAR_START_SHARE else None
     observation, info = env.reset(seed=seed, options={"layout": layout, "poses": poses})
     policy.start_episode(env.make_episode_start(seed))
@@ -237,4 +230,4 @@ def _collect_episode(
         recorder.record_state(info)
         if success or truncated:
             break
-    return recorder.make_episode(name)
+    return recorder

@@ -82,11 +82,10 @@ class ImageRecorder:
         is_due = self._steps % self.config.every == 0
         self._steps += 1
         for camera in self.config.cameras:
-            content: Mapping[str, bytes | None] = dict.fromkeys(PARTS)
-            if is_due:
-                content = encode_image(env.render_camera(camera, *self.config.size), self.config.lossless)
+            image = env.render_camera(camera, *self.config.size) if is_due else None
+            content = encode_image(image, self.config.lossless) if image else {}
             for part in PARTS:
-                self.columns[_name_column(camera, part)].append(content[part])
+                self.columns[_name_column(camera, part)].append(content.get(part))
         self.seconds += time.perf_counter() - start_s
 
 
@@ -224,11 +223,9 @@ def compute_storage_cost(dataset: Dataset) -> StorageCost:
     """Compute the storage and time that the images of a dataset take."""
     sizes = [0, 0]  # states, images
     for name in dataset.manifest["shards"]:
-        metadata = pq.read_metadata(dataset.path / name)
-        for group in range(metadata.num_row_groups):
-            for column in range(metadata.num_columns):
-                chunk = metadata.row_group(group).column(column)
-                sizes[chunk.path_in_schema.startswith(IMAGE_PREFIX)] += chunk.total_compressed_size
+        for group in pq.read_metadata(dataset.path / name).to_dict()["row_groups"]:
+            for chunk in group["columns"]:
+                sizes[chunk["path_in_schema"].startswith(IMAGE_PREFIX)] += chunk["total_compressed_size"]
     steps, seconds, image_seconds = _read_timings(dataset.path)
     share = dataset.steps / steps if steps else 0.0
     return StorageCost(dataset.steps, sizes[0], sizes[1], share * seconds, share * image_seconds)

@@ -41,7 +41,7 @@ BODY_ARRAYS = ("footprints", "action_twist", "kind")  # arrays in the metadata o
 
 def _describe_episode(episode: Episode) -> dict[str, Any]:
     """Describe the data that is constant over an episode, for JSON."""
-    optional = {name: getattr(episode, name) for name in BODY_ARRAYS}
+    arrays = {name: getattr(episode, name) for name in BODY_ARRAYS}
     return {
         "layout": episode.layout.to_json(),
         "layout_id": episode.layout.id,
@@ -55,7 +55,7 @@ def _describe_episode(episode: Episode) -> dict[str, Any]:
         "labels": [name for name in LABELS if getattr(episode, name) is not None],
         "has_times": episode.time_s is not None,
         "has_visibility": episode.visible is not None,
-        **{name: None if values is None else np.asarray(values, float).tolist() for name, values in optional.items()},
+        **{name: None if values is None else np.asarray(values, float).tolist() for name, values in arrays.items()},
     }
 
 
@@ -89,6 +89,7 @@ def write_shard(path: Path, episodes: list[Episode], first_episode: int, num_bod
         return np.concatenate([np.asarray(part, dtype) for part in parts])
 
     control_times = [np.arange(len(e)) * CONTROL_DT_S if e.time_s is None else e.time_s for e in episodes]
+    images = {name: [row for e in episodes for row in (e.images or {})[name]] for name in episodes[0].images or {}}
     table = pa.table(
         {
             "episode": repeat([first_episode + i for i in range(len(episodes))]),
@@ -105,17 +106,12 @@ def write_shard(path: Path, episodes: list[Episode], first_episode: int, num_bod
             "cost": join("cost", np.float32),
             "touching": join("touching", np.bool_),
             "static_force_n": join("static_force_n", np.float32),
-            **_make_image_columns(episodes),
+            **{name: pa.array(values, pa.binary()) for name, values in images.items()},
         }
     )
     metadata = {"episodes": json.dumps(list(map(_describe_episode, episodes))), "schema_version": str(SCHEMA_VERSION)}
     table = table.replace_schema_metadata(metadata)
     write_atomic(path, lambda file: pq.write_table(table, file, compression="zstd", use_dictionary=["layout_id", "behaviour"]))
-
-
-def _make_image_columns(episodes: list[Episode]) -> dict[str, pa.Array]:
-    columns = episodes[0].images or {}
-    return {name: pa.array([row for e in episodes for row in (e.images or {})[name]], pa.binary()) for name in columns}
 
 
 def read_shard(path: Path) -> list[Episode]:
@@ -220,7 +216,9 @@ class Dataset:
         if version not in (1, SCHEMA_VERSION):
             raise BadFile(f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}: collect it again")
         shards = manifest.get("shards")
-        are_described = isinstance(shards, dict) and all(map(_is_shard_description, shards.values()))
+        are_described = isinstance(shards, dict) and all(
+            isinstance(shard, dict) and {"sha256", "steps", "layout_ids"} <= shard.keys() for shard in shards.values()
+        )
         if not ({"scene", "split"} <= manifest.keys() and are_described):
             raise BadFile(f"{path / MANIFEST} is damaged: scene, split or a description of a shard is missing")
         return cls(path, manifest)
@@ -273,10 +271,6 @@ class Dataset:
                 if damaged is None:
                     raise
                 damaged.append(str(error))
-
-
-def _is_shard_description(shard: Any) -> bool:
-    return isinstance(shard, dict) and {"sha256", "steps", "layout_ids"} <= shard.keys()
 
 
 def make_manifest(config: dict[str, Any]) -> dict[str, Any]:

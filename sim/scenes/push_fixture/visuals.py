@@ -4,14 +4,12 @@ import numpy as np
 
 from sim.bodies import ROBOT, Kind
 from sim.layout import Layout
+from sim.scenes.hall_visuals import DARK_STEEL, RUBBER, STEEL
 from sim.scenes.push_fixture.layouts import PARTS
 from sim.visuals import GOAL_COLOUR, Colour, Primitive, Primitives, SceneVisuals, ViewSettings, get_floor_area, make_pixel_grid
 
-STEEL: Colour = (172, 178, 186)
-RUBBER: Colour = (24, 24, 27)
 PART: Colour = (196, 107, 12)
 PART_TOP: Colour = (236, 150, 50)
-CLAMP: Colour = (71, 85, 105)
 PEDESTAL: Colour = (120, 128, 138)
 TABLE: Colour = (203, 213, 205)
 TABLE_LINE: Colour = (186, 198, 189)
@@ -44,7 +42,7 @@ def _make_clamp(kind: Kind, half_extents: np.ndarray, number: int) -> Primitives
     radius = 0.22 * min(width, depth)
     x, y = (0.3 * width, 0.0) if width > depth else (0.0, 0.3 * depth)
     screws = (Primitive("cylinder", (radius, 0.1 * height), STEEL, (side * x, side * y, height / 2)) for side in (-1, 1))
-    return (Primitive("box", (width, depth, height), CLAMP), *screws)
+    return (Primitive("box", (width, depth, height), DARK_STEEL), *screws)
 
 
 def _make_table(layout: Layout) -> Primitives:
@@ -59,7 +57,7 @@ def _make_table(layout: Layout) -> Primitives:
     slab_position = (x + width / 2, y + depth / 2, -0.002 - thickness / 2)
     pedestal_height = leg_height + thickness
     return (
-        Primitive("box", (width, depth, thickness), CLAMP, slab_position),
+        Primitive("box", (width, depth, thickness), DARK_STEEL, slab_position),
         *legs,
         Primitive("box", (0.24, 0.24, pedestal_height), PEDESTAL, (0, 0, -pedestal_height / 2)),
     )
