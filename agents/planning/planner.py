@@ -1,5 +1,6 @@
 """Receding-horizon planning of an episode or a batch: propose, predict, update, act."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from agents.planning.objective import Evaluation, Objective, evaluate_batch
 from agents.planning.search import Proposal, SearchMethod
 from sim.bodies import Observation
 from sim.policy import EpisodeStart, Policy
+from sim.utils.errors import GroundError
 
 EXPLORATION_STD = 0.2  # standard deviation of the noise on actions in data collection
 MIN_PROGRESS = 0.05  # decrease of cost along a plan below which the planner is stalled [cost unit]
@@ -169,6 +171,8 @@ class _Search:
             self.planner.on_evaluation(candidates, evaluation)
         index = int(evaluation.costs.argmin())
         cost = float(evaluation.costs[index].detach())
+        if math.isnan(cost):  # `argmin` finds a NaN first
+            raise GroundError("the model predicts NaN as the cost of a candidate: it may have diverged in training")
         if self._best is None or cost < self._best.cost:
             disagreement = evaluation.compute_disagreement(index)
             step_costs = evaluation.step_costs[index].detach()

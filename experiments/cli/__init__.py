@@ -22,6 +22,7 @@ from rich.table import Table
 
 from experiments.cli.console import CONSOLE
 from sim.utils.errors import GroundError, UnknownName
+from sim.utils.files import is_disk_full
 
 COMMANDS = {  # module of this package and function; a command imports no more than its own module
     "demo": "runs.run_demo",
@@ -146,6 +147,8 @@ def main() -> None:
     except BrokenPipeError:
         raise SystemExit(0) from None
     except OSError as error:
+        if is_disk_full(error):
+            _exit_with_error("no space is left on the disk; finished files are kept, run the same command again")
         if error.filename is None:
             raise
         # A file that cannot be read or written is no bug.

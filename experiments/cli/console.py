@@ -16,8 +16,8 @@ DEFAULT_SCENE = "logistics/tote-push"
 
 
 def print_message(text: str) -> None:
-    """Print a line as it is."""
-    CONSOLE.print(escape(text), soft_wrap=True, highlight=False)
+    """Print a line beside the results, to stderr."""
+    Console(stderr=True).print(escape(text), soft_wrap=True, highlight=False)
 
 
 def print_warnings(*messages: str) -> None:

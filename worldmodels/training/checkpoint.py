@@ -119,12 +119,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         Tensors by name.
 
     Raises:
-        BadFile: the file is missing or damaged.
+        BadFile: the file is missing or damaged, or a number in it is NaN or infinite.
     """
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise BadFile(f"{path} is damaged or missing ({error})") from error
+    for name, values in tensors.items():
+        if not values.isfinite().all():
+            raise BadFile(f"{path} is no use: '{name}' holds numbers that are not finite (a training run that diverged)")
+    return tensors
 
 
 def _rename_keys(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
