@@ -111,13 +111,27 @@ def run_and_write_batch(method: Method, batch: Batch, path: Path) -> Batch:
     return batch
 
 
-def run_method(method: Method, specs: Sequence[EpisodeSpec]) -> list[tuple[EpisodeResult, Episode]]:
-    """Run episodes with a method's policies, which this process keeps for further episodes.
+def run_method(method: Method, specs: Batch) -> list[tuple[EpisodeResult, Episode]]:
+    """Run episodes in lock-step, each with its own environment and one of the method's policies.
+
+    This process keeps the policies for further episodes.
 
     Args:
         specs: one batch, of at most `method.batch_episodes` episodes.
+
+    Returns:
+        The result and the episode of each spec, in their order.
     """
-    return run_episodes(_get_policies(method.make_policy, method.batch_episodes)[: len(specs)], method, specs)
+    policies = _get_policies(method.make_policy, method.batch_episodes)[: len(specs)]
+    pairs = enumerate(zip(policies, specs, strict=True))
+    episodes = [_RunningEpisode(policy, spec, env_index) for env_index, (policy, spec) in pairs]
+    while active := [episode for episode in episodes if not episode.is_over]:
+        start_s = time.perf_counter()
+        actions = act_batch([episode.policy for episode in active], [episode.observation for episode in active])
+        decision_s = (time.perf_counter() - start_s) / len(active)
+        for episode, action in zip(active, actions, strict=True):
+            episode.step(action, decision_s)
+    return [(episode.make_result(method), episode.recorder.make_episode(method.name)) for episode in episodes]
 
 
 @lru_cache(maxsize=2)
@@ -130,23 +144,6 @@ def _get_policies(make_policy: PolicyFactory, count: int) -> Sequence[Policy]:
 def _get_env(scene: str, split: str, env_index: int) -> GroundEnv:
     # Custom layouts belong to no split.
     return GroundEnv(scene, split if split in scenes[scene].splits else "test")
-
-
-def run_episodes(policies: Sequence[Policy], method: Method, specs: Sequence[EpisodeSpec]) -> list[tuple[EpisodeResult, Episode]]:
-    """Run episodes in lock-step, each with its own policy and environment.
-
-    Returns:
-        The result and the episode of each spec, in their order.
-    """
-    pairs = zip(policies, specs, strict=True)
-    episodes = [_RunningEpisode(policy, spec, env_index) for env_index, (policy, spec) in enumerate(pairs)]
-    while active := [episode for episode in episodes if not episode.is_over]:
-        start_s = time.perf_counter()
-        actions = act_batch([episode.policy for episode in active], [episode.observation for episode in active])
-        decision_s = (time.perf_counter() - start_s) / len(active)
-        for episode, action in zip(active, actions, strict=True):
-            episode.step(action, decision_s)
-    return [(episode.make_result(method), episode.recorder.make_episode(method.name)) for episode in episodes]
 
 
 class _RunningEpisode:
