@@ -73,10 +73,8 @@ def _check_shared_episodes(results_by_run: Mapping[str, Sequence[EpisodeResult]]
         if len(episodes_by_run) > 1 and not episodes & others:
             has_shared_layouts = {layout for layout, _ in episodes} & {layout for layout, _ in others}
             reason = "the same layouts, but with other seeds" if has_shared_layouts else "no layout in common"
-            raise GroundError(
-                f"{run} shares no episode with the other runs ({reason}): evaluate all of them on the same splits "
-                "(ground evaluate RUN --split SPLIT), of experiments with one seed"
-            )
+            advice = "evaluate all of them on the same splits (ground evaluate RUN --split SPLIT), of experiments with one seed"
+            raise GroundError(f"{run} shares no episode with the other runs ({reason}): {advice}")
 
 
 def make_notes(results: Sequence[EpisodeResult]) -> list[str]:
@@ -143,7 +141,6 @@ def describe_unreadable_results(run: Path) -> str:
     files = find_unreadable_results(run / "results")
     if not files:
         return ""
-    return (
-        f"{len(files)} results of {run} are damaged or of another version and left out (the first: {files[0].parent.name}/"
-        f"{files[0].stem}): the command that evaluated them runs them again"
-    )
+    problem = f"{len(files)} results of {run} are damaged or of another version and left out"
+    first = f"{files[0].parent.name}/{files[0].stem}"
+    return f"{problem} (the first: {first}): the command that evaluated them runs them again"

@@ -13,7 +13,7 @@ from experiments.evaluation.results import EpisodeResult, is_custom_split
 from experiments.evaluation.verdict import make_verdict
 from experiments.report.measures import summary as measures
 from experiments.report.measures.formats import format_no_difference, format_number, join_names
-from experiments.report.measures.paired_scores import Difference, compute_difference, pair_scores
+from experiments.report.measures.paired_scores import Difference, PairedScores, compute_difference, pair_scores
 from experiments.report.measures.summary import Summary, select_benchmark_results
 
 ALL_SPLITS = "all splits"
@@ -74,24 +74,17 @@ def compare_methods(results: Sequence[EpisodeResult]) -> list[Comparison]:
 def compare_pair(results: Sequence[EpisodeResult], split: str, method_a: str, method_b: str) -> Comparison | None:
     """Compare two methods on a split or ALL_SPLITS; None where they share no episode."""
     results = [result for result in results if split in (ALL_SPLITS, result.split) and result.method in (method_a, method_b)]
-    episodes, success = _compute_rate_difference(results, method_a, method_b, "success")
-    _, safe_success = _compute_rate_difference(results, method_a, method_b, "safe_success")
-    if success is None or safe_success is None:
+    success = pair_scores(results, [method_a, method_b], lambda result: float(result.success))
+    safe_success = pair_scores(results, [method_a, method_b], lambda result: float(result.safe_success))
+    if not success.episodes:
         return None
     label = split if split == ALL_SPLITS else results[0].split_label
-    return Comparison(split, label, method_a, method_b, episodes, success, safe_success)
+    differences = map(_compute_rate_difference, (success, safe_success))
+    return Comparison(split, label, method_a, method_b, len(success.episodes), *differences)
 
 
-def _compute_rate_difference(
-    results: Sequence[EpisodeResult], method_a: str, method_b: str, outcome: str
-) -> tuple[int, RateDifference | None]:
-    """Compute the number of shared episodes, and the difference.
-
-    Several trainings count by their mean in each episode.
-    """
-    pairs = pair_scores(results, [method_a, method_b], lambda result: float(getattr(result, outcome)))
-    if not pairs.episodes:
-        return 0, None
+def _compute_rate_difference(pairs: PairedScores) -> RateDifference:
+    """Compute the difference; several trainings count by their mean in each episode."""
     a, b = pairs.scores
     rates_a, rates_b = np.nanmean(a, 0), np.nanmean(b, 0)
     mean, low, high = statistics.compute_paired_rate_difference(rates_a > 0.5, rates_b > 0.5)
@@ -105,7 +98,7 @@ def _compute_rate_difference(
         if not np.isin([rates_a, rates_b], (0, 1)).all():  # else the trainings acted as one
             min_detectable = statistics.compute_smallest_difference_from_interval(max(high - mean, mean - low), len(rates_a))
     p_value = statistics.compute_sign_test_p_value(rates_a, rates_b)
-    return len(rates_a), RateDifference(100 * mean, 100 * low, 100 * high, p_value, 100 * min_detectable)
+    return RateDifference(100 * mean, 100 * low, 100 * high, p_value, 100 * min_detectable)
 
 
 def format_headline(results: Sequence[EpisodeResult]) -> str:

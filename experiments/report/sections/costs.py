@@ -114,8 +114,7 @@ def build_cost_profile_section(results: Sequence[EpisodeResult], colours: Mappin
         )  # fmt: skip
         points = zip(thresholds, share, low, high, strict=True)
         records += [dict(zip(PROFILE_COLUMNS, (method, *point), strict=True)) for point in points]
-    figure.update_layout(height=340, showlegend=False)
-    figure.update_xaxes(title="cost of an episode [m]")
+    figure.update_layout(height=340, showlegend=False, xaxis_title="cost of an episode [m]")
     figure.update_yaxes(title=f"episodes of {results[0].split_label} [%]", range=[-3, 103])
     columns: Columns = {
         "method": str, "episodes": lambda method: str(np.count_nonzero(~np.isnan(costs[method]))),

@@ -184,7 +184,5 @@ def _make_plan_costs_figure(groups: dict[str, list[EpisodeResult]]) -> go.Figure
                 customdata=[f"{escape_label(item.split_label)} {item.index}, seed {item.seed}" for item in shown],
                 hovertemplate="%{customdata}: predicted %{x:.2f} m, realised %{y:.2f} m",
             )  # fmt: skip
-    figure.update_layout(height=460)
-    figure.update_xaxes(title="predicted cost [m]")
-    figure.update_yaxes(title="realised cost [m]")
+    figure.update_layout(height=460, xaxis_title="predicted cost [m]", yaxis_title="realised cost [m]")
     return figure

@@ -52,9 +52,8 @@ def _make_success_figure(summaries: Sequence[measures.Summary], colours: Mapping
     for method, group in groups.items():
         y = list(map(_format_tick, group))
         name = escape_label(method)
-        hover_texts = [
-            f"{name}: {summary.safe_success} safe success, {summary.success} success, of {summary.episodes}" for summary in group
-        ]
+        rates = [f"{summary.safe_success} safe success, {summary.success} success" for summary in group]
+        hover_texts = [f"{name}: {text}, of {summary.episodes}" for text, summary in zip(rates, group, strict=True)]
         shared = {"customdata": hover_texts, "hovertemplate": "%{customdata}<extra></extra>", "offsetgroup": name}
         ring = {"color": colours[method], "size": 9, "symbol": "circle-open", "opacity": 0.45}
         success = [100 * summary.success.value for summary in group]
@@ -110,14 +109,12 @@ def render_indicators_section(results: Sequence[EpisodeResult], command: str) ->
     if indicator_set is None or not any(indicators.values()):
         return ""
     names = indicator_set.descriptions
-    cells = [
-        (method, str(len(groups[method])), *(format_interval(*values[name]) if name in values else "–" for name in names))
-        for method, values in indicators.items()
-    ]
-    records = [
-        {"method": method, "indicator": name, "median": median, "q25": low, "q75": high}
-        for method, values in indicators.items()
-        for name, (median, low, high) in values.items()
-    ]
+    cells = []
+    records = []
+    for method, values in indicators.items():
+        texts = {name: format_interval(*quartiles) for name, quartiles in values.items()}
+        cells.append((method, str(len(groups[method])), *(texts.get(name, "–") for name in names)))
+        for name, (median, low, high) in values.items():
+            records.append({"method": method, "indicator": name, "median": median, "q25": low, "q75": high})
     table = section.render_table(("method", "episodes", *names.values()), cells)
     return section.render_section("indicators", table + section.render_download_link("indicators", records, command))

@@ -118,8 +118,7 @@ def make_rates_figure(
         success = [100 * point.success.value for point in points]
         dots = {"color": colours[name], "width": 1.5, "dash": "dot"}
         figure.add_scatter(x=x, y=success, mode="lines", line=dots, hoverinfo="skip", showlegend=False)
-    figure.update_layout(height=340, showlegend=False)
-    figure.update_xaxes(title=title)
+    figure.update_layout(height=340, showlegend=False, xaxis_title=title)
     figure.update_yaxes(title=y_title, range=[-3, 103])
     return figure
 

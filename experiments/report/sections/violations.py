@@ -51,12 +51,10 @@ def describe_failure(result: EpisodeResult, results: Sequence[EpisodeResult]) ->
     problems = [] if result.success else [f"unsolved after {result.steps} steps"]
     force = f", {result.peak_force_n:,.0f} N" if result.peak_force_n > 0 else ""
     problems += [f"{', '.join(kinds)}{force}"] if kinds else []
-    better_methods = dict.fromkeys(
-        other.method_label
-        for other in results
-        if get_episode_key(other) == get_episode_key(result) and other.safe_success and other.method_label != result.method_label
-    )
-    better = f"safe success of {join_names(list(better_methods))}" if better_methods else "no safe success of any method"
+    key = get_episode_key(result)
+    safe = dict.fromkeys(other.method_label for other in results if other.safe_success and get_episode_key(other) == key)
+    better_methods = [method for method in safe if method != result.method_label]
+    better = f"safe success of {join_names(better_methods)}" if better_methods else "no safe success of any method"
     return f"{'; '.join(problems)}; {better}"
 
 
@@ -85,8 +83,6 @@ def render_failures_section(
         text = f"<b>{name}</b> {escape(describe_failure(item.result, results))}.{link}"
         figures.append(f"<figure>{render_episode_panels(scene, [('', episode)])}<figcaption>{text}</figcaption></figure>")
     num_unsolved = sum(not item.result.success for item in failures)
-    counts = {
-        "unsolved": num_unsolved, "total": len(stored), "violating": len(failures) - num_unsolved, "shown": len(figures)
-    }  # fmt: skip
-    facts = {"method": method, "colours": describe_colours(scene, layouts)}
+    counts = {"unsolved": num_unsolved, "total": len(stored), "violating": len(failures) - num_unsolved}
+    facts = {"method": method, "shown": len(figures), "colours": describe_colours(scene, layouts)}
     return render_section("failures", f'<div class="episodes">{"".join(figures)}</div>', **facts, **counts)

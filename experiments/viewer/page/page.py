@@ -1,7 +1,6 @@
 """Page: a session's replays in a server's scene, beside the panels that control it."""
 
 import threading
-from collections.abc import Mapping
 
 import numpy as np
 import viser
@@ -11,14 +10,14 @@ from experiments.viewer.drawing.replay_view import ReplayView
 from experiments.viewer.page.episode_tab import EpisodeTab
 from experiments.viewer.page.panels import Panels
 from experiments.viewer.replay.episode_index import EpisodeIndex
+from experiments.viewer.replay.methods import SceneMethods
 from experiments.viewer.replay.session import ViewerSession
-from sim.policy import PolicyFactory
 
 
 class Page:
     """Draws a session; every change of the session redraws it."""
 
-    def __init__(self, server: viser.ViserServer, methods: Mapping[str, Mapping[str, PolicyFactory]], scene: str) -> None:
+    def __init__(self, server: viser.ViserServer, methods: SceneMethods, scene: str) -> None:
         """Show the panels and an empty scene.
 
         Args:

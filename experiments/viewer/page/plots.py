@@ -1,6 +1,7 @@
 """Plots beside the scene: values of a replay up to a frame."""
 
 from collections.abc import Mapping
+from itertools import cycle
 
 import numpy as np
 import viser
@@ -19,11 +20,8 @@ PLOT_TITLES = {  # {noun}: loads or agents, as the scene calls them
     "action": "action [share of the limit]",
 }
 SERIES_NAMES = {
-    "cost": ("cost",),
-    "prediction": ("realised", "predicted"),
-    "error": ("error",),
-    "decision": ("decision", "available"),
-}
+    "cost": ("cost",), "prediction": ("realised", "predicted"), "error": ("error",), "decision": ("decision", "available")
+}  # fmt: skip
 SERIES_COLOURS = ("#2563eb", "#d97706", "#7c3aed", "#0d9488", "#db2777", "#65a30d")
 
 
@@ -35,18 +33,14 @@ def list_series(scene: Scene) -> Mapping[str, tuple[str, ...]]:
 def add_plots(gui: viser.GuiApi, scene: Scene) -> dict[str, viser.GuiUplotHandle]:
     """Add an empty plot for each of PLOT_TITLES."""
     handles = {}
-    for name, series_names in list_series(scene).items():
-        series = [
-            uplot.Series(label=label, stroke=SERIES_COLOURS[number % len(SERIES_COLOURS)], width=2)
-            for number, label in enumerate(series_names)
-        ]
-        handles[name] = gui.add_uplot(
-            tuple(np.zeros(1) for _ in range(1 + len(series))),
-            (uplot.Series(label="step"), *series),
-            title=PLOT_TITLES[name].format(noun=scene.dynamic_noun),
-            aspect=2.2,
-            scales={"x": uplot.Scale(time=False)},
-        )
+    scales = {"x": uplot.Scale(time=False)}
+    for name, labels in list_series(scene).items():
+        pairs = zip(labels, cycle(SERIES_COLOURS), strict=False)
+        lines = [uplot.Series(label=label, stroke=colour, width=2) for label, colour in pairs]
+        series = (uplot.Series(label="step"), *lines)
+        title = PLOT_TITLES[name].format(noun=scene.dynamic_noun)
+        data = tuple(np.zeros(1) for _ in series)
+        handles[name] = gui.add_uplot(data, series, title=title, aspect=2.2, scales=scales)
     return handles
 
 

@@ -17,11 +17,8 @@ def describe_state(replay: Replay, frame_index: int) -> list[str]:
     else:
         outcome = f"cost {frame.cost * scene.task.cost_unit_m:.2f} m"
     violations = dict.fromkeys(kind for frame in replay.frames[: frame_index + 1] for kind in frame.violations)
-    violation_text = ", ".join(violations).replace("_", " ")
-    return [
-        f"step {frame_index}, {frame_index * scene.control_dt_s:.1f} s · {outcome}",
-        *([violation_text] if violations else []),
-    ]
+    state = f"step {frame_index}, {frame_index * scene.control_dt_s:.1f} s · {outcome}"
+    return [state, ", ".join(violations).replace("_", " ")] if violations else [state]
 
 
 def describe_replay(replay: Replay, frame_index: int) -> str:

@@ -1,6 +1,6 @@
 """Methods to choose from in the viewer: those of a run, also of an unfinished one, and of models."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from sim.scenes.scene import scenes, split_scene_id
 from sim.utils.errors import BadFile, GroundError
 from sim.utils.files import read_json
 
+SceneMethods = Mapping[str, Mapping[str, PolicyFactory]]  # factories by scene and name
 RunMethods = tuple[dict[str, PolicyFactory], dict[str, str]]  # factories by label, and reasons by name of what is missing
 
 

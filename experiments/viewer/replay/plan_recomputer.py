@@ -1,24 +1,18 @@
 """PlanRecomputer: plans of planners along recorded episodes, computed again in the background."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
-from experiments.viewer.replay.player import Player, recompute_plans
+from experiments.viewer.replay.methods import SceneMethods
+from experiments.viewer.replay.player import ErrorCallback, Player, recompute_plans
 from experiments.viewer.replay.replay import ACTION_TOLERANCE, Replay
-from sim.policy import PolicyFactory
 
 
 class PlanRecomputer:
     """Recomputes the plans of the replays that a player shows, until it shows others."""
 
-    def __init__(
-        self,
-        player: Player,
-        methods: Mapping[str, Mapping[str, PolicyFactory]],
-        on_status: Callable[[str], None],
-        on_error: Callable[[Exception], object],
-    ) -> None:
+    def __init__(self, player: Player, methods: SceneMethods, on_status: Callable[[str], None], on_error: ErrorCallback) -> None:
         """Start nothing yet.
 
         Args:
@@ -83,6 +77,6 @@ class PlanRecomputer:
 
         difference = recompute_plans(replay, methods[replay.name](), partial(self._is_cancelled, replay), report_progress)
         if not self._is_cancelled(replay):
-            is_same = difference < ACTION_TOLERANCE
-            outcome = "same actions" if is_same else f"actions differ now, by at most {difference:.2g}"
+            change = f"actions differ now, by at most {difference:.2g}"
+            outcome = "same actions" if difference < ACTION_TOLERANCE else change
             self._on_status(f"plans of {replay.name} recomputed: {outcome}")

@@ -11,14 +11,13 @@ from sim.policy import Policy
 PLAYBACK_SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 MIN_MARKED_ERROR_M = 0.02  # of a prediction, in a scene whose unit_m is 1
 ProgressCallback = Callable[[int, int], None]  # done, total
+ErrorCallback = Callable[[Exception], object]
 
 
 class Player:
     """Shows replays in step with each other."""
 
-    def __init__(
-        self, on_change: Callable[[], None] = lambda: None, on_error: Callable[[Exception], object] = lambda error: None
-    ) -> None:
+    def __init__(self, on_change: Callable[[], None] = lambda: None, on_error: ErrorCallback = lambda error: None) -> None:
         """Start the thread that plays.
 
         Args:

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from experiments.evaluation.results import CUSTOM_SPLIT_PREFIX
 from experiments.viewer.replay.describe import describe_replay
 from experiments.viewer.replay.human_policy import DriveCommand, HumanPolicy, list_drive_keys
-from experiments.viewer.replay.methods import load_run_methods, read_run_scene, set_scene
+from experiments.viewer.replay.methods import SceneMethods, load_run_methods, read_run_scene, set_scene
 from experiments.viewer.replay.plan_recomputer import PlanRecomputer
 from experiments.viewer.replay.player import Player
 from experiments.viewer.replay.replay import EpisodeSetup, Replay
@@ -29,9 +29,7 @@ HUMAN_METHOD = "you"  # driven by the user
 class ViewerSession:
     """Replays, methods to choose from, and actions; `on_change` is called, from any thread, to redraw."""
 
-    def __init__(
-        self, methods: Mapping[str, Mapping[str, PolicyFactory]], shown_overlays: set[str] | frozenset[str] = frozenset()
-    ):
+    def __init__(self, methods: SceneMethods, shown_overlays: Iterable[str]) -> None:
         """Show nothing yet.
 
         Args:
