@@ -6,16 +6,18 @@ from worldmodels.training.muon import MIN_SIDE, Muon, orthogonalise
 
 
 @given(rows=st.integers(2, 40), columns=st.integers(2, 40), scale=st.floats(1e-4, 1e4), seed=st.integers(0, 99))
-def test_orthogonal_matrices_keep_their_directions_and_lose_their_sizes(rows: int, columns: int, scale: float, seed: int) -> None:
+def test_orthogonalise_keeps_singular_vectors_and_sets_singular_values_near_one(
+    rows: int, columns: int, scale: float, seed: int
+) -> None:
     matrix = scale * torch.randn(3, rows, columns, generator=torch.Generator().manual_seed(seed))
-    left, sizes, right = torch.linalg.svd(matrix, full_matrices=False)
-    kept = sizes > 0.1 * sizes[:, :1]  # five iterations do not lift the smallest ones
-    inside = torch.einsum("bik,bij,bkj->bk", left, orthogonalise(matrix), right)[kept]
-    assert inside.min() > 0.5
-    assert inside.max() < 1.3
+    left, singular_values, right = torch.linalg.svd(matrix, full_matrices=False)
+    is_large = singular_values > 0.1 * singular_values[:, :1]  # five iterations do not raise the smallest values
+    values = torch.einsum("bik,bij,bkj->bk", left, orthogonalise(matrix), right)[is_large]
+    assert values.min() > 0.5
+    assert values.max() < 1.3
 
 
-def test_both_kinds_of_parameters_find_the_least_squares_solution() -> None:
+def test_matrices_and_vectors_reach_the_least_squares_solution() -> None:
     generator = torch.Generator().manual_seed(0)
     inputs, weight, bias = (
         torch.randn(*shape, generator=generator) for shape in ((200, MIN_SIDE), (MIN_SIDE, MIN_SIDE), (MIN_SIDE,))

@@ -65,8 +65,8 @@ def test_predict_returns_its_state(scene: str, name: str) -> None:
     env, policy = GroundEnv(scene), scenes[scene].behaviours[name]()
     observation, _ = env.reset(seed=0)
     policy.start_episode(EpisodeStart(0, env.layout, env.variation))
-    action, state = policy.predict(observation, state="kept", episode_start=True, deterministic=False)
-    assert (action.shape, state) == ((2,), "kept")
+    action, state = policy.predict(observation, state="stored", episode_start=True, deterministic=False)
+    assert (action.shape, state) == ((2,), "stored")
     env.close()
 
 

@@ -18,7 +18,7 @@ SCENE = "factory/push-fixture"
 
 
 @cache
-def table() -> GroundEnv:
+def get_env() -> GroundEnv:
     return GroundEnv(SCENE, "test", layouts=1)
 
 
@@ -26,19 +26,19 @@ def table() -> GroundEnv:
 @settings(max_examples=50, deadline=None)
 def test_no_joint_is_at_its_limit_within_reach(distance: float, bearing: float) -> None:
     tool = distance * np.cos(bearing), distance * np.sin(bearing), 0.0
-    _, info = table().reset(seed=0, options={"index": 0, "poses": np.array([tool, (0.5, 0.0, 0.0)])})
+    _, info = get_env().reset(seed=0, options={"index": 0, "poses": np.array([tool, (0.5, 0.0, 0.0)])})
     assert not info["violations"]["joint_limit"]
 
 
-@pytest.mark.parametrize(("beyond", "share"), [(-0.02, 0.0), (-0.0075, 0.5), (0.0, 1.0), (0.015, 2.0)])
+@pytest.mark.parametrize(("overshoot_m", "share"), [(-0.02, 0.0), (-0.0075, 0.5), (0.0, 1.0), (0.015, 2.0)])
 @pytest.mark.parametrize("end", [0, 1])
-def test_the_penalty_begins_before_the_end_of_the_reach(end: int, beyond: float, share: float) -> None:
-    task, env = scenes[SCENE].task, table()
+def test_the_penalty_begins_before_the_end_of_the_reach(end: int, overshoot_m: float, share: float) -> None:
+    task, env = scenes[SCENE].task, get_env()
     env.reset(seed=0, options={"index": 0})
     assert isinstance(task, PoseTask)
     assert task.reach_m == REACH_M
     bodies = env.bodies.map(np.copy)
-    distance = REACH_M[0] - beyond if end == 0 else REACH_M[1] + beyond
+    distance = REACH_M[0] - overshoot_m if end == 0 else REACH_M[1] + overshoot_m
     bodies.pose[0, :2] = distance * np.cos(0.4), distance * np.sin(0.4)
     for converted in (bodies, bodies.map(torch.as_tensor)):
         assert float(task.compute_violation_penalty(converted, np.zeros(3), env.cost_field)) == pytest.approx(
@@ -47,14 +47,14 @@ def test_the_penalty_begins_before_the_end_of_the_reach(end: int, beyond: float,
 
 
 def test_the_cost_is_the_mean_distance_of_the_corners() -> None:
-    task, env = scenes[SCENE].task, table()
+    task, env = scenes[SCENE].task, get_env()
     bodies, goal = env.bodies.map(np.copy), np.array([0.5, 0.0, 0.0])
     bodies.pose[:, 3:] = 0.0, 0.0, 0.0, 1.0
     bodies.half_extents[1, :2] = 0.05
     field = replace(env.cost_field, clearance=np.ones_like(env.cost_field.clearance), detour=np.zeros_like(env.cost_field.detour))
     for distance in (0.0, 0.03, 0.12):
         bodies.pose[1, :2] = goal[0] - distance, goal[1]
-        bodies.pose[0, :2] = goal[0] - distance - 0.06, goal[1]  # the tool is where it pushes from
+        bodies.pose[0, :2] = goal[0] - distance - 0.06, goal[1]  # the tool touches the part
         approach = 0.3 * max(0.0, 0.06 - bodies.half_extents[0, 0] - 0.05)
         assert float(task.compute_cost(bodies, np.zeros(2), goal, field)) * task.cost_unit_m == pytest.approx(
             distance + approach, abs=1e-6
@@ -62,7 +62,7 @@ def test_the_cost_is_the_mean_distance_of_the_corners() -> None:
 
 
 def test_a_blocked_tool_has_a_penalty_and_a_free_tool_has_none() -> None:
-    task, env = scenes[SCENE].task, table()
+    task, env = scenes[SCENE].task, get_env()
     env.reset(seed=0, options={"index": 0})
     assert isinstance(task, PoseTask)
     bodies = env.bodies.map(np.copy)
@@ -79,8 +79,8 @@ def test_a_blocked_tool_has_a_penalty_and_a_free_tool_has_none() -> None:
             share * task.violation_weight, abs=1e-3
         )
     candidates, speeds = torch.rand(3, 4, 3) * 0.2, torch.rand(2, 3, 4, 13, 6) * 0.2  # two particles
-    many = bodies.map(lambda values: torch.as_tensor(values).expand(2, 3, 4, *values.shape).float())
-    risks = task.compute_violation_penalty(replace(many, twist=speeds), candidates, env.cost_field.map(torch.as_tensor))
+    batch = bodies.map(lambda values: torch.as_tensor(values).expand(2, 3, 4, *values.shape).float())
+    risks = task.compute_violation_penalty(replace(batch, twist=speeds), candidates, env.cost_field.map(torch.as_tensor))
     assert risks.shape == (2, 3, 4)
 
 
@@ -93,6 +93,6 @@ def test_a_tool_presses_as_long_as_it_pushes_against_a_clamp() -> None:
     env.reset(seed=0, options={"index": 0, "poses": np.array([(*tool, 0.0), (0.6, 0.3, 0.0)])})
     actions = (*[-0.5 * along] * 6, *[0.5 * along] * 3)
     forces = [env.step(action)[4]["static_force_n"] for action in actions]
-    assert min(forces[2:6]) > env.scene.task.max_contact_force_n, "it presses all the time"
+    assert min(forces[2:6]) > env.scene.task.max_contact_force_n, "the contact force must last"
     assert max(forces[7:]) == 0
     env.close()

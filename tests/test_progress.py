@@ -1,4 +1,4 @@
-"""Progress bars say how things stand, also where there was nothing to do."""
+"""Progress bars and the estimated time of a run."""
 
 import io
 import re
@@ -9,28 +9,28 @@ from rich.console import Console
 from experiments.progress import RunProgress, show_progress_bar
 
 
-def test_a_bar_that_nobody_reports_to_ends_whole() -> None:
+def test_a_bar_without_reports_ends_complete() -> None:
     text = io.StringIO()
     with show_progress_bar(Console(file=text, width=120), "train"):
         pass
     assert "1/1" in text.getvalue()
 
 
-def test_a_bar_that_breaks_off_does_not_say_that_it_is_done() -> None:
+def test_an_interrupted_bar_does_not_end_complete() -> None:
     text = io.StringIO()
     with pytest.raises(KeyError), show_progress_bar(Console(file=text, width=120), "train"):
         raise KeyError
     assert "0/?" in text.getvalue()
 
 
-def test_a_bar_shows_what_it_was_told() -> None:
+def test_a_bar_shows_reported_progress() -> None:
     text = io.StringIO()
     with show_progress_bar(Console(file=text, width=120), "train") as report:
         report(3, 7)
     assert "3/7" in text.getvalue()
 
 
-def test_the_first_step_is_weak_evidence_of_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_step_changes_the_estimated_time_only_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
     text, now = io.StringIO(), [0.0]
     monkeypatch.setattr("experiments.progress.time.monotonic", lambda: now[0])
     run_progress = RunProgress(Console(file=text, width=120), {str(number): 600.0 for number in range(20)}, workers=2)
@@ -39,12 +39,12 @@ def test_the_first_step_is_weak_evidence_of_the_pace(monkeypatch: pytest.MonkeyP
         now[0] += 1200.0  # four times as slow as expected
         run_progress.mark_done(str(number))
         left.append(int(re.search(r"about (\d+) min left", text.getvalue().splitlines()[-1])[1]))  # type: ignore[index]
-    assert left[0] < 0.6 * 19 * 20, "after one: between what was expected, 95 minutes, and what it took, 380"
+    assert left[0] < 0.6 * 19 * 20, "the estimate lies between the expected 95 minutes and the observed 380"
     assert left[0] > 95
     assert left[-1] == pytest.approx(20, rel=0.1)
 
 
-def test_parallel_steps_count_and_cached_ones_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parallel_steps_count_in_the_estimate_and_cached_steps_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     text, now = io.StringIO(), [0.0]
     monkeypatch.setattr("experiments.progress.time.monotonic", lambda: now[0])
     run_progress = RunProgress(Console(file=text, width=120), {str(number): 600.0 for number in range(20)}, workers=2)

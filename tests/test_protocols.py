@@ -20,25 +20,25 @@ PROTOCOLS = [(name, protocol) for name in scenes for protocol in scenes[name].pr
 
 
 @pytest.fixture(params=PROTOCOLS, ids=lambda pair: make_scene_id(*pair))
-def played(request: pytest.FixtureRequest) -> Scene:
+def scene(request: pytest.FixtureRequest) -> Scene:
     return scenes[make_scene_id(*request.param)]
 
 
-def test_a_protocol_is_a_scene_of_its_own_name(played: Scene) -> None:
-    base, protocol = split_scene_id(played.name)
+def test_a_protocol_is_a_scene_with_a_separate_name(scene: Scene) -> None:
+    base, protocol = split_scene_id(scene.name)
     assert (scenes[base].name, scenes[base].with_protocol(DEFAULT_PROTOCOL)) == (base, scenes[base])
     assert protocol in scenes[base].protocols
-    assert played.name not in list(scenes)
-    assert not set(played.splits) & set(scenes[base].splits)
+    assert scene.name not in list(scenes)
+    assert not set(scene.splits) & set(scenes[base].splits)
     with pytest.raises(UnknownName, match=protocol):
         scenes[base + "@" + protocol[:-1]]
 
 
-def test_layouts_are_reproducible_unsolved_at_the_start_and_solved_at_the_goal(played: Scene) -> None:
-    (split,) = played.splits
-    layouts = [played.sample_layout(split, index) for index in range(3)]
-    assert [scenes[played.name].sample_layout(split, index).id for index in range(3)] == [layout.id for layout in layouts]
-    env = GroundEnv(played, split)
+def test_layouts_are_reproducible_unsolved_at_the_start_and_solved_at_the_goal(scene: Scene) -> None:
+    (split,) = scene.splits
+    layouts = [scene.sample_layout(split, index) for index in range(3)]
+    assert [scenes[scene.name].sample_layout(split, index).id for index in range(3)] == [layout.id for layout in layouts]
+    env = GroundEnv(scene, split)
     for layout in layouts:
         _, info = env.reset(seed=0, options={"layout": layout})
         assert not info["success"]
@@ -47,11 +47,11 @@ def test_layouts_are_reproducible_unsolved_at_the_start_and_solved_at_the_goal(p
         assert info["success"]
 
 
-def test_an_episode_has_the_protocols_steps_and_its_result_names_it(played: Scene, tmp_path: Path) -> None:
-    method = Method("random", played.behaviours["random"])
-    (result,) = evaluate(method, make_episode_specs("x", played, played.splits[0], 1), tmp_path, workers=1)
-    assert result.steps == played.episode_steps
-    assert (result.scene, result.protocol) == (played.name, split_scene_id(played.name)[1])
+def test_an_episode_has_the_protocols_steps_and_its_result_names_it(scene: Scene, tmp_path: Path) -> None:
+    method = Method("random", scene.behaviours["random"])
+    (result,) = evaluate(method, make_episode_specs("x", scene, scene.splits[0], 1), tmp_path, workers=1)
+    assert result.steps == scene.episode_steps
+    assert (result.scene, result.protocol) == (scene.name, split_scene_id(scene.name)[1])
     check_comparable({"a": [result], "b": [result]})
     with pytest.raises(GroundError, match=r"different protocols .* default, .*; --protocol"):
         check_comparable({"a": [result], "b": [replace(result, protocol=DEFAULT_PROTOCOL)]})

@@ -44,15 +44,15 @@ def sample_points(low: float, high: float, count: int = 500) -> tuple[np.ndarray
 
 
 @given(inside, inside)
-def test_behind_the_load_is_better_than_beside_and_beside_better_than_in_front(x: float, y: float) -> None:
+def test_the_cost_rises_from_behind_the_load_to_beside_and_in_front_of_it(x: float, y: float) -> None:
     load, goal = np.array([x, y]), np.array([EMPTY.goal.x, EMPTY.goal.y])
-    way = goal - load
-    assume(np.linalg.norm(way) > 0.5)
-    way /= np.linalg.norm(way)
+    direction = goal - load
+    assume(np.linalg.norm(direction) > 0.5)
+    direction /= np.linalg.norm(direction)
     cost_field = build_field(EMPTY)
     behind, beside, front = (
         cost_field.compute_cost_to_go(load, load + cost_field.contact_distance_m * side)
-        for side in (-way, way[::-1] * (-1, 1), way)
+        for side in (-direction, direction[::-1] * (-1, 1), direction)
     )
     assert behind < beside < front
     assert np.linalg.norm(goal - load) - 0.2 < behind
@@ -70,7 +70,7 @@ def test_the_cost_falls_along_a_push(start: float, step: float, y: float) -> Non
 @pytest.mark.parametrize("layout", [EMPTY, RACKS])
 def test_a_shifted_hall_has_the_same_field(layout: Layout, shift: tuple[float, float]) -> None:
     x, y = shift
-    moved = Layout(
+    shifted = Layout(
         Hall(x, y, SIZE, SIZE), Pose(1 + x, 1 + y), (Pose(3 + x, 3 + y),), Pose(layout.goal.x + x, layout.goal.y + y),
         tuple(replace(box, x=box.x + x, y=box.y + y) for box in layout.boxes),
     )  # fmt: skip
@@ -78,11 +78,11 @@ def test_a_shifted_hall_has_the_same_field(layout: Layout, shift: tuple[float, f
     for lookup in LOOKUPS:
         before, after = (
             getattr(build_field(layout), lookup)(loads, robots),
-            getattr(build_field(moved), lookup)(loads + shift, robots + shift),
+            getattr(build_field(shifted), lookup)(loads + shift, robots + shift),
         )
         np.testing.assert_allclose(after, before, atol=2e-3)
     np.testing.assert_allclose(
-        build_field(moved).compute_clearance(loads + shift), build_field(layout).compute_clearance(loads), atol=1e-4
+        build_field(shifted).compute_clearance(loads + shift), build_field(layout).compute_clearance(loads), atol=1e-4
     )
 
 
@@ -124,17 +124,17 @@ def test_batches_of_any_shape_give_the_values_of_single_points() -> None:
 
 
 @pytest.mark.parametrize(("flush", "robot"), [((5.75, 3.0), (-1, 0)), ((0.25, 3.0), (1, 0)), ((3.0, 5.75), (0, -1))])
-def test_a_load_flush_against_a_wall_is_far_from_everything_behind_it(flush: tuple[float, float], robot: tuple[int, int]) -> None:
+def test_a_load_flush_against_a_wall_is_costly_to_push_away_from_it(flush: tuple[float, float], robot: tuple[int, int]) -> None:
     cost_field = build_field(replace(EMPTY, goal=Pose(3, 3)))
-    load, way = np.array(flush), np.array([3.0, 3.0]) - flush
+    load, direction = np.array(flush), np.array([3.0, 3.0]) - flush
     contact = cost_field.contact_distance_m
     at_wall = cost_field.compute_cost_to_go(load, load + contact * np.array(robot))
-    open_load = np.array([3.0, 3.0]) - 0.55 * way  # the same side, and room behind
+    open_load = np.array([3.0, 3.0]) - 0.55 * direction  # the same side, with free space behind
     in_open = cost_field.compute_cost_to_go(open_load, open_load + contact * np.array(robot))
-    assert at_wall > 2 * (in_open + 0.45 * np.linalg.norm(way))
+    assert at_wall > 2 * (in_open + 0.45 * np.linalg.norm(direction))
 
 
-def test_a_rack_in_between_makes_the_route_longer() -> None:
+def test_a_rack_between_load_and_goal_raises_the_cost() -> None:
     load, robot = np.array([2.0, 3.0]), np.array([1.45, 3.0])
     wall = build_field(replace(EMPTY, boxes=(Box(3, 3, 0.3, 3),)))
     assert wall.compute_cost_to_go(load, robot) > build_field(EMPTY).compute_cost_to_go(load, robot) + 1
@@ -148,32 +148,32 @@ def build_corridor_field(width: float) -> PushingField:
 
 
 def test_a_load_that_fills_a_corridor_has_to_be_driven_around() -> None:
-    for width, least, most in ((1.0, 6, 12), (2.3, 0.5, 3)):
+    for width, least, greatest in ((1.0, 6, 12), (2.3, 0.5, 3)):
         load, robot = np.array([3.0, min(width / 2, 0.7)]), np.array([4.0, min(width / 2, 0.7)])
-        assert least < build_corridor_field(width).compute_approach_cost(load, robot) < most
+        assert least < build_corridor_field(width).compute_approach_cost(load, robot) < greatest
 
 
 @given(st.floats(2.2, 3.8))
 def test_no_route_leads_through_a_closed_gap(x: float) -> None:
     cost_field, load = build_corridor_field(1.0), np.array([x, 0.5])
-    through = np.stack([np.linspace(x + 0.6, x - 0.6, 25), np.full(25, 0.36)], -1)  # between load and wall, where nothing fits
-    costs = cost_field.compute_approach_cost(np.broadcast_to(load, through.shape), through)
+    path = np.stack([np.linspace(x + 0.6, x - 0.6, 25), np.full(25, 0.36)], -1)  # between load and wall, too narrow for the robot
+    costs = cost_field.compute_approach_cost(np.broadcast_to(load, path.shape), path)
     assert costs.max() >= costs[0] - 0.1, "the cost must not fall through the gap from the wrong side"
     assert costs[0] > costs[-1] + 2
 
 
-@example(x=2.0, y=3.0, robot_x=1.0, robot_y=1.0, angle=0.0)  # 65 mm in a millimetre
+@example(x=2.0, y=3.0, robot_x=1.0, robot_y=1.0, angle=0.0)  # had a jump of 65 mm within 1 mm
 @given(inside, inside, inside, inside, angles)
 def test_lookups_are_continuous(x: float, y: float, robot_x: float, robot_y: float, angle: float) -> None:
     assume(math.hypot(x - robot_x, y - robot_y) > 0.7)  # the push direction is undefined where both positions are equal
     load, robot = np.array([x, y]), np.array([robot_x, robot_y])
-    way = np.linspace(0, 0.25, 2501)[:, None] * (np.cos(angle), np.sin(angle))
+    direction = np.linspace(0, 0.25, 2501)[:, None] * (np.cos(angle), np.sin(angle))
     for lookup in LOOKUPS:
         for costs in (
-            getattr(build_field(RACKS), lookup)(load + way, robot + 0 * way),
-            getattr(build_field(RACKS), lookup)(load + 0 * way, robot + way),
+            getattr(build_field(RACKS), lookup)(load + direction, robot + 0 * direction),
+            getattr(build_field(RACKS), lookup)(load + 0 * direction, robot + direction),
         ):
-            assert np.abs(np.diff(costs)).max() < 0.02, "a tenth of a millimetre, however steep"
+            assert np.abs(np.diff(costs)).max() < 0.02, "cost jumps between samples 0.1 mm apart"
 
 
 @given(st.floats(-50, 50), st.floats(-50, 50), st.floats(-50, 50), st.floats(-50, 50))
@@ -215,10 +215,11 @@ def test_a_field_is_computed_once_per_layout_and_goal(scene: str) -> None:
     env = GroundEnv(scene, "test")
     first, _ = env.reset(seed=0, options={"index": 0})
     repeated, _ = env.reset(seed=1, options={"index": 0})
-    other, _ = env.reset(seed=1, options={"index": 1})
+    different, _ = env.reset(seed=1, options={"index": 1})
     env.close()
     fields = [
-        get_pushing_field(Bodies.from_observation(observation), observation["goal"]) for observation in (first, repeated, other)
+        get_pushing_field(Bodies.from_observation(observation), observation["goal"])
+        for observation in (first, repeated, different)
     ]
     assert fields[0] is fields[1]
     assert fields[0] is not fields[2]

@@ -17,11 +17,11 @@ from sim.utils.errors import GroundError, UnknownName
 
 HORIZON = 12
 CONFIG = SearchConfig(samples=256, iterations=20, horizon=HORIZON)
-FACTORS = {"random": 3.5}  # of the optimal cost; the floor is allowed more than the 1.3 that every other method must reach
+FACTORS = {"random": 3.5}  # multiples of the optimal cost; other methods must reach 1.3
 
 
-def searched(name: str, problem: LinearQuadratic, seed: int = 0, config: SearchConfig = CONFIG) -> tuple[Tensor, float]:
-    """The best sequence seen and its cost."""
+def search(name: str, problem: LinearQuadratic, seed: int = 0, config: SearchConfig = CONFIG) -> tuple[Tensor, float]:
+    """Search and return the best sequence and its cost."""
     method, generator = searches[name](config), torch.Generator().manual_seed(seed)
     proposal, best = method.make_initial_proposal(2), (torch.zeros(0), np.inf)
     for _ in range(config.iterations):
@@ -38,29 +38,29 @@ def searched(name: str, problem: LinearQuadratic, seed: int = 0, config: SearchC
 @pytest.mark.parametrize("name", searches)
 def test_the_plan_is_nearly_optimal(name: str, start: tuple[float, ...]) -> None:
     problem = LinearQuadratic(start, HORIZON)
-    optimal, still = float(problem.costs(problem.solution()[None])), float(problem.costs(torch.zeros(1, HORIZON, 2)))
+    optimal, zero_action = float(problem.costs(problem.solution()[None])), float(problem.costs(torch.zeros(1, HORIZON, 2)))
     assert problem.solution().abs().max() < 1  # the limits do not bind
     for seed in range(3):
-        _, cost = searched(name, problem, seed)
+        _, cost = search(name, problem, seed)
         assert optimal * (1 - 1e-5) <= cost <= FACTORS.get(name, 1.3) * optimal
-        assert cost <= still
-        assert cost < 0.6 * still or name in FACTORS
+        assert cost <= zero_action
+        assert cost < 0.6 * zero_action or name in FACTORS
 
 
 @pytest.mark.parametrize("name", searches)
 def test_the_same_generator_gives_the_same_plan(name: str) -> None:
     problem = LinearQuadratic((0.25, -0.2, 0, 0), HORIZON)
     config = SearchConfig(samples=32, iterations=3, horizon=HORIZON)
-    (first, _), (second, _), (other, _) = (searched(name, problem, seed, config) for seed in (1, 1, 2))
+    (first, _), (second, _), (different, _) = (search(name, problem, seed, config) for seed in (1, 1, 2))
     assert torch.equal(first, second)
-    assert not torch.equal(first, other) or name == "gradient"  # whose best start is the one that is not drawn
+    assert not torch.equal(first, different) or name == "gradient"  # its best initial candidate is not sampled
 
 
 @given(
     st.sampled_from(sorted(searches)), st.integers(2, 40), st.integers(1, 15), st.floats(0.01, 10), st.floats(-1, 1),
     st.integers(0, 99),
 )  # fmt: skip
-def test_candidates_keep_to_the_limits_and_begin_with_the_mean(
+def test_candidates_are_within_limits_and_start_with_the_mean(
     name: str, samples: int, horizon: int, std: float, mean: float, seed: int
 ) -> None:
     config = SearchConfig(samples=samples, iterations=3, horizon=horizon, std=std)
@@ -90,7 +90,7 @@ def test_candidates_keep_to_the_limits_and_begin_with_the_mean(
 
 @pytest.mark.parametrize("cost", [0.0, 3.5, 1e6])
 @pytest.mark.parametrize("name", searches)
-def test_equal_costs_are_survived(name: str, cost: float) -> None:
+def test_equal_costs_give_a_finite_proposal(name: str, cost: float) -> None:
     method: SearchMethod = searches[name](SearchConfig(samples=16, horizon=4))
     candidates = method.propose(method.make_initial_proposal(2), torch.Generator().manual_seed(0))
     proposal = method.update(method.make_initial_proposal(2), candidates, torch.full((len(candidates),), cost))
@@ -99,7 +99,7 @@ def test_equal_costs_are_survived(name: str, cost: float) -> None:
 
 
 @pytest.mark.parametrize("name", searches)
-def test_a_constant_added_to_all_costs_changes_nothing(name: str) -> None:
+def test_a_constant_added_to_all_costs_does_not_change_the_update(name: str) -> None:
     method = searches[name](SearchConfig(samples=64, horizon=6))
     candidates = method.propose(method.make_initial_proposal(2), torch.Generator().manual_seed(0))
     costs = torch.rand(len(candidates), generator=torch.Generator().manual_seed(1))
@@ -107,7 +107,7 @@ def test_a_constant_added_to_all_costs_changes_nothing(name: str) -> None:
     torch.testing.assert_close(first.mean, second.mean, atol=1e-3, rtol=1e-3)
 
 
-def test_a_shifted_plan_is_one_step_on() -> None:
+def test_shift_moves_a_plan_by_one_step() -> None:
     plan = torch.arange(8.0).reshape(4, 2)
     shifted = Proposal(plan, 2 * plan).shift()
     assert shifted.mean.tolist() == [[2, 3], [4, 5], [6, 7], [6, 7]]
@@ -133,35 +133,35 @@ def test_impossible_settings_are_refused(change: dict[str, Any]) -> None:
         SearchConfig(**change)
 
 
-def test_an_unknown_method_is_told_with_the_nearest() -> None:
+def test_an_unknown_method_is_refused_with_a_suggestion() -> None:
     with pytest.raises(UnknownName, match="did you mean 'mppi'"):
         searches["mpi"]
 
 
 @given(st.integers(2, 60), st.floats(0, 3))
-def test_coloured_noise_has_unit_variance_and_is_the_smoother_the_redder(horizon: int, exponent: float) -> None:
+def test_coloured_noise_has_unit_variance_and_is_smoother_for_larger_exponents(horizon: int, exponent: float) -> None:
     matrix = make_colouring_matrix(horizon, exponent)
     torch.testing.assert_close(matrix.square().sum(1), torch.ones(horizon))
     steps = (matrix[1:] - matrix[:-1]).square().sum(1).mean()
-    redder = make_colouring_matrix(horizon, exponent + 1)
-    assert (redder[1:] - redder[:-1]).square().sum(1).mean() <= steps + 1e-5
+    smoother = make_colouring_matrix(horizon, exponent + 1)
+    assert (smoother[1:] - smoother[:-1]).square().sum(1).mean() <= steps + 1e-5
 
 
-def test_what_was_good_is_tried_again_one_step_later() -> None:
+def test_elites_are_reused_in_the_next_step() -> None:
     method = searches["icem"](SearchConfig(samples=40, horizon=5))
     generator = torch.Generator().manual_seed(0)
     candidates = method.propose(method.make_initial_proposal(2), generator)
     costs = torch.rand(len(candidates), generator=generator)
     proposal = method.update(method.make_initial_proposal(2), candidates, costs)
     assert torch.equal(proposal.elites[0], candidates[costs.argmin()])
-    again = method.propose(proposal, generator)
-    assert torch.equal(again[1], candidates[costs.argmin()])
-    later = method.propose(method.make_warm_start(proposal), generator)
-    assert torch.equal(later[1, :-1], candidates[costs.argmin()][1:])
+    repeated = method.propose(proposal, generator)
+    assert torch.equal(repeated[1], candidates[costs.argmin()])
+    shifted = method.propose(method.make_warm_start(proposal), generator)
+    assert torch.equal(shifted[1, :-1], candidates[costs.argmin()][1:])
 
 
 @given(st.integers(2, 40), st.integers(0, 99))
-def test_what_a_guide_would_do_is_a_candidate_with_copies_near_it(samples: int, seed: int) -> None:
+def test_the_prior_plan_is_a_candidate_with_noisy_copies(samples: int, seed: int) -> None:
     problem = LinearQuadratic((0.25, -0.2, 0, 0), HORIZON)
     method = searches["mixed"](SearchConfig(samples=samples, horizon=HORIZON))
     generator = torch.Generator().manual_seed(seed)
@@ -169,10 +169,10 @@ def test_what_a_guide_would_do_is_a_candidate_with_copies_near_it(samples: int, 
     candidates = method.propose(proposal, generator)
     assert torch.equal(candidates[0], proposal.mean)
     torch.testing.assert_close(candidates[1], problem.solution())
-    assert int(problem.costs(candidates).argmin()) == 1  # nothing drawn is better than the best
+    assert int(problem.costs(candidates).argmin()) == 1  # no sample is better than the optimum
     if samples >= 12:
         near, far = (part - problem.solution() for part in (candidates[2 : samples // 4], candidates[1 + samples // 4 :]))
         assert near.square().mean() < far.square().mean()
     updated = method.update(proposal, candidates, problem.costs(candidates))
     assert updated.prior_plan is proposal.prior_plan
-    assert method.make_warm_start(updated).prior_plan is None  # the next decision asks the guide again
+    assert method.make_warm_start(updated).prior_plan is None  # the next decision queries the prior policy again

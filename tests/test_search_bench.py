@@ -1,4 +1,4 @@
-"""What the bench says of searches, at the smallest size; a stand-in for pytorch-mppi shows what it is given to plan with."""
+"""The search benchmark at its smallest size, with a stub of pytorch-mppi that records its arguments."""
 
 import sys
 from types import SimpleNamespace
@@ -15,15 +15,15 @@ from worldmodels.planar.graph import GraphModel
 SCENE = "logistics/tote-push"
 
 
-def test_a_search_is_measured_beside_one_that_plans_on_the_same_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[dict[str, Any]] = []
+def test_search_costs_are_measured_against_pytorch_mppi_on_the_same_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[dict[str, Any]] = []
 
     class Mppi:
         def __init__(self, dynamics: Any, cost: Any, size: int, sigma: torch.Tensor, **options: Any) -> None:
-            given.append({"dynamics": dynamics, "cost": cost, "size": size, **options})
+            calls.append({"dynamics": dynamics, "cost": cost, "size": size, **options})
 
         def command(self, start: torch.Tensor) -> None:
-            given[-1]["start"] = start
+            calls[-1]["start"] = start
 
     monkeypatch.setitem(sys.modules, "pytorch_mppi", SimpleNamespace(MPPI=Mppi))
     for name, value in (("CANDIDATE_COUNTS", (4, 8)), ("NUM_REPETITIONS", 2), ("HORIZON_STEPS", 3)):
@@ -37,11 +37,11 @@ def test_a_search_is_measured_beside_one_that_plans_on_the_same_model(monkeypatc
     ]
     assert len(measurements) == 4
     assert all(measurement.value > 0 for measurement in measurements)
-    one, action = given[-1], torch.tensor([[0.5, 0.2], [-1.0, 0.0]])
-    assert (one["size"], one["num_samples"], one["horizon"]) == (14, 8, 3)
-    after = one["dynamics"](one["start"].expand(2, -1), action)
+    call, action = calls[-1], torch.tensor([[0.5, 0.2], [-1.0, 0.0]])
+    assert (call["size"], call["num_samples"], call["horizon"]) == (14, 8, 3)
+    state = call["dynamics"](call["start"].expand(2, -1), action)
     expected = model.rollout(model.encode(observation), action[:, None]).bodies
-    torch.testing.assert_close(after[:, :4].unflatten(1, (2, 2)), expected.pose[0, :, 0, :, :2])
-    torch.testing.assert_close(after[:, 12:], expected.twist[0, :, 0, :, 5])
-    assert one["cost"](after, action).shape == (2,)
+    torch.testing.assert_close(state[:, :4].unflatten(1, (2, 2)), expected.pose[0, :, 0, :, :2])
+    torch.testing.assert_close(state[:, 12:], expected.twist[0, :, 0, :, 5])
+    assert call["cost"](state, action).shape == (2,)
     env.close()

@@ -35,9 +35,9 @@ def test_lidar_ranges_of_circles_boxes_and_empty_space() -> None:
     pose[:, :3] = [(0, 0, 0.2), (2, 0, 0.5), (0, -3, 0.5), (-2, 0, 0.05), (0, 2, 1)]
     bodies = Bodies(pose, np.zeros((5, 6)), half, np.zeros(5), np.array([1, 1, 0, 0, 0]), np.array([1, 1, 1, 1, 0]))
     np.testing.assert_allclose(
-        measure_ranges(bodies, rays=4), (1.5, 10.0, 10.0, 2.5), err_msg="low and absent bodies are not seen"
+        measure_ranges(bodies, rays=4), (1.5, 10.0, 10.0, 2.5), err_msg="low and absent bodies are not detected"
     )
-    turned = pose.copy()
-    turned[0, 5:] = np.sin(np.pi / 4), np.cos(np.pi / 4)
-    bodies = Bodies(turned, bodies.twist, half, bodies.kind, bodies.shape, bodies.present)
+    rotated = pose.copy()
+    rotated[0, 5:] = np.sin(np.pi / 4), np.cos(np.pi / 4)
+    bodies = Bodies(rotated, bodies.twist, half, bodies.kind, bodies.shape, bodies.present)
     np.testing.assert_allclose(measure_ranges(bodies, rays=4), (10.0, 10.0, 2.5, 1.5), atol=1e-9)

@@ -17,13 +17,13 @@ HALL = Layout(
 )
 
 
-def plans(batch: int, horizon: int) -> torch.Tensor:
-    """Forward, so that loads are touched."""
+def sample_plans(batch: int, horizon: int) -> torch.Tensor:
+    """Sample forward plans, so that the robot touches loads."""
     actions = torch.rand(batch, horizon, 2, generator=torch.Generator().manual_seed(0))
     return torch.stack([0.4 + 0.6 * actions[..., 0], actions[..., 1] - 0.5], -1)
 
 
-def imagined(workers: int, actions: torch.Tensor, variation: Variation | None = None) -> Bodies:
+def roll_out(workers: int, actions: torch.Tensor, variation: Variation | None = None) -> Bodies:
     env = GroundEnv(SCENE, layout=HALL)
     start = EpisodeStart(0, HALL, variation or Variation())
     observation, _ = env.reset(seed=0, options={"variation": start.variation})
@@ -35,34 +35,34 @@ def imagined(workers: int, actions: torch.Tensor, variation: Variation | None = 
     return bodies
 
 
-def test_two_workers_imagine_what_one_does() -> None:
-    actions = plans(21, 8)  # three groups
-    one, two = (imagined(workers, actions) for workers in (1, 2))
-    assert one.pose.shape == (1, 21, 8, 3, 7)
-    assert one.twist.shape == (1, 21, 8, 3, 6)
-    for field in vars(one):
-        assert torch.equal(getattr(one, field), getattr(two, field))
+def test_one_and_two_workers_give_equal_rollouts() -> None:
+    actions = sample_plans(21, 8)  # three groups
+    single, double = (roll_out(workers, actions) for workers in (1, 2))
+    assert single.pose.shape == (1, 21, 8, 3, 7)
+    assert single.twist.shape == (1, 21, 8, 3, 6)
+    for field in vars(single):
+        assert torch.equal(getattr(single, field), getattr(double, field))
 
 
 @pytest.mark.parametrize("variation", [Variation(), Variation(load_friction=0.2, load_mass_kg=20.0, speed_limit_m_s=0.5)])
-def test_it_knows_the_physics_of_the_episode(variation: Variation) -> None:
-    """From the start of an episode each candidate goes as the environment itself does, contact included."""
-    actions = plans(3, 10)
-    bodies = imagined(1, actions, variation)
+def test_rollouts_use_the_variation_of_the_episode(variation: Variation) -> None:
+    """Each candidate moves as in the environment from the start of an episode, also in contact."""
+    actions = sample_plans(3, 10)
+    bodies = roll_out(1, actions, variation)
     env = GroundEnv(SCENE, layout=HALL)
     for candidate, plan in enumerate(actions.numpy()):
         env.reset(seed=0, options={"variation": variation})
         for step, action in enumerate(plan):
             env.step(action)
-            true, found = env.bodies.pose[:3], bodies.pose[0, candidate, step].numpy()
-            np.testing.assert_allclose(found[ROBOT, :2], true[ROBOT, :2], atol=3e-3)
-            np.testing.assert_allclose(found[1:, :2], true[1:, :2], atol=5e-3)
-    assert np.linalg.norm(true[LOAD, :2] - (HALL.loads[0].x, HALL.loads[0].y)) > 0.1
+            expected, predicted = env.bodies.pose[:3], bodies.pose[0, candidate, step].numpy()
+            np.testing.assert_allclose(predicted[ROBOT, :2], expected[ROBOT, :2], atol=3e-3)
+            np.testing.assert_allclose(predicted[1:, :2], expected[1:, :2], atol=5e-3)
+    assert np.linalg.norm(expected[LOAD, :2] - (HALL.loads[0].x, HALL.loads[0].y)) > 0.1
     env.close()
 
 
 @pytest.mark.parametrize("scene", scenes)
-def test_in_the_middle_of_a_drive_it_goes_on_as_the_environment_does(scene: str) -> None:
+def test_rollouts_from_the_middle_of_an_episode_follow_the_environment(scene: str) -> None:
     layout = scenes[scene].sample_layout("test", 0)
     env = GroundEnv(scene, layout=layout)
     env.reset(seed=0)
@@ -70,48 +70,48 @@ def test_in_the_middle_of_a_drive_it_goes_on_as_the_environment_does(scene: str)
         observation, *_ = env.step(np.array(action))
     model = SimulatorModel(scene)
     model.start_episode(env.make_episode_start(0))
-    actions = plans(1, 10)
-    found = model.rollout(model.encode(observation), actions).bodies.pose[0, 0, ..., :2].numpy()
+    actions = sample_plans(1, 10)
+    predicted = model.rollout(model.encode(observation), actions).bodies.pose[0, 0, ..., :2].numpy()
     for step, action in enumerate(actions[0].numpy()):
         env.step(action)
-        np.testing.assert_allclose(found[step, ROBOT], env.bodies.pose[ROBOT, :2], atol=3e-3)
+        np.testing.assert_allclose(predicted[step, ROBOT], env.bodies.pose[ROBOT, :2], atol=3e-3)
         traffic = np.flatnonzero(env.bodies.kind > Kind.CLAMP)
-        np.testing.assert_allclose(found[step, traffic], env.bodies.pose[traffic, :2], atol=2e-2)
+        np.testing.assert_allclose(predicted[step, traffic], env.bodies.pose[traffic, :2], atol=2e-2)
     env.close()
 
 
 @pytest.mark.parametrize("scene", scenes)
-def test_what_a_candidate_does_depends_on_nothing_else(scene: str) -> None:
-    """To the bit, in contact, whoever is imagined before it and in the same world."""
+def test_rollouts_do_not_depend_on_other_candidates(scene: str) -> None:
+    """The rollouts are equal to the bit, in contact, for any other candidates in the same world."""
     env = GroundEnv(scene, layout=scenes[scene].sample_layout("test", 0))
     observation, _ = env.reset(seed=0)
     expert = scenes[scene].behaviours["scripted"]()
     expert.start_episode(env.make_episode_start(0))
-    driven = []
+    actions = []
     for _ in range(85):
         action, _ = expert.predict(observation)
-        driven.append(action)
+        actions.append(action)
         observation, *_ = env.step(action)
     env.reset(seed=0)
-    for action in driven[:60]:
+    for action in actions[:60]:
         observation, *_ = env.step(action)
     model = SimulatorModel(scene)
     model.start_episode(env.make_episode_start(0))
-    state, going_on = model.encode(observation), torch.as_tensor(np.array(driven[60:]))
-    others = (going_on + torch.randn(4, *going_on.shape, generator=torch.Generator().manual_seed(0))).clamp(-1, 1)
-    alone = model.rollout(state, going_on[None]).bodies
-    last = model.rollout(state, torch.cat([others, going_on[None]])).bodies
-    assert (alone.pose[0, 0, -1, LOAD] - alone.pose[0, 0, 0, LOAD]).norm() > 0.01
-    assert torch.equal(alone.pose[:, 0], last.pose[:, -1])
-    assert torch.equal(alone.twist[:, 0], last.twist[:, -1])
-    assert not torch.equal(alone.pose[:, 0], last.pose[:, 0])
+    state, remaining = model.encode(observation), torch.as_tensor(np.array(actions[60:]))
+    different = (remaining + torch.randn(4, *remaining.shape, generator=torch.Generator().manual_seed(0))).clamp(-1, 1)
+    single = model.rollout(state, remaining[None]).bodies
+    batched = model.rollout(state, torch.cat([different, remaining[None]])).bodies
+    assert (single.pose[0, 0, -1, LOAD] - single.pose[0, 0, 0, LOAD]).norm() > 0.01
+    assert torch.equal(single.pose[:, 0], batched.pose[:, -1])
+    assert torch.equal(single.twist[:, 0], batched.twist[:, -1])
+    assert not torch.equal(single.pose[:, 0], batched.pose[:, 0])
     env.close()
 
 
-def test_it_must_be_told_of_the_episode_first() -> None:
+def test_a_rollout_before_start_episode_is_refused() -> None:
     env = GroundEnv(SCENE, layout=HALL)
     observation, _ = env.reset(seed=0)
     env.close()
     model = SimulatorModel(SCENE)
     with pytest.raises(GroundError, match="start_episode"):
-        model.rollout(model.encode(observation), plans(1, 1))
+        model.rollout(model.encode(observation), sample_plans(1, 1))

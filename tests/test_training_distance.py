@@ -8,62 +8,64 @@ from sim.layout import Box, Hall, Layout, Pose
 from sim.scenes.scene import scenes
 
 
-def hall(*boxes: Box, loads: tuple[Pose, ...] = ()) -> Layout:
+def make_layout(*boxes: Box, loads: tuple[Pose, ...] = ()) -> Layout:
     return Layout(Hall(0, 0, 6, 6), Pose(1, 3), loads, Pose(5, 3), boxes)
 
 
-def told(layout: Layout) -> dict[str, float]:
+def compute_descriptor_values(layout: Layout) -> dict[str, float]:
     return dict(zip(DESCRIPTOR_NAMES, compute_descriptor(layout), strict=True))
 
 
 def test_an_empty_hall_without_loads() -> None:
-    found = told(hall())
-    assert found["free area [m²]"] == pytest.approx(36)
-    assert (found["boxes"], found["loads and traffic"]) == (0, 0)
-    assert found["route [m]"] == pytest.approx(4, abs=0.15)
-    assert found["detour"] == pytest.approx(1, abs=0.05)
+    descriptor = compute_descriptor_values(make_layout())
+    assert descriptor["free area [m²]"] == pytest.approx(36)
+    assert (descriptor["boxes"], descriptor["loads and traffic"]) == (0, 0)
+    assert descriptor["route [m]"] == pytest.approx(4, abs=0.15)
+    assert descriptor["detour"] == pytest.approx(1, abs=0.05)
 
 
-def test_the_only_passage_is_measured_and_a_wall_is_a_detour() -> None:
+def test_the_widest_passage_and_the_detour_of_a_wall_are_computed() -> None:
     gap = 0.8
-    wall = Box(3, (6 - gap) / 2, 0.2, 6 - gap)  # all the way up to a gap at the top
-    found = told(hall(wall))
-    assert found["widest passage [m]"] == pytest.approx(gap, abs=0.2)
-    assert found["detour"] > 1.4
-    assert found["free area [m²]"] == pytest.approx(36 - 0.2 * (6 - gap), abs=0.4)
-    assert told(hall(Box(3, 3, 0.2, 6)))["widest passage [m]"] == 0  # closed: the straight way is taken
+    wall = Box(3, (6 - gap) / 2, 0.2, 6 - gap)  # leaves a gap at the top
+    descriptor = compute_descriptor_values(make_layout(wall))
+    assert descriptor["widest passage [m]"] == pytest.approx(gap, abs=0.2)
+    assert descriptor["detour"] > 1.4
+    assert descriptor["free area [m²]"] == pytest.approx(36 - 0.2 * (6 - gap), abs=0.4)
+    assert (
+        compute_descriptor_values(make_layout(Box(3, 3, 0.2, 6)))["widest passage [m]"] == 0
+    )  # closed: the route is a straight line
 
 
 def test_the_route_leads_over_the_load() -> None:
-    assert told(hall(loads=(Pose(1, 5),)))["route [m]"] == pytest.approx(2 + np.hypot(4, 2), abs=0.4)
+    assert compute_descriptor_values(make_layout(loads=(Pose(1, 5),)))["route [m]"] == pytest.approx(2 + np.hypot(4, 2), abs=0.4)
 
 
-def test_a_training_space_is_at_no_distance_and_an_odd_one_far_away() -> None:
+def test_training_layouts_are_at_distance_zero_and_shifted_layouts_far_away() -> None:
     scene = scenes["logistics/tote-push"]
     trained = [scene.sample_layout("train", index) for index in range(30)]
-    spaces = TrainingLayouts([*trained, trained[0]])
-    assert spaces.count == 30
-    assert spaces.compute_distance(replace(trained[3], name="renamed")) == pytest.approx(0)
+    training_layouts = TrainingLayouts([*trained, trained[0]])
+    assert training_layouts.count == 30
+    assert training_layouts.compute_distance(replace(trained[3], name="renamed")) == pytest.approx(0)
     test, crowded = (
-        np.median([spaces.compute_distance(scene.sample_layout(split, index)) for index in range(12)])
+        np.median([training_layouts.compute_distance(scene.sample_layout(split, index)) for index in range(12)])
         for split in ("test", "shift-more-racks")
     )
     assert 0 < test < crowded
 
 
 @pytest.mark.parametrize("name", list(scenes))
-def test_spaces_of_every_scene_have_numbers(name: str) -> None:
+def test_descriptors_of_every_scene_are_finite(name: str) -> None:
     scene = scenes[name]
     for split in scene.splits[:3]:
         assert np.isfinite(compute_descriptor(scene.sample_layout(split, 0))).all()
     assert TrainingLayouts([scene.sample_layout("train", 0)]).compute_distance(scene.sample_layout("train", 0)) == 0
 
 
-def test_denser_traffic_is_further_away() -> None:
+def test_denser_traffic_is_farther_away() -> None:
     scene = scenes["logistics/aisle-traffic"]
-    spaces = TrainingLayouts([scene.sample_layout("train", index) for index in range(30)])
+    training_layouts = TrainingLayouts([scene.sample_layout("train", index) for index in range(30)])
     test, dense = (
-        np.median([spaces.compute_distance(scene.sample_layout(split, index)) for index in range(12)])
+        np.median([training_layouts.compute_distance(scene.sample_layout(split, index)) for index in range(12)])
         for split in ("test", "shift-dense")
     )
     assert test < dense

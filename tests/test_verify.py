@@ -28,54 +28,54 @@ def make_methods(scene: str) -> dict[str, Method]:
 
 
 @pytest.fixture(scope="module", params=list(scenes))
-def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """A run of two methods in two layouts, one of them of a split with physics that vary. Copy before changing."""
+def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """Evaluate two methods in two layouts, one of a split with varied physics. Copy the run before changes."""
     scene, path = str(request.param), tmp_path_factory.mktemp("runs") / "run"
     split = scenes[scene].splits[-1]
     for name, method in make_methods(scene).items():
-        for where in ("test", split):
-            evaluate(method, make_episode_specs("run", scenes[scene], where, 1, seed=5), path / "results" / name, workers=1)
+        for split_name in ("test", split):
+            evaluate(method, make_episode_specs("run", scenes[scene], split_name, 1, seed=5), path / "results" / name, workers=1)
     (path / "config.json").write_text(json.dumps(asdict(ExperimentConfig("run", scene, models=(), baselines=()))))
     return scene, path
 
 
 @pytest.fixture
-def copy(played: tuple[str, Path], tmp_path: Path) -> Callable[[], tuple[str, Path]]:
-    return lambda: (played[0], Path(shutil.copytree(played[1], tmp_path / "run")))
+def copy(recorded: tuple[str, Path], tmp_path: Path) -> Callable[[], tuple[str, Path]]:
+    return lambda: (recorded[0], Path(shutil.copytree(recorded[1], tmp_path / "run")))
 
 
-def verdicts(scene: str, path: Path, names: tuple[str, ...] = METHODS) -> dict[tuple[str, str], tuple[str, ...]]:
+def compute_verdicts(scene: str, path: Path, names: tuple[str, ...] = METHODS) -> dict[tuple[str, str], tuple[str, ...]]:
     results = [result for result in read_episode_results(path / "results") if result.method in names]
-    found = verify_results(results, make_methods(scene), path / "results", workers=1)
-    return {(r.method_label, r.split): tuple(texts) for r, texts in zip(results, found, strict=True)}
+    verdicts = verify_results(results, make_methods(scene), path / "results", workers=1)
+    return {(r.method_label, r.split): tuple(texts) for r, texts in zip(results, verdicts, strict=True)}
 
 
-def rewrite(file: Path, change: dict[str, Any]) -> None:
+def edit_result(file: Path, change: dict[str, Any]) -> None:
     result = pq.read_table(file).to_pylist()[0] | change
     pq.write_table(pa.Table.from_pylist([result]).replace_schema_metadata({"results_version": str(RESULTS_VERSION)}), file)
 
 
-def test_what_was_played_comes_out_the_same(played: tuple[str, Path]) -> None:
-    found = verdicts(*played)
-    assert len(found) == 4
-    assert set(found.values()) == {()}
+def test_unchanged_results_replay_equally(recorded: tuple[str, Path]) -> None:
+    verdicts = compute_verdicts(*recorded)
+    assert len(verdicts) == 4
+    assert set(verdicts.values()) == {()}
 
 
-def test_a_row_that_was_changed_is_found(copy: Callable[[], tuple[str, Path]]) -> None:
+def test_a_changed_result_is_detected(copy: Callable[[], tuple[str, Path]]) -> None:
     scene, path = copy()
-    rewrite(path / "results" / "scripted" / "test-00000.result", {"total_cost": -1.0, "steps": 3})
-    found = verdicts(scene, path, ("scripted",))
-    assert sorted(fault.split()[0] for fault in found.pop(("scripted", "test"))) == ["steps", "total_cost"]
-    assert set(found.values()) == {()}
+    edit_result(path / "results" / "scripted" / "test-00000.result", {"total_cost": -1.0, "steps": 3})
+    verdicts = compute_verdicts(scene, path, ("scripted",))
+    assert sorted(fault.split()[0] for fault in verdicts.pop(("scripted", "test"))) == ["steps", "total_cost"]
+    assert set(verdicts.values()) == {()}
 
 
-def test_an_episode_that_was_changed_is_found(copy: Callable[[], tuple[str, Path]]) -> None:
+def test_a_changed_episode_is_detected(copy: Callable[[], tuple[str, Path]]) -> None:
     scene, path = copy()
     result = next(result for result in read_episode_results(path / "results" / "random") if result.split == "test")
     episode = read_episode(path / "results" / "random", result)
-    other = replace(episode, action=np.roll(episode.action, 5, 0))
-    write_shard(path / "results" / "random" / "test-00000.parquet", [other], 0, num_bodies=episode.pose.shape[1])
-    (fault,) = verdicts(scene, path, ("random",))[("random", "test")]
+    changed = replace(episode, action=np.roll(episode.action, 5, 0))
+    write_shard(path / "results" / "random" / "test-00000.parquet", [changed], 0, num_bodies=episode.pose.shape[1])
+    (fault,) = compute_verdicts(scene, path, ("random",))[("random", "test")]
     assert fault.startswith("the same actions end ")
 
 
@@ -94,23 +94,23 @@ def make_result(method: str, index: int) -> EpisodeResult:
     )
 
 
-def test_a_sample_takes_every_method_in_turn() -> None:
+def test_a_sample_contains_every_method_in_turn() -> None:
     results = [make_result(name, i) for name, count in (("a", 9), ("b", 2), ("c", 9)) for i in range(count)]
-    known = {name: Method(name, scenes["logistics/tote-push"].behaviours["random"]) for name in "abc"}
-    chosen = sample_results(results, known, 10)
-    assert [sum(result.method == name for result in chosen) for name in "abc"] == [4, 2, 4]
-    assert chosen == sample_results(results, known, 10)
-    assert len({(result.method, result.index) for result in chosen}) == 10
-    assert len(sample_results(results, known, 99)) == 20
-    assert {result.method for result in sample_results(results, {"a": known["a"]}, 5)} == {"a"}
+    methods = {name: Method(name, scenes["logistics/tote-push"].behaviours["random"]) for name in "abc"}
+    sample = sample_results(results, methods, 10)
+    assert [sum(result.method == name for result in sample) for name in "abc"] == [4, 2, 4]
+    assert sample == sample_results(results, methods, 10)
+    assert len({(result.method, result.index) for result in sample}) == 10
+    assert len(sample_results(results, methods, 99)) == 20
+    assert {result.method for result in sample_results(results, {"a": methods["a"]}, 5)} == {"a"}
 
 
-def test_the_command_says_what_it_found(copy: Callable[[], tuple[str, Path]], ground: type[Ground]) -> None:
+def test_the_command_reports_replay_differences(copy: Callable[[], tuple[str, Path]], ground: type[Ground]) -> None:
     _, path = copy()
     code, out, err = ground("verify", path, "--workers", 1).finish()
     assert (code, err) == (0, "")
     assert "4 of 4 episodes replay equally (random 2, scripted 2)" in out
-    rewrite(path / "results" / "random" / "test-00000.result", {"total_cost": 1.0})
+    edit_result(path / "results" / "random" / "test-00000.result", {"total_cost": 1.0})
     code, out, err = ground("verify", path, "--workers", 1).finish()
     assert code == 2
     assert "random in test/0: total_cost was 1.0, is" in out

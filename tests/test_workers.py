@@ -81,10 +81,10 @@ def is_alive(pid: int) -> bool:
 
 
 def raise_error(number: int) -> None:
-    raise UnknownName("arm", "x", ("y", "z")) if number else BadLayout("plan", ["no room"])
+    raise UnknownName("method", "x", ("y", "z")) if number else BadLayout("plan", ["no free pose"])
 
 
-@pytest.mark.parametrize(("number", "message"), [(0, "plan: no room"), (1, "unknown arm 'x': known: y, z")])
+@pytest.mark.parametrize(("number", "message"), [(0, "plan: no free pose"), (1, "unknown method 'x': known: y, z")])
 def test_errors_of_workers_keep_their_type_and_message(number: int, message: str) -> None:
     with pytest.raises(GroundError, match=message):
         list(run_jobs(raise_error, [(number,), (number,)], 2))

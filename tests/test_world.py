@@ -25,12 +25,12 @@ def world() -> Iterator[World]:
 
 
 def build_world(
-    world: World, places: list[tuple[float, float, float]], load: LoadSpec, layout: Layout = HALL, speed: float = 0.8
+    world: World, poses: list[tuple[float, float, float]], load: LoadSpec, layout: Layout = HALL, speed: float = 0.8
 ) -> None:
     """Build a world with the robot and loads at poses x, y, yaw."""
-    world.build(DifferentialDrive(DriveLimits(speed_m_s=speed)), [load] * (len(places) - 1), layout.static_boxes)
-    heights = [world.robot_z_m, *[load.half_extents[2]] * (len(places) - 1)]
-    world.set_state(make_upright_poses(np.array(places), np.array(heights)), np.zeros((len(places), 6)))
+    world.build(DifferentialDrive(DriveLimits(speed_m_s=speed)), [load] * (len(poses) - 1), layout.static_boxes)
+    heights = [world.robot_z_m, *[load.half_extents[2]] * (len(poses) - 1)]
+    world.set_state(make_upright_poses(np.array(poses), np.array(heights)), np.zeros((len(poses), 6)))
 
 
 def make_load(friction: float = 0.5, mass_kg: float = 6.0) -> LoadSpec:
@@ -121,7 +121,7 @@ def test_a_tote_is_not_pushed_through_a_rack(world: World) -> None:
         poses, _ = world.read_dynamic_bodies()
         assert poses[LOAD][0] + 0.25 < 7.2 + 0.01
         assert poses[ROBOT][0] < poses[LOAD][0]
-        has_contact |= any(hit.first == LOAD and hit.second >= 2 for hit in world.read_contacts())
+        has_contact |= any(contact.first == LOAD and contact.second >= 2 for contact in world.read_contacts())
     assert has_contact
     assert poses[LOAD][0] + 0.25 > 7.2 - 0.01
 
@@ -131,7 +131,7 @@ def test_the_robot_does_not_pass_the_outer_wall(world: World) -> None:
     for _ in range(40):
         world.step((1, 0), DT)
         assert world.read_dynamic_bodies()[0][ROBOT][0] + 0.3 < 12.01
-    forces = [hit.force_n for hit in world.read_contacts() if hit.first == ROBOT]
+    forces = [contact.force_n for contact in world.read_contacts() if contact.first == ROBOT]
     assert forces
     assert max(forces) < 2 * DriveLimits().force_n
 
