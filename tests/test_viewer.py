@@ -30,10 +30,9 @@ from experiments.viewer.drawing.recording import check_recording_path, render_ht
 from experiments.viewer.drawing.replay_view import ReplayView
 from experiments.viewer.drawing.server import run_server
 from experiments.viewer.page.episode_tab import format_table
-from experiments.viewer.page.page import Page
 from experiments.viewer.page.panels import select_mark_labels
 from experiments.viewer.page.plots import compute_series, list_series
-from experiments.viewer.page.serve import find_free_port
+from experiments.viewer.page.serve import Page, find_free_port
 from experiments.viewer.replay.describe import describe_state
 from experiments.viewer.replay.episode_index import ANY, SORT_KEYS, EpisodeIndex, format_title
 from experiments.viewer.replay.human_policy import DriveCommand, HumanPolicy, list_drive_keys

@@ -16,7 +16,7 @@ from experiments.bench.planning import make_planner
 from experiments.viewer.drawing.layout_view import LayoutView
 from experiments.viewer.drawing.overlays import OVERLAY_DESCRIPTIONS
 from experiments.viewer.drawing.server import run_server
-from experiments.viewer.page.page import Page
+from experiments.viewer.page.serve import Page
 from experiments.viewer.replay.replay import EpisodeSetup, Replay
 from sim.geometry.rotations import make_upright_poses
 from sim.policy import Policy

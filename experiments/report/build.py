@@ -87,10 +87,8 @@ def write_comparison(
     shown = [stored for stored in loaded.stored if stored.result.method == planner and stored.file.exists()]
     safe = [stored for stored in shown if stored.result.safe_success]
     failures = select_failures(shown)[:MAX_FAILURES_SHOWN]
-    requests = [
-        *(_request_recording(stored, index < MAX_FAILURES_WITH_PLANS) for index, stored in enumerate(failures)),
-        *(_request_recording(stored, True) for stored in safe[:1]),
-    ]
+    requests = [_request_recording(stored, index < MAX_FAILURES_WITH_PLANS) for index, stored in enumerate(failures)]
+    requests += [_request_recording(stored, True) for stored in safe[:1]]
     recording_notes = write_recordings(requests, out / "recordings", on_progress) if write_recordings else []
     links = {item.stored.file: f"recordings/{item.file_name}" for item in requests} if write_recordings else {}
     partial_data_note = [PARTIAL_DATA_NOTE] if len(select_full_data_results(results)) < len(results) else []

@@ -7,10 +7,9 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from experiments.evaluation.results import EpisodeResult
 from experiments.report.figures.plots import assign_colours
 from experiments.report.measures.comparison import build_answers, format_headline
-from experiments.report.measures.summary import select_benchmark_results, select_full_data_results
+from experiments.report.measures.summary import Results, select_benchmark_results, select_full_data_results
 from experiments.report.sections import costs, distribution_shift, plans
 from experiments.report.sections import results as result_sections
 from experiments.report.sections.open_loop import render_open_loop_section
@@ -25,7 +24,7 @@ PAGE_TEMPLATE, PAGE_CSS = (Path(__file__).with_suffix(suffix).read_text(encoding
 def write_report(
     path: Path,
     title: str,
-    results: Sequence[EpisodeResult],
+    results: Results,
     open_loop_errors: Sequence[Mapping[str, Any]],
     command: str,
     notes: Sequence[str] = (),
@@ -45,7 +44,7 @@ def write_report(
     _write_page(path, title, [*sections, *more_sections])
 
 
-def render_sections(results: Sequence[EpisodeResult], errors: Sequence[Mapping[str, Any]], command: str) -> list[str]:
+def render_sections(results: Results, errors: Sequence[Mapping[str, Any]], command: str) -> list[str]:
     """Render all sections that the results have numbers for.
 
     Args:
@@ -95,7 +94,7 @@ def _write_page(path: Path, title: str, sections: Sequence[str]) -> None:
     write_text(path, PAGE_TEMPLATE.format(title=escape(title), style=PAGE_CSS, plotly=get_plotlyjs(), body=body))
 
 
-def _render_heading(title: str, command: str, results: Sequence[EpisodeResult]) -> str:
+def _render_heading(title: str, command: str, results: Results) -> str:
     command_html = f'<p class="note">Made with <code class="command">{escape(command)}</code></p>'
     items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(answer)}</dd>" for name, answer in build_answers(results))
     answers_html = f'<dl class="answers">{items}</dl>' if items else ""

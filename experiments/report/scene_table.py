@@ -11,9 +11,8 @@ import rich.box
 from rich.table import Table
 from rich.text import Text
 
-from experiments.evaluation.results import EpisodeResult
 from experiments.report.measures.formats import format_csv, format_markdown_table, format_number, replace_nan
-from experiments.report.measures.summary import SUMMARY_COLUMNS, Summary, get_base_method, make_summary_record, summarise
+from experiments.report.measures.summary import SUMMARY_COLUMNS, Results, Summary, get_base_method, make_summary_record, summarise
 from sim.scenes.scene import scenes
 
 ERROR_HORIZON_S = 2.0  # of the model's error
@@ -46,7 +45,7 @@ class SceneTableRow:
         return {"scene": self.scene, **make_summary_record(self.summary), **errors}
 
 
-def make_scene_rows(results: Sequence[EpisodeResult], errors: Sequence[Mapping[str, Any]]) -> list[SceneTableRow]:
+def make_scene_rows(results: Results, errors: Sequence[Mapping[str, Any]]) -> list[SceneTableRow]:
     """Make the rows of a run.
 
     Args:

@@ -7,8 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from experiments.colours import get_method_colours
-from experiments.evaluation.results import EpisodeResult
-from experiments.report.measures.summary import get_base_method, rank_methods
+from experiments.report.measures.summary import Results, get_base_method, rank_methods
 
 FONT_FAMILY = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
 SUCCESS_COLOUR = "#16a34a"
@@ -41,7 +40,7 @@ def render_plot(figure: go.Figure, name: str) -> str:
     return str(figure.to_html(full_html=False, include_plotlyjs=False, config=PLOTLY_CONFIG, div_id=name, default_height=height))
 
 
-def assign_colours(results: Sequence[EpisodeResult], models: Iterable[str] = ()) -> dict[str, str]:
+def assign_colours(results: Results, models: Iterable[str] = ()) -> dict[str, str]:
     """Assign the colours of all charts of a page.
 
     Args:

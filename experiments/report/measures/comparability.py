@@ -1,7 +1,7 @@
 """Checks that results can be compared, and notes for the reader: one line each."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,14 +9,14 @@ from experiments.evaluation.results import EpisodeResult, find_unreadable_result
 from experiments.report.measures import summary
 from experiments.report.measures.formats import format_number
 from experiments.report.measures.regret import get_search_budget
-from experiments.report.measures.summary import EpisodeKey, get_episode_key, group_results, rank_methods
+from experiments.report.measures.summary import EpisodeKey, Results, get_episode_key, group_results, rank_methods
 from sim.scenes.scene import split_scene_id
 from sim.utils.errors import GroundError
 
 MAX_ENV_STEPS_DIFFERENCE_SHARE = 0.03  # relative difference that counts as equal: learners stop at full batches
 
 
-def check_comparable(results_by_run: Mapping[str, Sequence[EpisodeResult]]) -> None:
+def check_comparable(results_by_run: Mapping[str, Results]) -> None:
     """Check that runs can be compared.
 
     Args:
@@ -41,7 +41,7 @@ def check_comparable(results_by_run: Mapping[str, Sequence[EpisodeResult]]) -> N
     _check_shared_episodes(results_by_run)
 
 
-def _check_same_layouts(results: Sequence[EpisodeResult]) -> None:
+def _check_same_layouts(results: Results) -> None:
     for first, *others in group_results(results, "split", "index").values():
         for result in others:
             if result.layout_id != first.layout_id:
@@ -50,7 +50,7 @@ def _check_same_layouts(results: Sequence[EpisodeResult]) -> None:
                 raise GroundError(f"{difference}: {advice}")
 
 
-def _check_same_physics(results: Sequence[EpisodeResult]) -> None:
+def _check_same_physics(results: Results) -> None:
     for first, *others in group_results(results, "layout_id", "seed").values():
         first_values = asdict(first.variation)
         for result in others:
@@ -66,7 +66,7 @@ def _describe_difference(result: EpisodeResult, first: EpisodeResult, problem: s
     return f"{label} {problem} for {result.method} in {result.run} than for {first.method} in {first.run}"
 
 
-def _check_shared_episodes(results_by_run: Mapping[str, Sequence[EpisodeResult]]) -> None:
+def _check_shared_episodes(results_by_run: Mapping[str, Results]) -> None:
     episodes_by_run = {run: set(map(get_episode_key, results)) for run, results in results_by_run.items() if results}
     for run, episodes in episodes_by_run.items():
         others = set[EpisodeKey]().union(*(episodes_by_run[other] for other in episodes_by_run if other != run))
@@ -77,7 +77,7 @@ def _check_shared_episodes(results_by_run: Mapping[str, Sequence[EpisodeResult]]
             raise GroundError(f"{run} shares no episode with the other runs ({reason}): {advice}")
 
 
-def make_notes(results: Sequence[EpisodeResult]) -> list[str]:
+def make_notes(results: Results) -> list[str]:
     """List what was not equal between methods: search budgets, experience, episodes."""
     notes = (
         _format_search_note(results),
@@ -88,14 +88,14 @@ def make_notes(results: Sequence[EpisodeResult]) -> list[str]:
     return [note for note in notes if note]
 
 
-def _format_search_note(results: Sequence[EpisodeResult]) -> str:
+def _format_search_note(results: Results) -> str:
     budgets = {method: get_search_budget(results, method) for method in rank_methods(results)}
     texts = {method: " × ".join(map(str, budget[1:])) for method, budget in budgets.items() if budget is not None}
     differences = _format_differing_values(texts)
     return f"Search budgets differ (samples × iterations × horizon): {differences}." if differences else ""
 
 
-def _format_experience_note(results: Sequence[EpisodeResult]) -> str:
+def _format_experience_note(results: Results) -> str:
     groups = group_results(results, "method")
     env_steps = {method: max(result.env_steps for result in groups[method]) for method in rank_methods(results)}
     learners = {method: steps for method, steps in env_steps.items() if steps > 0}
@@ -114,7 +114,7 @@ def _format_differing_values(values: Mapping[str, str]) -> str:
     return "; ".join(texts) if len(texts) > 1 else ""
 
 
-def _format_unpaired_note(results: Sequence[EpisodeResult]) -> str:
+def _format_unpaired_note(results: Results) -> str:
     groups = group_results(results, "method")
     episodes = {method: set(map(get_episode_key, groups[method])) for method in rank_methods(results)}
     best, *others = episodes or [""]
@@ -122,7 +122,7 @@ def _format_unpaired_note(results: Sequence[EpisodeResult]) -> str:
     return f"No episode is shared with {best} by {', '.join(unpaired)}: they cannot be compared." if unpaired else ""
 
 
-def _format_episode_notes(results: Sequence[EpisodeResult]) -> list[str]:
+def _format_episode_notes(results: Results) -> list[str]:
     methods = rank_methods(results)
     splits_by_shortfall: dict[str, list[str]] = defaultdict(list)
     for split, group in group_results(results, "split").items():

@@ -9,12 +9,12 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments import statistics
-from experiments.evaluation.results import EpisodeResult, is_custom_split
+from experiments.evaluation.results import is_custom_split
 from experiments.evaluation.verdict import make_verdict
 from experiments.report.measures import summary as measures
 from experiments.report.measures.formats import format_no_difference, format_number, join_names
 from experiments.report.measures.paired_scores import Difference, PairedScores, compute_difference, pair_scores
-from experiments.report.measures.summary import Summary, select_benchmark_results
+from experiments.report.measures.summary import Results, Summary, select_benchmark_results
 
 ALL_SPLITS = "all splits"
 COMPARISON_COLUMNS = ("split", "methods", "episodes", "safe success", "verdict", "success", "verdict on success")
@@ -59,7 +59,7 @@ class Comparison:
         return self.split_label, methods, str(self.episodes), str(self.safe_success), self.verdict, str(self.success), success
 
 
-def compare_methods(results: Sequence[EpisodeResult]) -> list[Comparison]:
+def compare_methods(results: Results) -> list[Comparison]:
     """Compare the best method with every other, on all splits together, then on each.
 
     The best method is the best one on the first split. Layouts of the user's are left out where
@@ -71,7 +71,7 @@ def compare_methods(results: Sequence[EpisodeResult]) -> list[Comparison]:
     return [comparison for split, method in pairs if (comparison := compare_pair(results, split, best, method))]
 
 
-def compare_pair(results: Sequence[EpisodeResult], split: str, method_a: str, method_b: str) -> Comparison | None:
+def compare_pair(results: Results, split: str, method_a: str, method_b: str) -> Comparison | None:
     """Compare two methods on a split or ALL_SPLITS; None where they share no episode."""
     results = [result for result in results if split in (ALL_SPLITS, result.split) and result.method in (method_a, method_b)]
     success = pair_scores(results, [method_a, method_b], lambda result: float(result.success))
@@ -101,7 +101,7 @@ def _compute_rate_difference(pairs: PairedScores) -> RateDifference:
     return RateDifference(100 * mean, 100 * low, 100 * high, p_value, 100 * min_detectable)
 
 
-def format_headline(results: Sequence[EpisodeResult]) -> str:
+def format_headline(results: Results) -> str:
     """Format the best methods on the first split, the next best, and the paired difference.
 
     Where all results are of one layout of the user's, the verdict on the best planner comes first.
@@ -136,7 +136,7 @@ def format_headline(results: Sequence[EpisodeResult]) -> str:
     return text + _format_pooled_verdict(results, comparison)
 
 
-def _format_pooled_verdict(results: Sequence[EpisodeResult], comparison: Comparison) -> str:
+def _format_pooled_verdict(results: Results, comparison: Comparison) -> str:
     """Explain a verdict over all splits that differs from the first split's; else nothing."""
     pooled = compare_pair(results, ALL_SPLITS, comparison.method_a, comparison.method_b)
     if pooled is None or pooled.verdict == comparison.verdict:
@@ -149,7 +149,7 @@ def _format_pooled_verdict(results: Sequence[EpisodeResult], comparison: Compari
     return f" Over all splits together ({pooled.episodes} shared episodes) the verdict is: {pooled.verdict}; {reason}."
 
 
-def _split_best_methods(results: Sequence[EpisodeResult]) -> tuple[list[Summary], list[Summary]]:
+def _split_best_methods(results: Results) -> tuple[list[Summary], list[Summary]]:
     """Split the methods on the first split, without oracles, into the level best and the others."""
     ranked = measures.summarise(results)
     methods = [summary for summary in ranked if summary.split == ranked[0].split and not measures.is_oracle(summary.method)]
@@ -168,7 +168,7 @@ def _format_rates(summary: Summary) -> str:
     return f"{rate.count} of {rate.total} safe successes ({interval}; {summary.success.count} successes in all)"
 
 
-def build_answers(results: Sequence[EpisodeResult]) -> list[tuple[str, str]]:
+def build_answers(results: Results) -> list[tuple[str, str]]:
     """Answer what is asked next about the best method: certainty, cost, weakest split."""
     results = select_benchmark_results(results)
     best_methods, other_methods = _split_best_methods(results)
@@ -184,7 +184,7 @@ def build_answers(results: Sequence[EpisodeResult]) -> list[tuple[str, str]]:
     return [*answers, ("Cost", "; ".join(costs)), (failures_name, _format_weakest_split(results, best_summaries))]
 
 
-def _format_certainty(results: Sequence[EpisodeResult], best_methods: Sequence[Summary], other_methods: Sequence[Summary]) -> str:
+def _format_certainty(results: Results, best_methods: Sequence[Summary], other_methods: Sequence[Summary]) -> str:
     best, *level_methods = best_methods
     if not (level_methods or other_methods):
         return ""
@@ -216,7 +216,7 @@ def _format_costs(summary: Summary) -> str:
     return f"{summary.method}: {training if summary.env_steps else 'no data'}, {_format_ms([summary])} ms per decision"
 
 
-def _format_weakest_split(results: Sequence[EpisodeResult], summaries: Sequence[Summary]) -> str:
+def _format_weakest_split(results: Results, summaries: Sequence[Summary]) -> str:
     worst = min(summaries, key=lambda summary: summary.safe_success.interval[0])
     method_results = [result for result in results if result.method == worst.method]
     violations = measures.format_violations(measures.count_violations(method_results))
@@ -226,7 +226,7 @@ def _format_weakest_split(results: Sequence[EpisodeResult], summaries: Sequence[
     return f"{worst.split_label}: {rates}; {counts}; {f'violations: {violations}' if violations else 'no violation'}"
 
 
-def make_comparison_table(results: Sequence[EpisodeResult]) -> Table:
+def make_comparison_table(results: Results) -> Table:
     """Make the table for a terminal: the best method against the others over all splits."""
     title = "Paired differences over all splits, in percentage points"
     table = Table(*COMPARISON_COLUMNS[1:], box=rich.box.SIMPLE, title=title)

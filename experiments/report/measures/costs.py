@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments import statistics
-from experiments.evaluation.results import EpisodeResult
 from experiments.report.measures import summary
 from experiments.report.measures.formats import format_no_difference
 from experiments.report.measures.paired_scores import Interval, pair_scores
@@ -31,13 +30,13 @@ class MethodCosts:
     total_s_per_success: float  # training and decisions for these episodes
 
 
-def compute_costs(results: Sequence[EpisodeResult]) -> list[MethodCosts]:
+def compute_costs(results: summary.Results) -> list[MethodCosts]:
     """Compute the costs of every method."""
     groups = summary.group_results(results, "method")
     return [_compute_method_costs(method, groups[method]) for method in summary.rank_methods(results)]
 
 
-def _compute_method_costs(method: str, results: Sequence[EpisodeResult]) -> MethodCosts:
+def _compute_method_costs(method: str, results: summary.Results) -> MethodCosts:
     safe_success, success = (summary.Rate.compute(results, outcome) for outcome in summary.OUTCOMES)
     trainings = summary.select_trainings(results)
     costs = {name: summary.compute_mean(trainings, name) for name in ("env_steps", "data_bytes", "collect_cpu_s", "train_cpu_s")}
@@ -86,7 +85,7 @@ class EfficiencyPoint:
     success: summary.Rate
 
 
-def compute_efficiency(results: Sequence[EpisodeResult]) -> list[EfficiencyPoint]:
+def compute_efficiency(results: summary.Results) -> list[EfficiencyPoint]:
     """Compute the rates of every method that learned from data.
 
     Args:
@@ -124,7 +123,7 @@ class Aggregate:
         return "lower cost" if low > 0.5 else "higher cost"
 
 
-def compute_aggregates(results: Sequence[EpisodeResult]) -> list[Aggregate]:
+def compute_aggregates(results: summary.Results) -> list[Aggregate]:
     """Compare every method on every split with the method that is best on the first split."""
     methods = summary.rank_methods(results)
     aggregates = []
@@ -135,7 +134,7 @@ def compute_aggregates(results: Sequence[EpisodeResult]) -> list[Aggregate]:
     return aggregates
 
 
-def _compute_aggregate(results: Sequence[EpisodeResult], split: str, method: str, best_method: str) -> Aggregate:
+def _compute_aggregate(results: summary.Results, split: str, method: str, best_method: str) -> Aggregate:
     (costs,) = pair_scores(results, [method]).scores
     cost = statistics.compute_bootstrap_interval(statistics.compute_iqm, costs)
     episodes = int((~np.isnan(costs)).sum())

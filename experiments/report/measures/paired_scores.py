@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments.evaluation.results import EpisodeResult
 from experiments.report.measures.formats import format_interval, format_no_difference
-from experiments.report.measures.summary import EpisodeKey, get_episode_key, get_training_key
+from experiments.report.measures.summary import EpisodeKey, Results, get_episode_key, get_training_key
 from experiments.statistics import compute_bootstrap_interval, compute_signed_rank_p_value, compute_smallest_mean_difference
 from sim.scenes.scene import scenes
 
@@ -42,7 +42,7 @@ class PairedScores:
 
 
 def pair_scores(
-    results: Sequence[EpisodeResult], methods: Sequence[str], get_score: Callable[[EpisodeResult], float] = compute_episode_cost
+    results: Results, methods: Sequence[str], get_score: Callable[[EpisodeResult], float] = compute_episode_cost
 ) -> PairedScores:
     """Collect the scores of methods on the episodes that all of them met.
 
@@ -68,7 +68,7 @@ def pair_scores(
 
 
 def _collect_scores(
-    results: Sequence[EpisodeResult], method: str, get_score: Callable[[EpisodeResult], float]
+    results: Results, method: str, get_score: Callable[[EpisodeResult], float]
 ) -> dict[EpisodeKey, dict[TrainingKey, float]]:
     play_counts: Counter[tuple[EpisodeKey, str, int]] = Counter()
     scores: dict[EpisodeKey, dict[TrainingKey, float]] = defaultdict(dict)

@@ -1,7 +1,6 @@
 """Measures of audited plans: exploitation of the model, and predicted violations."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from experiments.evaluation.results import EpisodeResult
 from experiments.report.measures.paired_scores import Difference, Interval, compute_difference, get_cost_m, pair_scores
-from experiments.report.measures.summary import compute_mean, group_results, is_oracle
+from experiments.report.measures.summary import Results, compute_mean, group_results, is_oracle
 from experiments.statistics import compute_bootstrap_interval
 
 get_costs = attrgetter("predicted_cost", "realised_cost", "random_predicted_cost", "random_realised_cost")
@@ -28,7 +27,7 @@ class Exploitation:
     random_disagreement_mm: float
 
 
-def compute_exploitation(results: Sequence[EpisodeResult]) -> list[Exploitation]:
+def compute_exploitation(results: Results) -> list[Exploitation]:
     """Compute the exploitation of every method on a learned model with audited random plans."""
     audited = [result for result in results if None not in get_costs(result) and not is_oracle(result.method)]
     exploitations = []
@@ -61,7 +60,7 @@ class PredictedViolations:
     false_alarm_share: Interval  # of the violations predicted by most particles: not realised
 
 
-def compute_predicted_violations(results: Sequence[EpisodeResult]) -> list[PredictedViolations]:
+def compute_predicted_violations(results: Results) -> list[PredictedViolations]:
     """Compare predicted and realised violations of every method on a learned model, by kind.
 
     Intervals are bootstrapped over trainings and episodes, as the plans of one episode are alike.
@@ -76,7 +75,7 @@ def compute_predicted_violations(results: Sequence[EpisodeResult]) -> list[Predi
     ]
 
 
-def _compute_kind_violations(results: Sequence[EpisodeResult], kind: str, method: str) -> PredictedViolations:
+def _compute_kind_violations(results: Results, kind: str, method: str) -> PredictedViolations:
     def count_plans(name: str) -> np.ndarray:
         return pair_scores(results, [method], lambda result: getattr(result.plans[kind], name)).scores[0]
 

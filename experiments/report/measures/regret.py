@@ -2,15 +2,13 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.evaluation.results import EpisodeResult
 from experiments.report.measures import paired_scores
 from experiments.report.measures.paired_scores import Difference, Interval, compute_episode_cost, pair_scores
-from experiments.report.measures.summary import EpisodeKey, get_episode_key, is_oracle, rank_methods
+from experiments.report.measures.summary import EpisodeKey, Results, get_episode_key, is_oracle, rank_methods
 from experiments.statistics import MIN_EPISODES, compute_bootstrap_interval
 
 SearchBudget = tuple[str, int, int, int]  # search, samples, iterations, horizon
@@ -33,7 +31,7 @@ class Regret:
     largest_oracle: str  # the oracle with the largest budget
 
 
-def compute_regrets(results: Sequence[EpisodeResult]) -> list[Regret]:
+def compute_regrets(results: Results) -> list[Regret]:
     """Compute the regret of every planner on a learned model over the episodes of its oracles.
 
     The best known solution of an episode is the cheapest of all methods. Model error: the method
@@ -50,9 +48,7 @@ def compute_regrets(results: Sequence[EpisodeResult]) -> list[Regret]:
     return [regret for regret in regrets if regret is not None]
 
 
-def _compute_regret(
-    results: Sequence[EpisodeResult], method: str, oracles: list[str], budgets: dict[str, SearchBudget | None]
-) -> Regret | None:
+def _compute_regret(results: Results, method: str, oracles: list[str], budgets: dict[str, SearchBudget | None]) -> Regret | None:
     counts = {oracle: len(pair_scores(results, [method, oracle]).episodes) for oracle in oracles}
     most = max(counts.values(), default=0)
     if not most:
@@ -75,7 +71,7 @@ def _compute_regret(
     return Regret(method, len(pairs.episodes), len(pairs.scores[0]), total, parts, matched, largest)
 
 
-def _find_best_costs(results: Sequence[EpisodeResult], episodes: list[EpisodeKey]) -> np.ndarray:
+def _find_best_costs(results: Results, episodes: list[EpisodeKey]) -> np.ndarray:
     """Find the least cost (1, E) of any method."""
     best_costs: dict[EpisodeKey, float] = defaultdict(lambda: math.inf)
     for result in results:
@@ -84,7 +80,7 @@ def _find_best_costs(results: Sequence[EpisodeResult], episodes: list[EpisodeKey
     return np.array([[best_costs[episode] for episode in episodes]])
 
 
-def get_search_budget(results: Sequence[EpisodeResult], method: str) -> SearchBudget | None:
+def get_search_budget(results: Results, method: str) -> SearchBudget | None:
     """Get the search and its budget for a decision.
 
     None where it is unknown, or the method does not search.

@@ -21,6 +21,7 @@ from sim.utils.errors import GroundError
 OUTCOMES = ("safe_success", "success")
 SUMMARY_COLUMNS = ("method", "episodes", "safe success", "success", "steps", "ms per decision", "env steps", "CPU-seconds")
 OPTIONAL_COLUMNS = ("collect_cpu_s", "data_bytes", "search_samples", "search_iterations", "search_horizon")
+Results = Sequence[EpisodeResult]
 EpisodeKey = tuple[str, int]  # layout id and seed
 Quartiles = tuple[float, float, float]  # median, lower and upper quartile
 Item = TypeVar("Item")
@@ -47,7 +48,7 @@ def group_results(results: Iterable[Item], *names: str) -> dict[Any, list[Item]]
     return groups
 
 
-def select_benchmark_results(results: Sequence[EpisodeResult]) -> list[EpisodeResult]:
+def select_benchmark_results(results: Results) -> list[EpisodeResult]:
     """Leave out the user's layouts, unless there is nothing else."""
     return [result for result in results if not is_custom_split(result.split)] or list(results)
 
@@ -82,7 +83,7 @@ class Rate:
         return self.value, *self.interval
 
     @classmethod
-    def compute(cls, results: Sequence[EpisodeResult], outcome: str) -> "Rate":
+    def compute(cls, results: Results, outcome: str) -> "Rate":
         """Compute the share of results with an outcome, the name of an attribute."""
         is_true = [bool(getattr(result, outcome)) for result in results]
         trainings = {key: index for index, key in enumerate(dict.fromkeys(map(get_training_key, results)))}
@@ -156,7 +157,7 @@ def list_violation_kinds(results: Iterable[EpisodeResult]) -> list[str]:
     return list(dict.fromkeys(kind for result in results for kind in result.violations))
 
 
-def count_violations(results: Sequence[EpisodeResult]) -> dict[str, int]:
+def count_violations(results: Results) -> dict[str, int]:
     """Count the episodes with a violation, by kind, the most frequent first.
 
     Kinds that never happened are left out.
@@ -165,7 +166,7 @@ def count_violations(results: Sequence[EpisodeResult]) -> dict[str, int]:
     return {kind: count for kind, count in sorted(counts.items(), key=lambda item: -item[1]) if count}
 
 
-def find_best_planner(results: Sequence[EpisodeResult]) -> str:
+def find_best_planner(results: Results) -> str:
     """Find the best planner on a learned model, or the best method where there is none.
 
     Raises:
@@ -202,13 +203,13 @@ def list_splits(results: Iterable[EpisodeResult]) -> list[str]:
     return list(dict.fromkeys(summary.split for summary in summarise(results)))
 
 
-def select_first_split(results: Sequence[EpisodeResult]) -> list[EpisodeResult]:
+def select_first_split(results: Results) -> list[EpisodeResult]:
     """Select the results of split "test", or of the first other one."""
     split = list_splits(results)[0]
     return [result for result in results if result.split == split]
 
 
-def _summarise_group(results: Sequence[EpisodeResult]) -> Summary:
+def _summarise_group(results: Results) -> Summary:
     decision_ms = {name: float(np.median(list_known(results, name))) for name in ("decision_ms_p50", "decision_ms_p95")}
     costs = {name: max(list_known(results, name), default=math.nan) for name in OPTIONAL_COLUMNS}
     return Summary(
@@ -229,7 +230,7 @@ def _summarise_group(results: Sequence[EpisodeResult]) -> Summary:
     )
 
 
-def compute_indicators(results: Sequence[EpisodeResult]) -> dict[str, Quartiles]:
+def compute_indicators(results: Results) -> dict[str, Quartiles]:
     """Compute the quartiles of each of the scene's indicators."""
     indicator_set = scenes[results[0].scene].indicators
     quartiles: dict[str, Quartiles] = {}
@@ -259,7 +260,7 @@ def get_base_method(result: EpisodeResult) -> str:
     return result.family or result.method
 
 
-def select_full_data_results(results: Sequence[EpisodeResult]) -> list[EpisodeResult]:
+def select_full_data_results(results: Results) -> list[EpisodeResult]:
     """Leave out the methods that learned from a part of the data of their family."""
     full_steps = {result.family: result.env_steps for result in results if result.family == result.method}
 

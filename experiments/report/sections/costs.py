@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from experiments.evaluation.results import EpisodeResult
 from experiments.report.figures.plots import MARKER_SYMBOLS, escape_label, make_rate_trace
 from experiments.report.measures import costs as measures
 from experiments.report.measures.formats import format_number, format_percent_interval
 from experiments.report.measures.paired_scores import pair_scores
-from experiments.report.measures.summary import is_oracle, rank_methods, select_first_split
+from experiments.report.measures.summary import Results, is_oracle, rank_methods, select_first_split
 from experiments.report.sections import section
 from experiments.report.sections.section import Columns, ReportSection
 from experiments.statistics import compute_profile_interval
@@ -21,7 +20,7 @@ NUM_THRESHOLDS = 120
 PROFILE_COLUMNS = ("method", "cost_m", "share", "share_low", "share_high")  # of the file
 
 
-def build_compute_costs_section(results: Sequence[EpisodeResult], colours: Mapping[str, str]) -> ReportSection:
+def build_compute_costs_section(results: Results, colours: Mapping[str, str]) -> ReportSection:
     """Plot success against compute costs on the first split: not every method ran the others."""
     results = select_first_split(results)
     costs = measures.compute_costs(results)
@@ -73,7 +72,7 @@ def _make_pareto_figure(
     return figure
 
 
-def build_efficiency_section(results: Sequence[EpisodeResult], colours: Mapping[str, str]) -> ReportSection | None:
+def build_efficiency_section(results: Results, colours: Mapping[str, str]) -> ReportSection | None:
     """Plot the rates of learners on the first split by env steps; None without two points."""
     results = select_first_split(results)
     points = measures.compute_efficiency(results)
@@ -94,7 +93,7 @@ def build_efficiency_section(results: Sequence[EpisodeResult], colours: Mapping[
     return ReportSection("efficiency", columns, points, [figure], legend, facts={"split": split})
 
 
-def build_cost_profile_section(results: Sequence[EpisodeResult], colours: Mapping[str, str]) -> ReportSection:
+def build_cost_profile_section(results: Results, colours: Mapping[str, str]) -> ReportSection:
     """Plot performance profiles of every method on the first split."""
     results = select_first_split(results)
     costs = {method: pair_scores(results, [method]).scores[0] for method in rank_methods(results)}
@@ -125,7 +124,7 @@ def build_cost_profile_section(results: Sequence[EpisodeResult], colours: Mappin
     return ReportSection("profiles", columns, list(costs), [figure], section.select_legend(results, colours), records)
 
 
-def build_typical_cost_section(results: Sequence[EpisodeResult]) -> ReportSection:
+def build_typical_cost_section(results: Results) -> ReportSection:
     """Tabulate interquartile mean costs of every method on every split."""
     aggregates = measures.compute_aggregates(results)
     best = aggregates[0].method

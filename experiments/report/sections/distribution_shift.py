@@ -1,6 +1,6 @@
 """Rates over a quantity in which episodes differ: training distance, physics."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from operator import attrgetter
 
@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from experiments.evaluation.results import EpisodeResult
 from experiments.report.figures.plots import escape_label
-from experiments.report.measures.summary import OUTCOMES, Rate, group_results, is_oracle, list_splits, rank_methods
+from experiments.report.measures.summary import OUTCOMES, Rate, Results, group_results, is_oracle, list_splits, rank_methods
 from experiments.report.sections.section import Columns, ReportSection, make_rates_figure, select_legend
 from sim.variation import Variation
 
@@ -35,7 +35,7 @@ class RateBin:
     episodes: int
 
 
-def bin_results(results: Sequence[EpisodeResult], get_value: Callable[[EpisodeResult], float], quantity: str) -> list[RateBin]:
+def bin_results(results: Results, get_value: Callable[[EpisodeResult], float], quantity: str) -> list[RateBin]:
     """Compute rates of every method but oracles in ranges of a quantity.
 
     Ranges hold equally many episodes, or are single values where there are few; those with fewer
@@ -64,7 +64,7 @@ def bin_results(results: Sequence[EpisodeResult], get_value: Callable[[EpisodeRe
     return bins
 
 
-def build_training_distance_section(results: Sequence[EpisodeResult], colours: Mapping[str, str]) -> ReportSection | None:
+def build_training_distance_section(results: Results, colours: Mapping[str, str]) -> ReportSection | None:
     """Plot rates over the distance from the training layouts; None where it is unknown."""
     known = [result for result in results if result.training_distance is not None]
     bins = bin_results(known, lambda result: result.training_distance or 0.0, "distance") if known else []
@@ -81,7 +81,7 @@ def build_training_distance_section(results: Sequence[EpisodeResult], colours: M
     return ReportSection("distance", COLUMNS, bins, [figure], select_legend(results, colours), facts=facts)
 
 
-def build_physics_section(results: Sequence[EpisodeResult], colours: Mapping[str, str]) -> ReportSection | None:
+def build_physics_section(results: Results, colours: Mapping[str, str]) -> ReportSection | None:
     """Plot rates over each physical quantity that a split varies; None where nothing varies."""
     figures = list[go.Figure]()
     all_bins = list[RateBin]()

@@ -12,7 +12,7 @@ from experiments.report.figures.plots import FAILURE_COLOUR, MARKER_SYMBOLS, SUC
 from experiments.report.measures import plan_audit, regret
 from experiments.report.measures.formats import format_kind, format_percent_interval, scale_to_percent
 from experiments.report.measures.paired_scores import get_cost_m
-from experiments.report.measures.summary import group_results
+from experiments.report.measures.summary import Results, group_results
 from experiments.report.sections.section import Columns, ReportSection
 
 PART_COLOURS = {
@@ -24,7 +24,7 @@ PART_COLOURS = {
 PLAN_COST_NAMES = ("method", "train_seed", "split", "index", "seed", "safe_success", "success")  # columns of the file
 
 
-def build_regret_section(results: Sequence[EpisodeResult]) -> ReportSection | None:
+def build_regret_section(results: Results) -> ReportSection | None:
     """Plot the regret of every planner on a learned model; None where no oracle ran."""
     regrets = regret.compute_regrets(results)
     if not regrets:
@@ -56,7 +56,7 @@ def _format_part(name: str, item: regret.Regret) -> str:
     return f"{part}" if name == regret.REMAINDER else f"{part}, {part.format_verdict()}"
 
 
-def build_exploitation_section(results: Sequence[EpisodeResult]) -> ReportSection | None:
+def build_exploitation_section(results: Results) -> ReportSection | None:
     """Plot realised minus predicted costs of chosen and random plans.
 
     None where no plan was audited.
@@ -88,7 +88,7 @@ def _answer_exploitation(exploitations: Sequence[plan_audit.Exploitation]) -> st
     return f"Yes: chosen plans exceed their predicted cost by more than random plans, with {', '.join(texts)}."
 
 
-def build_predicted_violations_section(results: Sequence[EpisodeResult]) -> ReportSection | None:
+def build_predicted_violations_section(results: Results) -> ReportSection | None:
     """Plot predicted and realised violations of audited plans by kind.
 
     None where no plan was audited.
@@ -138,7 +138,7 @@ def _make_pairs_figure(labels: Sequence[str], intervals: Mapping[str, Sequence[S
     return figure
 
 
-def build_plan_costs_section(results: Sequence[EpisodeResult]) -> ReportSection | None:
+def build_plan_costs_section(results: Results) -> ReportSection | None:
     """Plot predicted against realised costs by episode; None where no plan was audited."""
     results = [result for result in results if None not in (result.predicted_cost, result.realised_cost)]
     if not results:

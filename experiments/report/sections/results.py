@@ -6,7 +6,6 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from experiments.evaluation.results import EpisodeResult
 from experiments.report.figures.plots import GRID_COLOUR, escape_label, make_interval_trace
 from experiments.report.measures import summary as measures
 from experiments.report.measures.comparison import ALL_SPLITS, COMPARISON_COLUMNS, Comparison, compare_methods
@@ -17,7 +16,7 @@ from sim.scenes.scene import scenes
 INTERVAL_HEIGHT_PX = 17
 
 
-def render_results_section(results: Sequence[EpisodeResult], command: str) -> str:
+def render_results_section(results: measures.Results, command: str) -> str:
     """Render a table of every method for every split."""
     tables = []
     for split, summaries in measures.group_results(measures.summarise(results), "split_label").items():
@@ -29,7 +28,7 @@ def render_results_section(results: Sequence[EpisodeResult], command: str) -> st
     return section.render_section("results", "".join(tables) + link, oracle=oracle_note)
 
 
-def build_success_section(results: Sequence[EpisodeResult], colours: Mapping[str, str]) -> section.ReportSection:
+def build_success_section(results: measures.Results, colours: Mapping[str, str]) -> section.ReportSection:
     """Plot the rates of every method on every split."""
     summaries = measures.summarise(results)
     columns: section.Columns = {"split": "split_label", **section.RATE_COLUMNS}
@@ -74,7 +73,7 @@ def _format_tick(summary: measures.Summary) -> str:
     return escape_label(summary.split_label).replace("shift-", "shift-<br>", 1)
 
 
-def render_differences_section(results: Sequence[EpisodeResult], command: str) -> str:
+def render_differences_section(results: measures.Results, command: str) -> str:
     """Render the differences over all splits, and those of each split in a table that opens."""
     comparisons = compare_methods(results)
     if not comparisons:
@@ -101,7 +100,7 @@ def _make_comparison_record(comparison: Comparison) -> dict[str, Any]:
     return record
 
 
-def render_indicators_section(results: Sequence[EpisodeResult], command: str) -> str:
+def render_indicators_section(results: measures.Results, command: str) -> str:
     """Render the scene's own indicators over all splits; nothing where there are none."""
     indicator_set = scenes[results[0].scene].indicators
     groups = measures.group_results(results, "method")

@@ -13,11 +13,10 @@ from urllib.parse import quote
 
 import plotly.graph_objects as go
 
-from experiments.evaluation.results import EpisodeResult
 from experiments.report.figures.plots import make_rate_trace, render_plot
 from experiments.report.measures import formats
 from experiments.report.measures.paired_scores import Difference
-from experiments.report.measures.summary import Rate, group_results, rank_methods
+from experiments.report.measures.summary import Rate, Results, group_results, rank_methods
 
 TEXTS = tomllib.loads((Path(__file__).parents[1] / "sections.toml").read_text("utf-8"))
 Columns = Mapping[str, str | Callable[[Any], str]]  # heading: attribute of an item, or text from it
@@ -94,7 +93,7 @@ def format_cell(column: str | Callable[[Any], str], item: Any) -> str:
     return str(value)
 
 
-def select_legend(results: Sequence[EpisodeResult], colours: Mapping[str, str]) -> dict[str, str]:
+def select_legend(results: Results, colours: Mapping[str, str]) -> dict[str, str]:
     """Select the colours of the methods of some results, in their order."""
     return {method: colours[method] for method in rank_methods(results)}
 
