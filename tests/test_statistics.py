@@ -27,15 +27,15 @@ from experiments.statistics import (
     ("successes", "n", "low", "high"),
     [(8, 10, 0.490, 0.943), (0, 10, 0.0, 0.278), (10, 10, 0.722, 1.0), (50, 100, 0.404, 0.596), (1, 1, 0.207, 1.0)],
 )
-def test_wilson_agrees_with_tables(successes: int, n: int, low: float, high: float) -> None:
+def test_wilson_interval_agrees_with_tables(successes: int, n: int, low: float, high: float) -> None:
     assert compute_wilson_interval(successes, n) == pytest.approx((low, high), abs=6e-4)
 
 
-def test_wilson_knows_nothing_without_trials() -> None:
+def test_wilson_interval_without_trials_is_the_whole_range() -> None:
     assert compute_wilson_interval(0, 0) == (0.0, 1.0)
 
 
-def test_wilson_mirrors_and_widens() -> None:
+def test_wilson_interval_is_symmetric_and_widens_with_confidence() -> None:
     low, high = compute_wilson_interval(3, 20)
     assert compute_wilson_interval(17, 20) == pytest.approx((1 - high, 1 - low))
     wider_low, wider_high = compute_wilson_interval(3, 20, confidence=0.99)
@@ -43,19 +43,19 @@ def test_wilson_mirrors_and_widens() -> None:
 
 
 @pytest.mark.parametrize(("successes", "n"), [(-1, 10), (11, 10), (0, -1)])
-def test_wilson_refuses_impossible_counts(successes: int, n: int) -> None:
+def test_wilson_interval_refuses_impossible_counts(successes: int, n: int) -> None:
     with pytest.raises(ValueError, match="successes"):
         compute_wilson_interval(successes, n)
 
 
-def test_wilson_covers_the_true_rate() -> None:
+def test_wilson_interval_covers_the_true_rate() -> None:
     counts = np.random.default_rng(0).binomial(40, 0.7, size=2000)
     covered = [low <= 0.7 <= high for low, high in (compute_wilson_interval(int(count), 40) for count in counts)]
     assert 0.93 < np.mean(covered) < 0.97
 
 
-def drawn(rng: np.random.Generator, n: int, table: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Outcomes of two arms on n episodes: both solve, only the first, only the second, none, with these probabilities."""
+def sample_outcomes(rng: np.random.Generator, n: int, table: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Sample outcomes of two methods on n episodes; `table` has the rates of both, first only, second only, none."""
     kind = rng.choice(4, n, p=table)
     return kind < 2, (kind == 0) | (kind == 2)
 
@@ -64,7 +64,7 @@ outcomes = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_siz
 
 
 @given(outcomes)
-def test_paired_rates_hold_the_difference_and_mirror(pair: np.ndarray) -> None:
+def test_the_interval_of_paired_rates_contains_the_difference_and_is_symmetric(pair: np.ndarray) -> None:
     a, b = pair
     difference, low, high = compute_paired_rate_difference(a, b)
     assert difference == pytest.approx(a.mean() - b.mean())
@@ -73,15 +73,16 @@ def test_paired_rates_hold_the_difference_and_mirror(pair: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("table", [(0.6, 0.2, 0.05, 0.15), (0.9, 0.08, 0.0, 0.02), (0.3, 0.2, 0.2, 0.3), (0.0, 0.9, 0.0, 0.1)])
-def test_paired_rates_cover_the_true_difference(table: tuple[float, ...]) -> None:
-    rng, truth = np.random.default_rng(0), table[1] - table[2]
+def test_the_interval_of_paired_rates_covers_the_true_difference(table: tuple[float, ...]) -> None:
+    rng, true_difference = np.random.default_rng(0), table[1] - table[2]
     covered = [
-        low <= truth <= high for _, low, high in (compute_paired_rate_difference(*drawn(rng, 50, table)) for _ in range(1500))
+        low <= true_difference <= high
+        for _, low, high in (compute_paired_rate_difference(*sample_outcomes(rng, 50, table)) for _ in range(1500))
     ]
     assert 0.93 < np.mean(covered) <= 1
 
 
-def test_few_episodes_leave_much_to_chance() -> None:
+def test_three_episodes_show_no_difference() -> None:
     won, lost = np.ones(3, bool), np.zeros(3, bool)
     assert compute_sign_test_p_value(won, lost) == pytest.approx(0.25)
     assert compute_paired_rate_difference(won, lost)[1] < 0.3
@@ -89,28 +90,28 @@ def test_few_episodes_leave_much_to_chance() -> None:
     assert compute_sign_test_p_value(won, won) == 1
 
 
-def test_sign_test_is_wrong_as_seldom_as_it_says() -> None:
+def test_the_sign_test_keeps_its_error_rate() -> None:
     rng = np.random.default_rng(0)
-    wrong = [compute_sign_test_p_value(*drawn(rng, 60, (0.5, 0.15, 0.15, 0.2))) < 0.05 for _ in range(1500)]
+    wrong = [compute_sign_test_p_value(*sample_outcomes(rng, 60, (0.5, 0.15, 0.15, 0.2))) < 0.05 for _ in range(1500)]
     assert np.mean(wrong) < 0.05
 
 
-def test_the_smallest_difference_would_have_been_shown_four_times_of_five() -> None:
-    rng, n, differing = np.random.default_rng(0), 200, 0.3
-    smallest = np.mean([compute_smallest_rate_difference(*drawn(rng, n, (0.5, 0.15, 0.15, 0.2))) for _ in range(50)])
+def test_the_smallest_detectable_difference_is_shown_with_a_power_of_80_percent() -> None:
+    rng, n, differing_share = np.random.default_rng(0), 200, 0.3
+    smallest = np.mean([compute_smallest_rate_difference(*sample_outcomes(rng, n, (0.5, 0.15, 0.15, 0.2))) for _ in range(50)])
     lead = smallest / 2
-    table = (0.5, differing / 2 + lead, differing / 2 - lead, 0.2)
-    shown = [compute_sign_test_p_value(*drawn(rng, n, table)) < 0.05 for _ in range(600)]
-    assert 0.75 < np.mean(shown) < 0.97
+    table = (0.5, differing_share / 2 + lead, differing_share / 2 - lead, 0.2)
+    significant = [compute_sign_test_p_value(*sample_outcomes(rng, n, table)) < 0.05 for _ in range(600)]
+    assert 0.75 < np.mean(significant) < 0.97
 
 
 @given(outcomes, st.integers(2, 5))
-def test_more_episodes_show_smaller_differences(pair: np.ndarray, times: int) -> None:
+def test_more_episodes_detect_smaller_differences(pair: np.ndarray, times: int) -> None:
     assert compute_smallest_rate_difference(*np.tile(pair, times)) <= compute_smallest_rate_difference(*pair)
 
 
 @pytest.mark.parametrize(("a", "b"), [((3,), (4,)), ((0,), (0,)), ((2, 2), (2, 2))])
-def test_paired_rates_refuse_what_is_not_paired(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+def test_paired_rates_refuse_unpaired_outcomes(a: tuple[int, ...], b: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="equal length"):
         compute_paired_rate_difference(np.zeros(a), np.zeros(b))
 
@@ -119,7 +120,7 @@ def test_iqm_is_the_mean_of_the_middle_half() -> None:
     assert compute_iqm(np.array([[0.0, 1, 2, 3], [4, 5, 6, 100]])) == pytest.approx(
         (2 + 3 + 4 + 5) / 4
     )  # 25 % of 8 cut at both ends
-    assert compute_iqm(np.array([1.0, 2, 3, 4, 5])) == 3  # one is cut at each end, as scipy's trim_mean rounds
+    assert compute_iqm(np.array([1.0, 2, 3, 4, 5])) == 3  # one value is cut at each end, as in scipy's trim_mean
     assert compute_iqm(np.array([np.nan, 7.0])) == 7
     scores = np.random.default_rng(0).normal(size=(3, 25))
     assert compute_iqm(scores) == pytest.approx(float(trim_mean(scores, 0.25, axis=None)))  # as rliable computes it
@@ -127,18 +128,18 @@ def test_iqm_is_the_mean_of_the_middle_half() -> None:
 
 
 def test_a_profile_is_the_share_of_costs_below_each_threshold() -> None:
-    costs, at = np.array([[0.1, 0.5], [0.5, np.nan]]), np.array([0.0, 0.1, 0.4, 0.5])
-    assert compute_performance_profile(costs, at) == pytest.approx([0, 1 / 3, 1 / 3, 1])
-    share, low, high = compute_profile_interval(costs, at)
+    costs, thresholds = np.array([[0.1, 0.5], [0.5, np.nan]]), np.array([0.0, 0.1, 0.4, 0.5])
+    assert compute_performance_profile(costs, thresholds) == pytest.approx([0, 1 / 3, 1 / 3, 1])
+    share, low, high = compute_profile_interval(costs, thresholds)
     assert share == pytest.approx([0, 1 / 3, 1 / 3, 1])
     assert list(low) == [0, 0, 0, 1]
     assert list(high) == [0, 1, 1, 1]
 
 
-def test_a_profile_s_interval_is_that_of_its_share() -> None:
+def test_the_interval_of_a_profile_equals_the_bootstrap_interval_of_its_share() -> None:
     costs = np.random.default_rng(0).normal(size=(3, 40))
     _, low, high = compute_profile_interval(costs, np.array([0.2]))
-    usual = compute_bootstrap_interval(lambda drawn: float((drawn <= 0.2).mean()), costs)
+    usual = compute_bootstrap_interval(lambda sample: float((sample <= 0.2).mean()), costs)
     assert (low[0], high[0]) == pytest.approx(usual[1:], abs=0.03)
 
 
@@ -152,16 +153,16 @@ def test_probability_of_improvement_is_the_mean_of_the_episodes_mann_whitney_sha
     assert compute_probability_of_improvement(missing, b) == 1
 
 
-def test_bootstrap_covers_the_truth_over_trainings_and_episodes() -> None:
+def test_the_bootstrap_interval_over_trainings_and_episodes_covers_the_true_mean() -> None:
     rng, covered = np.random.default_rng(0), []
     for _ in range(200):
         scores = rng.normal(0, 1, (8, 1)) + rng.normal(0, 1, (1, 40)) + rng.normal(0, 0.5, (8, 40))
         _, low, high = compute_bootstrap_interval(np.mean, scores, num_resamples=200)
         covered.append(low <= 0 <= high)
-    assert 0.85 < np.mean(covered) <= 1  # eight trainings are few; episodes alone would cover less than half
+    assert 0.85 < np.mean(covered) <= 1  # eight trainings are few; resampled episodes alone cover less than half
 
 
-def test_episodes_alone_would_claim_too_much() -> None:
+def test_the_bootstrap_interval_includes_the_variation_between_trainings() -> None:
     scores = np.repeat(np.random.default_rng(0).normal(0, 1, (5, 1)), 50, axis=1)  # trainings differ, episodes do not
     _, low, high = compute_bootstrap_interval(np.mean, scores)
     assert high - low > 0.5
@@ -169,14 +170,14 @@ def test_episodes_alone_would_claim_too_much() -> None:
     assert low == pytest.approx(high)
 
 
-def test_strata_keep_their_shares_and_the_seed_its_draws() -> None:
+def test_strata_keep_their_shares_and_the_bootstrap_is_reproducible() -> None:
     scores, strata = np.array([[0.0] * 10 + [1.0] * 10]), np.repeat([0, 1], 10)
     assert compute_bootstrap_interval(np.mean, scores, strata=strata) == pytest.approx((0.5, 0.5, 0.5))
     assert compute_bootstrap_interval(np.mean, scores)[1] < 0.5
     assert compute_bootstrap_interval(np.mean, scores) == compute_bootstrap_interval(np.mean, scores)
 
 
-def test_paired_arms_meet_the_same_resampled_episodes() -> None:
+def test_paired_methods_share_the_resampled_episodes() -> None:
     hard = np.random.default_rng(0).normal(0, 10, (1, 50))
     value, low, high = compute_bootstrap_interval(lambda a, b: float(np.mean(a) - np.mean(b)), hard + 1, hard)
     assert (value, low, high) == pytest.approx((1, 1, 1))
@@ -184,53 +185,53 @@ def test_paired_arms_meet_the_same_resampled_episodes() -> None:
 
 def test_signed_ranks_and_the_smallest_mean_difference() -> None:
     assert compute_signed_rank_p_value(np.zeros(5)) == 1
-    assert compute_signed_rank_p_value(np.array([1.0, 2, 3])) == pytest.approx(0.25)  # the best that three can do
+    assert compute_signed_rank_p_value(np.array([1.0, 2, 3])) == pytest.approx(0.25)  # the smallest value with three differences
     assert compute_signed_rank_p_value(np.arange(1.0, 9)) == pytest.approx(2 / 256)
     assert compute_smallest_mean_difference(np.array([1.0])) == float("inf")
     rng = np.random.default_rng(0)
     smallest = compute_smallest_mean_difference(rng.normal(0, 1, 100))
-    shown = [compute_signed_rank_p_value(rng.normal(smallest, 1, 100)) < 0.05 for _ in range(400)]
-    assert 0.7 < np.mean(shown) < 0.92
+    significant = [compute_signed_rank_p_value(rng.normal(smallest, 1, 100)) < 0.05 for _ in range(400)]
+    assert 0.7 < np.mean(significant) < 0.92
 
 
 @pytest.mark.parametrize("n", [6, 16, 100])
-def test_arms_that_never_differed_could_have_shown_what_is_said(n: int) -> None:
+def test_the_smallest_detectable_difference_of_equal_outcomes_has_its_power(n: int) -> None:
     smallest, rng = compute_smallest_rate_difference(np.ones(n), np.ones(n)), np.random.default_rng(0)
-    shown = [
+    significant = [
         compute_sign_test_p_value(rng.random(n) < smallest, np.zeros(n)) <= 0.05 for _ in range(2000)
-    ]  # at best: all that differ favour one
-    assert np.mean(shown) > 0.75
+    ]  # all differences favour one method
+    assert np.mean(significant) > 0.75
 
 
 @given(st.integers(0, 5))
-def test_fewer_than_six_episodes_show_nothing(n: int) -> None:
+def test_fewer_than_six_episodes_detect_no_difference(n: int) -> None:
     assert compute_smallest_rate_difference(np.ones(n), np.zeros(n)) == math.inf
     assert compute_smallest_mean_difference(np.arange(n, dtype=float)) == math.inf
 
 
-def test_arms_on_the_same_models_are_compared_model_by_model() -> None:
+def test_methods_with_shared_trainings_are_compared_by_training() -> None:
     bias = np.array([[0.1], [0.5], [0.9]]) * np.ones((3, 20))
 
-    def apart(a: np.ndarray, b: np.ndarray) -> float:
+    def compute_difference(a: np.ndarray, b: np.ndarray) -> float:
         return float((a - b).mean())
 
-    value, low, high = compute_bootstrap_interval(apart, bias + 0.05, bias, has_shared_trainings=True)
+    value, low, high = compute_bootstrap_interval(compute_difference, bias + 0.05, bias, has_shared_trainings=True)
     assert (value, low, high) == pytest.approx((0.05, 0.05, 0.05))
-    _, low, high = compute_bootstrap_interval(apart, bias + 0.05, bias)
+    _, low, high = compute_bootstrap_interval(compute_difference, bias + 0.05, bias)
     assert low < 0 < high
 
 
-def test_trainings_that_differ_are_worth_fewer_trials() -> None:
-    alike = np.repeat(np.array([[1.0] * 6 + [0.0] * 10]), 3, 0)
-    assert compute_effective_trials(alike) == pytest.approx(16)
-    lucky = np.array([[1.0] * 16, [0.0] * 16, [1.0] * 16])  # only a few trainings tell of the next one
-    assert compute_effective_trials(lucky) == pytest.approx(2)
+def test_different_trainings_lower_the_number_of_effective_trials() -> None:
+    equal = np.repeat(np.array([[1.0] * 6 + [0.0] * 10]), 3, 0)
+    assert compute_effective_trials(equal) == pytest.approx(16)
+    varied = np.array([[1.0] * 16, [0.0] * 16, [1.0] * 16])  # the number of trainings limits the precision
+    assert compute_effective_trials(varied) == pytest.approx(2)
     independent = np.random.default_rng(0).random((3, 400)) < 0.5
     assert compute_effective_trials(independent.astype(float)) == 400
     assert compute_effective_trials(np.ones((3, 5))) == 5
 
 
-def test_where_nothing_differs_the_smallest_mean_difference_is_unknown() -> None:
+def test_the_smallest_mean_difference_of_equal_scores_is_unknown() -> None:
     assert np.isnan(compute_smallest_mean_difference(np.zeros(20)))
     assert np.isinf(compute_smallest_mean_difference(np.zeros(3)))
     assert format_no_difference(math.nan, " m", 2) == "no difference shown (smallest detectable: unknown)"
@@ -239,9 +240,9 @@ def test_where_nothing_differs_the_smallest_mean_difference_is_unknown() -> None
 def test_strata_of_one_episode_are_pooled() -> None:
     scores = np.array([[0.0, 1.0, 0.0, 1.0, 1.0, 0.0]])
     _, low, high = compute_bootstrap_interval(np.mean, scores, strata=np.arange(6))
-    assert (low, high) == compute_bootstrap_interval(np.mean, scores)[1:], "as one stratum"
+    assert (low, high) == compute_bootstrap_interval(np.mean, scores)[1:], "not as one stratum"
     assert low < 0.5 < high
-    strata = np.array([0, 1, 1, 2, 2, 2])  # one stratum of one episode: with the smallest other
+    strata = np.array([0, 1, 1, 2, 2, 2])  # the stratum of one episode is pooled with the smallest
     draws: list[np.ndarray] = []
     compute_bootstrap_interval(lambda sample: draws.append(sample) or 0.0, np.array([[0.0, 1, 1, 2, 2, 2]]), strata=strata)
     assert all((draw == 2).sum() == 3 for draw in draws)
