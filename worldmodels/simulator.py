@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sim.bodies import ROBOT, Bodies, Kind, LoadSpec
+from sim.bodies import ROBOT, Bodies, Kind
 from sim.bullet.world import World
 from sim.layout import Layout
 from sim.policy import EpisodeStart, SimState
@@ -51,10 +51,6 @@ class _WorldSpec:
     scene: str
     layout: Layout
     variation: Variation
-
-    @property
-    def loads(self) -> list[LoadSpec]:
-        return scenes[self.scene].make_loads(self.layout, self.variation)
 
     def make_traffic(self, seed: int) -> TrafficSimulation | None:
         return scenes[self.scene].make_traffic(self.layout, self.variation, seed) if self.layout.traffic else None
@@ -150,7 +146,7 @@ def simulate(spec: _WorldSpec, state: SimulatorState, actions: np.ndarray) -> tu
         twists: (B, H, M, 6) float32 [m/s, rad/s].
     """
     scene = scenes[spec.scene]
-    loads = spec.loads
+    loads = scene.make_loads(spec.layout, spec.variation)
     traffic = spec.make_traffic(state.traffic.seed) if state.traffic else None
     poses = np.empty((*actions.shape[:2], len(state.pose), 7), np.float32)
     twists = np.empty((*actions.shape[:2], len(state.pose), 6), np.float32)

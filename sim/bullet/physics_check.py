@@ -42,8 +42,7 @@ class CommandReplay:
             actions: (T, n), executed in a separate world.
         """
         replay = cls(env.scene, env.layout, env.variation, env.bodies.pose[env.bodies.is_dynamic], [])
-        world = World()
-        robot = replay._build(world)
+        world, robot = replay._build()
         for action in actions.tolist():
             for _ in range(round(env.scene.control_dt_s * MOTOR_HZ)):
                 replay.commands.append(robot.compute_command(tuple(action)))
@@ -58,8 +57,7 @@ class CommandReplay:
         Returns:
             Seconds of motor commands and physics steps together, and of the physics steps only.
         """
-        world = World()
-        robot = self._build(world)
+        world, robot = self._build()
         physics_s = 0.0
         start = time.perf_counter()
         for command in self.commands:
@@ -71,14 +69,14 @@ class CommandReplay:
         world.close()
         return total_s, physics_s
 
-    def _build(self, world: World) -> Robot:
-        robot = self.scene.make_robot(self.variation)
+    def _build(self) -> tuple[World, Robot]:
+        world, robot = World(), self.scene.make_robot(self.variation)
         layout = self.layout
         loads = self.scene.make_loads(layout, self.variation)
         traffic = self.scene.make_traffic(layout, self.variation, 0) if layout.traffic else None
         world.build(robot, loads, layout.static_boxes, layout.table_top, traffic)
         world.set_state(self.pose, np.zeros((len(self.pose), 6)))
-        return robot
+        return world, robot
 
 
 def _step_one_tick(world: World) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -56,11 +57,6 @@ def extract_static_boxes(bodies: Bodies) -> np.ndarray:
     Returns:
         (S, 6) float64: x, y, yaw, half width, half depth, Kind.
     """
-    static = bodies.is_static
-    columns = [
-        bodies.pose[static, :2],
-        compute_yaw(bodies.pose[static, 3:]),
-        bodies.half_extents[static, :2],
-        bodies.kind[static],
-    ]
+    boxes = bodies.map(itemgetter(bodies.is_static))
+    columns = (boxes.pose[:, :2], compute_yaw(boxes.pose[:, 3:]), boxes.half_extents[:, :2], boxes.kind)
     return np.column_stack(columns).astype(np.float64)

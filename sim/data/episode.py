@@ -93,13 +93,6 @@ class Episode:
         """Seed of a simulated episode."""
         return self.source.seed
 
-    @property
-    def is_uniform(self) -> bool:
-        """True if all states are a control step apart."""
-        if self.time_s is None:
-            return True
-        return bool((abs(np.diff(self.time_s) - CONTROL_DT_S) <= TIME_TOLERANCE * CONTROL_DT_S).all())
-
     def make_observation(self, step: int) -> Observation:
         """Make the observation of a state, without sensors, noise or occlusion.
 
@@ -140,7 +133,8 @@ class Episode:
             The episode itself if all states are a control step apart. Otherwise, a resampled
             episode without labels of states.
         """
-        if self.time_s is None or self.is_uniform:
+        tolerance_s = TIME_TOLERANCE * CONTROL_DT_S
+        if self.time_s is None or (abs(np.diff(self.time_s) - CONTROL_DT_S) <= tolerance_s).all():
             return self
         time_s = np.arange(self.time_s[0], self.time_s[-1] + 1e-9, CONTROL_DT_S)
         after = np.clip(np.searchsorted(self.time_s, time_s, side="right"), 1, len(self.time_s) - 1)

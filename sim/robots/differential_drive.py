@@ -9,6 +9,7 @@ import numpy as np
 from sim.actions import ActionSpec
 from sim.bodies import Shape
 from sim.robots.robot import MOTOR_HZ, UNDAMPED, LinkVisual, RobotState
+from sim.variation import Variation
 
 if TYPE_CHECKING:
     from sim.bullet.client import BulletClient
@@ -117,3 +118,8 @@ class DifferentialDrive:
 
     def read_faults(self) -> dict[str, bool]:
         return {}
+
+
+def make_drive(variation: Variation) -> DifferentialDrive:
+    """Make the drive of an AMR with the speed limit of a variation."""
+    return DifferentialDrive(DriveLimits(speed_m_s=variation.speed_limit_m_s))

@@ -53,8 +53,8 @@ class AgentProfile:
     hesitation_share: float  # share of changes that are hesitations: the agent stands still
     change_duration_s: tuple[float, float]  # range
     inattentive_share: float  # share of the time in which it ignores the robot
-    inattentive_duration_s: tuple[float, float]  # range
     colour: tuple[float, float, float, float]
+    inattentive_duration_s: tuple[float, float] = (2.0, 6.0)  # range
 
     @property
     def grid(self) -> GridSpec:
@@ -75,7 +75,6 @@ PROFILES = {
         hesitation_share=0.5,
         change_duration_s=(0.6, 2.0),
         inattentive_share=0.2,
-        inattentive_duration_s=(2.0, 6.0),
         colour=(0.9, 0.75, 0.2, 1),
     ),
     Kind.FORKLIFT: AgentProfile(
@@ -89,7 +88,6 @@ PROFILES = {
         hesitation_share=1.0,
         change_duration_s=(1.0, 3.0),
         inattentive_share=0.1,
-        inattentive_duration_s=(2.0, 6.0),
         colour=(0.85, 0.3, 0.1, 1),
     ),
 }

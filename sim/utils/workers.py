@@ -83,9 +83,8 @@ def make_worker_pool(workers: int, queue: Any = None) -> ProcessPoolExecutor:
     Args:
         queue: receives the messages that jobs send; None: messages are dropped.
     """
-    return ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_init_worker, initargs=(queue,)
-    )
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, spawn, _init_worker, (queue,))
 
 
 def _init_worker(queue: Any) -> None:

@@ -23,8 +23,6 @@ from sim.utils.errors import GroundError
 from worldmodels.model import LearnedModel, Prediction, models
 from worldmodels.training.windows import Batch, EpisodeWindows, JointWindows
 
-STILL_COMMAND = np.zeros(3)
-
 
 @dataclass(frozen=True)
 class CostConfig:
@@ -166,11 +164,10 @@ class CostModel(LearnedModel):
         """
         name = self.scene or next(iter(self.encoders), "")
         scene, bodies, goal = scenes[name], Bodies.from_observation(observation), observation["goal"]
-        field = scene.task.get_cost_field(bodies, goal)
-        still = np.zeros(self.cost_config.action_size)
-        cost = scene.task.compute_cost(bodies, still, goal, field)
-        cost = cost + scene.task.compute_violation_penalty(bodies, STILL_COMMAND, field)
-        vector = compute_flat_vector(dict(observation), scene.task, scene.max_dynamic)
+        task, field = scene.task, scene.task.get_cost_field(bodies, goal)
+        cost = task.compute_cost(bodies, np.zeros(self.cost_config.action_size), goal, field)
+        cost = cost + task.compute_violation_penalty(bodies, np.zeros(3), field)
+        vector = compute_flat_vector(dict(observation), task, scene.max_dynamic)
         return CostState(torch.as_tensor(vector[None]), torch.as_tensor(np.array([cost], np.float32)), name)
 
     def rollout_batch(self, states: Sequence[CostState], actions: Sequence[Tensor]) -> list[Prediction]:
@@ -196,9 +193,8 @@ class CostModel(LearnedModel):
         Returns:
             (P, W, H) in the task's cost unit, at least 0.
         """
-        return F.relu(
-            state.cost[:, None] + self._get_encoder(state.scene).cost_scale * torch.sinh(self._predict_changes(state, actions))
-        )
+        changes = torch.sinh(self._predict_changes(state, actions))
+        return F.relu(state.cost[:, None] + self._get_encoder(state.scene).cost_scale * changes)
 
     def _predict_changes(self, state: CostState, actions: Tensor) -> Tensor:
         """Predict changes of cost (P, W, H), scaled by `asinh`."""

@@ -13,11 +13,12 @@ from sim.geometry.boxes import compute_signed_distance
 from sim.geometry.rotations import make_unit_vectors
 from sim.layout import AGENT_KIND_BY_NAME, AgentRoute, Box, Hall, Layout, Pose, find_geometric_faults
 from sim.layout_sampling import complete_task, get_split_spec, sample_until_valid
+from sim.robots.differential_drive import DifferentialDrive
 from sim.traffic.simulation import PROFILES
 from sim.utils.errors import BadLayout
 from sim.variation import Variation, Variations
 
-ROBOT_RADIUS_M = 0.3
+ROBOT_RADIUS_M = DifferentialDrive.radius_m
 ROBOT_GRID = GridSpec(
     0.1, margin_m=0.2, min_clearance_m=ROBOT_RADIUS_M + 0.03, free_clearance_m=0.6, proximity_weight=1.0, max_clearance_m=3.0
 )
@@ -196,15 +197,15 @@ def _sample_racks(spec: SplitSpec, rng: np.random.Generator, hall: Hall) -> tupl
     if spec.has_blocked_aisle:
         aisle = int(rng.choice(np.flatnonzero(aisles)))
         along = float(rng.uniform(0.3, 0.7) * length)
-        boxes.append((along, float(aisle_starts[aisle] + aisles[aisle] / 2), 1.2, float(aisles[aisle])))
+        boxes.append([along, float(aisle_starts[aisle] + aisles[aisle] / 2), 1.2, float(aisles[aisle])])
     return tuple(_make_box(box, is_along_x) for box in boxes)
 
 
-def _sample_row(spec: SplitSpec, rng: np.random.Generator, length: float, middle: float, depth: float) -> list[tuple[float, ...]]:
+def _sample_row(spec: SplitSpec, rng: np.random.Generator, length: float, middle: float, depth: float) -> list[list[float]]:
     """Sample the racks of a row with aisles at its ends and between them.
 
     Returns:
-        Tuples of the centre along and across the row, length and depth.
+        Lists of the centre along and across the row, length and depth.
     """
     racks = int(rng.integers(spec.racks[0], spec.racks[1] + 1))
     gaps = rng.uniform(*spec.aisle_m, racks + 1)
@@ -213,12 +214,10 @@ def _sample_row(spec: SplitSpec, rng: np.random.Generator, length: float, middle
     shares = rng.uniform(0.7, 1.3, racks)
     sizes = shares / shares.sum() * (length - gaps.sum())
     starts = np.cumsum(gaps[:-1]) + np.concatenate([[0], np.cumsum(sizes[:-1])])
-    return [
-        (float(start + size / 2), float(middle), float(size), float(depth)) for start, size in zip(starts, sizes, strict=True)
-    ]
+    return np.column_stack([starts + sizes / 2, np.full(racks, middle), sizes, np.full(racks, depth)]).tolist()
 
 
-def _make_box(rack: tuple[float, ...], is_along_x: bool) -> Box:
+def _make_box(rack: list[float], is_along_x: bool) -> Box:
     x, y, width, depth = (round(value, 3) for value in rack)
     return Box(x, y, width, depth) if is_along_x else Box(y, x, depth, width)
 

@@ -1,18 +1,12 @@
 """Registration of logistics/aisle-traffic."""
 
 from sim.policy import RANDOM_BEHAVIOURS
-from sim.robots.differential_drive import DifferentialDrive, DriveLimits
+from sim.robots.differential_drive import make_drive
 from sim.scenes.aisle_traffic import layouts as aisles
 from sim.scenes.aisle_traffic.expert import BEHAVIOURS
 from sim.scenes.aisle_traffic.task import INDICATORS, CrossingTask
 from sim.scenes.aisle_traffic.visuals import VISUALS
 from sim.scenes.scene import IndicatorSet, Scene, scenes
-from sim.variation import Variation
-
-
-def _make_robot(variation: Variation) -> DifferentialDrive:
-    return DifferentialDrive(DriveLimits(speed_m_s=variation.speed_limit_m_s), radius_m=aisles.ROBOT_RADIUS_M)
-
 
 scenes.add("logistics/aisle-traffic")(
     Scene(
@@ -20,7 +14,7 @@ scenes.add("logistics/aisle-traffic")(
         gym_id="ground/AisleTraffic-v0",
         task=CrossingTask(),
         indicators=IndicatorSet(INDICATORS, CrossingTask().compute_indicators),
-        make_robot=_make_robot,
+        make_robot=make_drive,
         sample_layout=aisles.sample_layout,
         find_scene_faults=aisles.find_faults,
         splits=tuple(aisles.SPLIT_SPECS),

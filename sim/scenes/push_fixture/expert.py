@@ -72,17 +72,6 @@ class ToolView:
         """Radius of the circle around the part's centre that contains it [m]."""
         return float(np.hypot(*self.half))
 
-    def to_world(self, local: np.ndarray) -> np.ndarray:
-        """Rotate vectors from the part's frame to the world frame.
-
-        Args:
-            local: (..., 2) vectors.
-
-        Returns:
-            (..., 2) vectors.
-        """
-        return rotate(local, self.yaw)
-
     @property
     def corners(self) -> tuple[np.ndarray, np.ndarray]:
         """(4, 2) corners of the part's outline now, and at the goal [m]."""
@@ -101,7 +90,7 @@ class ToolView:
         corners, goal_corners = self.corners
         error = goal_corners - corners
         error = error / np.maximum(np.linalg.norm(error, axis=-1, keepdims=True), 1e-4)
-        push, lever = -self.to_world(self.normals), self.to_world(self.points)
+        push, lever = -rotate(self.normals, self.yaw), rotate(self.points, self.yaw)
         turn = (lever[:, 0] * push[:, 1] - lever[:, 1] * push[:, 0]) / (0.5 * (self.half**2).sum())
         arm = corners - self.part
         moves = push[:, None] + turn[:, None, None] * np.stack([-arm[:, 1], arm[:, 0]], -1)
@@ -111,7 +100,7 @@ class ToolView:
     @property
     def push_starts(self) -> np.ndarray:
         """(C, 2) positions of the tool at which each push begins [m]."""
-        return np.asarray(self.part + self.to_world(self.points + (self.radius + STAND_OFF_M) * self.normals))
+        return np.asarray(self.part + rotate(self.points + (self.radius + STAND_OFF_M) * self.normals, self.yaw))
 
     def is_free(self, places: np.ndarray) -> np.ndarray:
         """Find out whether the tool fits at places.
@@ -179,7 +168,7 @@ class Poke(_ToolPolicy):
         if not self._is_pushing:
             return self._move_towards(view, start) + noise
         self._angle += self._curve
-        inward = -view.to_world(view.normals[self._point % len(view.points)])
+        inward = -rotate(view.normals[self._point % len(view.points)], view.yaw)
         return self._speed * rotate(inward, self._angle) + noise
 
 
@@ -222,7 +211,7 @@ class PoseExpert(_ToolPolicy):
             self._is_pushing = False
             self._steps = 0
         start = starts[self._point]
-        inward = -view.to_world(view.normals[self._point])
+        inward = -rotate(view.normals[self._point], view.yaw)
         lateral = _cross_product(inward, view.tool - start)
         self._is_pushing = (self._is_pushing and abs(lateral) < 0.012) or bool(np.linalg.norm(start - view.tool) < 0.008)
         if self._is_pushing:
@@ -249,14 +238,11 @@ def find_contact_points(footprint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         Points and outward normals, (C, 2) each, in the part's frame.
     """
     footprint = footprint[footprint[:, 2] > 0].astype(float)
-    points, normals = [], []
-    for x, y, half_x, half_y in footprint:
-        for normal in np.array([(1, 0), (0, 1), (-1, 0), (0, -1)], float):
-            along = np.array([-normal[1], normal[0]])
-            for share in np.linspace(-0.8, 0.8, POINTS_PER_SIDE):
-                points.append(np.array([x, y]) + (normal + share * along) * (half_x, half_y))
-                normals.append(normal)
-    points_b, normals_b = np.array(points), np.array(normals)
+    sides = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)], float)[:, None]  # outward normals
+    along = np.stack([-sides[..., 1], sides[..., 0]], -1)
+    local = sides + np.linspace(-0.8, 0.8, POINTS_PER_SIDE)[:, None] * along  # on a box of size 1
+    points_b = (footprint[:, None, None, :2] + local * footprint[:, None, None, 2:]).reshape(-1, 2)
+    normals_b = np.broadcast_to(sides, (len(footprint), *local.shape)).reshape(-1, 2)
     boxes = np.column_stack([footprint[:, :2], np.zeros(len(footprint)), footprint[:, 2:]])
     # not in a corner between two boxes
     is_free = compute_signed_distance(points_b + 0.02 * normals_b, boxes) > 0.015

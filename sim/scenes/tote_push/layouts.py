@@ -13,10 +13,11 @@ from sim.geometry.boxes import compute_signed_distance
 from sim.geometry.rotations import rotate
 from sim.layout import Box, Hall, Layout, Pose, find_geometric_faults
 from sim.layout_sampling import complete_task, get_split_spec, sample_until_valid
+from sim.robots.differential_drive import DifferentialDrive
 from sim.variation import Span, Variations
 
 LOAD_HALF_M = np.array([0.25, 0.2, 0.15])
-ROBOT_RADIUS_M = 0.3
+ROBOT_RADIUS_M = DifferentialDrive.radius_m
 LOAD_RADIUS_M = 0.2  # circle inside the load
 
 

@@ -3,17 +3,13 @@
 from sim.bodies import LoadSpec
 from sim.layout import Layout
 from sim.policy import RANDOM_BEHAVIOURS
-from sim.robots.differential_drive import DifferentialDrive, DriveLimits
+from sim.robots.differential_drive import make_drive
 from sim.scenes.scene import Scene, scenes
 from sim.scenes.tote_push import layouts as hall
 from sim.scenes.tote_push.expert import BEHAVIOURS
 from sim.scenes.tote_push.task import PushTask
 from sim.scenes.tote_push.visuals import VISUALS
 from sim.variation import Variation
-
-
-def _make_robot(variation: Variation) -> DifferentialDrive:
-    return DifferentialDrive(DriveLimits(speed_m_s=variation.speed_limit_m_s), radius_m=hall.ROBOT_RADIUS_M)
 
 
 def _make_tote(variation: Variation, _: Layout) -> LoadSpec:
@@ -27,7 +23,7 @@ scenes.add("logistics/tote-push")(
         name="logistics/tote-push",
         gym_id="ground/TotePush-v0",
         task=PushTask(),
-        make_robot=_make_robot,
+        make_robot=make_drive,
         make_load=_make_tote,
         sample_layout=hall.sample_layout,
         find_scene_faults=hall.find_faults,
