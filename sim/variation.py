@@ -90,10 +90,13 @@ class Variations:
 
         Raises:
             UnknownName: unknown field or appearance.
-            GroundError: wrong syntax, or values out of bounds.
+            GroundError: wrong syntax, values out of bounds, or a field given twice.
         """
         base = base or Variation()
         spans = []
+        names = [text.partition("=")[0] for text in texts]
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise GroundError(f"variation '{repeated[0]}' is given twice")
         for text in texts:
             name, _, value = text.partition("=")
             if name != "appearance":

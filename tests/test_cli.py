@@ -328,3 +328,30 @@ def test_control_c_is_no_crash(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     code, _, err = run("run", "demo")
     assert code == 130
     assert err == "stopped; finished steps are stored, the same command resumes\n"
+
+
+def test_a_list_option_given_twice_counts_twice(run: Run, tmp_path: Path) -> None:
+    base = ("collect", "data", "--steps", "100", "--workers", "1")
+    options = ("--vary", "load_mass_kg=3", "--behaviours", "scripted=1", "--vary=load_friction=0.3", "--behaviours", "random=2")
+    code, _, err = run(*base, *options)
+    assert code == 0, err
+    manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
+    assert manifest["variations"] == ["load_mass_kg=3", "load_friction=0.3"]
+    assert manifest["behaviours"] == {"scripted": 1, "random": 2}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--steps", "50"), "--steps is given twice"),
+        (("--vary", "load_mass_kg=3", "load_mass_kg=4"), "'load_mass_kg' is given twice"),
+        (("--vary", "load_mass_kg=3", "--vary", "load_mass_kg=4"), "'load_mass_kg' is given twice"),
+        (("--behaviours", "scripted=1", "--behaviours", "scripted=2"), "'scripted' is given twice"),
+        (("--cameras", "robot", "robot"), "'robot' is given twice"),
+    ],
+)
+def test_what_is_given_twice_is_refused(run: Run, tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+    code, _, err = run("collect", "data", "--steps", "100", "--workers", "1", *words)
+    assert (code, err.count("\n")) == (2, 1), err
+    assert message in err
+    assert not (tmp_path / "data").exists()

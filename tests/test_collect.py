@@ -160,7 +160,26 @@ def test_what_is_unknown_is_refused_and_leaves_nothing(
     assert not list(tmp_path.rglob("manifest.json"))
 
 
-@pytest.mark.parametrize("changes", [{"steps": 0}, {"shard_steps": 10}, {"steps": 300}, {"behaviours": (("random", 0.0),)}])
+def test_any_number_of_steps_is_collected_and_can_be_raised(tmp_path: Path) -> None:
+    config = replace(TINY, steps=300)
+    for steps, shards in ((300, [300]), (850, [400, 450]), (1050, [400, 400, 250])):
+        grown = collect(replace(config, steps=steps), tmp_path / "grown", workers=1)
+        sizes = [shard["steps"] for shard in grown.manifest["shards"].values()]
+        assert sizes == pytest.approx(shards, abs=1)
+    direct = collect(replace(config, steps=1050), tmp_path / "direct", workers=1)
+    assert contents(direct.path) == contents(grown.path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"steps": 0},
+        {"steps": 99},
+        {"shard_steps": 10},
+        {"behaviours": (("random", 0.0),)},
+        {"behaviours": (("random", 1.0), ("random", 2.0))},
+    ],
+)
 def test_impossible_configurations_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(GroundError):
         replace(TINY, **changes)

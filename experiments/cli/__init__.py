@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import tyro
 from rich.console import Console
@@ -100,6 +100,28 @@ def _exit_with_error(message: str) -> None:
     raise SystemExit(2)
 
 
+def _join_repeated_options(function: Callable[..., Any], arguments: list[str]) -> list[str]:
+    """Join the values of a list option that is given several times: `--vary A --vary B`.
+
+    Raises:
+        GroundError: another option is given twice.
+    """
+    hints = get_type_hints(function)
+    list_options = {f"--{name.replace('_', '-')}" for name, hint in hints.items() if Ellipsis in get_args(hint)}
+    values: dict[str, list[str]] = {"": []}  # by option, the positional arguments first
+    option = ""
+    for argument in arguments:
+        if argument.startswith("--"):
+            option, mark, value = argument.partition("=")
+            option = option.replace("_", "-")
+            if option in values and option not in list_options:
+                raise GroundError(f"{option} is given twice")
+            values.setdefault(option, []).extend([value] if mark else [])
+        else:
+            values[option].append(argument)
+    return [word for option, words in values.items() for word in ([option, *words] if option else words)]
+
+
 def _parse_arguments(name: str, arguments: list[str]) -> Callable[[], Any]:
     """Parse the arguments of a command.
 
@@ -107,6 +129,7 @@ def _parse_arguments(name: str, arguments: list[str]) -> Callable[[], Any]:
         GroundError: they are wrong; tyro's message in one line.
     """
     function = load_command(name)
+    arguments = _join_repeated_options(function, arguments)
 
     @functools.wraps(function)
     def bind(*values: Any, **options: Any) -> Callable[[], Any]:

@@ -60,7 +60,7 @@ def collect(
         raise GroundError("--image-size, --image-every and --lossless describe images: name --cameras too")
     images = ImageConfig(cameras, image_size, image_every, lossless) if cameras else None
     scene = scenes[scene].name
-    config = CollectConfig(scene, steps, seed, split, weights, vary, shard_steps=min(2000, steps), images=images)
+    config = CollectConfig(scene, steps, seed, split, weights, vary, images=images)
     policies = {}
     tags = {}
     if planner:

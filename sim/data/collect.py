@@ -26,6 +26,7 @@ from sim.utils.files import hash_file, lock_directory
 from sim.utils.workers import run_jobs
 from sim.variation import Variations
 
+MIN_SHARD_STEPS = 100
 NEAR_START_SHARE = 0.6  # share of episodes that start near contact
 
 
@@ -39,16 +40,19 @@ class CollectConfig:
     split: str = "train"
     behaviours: tuple[tuple[str, float], ...] = ()  # names and weights; empty: the scene's mix
     variations: tuple[str, ...] = ()
-    shard_steps: int = 2000
+    shard_steps: int = 2000  # the last shard has what is left
     layouts_per_shard: int = 8
     first_layout: int = 0  # number of the first layout in the split
     images: ImageConfig | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < self.shard_steps or self.shard_steps < 100:
-            raise GroundError(f"steps {self.steps} must be at least one shard of {self.shard_steps}, a shard at least 100")
+        if min(self.steps, self.shard_steps) < MIN_SHARD_STEPS:
+            raise GroundError(f"{self.steps} steps in shards of {self.shard_steps}: at least {MIN_SHARD_STEPS} are needed")
         if not self.behaviours:
             object.__setattr__(self, "behaviours", tuple(scenes[self.scene].behaviour_mix.items()))
+        names = [name for name, _ in self.behaviours]
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise GroundError(f"behaviour '{repeated[0]}' is given twice")
         if not all(0 < weight < float("inf") for _, weight in self.behaviours):
             raise GroundError("behaviours need positive weights")
         if self.seed < 0 or self.first_layout < 0:
@@ -57,7 +61,11 @@ class CollectConfig:
     @property
     def shards(self) -> int:
         """Number of shards."""
-        return -(-self.steps // self.shard_steps)
+        return max(1, (self.steps + self.shard_steps - MIN_SHARD_STEPS) // self.shard_steps)
+
+    def count_shard_steps(self, number: int) -> int:
+        """Count the states of a shard; the last one may have more, or fewer."""
+        return self.shard_steps if number < self.shards - 1 else self.steps - (self.shards - 1) * self.shard_steps
 
 
 Progress = Callable[[int, int], None]  # completed steps, total steps
@@ -100,8 +108,8 @@ def collect(
         manifest = _open_manifest(config, path, dict(tags or {}))
         _reconcile_shards(path, manifest, config)
         missing = [number for number in range(config.shards) if make_shard_name(number) not in manifest["shards"]]
-        total = config.shards * config.shard_steps
-        done = total - len(missing) * config.shard_steps
+        total = config.steps
+        done = total - sum(map(config.count_shard_steps, missing))
         progress(done, total)
         jobs = [(config, path / make_shard_name(number), number, dict(extra_behaviours or {})) for number in missing]
         for result in run_jobs(collect_shard, jobs, workers):
@@ -111,7 +119,7 @@ def collect(
             manifest["shards"] = dict(sorted({**manifest["shards"], name: describe_shard(path / name)}.items()))
             on_cost(result.cpu_s)  # first: a shard in the manifest is not collected again
             save_manifest(path, manifest)
-            done += config.shard_steps
+            done += config.count_shard_steps(result.number)
             progress(done, total)
     return Dataset.open(path)
 
@@ -145,7 +153,10 @@ def _open_manifest(config: CollectConfig, path: Path, tags: dict[str, str]) -> d
 
 
 def _reconcile_shards(path: Path, manifest: dict[str, Any], config: CollectConfig) -> None:
-    """Add complete shards to the manifest that it lacks, and remove missing or damaged shards."""
+    """Add complete shards to the manifest that it lacks, and remove missing or damaged shards.
+
+    A shard that was the last one, of another length than now, is removed as well.
+    """
     for name, shard in list(manifest["shards"].items()):
         if not (path / name).exists() or hash_file(path / name) != shard["sha256"]:
             (path / name).unlink(missing_ok=True)
@@ -158,6 +169,12 @@ def _reconcile_shards(path: Path, manifest: dict[str, Any], config: CollectConfi
             except BadFile:
                 file.unlink()
                 manifest["shards"].pop(file.name, None)
+                continue
+            # a single state is no episode: it may be lacking at the end
+            difference = manifest["shards"][file.name]["steps"] - config.count_shard_steps(number)
+            if difference < -1 or (difference > 0 and number < config.shards - 1):
+                file.unlink()
+                del manifest["shards"][file.name]
     save_manifest(path, manifest)
 
 
@@ -172,7 +189,7 @@ class ShardResult(NamedTuple):
 
 
 def collect_shard(config: CollectConfig, file: Path, number: int, extra_behaviours: dict[str, PolicyFactory]) -> ShardResult:
-    """Collect a shard: run episodes until it has `shard_steps` states. The last episode is cut off.
+    """Collect a shard: run episodes until it has all its states. The last episode is cut off.
 
     Args:
         config: configuration of the dataset.
@@ -189,7 +206,7 @@ def collect_shard(config: CollectConfig, file: Path, number: int, extra_behaviou
     weights = np.array([weight for _, weight in config.behaviours])
     first_layout = config.first_layout + number * config.layouts_per_shard
     episodes: list[Episode] = []
-    left = config.shard_steps
+    left = config.count_shard_steps(number)
     while left > 1:
         name = str(rng.choice(names, p=weights / weights.sum()))
         layout = env.scene.sample_layout(config.split, first_layout + int(rng.integers(config.layouts_per_shard)))

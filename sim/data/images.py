@@ -43,8 +43,10 @@ class ImageConfig:
         for camera in self.cameras:
             if camera not in CAMERAS:
                 raise UnknownName("camera", camera, CAMERAS)
-        if not self.cameras or len(set(self.cameras)) < len(self.cameras):
-            raise GroundError("images need at least one camera, and no camera twice")
+            if self.cameras.count(camera) > 1:
+                raise GroundError(f"camera '{camera}' is given twice")
+        if not self.cameras:
+            raise GroundError("images need at least one camera")
         if not all(0 < side <= MAX_PIXELS for side in self.size):
             raise GroundError(f"an image of {self.size[0]} × {self.size[1]} pixels: 1 to {MAX_PIXELS} a side are allowed")
         if self.every < 1:
