@@ -6,23 +6,11 @@ from zlib import crc32
 
 ORACLE_COLOUR = "#6b7280"
 METHOD_COLOURS = {
-    "graph+mppi": "#2563eb",
-    "scripted": "#d97706",
-    "random": "#7c3aed",
-    "ppo": "#0d9488",
-    "sac": "#db2777",
-    "mlp+mppi": "#65a30d",
-    "joint+mppi": "#0891b2",
-    "td3": "#b45309",
-    "dyna": "#134e4a",
-    "graph+cem": "#1e3a8a",
-    "graph+icem": "#c084fc",
-    "graph+gradient": "#facc15",
-    "graph+mixed": "#67e8f9",
-    "graph+predictive": "#fda4af",
-    "graph+random": "#3f6212",
-    "you": "#dc2626",
-}
+    "graph+mppi": "#2563eb", "scripted": "#d97706", "random": "#7c3aed", "ppo": "#0d9488",
+    "sac": "#db2777", "mlp+mppi": "#65a30d", "joint+mppi": "#0891b2", "td3": "#b45309",
+    "dyna": "#134e4a", "graph+cem": "#1e3a8a", "graph+icem": "#c084fc", "graph+gradient": "#facc15",
+    "graph+mixed": "#67e8f9", "graph+predictive": "#fda4af", "graph+random": "#3f6212", "you": "#dc2626",
+}  # fmt: skip
 OTHER_COLOURS = ("#451a03", "#0ea5e9", "#a3e635", "#f472b6", "#4c1d95", "#f97316", "#14b8a6", "#9f1239", "#818cf8", "#166534")
 NAME_PATTERN = re.compile(r"(?:.*: )?(.+?)(?:-\d+k)?(?:@\d+)?(?: from step \d+)?")  # run, name, data, training seed, branch
 

@@ -11,7 +11,7 @@ from experiments.evaluation.results import EpisodeResult, get_episode_path, read
 from experiments.report.export import is_export, read_exported_results
 from experiments.report.measures.comparability import check_comparable, describe_unreadable_results
 from experiments.report.measures.layout_distance import TrainingLayouts
-from experiments.report.measures.regret import get_search_budget
+from experiments.report.measures.planners import get_search_budget
 from experiments.report.measures.summary import get_base_method, get_episode_key
 from sim.data.episode import Episode
 from sim.data.store import Dataset, read_shard

@@ -52,12 +52,11 @@ def assign_colours(results: Results, models: Iterable[str] = ()) -> dict[str, st
         of their best method.
     """
     families = {result.method: get_base_method(result) for result in results}
-    ranked = rank_methods(results)
-    colours = get_method_colours(ranked)
-    for method in ranked:
-        for name in (families[method], method.partition("+")[0]):
-            colours.setdefault(name, colours[method])
-    return {**get_method_colours(models), **colours}
+    colours = get_method_colours(rank_methods(results))
+    for method, colour in list(colours.items()):
+        colours.setdefault(families[method], colour)
+        colours.setdefault(method.partition("+")[0], colour)
+    return get_method_colours(models) | colours
 
 
 def escape_label(text: str) -> str:

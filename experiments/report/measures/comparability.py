@@ -8,7 +8,7 @@ from pathlib import Path
 from experiments.evaluation.results import EpisodeResult, find_unreadable_results
 from experiments.report.measures import summary
 from experiments.report.measures.formats import format_number
-from experiments.report.measures.regret import get_search_budget
+from experiments.report.measures.planners import get_search_budget
 from experiments.report.measures.summary import EpisodeKey, Results, get_episode_key, group_results, rank_methods
 from sim.scenes.scene import split_scene_id
 from sim.utils.errors import GroundError

@@ -46,17 +46,13 @@ def _compute_method_costs(method: str, results: summary.Results) -> MethodCosts:
     if not math.isnan(costs["collect_cpu_s"]):
         costs["train_cpu_s"] -= costs["collect_cpu_s"]
     decision_s = sum(result.decision_time_s for result in results)
-    return MethodCosts(
-        method,
-        len(results),
-        safe_success,
-        success,
-        **costs,
-        decision_s=decision_s / len(results),
-        decision_ms=float(np.median([result.decision_ms_p50 for result in results])),
-        decision_s_per_success=decision_s / success.count if success.count else math.inf,
-        total_s_per_success=(training_s + decision_s) / success.count if success.count else math.inf,
-    )
+    costs |= {
+        "decision_s": decision_s / len(results),
+        "decision_ms": float(np.median([result.decision_ms_p50 for result in results])),
+        "decision_s_per_success": decision_s / success.count if success.count else math.inf,
+        "total_s_per_success": (training_s + decision_s) / success.count if success.count else math.inf,
+    }
+    return MethodCosts(method, len(results), safe_success, success, **costs)
 
 
 def find_pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:

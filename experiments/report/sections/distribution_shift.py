@@ -72,10 +72,9 @@ def build_training_distance_section(results: Results, colours: Mapping[str, str]
         return None
     figure = make_rates_figure(bins, "method", "median", colours, "training distance")
     figure.update_xaxes(type="log", tickvals=[digit * 10**power for power in range(-1, 4) for digit in (1, 2, 5)])
-    groups = group_results(known, "split")
     medians = []
     for split in list_splits(known):
-        distances = {result.layout_id: result.training_distance for result in groups[split]}
+        distances = {result.layout_id: result.training_distance for result in known if result.split == split}
         medians.append(f"{split} {np.median(list(distances.values())):.1f}")
     facts = {"medians": ", ".join(medians)}
     return ReportSection("distance", COLUMNS, bins, [figure], select_legend(results, colours), facts=facts)

@@ -9,24 +9,22 @@ import plotly.graph_objects as go
 
 from experiments.evaluation.results import CONTACT_VIOLATION, EpisodeResult
 from experiments.report.figures.plots import FAILURE_COLOUR, MARKER_SYMBOLS, SUCCESS_COLOUR, escape_label, make_interval_trace
-from experiments.report.measures import plan_audit, regret
+from experiments.report.measures import planners
 from experiments.report.measures.formats import format_kind, format_percent_interval, scale_to_percent
 from experiments.report.measures.paired_scores import get_cost_m
 from experiments.report.measures.summary import Results, group_results
 from experiments.report.sections.section import Columns, ReportSection
 
 PART_COLOURS = {
-    regret.MODEL_ERROR: "#dc2626",
-    regret.SEARCH_ERROR: "#d97706",
-    regret.MODEL_AND_SEARCH_ERROR: "#be5a3c",
-    regret.REMAINDER: "#9ca3af",
-}
+    planners.MODEL_ERROR: "#dc2626", planners.SEARCH_ERROR: "#d97706",
+    planners.MODEL_AND_SEARCH_ERROR: "#be5a3c", planners.REMAINDER: "#9ca3af",
+}  # fmt: skip
 PLAN_COST_NAMES = ("method", "train_seed", "split", "index", "seed", "safe_success", "success")  # columns of the file
 
 
 def build_regret_section(results: Results) -> ReportSection | None:
     """Plot the regret of every planner on a learned model; None where no oracle ran."""
-    regrets = regret.compute_regrets(results)
+    regrets = planners.compute_regrets(results)
     if not regrets:
         return None
     figure = go.Figure()
@@ -49,11 +47,11 @@ def build_regret_section(results: Results) -> ReportSection | None:
     return ReportSection("regret", columns, regrets, [figure])
 
 
-def _format_part(name: str, item: regret.Regret) -> str:
+def _format_part(name: str, item: planners.Regret) -> str:
     part = item.parts.get(name)
     if part is None:
         return "–"
-    return f"{part}" if name == regret.REMAINDER else f"{part}, {part.format_verdict()}"
+    return f"{part}" if name == planners.REMAINDER else f"{part}, {part.format_verdict()}"
 
 
 def build_exploitation_section(results: Results) -> ReportSection | None:
@@ -61,7 +59,7 @@ def build_exploitation_section(results: Results) -> ReportSection | None:
 
     None where no plan was audited.
     """
-    exploitations = plan_audit.compute_exploitation(results)
+    exploitations = planners.compute_exploitation(results)
     if not exploitations:
         return None
     labels = [f"{item.method} ({item.episodes})" for item in exploitations]
@@ -80,7 +78,7 @@ def build_exploitation_section(results: Results) -> ReportSection | None:
     return ReportSection("exploitation", columns, exploitations, [figure], facts=facts)
 
 
-def _answer_exploitation(exploitations: Sequence[plan_audit.Exploitation]) -> str:
+def _answer_exploitation(exploitations: Sequence[planners.Exploitation]) -> str:
     exploited = [item for item in exploitations if item.excess_gap.is_significant and item.excess_gap.value > 0]
     if not exploited:
         return "Not shown: no method's chosen plans exceed their predicted cost by significantly more than random plans."
@@ -93,7 +91,7 @@ def build_predicted_violations_section(results: Results) -> ReportSection | None
 
     None where no plan was audited.
     """
-    violations = plan_audit.compute_predicted_violations(results)
+    violations = planners.compute_predicted_violations(results)
     if not violations:
         return None
     figures = []
@@ -116,7 +114,7 @@ def build_predicted_violations_section(results: Results) -> ReportSection | None
     return ReportSection("predicted-violations", columns, violations, figures, facts=facts)
 
 
-def _answer_predicted_violations(violations: Sequence[plan_audit.PredictedViolations]) -> str:
+def _answer_predicted_violations(violations: Sequence[planners.PredictedViolations]) -> str:
     missed = [100 * item.missed_share[0] for item in violations if not math.isnan(item.missed_share[0])]
     if not missed:
         return "Unknown: no audited plan led to a violation."
