@@ -59,39 +59,42 @@ JOINT_MODEL = Path(__file__).parents[1] / "experiments/results/models/joint"
 SIZES = st.tuples(st.floats(0.1, 3), st.floats(0.1, 3), st.floats(0.1, 1.5))
 
 
-def until(happened: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
-    while not happened():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-WHEELS_M = 0.03  # of an AMR of the usual height reach this far below its chassis
+WHEELS_M = 0.03  # height of the wheels below the chassis of an AMR
 
 
 @pytest.mark.parametrize("scene", list(scenes))
-def test_links_are_drawn_where_physics_has_them(scene: str) -> None:
-    take = Replay(
+def test_link_poses_follow_the_physics(scene: str) -> None:
+    replay = Replay(
         "smooth-random", EpisodeSetup(scene, scenes[scene].sample_layout("test", 0)), scenes[scene].behaviours["smooth-random"]()
     )
     for _ in range(15):
-        take.advance()
-    take.close()
-    links, tools = np.stack([frame.link_poses for frame in take.frames]), np.stack([frame.pose[0, :3] for frame in take.frames])
-    assert links.shape == (16, len(take.link_visuals), 7)
+        replay.advance()
+    replay.close()
+    links, tools = (
+        np.stack([frame.link_poses for frame in replay.frames]),
+        np.stack([frame.pose[0, :3] for frame in replay.frames]),
+    )
+    assert links.shape == (16, len(replay.link_visuals), 7)
     np.testing.assert_allclose(np.linalg.norm(links[..., 3:], axis=-1), 1)
-    if len(take.link_visuals):
-        assert np.ptp(tools[:, :2], 0).max() > 0.02, "it has to move"
-        np.testing.assert_allclose(links[:, 0], links[:1, 0].repeat(16, 0))  # the base stays
-        held = tools - links[:, -1, :3]  # the last link holds the tool
-        np.testing.assert_allclose(held, held[:1].repeat(16, 0), atol=0.01)
+    if len(replay.link_visuals):
+        assert np.ptp(tools[:, :2], 0).max() > 0.02, "the tool did not move"
+        np.testing.assert_allclose(links[:, 0], links[:1, 0].repeat(16, 0))  # the base is fixed
+        offset = tools - links[:, -1, :3]  # the last link holds the tool
+        np.testing.assert_allclose(offset, offset[:1].repeat(16, 0), atol=0.01)
 
 
 @pytest.mark.parametrize("scene", list(scenes))
 def test_a_link_has_few_faces_and_keeps_its_size(scene: str) -> None:
     for visual in scenes[scene].make_robot(Variation()).visuals:
-        whole, mesh = trimesh.load_mesh(visual.mesh), load_link_mesh(visual.mesh)
-        np.testing.assert_allclose(mesh.bounds, whole.bounds, atol=0.005)
+        full, mesh = trimesh.load_mesh(visual.mesh), load_link_mesh(visual.mesh)
+        np.testing.assert_allclose(mesh.bounds, full.bounds, atol=0.005)
         assert len(mesh.faces) < 1.1 * MAX_LINK_FACES
         assert mesh.visual.vertex_colors.shape == (len(mesh.vertices), 4)
 
@@ -123,7 +126,7 @@ def test_scenes_draw_all_bodies_and_the_goal_at_its_position(scene: str) -> None
     half = np.array([0.1, 0.1, 0.1])
     for body in range(len(layout.dynamic_kinds)):
         assert visuals.make_body(layout, body, half) == visuals.make_body(layout, body, half.copy()), (
-            "equal bodies are drawn as one"
+            "equal bodies have different meshes"
         )
     for number, (*_, kind) in enumerate(layout.static_boxes):
         assert make_trimesh(visuals.make_static_body(Kind(int(kind)), half, number)).area > 0
@@ -137,32 +140,32 @@ def test_scenes_draw_all_bodies_and_the_goal_at_its_position(scene: str) -> None
     assert set(visuals.make_legend([layout])) >= {"goal", visuals.get_name(Kind.ROBOT)}
 
 
-def test_a_take_follows_its_script_and_can_go_on_otherwise_from_any_step() -> None:
-    setting = EpisodeSetup(SCENE, sample_layout("test", 0), seed=3)
-    live = Replay("scripted", setting, scenes[SCENE].behaviours["scripted"]())
+def test_a_replay_reproduces_its_episode_and_can_branch_at_any_step() -> None:
+    setup = EpisodeSetup(SCENE, sample_layout("test", 0), seed=3)
+    live = Replay("scripted", setup, scenes[SCENE].behaviours["scripted"]())
     for _ in range(12):
         live.advance()
     episode = live.make_episode()
-    again = Replay.from_episode(SCENE, episode)
-    assert (again.is_over, len(again.frames)) == (True, len(episode))
-    assert again.deviation_m == 0
-    assert recompute_plans(again, scenes[SCENE].behaviours["scripted"]()) < 1e-6
-    elsewhere = replace(episode, pose=episode.pose + np.float32(0.01))
-    assert Replay.from_episode(SCENE, elsewhere).deviation_m == pytest.approx(0.01, rel=1e-3)
-    other = live.branch(5, "random", scenes[SCENE].behaviours["random"]())
-    assert all((a.pose == b.pose).all() for a, b in zip(live.frames[:6], other.frames[:6], strict=True))
+    recorded = Replay.from_episode(SCENE, episode)
+    assert (recorded.is_over, len(recorded.frames)) == (True, len(episode))
+    assert recorded.deviation_m == 0
+    assert recompute_plans(recorded, scenes[SCENE].behaviours["scripted"]()) < 1e-6
+    shifted = replace(episode, pose=episode.pose + np.float32(0.01))
+    assert Replay.from_episode(SCENE, shifted).deviation_m == pytest.approx(0.01, rel=1e-3)
+    branched = live.branch(5, "random", scenes[SCENE].behaviours["random"]())
+    assert all((a.pose == b.pose).all() for a, b in zip(live.frames[:6], branched.frames[:6], strict=True))
     for _ in range(7):
-        other.advance()
-    assert not np.array_equal(other.frames[-1].pose, live.frames[12].pose)
-    assert len(other.make_episode()) == len(episode)
-    for take in (live, again, other):
-        take.close()
+        branched.advance()
+    assert not np.array_equal(branched.frames[-1].pose, live.frames[12].pose)
+    assert len(branched.make_episode()) == len(episode)
+    for replay in (live, recorded, branched):
+        replay.close()
 
 
-def test_what_a_planner_thought_is_found_again() -> None:
+def test_recomputed_plans_equal_the_plans_of_the_live_planner() -> None:
     spec = PlannerSpec(SCENE, "simulator", config=SearchConfig(samples=4, iterations=1, horizon=3))
-    setting = EpisodeSetup(SCENE, sample_layout("test", 1), seed=1)
-    live = Replay("oracle", setting, spec())
+    setup = EpisodeSetup(SCENE, sample_layout("test", 1), seed=1)
+    live = Replay("oracle", setup, spec())
     for _ in range(4):
         live.advance()
     recorded = Replay.from_episode(SCENE, live.make_episode())
@@ -174,46 +177,48 @@ def test_what_a_planner_thought_is_found_again() -> None:
         assert frame.planner_trace.plan_poses.shape == (3, 2, 7)
         assert (np.diff(frame.planner_trace.candidate_costs) >= 0).all()
         np.testing.assert_array_equal(frame.planner_trace.plan_poses, before.planner_trace.plan_poses)
-    assert np.nanmax([frame.prediction_error_m for frame in live.frames]) < 0.01, "the true simulator knows the next state"
+    assert np.nanmax([frame.prediction_error_m for frame in live.frames]) < 0.01, "the simulator must predict the next state"
     assert np.isnan(recorded.frames[0].prediction_error_m)
     assert [frame.prediction_error_m for frame in recorded.frames[1:]] == [frame.prediction_error_m for frame in live.frames[1:]]
-    acted = replace(live.make_episode(), action=-live.make_episode().action)
-    other = Replay.from_episode(SCENE, acted)
-    assert recompute_plans(other, spec()) > 1e-3
-    assert np.isnan([frame.prediction_error_m for frame in other.frames]).all(), "what others did is no error of the plan"
+    episode = replace(live.make_episode(), action=-live.make_episode().action)
+    changed = Replay.from_episode(SCENE, episode)
+    assert recompute_plans(changed, spec()) > 1e-3
+    assert np.isnan([frame.prediction_error_m for frame in changed.frames]).all(), (
+        "actions of another policy are not an error of the plan"
+    )
     live.close()
     recorded.close()
 
 
-def solved_by_the_expert() -> Layout:
-    """The first test space that it solves on this machine: where contacts are many, rounding decides."""
+def find_solved_layout() -> Layout:
+    """Find the first test layout that the expert solves on this machine: rounding decides with many contacts."""
     for index in range(10):
-        take = Replay("scripted", EpisodeSetup(SCENE, sample_layout("test", index)), scenes[SCENE].behaviours["scripted"]())
-        while not take.is_over:
-            take.advance()
-        if take.frames[-1].success:
-            return take.setup.layout
-    raise AssertionError("the expert solves none of ten spaces")
+        replay = Replay("scripted", EpisodeSetup(SCENE, sample_layout("test", index)), scenes[SCENE].behaviours["scripted"]())
+        while not replay.is_over:
+            replay.advance()
+        if replay.frames[-1].success:
+            return replay.setup.layout
+    raise AssertionError("the expert solves none of ten layouts")
 
 
-def test_a_player_makes_frames_only_where_there_are_none() -> None:
+def test_a_player_computes_only_missing_frames() -> None:
     changes: list[int] = []
     player = Player(lambda: changes.append(1))
-    take = Replay("scripted", EpisodeSetup(SCENE, solved_by_the_expert()), scenes[SCENE].behaviours["scripted"]())
-    player.show([take])
+    replay = Replay("scripted", EpisodeSetup(SCENE, find_solved_layout()), scenes[SCENE].behaviours["scripted"]())
+    player.show([replay])
     assert [player.step() for _ in range(3)] == [True] * 3
     player.seek(1)
     assert player.step()
-    assert (player.frame_index, len(take.frames)) == (2, 4)
+    assert (player.frame_index, len(replay.frames)) == (2, 4)
     player.seek(99)
     assert player.frame_index == 3
     player.speed, player.is_playing = 8.0, True
     deadline = time.monotonic() + 60
     while player.is_playing and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert take.frames[-1].success
-    assert player.frame_index == len(take.frames) - 1
-    names = [name for _, name in find_marks(take)]
+    assert replay.frames[-1].success
+    assert player.frame_index == len(replay.frames) - 1
+    names = [name for _, name in find_marks(replay)]
     assert (names[0], names[-1]) == ("contact", "solved")
     assert len(changes) > 10
     player.close()
@@ -224,15 +229,15 @@ def test_a_second_viewer_takes_another_port() -> None:
     with socket.socket() as first:
         first.bind(("127.0.0.1", 0))
         first.listen()
-        taken = first.getsockname()[1]
-        assert find_free_port("127.0.0.1", taken) > taken
-    wrong = (("127.0.0.1", 99999, "1 to 65535"), ("300.1.1.1", 8080, "no address"), ("192.0.2.1", 8080, "no address"))
-    for host, port, said in wrong:
-        with pytest.raises(GroundError, match=said):
+        used_port = first.getsockname()[1]
+        assert find_free_port("127.0.0.1", used_port) > used_port
+    invalid = (("127.0.0.1", 99999, "1 to 65535"), ("300.1.1.1", 8080, "no address"), ("192.0.2.1", 8080, "no address"))
+    for host, port, message in invalid:
+        with pytest.raises(GroundError, match=message):
             find_free_port(host, port)
 
 
-def start(
+def start_live(
     page: Page,
     method: str,
     scene: str = SCENE,
@@ -256,55 +261,55 @@ def page() -> Iterator[Page]:
         page.close()
 
 
-def test_another_arm_goes_on_beside_what_happened_and_both_can_be_kept(page: Page, tmp_path: Path) -> None:
-    start(page, "scripted", seed=3)
+def test_a_branch_runs_beside_its_replay_and_both_can_be_saved(page: Page, tmp_path: Path) -> None:
+    start_live(page, "scripted", seed=3)
     for _ in range(6):
         page.session.player.step()
     page.session.player.seek(4)
     page.session.branch("random")
     page.session.player.is_playing = False
-    live, other = page.session.player.replays
+    live, branched = page.session.player.replays
     assert page.session.player.frame_index >= 4
     assert "rebuilt to within 0 mm" in page.session.message
     assert len(live.frames) >= 7
-    while page.session.player.step() and len(other.frames) < 12:
+    while page.session.player.step() and len(branched.frames) < 12:
         pass
-    np.testing.assert_array_equal(live.frames[4].pose, other.frames[4].pose)
-    assert not np.array_equal(live.frames[8].pose, other.frames[8].pose)
-    assert len(live.frames) == len(other.frames), "what was not over goes on from where it was"
-    assert np.abs(live.frames[-1].pose[0, :2] - live.frames[-2].pose[0, :2]).max() < 0.2, "and not from somewhere else"
-    assert all(frame.planner_trace is None for frame in other.frames[:4])
+    np.testing.assert_array_equal(live.frames[4].pose, branched.frames[4].pose)
+    assert not np.array_equal(live.frames[8].pose, branched.frames[8].pose)
+    assert len(live.frames) == len(branched.frames), "the unfinished replay must continue with the branch"
+    assert np.abs(live.frames[-1].pose[0, :2] - live.frames[-2].pose[0, :2]).max() < 0.2, "the continued replay must not jump"
+    assert all(frame.planner_trace is None for frame in branched.frames[:4])
     for number in (0, 1):
         page.session.selected_index = number
         path = page.session.save_episode(tmp_path)
         dataset = Dataset.open(path)
-        kept = list(dataset.episodes())
-        assert (len(kept), dataset.find_faults()) == (number + 1, [])
-    assert [episode.behaviour for episode in kept] == ["scripted", "random from step 4"]
-    np.testing.assert_array_equal(kept[1].pose, np.stack([frame.pose for frame in other.frames]).astype(np.float32))
+        saved = list(dataset.episodes())
+        assert (len(saved), dataset.find_faults()) == (number + 1, [])
+    assert [episode.behaviour for episode in saved] == ["scripted", "random from step 4"]
+    np.testing.assert_array_equal(saved[1].pose, np.stack([frame.pose for frame in branched.frames]).astype(np.float32))
     assert path == tmp_path / "test"
     with pytest.raises(GroundError, match="saved already"):
         page.session.save_episode(tmp_path)
     assert len(list(Dataset.open(page.session.save_episode(tmp_path / "elsewhere")).episodes())) == 1
-    start(page, "random", split="train")
+    start_live(page, "random", split="train")
     page.session.player.step()
     with pytest.raises(GroundError, match="choose another directory"):
         append_episode(path, SCENE, "train", page.session.selected_replay.make_episode())
 
 
-def test_a_take_is_kept_under_the_split_of_its_own_space(page: Page, tmp_path: Path) -> None:
-    start(page, "random")
-    start(page, "random", split="train", keep_shown=True)
+def test_a_replay_is_saved_under_the_split_of_its_layout(page: Page, tmp_path: Path) -> None:
+    start_live(page, "random")
+    start_live(page, "random", split="train", keep_shown=True)
     for _ in range(2):
         page.session.player.step()
-    kept = []
+    saved = []
     for number in (0, 1):
         page.session.selected_index = number
-        kept.append(page.session.save_episode(tmp_path))
-    assert kept == [tmp_path / "test", tmp_path / "train"]
+        saved.append(page.session.save_episode(tmp_path))
+    assert saved == [tmp_path / "test", tmp_path / "train"]
 
 
-def test_planners_mind_the_protocol_that_is_shown(page: Page) -> None:
+def test_planners_use_the_protocol_of_the_scene(page: Page) -> None:
     name = "factory/push-fixture"
     page.session.methods |= {scene: dict(scenes[scene].behaviours) for scene in scenes.list_with_protocols()}
     page.session.add_methods(name, {"graph+mppi": PlannerSpec(name, "somewhere")})
@@ -313,11 +318,11 @@ def test_planners_mind_the_protocol_that_is_shown(page: Page) -> None:
     assert planner.scene == f"{name}@pusht"
 
 
-def test_who_goes_on_does_not_wait_for_thoughts(page: Page) -> None:
-    start(page, "random")
+def test_a_branch_does_not_wait_for_recomputed_plans(page: Page) -> None:
+    start_live(page, "random")
     for _ in range(20):
         page.session.player.step()
-    page.session.add_methods(SCENE, {"slow": Slow})
+    page.session.add_methods(SCENE, {"slow": SlowPolicy})
     page.session.show([Replay.from_episode(SCENE, replace(page.session.selected_replay.make_episode(), behaviour="slow"))])
     page.session.plan_recomputer.start(page.session.player.replays)
     assert page.session.player.num_ready_frames == 0
@@ -327,8 +332,8 @@ def test_who_goes_on_does_not_wait_for_thoughts(page: Page) -> None:
     assert page.session.player.num_ready_frames is None
 
 
-def test_a_person_drives(page: Page) -> None:
-    start(page, HUMAN_METHOD)
+def test_keys_drive_the_robot(page: Page) -> None:
+    start_live(page, HUMAN_METHOD)
     page.session.command.apply_key("forward")
     for _ in range(8):
         page.session.player.step()
@@ -336,9 +341,9 @@ def test_a_person_drives(page: Page) -> None:
     page.session.command.apply_key("left")
     for _ in range(8):
         page.session.player.step()
-    way = np.linalg.norm(np.diff([frame.pose[0, :2] for frame in page.session.selected_replay.frames], axis=0), axis=-1)
-    assert way[7] == pytest.approx(0.04, abs=0.01)
-    assert way[-1] == pytest.approx(0.08, abs=0.01)
+    displacement = np.linalg.norm(np.diff([frame.pose[0, :2] for frame in page.session.selected_replay.frames], axis=0), axis=-1)
+    assert displacement[7] == pytest.approx(0.04, abs=0.01)
+    assert displacement[-1] == pytest.approx(0.08, abs=0.01)
     assert page.session.selected_replay.make_episode().twist[-1, 0, 5] == pytest.approx(0.75, abs=0.1)
     assert "you drive: 100% forward, 50% left" in page.session.format_status()
     page.session.command.apply_key("stop")
@@ -348,9 +353,9 @@ def test_a_person_drives(page: Page) -> None:
     assert page.session.command.speeds["forward"] == 1
 
 
-def test_a_space_of_ones_own_has_a_splits_physics_and_is_kept_apart(page: Page, tmp_path: Path) -> None:
+def test_a_custom_layout_has_the_physics_of_a_split_and_a_separate_directory(page: Page, tmp_path: Path) -> None:
     layout = sample_layout("test", 0)
-    start(page, "random", layout=layout, split="shift-physics", seed=3)
+    start_live(page, "random", layout=layout, split="shift-physics", seed=3)
     assert page.session.selected_replay.setup.variation == scenes[SCENE].make_variations("shift-physics", ()).sample(
         np.random.default_rng(3)
     )
@@ -361,8 +366,8 @@ def test_a_space_of_ones_own_has_a_splits_physics_and_is_kept_apart(page: Page, 
     assert page.session.save_episode(tmp_path) == tmp_path / f"own-{layout.id}"
 
 
-def test_time_waits_for_who_drives(page: Page) -> None:
-    start(page, "scripted")
+def test_time_stops_until_a_key_is_pressed(page: Page) -> None:
+    start_live(page, "scripted")
     for _ in range(3):
         page.session.player.step()
     page.session.player.seek(2)
@@ -370,140 +375,140 @@ def test_time_waits_for_who_drives(page: Page) -> None:
     time.sleep(0.3)
     assert (page.session.player.frame_index, page.session.player.is_playing) == (2, False)
     page.session.drive("forward")
-    until(lambda: page.session.player.frame_index > 4)
+    wait_until(lambda: page.session.player.frame_index > 4)
     page.session.player.toggle_playing()
     page.session.player.seek(3)
     page.session.drive("forward")
-    assert not page.session.player.is_playing, "who looks back does not drive"
+    assert not page.session.player.is_playing, "a key at an earlier frame must not start the replay"
 
 
 @pytest.mark.parametrize(("scene", "forward"), [("factory/push-fixture", (0, 1)), ("logistics/aisle-traffic", None)])
-def test_forward_is_ahead_of_an_amr_and_away_from_who_stands_at_a_table(
+def test_forward_is_the_heading_of_an_amr_and_away_from_the_user_at_a_table(
     page: Page, scene: str, forward: tuple[float, float] | None
 ) -> None:
     layout = scenes[scene].sample_layout("test", 0)
-    start(page, HUMAN_METHOD, scene)
+    start_live(page, HUMAN_METHOD, scene)
     page.session.command.apply_key("forward")
     for _ in range(6):
         page.session.player.step()
-    way = page.session.selected_replay.frames[-1].pose[0, :2] - page.session.selected_replay.frames[0].pose[0, :2]
+    displacement = page.session.selected_replay.frames[-1].pose[0, :2] - page.session.selected_replay.frames[0].pose[0, :2]
     yaw = layout.robot.yaw
-    np.testing.assert_allclose(way / np.linalg.norm(way), forward or (np.cos(yaw), np.sin(yaw)), atol=0.15)
+    np.testing.assert_allclose(displacement / np.linalg.norm(displacement), forward or (np.cos(yaw), np.sin(yaw)), atol=0.15)
 
 
-def test_physics_of_ones_own_and_mistakes_are_told(page: Page) -> None:
-    start(page, "random", physics="load_mass_kg=9 load_friction=0.3:0.4")
+def test_custom_physics_apply_and_mistakes_are_reported(page: Page) -> None:
+    start_live(page, "random", physics="load_mass_kg=9 load_friction=0.3:0.4")
     assert page.session.selected_replay.setup.variation.load_mass_kg == 9
     assert 0.3 <= page.session.selected_replay.setup.variation.load_friction <= 0.4
     assert "(load_mass_kg=9, load_friction=0.3" in page.session.format_status()
     with pytest.raises(GroundError, match="only one scene"):
-        start(page, "random", "factory/push-fixture", keep_shown=True)
-    page.session.run_action(lambda: start(page, "random", physics="mass=9"))
+        start_live(page, "random", "factory/push-fixture", keep_shown=True)
+    page.session.run_action(lambda: start_live(page, "random", physics="mass=9"))
     assert "mass" in page.session.message
     with pytest.raises(GroundError, match="graph"):
-        start(page, "graph+mppi")
+        start_live(page, "graph+mppi")
 
 
 def test_forces_are_drawn_above_the_bodies_that_would_hide_them() -> None:
-    take = Replay("scripted", EpisodeSetup(SCENE, solved_by_the_expert()), scenes[SCENE].behaviours["scripted"]())
-    while not take.frames[-1].contacts:
-        take.advance()
+    replay = Replay("scripted", EpisodeSetup(SCENE, find_solved_layout()), scenes[SCENE].behaviours["scripted"]())
+    while not replay.frames[-1].contacts:
+        replay.advance()
     with run_server() as server:
-        scenery = ReplayView(server, [take], {"contact forces"})
-        scenery.draw_frame(len(take.frames) - 1)
-        arrows = scenery._views[0][1]._handles["contact forces"].points  # type: ignore[attr-defined]
-    assert (arrows[..., 2] >= 2 * take.half_extents[LOAD, 2] - 0.01).all()
+        view = ReplayView(server, [replay], {"contact forces"})
+        view.draw_frame(len(replay.frames) - 1)
+        arrows = view._views[0][1]._handles["contact forces"].points  # type: ignore[attr-defined]
+    assert (arrows[..., 2] >= 2 * replay.half_extents[LOAD, 2] - 0.01).all()
     lengths = np.linalg.norm(np.diff(arrows, axis=1)[:, 0], axis=-1)
-    assert (lengths > ARROW_SIZES_M[-1]).all(), "more than a head"
-    take.close()
+    assert (lengths > ARROW_SIZES_M[-1]).all(), "an arrow is shorter than its head"
+    replay.close()
 
 
 @pytest.mark.parametrize("scene", list(scenes))
 @pytest.mark.parametrize("name", list(OVERLAY_DESCRIPTIONS))
-def test_every_overlay_draws_what_there_is_and_hides_what_there_is_not(scene: str, name: str) -> None:
+def test_every_overlay_draws_available_data_and_can_be_hidden(scene: str, name: str) -> None:
     spec = PlannerSpec(scene, "simulator", config=SearchConfig(samples=4, iterations=1, horizon=3))
-    take = Replay("oracle", EpisodeSetup(scene, scenes[scene].sample_layout("test", 1), seed=1), spec())
-    while not take.frames[-1].contacts and len(take.frames) < 4:
-        take.advance()
-    thoughts = [(index, frame, frame.planner_trace) for index, frame in enumerate(take.frames)]
-    for index, frame, thought in thoughts:  # the true simulator is one, and agrees with itself
-        if thought is not None:
-            take.frames[index] = replace(frame, planner_trace=replace(thought, disagreement_m=0.1))
+    replay = Replay("oracle", EpisodeSetup(scene, scenes[scene].sample_layout("test", 1), seed=1), spec())
+    while not replay.frames[-1].contacts and len(replay.frames) < 4:
+        replay.advance()
+    traces = [(index, frame, frame.planner_trace) for index, frame in enumerate(replay.frames)]
+    for index, frame, trace in traces:  # a single simulator has no disagreement
+        if trace is not None:
+            replay.frames[index] = replace(frame, planner_trace=replace(trace, disagreement_m=0.1))
     with run_server() as server:
-        shown = {name}
-        scenery = ReplayView(server, [take], shown)
-        overlays = scenery._views[0][1]
-        for index in range(len(take.frames)):
-            scenery.draw_frame(index)
-        drawn = {key.partition("/")[0] for key in overlays._handles}
-        assert drawn <= {name}
-        assert drawn == ({name} if name != "contact forces" or any(frame.contacts for frame in take.frames) else set())
-        shown.clear()
-        scenery.draw_frame(0)
+        overlay_names = {name}
+        view = ReplayView(server, [replay], overlay_names)
+        overlays = view._views[0][1]
+        for index in range(len(replay.frames)):
+            view.draw_frame(index)
+        drawn_names = {key.partition("/")[0] for key in overlays._handles}
+        assert drawn_names <= {name}
+        assert drawn_names == ({name} if name != "contact forces" or any(frame.contacts for frame in replay.frames) else set())
+        overlay_names.clear()
+        view.draw_frame(0)
         assert not any(handle.visible for handle in overlays._handles.values())
-    take.close()
+    replay.close()
 
 
 def test_rays_end_at_the_edge_of_a_table() -> None:
     x, y, width, depth = table = (-0.4, 0.2, 1.0, 0.6)
-    start = np.random.default_rng(0).uniform((x, y), (x + width, y + depth), (64, 2))
-    angles = np.linspace(0, 2 * np.pi, 64)  # straight along the axes too
-    towards = np.round(np.stack([np.cos(angles), np.sin(angles)], -1), 12)
-    ends = start + compute_edge_distances(start, towards, table)[:, None] * towards
+    origins = np.random.default_rng(0).uniform((x, y), (x + width, y + depth), (64, 2))
+    angles = np.linspace(0, 2 * np.pi, 64)  # includes the axes
+    directions = np.round(np.stack([np.cos(angles), np.sin(angles)], -1), 12)
+    ends = origins + compute_edge_distances(origins, directions, table)[:, None] * directions
     share = (ends - (x, y)) / (width, depth)
     assert (share > -1e-9).all()
     assert (share < 1 + 1e-9).all()
     np.testing.assert_allclose(np.minimum(share, 1 - share).min(-1), 0, atol=1e-9)
 
 
-def test_a_row_of_halls_is_looked_at_from_nearer_in_a_wider_window() -> None:
+def test_the_camera_is_nearer_to_a_row_of_halls_in_a_wider_window() -> None:
     layout = sample_layout("test", 0)
-    away = []
+    distances = []
     with run_server() as server:
         for window in ((1000, 1000), (2000, 1000)):
             configure_lights_and_camera(server, scenes[SCENE].visuals.view, layout, 4 * layout.hall.width, window)
-            away.append(np.linalg.norm(server.initial_camera.position - server.initial_camera.look_at))
-    assert away[1] == pytest.approx(away[0] / 2)
+            distances.append(np.linalg.norm(server.initial_camera.position - server.initial_camera.look_at))
+    assert distances[1] == pytest.approx(distances[0] / 2)
 
 
-def test_plots_show_what_was_known(page: Page) -> None:
-    start(page, "scripted")
+def test_plots_contain_recorded_and_predicted_data(page: Page) -> None:
+    start_live(page, "scripted")
     page.session.player.step()
     for name, names in list_series(scenes[SCENE]).items():
         data = compute_series(name, page.session.selected_replay, 1)
         assert [len(column) for column in data] == [{"cost": 2, "action": 1}.get(name, 0)] * (1 + len(names))
     plan, sizes, paths = np.zeros((12, 2, 7)), np.zeros((2, 3)), np.zeros((1, 12, 2, 2))
-    thought = PlannerTrace(plan, np.array([0, 1]), sizes, paths, np.zeros(1), np.arange(12.0), 0.05, 0.08, None)
+    trace = PlannerTrace(plan, np.array([0, 1]), sizes, paths, np.zeros(1), np.arange(12.0), 0.05, 0.08, None)
     for _ in range(20):
         page.session.player.step()
-    page.session.selected_replay.frames[5] = replace(page.session.selected_replay.frames[5], planner_trace=thought)
-    steps, came, predicted = compute_series("prediction", page.session.selected_replay, 20)
-    assert (steps.tolist(), predicted.tolist()) == ([15.0], [9.0]), "nothing is shown that was not predicted"
-    assert came[0] == page.session.selected_replay.frames[15].cost
+    page.session.selected_replay.frames[5] = replace(page.session.selected_replay.frames[5], planner_trace=trace)
+    steps, realised, predicted = compute_series("prediction", page.session.selected_replay, 20)
+    assert (steps.tolist(), predicted.tolist()) == ([15.0], [9.0]), "a value is shown without a prediction"
+    assert realised[0] == page.session.selected_replay.frames[15].cost
     assert [column.tolist() for column in compute_series("decision", page.session.selected_replay, 20)] == [[5.0], [50.0], [80.0]]
 
 
 @pytest.mark.parametrize("scene", list(scenes))
-def test_plots_call_things_as_their_scene_does(page: Page, scene: str) -> None:
-    start(page, "scripted", scene)
+def test_plots_use_the_names_and_units_of_the_scene(page: Page, scene: str) -> None:
+    start_live(page, "scripted", scene)
     assert f"of the {scenes[scene].dynamic_noun} [" in str(page.panels._plots["error"].title)
     cost_m = page.session.selected_replay.frames[0].cost * scenes[scene].task.cost_unit_m
     assert f"cost {cost_m:.2f} m" in page.session.format_status()
     assert compute_series("cost", page.session.selected_replay, 0)[1].tolist() == [pytest.approx(cost_m)]
 
 
-def test_a_bug_while_playing_is_told_and_the_next_episode_plays(page: Page) -> None:
-    start(page, "scripted")
+def test_a_bug_in_playback_is_reported_and_the_next_episode_plays(page: Page) -> None:
+    start_live(page, "scripted")
     page.session.selected_replay.policy.predict = None  # type: ignore[union-attr, method-assign, assignment]
     page.session.player.toggle_playing()
-    until(lambda: "a bug" in page.session.message)
+    wait_until(lambda: "a bug" in page.session.message)
     assert not page.session.player.is_playing
-    start(page, "scripted", play=True)
-    until(lambda: len(page.session.selected_replay.frames) > 3)
+    start_live(page, "scripted", play=True)
+    wait_until(lambda: len(page.session.selected_replay.frames) > 3)
 
 
 def test_the_timeline_has_a_tick_at_each_mark(page: Page) -> None:
-    start(page, "scripted")
+    start_live(page, "scripted")
     while not page.session.selected_replay.is_over:
         page.session.player.step()
     ticks = [tick.value for tick in page.panels._timeline._marks or ()]
@@ -511,15 +516,15 @@ def test_the_timeline_has_a_tick_at_each_mark(page: Page) -> None:
     assert ticks[-1] == len(page.session.selected_replay.frames) - 1
 
 
-def test_what_takes_long_is_done_one_at_a_time(page: Page) -> None:
+def test_a_second_action_is_refused_during_a_long_action(page: Page) -> None:
     with page.session.acquire_action_lock():
-        page.session.run_action(lambda: start(page, "scripted"))
+        page.session.run_action(lambda: start_live(page, "scripted"))
     assert "busy" in page.session.message
     assert not page.session.player.replays
 
 
-def test_reset_begins_anew_and_play_at_the_end_shows_it_again(page: Page) -> None:
-    start(page, HUMAN_METHOD)
+def test_reset_restarts_an_episode_and_play_at_the_end_repeats_it(page: Page) -> None:
+    start_live(page, HUMAN_METHOD)
     for _ in range(3):
         page.session.player.step()
     page.session.player.reset()
@@ -531,19 +536,19 @@ def test_reset_begins_anew_and_play_at_the_end_shows_it_again(page: Page) -> Non
     assert len(recorded.frames) == 2
     assert page.session.player.step()
     assert not page.session.player.step()
-    shown, changed = list[int](), page.session.player.on_change
-    page.session.player.on_change = lambda: (shown.append(page.session.player.frame_index), changed())[1]
+    frames, on_change = list[int](), page.session.player.on_change
+    page.session.player.on_change = lambda: (frames.append(page.session.player.frame_index), on_change())[1]
     page.session.player.toggle_playing()
-    until(lambda: page.session.player.frame_index == 1 and not page.session.player.is_playing)
-    assert shown[0] == 0
+    wait_until(lambda: page.session.player.frame_index == 1 and not page.session.player.is_playing)
+    assert frames[0] == 0
 
 
-def test_live_arms_run_side_by_side(page: Page) -> None:
-    start(page, "scripted")
-    start(page, "random", keep_shown=True)
+def test_live_methods_run_side_by_side(page: Page) -> None:
+    start_live(page, "scripted")
+    start_live(page, "random", keep_shown=True)
     for _ in range(5):
         page.session.player.step()
-    assert [(take.name, len(take.frames)) for take in page.session.player.replays] == [("scripted", 6), ("random", 6)]
+    assert [(replay.name, len(replay.frames)) for replay in page.session.player.replays] == [("scripted", 6), ("random", 6)]
     text = render_html(page.session.player.replays, "scripted, random")
     assert "__VISER_EMBED_DATA__=" in text
     assert "scripted, random" in text
@@ -551,110 +556,113 @@ def test_live_arms_run_side_by_side(page: Page) -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three arms in two spaces; one row is damaged, and there are no models."""
+    """Evaluate three methods in two layouts; one result is damaged, and there are no models."""
     path = tmp_path_factory.mktemp("runs") / "unfinished"
-    trials = make_episode_specs("unfinished", scenes[SCENE], "test", 2)
+    specs = make_episode_specs("unfinished", scenes[SCENE], "test", 2)
     for name in ("scripted", "random", "smooth-random"):
-        evaluate(Method(name, scenes[SCENE].behaviours[name]), trials, path / "results" / name, workers=1)
+        evaluate(Method(name, scenes[SCENE].behaviours[name]), specs, path / "results" / name, workers=1)
     (path / "results" / "random" / "test-00001.result").write_bytes(b"PAR1 half of a file")
     (path / "config.json").write_text(json.dumps(asdict(ExperimentConfig("unfinished"))))
     return path
 
 
-def test_a_library_filters_sorts_and_shows_arms_beside_each_other_in_the_order_asked_for(run: Path) -> None:
-    library = EpisodeIndex(run)
-    assert (len(library.results), library.num_unreadable) == (5, 1)
-    assert {row.method for row in library.select(method="scripted")} == {"scripted"}
-    assert all(row.success for row in library.select(outcome="solved"))
-    assert not any(row.success for row in library.select(outcome="failed"))
-    costs = [row.total_cost for row in library.select(order="highest cost first")]
+def test_an_episode_index_filters_sorts_and_makes_replays_in_the_given_order(run: Path) -> None:
+    index = EpisodeIndex(run)
+    assert (len(index.results), index.num_unreadable) == (5, 1)
+    assert {result.method for result in index.select(method="scripted")} == {"scripted"}
+    assert all(result.success for result in index.select(outcome="solved"))
+    assert not any(result.success for result in index.select(outcome="failed"))
+    costs = [result.total_cost for result in index.select(order="highest cost first")]
     assert costs == sorted(costs, reverse=True)
     for order in SORT_KEYS:
-        assert len(library.select(order=order)) == 5
-    row = library.find("test", 0, "scripted")
-    takes = library.make_replays(row, ["smooth-random", "random"])
-    assert [take.name for take in takes] == ["scripted", "smooth-random", "random"]
-    assert max(take.deviation_m or 0 for take in takes) < 1e-6
-    assert len(takes[0].frames) - 1 == row.steps
+        assert len(index.select(order=order)) == 5
+    result = index.find("test", 0, "scripted")
+    replays = index.make_replays(result, ["smooth-random", "random"])
+    assert [replay.name for replay in replays] == ["scripted", "smooth-random", "random"]
+    assert max(replay.deviation_m or 0 for replay in replays) < 1e-6
+    assert len(replays[0].frames) - 1 == result.steps
     with pytest.raises(GroundError, match="there are scripted, smooth-random"):
-        library.find("test", 1, "random")
-    html = format_table(library.results, 5, 1)
+        index.find("test", 1, "random")
+    html = format_table(index.results, 5, 1)
     assert html.count("<tr>") == 5
     assert "1 damaged" in html
 
 
-def test_trainings_of_one_agent_are_told_apart(tmp_path: Path, page: Page) -> None:
+def test_trainings_of_one_agent_have_different_labels(tmp_path: Path, page: Page) -> None:
     policies = {"agent": "scripted", "agent@1": "random", "agent@10": "smooth-random"}
-    factories = {arm: scenes[SCENE].behaviours[name] for arm, name in policies.items()}
-    trials = make_episode_specs("seeds", scenes[SCENE], "test", 1)
+    factories = {method: scenes[SCENE].behaviours[name] for method, name in policies.items()}
+    specs = make_episode_specs("seeds", scenes[SCENE], "test", 1)
     for seed, factory in zip((0, 1, 10), factories.values(), strict=True):
-        evaluate(Method("agent", factory, train_seed=seed), trials, tmp_path / "results" / "agent", workers=1)
-    library = EpisodeIndex(tmp_path)
-    assert len({format_title(row) for row in library.results}) == 3
-    for arm in policies:
-        assert f"<td>{arm}</td>" in format_table(library.select(method=arm), 3, 0)
-        assert library.find("test", 0, arm) == library.select(method=arm)[0]
-    takes = library.make_replays(library.find("test", 0, "agent@1"), ["agent@10", "agent"])
-    assert [take.name for take in takes] == ["agent@1", "agent@10", "agent"]
-    for take in takes:
-        assert recompute_plans(take, factories[take.name]()) < 1e-6, "these are its own actions"
-        take.close()
+        evaluate(Method("agent", factory, train_seed=seed), specs, tmp_path / "results" / "agent", workers=1)
+    index = EpisodeIndex(tmp_path)
+    assert len({format_title(result) for result in index.results}) == 3
+    for method in policies:
+        assert f"<td>{method}</td>" in format_table(index.select(method=method), 3, 0)
+        assert index.find("test", 0, method) == index.select(method=method)[0]
+    replays = index.make_replays(index.find("test", 0, "agent@1"), ["agent@10", "agent"])
+    assert [replay.name for replay in replays] == ["agent@1", "agent@10", "agent"]
+    for replay in replays:
+        assert recompute_plans(replay, factories[replay.name]()) < 1e-6, "the actions are not those of this training"
+        replay.close()
     page.session.add_methods(SCENE, factories)
-    shelf = page.add_episode_tab(library)
-    assert shelf._method_dropdown.options == (ANY, *policies)
-    shelf._method_dropdown.value = "agent@10"
-    shelf.update_list()
-    shelf._method_checkboxes["agent@1"].value = True
-    shelf.show_selected()
-    assert [take.name for take in page.session.player.replays] == ["agent@10", "agent@1"]
+    tab = page.add_episode_tab(index)
+    assert tab._method_dropdown.options == (ANY, *policies)
+    tab._method_dropdown.value = "agent@10"
+    tab.update_list()
+    tab._method_checkboxes["agent@1"].value = True
+    tab.show_selected()
+    assert [replay.name for replay in page.session.player.replays] == ["agent@10", "agent@1"]
 
 
-def test_an_agent_by_its_name_alone_is_its_first_training(run: Path) -> None:
-    library = EpisodeIndex(run)
-    row = library.find("test", 0, "scripted")
-    library.results = [replace(row, train_seed=seed) for seed in (10, 3)]
-    assert library.find("test", 0, "scripted").train_seed == 3
-    assert library.find("test", 0, "scripted@10").train_seed == 10
+def test_an_agent_without_a_seed_is_its_first_training(run: Path) -> None:
+    index = EpisodeIndex(run)
+    result = index.find("test", 0, "scripted")
+    index.results = [replace(result, train_seed=seed) for seed in (10, 3)]
+    assert index.find("test", 0, "scripted").train_seed == 3
+    assert index.find("test", 0, "scripted@10").train_seed == 10
     with pytest.raises(GroundError, match="there are scripted@10, scripted@3"):
-        library.find("test", 0, "scripted@4")
+        index.find("test", 0, "scripted@4")
 
 
-def test_the_page_of_an_unfinished_run_shows_what_there_is(run: Path, page: Page) -> None:
-    arms, missing = load_run_methods(run)
-    assert "oracle" in arms
-    assert "graph+mppi" not in arms
+def test_the_page_of_an_unfinished_run_shows_available_methods_and_episodes(run: Path, page: Page) -> None:
+    methods, missing = load_run_methods(run)
+    assert "oracle" in methods
+    assert "graph+mppi" not in methods
     assert "holds no trained model yet" in missing["graph+mppi"]
-    page.session.add_methods(SCENE, arms)
-    shelf = page.add_episode_tab(EpisodeIndex(run))
-    shelf.show_selected()
+    page.session.add_methods(SCENE, methods)
+    tab = page.add_episode_tab(EpisodeIndex(run))
+    tab.show_selected()
     assert page.session.selected_replay.name == "random"
-    until(lambda: page.session.player.frame_index > 2)
-    shelf.show_best_planner("test", 1)
+    wait_until(lambda: page.session.player.frame_index > 2)
+    tab.show_best_planner("test", 1)
     assert page.session.selected_replay.name == "scripted"
     assert page.session.selected_replay.setup.layout.id == sample_layout("test", 1).id
     assert "there is no episode" not in page.session.message
-    shelf.show_best_planner("test", 99)
+    tab.show_best_planner("test", 99)
     assert page.session.selected_replay.setup.layout.id == sample_layout("test", 0).id, (
-        "the first one where that space was not played"
+        "the first episode is shown where that layout was not evaluated"
     )
     assert "no episode of scripted in test 99" in page.session.message
-    shelf._episode_dropdown.value = shelf._episode_dropdown.options[-1]
-    shelf._order_dropdown.value = "longest first"
-    shelf.update_list()
-    assert shelf._episode_dropdown.value == shelf._episode_dropdown.options[0]
-    places = []
+    tab._episode_dropdown.value = tab._episode_dropdown.options[-1]
+    tab._order_dropdown.value = "longest first"
+    tab.update_list()
+    assert tab._episode_dropdown.value == tab._episode_dropdown.options[0]
+    positions = []
     for steps in (1, -1, -1, 1):
-        shelf.move_selection(steps)
-        places.append(shelf._episode_dropdown.options.index(shelf._episode_dropdown.value))
-        row = shelf._listed_results[shelf._episode_dropdown.value]
-        assert (page.session.selected_replay.name, page.session.selected_replay.setup.layout.id) == (row.method, row.layout_id)
-    assert places == [1, 0, len(shelf._episode_dropdown.options) - 1, 0]
-    shelf._episode_index.results = []
+        tab.move_selection(steps)
+        positions.append(tab._episode_dropdown.options.index(tab._episode_dropdown.value))
+        result = tab._listed_results[tab._episode_dropdown.value]
+        assert (page.session.selected_replay.name, page.session.selected_replay.setup.layout.id) == (
+            result.method,
+            result.layout_id,
+        )
+    assert positions == [1, 0, len(tab._episode_dropdown.options) - 1, 0]
+    tab._episode_index.results = []
     with pytest.raises(GroundError, match="no episode to show yet"):
-        shelf.show_best_planner("test", 0)
+        tab.show_best_planner("test", 0)
 
 
-def test_arms_of_any_run_can_be_chosen_by_its_name(run: Path, page: Page, tmp_path: Path) -> None:
+def test_methods_of_any_run_can_be_added(run: Path, page: Page, tmp_path: Path) -> None:
     with pytest.raises(GroundError, match="is no run directory"):
         page.session.add_run_methods(tmp_path)
     page.session.add_run_methods(run)
@@ -663,51 +671,51 @@ def test_arms_of_any_run_can_be_chosen_by_its_name(run: Path, page: Page, tmp_pa
     assert name not in page.session.methods["factory/push-fixture"]
     assert name in page.session.message
     assert "graph+mppi is missing: " in page.session.message
-    start(page, name)
+    start_live(page, name)
     page.session.player.step()
     assert len(page.session.selected_replay.frames) == 2
-    other = tmp_path / run.name
-    shutil.copytree(run, other)
-    page.session.add_run_methods(other)
-    page.session.add_run_methods(other)
-    assert {name, f"{other}: oracle"} == {arm for arm in page.session.methods[SCENE] if arm.endswith("oracle")}
+    copy = tmp_path / run.name
+    shutil.copytree(run, copy)
+    page.session.add_run_methods(copy)
+    page.session.add_run_methods(copy)
+    assert {name, f"{copy}: oracle"} == {method for method in page.session.methods[SCENE] if method.endswith("oracle")}
 
 
-def test_playing_waits_for_what_is_still_being_thought() -> None:
+def test_playback_waits_for_recomputed_plans() -> None:
     player = Player()
-    take = Replay("scripted", EpisodeSetup(SCENE, solved_by_the_expert()), scenes[SCENE].behaviours["scripted"]())
-    player.show([take], play=True)
+    replay = Replay("scripted", EpisodeSetup(SCENE, find_solved_layout()), scenes[SCENE].behaviours["scripted"]())
+    player.show([replay], play=True)
     player.num_ready_frames = 3
-    until(lambda: player.frame_index == 2)
+    wait_until(lambda: player.frame_index == 2)
     time.sleep(0.3)
-    assert (player.frame_index, player.is_playing) == (2, True), "the fourth frame's thoughts are not known"
+    assert (player.frame_index, player.is_playing) == (2, True), "the plan of the fourth frame is not computed yet"
     player.seek(0)
-    until(lambda: player.frame_index == 2)
+    wait_until(lambda: player.frame_index == 2)
     player.num_ready_frames = None
-    until(lambda: player.frame_index > 4)
+    wait_until(lambda: player.frame_index > 4)
     player.close()
 
 
-def test_who_is_behind_catches_up_before_time_goes_on() -> None:
+def test_a_shorter_replay_catches_up_before_the_next_frame() -> None:
     player = Player()
-    one, other = (
+    ahead, behind = (
         Replay(name, EpisodeSetup(SCENE, sample_layout("test", 0)), scenes[SCENE].behaviours["random"]())
-        for name in ("one", "other")
+        for name in ("ahead", "behind")
     )
     for _ in range(6):
-        one.advance()
-    player.show([one, other])
+        ahead.advance()
+    player.show([ahead, behind])
     player.seek(4)
     for frames in (2, 3, 4, 5):
         assert player.step()
-        assert (player.frame_index, len(one.frames), len(other.frames)) == (4, 7, frames)
+        assert (player.frame_index, len(ahead.frames), len(behind.frames)) == (4, 7, frames)
     assert player.step()
-    assert (player.frame_index, len(one.frames), len(other.frames)) == (5, 7, 6)
+    assert (player.frame_index, len(ahead.frames), len(behind.frames)) == (5, 7, 6)
     player.close()
 
 
-class Slow:
-    """Acts at random, and takes its time."""
+class SlowPolicy:
+    """A random policy with a delay."""
 
     def __init__(self) -> None:
         self._policy = scenes[SCENE].behaviours["random"]()
@@ -715,65 +723,65 @@ class Slow:
     def start_episode(self, start: EpisodeStart) -> None:
         self._policy.start_episode(start)
 
-    def predict(self, *args: object, **named: object) -> tuple[np.ndarray, object]:
+    def predict(self, *args: object, **options: object) -> tuple[np.ndarray, object]:
         time.sleep(0.05)
-        return self._policy.predict(*args, **named)  # type: ignore[arg-type]
+        return self._policy.predict(*args, **options)  # type: ignore[arg-type]
 
 
-def test_what_is_saved_waits_for_all_thoughts_and_the_end_does_not(page: Page) -> None:
-    start(page, "random")
+def test_saving_waits_for_recomputed_plans_and_closing_does_not(page: Page) -> None:
+    start_live(page, "random")
     for _ in range(20):
         page.session.player.step()
-    page.session.add_methods(SCENE, {"slow": Slow})
-    said, say = list[str](), page.session.plan_recomputer._on_status
-    page.session.plan_recomputer._on_status = lambda note: (said.append(note), say(note))[1]
+    page.session.add_methods(SCENE, {"slow": SlowPolicy})
+    messages, on_status = list[str](), page.session.plan_recomputer._on_status
+    page.session.plan_recomputer._on_status = lambda note: (messages.append(note), on_status(note))[1]
     for _ in range(2):
         page.session.show([Replay.from_episode(SCENE, replace(page.session.selected_replay.make_episode(), behaviour="slow"))])
         page.session.plan_recomputer.start(page.session.player.replays)
-    page.session.show_message("what a person asked for")
+    page.session.show_message("a message of an action")
     page.session.plan_recomputer.wait()
-    assert said[-1] == "plans of slow recomputed: same actions"
-    for line in (said[-1], "what a person asked for"):
-        assert line in page.session.format_status(), "one does not overwrite the other"
+    assert messages[-1] == "plans of slow recomputed: same actions"
+    for line in (messages[-1], "a message of an action"):
+        assert line in page.session.format_status(), "a message overwrote another"
     assert page.session.player.num_ready_frames is None
     page.session.plan_recomputer.start(page.session.player.replays)
-    until(lambda: "recomputing" in said[-1])
+    wait_until(lambda: "recomputing" in messages[-1])
     page.session.plan_recomputer.close()
-    assert "recomputing the plans of slow: " in said[-1], "it has not gone on to the end"
+    assert "recomputing the plans of slow: " in messages[-1], "the recomputation must stop"
     assert not any(thread.is_alive() for thread in page.session.plan_recomputer._threads)
 
 
 @given(marks=st.lists(st.tuples(st.integers(0, 99), st.sampled_from(["contact", "solved"])), max_size=6))
 def test_names_of_marks_do_not_overlap(marks: list[tuple[int, str]]) -> None:
-    named = select_mark_labels(marks, 100)
-    assert [at for at, _ in named] == sorted(at for at, _ in marks)
-    assert (np.diff([at for at, name in named if name]) >= 20).all()
-    assert not marks or named[0][1]
+    labels = select_mark_labels(marks, 100)
+    assert [frame for frame, _ in labels] == sorted(frame for frame, _ in marks)
+    assert (np.diff([frame for frame, name in labels if name]) >= 20).all()
+    assert not marks or labels[0][1]
 
 
-def test_playing_waits_until_somebody_looks() -> None:
+def test_playback_waits_for_a_client() -> None:
     player = Player()
     player.is_waiting_for_client = True
-    take = Replay("scripted", EpisodeSetup(SCENE, solved_by_the_expert()), scenes[SCENE].behaviours["scripted"]())
-    player.show([take], play=True)
+    replay = Replay("scripted", EpisodeSetup(SCENE, find_solved_layout()), scenes[SCENE].behaviours["scripted"]())
+    player.show([replay], play=True)
     time.sleep(0.3)
     assert (player.frame_index, player.is_playing) == (0, True)
     player.is_waiting_for_client = False
-    until(lambda: player.frame_index > 1)
+    wait_until(lambda: player.frame_index > 1)
     player.close()
 
 
 def test_an_episode_that_is_over_has_no_branches(page: Page) -> None:
-    take = Replay("scripted", EpisodeSetup(SCENE, solved_by_the_expert()), scenes[SCENE].behaviours["scripted"]())
-    while not take.is_over:
-        take.advance()
-    page.session.show([take])
-    page.session.player.seek(len(take.frames) - 1)
+    replay = Replay("scripted", EpisodeSetup(SCENE, find_solved_layout()), scenes[SCENE].behaviours["scripted"]())
+    while not replay.is_over:
+        replay.advance()
+    page.session.show([replay])
+    page.session.player.seek(len(replay.frames) - 1)
     with pytest.raises(GroundError, match="over at this frame"):
         page.session.branch("random")
 
 
-def test_a_recording_is_checked_before_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recording_path_is_checked_before_rendering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(GroundError, match=r"an \.html or an \.mp4 file"):
         check_recording_path(tmp_path / "a.gif")
     monkeypatch.setattr(browser, "find_chromium", lambda: None)
@@ -781,7 +789,7 @@ def test_a_recording_is_checked_before_it_is_made(tmp_path: Path, monkeypatch: p
         check_recording_path(tmp_path / "a.mp4")
 
 
-def test_two_viewers_run_beside_each_other_and_end_with_their_terminal() -> None:
+def test_two_viewers_use_different_ports_and_end_with_their_terminal() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -796,26 +804,26 @@ def test_two_viewers_run_beside_each_other_and_end_with_their_terminal() -> None
         assert viewer.process.wait(timeout=30) == -signal.SIGHUP
 
 
-class Lift:
+class LiftScene:
     """An action spec and controls with a third component."""
 
     action_spec = ActionSpec(("forward", "left", "up"), (0.5, 0.5, 0.2))
     visuals = replace(scenes["push-fixture"].visuals)
 
 
-def test_keys_drive_every_component_that_a_robot_has() -> None:
+def test_keys_drive_every_action_component_of_a_robot() -> None:
     command = DriveCommand()
-    policy = HumanPolicy(Lift, command)  # type: ignore[arg-type]
+    policy = HumanPolicy(LiftScene, command)  # type: ignore[arg-type]
     for key in ("forward", "right", "up", "up", "down", "down", "down"):
         command.apply_key(key)
     np.testing.assert_array_equal(policy.predict({})[0], (0.5, 0.5, -0.5))  # at a table, right is along x
     assert str(command) == "50% forward, 50% right, 50% down"
-    assert list_drive_keys(Lift) == ["forward", "back", "left", "right", "up", "down", "stop"]  # type: ignore[arg-type]
+    assert list_drive_keys(LiftScene) == ["forward", "back", "left", "right", "up", "down", "stop"]  # type: ignore[arg-type]
     assert list_drive_keys(scenes[SCENE]) == ["forward", "back", "left", "right", "stop"]
 
 
-def test_keys_of_other_robots_change_nothing(page: Page) -> None:
-    start(page, HUMAN_METHOD)
+def test_keys_without_an_action_component_are_ignored(page: Page) -> None:
+    start_live(page, HUMAN_METHOD)
     page.session.drive("up")
     assert "no speed" in page.session.format_status()
     assert not page.session.player.is_playing
@@ -823,7 +831,7 @@ def test_keys_of_other_robots_change_nothing(page: Page) -> None:
 
 @pytest.mark.parametrize("scene", list(scenes))
 def test_actions_are_plotted_by_the_names_of_their_components(page: Page, scene: str) -> None:
-    start(page, "random", scene)
+    start_live(page, "random", scene)
     for _ in range(3):
         page.session.player.step()
     components = scenes[scene].action_spec.components
@@ -833,40 +841,40 @@ def test_actions_are_plotted_by_the_names_of_their_components(page: Page, scene:
     np.testing.assert_allclose(data[1:].T, page.session.selected_replay.actions, atol=1e-6)
 
 
-def test_a_custom_layout_is_shown_by_its_name(page: Page) -> None:
+def test_a_custom_layout_is_labelled_by_its_name(page: Page) -> None:
     layout = replace(sample_layout("test", 0), name="hall")
-    start(page, "random", layout=layout)
+    start_live(page, "random", layout=layout)
     assert f"**random** in hall ({layout.id[:8]})" in page.session.format_status()
-    start(page, "random")
+    start_live(page, "random")
     assert "**random** in test/0" in page.session.format_status()
 
 
-def test_a_label_tells_method_time_outcome_and_violations() -> None:
-    take = Replay("random", EpisodeSetup(SCENE, sample_layout("test", 0)), scenes[SCENE].behaviours["random"]())
+def test_a_label_contains_method_time_outcome_and_violations() -> None:
+    replay = Replay("random", EpisodeSetup(SCENE, sample_layout("test", 0)), scenes[SCENE].behaviours["random"]())
     for _ in range(4):
-        take.advance()
-    take.frames[2] = replace(take.frames[2], violations=("robot_collision",))
-    take.frames[4] = replace(take.frames[4], success=True)
-    assert describe_state(take, 1)[0].startswith("step 1, 0.1 s · cost ")
-    assert describe_state(take, 4) == ["step 4, 0.4 s · solved", "robot collision"]
+        replay.advance()
+    replay.frames[2] = replace(replay.frames[2], violations=("robot_collision",))
+    replay.frames[4] = replace(replay.frames[4], success=True)
+    assert describe_state(replay, 1)[0].startswith("step 1, 0.1 s · cost ")
+    assert describe_state(replay, 4) == ["step 4, 0.4 s · solved", "robot collision"]
     with run_server() as server:
-        view = ReplayView(server, [take], set())
+        view = ReplayView(server, [replay], set())
         view.draw_frame(99)
         assert view._views[0][2].text == "random\nstep 4, 0.4 s · solved\nrobot collision"
-    take.close()
+    replay.close()
 
 
 @pytest.mark.parametrize("scene", list(scenes))
-def test_the_shipped_joint_model_can_be_watched_in_every_scene(page: Page, scene: str) -> None:
+def test_the_exported_joint_model_runs_live_in_every_scene(page: Page, scene: str) -> None:
     methods = load_model_methods([JOINT_MODEL], scene)
     assert list(methods) == ["joint+mppi"]
     page.session.add_methods(scene, methods)
-    start(page, "joint+mppi", scene)
+    start_live(page, "joint+mppi", scene)
     page.session.player.step()
     assert page.session.selected_replay.frames[0].planner_trace is not None
 
 
-def test_a_name_behind_the_slash_is_enough_for_a_scene() -> None:
+def test_scene_names_without_their_group_are_resolved() -> None:
     assert scenes["tote-push"].name == scenes.resolve_name("tote-push") == SCENE
     assert scenes.resolve_name("push-fixture@pusht") == "factory/push-fixture@pusht"
     with pytest.raises(UnknownName, match="did you mean 'logistics/tote-push'"):
@@ -874,7 +882,7 @@ def test_a_name_behind_the_slash_is_enough_for_a_scene() -> None:
 
 
 @pytest.mark.parametrize("scene", list(scenes))
-def test_a_layout_tells_its_scene(scene: str) -> None:
+def test_the_scene_of_a_layout_is_found(scene: str) -> None:
     for split in scenes[scene].splits:
         layout = scenes[scene].sample_layout(split, 0)
         assert scenes.find_by_layout(layout).name == scene
