@@ -126,10 +126,8 @@ class Panda:
 
     def set_motors(self, command: tuple[float, ...]) -> None:
         self._state = None
-        client = self._client
-        client.setJointMotorControlArray(
-            self.body, range(JOINTS), client.VELOCITY_CONTROL, targetVelocities=command, forces=TORQUES_NM
-        )
+        motors = {"targetVelocities": command, "forces": TORQUES_NM}
+        self._client.setJointMotorControlArray(self.body, range(JOINTS), self._client.VELOCITY_CONTROL, **motors)
 
     def read_link_poses(self) -> np.ndarray:
         states = self._client.getLinkStates(self.body, self._visual_links, 0, 1)

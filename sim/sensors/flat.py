@@ -92,9 +92,8 @@ def _compute_box_features(bodies: Bodies, yaw: Array, body: int, num_dynamic: in
     point = bodies.pose[..., body, :2]
     xp = get_namespace(point)
     static = slice(num_dynamic, None)
-    closest = find_closest_points(
-        point[..., None, :], bodies.pose[..., static, :2], yaw[..., static], bodies.half_extents[..., static, :2]
-    )
+    centre, half = bodies.pose[..., static, :2], bodies.half_extents[..., static, :2]
+    closest = find_closest_points(point[..., None, :], centre, yaw[..., static], half)
     offset = rotate(closest - point[..., None, :], -yaw[..., ROBOT, None])
     length = xp.linalg.vector_norm(offset, axis=-1)
     present = (bodies.present[..., static] > 0) & (bodies.present[..., body, None] > 0)

@@ -25,10 +25,8 @@ class PlanarWindows(EpisodeWindows):
 
     def load(self, episodes: list[Episode]) -> None:
         num_dynamic = max(episode.pose.shape[1] for episode in episodes)
-        pose, twist = (
-            np.concatenate([_pad_bodies(getattr(episode, name), num_dynamic) for episode in episodes])
-            for name in ("pose", "twist")
-        )
+        pose = np.concatenate([_pad_bodies(episode.pose, num_dynamic) for episode in episodes])
+        twist = np.concatenate([_pad_bodies(episode.twist, num_dynamic) for episode in episodes])
         self._motion = planar.make_motion(pose, twist)
         actions = np.concatenate([_compute_applied_actions(episode) for episode in episodes])
         self._action = torch.as_tensor(actions.astype(np.float32))
@@ -77,9 +75,8 @@ class PlanarWindows(EpisodeWindows):
         if self._visible is not None:  # a body that is not visible all the time is left out
             context = replace(context, present=context.present * self._visible[span].all(1))
         motion = {name: values[span] for name, values in self._motion.items()}
-        states = [
-            PlanarState(**{name: values[:, t] for name, values in motion.items()}, context=context) for t in range(length + 1)
-        ]
+        steps = [{name: values[:, t] for name, values in motion.items()} for t in range(length + 1)]
+        states = [PlanarState(**step, context=context) for step in steps]
         batch = Batch(states[0], self._action[span[:, :-1]], states[1:], context.kinds)
         return _select_nearest(batch) if states[0].yaw_rate.shape[1] > 1 + planar.NUM_NEAREST_AGENTS else batch
 

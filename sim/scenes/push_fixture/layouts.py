@@ -253,19 +253,15 @@ def sample_near_start(layout: Layout, rng: np.random.Generator) -> np.ndarray | 
         (2, 3) x, y, yaw of the tool and the part [m, rad]; None where 200 tries find none.
     """
     boxes, hall = layout.static_boxes, layout.hall
+    low, high = np.array([hall.x, hall.y]), np.array([hall.x + hall.width, hall.y + hall.depth])
     part_radius = float(np.hypot(*compute_half_extents(layout.part)[:2]))
     for _ in range(200):
         start, bearing = _sample_pose(rng, 0.06), rng.uniform(-np.pi, np.pi)
         distance = rng.uniform(part_radius + 0.02, part_radius + 0.08)
         tool = np.array([start.x + distance * np.cos(bearing), start.y + distance * np.sin(bearing)])
-        edges = np.array([hall.x, hall.y]), np.array([hall.x + hall.width, hall.y + hall.depth])
-        is_near_edge = (tool < edges[0] + 0.02) | (tool > edges[1] - 0.02)
-        is_free = not len(boxes) or compute_signed_distance(tool, boxes) > TOOL_RADIUS_M + 0.005
-        if (
-            is_free
-            and not is_near_edge.any()
-            and _is_inside(layout.part, start, hall)
-            and not is_overlapping(layout.part, start, boxes, 0.01)
-        ):
+        is_near_edge = ((tool < low + 0.02) | (tool > high - 0.02)).any()
+        is_free = compute_signed_distance(tool, boxes) > TOOL_RADIUS_M + 0.005  # inf without boxes
+        is_inside = _is_inside(layout.part, start, hall)
+        if is_free and not is_near_edge and is_inside and not is_overlapping(layout.part, start, boxes, 0.01):
             return np.array([(*tool, 0.0), (start.x, start.y, start.yaw)])
     return None

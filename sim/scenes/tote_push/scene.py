@@ -13,7 +13,7 @@ from sim.variation import Variation
 
 
 def _make_tote(variation: Variation, _: Layout) -> LoadSpec:
-    width, depth, height = (float(half) for half in hall.LOAD_HALF_M)
+    width, depth, height = hall.LOAD_HALF_M.tolist()
     size = (width * variation.load_scale, depth * variation.load_scale, height)
     return LoadSpec(size, variation.load_mass_kg, variation.load_friction)
 
