@@ -153,8 +153,8 @@ def add_training_distances(loaded: LoadedResults) -> list[EpisodeResult]:
 
 def _read_training_layouts(path: Path) -> TrainingLayouts | None:
     layouts: dict[str, Layout] = {}
-    for manifest in sorted((path / "data").glob("*/manifest.json")):
-        dataset = Dataset.open(manifest.parent)
+    for directory in filter(has_manifest, sorted((path / "data").glob("*"))):
+        dataset = Dataset.open(directory)
         if dataset.manifest["split"] == "train":
             layouts |= {episode.layout.id: episode.layout for episode in dataset.episodes([])}
     return TrainingLayouts(layouts.values()) if layouts else None

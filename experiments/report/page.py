@@ -12,7 +12,6 @@ from experiments.report.measures.comparison import build_answers, format_headlin
 from experiments.report.measures.summary import Results, select_benchmark_results, select_full_data_results
 from experiments.report.sections import costs, distribution_shift, plans
 from experiments.report.sections import results as result_sections
-from experiments.report.sections.open_loop import render_open_loop_section
 from experiments.report.sections.section import render_report_section, render_section
 from experiments.report.sections.violations import render_violations_section
 from experiments.report.terms import link_terms, render_definitions
@@ -74,7 +73,7 @@ def render_sections(results: Results, errors: Sequence[Mapping[str, Any]], comma
         result_sections.render_indicators_section(benchmark, command),
         result_sections.render_differences_section(benchmark, command),
         *(render_report_section(section, command) for section in measures),
-        render_open_loop_section(errors, results[0].scene, command, colours),
+        result_sections.render_open_loop_section(errors, results[0].scene, command, colours),
         render_report_section(plans.build_plan_costs_section(benchmark), command),
         render_violations_section(results, command),
     ]
@@ -84,7 +83,7 @@ def render_sections(results: Results, errors: Sequence[Mapping[str, Any]], comma
 def write_open_loop_page(path: Path, open_loop_errors: Sequence[Mapping[str, Any]], scene: str, command: str) -> None:
     """Write a page with the open-loop errors by horizon alone."""
     colours = assign_colours([], dict.fromkeys(error["model"] for error in open_loop_errors))
-    _write_page(path, "Open-loop error", [render_open_loop_section(open_loop_errors, scene, command, colours)])
+    _write_page(path, "Open-loop error", [result_sections.render_open_loop_section(open_loop_errors, scene, command, colours)])
 
 
 def _write_page(path: Path, title: str, sections: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""The tables of results, their plot and paired differences, and the scene's own indicators."""
+"""The tables of results, their plot and paired differences, indicators, and open-loop errors."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -6,14 +6,26 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from experiments.report.figures.plots import GRID_COLOUR, escape_label, make_interval_trace
+from experiments.report.figures.plots import GRID_COLOUR, escape_label, make_interval_trace, render_plot
 from experiments.report.measures import summary as measures
 from experiments.report.measures.comparison import ALL_SPLITS, COMPARISON_COLUMNS, Comparison, compare_methods
-from experiments.report.measures.formats import format_interval, make_interval_record
+from experiments.report.measures.formats import format_interval, format_number, make_interval_record
 from experiments.report.sections import section
 from sim.scenes.scene import scenes
 
 INTERVAL_HEIGHT_PX = 17
+OpenLoopRecord = Mapping[str, Any]  # fields of an OpenLoopError
+ERROR_COLUMNS = (  # heading, field, digits
+    ("horizon [s]", "horizon_s", 1),
+    ("n", "n", 0),
+    ("{noun}, median [mm]", "body_mm_median", 1),
+    ("{noun}, p90 [mm]", "body_mm_p90", 1),
+    ("{noun} yaw, median [°]", "body_deg_median", 1),
+    ("robot, median [mm]", "robot_mm_median", 1),
+    ("robot yaw, median [°]", "robot_deg_median", 1),
+    ("{noun} moved, median [m]", "moved_m_median", 2),
+    ("disagreement [mm]", "disagreement_mm", 1),
+)
 
 
 def render_results_section(results: measures.Results, command: str) -> str:
@@ -117,3 +129,38 @@ def render_indicators_section(results: measures.Results, command: str) -> str:
             records.append({"method": method, "indicator": name, "median": median, "q25": low, "q75": high})
     table = section.render_table(("method", "episodes", *names.values()), cells)
     return section.render_section("indicators", table + section.render_download_link("indicators", records, command))
+
+
+def render_open_loop_section(errors: Sequence[OpenLoopRecord], scene: str, command: str, colours: Mapping[str, str]) -> str:
+    """Render the errors by model and horizon; nothing where none were measured."""
+    if not errors:
+        return ""
+    noun = scenes[scene].dynamic_noun
+    columns = ("model", *(heading.format(noun=noun) for heading, _, _ in ERROR_COLUMNS), f"{noun} error / moved")
+    plot = render_plot(_make_open_loop_figure(errors, noun, colours), "plot-open-loop-error")
+    table = section.render_table(columns, map(_make_cells, errors))
+    link = section.render_download_link("open-loop-error", errors, command)
+    return section.render_section("open-loop-error", plot + table + link, noun=noun)
+
+
+def _make_cells(error: OpenLoopRecord) -> tuple[str, ...]:
+    numbers = [format_number(error.get(name), digits) for _, name, digits in ERROR_COLUMNS]
+    relative = error["body_relative_median"]
+    return (error["model"], *numbers, "–" if relative is None else f"{format_number(100 * relative)} %")
+
+
+def _make_open_loop_figure(errors: Sequence[OpenLoopRecord], noun: str, colours: Mapping[str, str]) -> go.Figure:
+    figure = go.Figure()
+    for model in dict.fromkeys(error["model"] for error in errors):
+        shown = sorted((error for error in errors if error["model"] == model), key=lambda error: error["horizon_s"])
+        horizons_s = [error["horizon_s"] for error in shown]
+        for name, statistic, dash in (("body_mm_median", "median", "solid"), ("body_mm_p90", "p90", "dot")):
+            figure.add_scatter(
+                x=horizons_s, y=[error[name] for error in shown], name=f"{escape_label(model)}, {statistic}",
+                mode="lines+markers", line={"color": colours[model], "dash": dash, "width": 2},
+                hovertemplate="%{y:.0f} mm after %{x:.1f} s",
+            )  # fmt: skip
+    figure.update_layout(height=340)
+    figure.update_xaxes(title="horizon [s]", rangemode="tozero")
+    figure.update_yaxes(title=f"position error of the {noun} [mm]", rangemode="tozero")
+    return figure
