@@ -14,7 +14,7 @@ from experiments.report.measures.layout_distance import TrainingLayouts
 from experiments.report.measures.planners import get_search_budget
 from experiments.report.measures.summary import get_base_method, get_episode_key
 from sim.data.episode import Episode
-from sim.data.store import Dataset, read_shard
+from sim.data.store import Dataset, has_manifest, read_shard
 from sim.layout import Layout
 from sim.utils.errors import BadFile, GroundError
 
