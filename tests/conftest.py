@@ -1,4 +1,4 @@
-"""Small data that several files share. Everything is deterministic: hypothesis draws the same examples every time."""
+"""Fixtures and helpers of several test files. Hypothesis samples the same examples in each run."""
 
 import os
 import signal
@@ -32,13 +32,13 @@ TINY = CollectConfig(SCENE, steps=1200, shard_steps=400, seed=7, layouts_per_sha
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Three shards of training spaces. Copy it before changing anything."""
+    """Collect three shards in training layouts. Copy the dataset before changes."""
     return collect(TINY, tmp_path_factory.mktemp("data") / "train", workers=1)
 
 
 @pytest.fixture(scope="session")
 def validation(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """One shard of the split val, with enough steps in a row for validation windows."""
+    """Collect one shard of the split val, with enough consecutive steps for validation windows."""
     config = CollectConfig(SCENE, steps=600, shard_steps=600, seed=8, split="val", layouts_per_shard=3)
     return collect(config, tmp_path_factory.mktemp("data") / "val", workers=1)
 
@@ -48,14 +48,14 @@ def windows(dataset: Dataset) -> PlanarWindows:
     return PlanarWindows(dataset.episodes())
 
 
-def _hear_signals() -> None:
-    """As in a terminal, whatever started the tests: in the background, signals are ignored and children inherit that."""
+def _restore_signal_handlers() -> None:
+    """Restore the handlers of a terminal: processes in the background ignore signals, and children inherit that."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
 
 class Ground:
-    """The `ground` command as a process of its own, as a user starts it."""
+    """The `ground` command in a separate process."""
 
     def __init__(self, *words: object, group: bool = False) -> None:
         self.process = subprocess.Popen(
@@ -65,23 +65,23 @@ class Ground:
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             start_new_session=group,
-            preexec_fn=_hear_signals,
+            preexec_fn=_restore_signal_handlers,
         )
 
-    def wait_for(self, happened: Callable[[], bool]) -> None:
-        """Until something is there, or the process is over."""
-        while not happened() and self.process.poll() is None:
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition or the end of the process."""
+        while not condition() and self.process.poll() is None:
             time.sleep(0.01)
-        assert happened(), self.process.communicate()[1]
+        assert condition(), self.process.communicate()[1]
 
     def kill(self) -> None:
-        """SIGKILL; the process must still have had something to do."""
+        """Send SIGKILL to the process, which must still run."""
         assert self.process.poll() is None
         self.process.kill()
         self.process.communicate()
 
     def finish(self) -> tuple[int, str, str]:
-        """Exit code, stdout and stderr."""
+        """Wait for the end; return exit code, stdout and stderr."""
         out, err = self.process.communicate()
         return self.process.returncode, out, err
 
@@ -91,13 +91,13 @@ def ground() -> type[Ground]:
     return Ground
 
 
-def contents(path: Path) -> dict[str, bytes]:
-    """Every file of a directory."""
+def read_files(path: Path) -> dict[str, bytes]:
+    """Read every file of a directory."""
     return {file.name: file.read_bytes() for file in sorted(path.iterdir()) if file.is_file() and file.name != ".lock"}
 
 
 class LinearQuadratic:
-    """Two masses on a line each, pushed by two actions; quadratic cost. Its best actions are a least-squares solution."""
+    """Two masses on lines with quadratic cost; the optimal actions are a least-squares solution."""
 
     TRANSITION = np.array([[1, 0, 0.2, 0], [0, 1, 0, 0.2], [0, 0, 0.9, 0], [0, 0, 0, 0.9]])
     INPUT = np.array([[0, 0], [0, 0], [0.3, 0], [0, 0.3]])
@@ -105,27 +105,27 @@ class LinearQuadratic:
 
     def __init__(self, start: tuple[float, ...], horizon: int) -> None:
         self._start, self._horizon = np.array(start), horizon
-        offset = self._residuals(np.zeros((1, horizon, 2)))[0]
+        offset = self._compute_residuals(np.zeros((1, horizon, 2)))[0]
         basis = np.eye(2 * horizon).reshape(-1, horizon, 2)
-        self._linear, self._offset = (self._residuals(basis) - offset).T, offset
+        self._linear, self._offset = (self._compute_residuals(basis) - offset).T, offset
 
     @classmethod
     def step(cls, state: np.ndarray, action: np.ndarray) -> np.ndarray:
         return state @ cls.TRANSITION.T + action @ cls.INPUT.T
 
-    def _residuals(self, actions: np.ndarray) -> np.ndarray:
-        """What is squared and summed (B, R), for actions (B, H, 2)."""
+    def _compute_residuals(self, actions: np.ndarray) -> np.ndarray:
+        """Compute the residuals (B, R) of the cost for actions (B, H, 2)."""
         state, parts = np.broadcast_to(self._start, (len(actions), 4)), []
         for t in range(self._horizon):
             state = self.step(state, actions[:, t])
             parts += [state * np.sqrt(self.WEIGHTS), np.sqrt(self.EFFORT) * actions[:, t]]
         return np.concatenate(parts, -1)
 
-    def costs(self, actions: torch.Tensor) -> torch.Tensor:
+    def compute_costs(self, actions: torch.Tensor) -> torch.Tensor:
         residuals = actions.double().flatten(1) @ torch.as_tensor(self._linear).T + torch.as_tensor(self._offset)
         return residuals.square().sum(-1).float()
 
-    def solution(self) -> torch.Tensor:
-        """The best actions (H, 2) there are, limits aside."""
-        best, *_ = np.linalg.lstsq(self._linear, -self._offset, rcond=None)
-        return torch.as_tensor(best.reshape(-1, 2), dtype=torch.float32)
+    def compute_solution(self) -> torch.Tensor:
+        """Compute the optimal actions (H, 2) without limits."""
+        optimum, *_ = np.linalg.lstsq(self._linear, -self._offset, rcond=None)
+        return torch.as_tensor(optimum.reshape(-1, 2), dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""A test robot with three numbers of action: it drives, turns, and lifts a plate."""
+"""A test robot with three action components: it drives, turns and lifts a plate."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ LAYOUT = Layout(Hall(0, 0, 6, 4), Pose(1, 2), (), Pose(1.6, 2), name="lift")
 
 
 class LiftDrive(DifferentialDrive):
-    """A drive whose pose is that of its plate."""
+    """A differential drive whose state is that of its plate."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -48,7 +48,7 @@ class LinearQuadraticObjective:
     def evaluate(self, actions: torch.Tensor) -> Evaluation:
         self.calls.append(actions)
         time.sleep(self._delay_s)
-        costs = self._problem.costs(actions)
+        costs = self._problem.compute_costs(actions)
         blank = torch.zeros(1, *actions.shape[:2], 2, 7)
         return Evaluation(costs, costs[:, None].expand(-1, actions.shape[1]), Bodies(*[blank] * 6))
 
@@ -86,7 +86,7 @@ def test_the_plan_is_the_best_evaluated_candidate(name: str) -> None:
     planner, objective = make_planner(name)
     decision = planner.decide(make_state(0.2, -0.1, 0, 0))
     candidates = torch.cat(objective.calls)
-    costs = LinearQuadratic((0.2, -0.1, 0, 0), 12).costs(candidates)
+    costs = LinearQuadratic((0.2, -0.1, 0, 0), 12).compute_costs(candidates)
     assert decision.cost == float(costs.min().detach())
     assert torch.equal(decision.plan, candidates[costs.argmin()])
     assert decision.disagreement is None

@@ -26,7 +26,7 @@ def search(name: str, problem: LinearQuadratic, seed: int = 0, config: SearchCon
     proposal, best = method.make_initial_proposal(2), (torch.zeros(0), np.inf)
     for _ in range(config.iterations):
         candidates = method.propose(proposal, generator).requires_grad_(method.needs_gradient)
-        costs = problem.costs(candidates)
+        costs = problem.compute_costs(candidates)
         index = int(costs.argmin())
         if costs[index] < best[1]:
             best = candidates[index].detach(), float(costs[index].detach())
@@ -38,8 +38,11 @@ def search(name: str, problem: LinearQuadratic, seed: int = 0, config: SearchCon
 @pytest.mark.parametrize("name", searches)
 def test_the_plan_is_nearly_optimal(name: str, start: tuple[float, ...]) -> None:
     problem = LinearQuadratic(start, HORIZON)
-    optimal, zero_action = float(problem.costs(problem.solution()[None])), float(problem.costs(torch.zeros(1, HORIZON, 2)))
-    assert problem.solution().abs().max() < 1  # the limits do not bind
+    optimal, zero_action = (
+        float(problem.compute_costs(problem.compute_solution()[None])),
+        float(problem.compute_costs(torch.zeros(1, HORIZON, 2))),
+    )
+    assert problem.compute_solution().abs().max() < 1  # the limits do not bind
     for seed in range(3):
         _, cost = search(name, problem, seed)
         assert optimal * (1 - 1e-5) <= cost <= FACTORS.get(name, 1.3) * optimal
@@ -165,14 +168,14 @@ def test_the_prior_plan_is_a_candidate_with_noisy_copies(samples: int, seed: int
     problem = LinearQuadratic((0.25, -0.2, 0, 0), HORIZON)
     method = searches["mixed"](SearchConfig(samples=samples, horizon=HORIZON))
     generator = torch.Generator().manual_seed(seed)
-    proposal = replace(method.make_initial_proposal(2), prior_plan=problem.solution())
+    proposal = replace(method.make_initial_proposal(2), prior_plan=problem.compute_solution())
     candidates = method.propose(proposal, generator)
     assert torch.equal(candidates[0], proposal.mean)
-    torch.testing.assert_close(candidates[1], problem.solution())
-    assert int(problem.costs(candidates).argmin()) == 1  # no sample is better than the optimum
+    torch.testing.assert_close(candidates[1], problem.compute_solution())
+    assert int(problem.compute_costs(candidates).argmin()) == 1  # no sample is better than the optimum
     if samples >= 12:
-        near, far = (part - problem.solution() for part in (candidates[2 : samples // 4], candidates[1 + samples // 4 :]))
+        near, far = (part - problem.compute_solution() for part in (candidates[2 : samples // 4], candidates[1 + samples // 4 :]))
         assert near.square().mean() < far.square().mean()
-    updated = method.update(proposal, candidates, problem.costs(candidates))
+    updated = method.update(proposal, candidates, problem.compute_costs(candidates))
     assert updated.prior_plan is proposal.prior_plan
     assert method.make_warm_start(updated).prior_plan is None  # the next decision queries the prior policy again
