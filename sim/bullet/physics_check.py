@@ -70,7 +70,8 @@ class CommandReplay:
         return total_s, physics_s
 
     def _build(self) -> tuple[World, Robot]:
-        world, robot = World(), self.scene.make_robot(self.variation)
+        world = World()
+        robot = self.scene.make_robot(self.variation)
         layout = self.layout
         loads = self.scene.make_loads(layout, self.variation)
         traffic = self.scene.make_traffic(layout, self.variation, 0) if layout.traffic else None

@@ -311,7 +311,8 @@ class _PushingGrid:
         Returns:
             Tail, head, cost, and whether the robot has no space: (E,) each.
         """
-        index, load_free = self._index, self.load_free
+        index = self._index
+        load_free = self.load_free
         turn_m = TURN_WEIGHT * self.contact_m * 2 * np.pi / len(OFFSETS)
         edges: list[tuple[np.ndarray, ...]] = []
         for k, (dx, dy) in enumerate(OFFSETS):
@@ -340,7 +341,8 @@ def _find_hall_corners(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _make_neighbour_slices(shape: tuple[int, ...], dx: int, dy: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Make slices of the cells that have a neighbour at (dx, dy), and of these neighbours."""
-    (nx, ny), moves = shape, ((dx, dy), (-dx, -dy))
+    nx, ny = shape
+    moves = ((dx, dy), (-dx, -dy))
     low, high = ((slice(max(0, -x), nx - max(0, x)), slice(max(0, -y), ny - max(0, y))) for x, y in moves)
     return low, high
 

@@ -164,7 +164,8 @@ class CostModel(LearnedModel):
         """
         name = self.scene or next(iter(self.encoders), "")
         scene, bodies, goal = scenes[name], Bodies.from_observation(observation), observation["goal"]
-        task, field = scene.task, scene.task.get_cost_field(bodies, goal)
+        task = scene.task
+        field = task.get_cost_field(bodies, goal)
         cost = task.compute_cost(bodies, np.zeros(self.cost_config.action_size), goal, field)
         cost = cost + task.compute_violation_penalty(bodies, np.zeros(3), field)
         vector = compute_flat_vector(dict(observation), task, scene.max_dynamic)

@@ -76,10 +76,10 @@ class PlanarModel(LearnedModel):
         states = self.imagine(self.assign_particles(expanded, particles), actions.flatten(0, 1).repeat(particles, 1, 1))
         size = len(expanded.yaw_rate)
 
-        def unflatten(values: Tensor) -> Tensor:
+        def split_batch(values: Tensor) -> Tensor:
             return values.expand(size, *values.shape[1:]).unflatten(0, (particles, scenes, batch))
 
-        return planar.decode_bodies(states).map(unflatten)
+        return planar.decode_bodies(states).map(split_batch)
 
     @torch.inference_mode()
     def predict_mean(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:

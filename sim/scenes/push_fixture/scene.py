@@ -21,7 +21,8 @@ def _make_robot(variation: Variation) -> Panda:
 
 
 def _make_part(variation: Variation, layout: Layout) -> LoadSpec:
-    size, footprint = table.compute_half_extents(layout.part), table.PARTS[layout.part]
+    size = table.compute_half_extents(layout.part)
+    footprint = table.PARTS[layout.part]
     return LoadSpec(size, variation.load_mass_kg, variation.load_friction, footprint)
 
 
