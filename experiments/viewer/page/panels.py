@@ -76,7 +76,8 @@ class Panels:
 
     def update(self) -> None:
         """Show the state of the session; what is equal is not sent again."""
-        session, replays = self._session, self._player.replays
+        session = self._session
+        replays = self._player.replays
         _set(self._status, content=session.format_status())
         _set(self._method_dropdown, options=tuple(session.methods[self._scene_dropdown.value]))
         if not replays:
