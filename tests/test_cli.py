@@ -335,7 +335,7 @@ def test_a_list_option_given_twice_counts_twice(run: Run, tmp_path: Path) -> Non
     options = ("--vary", "load_mass_kg=3", "--behaviours", "scripted=1", "--vary=load_friction=0.3", "--behaviours", "random=2")
     code, _, err = run(*base, *options)
     assert code == 0, err
-    manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
+    manifest = Dataset.open(tmp_path / "data").manifest
     assert manifest["variations"] == ["load_mass_kg=3", "load_friction=0.3"]
     assert manifest["behaviours"] == {"scripted": 1, "random": 2}
 

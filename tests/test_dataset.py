@@ -1,9 +1,10 @@
-import json
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 
 from experiments.cli import main
 from sim.data.episode import Episode, EpisodeSource
-from sim.data.store import MANIFEST, Dataset, read_shard, write_shard
+from sim.data.store import JSON_MANIFEST, MANIFEST, Dataset, read_shard, save_manifest, write_shard
 from sim.scenes.scene import scenes
 from sim.utils.errors import BadFile, GroundError
+from sim.utils.files import write_json
 from sim.variation import Variation
 
 MOVERS = 4
@@ -136,8 +138,7 @@ def test_a_shard_whose_rows_and_episodes_disagree_is_damaged(copy: Dataset) -> N
 
 @pytest.mark.parametrize("version", [0, 9, "2", None])
 def test_another_schema_version_is_refused(copy: Dataset, version: object) -> None:
-    manifest = json.loads((copy.path / MANIFEST).read_text())
-    (copy.path / MANIFEST).write_text(json.dumps({**manifest, "schema_version": version}))
+    save_manifest(copy.path, {**copy.manifest, "schema_version": version})
     with pytest.raises(BadFile, match=f"schema version {version}"):
         Dataset.open(copy.path)
 
@@ -148,10 +149,46 @@ def test_another_schema_version_is_refused(copy: Dataset, version: object) -> No
      '{"schema_version": 1, "scene": "a", "split": "b", "shards": {"shard-00000.parquet": {}}}'],
 )  # fmt: skip
 def test_a_damaged_manifest_is_refused(copy: Dataset, text: str) -> None:
-    (copy.path / MANIFEST).write_text(text)
+    pq.write_table(pa.table({}).replace_schema_metadata({"manifest": text}), copy.path / MANIFEST)
     with pytest.raises(GroundError) as caught:
         Dataset.open(copy.path)
     assert "\n" not in str(caught.value)
+    (copy.path / MANIFEST).unlink()
+    (copy.path / JSON_MANIFEST).write_text(text)
+    with pytest.raises(GroundError):
+        Dataset.open(copy.path)
+
+
+def test_bytes_that_are_no_manifest_are_refused(copy: Dataset) -> None:
+    for content in (b"", b"{}", (copy.path / MANIFEST).read_bytes()[:-9]):
+        (copy.path / MANIFEST).write_bytes(content)
+        with pytest.raises(BadFile, match="damaged"):
+            Dataset.open(copy.path)
+
+
+def test_a_json_manifest_of_an_older_dataset_is_read_and_replaced(copy: Dataset) -> None:
+    (copy.path / MANIFEST).unlink()
+    write_json(copy.path / JSON_MANIFEST, copy.manifest)
+    assert Dataset.open(copy.path) == copy
+    save_manifest(copy.path, copy.manifest)
+    assert not (copy.path / JSON_MANIFEST).exists()
+    assert Dataset.open(copy.path) == copy
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow", "duckdb"])
+def test_other_libraries_open_the_directory_as_a_table(dataset: Dataset, library: str) -> None:
+    module: Any = pytest.importorskip(library)
+    path = str(dataset.path)
+    if library == "duckdb":
+        steps, episodes = module.sql(f"select count(*), count(distinct episode) from '{path}/*.parquet'").fetchall()[0]
+        assert module.sql(f"select count(*) from read_parquet('{path}')").fetchall()[0] == (steps,)
+    elif library == "pyarrow":
+        table = pq.read_table(path)
+        steps, episodes = len(table), len(set(table["episode"].to_pylist()))
+    else:
+        frame = module.read_parquet(path)
+        steps, episodes = len(frame), frame["episode"].n_unique() if library == "polars" else frame["episode"].nunique()
+    assert (steps, episodes) == (dataset.steps, len(list(dataset.episodes())))
 
 
 def test_no_dataset_is_refused(tmp_path: Path) -> None:

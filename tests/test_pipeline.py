@@ -85,7 +85,7 @@ def finished(config: ExperimentConfig, tmp_path_factory: pytest.TempPathFactory)
 
 def stamps(path: Path) -> dict[Path, int]:
     """When each file was written; but locks, manifests and the ledger, which a finished step may write again."""
-    files = (file for file in path.rglob("*") if file.is_file() and file.name not in (".lock", "manifest.json"))
+    files = (file for file in path.rglob("*") if file.is_file() and file.name not in (".lock", "_manifest.parquet"))
     files = (file for file in files if file.parent.name != COSTS_DIR)
     return {file: file.stat().st_mtime_ns for file in files}
 

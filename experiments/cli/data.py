@@ -9,7 +9,7 @@ from agents.planning.search import SearchConfig
 from agents.planning.spec import PlannerSpec
 from experiments.cli.console import CONSOLE, DEFAULT_SCENE, PathArgument
 from experiments.progress import show_progress_bar
-from sim.data.collect import CollectConfig
+from sim.data.collect import CollectConfig, ShardResult
 from sim.data.collect import collect as collect_episodes
 from sim.data.images import ImageConfig, compute_storage_cost
 from sim.data.store import Dataset
@@ -69,10 +69,16 @@ def collect(
         policies["planner"] = spec
         tags = {"planner": str(planner), "weights": str(spec.describe_content()["model"])}
     with show_progress_bar(CONSOLE, "collect") as progress:
-        dataset = collect_episodes(config, out, workers, policies, tags, progress)
+        results: list[ShardResult] = []
+        dataset = collect_episodes(config, out, workers, policies, tags, progress, results.append)
     CONSOLE.print(f"{dataset.steps} steps in {out}")
     if images:
         CONSOLE.print(str(compute_storage_cost(dataset)), soft_wrap=True)
+        if results:
+            steps, seconds, image_seconds = (sum(values) for values in list(zip(*results, strict=True))[1:4])
+            CONSOLE.print(
+                f"{steps / seconds:.0f} steps/s per worker with images, {steps / (seconds - image_seconds):.0f} without"
+            )
 
 
 def _parse_weight(text: str) -> tuple[str, float]:

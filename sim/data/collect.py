@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sim.data.episode import Episode
-from sim.data.images import ImageConfig, ImageRecorder, add_timing
+from sim.data.images import ImageConfig, ImageRecorder
 from sim.data.recorder import EpisodeRecorder
-from sim.data.store import MANIFEST, Dataset, describe_shard, make_manifest, make_shard_name, save_manifest, write_shard
+from sim.data.store import Dataset, describe_shard, has_manifest, make_manifest, make_shard_name, save_manifest, write_shard
 from sim.env import GroundEnv
 from sim.layout import Layout
 from sim.policy import Policy, PolicyFactory
@@ -68,8 +68,18 @@ class CollectConfig:
         return self.shard_steps if number < self.shards - 1 else self.steps - (self.shards - 1) * self.shard_steps
 
 
+class ShardResult(NamedTuple):
+    """A collected shard, and its compute costs."""
+
+    number: int
+    steps: int
+    seconds: float
+    image_seconds: float  # part of `seconds` spent on images
+    cpu_s: float
+
+
 Progress = Callable[[int, int], None]  # completed steps, total steps
-CostCallback = Callable[[float], None]  # CPU time of a shard [s]
+CostCallback = Callable[[ShardResult], None]
 
 
 def collect(
@@ -79,7 +89,7 @@ def collect(
     extra_behaviours: Mapping[str, PolicyFactory] | None = None,
     tags: Mapping[str, str] | None = None,
     progress: Progress = lambda done, total: None,
-    on_cost: CostCallback = lambda cpu_s: None,
+    on_cost: CostCallback = lambda result: None,
 ) -> Dataset:
     """Collect a dataset. Shards that the directory holds already are kept.
 
@@ -113,11 +123,9 @@ def collect(
         progress(done, total)
         jobs = [(config, path / make_shard_name(number), number, dict(extra_behaviours or {})) for number in missing]
         for result in run_jobs(collect_shard, jobs, workers):
-            if config.images:
-                add_timing(path, result.steps, result.seconds, result.image_seconds)
             name = make_shard_name(result.number)
             manifest["shards"] = dict(sorted({**manifest["shards"], name: describe_shard(path / name)}.items()))
-            on_cost(result.cpu_s)  # first: a shard in the manifest is not collected again
+            on_cost(result)  # first: a shard in the manifest is not collected again
             save_manifest(path, manifest)
             done += config.count_shard_steps(result.number)
             progress(done, total)
@@ -142,7 +150,7 @@ def _open_manifest(config: CollectConfig, path: Path, tags: dict[str, str]) -> d
             **({"images": config.images.describe()} if config.images else {}),
         }
     )
-    if not (path / MANIFEST).exists():
+    if not has_manifest(path):
         save_manifest(path, expected)
         return expected
     manifest = Dataset.open(path).manifest
@@ -176,16 +184,6 @@ def _reconcile_shards(path: Path, manifest: dict[str, Any], config: CollectConfi
                 file.unlink()
                 del manifest["shards"][file.name]
     save_manifest(path, manifest)
-
-
-class ShardResult(NamedTuple):
-    """A collected shard, and its compute costs."""
-
-    number: int
-    steps: int
-    seconds: float
-    image_seconds: float  # part of `seconds` spent on images
-    cpu_s: float
 
 
 def collect_shard(config: CollectConfig, file: Path, number: int, extra_behaviours: dict[str, PolicyFactory]) -> ShardResult:

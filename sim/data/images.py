@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,12 +19,10 @@ from PIL import Image
 from sim.data.store import IMAGE_PREFIX, Dataset
 from sim.sensors.cameras import BACKGROUND, CAMERAS, MAX_PIXELS, CameraImage
 from sim.utils.errors import BadFile, GroundError, UnknownName
-from sim.utils.files import read_json, write_json
 
 if TYPE_CHECKING:
     from sim.env import GroundEnv
 
-TIMINGS = "speed.json"
 JPEG_QUALITY = 90
 PARTS = ("rgb", "depth", "body")  # the encoded parts of an image
 
@@ -188,46 +185,22 @@ class StorageCost:
         steps: number of states.
         state_bytes: compressed size of the states.
         image_bytes: compressed size of the images.
-        seconds: time of all workers; 0 if unknown.
-        image_seconds: part of `seconds` spent on images.
     """
 
     steps: int
     state_bytes: int
     image_bytes: int
-    seconds: float
-    image_seconds: float
 
     def __str__(self) -> str:
         total_bytes = (self.state_bytes + self.image_bytes) / self.steps
-        text = f"{total_bytes:.0f} bytes per step with images, {self.state_bytes / self.steps:.0f} without"
-        if not self.seconds:
-            return text
-        rate = self.steps / self.seconds
-        state_rate = self.steps / max(1e-9, self.seconds - self.image_seconds)
-        return f"{rate:.0f} steps/s per worker with images, {state_rate:.0f} without; {text}"
-
-
-def add_timing(path: Path, steps: int, seconds: float, image_seconds: float) -> None:
-    """Add the time of a shard to a file beside the dataset.
-
-    The manifest has no times, so that equal configurations give equal datasets.
-    """
-    totals = _read_timings(path)
-    write_json(path / TIMINGS, [a + b for a, b in zip(totals, (steps, seconds, image_seconds), strict=True)])
-
-
-def _read_timings(path: Path) -> list[Any]:
-    return read_json(path / TIMINGS) if (path / TIMINGS).exists() else [0, 0.0, 0.0]
+        return f"{total_bytes:.0f} bytes per step with images, {self.state_bytes / self.steps:.0f} without"
 
 
 def compute_storage_cost(dataset: Dataset) -> StorageCost:
-    """Compute the storage and time that the images of a dataset take."""
+    """Compute the storage that the images of a dataset take."""
     sizes = [0, 0]  # states, images
     for name in dataset.manifest["shards"]:
         for group in pq.read_metadata(dataset.path / name).to_dict()["row_groups"]:
             for chunk in group["columns"]:
                 sizes[chunk["path_in_schema"].startswith(IMAGE_PREFIX)] += chunk["total_compressed_size"]
-    steps, seconds, image_seconds = _read_timings(dataset.path)
-    share = dataset.steps / steps if steps else 0.0
-    return StorageCost(dataset.steps, sizes[0], sizes[1], share * seconds, share * image_seconds)
+    return StorageCost(dataset.steps, sizes[0], sizes[1])

@@ -1,8 +1,10 @@
-"""Datasets on disk: Parquet shards with a row for each state, and a JSON manifest.
+"""Datasets on disk: Parquet shards with a row for each state, and a manifest.
 
-The manifest has versions, units and content hashes. Shards are written atomically, so a directory
-holds complete shards only. The metadata of a shard has all other data of its episodes, such as
-layout, seed and variation.
+The manifest has versions, units and content hashes, as JSON in the metadata of a Parquet file
+without rows: pandas, Polars, PyArrow and DuckDB open the directory as one table, and Polars refuses
+a directory with a file of another kind. Shards are written atomically, so a directory holds
+complete shards only. The metadata of a shard has all other data of its episodes, such as layout,
+seed and variation.
 """
 
 import json
@@ -20,7 +22,7 @@ from sim.bodies import CONTROL_DT_S
 from sim.data.episode import Episode, EpisodeSource
 from sim.layout import Layout
 from sim.utils.errors import BadFile, BadLayout, GroundError
-from sim.utils.files import hash_file, lock_directory, read_json, write_atomic, write_json
+from sim.utils.files import hash_file, lock_directory, read_json, write_atomic
 from sim.variation import Variation
 
 SCHEMA_VERSION = 2
@@ -32,7 +34,8 @@ UNITS = {
     "static_force_n": "N",
     "control_dt_s": "s",
 }
-MANIFEST = "manifest.json"
+MANIFEST = "_manifest.parquet"
+JSON_MANIFEST = "manifest.json"  # of older datasets
 IMAGE_PREFIX = "image."  # prefix of the columns that hold images
 STATE_COLUMNS = ("pose", "twist", "action", "time_s", "visible", "cost", "touching", "static_force_n")
 LABELS = ("cost", "touching", "static_force_n")  # columns that an episode may lack
@@ -209,9 +212,7 @@ class Dataset:
         Raises:
             BadFile: there is no manifest, or it is damaged or of another version.
         """
-        if not (path / MANIFEST).exists():
-            raise BadFile(f"{path} is no dataset: it has no {MANIFEST}")
-        manifest = read_json(path / MANIFEST)
+        manifest = _read_manifest(path)
         version = manifest.get("schema_version") if isinstance(manifest, dict) else None
         if version not in (1, SCHEMA_VERSION):
             raise BadFile(f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}: collect it again")
@@ -220,7 +221,7 @@ class Dataset:
             isinstance(shard, dict) and {"sha256", "steps", "layout_ids"} <= shard.keys() for shard in shards.values()
         )
         if not ({"scene", "split"} <= manifest.keys() and are_described):
-            raise BadFile(f"{path / MANIFEST} is damaged: scene, split or a description of a shard is missing")
+            raise BadFile(f"{path}: its manifest is damaged: scene, split or a description of a shard is missing")
         return cls(path, manifest)
 
     @property
@@ -278,9 +279,28 @@ def make_manifest(config: dict[str, Any]) -> dict[str, Any]:
     return {"schema_version": SCHEMA_VERSION, "units": UNITS, **config, "shards": {}}
 
 
+def has_manifest(path: Path) -> bool:
+    """Return True if a directory holds a dataset."""
+    return (path / MANIFEST).exists() or (path / JSON_MANIFEST).exists()
+
+
+def _read_manifest(path: Path) -> Any:
+    if not (path / MANIFEST).exists():
+        if not (path / JSON_MANIFEST).exists():
+            raise BadFile(f"{path} is no dataset: it has no {MANIFEST}")
+        return read_json(path / JSON_MANIFEST)
+    try:
+        return json.loads((pq.read_schema(path / MANIFEST).metadata or {})[b"manifest"])
+    except (OSError, ValueError, KeyError, RecursionError, pa.ArrowException) as error:
+        raise BadFile(f"{path / MANIFEST} is damaged ({str(error).splitlines()[0]})") from error
+
+
 def save_manifest(path: Path, manifest: dict[str, Any]) -> None:
-    """Write the manifest of the dataset in a directory."""
-    write_json(path / MANIFEST, manifest)
+    """Write the manifest of the dataset in a directory, with the columns of its first shard."""
+    schema = next((pq.read_schema(path / name) for name in manifest["shards"]), pa.schema([]))
+    table = schema.empty_table().replace_schema_metadata({"manifest": json.dumps(manifest, indent=1)})
+    write_atomic(path / MANIFEST, lambda file: pq.write_table(table, file))
+    (path / JSON_MANIFEST).unlink(missing_ok=True)
 
 
 def make_shard_name(number: int) -> str:
@@ -320,7 +340,7 @@ def append_episode(path: Path, scene: str, split: str, episode: Episode) -> Data
         BadFile: the manifest is damaged.
     """
     with lock_directory(path):
-        if (path / MANIFEST).exists():
+        if has_manifest(path):
             manifest = Dataset.open(path).manifest
             if (manifest["scene"], manifest["split"]) != (scene, split):
                 held = f"{manifest['scene']}, split {manifest['split']}"
