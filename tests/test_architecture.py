@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LEVELS = ("sim", "worldmodels", "agents", "experiments")
-ONLY = {  # library: where it may be imported
+ALLOWED_PATHS = {  # library: paths of modules that may import it
     "pybullet": ("sim/bullet/",),
     "pybullet_data": ("sim/bullet/",),
     "stable_baselines3": ("agents/learned/",),
@@ -22,7 +22,7 @@ NAMES = {module.removesuffix(".py").removesuffix("/__init__").replace("/", "."):
 
 
 def find_imports(source: str) -> Iterator[str]:
-    """Full names of everything a module imports, inside functions too; not what type checkers alone import."""
+    """Find the full names of all imports of a module, also in functions; without imports for type checkers."""
     tree = ast.parse(source)
     typing = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
     skipped = {inner for node in typing for inner in ast.walk(node)}
@@ -38,18 +38,20 @@ def find_imports(source: str) -> Iterator[str]:
 def find_faults(module: str, source: str) -> list[str]:
     level = LEVELS.index(module.split("/")[0])
     names = {name.split(".")[0] for name in find_imports(source)}
-    upwards = [f"{module} imports {name}, which is above it" for name in LEVELS[level + 1 :] if name in names]
-    foreign = [f"{module} imports {name}" for name, places in ONLY.items() if name in names and not module.startswith(places)]
-    return [*upwards, *foreign, *([f"{module} imports tests"] if "tests" in names else [])]
+    upward = [f"{module} imports {name}, which is above it" for name in LEVELS[level + 1 :] if name in names]
+    foreign = [
+        f"{module} imports {name}" for name, places in ALLOWED_PATHS.items() if name in names and not module.startswith(places)
+    ]
+    return [*upward, *foreign, *([f"{module} imports tests"] if "tests" in names else [])]
 
 
 def find_module(name: str) -> str | None:
-    """The project's module that an imported name is, or is defined in."""
+    """Find the project's module of an imported name."""
     return name if name in NAMES else next((part for part in [name.rpartition(".")[0]] if part in NAMES), None)
 
 
 def find_cycles(graph: dict[str, set[str]]) -> list[list[str]]:
-    """Every strongly connected component of more than one module (Tarjan 1972)."""
+    """Find the strongly connected components of more than one module (Tarjan 1972)."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
@@ -58,11 +60,11 @@ def find_cycles(graph: dict[str, set[str]]) -> list[list[str]]:
     def visit(node: str) -> None:
         index[node] = low[node] = len(index)
         stack.append(node)
-        for other in graph.get(node, ()):
-            if other not in index:
-                visit(other)
-            if other in stack:
-                low[node] = min(low[node], low[other])
+        for neighbour in graph.get(node, ()):
+            if neighbour not in index:
+                visit(neighbour)
+            if neighbour in stack:
+                low[node] = min(low[node], low[neighbour])
         if low[node] == index[node]:
             component = stack[stack.index(node) :]
             del stack[stack.index(node) :]
@@ -75,7 +77,7 @@ def find_cycles(graph: dict[str, set[str]]) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_imports_run_one_way(module: str) -> None:
+def test_imports_point_to_lower_levels(module: str) -> None:
     assert find_faults(module, (ROOT / module).read_text()) == []
 
 
@@ -94,7 +96,7 @@ def test_imports_run_one_way(module: str) -> None:
         ("worldmodels/training/loop.py", "import stable_baselines3.common"),
     ],
 )
-def test_an_import_that_points_up_is_found(module: str, source: str) -> None:
+def test_a_forbidden_import_is_detected(module: str, source: str) -> None:
     assert len(find_faults(module, source)) == 1
 
 
@@ -106,7 +108,7 @@ def test_no_import_cycles() -> None:
     assert find_cycles(graph) == []
 
 
-def test_a_cycle_is_found() -> None:
+def test_a_cycle_is_detected() -> None:
     assert find_cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
 
 
@@ -127,7 +129,7 @@ def test_a_cycle_is_found() -> None:
         "experiments.report.build",
     ],
 )
-def test_the_physics_engine_is_loaded_only_to_simulate(module: str) -> None:
+def test_the_physics_engine_is_not_imported_without_simulation(module: str) -> None:
     check = f"import sys, {module}; sys.exit('pybullet' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=False).returncode == 0
 

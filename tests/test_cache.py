@@ -25,7 +25,7 @@ def test_a_stored_entry_is_restored_with_its_cost(tmp_path: Path) -> None:
     cache.restore_directory(CONTENT, tmp_path / "other", tmp_path / "cost.json")
     assert not (tmp_path / "other").exists()
     cache.store(CONTENT, list_files(directory), 12.5)
-    cache.store(CONTENT, list_files(directory), 99.0)  # it is there
+    cache.store(CONTENT, list_files(directory), 99.0)  # stored already
     cache.restore_directory(CONTENT, tmp_path / "other", tmp_path / "cost.json")
     assert {name: file.read_bytes() for name, file in list_files(tmp_path / "other").items()} == {
         "weights": b"abc",
@@ -54,12 +54,12 @@ def test_an_existing_directory_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "cut short", "no entry", "another content"])
-def test_a_damaged_entry_is_as_good_as_none(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_entry_is_ignored_and_replaced(tmp_path: Path, damage: str) -> None:
     cache, directory = Cache(tmp_path / "cache"), make_directory(tmp_path / "step")
     cache.store(CONTENT, list_files(directory), 1.0)
     (entry,) = (tmp_path / "cache").rglob(ENTRY_FILE)
     weights = entry.with_name("weights")
-    weights.unlink()  # a link: what is written into it would be written into the step
+    weights.unlink()  # a link to the file of the step
     if damage != "missing":
         weights.write_bytes(b"abd" if damage == "changed" else b"abc")
     if damage in ("cut short", "another content"):
@@ -68,7 +68,7 @@ def test_a_damaged_entry_is_as_good_as_none(tmp_path: Path, damage: str) -> None
         entry.unlink()
     cache.restore_directory(CONTENT, tmp_path / "other", tmp_path / "cost.json")
     assert not (tmp_path / "other").exists()
-    cache.store(CONTENT, list_files(directory), 2.0)  # made again
+    cache.store(CONTENT, list_files(directory), 2.0)  # stored again
     cache.restore_directory(CONTENT, tmp_path / "other", tmp_path / "cost.json")
     assert len(list_files(tmp_path / "other")) == 2
 
@@ -80,20 +80,20 @@ def test_other_code_has_other_entries(tmp_path: Path, monkeypatch: pytest.Monkey
     assert cache.restore(CONTENT, lambda name: tmp_path / "other" / name) is None
 
 
-def test_code_that_is_edited_meanwhile_adds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers that begin later run what is there by then."""
+def test_nothing_is_stored_if_the_code_changes_during_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that start later import the changed code."""
     cache, directory = Cache(tmp_path / "cache"), make_directory(tmp_path / "step")
-    begun = cache_module.describe_environment()["code"]
+    initial = cache_module.describe_environment()["code"]
     monkeypatch.setattr("experiments.cache.hash_sources", lambda: "edited")
     cache.store(CONTENT, list_files(directory), 1.0)
     assert not list((tmp_path / "cache").rglob(ENTRY_FILE))
-    monkeypatch.setattr("experiments.cache.hash_sources", lambda: begun)
+    monkeypatch.setattr("experiments.cache.hash_sources", lambda: initial)
     cache.store(CONTENT, list_files(directory), 1.0)
     assert list((tmp_path / "cache").rglob(ENTRY_FILE))
 
 
-def test_every_library_that_results_come_from_is_tracked() -> None:
-    """Those that only carry files and settings are not."""
+def test_every_library_that_affects_results_is_tracked() -> None:
+    """Libraries that only handle files and settings are not tracked."""
     root, imported = Path(cache_module.__file__).parents[1], set[str]()
     for package in ("sim", "worldmodels", "agents"):
         for file in (root / package).rglob("*.py"):
@@ -103,7 +103,7 @@ def test_every_library_that_results_come_from_is_tracked() -> None:
                 elif isinstance(node, ast.ImportFrom) and node.module:
                     imported.add(node.module.partition(".")[0])
     imported -= {*sys.stdlib_module_names, "sim", "worldmodels", "agents", "experiments"}
-    carrying = {"array-api-compat", "cattrs", "safetensors", "pyyaml"}
-    found = {name.lower().replace("_", "-") for module in imported for name in packages_distributions()[module][:1]}
-    assert found - carrying <= set(TRACKED_PACKAGES)
-    assert set(TRACKED_PACKAGES) <= found, "a library that nobody imports"
+    untracked = {"array-api-compat", "cattrs", "safetensors", "pyyaml"}
+    packages = {name.lower().replace("_", "-") for module in imported for name in packages_distributions()[module][:1]}
+    assert packages - untracked <= set(TRACKED_PACKAGES)
+    assert set(TRACKED_PACKAGES) <= packages, "a tracked library is not imported"

@@ -28,9 +28,9 @@ def test_every_camera_shows_the_scene_and_repeats_its_image(env: GroundEnv, came
     assert image.depth_m.shape == image.body.shape == (72, 96)
     for name in ("rgb", "depth_m", "body"):
         np.testing.assert_array_equal(getattr(image, name), getattr(repeated, name))
-    seen = set(np.unique(image.body)) - {FLOOR, BACKGROUND}
-    assert len(seen) > (camera != "robot")  # its image may show a single body
-    assert (env.bodies.present[list(seen)] > 0).all()
+    visible = set(np.unique(image.body)) - {FLOOR, BACKGROUND}
+    assert len(visible) > (camera != "robot")  # its image may show a single body
+    assert (env.bodies.present[list(visible)] > 0).all()
     assert (image.depth_m > 0).all()
 
 
@@ -75,10 +75,10 @@ def test_overhead_images_have_correct_positions_and_depths(env: GroundEnv) -> No
 
 def test_robot_camera_shows_the_load_ahead(env: GroundEnv) -> None:
     x, y = env.bodies.pose[LOAD, :2].tolist()
-    loads, away = env.layout.loads, 1.2 * env.scene.unit_m
+    loads, distance = env.layout.loads, 1.2 * env.scene.unit_m
     for bearing in (0.0, 2.0) if "turn" in env.scene.action_spec.components else (0.0,):
-        place = (x - away * np.cos(bearing), y - away * np.sin(bearing), bearing)
-        poses = np.array([place, *[(load.x, load.y, load.yaw) for load in loads]])
+        pose = (x - distance * np.cos(bearing), y - distance * np.sin(bearing), bearing)
+        poses = np.array([pose, *[(load.x, load.y, load.yaw) for load in loads]])
         env.reset(seed=0, options={"index": 0, "poses": poses})
         image = env.render_camera("robot", *SIZE)
         rows, columns = np.nonzero(image.body == LOAD)

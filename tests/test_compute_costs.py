@@ -6,42 +6,42 @@ from experiments import compute_costs
 from experiments.compute_costs import add_cost, read_cost, record_cost
 
 
-def burn() -> None:
+def use_cpu() -> None:
     sum(number * number for number in range(300_000))
 
 
-def broken_off(file: Path) -> None:
+def interrupt(file: Path) -> None:
     with record_cost(file) as progress:
-        burn()
+        use_cpu()
         progress()
         raise InterruptedError
 
 
-def test_what_a_step_costs_adds_up_and_looking_costs_nothing(tmp_path: Path) -> None:
+def test_costs_of_a_step_accumulate_only_with_progress(tmp_path: Path) -> None:
     file = tmp_path / "train graph.json"
     with record_cost(file):
         pass
-    assert read_cost(file) == 0.0, "a step that was done already has a file all the same"
+    assert read_cost(file) == 0.0, "a finished step must have a file"
     with record_cost(file) as progress:
-        burn()
+        use_cpu()
         progress()
     first = read_cost(file)
     assert first > 0
     with record_cost(file):
-        burn()
+        use_cpu()
     assert read_cost(file) == first
     with pytest.raises(InterruptedError):
-        broken_off(file)
+        interrupt(file)
     assert read_cost(file) > first
     before = read_cost(file)
     add_cost(file, 2.5)
     assert read_cost(file) == pytest.approx(before + 2.5)
 
 
-def test_a_kill_loses_a_few_seconds_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_costs_are_saved_during_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "train sac.json"
     monkeypatch.setattr(compute_costs, "SAVE_INTERVAL_S", 0.0)
     with record_cost(file) as progress:
-        burn()
+        use_cpu()
         progress()
-        assert read_cost(file) > 0, "it is written while the step goes on"
+        assert read_cost(file) > 0, "the cost is not written during the step"

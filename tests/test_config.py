@@ -22,26 +22,26 @@ from worldmodels.model import models
 SMALL = 'name = "small"\n'
 
 
-def written(path: Path, text: str) -> str:
-    file = path / "own.toml"
+def write_config(path: Path, text: str) -> str:
+    file = path / "custom.toml"
     file.write_text(text)
     return str(file)
 
 
 @pytest.mark.parametrize("name", list_presets())
-def test_experiments_that_come_along_are_good_and_survive_json(name: str) -> None:
-    found = load_experiment(name)
-    assert found.name == name
-    assert parse_config(json.loads(json.dumps(asdict(found))), "again") == found
-    assert found.scene in list(scenes)
-    assert all(plan.name in list(models) for plan in found.models)
+def test_presets_are_valid_and_equal_after_json(name: str) -> None:
+    config = load_experiment(name)
+    assert config.name == name
+    assert parse_config(json.loads(json.dumps(asdict(config))), "copy") == config
+    assert config.scene in list(scenes)
+    assert all(item.name in list(models) for item in config.models)
 
 
-def test_a_file_may_build_on_a_named_experiment(tmp_path: Path) -> None:
+def test_a_file_can_extend_a_preset(tmp_path: Path) -> None:
     base = load_experiment("tote-push")
-    found = load_experiment(written(tmp_path, 'base = "tote-push"\nseed = 5\n'))
-    assert (found.name, found.seed, found.rounds) == ("own", 5, base.rounds)
-    assert load_experiment(written(tmp_path, SMALL)).name == "small"
+    config = load_experiment(write_config(tmp_path, 'base = "tote-push"\nseed = 5\n'))
+    assert (config.name, config.seed, config.rounds) == ("custom", 5, base.rounds)
+    assert load_experiment(write_config(tmp_path, SMALL)).name == "small"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_file_may_build_on_a_named_experiment(tmp_path: Path) -> None:
 )
 def test_mistakes_are_named_in_one_line(tmp_path: Path, text: str, match: str) -> None:
     with pytest.raises(GroundError, match=match) as caught:
-        load_experiment(written(tmp_path, text))
+        load_experiment(write_config(tmp_path, text))
     assert "\n" not in str(caught.value)
 
 
@@ -117,39 +117,40 @@ def test_mistakes_are_named_in_one_line(tmp_path: Path, text: str, match: str) -
         max_size=3,
     )
 )
-def test_anything_is_a_config_or_a_mistake(content: dict[str, Any]) -> None:
+def test_any_content_is_a_config_or_a_mistake_in_one_line(content: dict[str, Any]) -> None:
     try:
-        found = parse_config({"name": "x", **content}, "made up")
+        config = parse_config({"name": "x", **content}, "made up")
     except GroundError as error:
         message = str(error)
     else:
         message = ""
-        assert parse_config(json.loads(json.dumps(asdict(found))), "again") == found
+        assert parse_config(json.loads(json.dumps(asdict(config))), "copy") == config
     assert len(message.splitlines()) <= 1
 
 
-def test_an_agent_is_named_alone_or_with_its_steps(tmp_path: Path) -> None:
-    found = load_experiment(written(tmp_path, "baselines = ['sac', { name = 'ppo', steps = 1_000_000 }]\n"))
-    assert found.baselines == (BaselineTrainingConfig("sac"), BaselineTrainingConfig("ppo", 1_000_000))
-    assert [plan.method_name for plan in found.baselines] == ["sac", "ppo-1000k"]
+def test_a_baseline_is_given_by_its_name_or_with_its_steps(tmp_path: Path) -> None:
+    config = load_experiment(write_config(tmp_path, "baselines = ['sac', { name = 'ppo', steps = 1_000_000 }]\n"))
+    assert config.baselines == (BaselineTrainingConfig("sac"), BaselineTrainingConfig("ppo", 1_000_000))
+    assert [item.method_name for item in config.baselines] == ["sac", "ppo-1000k"]
     assert (
-        load_experiment(written(tmp_path, "[[baselines]]\nname = 'ppo'\nsteps = 12500\n")).baselines[0].method_name == "ppo-12.5k"
+        load_experiment(write_config(tmp_path, "[[baselines]]\nname = 'ppo'\nsteps = 12500\n")).baselines[0].method_name
+        == "ppo-12.5k"
     )
 
 
 def test_a_short_scene_name_is_enough(tmp_path: Path) -> None:
-    assert load_experiment(written(tmp_path, "scene = 'tote-push'")).scene == "logistics/tote-push"
+    assert load_experiment(write_config(tmp_path, "scene = 'tote-push'")).scene == "logistics/tote-push"
 
 
 def test_configs_of_the_earlier_format_are_read(tmp_path: Path) -> None:
     old = {"name": "old", "together": 2, "oracle": 3, "assumptions": ["still"], "protocol": "usual"}
     (tmp_path / "config.json").write_text(json.dumps({**old, "scene": "logistics/aisle-traffic"}))
-    found = read_config(tmp_path)
-    assert (found.batch_episodes, found.oracle_episodes, found.prediction_baselines) == (2, 3, ("static",))
-    assert found.protocol == "default"
+    config = read_config(tmp_path)
+    assert (config.batch_episodes, config.oracle_episodes, config.prediction_baselines) == (2, 3, ("static",))
+    assert config.protocol == "default"
 
 
-def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
+def test_missing_and_unreadable_files_are_reported(tmp_path: Path) -> None:
     with pytest.raises(GroundError, match="cannot be read"):
         load_experiment(str(tmp_path / "missing.toml"))
     with pytest.raises(UnknownName, match="did you mean 'tote-push'"):
@@ -159,8 +160,8 @@ def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
         load_experiment(str(tmp_path / "binary.toml"))
 
 
-def test_a_base_that_leads_back_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "own.toml"
+def test_a_cyclic_base_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "custom.toml"
     file.write_text(f'base = "{file}"\n')
     with pytest.raises(GroundError, match="base"):
         load_experiment(str(file))

@@ -32,13 +32,13 @@ SPLITS = [
 ]
 
 
-def played(scene: str, split: str, actions: np.ndarray, **settings: Any) -> list[tuple[Any, ...]]:
-    """Everything that a fresh environment answers."""
+def run_episode(scene: str, split: str, actions: np.ndarray, **settings: Any) -> list[tuple[Any, ...]]:
+    """Run actions in a new environment and return everything it returns."""
     env = GroundEnv(scene, split, **settings)
-    answers: list[tuple[Any, ...]] = [env.reset(seed=3)]
-    answers += [env.step(action) for action in actions]
+    outputs: list[tuple[Any, ...]] = [env.reset(seed=3)]
+    outputs += [env.step(action) for action in actions]
     env.close()
-    return answers
+    return outputs
 
 
 def as_bytes(value: Any) -> Any:
@@ -49,7 +49,7 @@ def as_bytes(value: Any) -> Any:
     return [as_bytes(item) for item in value] if isinstance(value, tuple | list) else value
 
 
-def some_actions(count: int) -> np.ndarray:
+def sample_actions(count: int) -> np.ndarray:
     return np.random.default_rng(1).uniform(-1, 1, (count, 2)).astype(np.float32)
 
 
@@ -57,19 +57,19 @@ def some_actions(count: int) -> np.ndarray:
 def test_same_seed_and_actions_give_the_same_bytes(scene: str, split: str) -> None:
     varied = Variations.parse(("observation_noise=0.01:0.05", "latency_steps=0:2", "load_mass_kg=3:12"))
     for settings in ({}, {"variations": varied}):
-        first, second = (played(scene, split, some_actions(40), **settings) for _ in range(2))
+        first, second = (run_episode(scene, split, sample_actions(40), **settings) for _ in range(2))
         assert as_bytes(first) == as_bytes(second)
 
 
 @pytest.mark.parametrize("scene", scenes)
-def test_a_reset_leaves_nothing_of_the_episode_before(scene: str) -> None:
+def test_a_reset_removes_the_state_of_the_previous_episode(scene: str) -> None:
     env = GroundEnv(scene, "test")
     env.reset(seed=9)
-    for action in some_actions(30):
+    for action in sample_actions(30):
         env.step(action)
-    again = [env.reset(seed=3), *(env.step(action) for action in some_actions(30))]
+    repeated = [env.reset(seed=3), *(env.step(action) for action in sample_actions(30))]
     env.close()
-    assert as_bytes(again) == as_bytes(played(scene, "test", some_actions(30)))
+    assert as_bytes(repeated) == as_bytes(run_episode(scene, "test", sample_actions(30)))
 
 
 @pytest.mark.parametrize("scene", scenes)
@@ -116,7 +116,7 @@ def test_observations_lie_in_the_space_and_reward_is_minus_cost(scene: str, spli
     observation, info = env.reset(seed=0)
     assert env.observation_space.contains(observation)
     assert info["success"] is False
-    for action in some_actions(30):
+    for action in sample_actions(30):
         observation, reward, success, truncated, info = env.step(action)
         assert env.observation_space.contains(observation)
         assert reward == -info["cost"]
@@ -137,13 +137,13 @@ def test_bodies_match_the_layout(scene: str) -> None:
     env = GroundEnv(scene, split)
     observation, _ = env.reset(seed=0, options={"index": 4})
     layout, bodies = env.layout, Bodies.from_observation(observation)
-    places = [(pose.x, pose.y, pose.yaw) for pose in (layout.robot, *layout.loads, *layout.traffic)]
+    poses = [(pose.x, pose.y, pose.yaw) for pose in (layout.robot, *layout.loads, *layout.traffic)]
     assert layout.id == env.scene.sample_layout(split, 4).id
-    movers = np.flatnonzero(env.bodies.is_dynamic)
-    np.testing.assert_allclose(env.bodies.pose[movers, :2], np.array(places)[:, :2], atol=1e-4)
-    np.testing.assert_allclose(compute_yaw(env.bodies.pose[movers, 3:]), np.array(places)[:, 2], atol=1e-4)
-    seen = np.flatnonzero(bodies.is_dynamic)
-    np.testing.assert_array_equal(bodies.pose[seen], env.bodies.pose[seen])
+    dynamic = np.flatnonzero(env.bodies.is_dynamic)
+    np.testing.assert_allclose(env.bodies.pose[dynamic, :2], np.array(poses)[:, :2], atol=1e-4)
+    np.testing.assert_allclose(compute_yaw(env.bodies.pose[dynamic, 3:]), np.array(poses)[:, 2], atol=1e-4)
+    observed = np.flatnonzero(bodies.is_dynamic)
+    np.testing.assert_array_equal(bodies.pose[observed], env.bodies.pose[observed])
     static = np.flatnonzero(bodies.is_static)
     boxes = layout.static_boxes
     np.testing.assert_allclose(bodies.pose[static, :2], boxes[:, :2], atol=1e-5)
@@ -156,7 +156,7 @@ def test_bodies_match_the_layout(scene: str) -> None:
 
 
 @pytest.mark.parametrize("scene", scenes)
-def test_an_episode_ends_when_its_steps_are_over(scene: str) -> None:
+def test_an_episode_is_truncated_after_its_steps(scene: str) -> None:
     env = GroundEnv(replace(scenes[scene], episode_steps=5), "test")
     env.reset(seed=0)
     ends = [env.step(np.zeros(2))[3] for _ in range(5)]
@@ -174,7 +174,7 @@ def test_success_is_the_load_at_the_goal() -> None:
     env.close()
 
 
-def test_pushing_straight_on_solves_an_empty_hall() -> None:
+def test_pushing_straight_ahead_succeeds_in_an_empty_hall() -> None:
     env = GroundEnv(SCENE, layout=EMPTY)
     _, info = env.reset(seed=0)
     first = info["cost"]
@@ -192,7 +192,7 @@ def test_pushing_straight_on_solves_an_empty_hall() -> None:
 def test_latency_delays_actions_by_its_steps(steps: int) -> None:
     actions = np.array([(1.0, 0.3)] * 12)
 
-    def path(latency: int) -> np.ndarray:
+    def drive(latency: int) -> np.ndarray:
         env = GroundEnv(SCENE, layout=EMPTY)
         env.reset(seed=0, options={"variation": Variation(latency_steps=latency)})
         poses = []
@@ -202,41 +202,41 @@ def test_latency_delays_actions_by_its_steps(steps: int) -> None:
         env.close()
         return np.array(poses)
 
-    at_once, late = path(0), path(steps)
-    np.testing.assert_allclose(late[:steps], [(2, 4)] * steps, atol=1e-4)
-    np.testing.assert_allclose(late[steps:], at_once[:-steps], atol=1e-4)
-    assert np.linalg.norm(at_once[0] - (2, 4)) > 0.005
+    direct, delayed = drive(0), drive(steps)
+    np.testing.assert_allclose(delayed[:steps], [(2, 4)] * steps, atol=1e-4)
+    np.testing.assert_allclose(delayed[steps:], direct[:-steps], atol=1e-4)
+    assert np.linalg.norm(direct[0] - (2, 4)) > 0.005
 
 
 def test_noise_disturbs_observations_and_not_the_state() -> None:
-    seen, true = [], []
+    observed, states = [], []
     for noise in (0.0, 0.05):
         env = GroundEnv(SCENE, layout=EMPTY)
         env.reset(seed=0, options={"variation": Variation(observation_noise=noise)})
-        observations = [env.step(action)[0] for action in some_actions(100)]
-        movers = int(env.bodies.is_dynamic.sum())
-        seen.append(observations)
-        true.append(env.bodies.pose.tobytes())
+        observations = [env.step(action)[0] for action in sample_actions(100)]
+        num_dynamic = int(env.bodies.is_dynamic.sum())
+        observed.append(observations)
+        states.append(env.bodies.pose.tobytes())
         env.close()
-    assert true[0] == true[1]
-    clean, noisy = ({key: np.stack([observation[key] for observation in part]) for key in part[0]} for part in seen)
-    error = (noisy["pose"] - clean["pose"])[:, :movers, :2]
+    assert states[0] == states[1]
+    noise_free, noisy = ({key: np.stack([observation[key] for observation in part]) for key in part[0]} for part in observed)
+    error = (noisy["pose"] - noise_free["pose"])[:, :num_dynamic, :2]
     assert np.std(error) == pytest.approx(0.05, rel=0.15)
     assert abs(np.mean(error)) < 0.01
-    turn = compute_yaw(noisy["pose"][:, :movers, 3:]) - compute_yaw(clean["pose"][:, :movers, 3:])
+    turn = compute_yaw(noisy["pose"][:, :num_dynamic, 3:]) - compute_yaw(noise_free["pose"][:, :num_dynamic, 3:])
     assert np.std(np.sin(turn)) == pytest.approx(0.05, rel=0.2)
-    np.testing.assert_allclose(np.linalg.norm(noisy["pose"][:, :movers, 3:], axis=-1), 1, atol=1e-5)
-    assert np.std((noisy["twist"] - clean["twist"])[:, :movers]) == pytest.approx(0.05, rel=0.15)
-    for name in clean:
-        assert np.array_equal(noisy[name][:, movers:] if name in ("pose", "twist") else noisy[name],
-                              clean[name][:, movers:] if name in ("pose", "twist") else clean[name])  # fmt: skip
+    np.testing.assert_allclose(np.linalg.norm(noisy["pose"][:, :num_dynamic, 3:], axis=-1), 1, atol=1e-5)
+    assert np.std((noisy["twist"] - noise_free["twist"])[:, :num_dynamic]) == pytest.approx(0.05, rel=0.15)
+    for name in noise_free:
+        assert np.array_equal(noisy[name][:, num_dynamic:] if name in ("pose", "twist") else noisy[name],
+                              noise_free[name][:, num_dynamic:] if name in ("pose", "twist") else noise_free[name])  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("variation", "farther"),
     [(Variation(load_friction=0.05), True), (Variation(speed_limit_m_s=0.4), False), (Variation(load_mass_kg=60.0), False)],
 )
-def test_variations_change_what_happens(variation: Variation, farther: bool) -> None:
+def test_variations_change_the_motion_of_the_load(variation: Variation, farther: bool) -> None:
     ends = []
     for varied in (Variation(), variation):
         env = GroundEnv(SCENE, layout=EMPTY)
@@ -248,7 +248,7 @@ def test_variations_change_what_happens(variation: Variation, farther: bool) -> 
     assert (ends[1] > ends[0] + 0.02) if farther else (ends[1] < ends[0] - 0.005)
 
 
-def test_a_scaled_load_is_larger_and_as_heavy() -> None:
+def test_a_scaled_load_is_larger() -> None:
     env = GroundEnv(SCENE, layout=EMPTY)
     env.reset(seed=0, options={"variation": Variation(load_scale=1.5)})
     np.testing.assert_allclose(env.bodies.half_extents[LOAD], (0.375, 0.3, 0.15), atol=1e-6)
@@ -260,13 +260,13 @@ def test_driving_into_a_wall_is_a_violation() -> None:
     _, info = env.reset(seed=0)
     assert not any(info["violations"].values())
     assert info["static_force_n"] == 0
-    hit, forces = False, []
+    has_collision, forces = False, []
     for _ in range(30):
         _, _, _, _, info = env.step(np.array([1.0, 0.0]))
-        hit |= info["violations"]["robot_collision"]
+        has_collision |= info["violations"]["robot_collision"]
         forces.append(info["static_force_n"])
         assert not info["violations"]["load_collision"]
-    assert hit
+    assert has_collision
     assert max(forces) > 50
     assert info["cost"] > env.cost_field.compute_cost_to_go(env.bodies.pose[LOAD, :2], env.bodies.pose[ROBOT, :2]) + 0.3
     env.close()
@@ -311,9 +311,9 @@ def test_images_show_the_scene(scene: str) -> None:
 
 
 def test_a_layout_with_too_many_loads_is_refused() -> None:
-    many = tuple(Pose(1 + i, 7) for i in range(5))
+    loads = tuple(Pose(1 + i, 7) for i in range(5))
     with pytest.raises(BadLayout, match="at most 3"):
-        GroundEnv(SCENE, layout=replace(EMPTY, loads=many)).reset(seed=0)
+        GroundEnv(SCENE, layout=replace(EMPTY, loads=loads)).reset(seed=0)
     with pytest.raises(UnknownName, match="did you mean 'logistics/tote-push'"):
         GroundEnv("logistics/tote-pull")
     with pytest.raises(UnknownName, match="split"):
@@ -333,14 +333,14 @@ def test_actions_beyond_the_limits_are_clipped() -> None:
 
 
 @pytest.mark.parametrize("scene", scenes)
-def test_an_episode_is_solved_once_the_goal_was_held(scene: str) -> None:
+def test_success_requires_that_the_goal_is_held(scene: str) -> None:
     env = GroundEnv(scene, "test")
-    layout, hold = env.scene.sample_layout("test", 0), env.scene.hold_steps
-    places = [layout.robot, *layout.loads]
-    places[LOAD if layout.loads else ROBOT] = layout.goal
-    _, info = env.reset(seed=0, options={"layout": layout, "poses": np.array([(p.x, p.y, p.yaw) for p in places])})
-    solved = [info["success"], *(env.step(np.zeros(2))[4]["success"] for _ in range(hold + 2))]
-    assert solved == [step >= hold for step in range(hold + 3)]
+    layout, hold_steps = env.scene.sample_layout("test", 0), env.scene.hold_steps
+    poses = [layout.robot, *layout.loads]
+    poses[LOAD if layout.loads else ROBOT] = layout.goal
+    _, info = env.reset(seed=0, options={"layout": layout, "poses": np.array([(p.x, p.y, p.yaw) for p in poses])})
+    solved = [info["success"], *(env.step(np.zeros(2))[4]["success"] for _ in range(hold_steps + 2))]
+    assert solved == [step >= hold_steps for step in range(hold_steps + 3)]
 
 
 def test_gymnasium_makes_an_environment_without_a_call_of_the_project() -> None:

@@ -42,15 +42,15 @@ def specs() -> list[EpisodeSpec]:
 
 
 @pytest.fixture(scope="module")
-def played(specs: list[EpisodeSpec], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[EpisodeResult]]:
-    """What the scripted expert did. Copy before changing."""
+def evaluated(specs: list[EpisodeSpec], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[EpisodeResult]]:
+    """Evaluate the scripted expert. Copy the directory before changes."""
     path = tmp_path_factory.mktemp("results")
     return path, evaluate(SCRIPTED, specs, path, workers=1)
 
 
 @pytest.fixture(scope="module")
 def planner(tmp_path_factory: pytest.TempPathFactory) -> Method:
-    """A small search on a graph model that was never trained."""
+    """Make a small search on an untrained graph model."""
     path = tmp_path_factory.mktemp("model")
     save_checkpoint(models["graph"](), path, "best", {"scene": SCENE.name})
     spec = PlannerSpec(SCENE.name, str(path), "mppi", SearchConfig(samples=8, iterations=1, horizon=4))
@@ -58,23 +58,23 @@ def planner(tmp_path_factory: pytest.TempPathFactory) -> Method:
 
 
 @pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A planner that was never trained does not get to use up 250 steps (in this process)."""
+def short_episodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Limit episodes to 30 steps, because the planner is untrained (only in this process)."""
     make = partial(GroundEnv, replace(SCENE, episode_steps=30))
     evaluate_module._get_env.cache_clear()
-    monkeypatch.setattr(evaluate_module, "GroundEnv", lambda scene, *args, **more: make(*args, **more))
+    monkeypatch.setattr(evaluate_module, "GroundEnv", lambda scene, *args, **options: make(*args, **options))
     yield
     evaluate_module._get_env.cache_clear()
 
 
-def untimed(results: list[EpisodeResult]) -> list[EpisodeResult]:
+def remove_timing(results: list[EpisodeResult]) -> list[EpisodeResult]:
     return [replace(result, **dict.fromkeys(TIMING, 0.0)) for result in results]
 
 
-def test_rows_say_what_happened(played: tuple[Path, list[EpisodeResult]], specs: list[EpisodeSpec]) -> None:
-    path, results = played
+def test_results_agree_with_their_episodes(evaluated: tuple[Path, list[EpisodeResult]], specs: list[EpisodeSpec]) -> None:
+    path, results = evaluated
     assert [(result.index, result.seed, result.layout_id) for result in results] == [
-        (t.index, t.seed, t.layout.id) for t in specs
+        (spec.index, spec.seed, spec.layout.id) for spec in specs
     ]
     for result in results:
         episode = read_episode(path, result)
@@ -96,8 +96,10 @@ def test_rows_say_what_happened(played: tuple[Path, list[EpisodeResult]], specs:
     assert sorted(map(str, results)) == sorted(map(str, read_episode_results(path)))
 
 
-@pytest.mark.usefixtures("short")
-def test_a_planner_tells_what_it_expected(planner: Method, specs: list[EpisodeSpec], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("short_episodes")
+def test_results_of_a_planner_contain_predicted_and_realised_costs(
+    planner: Method, specs: list[EpisodeSpec], tmp_path: Path
+) -> None:
     (result,) = evaluate(planner, specs[:1], tmp_path, workers=1)
     assert (result.model, result.search, result.env_steps, result.train_cpu_s) == ("graph", "mppi", 1000, 12.5)
     assert result.predicted_cost > 0
@@ -113,8 +115,8 @@ def test_a_planner_tells_what_it_expected(planner: Method, specs: list[EpisodeSp
     )
 
 
-@pytest.mark.usefixtures("short")
-def test_the_true_simulator_foresees_what_happens(specs: list[EpisodeSpec], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("short_episodes")
+def test_the_simulator_predicts_realised_costs_and_violations(specs: list[EpisodeSpec], tmp_path: Path) -> None:
     spec = PlannerSpec(SCENE.name, "simulator", "random", SearchConfig(samples=4, iterations=1, horizon=4))
     (result,) = evaluate(Method("oracle", spec, "simulator", "random"), specs[:1], tmp_path, workers=1)
     assert result.predicted_cost == pytest.approx(result.realised_cost, abs=0.01)
@@ -124,7 +126,7 @@ def test_the_true_simulator_foresees_what_happens(specs: list[EpisodeSpec], tmp_
     )
 
 
-def test_a_plan_that_drives_into_a_wall_is_seen_to_touch_it(specs: list[EpisodeSpec]) -> None:
+def test_a_plan_that_drives_into_a_wall_has_a_predicted_contact(specs: list[EpisodeSpec]) -> None:
     spec = specs[0]
     env = GroundEnv(SCENE, "test")
     observation, _ = env.reset(seed=spec.seed, options={"layout": spec.layout})
@@ -132,13 +134,13 @@ def test_a_plan_that_drives_into_a_wall_is_seen_to_touch_it(specs: list[EpisodeS
     simulator.start_episode(EpisodeStart(spec.seed, spec.layout, env.variation))
     objective = Objective(simulator, SCENE.task)
     objective.observe(observation)
-    stays, drives = torch.zeros(1, 20, 2), torch.tensor([1.0, 0.0]).expand(1, 150, 2)
-    assert not compute_violation_shares(objective.evaluate(stays), observation, SCENE.task)["static_contact"]
-    assert compute_violation_shares(objective.evaluate(drives), observation, SCENE.task)["static_contact"]
+    zero_actions, forward = torch.zeros(1, 20, 2), torch.tensor([1.0, 0.0]).expand(1, 150, 2)
+    assert not compute_violation_shares(objective.evaluate(zero_actions), observation, SCENE.task)["static_contact"]
+    assert compute_violation_shares(objective.evaluate(forward), observation, SCENE.task)["static_contact"]
     env.close()
 
 
-def test_random_plans_are_the_episodes_own() -> None:
+def test_random_plans_depend_on_the_episode() -> None:
     plan = torch.zeros(25, 2)
     assert torch.equal(sample_random_plans(plan, 3, 11), sample_random_plans(plan, 3, 11))
     assert not torch.equal(sample_random_plans(plan, 3, 11), sample_random_plans(plan, 3, 21))
@@ -146,23 +148,23 @@ def test_random_plans_are_the_episodes_own() -> None:
 
 
 def test_results_do_not_depend_on_the_workers(specs: list[EpisodeSpec], planner: Method, tmp_path: Path) -> None:
-    for method in (SCRIPTED, replace(planner, batch_episodes=2)):  # the last one is alone
-        one, two = (evaluate(method, specs, tmp_path / method.name / str(workers), workers) for workers in (1, 2))
-        assert untimed(one) == untimed(two)
-        for result in one:
+    for method in (SCRIPTED, replace(planner, batch_episodes=2)):  # the last batch has one episode
+        single, parallel = (evaluate(method, specs, tmp_path / method.name / str(workers), workers) for workers in (1, 2))
+        assert remove_timing(single) == remove_timing(parallel)
+        for result in single:
             episodes = [read_episode(tmp_path / method.name / str(workers), result) for workers in (1, 2)]
             assert np.array_equal(episodes[0].pose, episodes[1].pose)
 
 
-def test_only_what_is_missing_is_played(specs: list[EpisodeSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_missing_episodes_are_run(specs: list[EpisodeSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     indices: list[int] = []
-    play = evaluate_module.run_and_write_batch
+    run_and_write = evaluate_module.run_and_write_batch
 
-    def counted(method: Method, batch: list[EpisodeSpec], path: Path) -> Sequence[EpisodeSpec]:
+    def record_indices(method: Method, batch: list[EpisodeSpec], path: Path) -> Sequence[EpisodeSpec]:
         indices.extend(spec.index for spec in batch)
-        return play(method, batch, path)
+        return run_and_write(method, batch, path)
 
-    monkeypatch.setattr(evaluate_module, "run_and_write_batch", counted)
+    monkeypatch.setattr(evaluate_module, "run_and_write_batch", record_indices)
     evaluate(SCRIPTED, specs[1:2], tmp_path, workers=1)
     progress: list[tuple[int, int]] = []
     first = evaluate(SCRIPTED, specs, tmp_path, workers=1, progress=lambda *args: progress.append(args))
@@ -172,53 +174,51 @@ def test_only_what_is_missing_is_played(specs: list[EpisodeSpec], tmp_path: Path
     assert indices == [1, 0, 2]
 
 
-@pytest.mark.usefixtures("short")
-def test_episodes_that_are_played_together_are_played_again_together(
-    planner: Method, specs: list[EpisodeSpec], tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("short_episodes")
+def test_a_batch_is_repeated_as_a_whole(planner: Method, specs: list[EpisodeSpec], tmp_path: Path) -> None:
     method, path = replace(planner, batch_episodes=2), tmp_path / planner.name
     results = evaluate(method, specs, path, workers=1)
     (path / "test-00001.result").unlink()
-    alone = (path / "test-00002.result").stat().st_ino
-    assert untimed(evaluate(method, specs, path, workers=1)) == untimed(results)
-    assert (path / "test-00002.result").stat().st_ino == alone
+    inode = (path / "test-00002.result").stat().st_ino
+    assert remove_timing(evaluate(method, specs, path, workers=1)) == remove_timing(results)
+    assert (path / "test-00002.result").stat().st_ino == inode
     assert verify_results(results[1:], {method.name: method}, tmp_path, workers=1) == [[], []]
 
 
-def test_episodes_that_are_played_together_end_each_in_its_time(
+def test_episodes_of_a_batch_end_at_their_own_steps(
     planner: Method, specs: list[EpisodeSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def played(batch: list[EpisodeSpec], *steps: int) -> list[np.ndarray]:
+    def run_batch(batch: list[EpisodeSpec], *steps: int) -> list[np.ndarray]:
         lengths = iter(steps)
         monkeypatch.setattr(
             evaluate_module,
             "GroundEnv",
-            lambda scene, *args, **more: GroundEnv(replace(SCENE, episode_steps=next(lengths)), *args, **more),
+            lambda scene, *args, **options: GroundEnv(replace(SCENE, episode_steps=next(lengths)), *args, **options),
         )
         evaluate_module._get_env.cache_clear()
         return [episode.pose for _, episode in evaluate_module.run_method(replace(planner, batch_episodes=len(batch)), batch)]
 
-    together = played(specs, 6, 14, 10)
-    assert [len(pose) - 1 for pose in together] == [6, 14, 10]
-    for spec, pose in zip(specs, together, strict=True):
-        np.testing.assert_allclose(pose, played([spec], len(pose) - 1)[0], atol=1e-4)
+    batched = run_batch(specs, 6, 14, 10)
+    assert [len(pose) - 1 for pose in batched] == [6, 14, 10]
+    for spec, pose in zip(specs, batched, strict=True):
+        np.testing.assert_allclose(pose, run_batch([spec], len(pose) - 1)[0], atol=1e-4)
     evaluate_module._get_env.cache_clear()
 
 
-def test_cells_of_episodes_depend_on_what_is_played_with_them(planner: Method, specs: list[EpisodeSpec]) -> None:
-    alone, two, other = (
+def test_the_cache_content_of_an_episode_depends_on_its_batch(planner: Method, specs: list[EpisodeSpec]) -> None:
+    single, pair, different_pair = (
         evaluate_module._describe_cache_content(planner, batch, specs[0]) for batch in (specs[:1], specs[:2], specs[::2])
     )
-    assert "batch" not in alone
-    assert alone != two != other != alone
+    assert "batch" not in single
+    assert single != pair != different_pair != single
     assert [len(batch) for batch in evaluate_module.make_batches(replace(planner, batch_episodes=2), specs[1:])] == [1, 1]
 
 
 @pytest.mark.parametrize("damage", ["truncated result", "empty result", "no result", "no episode", "another version"])
-def test_what_is_damaged_is_played_again(
-    damage: str, played: tuple[Path, list[EpisodeResult]], specs: list[EpisodeSpec], tmp_path: Path
+def test_damaged_episodes_are_run_again(
+    damage: str, evaluated: tuple[Path, list[EpisodeResult]], specs: list[EpisodeSpec], tmp_path: Path
 ) -> None:
-    source, expected = played
+    source, expected = evaluated
     for file in source.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     result, episode = (tmp_path / f"test-00001.{ending}" for ending in ("result", "parquet"))
@@ -230,15 +230,15 @@ def test_what_is_damaged_is_played_again(
         pq.write_table(pq.read_table(result).replace_schema_metadata({"results_version": "0"}), result)
     else:
         result.write_bytes(b"" if damage == "empty result" else result.read_bytes()[:200])
-    kept = (tmp_path / "test-00000.result").stat().st_mtime_ns
-    assert untimed(evaluate(SCRIPTED, specs, tmp_path, workers=1)) == untimed(expected)
-    assert (tmp_path / "test-00000.result").stat().st_mtime_ns == kept
+    before = (tmp_path / "test-00000.result").stat().st_mtime_ns
+    assert remove_timing(evaluate(SCRIPTED, specs, tmp_path, workers=1)) == remove_timing(expected)
+    assert (tmp_path / "test-00000.result").stat().st_mtime_ns == before
     assert read_episode(tmp_path, expected[1]).layout.id == expected[1].layout_id
     assert len(read_episode_results(tmp_path)) == 3
 
 
-def test_a_space_that_was_seen_is_refused(specs: list[EpisodeSpec], tmp_path: Path) -> None:
-    method = replace(SCRIPTED, seen_layouts=frozenset({specs[2].layout.id, "another"}))
+def test_a_layout_seen_in_training_is_refused(specs: list[EpisodeSpec], tmp_path: Path) -> None:
+    method = replace(SCRIPTED, seen_layouts=frozenset({specs[2].layout.id, "another layout"}))
     with pytest.raises(GroundError, match=f"{specs[2].layout.id} \\(test/2\\)"):
         evaluate(method, specs, tmp_path, workers=1)
     assert not list(tmp_path.iterdir())
@@ -251,7 +251,7 @@ def test_variations_reach_the_episodes(specs: list[EpisodeSpec], tmp_path: Path)
     assert (result.variation.load_friction, result.variation.observation_noise, result.variation.load_mass_kg) == (0.8, 0.02, 6.0)
 
 
-def test_specs_are_the_same_for_every_method_and_never_training_spaces() -> None:
+def test_specs_are_reproducible_and_exclude_training_layouts() -> None:
     assert make_episode_specs("r", SCENE, "test", 5) == make_episode_specs("r", SCENE, "test", 5)
     assert make_episode_specs("r", SCENE, "test", 5)[:3] == make_episode_specs("r", SCENE, "test", 3)
     assert make_episode_specs("r", SCENE, "test", 5)[3:] == make_episode_specs("r", SCENE, "test", 2, first_index=3)
@@ -275,20 +275,20 @@ if __name__ == "__main__":
 """
 
 
-def test_a_killed_evaluation_goes_on(tmp_path: Path) -> None:
+def test_a_killed_evaluation_resumes(tmp_path: Path) -> None:
     path = tmp_path / "killed"
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(path)], stderr=subprocess.PIPE, text=True)
     while not list(path.glob("*.result")) and process.poll() is None:
         time.sleep(0.01)
     process.kill()
     _, err = process.communicate()
-    kept = {file.name: file.read_bytes() for file in path.glob("*.result")}
-    assert 0 < len(kept) < 8, err
+    before = {file.name: file.read_bytes() for file in path.glob("*.result")}
+    assert 0 < len(before) < 8, err
     specs = make_episode_specs("killed", SCENE, "test", 8)
     results = evaluate(SCRIPTED, specs, path, workers=1)
-    assert {name: (path / name).read_bytes() for name in kept} == kept
+    assert {name: (path / name).read_bytes() for name in before} == before
     assert [result.index for result in results] == list(range(8))
-    assert untimed(results) == untimed(evaluate(SCRIPTED, specs, tmp_path / "unbroken", workers=2))
+    assert remove_timing(results) == remove_timing(evaluate(SCRIPTED, specs, tmp_path / "uninterrupted", workers=2))
 
 
 @pytest.mark.parametrize("name", list(scenes))
@@ -318,15 +318,15 @@ def test_a_custom_layout_is_evaluated_and_replayed(tmp_path: Path) -> None:
     assert verify_results(results, {"scripted": SCRIPTED}, tmp_path, workers=1) == [[], [], []]
 
 
-def test_a_hall_without_room_for_another_task_is_named() -> None:
+def test_a_hall_without_free_poses_is_refused() -> None:
     layout = SCENE.sample_layout("test", 0)
     crowded = replace(SCENE, make_task=None, sample_near_start=lambda layout, rng: None)
     with pytest.raises(BadLayout, match="no free poses"):
         make_custom_specs("run", crowded, layout, 2)
 
 
-def test_results_that_cannot_be_read_are_named(played: tuple[Path, list[EpisodeResult]], tmp_path: Path) -> None:
-    source, _ = played
+def test_unreadable_results_are_reported(evaluated: tuple[Path, list[EpisodeResult]], tmp_path: Path) -> None:
+    source, _ = evaluated
     results = tmp_path / "results" / "scripted"
     results.mkdir(parents=True)
     for file in source.iterdir():
