@@ -40,59 +40,59 @@ VELOCITIES = [
     *(3 + 10 * load + part for load in range(2) for part in (4, 5, 6)),
 ]  # of a flat observation; zero after reset
 ENVS = {"ppo": 2, "dyna": 4}
-IMAGINED: list[ModelData] = []
+MODEL_DATA: list[ModelData] = []
 
 
 @pytest.fixture(autouse=True, scope="module")
-def imagined(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> ModelData:
-    """A model that was never trained, for agents that learn in one."""
+def model_data(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> ModelData:
+    """Save an untrained model, for agents that learn in a model."""
     path = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
     save_checkpoint(models["graph"](), path, "best", {"scene": SCENE})
-    IMAGINED[:] = [ModelData(path, (dataset.path,))]
-    return IMAGINED[0]
+    MODEL_DATA[:] = [ModelData(path, (dataset.path,))]
+    return MODEL_DATA[0]
 
 
-def fit(
+def train(
     config: BaselineConfig, path: Path, progress: Progress = lambda done, total: None, snapshots: tuple[int, ...] = ()
 ) -> None:
-    train_baseline(config, path, progress, snapshots, IMAGINED[0] if config.algorithm in MODEL_BASED else None)
+    train_baseline(config, path, progress, snapshots, MODEL_DATA[0] if config.algorithm in MODEL_BASED else None)
 
 
 @pytest.fixture(autouse=True)
-def made(monkeypatch: pytest.MonkeyPatch) -> list[BaseAlgorithm]:
-    """Every algorithm at a size for tests; the list holds those that were built."""
+def algorithms(monkeypatch: pytest.MonkeyPatch) -> list[BaseAlgorithm]:
+    """Make every algorithm small; the list contains the algorithms that were built."""
     for name, (kind, settings, _) in ALGORITHMS.items():
         monkeypatch.setitem(ALGORITHMS, name, (kind, {**settings, **SMALL[name]}, ENVS.get(name, 1)))
     built: list[BaseAlgorithm] = []
     build = module._make_algorithm
 
-    def remembered(config: BaselineConfig, env: Any) -> BaseAlgorithm:
+    def build_and_record(config: BaselineConfig, env: Any) -> BaseAlgorithm:
         built.append(build(config, env))
         return built[-1]
 
-    monkeypatch.setattr(module, "_make_algorithm", remembered)
+    monkeypatch.setattr(module, "_make_algorithm", build_and_record)
     return built
 
 
-def observations(count: int = 12) -> list[dict[str, np.ndarray]]:
+def make_observations(count: int = 12) -> list[dict[str, np.ndarray]]:
     env = GroundEnv(SCENE, "test")
-    seen = [env.reset(seed=0)[0]]
+    observations = [env.reset(seed=0)[0]]
     rng = np.random.default_rng(0)
-    seen += [env.step(rng.uniform(-1, 1, 2))[0] for _ in range(count - 1)]
+    observations += [env.step(rng.uniform(-1, 1, 2))[0] for _ in range(count - 1)]
     env.close()
-    return seen
+    return observations
 
 
-def acts(policy: BaselinePolicy) -> np.ndarray:
-    return np.array([policy.predict(observation)[0] for observation in observations()])
+def compute_actions(policy: BaselinePolicy) -> np.ndarray:
+    return np.array([policy.predict(observation)[0] for observation in make_observations()])
 
 
-def about(path: Path) -> dict[str, Any]:
+def read_metadata(path: Path) -> dict[str, Any]:
     return dict(json.loads((path / "policy.json").read_text()))
 
 
-def stop_at(steps: int) -> Callable[[int, int], None]:
+def interrupt_at(steps: int) -> Callable[[int, int], None]:
     def progress(done: int, total: int) -> None:
         if done >= steps:
             raise InterruptedError
@@ -101,113 +101,113 @@ def stop_at(steps: int) -> Callable[[int, int], None]:
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_a_trained_agent_acts_after_loading_as_before(
-    name: str, tmp_path: Path, made: list[BaseAlgorithm], monkeypatch: pytest.MonkeyPatch
+def test_a_loaded_agent_acts_as_the_trained_agent(
+    name: str, tmp_path: Path, algorithms: list[BaseAlgorithm], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "NUM_TRAINING_LAYOUTS", 3)
     config = BaselineConfig(name, SCENE, steps=500, save_every=10_000)
     reported: list[tuple[int, int]] = []
-    fit(config, tmp_path / name, progress=lambda *args: reported.append(args))
-    trained = made[0]
+    train(config, tmp_path / name, progress=lambda *args: reported.append(args))
+    trained = algorithms[0]
     assert reported[-1] == (500, 500)
     assert [done for done, _ in reported] == sorted(done for done, _ in reported)
     policy = BaselineSpec(SCENE, str(tmp_path / name))()
     policy.start_episode(EpisodeStart(0, scenes[SCENE].sample_layout("test", 0), Variation()))
-    vectors = [compute_flat_vector(seen, scenes[SCENE].task, scenes[SCENE].max_dynamic) for seen in observations()]
+    vectors = [compute_flat_vector(observations, scenes[SCENE].task, scenes[SCENE].max_dynamic) for observations in make_observations()]
     before = np.array([np.clip(trained.predict(vector, deterministic=True)[0], -1, 1) for vector in vectors])
     assert isinstance(policy, BaselinePolicy)
-    found = acts(policy)
-    assert np.array_equal(found, before)
-    assert len(np.unique(found, axis=0)) > 1
-    facts = about(tmp_path / name)
-    assert (facts["finished"], facts["algorithm"]) == (True, name)
-    assert facts["steps"] >= 500
+    actions = compute_actions(policy)
+    assert np.array_equal(actions, before)
+    assert len(np.unique(actions, axis=0)) > 1
+    metadata = read_metadata(tmp_path / name)
+    assert (metadata["finished"], metadata["algorithm"]) == (True, name)
+    assert metadata["steps"] >= 500
     assert sorted(file.suffix for file in (tmp_path / name).iterdir() if file.name != ".lock") == [".json", ".safetensors"]
-    assert bool(facts["layouts"]) == (name not in MODEL_BASED)
-    assert set(facts["layouts"]) <= {scenes[SCENE].sample_layout("train", index).id for index in range(3)}
+    assert bool(metadata["layouts"]) == (name not in MODEL_BASED)
+    assert set(metadata["layouts"]) <= {scenes[SCENE].sample_layout("train", index).id for index in range(3)}
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_an_interrupted_training_goes_on_from_what_was_saved(name: str, tmp_path: Path, made: list[BaseAlgorithm]) -> None:
+def test_an_interrupted_training_resumes_from_its_checkpoint(name: str, tmp_path: Path, algorithms: list[BaseAlgorithm]) -> None:
     config = BaselineConfig(name, SCENE, steps=600, save_every=200)
     with pytest.raises(InterruptedError):
-        fit(config, tmp_path, stop_at(500))
-    saved = about(tmp_path)
+        train(config, tmp_path, interrupt_at(500))
+    saved = read_metadata(tmp_path)
     assert 200 <= saved["steps"] < 500
     assert saved["finished"] is False
     assert (saved["replay"] is None) == (name == "ppo")
-    weights = {key: value.clone() for key, value in made[0].policy.state_dict().items()}
+    weights = {key: value.clone() for key, value in algorithms[0].policy.state_dict().items()}
     reported: list[int] = []
-    fit(config, tmp_path, lambda done, total: reported.append(done))
+    train(config, tmp_path, lambda done, total: reported.append(done))
     assert saved["steps"] < reported[0] <= saved["steps"] + 100
-    assert 600 <= about(tmp_path)["steps"] <= 600 + 2 * 64
-    assert about(tmp_path)["finished"] is True
-    assert about(tmp_path)["cpu_s"] > saved["cpu_s"]
-    assert (saved["resumed_at"], about(tmp_path)["resumed_at"]) == ([], [saved["steps"]])
-    assert weights.keys() == made[1].policy.state_dict().keys()
+    assert 600 <= read_metadata(tmp_path)["steps"] <= 600 + 2 * 64
+    assert read_metadata(tmp_path)["finished"] is True
+    assert read_metadata(tmp_path)["cpu_s"] > saved["cpu_s"]
+    assert (saved["resumed_at"], read_metadata(tmp_path)["resumed_at"]) == ([], [saved["steps"]])
+    assert weights.keys() == algorithms[1].policy.state_dict().keys()
     assert not list(tmp_path.glob("replay-*"))
 
 
-def test_a_long_training_goes_on_with_a_seed_of_its_own() -> None:
+def test_a_resumed_training_has_a_different_seed() -> None:
     seeds = [module._derive_seed(seed, steps) for seed in (0, 7, 2**32 - 1) for steps in (200, 20_000, 10**9)]
     assert len({np.random.RandomState(seed).bytes(8) for seed in seeds}) == len(seeds)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_what_is_restored_is_what_was_saved(
-    name: str, tmp_path: Path, made: list[BaseAlgorithm], monkeypatch: pytest.MonkeyPatch
+def test_a_resumed_training_restores_its_state(
+    name: str, tmp_path: Path, algorithms: list[BaseAlgorithm], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Weights, optimisers, replay and the spread of rewards, just before training goes on."""
+    """Weights, optimisers, replay buffer and return statistics are compared before the training continues."""
     config = BaselineConfig(name, SCENE, steps=600, save_every=200)
 
-    def saved_then_stop(self: Any, finished: bool) -> None:
+    def save_and_interrupt(self: Any, finished: bool) -> None:
         save(self, finished)
         raise InterruptedError
 
     save = module._CheckpointCallback.save
-    monkeypatch.setattr(module._CheckpointCallback, "save", saved_then_stop)
+    monkeypatch.setattr(module._CheckpointCallback, "save", save_and_interrupt)
     with pytest.raises(InterruptedError):
-        fit(config, tmp_path)
-    monkeypatch.setattr(type(made[0]), "learn", lambda self, *_, **__: (_ for _ in ()).throw(InterruptedError))
+        train(config, tmp_path)
+    monkeypatch.setattr(type(algorithms[0]), "learn", lambda self, *_, **__: (_ for _ in ()).throw(InterruptedError))
     with pytest.raises(InterruptedError):
-        fit(config, tmp_path)
-    first, second = made
+        train(config, tmp_path)
+    first, second = algorithms
     assert second.num_timesteps == first.num_timesteps > 0
     for key, value in first.policy.state_dict().items():
         assert np.array_equal(value, second.policy.state_dict()[key])
     for optimizer in module._get_optimizer_parameters(first):
-        states = [module._get_optimizer_parameters(model)[optimizer]["state"] for model in made]
+        states = [module._get_optimizer_parameters(model)[optimizer]["state"] for model in algorithms]
         assert states[0].keys() == states[1].keys()
         for index, state in states[0].items():
             assert all(np.array_equal(value, states[1][index][key]) for key, value in state.items())
-    spreads = [module._get_return_statistics(model) for model in made]
-    assert float(spreads[0].var) == float(spreads[1].var) != 1
+    statistics = [module._get_return_statistics(model) for model in algorithms]
+    assert float(statistics[0].var) == float(statistics[1].var) != 1
     if name != "ppo":
-        buffers: list[Any] = [getattr(model, "replay_buffer", None) for model in made]
+        buffers: list[Any] = [getattr(model, "replay_buffer", None) for model in algorithms]
         count = buffers[0].pos
         assert buffers[1].pos == count > 0
         for part in ("observations", "next_observations", "actions", "rewards", "dones"):
             assert np.array_equal(getattr(buffers[0], part)[:count], getattr(buffers[1], part)[:count])
 
 
-def test_a_finished_training_is_left_as_it_is_and_another_refused(tmp_path: Path, made: list[BaseAlgorithm]) -> None:
+def test_a_finished_training_is_not_repeated_and_other_settings_are_refused(tmp_path: Path, algorithms: list[BaseAlgorithm]) -> None:
     config = BaselineConfig("ppo", SCENE, steps=130)
-    fit(config, tmp_path)
+    train(config, tmp_path)
     before = (tmp_path / "policy.json").read_bytes()
-    fit(config, tmp_path, stop_at(0))
+    train(config, tmp_path, interrupt_at(0))
     assert (tmp_path / "policy.json").read_bytes() == before
-    assert len(made) == 1
+    assert len(algorithms) == 1
     with pytest.raises(GroundError, match="another configuration"):
-        fit(BaselineConfig("ppo", SCENE, steps=260), tmp_path)
+        train(BaselineConfig("ppo", SCENE, steps=260), tmp_path)
 
 
 def test_damaged_and_foreign_agents_are_refused(tmp_path: Path) -> None:
-    fit(BaselineConfig("ppo", SCENE, steps=130), tmp_path)
-    facts = about(tmp_path)
-    weights = tmp_path / facts["weights"]
+    train(BaselineConfig("ppo", SCENE, steps=130), tmp_path)
+    metadata = read_metadata(tmp_path)
+    weights = tmp_path / metadata["weights"]
     content = weights.read_bytes()
-    for keep in (0, 100, len(content) - 1):
-        weights.write_bytes(content[:keep])
+    for size in (0, 100, len(content) - 1):
+        weights.write_bytes(content[:size])
         with pytest.raises(BadFile, match=weights.name):
             BaselinePolicy(tmp_path, SCENE)
     weights.write_bytes(content)
@@ -218,7 +218,7 @@ def test_damaged_and_foreign_agents_are_refused(tmp_path: Path) -> None:
         {"config": {}},
         {"config": None},
     ):
-        (tmp_path / "policy.json").write_text(json.dumps({**facts, **change}))
+        (tmp_path / "policy.json").write_text(json.dumps({**metadata, **change}))
         with pytest.raises(GroundError) as caught:
             BaselinePolicy(tmp_path, SCENE)
         assert "\n" not in str(caught.value)
@@ -230,17 +230,17 @@ def test_damaged_and_foreign_agents_are_refused(tmp_path: Path) -> None:
         BaselinePolicy(tmp_path / "nothing", SCENE)
 
 
-def test_an_agent_that_learned_from_another_observation_is_told(tmp_path: Path) -> None:
+def test_an_agent_trained_on_another_observation_version_is_refused(tmp_path: Path) -> None:
     name = "factory/push-fixture"
     config = BaselineConfig("ppo", name, steps=130)
-    fit(config, tmp_path)
-    assert about(tmp_path)["observes"] == FLAT_VERSION
-    earlier = {key: value for key, value in about(tmp_path).items() if key != "observes"}
-    (tmp_path / "policy.json").write_text(json.dumps(earlier))
+    train(config, tmp_path)
+    assert read_metadata(tmp_path)["observes"] == FLAT_VERSION
+    old_metadata = {key: value for key, value in read_metadata(tmp_path).items() if key != "observes"}
+    (tmp_path / "policy.json").write_text(json.dumps(old_metadata))
     with pytest.raises(BadFile, match="another observation"):
         BaselinePolicy(tmp_path, name)
     with pytest.raises(BadFile, match="another observation"):
-        fit(config, tmp_path)
+        train(config, tmp_path)
     assert [is_version_independent(scenes[scene]) for scene in (SCENE, name, "logistics/aisle-traffic")] == [True, False, False]
 
 
@@ -252,66 +252,66 @@ def test_impossible_settings_are_refused() -> None:
             BaselineConfig("sac", SCENE, **change)
 
 
-def test_an_agent_is_kept_as_it_was_on_the_way(tmp_path: Path) -> None:
-    fit(BaselineConfig("sac", SCENE, steps=500), tmp_path / "long", snapshots=(300, 400))
-    fit(BaselineConfig("sac", SCENE, steps=300), tmp_path / "short")
-    at, short = (BaselineSpec(SCENE, str(path))() for path in (get_snapshot_path(tmp_path / "long", 300), tmp_path / "short"))
-    assert about(get_snapshot_path(tmp_path / "long", 300))["steps"] == 300
-    assert 0 < about(get_snapshot_path(tmp_path / "long", 400))["cpu_s"] < about(tmp_path / "long")["cpu_s"]
-    assert isinstance(at, BaselinePolicy)
+def test_snapshots_equal_shorter_trainings(tmp_path: Path) -> None:
+    train(BaselineConfig("sac", SCENE, steps=500), tmp_path / "long", snapshots=(300, 400))
+    train(BaselineConfig("sac", SCENE, steps=300), tmp_path / "short")
+    snapshot, short = (BaselineSpec(SCENE, str(path))() for path in (get_snapshot_path(tmp_path / "long", 300), tmp_path / "short"))
+    assert read_metadata(get_snapshot_path(tmp_path / "long", 300))["steps"] == 300
+    assert 0 < read_metadata(get_snapshot_path(tmp_path / "long", 400))["cpu_s"] < read_metadata(tmp_path / "long")["cpu_s"]
+    assert isinstance(snapshot, BaselinePolicy)
     assert isinstance(short, BaselinePolicy)
-    assert np.allclose(acts(at), acts(short), atol=0.05)  # but for what is learned at the last step
+    assert np.allclose(compute_actions(snapshot), compute_actions(short), atol=0.05)  # the last update differs
 
 
-def test_imagined_futures_look_and_cost_as_real_ones(imagined: ModelData, dataset: Dataset) -> None:
-    """Where a future begins, its flat observation and reward are the environment's for the same bodies."""
-    futures = ImaginedEnv(imagined, SCENE, 6)
-    seen, (_, costs, _) = futures.reset(), futures._observe()
+def test_model_rollouts_begin_with_observations_and_rewards_of_the_environment(model_data: ModelData, dataset: Dataset) -> None:
+    """The first flat observation and reward of a rollout equal those of the environment for the same bodies."""
+    rollouts = ImaginedEnv(model_data, SCENE, 6)
+    observations, (_, costs, _) = rollouts.reset(), rollouts._observe()
     env = GroundEnv(SCENE, "train")
     episodes = list(dataset.episodes())
-    for index, row in enumerate(futures._rows):
-        episode = futures._episodes[futures._owner[row]]
-        assert any(episode.layout.id == other.layout.id for other in episodes)
-        position = futures._state.position[index, : len(episode.half_extents)].numpy()
-        heading = np.angle(futures._state.heading[index, : len(episode.half_extents)].numpy())
+    for index, row in enumerate(rollouts._rows):
+        episode = rollouts._episodes[rollouts._owner[row]]
+        assert any(episode.layout.id == item.layout.id for item in episodes)
+        position = rollouts._state.position[index, : len(episode.half_extents)].numpy()
+        heading = np.angle(rollouts._state.heading[index, : len(episode.half_extents)].numpy())
         poses = np.stack([position.real, position.imag, heading], -1)
         options = {"layout": episode.layout, "variation": episode.variation, "poses": poses}
         observation, info = env.reset(seed=0, options=options)
         assert costs[index] == pytest.approx(info["cost"], abs=5e-3)
         real = compute_flat_vector(observation, scenes[SCENE].task, scenes[SCENE].max_dynamic)
-        np.testing.assert_allclose(np.delete(seen[index], VELOCITIES), np.delete(real, VELOCITIES), atol=2e-3)
+        np.testing.assert_allclose(np.delete(observations[index], VELOCITIES), np.delete(real, VELOCITIES), atol=2e-3)
     env.close()
 
 
-def test_imagined_futures_are_short_and_begin_anew(imagined: ModelData) -> None:
-    futures = ImaginedEnv(imagined, SCENE, 4)
-    futures.seed(3)
-    first = futures.reset()
+def test_model_rollouts_have_a_fixed_length_and_restart(model_data: ModelData) -> None:
+    rollouts = ImaginedEnv(model_data, SCENE, 4)
+    rollouts.seed(3)
+    first = rollouts.reset()
     for step in range(1, 2 * BRANCH_STEPS + 1):
-        seen, rewards, ended, infos = futures.step(np.zeros((4, 2), np.float32))
-        assert seen.shape == first.shape
+        observations, rewards, ended, infos = rollouts.step(np.zeros((4, 2), np.float32))
+        assert observations.shape == first.shape
         assert (rewards <= 0).all()
         for index in np.flatnonzero(ended):
             assert infos[index]["terminal_observation"].shape == first[index].shape
         if step == BRANCH_STEPS:
             assert ended.all() or any(not info["TimeLimit.truncated"] for info in infos)
-    futures.seed(3)
-    assert np.array_equal(futures.reset(), first)
+    rollouts.seed(3)
+    assert np.array_equal(rollouts.reset(), first)
 
 
-def test_an_agent_that_learns_in_a_model_needs_one(tmp_path: Path, imagined: ModelData) -> None:
+def test_model_data_are_required_only_for_model_based_agents(tmp_path: Path, model_data: ModelData) -> None:
     with pytest.raises(GroundError, match="dyna needs a model"):
         train_baseline(BaselineConfig("dyna", SCENE), tmp_path)
     with pytest.raises(GroundError, match="sac does not learn in a model"):
-        train_baseline(BaselineConfig("sac", SCENE), tmp_path, model_data=imagined)
+        train_baseline(BaselineConfig("sac", SCENE), tmp_path, model_data=model_data)
 
 
-def test_an_agent_of_another_model_is_not_passed_off_as_of_this_one(tmp_path: Path, imagined: ModelData) -> None:
+def test_an_agent_that_learned_in_another_model_is_refused(tmp_path: Path, model_data: ModelData) -> None:
     config = BaselineConfig("dyna", SCENE, steps=128)
-    train_baseline(config, tmp_path / "agent", model_data=imagined)
-    other = Path(shutil.copytree(imagined.model, tmp_path / "other"))
-    weights = load_file(other / "best.safetensors")
-    save_file({name: values * 1.01 for name, values in weights.items()}, other / "best.safetensors")
-    train_baseline(config, tmp_path / "agent", model_data=imagined)
+    train_baseline(config, tmp_path / "agent", model_data=model_data)
+    changed = Path(shutil.copytree(model_data.model, tmp_path / "changed"))
+    weights = load_file(changed / "best.safetensors")
+    save_file({name: values * 1.01 for name, values in weights.items()}, changed / "best.safetensors")
+    train_baseline(config, tmp_path / "agent", model_data=model_data)
     with pytest.raises(GroundError, match="learned in another model"):
-        train_baseline(config, tmp_path / "agent", model_data=replace(imagined, model=other))
+        train_baseline(config, tmp_path / "agent", model_data=replace(model_data, model=changed))

@@ -39,7 +39,7 @@ def trained(dataset: Dataset, validation: Dataset, tmp_path_factory: pytest.Temp
     return path
 
 
-def test_an_episodes_observation_is_the_environments(dataset: Dataset) -> None:
+def test_observations_of_episodes_equal_those_of_the_environment(dataset: Dataset) -> None:
     scene = scenes[SCENE]
     episode: Episode = next(iter(dataset.episodes()))
     env = GroundEnv(SCENE, "train")
@@ -50,7 +50,7 @@ def test_an_episodes_observation_is_the_environments(dataset: Dataset) -> None:
     env.close()
 
 
-def test_it_ranks_futures_that_it_has_not_seen(trained: Path, validation: Dataset) -> None:
+def test_a_trained_model_ranks_validation_episodes_by_cost(trained: Path, validation: Dataset) -> None:
     windows, model = CostWindows(validation.episodes(), SCENE), load_checkpoint(trained)
     assert isinstance(model, CostModel)
     batch = windows.take(windows.find_starts(STEPS)[0], STEPS)
@@ -59,7 +59,7 @@ def test_it_ranks_futures_that_it_has_not_seen(trained: Path, validation: Datase
     assert spearmanr(change, batch.targets[-1] - batch.state.cost).statistic > 0.2
 
 
-def test_it_predicts_cost_alone_and_costs_choose_the_plan(trained: Path) -> None:
+def test_a_planner_selects_plans_by_predicted_costs_without_bodies(trained: Path) -> None:
     planner = PlannerSpec(SCENE, str(trained), "mppi", SearchConfig(samples=64, iterations=2, horizon=STEPS))()
     env = GroundEnv(SCENE, "test")
     observation, _ = env.reset(seed=0)

@@ -1,4 +1,4 @@
-"""Updates as one recording on a GPU. There alone can it be seen."""
+"""Gradients from a CUDA graph; most tests need a GPU."""
 
 from pathlib import Path
 
@@ -26,23 +26,25 @@ CUDA = TrainConfig(updates=12, batch=16, lengths=(2, 4), validate_every=6, devic
 @on_gpu
 @pytest.mark.parametrize("scene", ["logistics/tote-push", "logistics/aisle-traffic"])
 @pytest.mark.parametrize("name", PLANAR_MODELS)
-def test_recorded_gradients_are_those_of_the_model(name: str, scene: str, tmp_path: Path) -> None:
+def test_captured_gradients_equal_eager_gradients(name: str, scene: str, tmp_path: Path) -> None:
     data = collect(CollectConfig(scene, steps=600, shard_steps=600, seed=7), tmp_path / "data", workers=1)
     with torch.device("cuda"):
         windows, model = PlanarWindows(data.episodes()), models[name]()
         model.fit_normalisation(windows)
-        for parameter in model.parameters():  # a fresh model's outputs are zero, and so would most gradients be
+        for parameter in model.parameters():  # a new model has zero outputs and mostly zero gradients
             torch.nn.init.normal_(parameter, std=0.05)
-        recorded, plain = GradientComputer(model), GradientComputer(model)
+        captured, eager = GradientComputer(model), GradientComputer(model)
         for update in range(2 * WARMUP_UPDATES + 2):
             batch = windows.sample(np.random.default_rng(update), 16, 3)
-            found = []
-            for gradients in (recorded, lambda batch: plain._compute(batch)):
+            results = []
+            for gradients in (captured, lambda batch: eager._compute(batch)):
                 torch.manual_seed(update)
                 loss = gradients(batch)
-                found.append([loss, *(parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None)])
-            torch.testing.assert_close(*found, rtol=1e-3, atol=1e-5)
-    assert len(recorded._graphs) == 1
+                results.append(
+                    [loss, *(parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None)]
+                )
+            torch.testing.assert_close(*results, rtol=1e-3, atol=1e-5)
+    assert len(captured._graphs) == 1
 
 
 @on_gpu
@@ -51,16 +53,16 @@ def test_a_training_on_the_gpu_resumes_and_plans_on_the_cpu(dataset: Dataset, va
         if done == 8:
             raise InterruptedError
 
-    plan = ModelTrainingConfig("graph", CUDA)
+    training = ModelTrainingConfig("graph", CUDA)
     with pytest.raises(InterruptedError):
-        train_model(plan, [dataset], [validation], tmp_path / "model", progress=interrupt)
-    train_model(plan, [dataset], [validation], tmp_path / "model")
-    about = read_json(tmp_path / "model" / "best.json")
-    assert (about["finished"], about["device"]) == (True, "cuda")
+        train_model(training, [dataset], [validation], tmp_path / "model", progress=interrupt)
+    train_model(training, [dataset], [validation], tmp_path / "model")
+    metadata = read_json(tmp_path / "model" / "best.json")
+    assert (metadata["finished"], metadata["device"]) == (True, "cuda")
     assert {values.device.type for values in load_checkpoint(tmp_path / "model").parameters()} == {"cpu"}
 
 
-def test_a_device_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(GroundError, match="no GPU"):
         TrainConfig(device="cuda").make_device_context()

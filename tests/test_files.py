@@ -58,18 +58,18 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
-@pytest.mark.parametrize("where", ["write", "rename"])
-def test_no_space_left_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, code: int) -> None:
+@pytest.mark.parametrize("stage", ["write", "rename"])
+def test_no_space_left_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, code: int) -> None:
     file = tmp_path / "kept.txt"
     write_text(file, "old")
 
     def raise_no_space(*_: Any) -> None:
         raise OSError(code, os.strerror(code))
 
-    if where == "rename":
+    if stage == "rename":
         monkeypatch.setattr(os, "replace", raise_no_space)
     with pytest.raises(GroundError, match="no space left") as caught:
-        write_atomic(file, raise_no_space if where == "write" else lambda to: to.write_text("new") and None)
+        write_atomic(file, raise_no_space if stage == "write" else lambda to: to.write_text("new") and None)
     assert "\n" not in str(caught.value)
     assert file.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
@@ -105,13 +105,13 @@ def test_directory_lock_excludes_processes_and_ends_with_its_process(tmp_path: P
         lock_directory(tmp_path / "mine"),
     ):
         pass
-    other = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert other.stdout is not None
-    assert other.stdout.readline() == b"held\n"
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"held\n"
     with pytest.raises(GroundError, match=f"{tmp_path} is in use"), lock_directory(tmp_path):
         pass
-    other.kill()
-    other.communicate()
+    process.kill()
+    process.communicate()
     with lock_directory(tmp_path):
         pass
 

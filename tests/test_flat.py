@@ -61,9 +61,9 @@ def test_numpy_and_torch_agree_for_any_batch(scene: str) -> None:
     num_dynamic, footprints = args
     single = compute_egocentric_vector(bodies, num_dynamic, footprints)
     batch = bodies.map(lambda values: np.broadcast_to(values, (2, 3, *values.shape)))
-    many = np.broadcast_to(footprints, (2, 3, *footprints.shape))
+    batch_footprints = np.broadcast_to(footprints, (2, 3, *footprints.shape))
     np.testing.assert_allclose(
-        compute_egocentric_vector(batch, num_dynamic, many), np.broadcast_to(single, (2, 3, len(single))), atol=1e-6
+        compute_egocentric_vector(batch, num_dynamic, batch_footprints), np.broadcast_to(single, (2, 3, len(single))), atol=1e-6
     )
     tensors = bodies.map(lambda values: torch.as_tensor(values.copy()))
     np.testing.assert_allclose(
@@ -141,9 +141,9 @@ def test_vector_differs_between_shapes() -> None:
     name = "factory/push-fixture"
     index = next(index for index in range(20) if scenes[name].sample_layout("test", index).part == "L")
     bodies, (num_dynamic, footprints), _ = observe(name, index)
-    turned = footprints * [-1, -1, 1, 1]
+    rotated = footprints * [-1, -1, 1, 1]
     flat = get_vector_slices(scenes[name].footprint_size)
-    before, after = (compute_egocentric_vector(bodies, num_dynamic, boxes) for boxes in (footprints, turned))
+    before, after = (compute_egocentric_vector(bodies, num_dynamic, boxes) for boxes in (footprints, rotated))
     differs = np.flatnonzero(before != after)
     assert len(differs)
     assert set(differs) <= set(range(len(before))[flat.loads])
@@ -163,9 +163,9 @@ def test_hidden_agents_are_absent_and_the_nearest_agent_is_first() -> None:
         assert np.linalg.norm(row[:2]) == pytest.approx(nearest, rel=1e-5)
     hidden = {**observation, "present": observation["present"].copy()}
     hidden["present"][1:num_dynamic] = 0
-    for place in (0.0, 7.0):
+    for position in (0.0, 7.0):
         hidden["pose"] = observation["pose"].copy()
-        hidden["pose"][1:num_dynamic, :2] = place
+        hidden["pose"][1:num_dynamic, :2] = position
         vector = compute_flat_vector(hidden, task, num_dynamic)[: flat.size]
         assert not vector[flat.loads].any()
         assert (vector[flat.boxes_of_load].reshape(NUM_BOXES, 3) == (0, 0, MAX_DISTANCE_M)).all()

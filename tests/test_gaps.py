@@ -27,7 +27,7 @@ def make_pose(x: float, y: float, yaw: float = 0.0) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("shape", "place", "gap"),
+    ("shape", "pose", "gap"),
     [
         (Shape.CYLINDER, make_pose(1.0, 1.0), 0.3),
         (Shape.BOX, make_pose(1.0, 1.0), 0.3),
@@ -37,22 +37,22 @@ def make_pose(x: float, y: float, yaw: float = 0.0) -> np.ndarray:
         (Shape.BOX, make_pose(1.5 - 0.1 * np.sqrt(2) - 0.1, 1.35, np.pi / 4), None),  # its side faces a corner of the box
     ],
 )
-def test_gaps_equal_known_distances(shape: Shape, place: np.ndarray, gap: float | None) -> None:
-    (distance,) = compute_static_gaps(make_observation(shape, []), place)
+def test_gaps_equal_known_distances(shape: Shape, pose: np.ndarray, gap: float | None) -> None:
+    (distance,) = compute_static_gaps(make_observation(shape, []), pose)
     if gap is None:  # distance of points along the outline
         share = np.linspace(-1, 1, 400)[:, None]
         c, s = np.cos(np.pi / 4), np.sin(np.pi / 4)
         outline = np.concatenate([np.hstack([0.2 * share, np.full_like(share, side)]) for side in (-0.1, 0.1)])
-        world = place[0, :2] + outline @ np.array([[c, s], [-s, c]])
+        world = pose[0, :2] + outline @ np.array([[c, s], [-s, c]])
         offset = np.maximum(np.abs(world - BOX[:2]) - BOX[2:], 0)
         gap = float(np.linalg.norm(offset, axis=1).min())
     assert distance == pytest.approx(gap, abs=1e-3)
 
 
 def test_footprint_boxes_replace_the_bounding_box() -> None:
-    place = make_pose(1.4, 1.0)
-    assert compute_static_gaps(make_observation(Shape.BOX, []), place)[0] < 0
-    assert compute_static_gaps(make_observation(Shape.BOX, [(-0.15, 0.0, 0.05, 0.1)]), place)[0] == pytest.approx(0.2)
+    pose = make_pose(1.4, 1.0)
+    assert compute_static_gaps(make_observation(Shape.BOX, []), pose)[0] < 0
+    assert compute_static_gaps(make_observation(Shape.BOX, [(-0.15, 0.0, 0.05, 0.1)]), pose)[0] == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("name", list(scenes))

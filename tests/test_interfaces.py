@@ -1,4 +1,4 @@
-"""What the contracts have room for, each shown by one thing that uses it."""
+"""Examples that use the extension points of the interfaces."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -35,7 +35,7 @@ def lift() -> Iterator[Scene]:
     scenes._items.pop(lift_robot.NAME)
 
 
-def test_an_action_spec_says_what_its_numbers_mean() -> None:
+def test_an_action_spec_has_a_twist_and_limits_for_every_component() -> None:
     spec = ActionSpec(("forward", "turn", "up"), (0.8, 1.5, 0.5))
     assert spec.size == 3
     assert spec.twist.shape == (6, 3)
@@ -47,7 +47,7 @@ def test_an_action_spec_says_what_its_numbers_mean() -> None:
         ActionSpec(("forward", "sideways"), (1.0, 1.0))
 
 
-def test_a_third_number_lifts_in_the_environment(lift: Scene) -> None:
+def test_a_third_action_component_lifts_in_the_environment(lift: Scene) -> None:
     env = GroundEnv(lift, "test")
     observation, _ = env.reset(seed=0)
     assert env.action_space.shape == (3,)
@@ -75,7 +75,7 @@ def test_a_planner_lifts_and_drives(lift: Scene) -> None:
     assert info["success"], info
 
 
-def test_a_third_number_is_collected_learned_from_and_mirrored(lift: Scene, tmp_path: Path) -> None:
+def test_a_third_action_component_is_collected_learned_and_mirrored(lift: Scene, tmp_path: Path) -> None:
     data = collect(CollectConfig(lift_robot.NAME, steps=400, shard_steps=200), tmp_path / "data", workers=1)
     episodes = list(data.episodes())
     assert all(episode.action.shape[1] == 3 for episode in episodes)
@@ -83,13 +83,13 @@ def test_a_third_number_is_collected_learned_from_and_mirrored(lift: Scene, tmp_
     batch = windows.sample(np.random.default_rng(0), 8, 4)
     assert batch.actions.shape == (8, 4, 3)
     up = batch.actions[..., 2]
-    again = windows.augment(batch, np.random.default_rng(1))
-    torch.testing.assert_close(again.actions[..., 2], up, msg="a mirror does not change what goes up")
+    augmented = windows.augment(batch, np.random.default_rng(1))
+    torch.testing.assert_close(augmented.actions[..., 2], up, msg="mirroring changed the vertical component")
     loss = models["graph"](hidden_size=8, edge_size=4).compute_loss(batch)
     assert torch.isfinite(loss)
 
 
-def test_sb3_learns_with_a_third_number(lift: Scene, tmp_path: Path) -> None:
+def test_sb3_learns_with_a_third_action_component(lift: Scene, tmp_path: Path) -> None:
     train_baseline(BaselineConfig("ppo", lift_robot.NAME, steps=256, save_every=256), tmp_path / "ppo")
     policy = BaselineSpec(lift_robot.NAME, str(tmp_path / "ppo"))()
     env = GroundEnv(lift, "test")
@@ -103,7 +103,7 @@ TWO_TOTES = Layout(
 )
 
 
-def test_every_load_has_a_goal_of_its_own() -> None:
+def test_every_load_has_its_goal() -> None:
     scene = replace(scenes["logistics/tote-push"], task=GoalDistanceTask(rows=(LOAD, LOAD + 1)), max_goals=2)
     env = GroundEnv(scene, "test")
     observation, info = env.reset(seed=0, options={"layout": TWO_TOTES})

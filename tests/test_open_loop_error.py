@@ -17,8 +17,8 @@ from worldmodels.training.windows import Batch
 ERRORS = ("body_mm_median", "body_mm_p90", "body_deg_median", "robot_mm_median", "robot_deg_median", "body_relative_median")
 
 
-class Watched(PlanarWindows):
-    """Remembers the windows taken last."""
+class RecordingWindows(PlanarWindows):
+    """Windows that store the last batch."""
 
     def take(self, rows: np.ndarray, length: int) -> Batch:
         self.last = super().take(rows, length)
@@ -26,43 +26,45 @@ class Watched(PlanarWindows):
 
 
 @pytest.fixture(scope="module")
-def watched(validation: Dataset) -> Watched:
-    return Watched(validation.episodes())
+def recording_windows(validation: Dataset) -> RecordingWindows:
+    return RecordingWindows(validation.episodes())
 
 
-def measured(watched: Watched, futures: Callable[[PlanarState, Tensor], list[PlanarState]]) -> list[OpenLoopError]:
-    """The fidelity of whatever `futures` says."""
+def measure(
+    recording_windows: RecordingWindows, predict: Callable[[PlanarState, Tensor], list[PlanarState]]
+) -> list[OpenLoopError]:
+    """Measure the open-loop error of a prediction function."""
     model = models["graph"]()
-    model.predict_particles = futures  # type: ignore[method-assign]
-    return measure_open_loop_error(model, watched)
+    model.predict_particles = predict  # type: ignore[method-assign]
+    return measure_open_loop_error(model, recording_windows)
 
 
-def test_a_perfect_model_has_no_error(watched: Watched) -> None:
-    found = measured(watched, lambda state, actions: watched.last.targets)
-    assert [line.horizon_s for line in found] == list(HORIZONS_S)
-    for line in found:
+def test_a_perfect_model_has_no_error(recording_windows: RecordingWindows) -> None:
+    errors = measure(recording_windows, lambda state, actions: recording_windows.last.targets)
+    assert [line.horizon_s for line in errors] == list(HORIZONS_S)
+    for line in errors:
         assert line.n > 20
         assert [getattr(line, name) for name in ERRORS] == pytest.approx([0] * len(ERRORS), abs=1e-3)
-    ways = [line.moved_m_median for line in found]
-    assert ways == sorted(ways)
-    assert ways[-1] > 0.1
+    displacements = [line.moved_m_median for line in errors]
+    assert displacements == sorted(displacements)
+    assert displacements[-1] > 0.1
 
 
-def test_a_model_that_stands_still_is_wrong_by_the_way_moved(watched: Watched) -> None:
-    for line in measured(watched, lambda state, actions: [state] * actions.shape[1]):
+def test_the_error_of_a_static_prediction_is_the_displacement(recording_windows: RecordingWindows) -> None:
+    for line in measure(recording_windows, lambda state, actions: [state] * actions.shape[1]):
         assert line.body_mm_median == pytest.approx(1e3 * line.moved_m_median, rel=1e-5)
         assert line.body_mm_p90 >= line.body_mm_median
         assert line.body_relative_median <= 1 + 1e-6
     assert line.body_relative_median == pytest.approx(1)
 
 
-def test_an_error_of_one_step_shows_at_the_horizon_where_it_is(watched: Watched) -> None:
-    def off(state: PlanarState, actions: Tensor) -> list[PlanarState]:
-        states = list(watched.last.targets)
+def test_an_error_in_one_step_appears_only_at_its_horizon(recording_windows: RecordingWindows) -> None:
+    def predict_with_offset(state: PlanarState, actions: Tensor) -> list[PlanarState]:
+        states = list(recording_windows.last.targets)
         states[4] = replace(states[4], position=states[4].position + 0.03j, heading=states[4].heading * 1j)
         return states
 
-    by_horizon = {line.horizon_s: line for line in measured(watched, off)}
+    by_horizon = {line.horizon_s: line for line in measure(recording_windows, predict_with_offset)}
     assert by_horizon[0.5].body_mm_median == pytest.approx(30, rel=1e-3)
     assert by_horizon[0.5].robot_mm_median == pytest.approx(30, rel=1e-3)
     assert by_horizon[0.5].body_deg_median == pytest.approx(90, rel=1e-3)
@@ -70,27 +72,27 @@ def test_an_error_of_one_step_shows_at_the_horizon_where_it_is(watched: Watched)
 
 
 @pytest.mark.parametrize("name", PLANAR_MODELS)
-def test_every_model_is_measured_the_same_way_twice(name: str, watched: Watched) -> None:
+def test_open_loop_errors_are_reproducible(name: str, recording_windows: RecordingWindows) -> None:
     model = models[name]()
-    first, second = (measure_open_loop_error(model, watched, count=100) for _ in range(2))
+    first, second = (measure_open_loop_error(model, recording_windows, count=100) for _ in range(2))
     assert first == second
     assert make_records(first) == [asdict(line) for line in first]
     assert all(line.model == name for line in first)
     assert all(np.isfinite([value for value in asdict(line).values() if isinstance(value, float)]).all() for line in first)
 
 
-def test_without_a_moved_load_there_is_nothing_to_say(dataset: Dataset) -> None:
-    still = [
+def test_open_loop_errors_need_a_moved_load(dataset: Dataset) -> None:
+    static_episodes = [
         episode for episode in dataset.episodes() if np.ptp(episode.pose[:, 1, :2], axis=0).max() < 0.05 and len(episode) > 25
     ]
-    assert still
+    assert static_episodes
     with pytest.raises(GroundError, match="nothing but the robot moved"):
-        measure_open_loop_error(models["graph"](), PlanarWindows(still))
+        measure_open_loop_error(models["graph"](), PlanarWindows(static_episodes))
 
 
-def test_particles_tell_how_far_apart_they_are_and_a_single_model_does_not(watched: Watched) -> None:
-    lines = measure_open_loop_error(models["mlp"](), watched, count=50)
-    apart = [line.disagreement_mm for line in lines]
-    assert all(value is not None and value > 0 for value in apart)
-    assert apart == sorted(apart, key=lambda value: value or 0)
-    assert {line.disagreement_mm for line in measure_open_loop_error(models["graph"](), watched, count=50)} == {None}
+def test_disagreement_is_measured_only_between_particles(recording_windows: RecordingWindows) -> None:
+    lines = measure_open_loop_error(models["mlp"](), recording_windows, count=50)
+    disagreements = [line.disagreement_mm for line in lines]
+    assert all(value is not None and value > 0 for value in disagreements)
+    assert disagreements == sorted(disagreements, key=lambda value: value or 0)
+    assert {line.disagreement_mm for line in measure_open_loop_error(models["graph"](), recording_windows, count=50)} == {None}

@@ -46,13 +46,13 @@ def simulate(traffic: TrafficSimulation, steps: int, robot: tuple[float, float] 
 
 
 def test_same_seed_gives_the_same_motion_and_states_restore() -> None:
-    first, again, other = simulate(make_traffic(HALL), 200), make_traffic(HALL), simulate(make_traffic(HALL, 1), 200)
-    first_half = simulate(again, 100)
-    state = again.state
-    np.testing.assert_array_equal(np.concatenate([first_half, simulate(again, 100)]), first)
-    again.set_full_state(state)
-    np.testing.assert_allclose(simulate(again, 100), first[100:], atol=1e-5)
-    assert not np.array_equal(first, other)
+    first, repeated, different = simulate(make_traffic(HALL), 200), make_traffic(HALL), simulate(make_traffic(HALL, 1), 200)
+    first_half = simulate(repeated, 100)
+    state = repeated.state
+    np.testing.assert_array_equal(np.concatenate([first_half, simulate(repeated, 100)]), first)
+    repeated.set_full_state(state)
+    np.testing.assert_allclose(simulate(repeated, 100), first[100:], atol=1e-5)
+    assert not np.array_equal(first, different)
 
 
 @pytest.mark.parametrize("split", scenes[SCENE].splits)
@@ -104,7 +104,7 @@ def test_updating_only_near_agents_does_not_change_physics(monkeypatch: pytest.M
         for _ in range(150):
             observation, *_ = env.step(rush.predict(observation)[0])
             poses.append(env.bodies.pose.copy())
-            contacts.append([hit for hit in env.read_contacts() if not hit.is_static])
+            contacts.append([contact for contact in env.read_contacts() if not contact.is_static])
         env.close()
         return np.stack(poses), contacts
 
