@@ -27,7 +27,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """`ground WORDS` in this process: exit code, stdout, stderr. The working directory is empty."""
+    """Run `ground WORDS` in this process, in an empty directory: exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(CONSOLE, "width", 200)
 
@@ -44,7 +44,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
     return call
 
 
-def test_without_a_command_it_lists_commands(run: Run) -> None:
+def test_ground_without_a_command_lists_all_commands(run: Run) -> None:
     for words in ((), ("--help",), ("-h",)):
         code, out, err = run(*words)
         assert (code, err) == (0, "")
@@ -52,7 +52,7 @@ def test_without_a_command_it_lists_commands(run: Run) -> None:
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
-def test_every_command_explains_itself(name: str, run: Run) -> None:
+def test_every_command_has_a_help_text(name: str, run: Run) -> None:
     code, out, err = run(*name.split(), "--help")
     assert (code, err) == (0, "")
     assert f"ground {name}" in out
@@ -62,14 +62,14 @@ def test_every_command_explains_itself(name: str, run: Run) -> None:
 def test_short_scene_names_are_enough(run: Run, tmp_path: Path) -> None:
     assert run("layout", "new", "own.json", "--scene", "aisle-traffic")[0] == 0
     code, out, _ = run("layout", "check", "own.json")
-    assert (code, "good for logistics/aisle-traffic" in out) == (0, True), "the scene follows from the layout"
+    assert (code, "good for logistics/aisle-traffic" in out) == (0, True), "the scene is not found from the layout"
     code, out, _ = run("layout", "check", "own.json", "--scene", "tote-push")
     assert (code, "traffic is not part of this scene" in out) == (2, True)
 
 
 def test_options_in_messages_exist() -> None:
-    """A message that names an option which no command has sends its reader astray."""
-    options = {"--help", "--short"}  # the second is git's
+    """Messages must not name options that no command has."""
+    options = {"--help", "--short"}  # the second is an option of git
     for name in cli.COMMANDS:
         options |= {f"--{parameter.replace('_', '-')}" for parameter in signature(cli.load_command(name)).parameters}
     for file in (Path(cli.__file__).parents[1]).rglob("*.py"):
@@ -87,7 +87,7 @@ def test_list_names_everything(run: Run) -> None:
         assert name in out
 
 
-EXPORT = str(Path(__file__).parents[1] / "experiments" / "results" / "demo")  # of a run
+EXPORT = str(Path(__file__).parents[1] / "experiments" / "results" / "demo")  # the export of a run
 MISTAKES = [
     (("trian",), "did you mean 'ground train'"),
     (("xyzzy",), "unknown command 'xyzzy'"),
@@ -146,13 +146,13 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("words", "says"), MISTAKES, ids=[" ".join(words).replace(EXPORT, "export") for words, _ in MISTAKES])
-def test_a_mistake_is_one_line_and_leaves_nothing(words: tuple[str, ...], says: str, run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("words", "message"), MISTAKES, ids=[" ".join(words).replace(EXPORT, "export") for words, _ in MISTAKES])
+def test_a_mistake_is_reported_in_one_line_without_files(words: tuple[str, ...], message: str, run: Run, tmp_path: Path) -> None:
     (tmp_path / "a-file").write_text("mine")
     code, out, err = run(*words)
     assert code == 2
-    assert says in err
-    assert "http" not in out, "nothing is served"
+    assert message in err
+    assert "http" not in out, "a server was started"
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     left = {path.name for path in tmp_path.rglob("*") if path.is_file()} - {".lock"}
@@ -160,7 +160,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(words: tuple[str, ...], says: 
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (("layout", "new"), "Missing from ground layout new: PATH out (required)"),
         (("collect", "out", "--stepps", "5"), "did you mean --steps?"),
@@ -169,15 +169,15 @@ def test_a_mistake_is_one_line_and_leaves_nothing(words: tuple[str, ...], says: 
         (("evaluate", "run", "--start", "1", "2"), "Error parsing --start"),
     ],
 )
-def test_wrong_arguments_are_named_in_one_line(words: tuple[str, ...], says: str, run: Run) -> None:
+def test_wrong_arguments_are_reported_in_one_line(words: tuple[str, ...], message: str, run: Run) -> None:
     code, _, err = run(*words)
     assert (code, err.count("\n")) == (2, 1), err
-    assert says in err
+    assert message in err
     assert err.endswith("--help\n")
 
 
-def test_mistakes_about_data_and_models_are_named(run: Run, dataset: Dataset, validation: Dataset) -> None:
-    for words, says in (
+def test_mistakes_about_data_and_models_are_reported(run: Run, dataset: Dataset, validation: Dataset) -> None:
+    for words, message in (
         (("train", dataset.path, "--validation", validation.path, "--out", "m", "--model", "grph"), "did you mean 'graph'"),
         (("train", dataset.path, "--validation", validation.path, "--out", "m", "--updates", 0), "positive updates"),
         (("train", validation.path, "--validation", validation.path, "--out", "m"), "models train on 'train' alone"),
@@ -187,13 +187,13 @@ def test_mistakes_about_data_and_models_are_named(run: Run, dataset: Dataset, va
     ):
         code, _, err = run(*words)
         assert (code, err.count("\n")) == (2, 1), err
-        assert says in err
+        assert message in err
     assert not Path("m").exists()
 
 
 def test_a_custom_layout_from_file_to_image(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("layout", "new", "own.json", "--split", "shift-two-totes", "--index", 3)
-    assert run("layout", "new", "own.json")[0] == 2, "what was edited is not overwritten"
+    assert run("layout", "new", "own.json")[0] == 2, "an existing layout was overwritten"
     assert (code, out.strip()) == (0, "own.json")
     expected = replace(scenes["logistics/tote-push"].sample_layout("shift-two-totes", 3), name="own")
     assert Layout.load(tmp_path / "own.json") == expected
@@ -205,7 +205,7 @@ def test_a_custom_layout_from_file_to_image(run: Run, tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_size > 3000
 
 
-def test_a_custom_layout_to_a_map_and_back_overwrites_nothing(run: Run, tmp_path: Path) -> None:
+def test_export_to_a_map_and_import_do_not_overwrite_files(run: Run, tmp_path: Path) -> None:
     run("layout", "new", "plan.json")
     before = (tmp_path / "plan.json").read_bytes()
     assert run("layout", "export", "plan.json", "--out", "plan.yaml")[0] == 0
@@ -222,7 +222,7 @@ def test_a_custom_layout_to_a_map_and_back_overwrites_nothing(run: Run, tmp_path
     assert Layout.load(tmp_path / "plan.json") == Layout.load(tmp_path / "back.json")
 
 
-def test_every_fault_of_a_custom_layout_has_its_line(run: Run, tmp_path: Path) -> None:
+def test_every_fault_of_a_custom_layout_is_one_line(run: Run, tmp_path: Path) -> None:
     run("layout", "new", "own.json", "--overwrite")
     content = json.loads((tmp_path / "own.json").read_text())
     content["robot"]["x"] = -3.0
@@ -234,13 +234,13 @@ def test_every_fault_of_a_custom_layout_has_its_line(run: Run, tmp_path: Path) -
     assert len(lines) == 2
     assert lines[0].startswith("own.json: robot at (-3")
     assert lines[1].startswith("own.json: goal at (")
-    assert run("layout", "draw", "own.json")[0] == 0, "a picture shows what is wrong"
+    assert run("layout", "draw", "own.json")[0] == 0, "a faulty layout cannot be drawn"
     code, _, err = run("view", "--layout", "own.json")
     assert (code, err.count("\n")) == (2, 1)
     assert "; " in err
 
 
-def test_a_run_is_of_one_scene(run: Run, tmp_path: Path) -> None:
+def test_a_run_with_another_scene_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"scene": "logistics/tote-push"}))
     code, _, err = run("view", tmp_path, "--scene", "factory/push-fixture")
     assert code == 2
@@ -255,10 +255,10 @@ def test_a_dataset_is_described(run: Run, dataset: Dataset) -> None:
         assert name in out
 
 
-def test_open_loop_errors_are_measured_in_layouts_that_selected_nothing(run: Run, validation: Dataset, tmp_path: Path) -> None:
+def test_open_loop_errors_in_training_or_selection_layouts_are_refused(run: Run, validation: Dataset, tmp_path: Path) -> None:
     model = models["graph"]()
-    about = {"scene": validation.scene, "layouts": sorted(validation.layout_ids)[:1]}
-    save_checkpoint(model, tmp_path / "mine", "best", about)
+    metadata = {"scene": validation.scene, "layouts": sorted(validation.layout_ids)[:1]}
+    save_checkpoint(model, tmp_path / "mine", "best", metadata)
     code, _, err = run("eval-model", "mine", "--data", validation.path)
     assert code == 2
     assert "mine was trained or selected on 1 layouts" in err
@@ -288,7 +288,7 @@ def test_a_run_in_use_is_not_evaluated(run: Run, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == [".lock", "config.json"]
 
 
-def test_a_run_is_not_resumed_as_another(run: Run, tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_with_another_configuration(run: Run, tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "config.json").write_text('{"name": "demo", "seed": 7}')
     code, _, err = run("run", "demo", "--out", ".")
@@ -297,13 +297,13 @@ def test_a_run_is_not_resumed_as_another(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [("layout", "new", "own.json"), ("collect", "out", "--steps", "100", "--workers", "1")])
-def test_a_full_disk_is_named_in_one_line(
+def test_a_full_disk_is_reported_in_one_line(
     words: tuple[str, ...], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any) -> None:
+    def raise_no_space(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(os, "replace", raise_no_space)
     code, _, err = run(*words)
     assert code == 2
     assert "no space left to write" in err
@@ -320,11 +320,11 @@ def test_damage_has_exit_code_2(run: Run, dataset: Dataset, tmp_path: Path) -> N
     assert err.count("\n") == 1
 
 
-def test_control_c_is_no_crash(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: Any) -> None:
+def test_control_c_ends_with_a_message(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raise_interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "load_experiment", interrupted)
+    monkeypatch.setattr(runs, "load_experiment", raise_interrupt)
     code, _, err = run("run", "demo")
     assert code == 130
     assert err == "stopped; finished steps are stored, the same command resumes\n"

@@ -18,16 +18,16 @@ from sim.utils.errors import BadFile, GroundError
 from sim.utils.files import write_json
 from sim.variation import Variation
 
-MOVERS = 4
+MAX_DYNAMIC = 4
 
 
 @st.composite
 def episodes(draw: st.DrawFn) -> Episode:
-    """Anything that fits the schema, of one to 30 rows and one to three loads."""
+    """Draw an episode that fits the schema, with one to 30 rows and one to three loads."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    rows, movers = draw(st.integers(1, 30)), draw(st.integers(2, MOVERS))
+    rows, num_dynamic = draw(st.integers(1, 30)), draw(st.integers(2, MAX_DYNAMIC))
 
-    def numbers(*shape: int) -> np.ndarray:
+    def sample_array(*shape: int) -> np.ndarray:
         return rng.normal(0, 10 ** rng.uniform(-3, 3), shape).astype(np.float32)
 
     return Episode(
@@ -35,44 +35,44 @@ def episodes(draw: st.DrawFn) -> Episode:
         source=EpisodeSource(seed=draw(st.integers(0, 2**31))),
         behaviour=draw(st.text(st.characters(codec="utf-8"), max_size=12)),
         variation=Variation(draw(st.floats(0.1, 100)), latency_steps=draw(st.integers(0, 10))),
-        half_extents=np.abs(numbers(movers, 3)).astype(np.float64),
-        pose=numbers(rows, movers, 7),
-        twist=numbers(rows, movers, 6),
-        action=numbers(rows, 2),
-        cost=numbers(rows),
+        half_extents=np.abs(sample_array(num_dynamic, 3)).astype(np.float64),
+        pose=sample_array(rows, num_dynamic, 7),
+        twist=sample_array(rows, num_dynamic, 6),
+        action=sample_array(rows, 2),
+        cost=sample_array(rows),
         touching=rng.random(rows) < 0.5,
-        static_force_n=np.abs(numbers(rows)),
+        static_force_n=np.abs(sample_array(rows)),
         success=draw(st.booleans()),
     )
 
 
-def same(first: Episode, second: Episode) -> bool:
+def are_equal(first: Episode, second: Episode) -> bool:
     pairs = [(getattr(first, field.name), getattr(second, field.name)) for field in fields(Episode)]
     return all(np.array_equal(a, b) and a.dtype == b.dtype if isinstance(a, np.ndarray) else a == b for a, b in pairs)
 
 
 @given(st.lists(episodes(), min_size=1, max_size=4), st.integers(0, 10**6))
-def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, written: list[Episode], first: int) -> None:
+def test_written_episodes_are_read(tmp_path_factory: pytest.TempPathFactory, written: list[Episode], first: int) -> None:
     file = tmp_path_factory.mktemp("shard") / "shard.parquet"
-    write_shard(file, written, first, MOVERS)
-    found = read_shard(file)
-    assert len(found) == len(written)
-    assert all(map(same, written, found))
+    write_shard(file, written, first, MAX_DYNAMIC)
+    stored = read_shard(file)
+    assert len(stored) == len(written)
+    assert all(map(are_equal, written, stored))
     columns = pq.read_table(file, columns=["episode", "step", "last"]).to_pydict()
     assert sorted(set(columns["episode"])) == list(range(first, first + len(written)))
     assert sum(columns["last"]) == len(written)
     content = file.read_bytes()
-    write_shard(file, written, first, MOVERS)
+    write_shard(file, written, first, MAX_DYNAMIC)
     assert file.read_bytes() == content
 
 
 @pytest.fixture
 def copy(dataset: Dataset, tmp_path: Path) -> Dataset:
-    """A dataset that may be damaged."""
+    """Copy the dataset, for tests that damage it."""
     return Dataset.open(Path(shutil.copytree(dataset.path, tmp_path / "copy")))
 
 
-def test_a_dataset_says_what_it_holds(dataset: Dataset) -> None:
+def test_a_dataset_counts_its_steps_and_layouts(dataset: Dataset) -> None:
     episodes = list(dataset.episodes())
     assert dataset.steps == sum(map(len, episodes)) == 1200
     assert dataset.layout_ids == {episode.layout.id for episode in episodes}
@@ -81,16 +81,16 @@ def test_a_dataset_says_what_it_holds(dataset: Dataset) -> None:
     assert all(len(part) == 8 for part in dataset.content_hash.split("-"))
 
 
-@pytest.mark.parametrize("keep", [0, 4, 1000, -1])
-def test_a_truncated_shard_is_named_and_the_rest_is_read(copy: Dataset, keep: int, capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize("size", [0, 4, 1000, -1])
+def test_a_truncated_shard_is_named_and_the_rest_is_read(copy: Dataset, size: int, capsys: pytest.CaptureFixture[str],
                                                           monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    whole = list(copy.episodes())
+    complete = list(copy.episodes())
     shard = copy.path / "shard-00001.parquet"
-    lost = read_shard(shard)
-    shard.write_bytes(shard.read_bytes()[:keep])
+    removed = read_shard(shard)
+    shard.write_bytes(shard.read_bytes()[:size])
     damaged: list[str] = []
-    rest = list(copy.episodes(damaged))
-    assert len(rest) == len(whole) - len(lost)
+    readable = list(copy.episodes(damaged))
+    assert len(readable) == len(complete) - len(removed)
     assert len(damaged) == 1
     assert str(shard) in damaged[0]
     assert copy.find_faults() == ["shard-00001.parquet: damaged (its content is not what was written)"]
@@ -102,7 +102,7 @@ def test_a_truncated_shard_is_named_and_the_rest_is_read(copy: Dataset, keep: in
     out, err = capsys.readouterr()
     assert caught.value.code == 2
     assert "shard-00001.parquet" in out
-    assert f"{sum(map(len, rest))} readable steps" in out.replace("\n", " ")
+    assert f"{sum(map(len, readable))} readable steps" in out.replace("\n", " ")
     assert err.count("\n") == 1
 
 
@@ -191,17 +191,17 @@ def test_other_libraries_open_the_directory_as_a_table(dataset: Dataset, library
     assert (steps, episodes) == (dataset.steps, len(list(dataset.episodes())))
 
 
-def test_no_dataset_is_refused(tmp_path: Path) -> None:
+def test_a_missing_dataset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadFile, match="no dataset"):
         Dataset.open(tmp_path / "nothing")
 
 
-def test_the_digest_is_of_the_content(dataset: Dataset) -> None:
+def test_the_digest_depends_on_the_content(dataset: Dataset) -> None:
     shards = dict(dataset.manifest["shards"])
-    first, *others = sorted(shards)
+    first, *remaining = sorted(shards)
     changed = {**shards, first: {**shards[first], "sha256": "0" * 64}}
     assert replace(dataset, manifest={**dataset.manifest, "shards": changed}).content_hash != dataset.content_hash
     assert (
-        replace(dataset, manifest={**dataset.manifest, "shards": {k: shards[k] for k in others}}).content_hash
+        replace(dataset, manifest={**dataset.manifest, "shards": {k: shards[k] for k in remaining}}).content_hash
         != dataset.content_hash
     )

@@ -1,4 +1,4 @@
-"""README, docs/ and findings/: links lead somewhere, commands are the program's, code runs, generated parts are current."""
+"""README, docs/ and findings/: links and commands are valid, code runs, generated parts are current."""
 
 import functools
 import importlib.util
@@ -27,7 +27,7 @@ LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 COMMAND = re.compile(r"^ {4}((?:ground|make) .+)$", re.MULTILINE)
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 JSON_BLOCK = re.compile(r"^```json\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SLOW = re.compile(r"#.*\b(?:minutes?|hours?|browser)\b")  # how the text marks commands that take long
+SLOW = re.compile(r"#.*\b(?:minutes?|hours?|browser)\b")  # comments that mark slow commands
 MAX_README_WORDS = 900
 FINDING_HEAD = ("# Package: ", "# Expected: ", "# Observed: ", "# Output seen:\n")
 
@@ -65,7 +65,7 @@ def run_python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_targets(page: Path) -> None:
     for link in LINK.findall(page.read_text(encoding="utf-8")):
         if link.startswith("https://"):
             continue
@@ -76,7 +76,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_are_the_programs(page: Path) -> None:
+def test_commands_exist(page: Path) -> None:
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     for line in find_commands(page):
         program, *words = shlex.split(line.partition(" > ")[0], comments=True)
@@ -128,8 +128,8 @@ def test_the_commands_page_is_current() -> None:
     assert (DOCS / "cli.md").read_text(encoding="utf-8") == page, "run: python docs/generate_cli.py"
 
 
-def test_tables_and_picture_are_current(tmp_path: Path) -> None:
-    """Tables of results and of the report's terms, and the numbers in the picture."""
+def test_tables_and_figure_are_current(tmp_path: Path) -> None:
+    """Compare tables of results and terms, and the numbers in the figure."""
     script = load_script("generate_tables")
     for page in script.PAGES:
         text = page.read_text(encoding="utf-8")
@@ -154,7 +154,7 @@ def test_the_readme_is_short() -> None:
     assert all(table.count("|") - 1 <= 7 for table in tables)
 
 
-def test_findings_have_their_form() -> None:
+def test_findings_have_the_required_form() -> None:
     scripts = sorted((ROOT / "findings").glob("*.sh"))
     index = (ROOT / "findings" / "README.md").read_text(encoding="utf-8")
     assert sorted(re.findall(r"^\| `([\w-]+\.sh)`", index, re.MULTILINE)) == [script.name for script in scripts]
