@@ -5,7 +5,6 @@ Finished steps are kept; an interrupted step goes on.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -25,7 +24,7 @@ from experiments.methods.training import Training, TrainingGrid, train_all
 from experiments.progress import RunProgress, show_progress_bar
 from experiments.report.build import build_report
 from experiments.versions import RESUMPTIONS_KEY, record_version_changes, start_or_resume
-from sim.data.collect import CollectConfig, collect
+from sim.data.collect import CollectConfig, ShardResult, collect
 from sim.data.store import Dataset
 from sim.layout import Layout
 from sim.utils.files import lock_directory, read_json, write_json
@@ -161,7 +160,11 @@ class Pipeline:
         behaviours = {"planner": planner} if planner else {}
         tags = {"planner": model_path.name} if model_path else {}
         with show_progress_bar(self.console, f"collect {name}") as progress:
-            collect(collect_config, data_path, self.workers, behaviours, tags, progress, partial(add_cost, cost_file))
+
+            def save_cost(result: ShardResult) -> None:
+                add_cost(cost_file, result.cpu_s)
+
+            collect(collect_config, data_path, self.workers, behaviours, tags, progress, save_cost)
         if self.cache and cost_file.exists():
             self.cache.store(content, list_files(data_path), read_cost(cost_file))
         self._run_progress.mark_done(f"collect {name}")

@@ -10,7 +10,7 @@ import pytest
 from conftest import TINY, read_files
 
 from sim.data import collect as module
-from sim.data.collect import CollectConfig, collect
+from sim.data.collect import CollectConfig, ShardResult, collect
 from sim.data.images import ImageConfig
 from sim.data.store import MANIFEST, Dataset, read_shard, save_manifest
 from sim.env import GroundEnv
@@ -32,11 +32,11 @@ def test_a_dataset_has_images_in_all_shards_or_in_none(tmp_path: Path) -> None:
 
 
 def test_the_cost_of_each_new_shard_is_reported_once(tmp_path: Path) -> None:
-    costs_s: list[float] = []
+    results: list[ShardResult] = []
     for _ in range(2):
-        collect(replace(TINY, steps=800), tmp_path / "data", workers=1, on_cost=costs_s.append)
-        assert len(costs_s) == 2
-    assert min(costs_s) > 0
+        collect(replace(TINY, steps=800), tmp_path / "data", workers=1, on_cost=results.append)
+        assert len(results) == 2
+    assert min(result.cpu_s for result in results) > 0
 
 
 def test_one_and_two_workers_give_equal_bytes(dataset: Dataset, tmp_path: Path) -> None:
