@@ -113,7 +113,9 @@ def test_a_loaded_agent_acts_as_the_trained_agent(
     assert [done for done, _ in reported] == sorted(done for done, _ in reported)
     policy = BaselineSpec(SCENE, str(tmp_path / name))()
     policy.start_episode(EpisodeStart(0, scenes[SCENE].sample_layout("test", 0), Variation()))
-    vectors = [compute_flat_vector(observations, scenes[SCENE].task, scenes[SCENE].max_dynamic) for observations in make_observations()]
+    vectors = [
+        compute_flat_vector(observations, scenes[SCENE].task, scenes[SCENE].max_dynamic) for observations in make_observations()
+    ]
     before = np.array([np.clip(trained.predict(vector, deterministic=True)[0], -1, 1) for vector in vectors])
     assert isinstance(policy, BaselinePolicy)
     actions = compute_actions(policy)
@@ -190,7 +192,9 @@ def test_a_resumed_training_restores_its_state(
             assert np.array_equal(getattr(buffers[0], part)[:count], getattr(buffers[1], part)[:count])
 
 
-def test_a_finished_training_is_not_repeated_and_other_settings_are_refused(tmp_path: Path, algorithms: list[BaseAlgorithm]) -> None:
+def test_a_finished_training_is_not_repeated_and_other_settings_are_refused(
+    tmp_path: Path, algorithms: list[BaseAlgorithm]
+) -> None:
     config = BaselineConfig("ppo", SCENE, steps=130)
     train(config, tmp_path)
     before = (tmp_path / "policy.json").read_bytes()
@@ -255,7 +259,9 @@ def test_impossible_settings_are_refused() -> None:
 def test_snapshots_equal_shorter_trainings(tmp_path: Path) -> None:
     train(BaselineConfig("sac", SCENE, steps=500), tmp_path / "long", snapshots=(300, 400))
     train(BaselineConfig("sac", SCENE, steps=300), tmp_path / "short")
-    snapshot, short = (BaselineSpec(SCENE, str(path))() for path in (get_snapshot_path(tmp_path / "long", 300), tmp_path / "short"))
+    snapshot, short = (
+        BaselineSpec(SCENE, str(path))() for path in (get_snapshot_path(tmp_path / "long", 300), tmp_path / "short")
+    )
     assert read_metadata(get_snapshot_path(tmp_path / "long", 300))["steps"] == 300
     assert 0 < read_metadata(get_snapshot_path(tmp_path / "long", 400))["cpu_s"] < read_metadata(tmp_path / "long")["cpu_s"]
     assert isinstance(snapshot, BaselinePolicy)

@@ -73,7 +73,7 @@ def test_a_damaged_entry_is_ignored_and_replaced(tmp_path: Path, damage: str) ->
     assert len(list_files(tmp_path / "other")) == 2
 
 
-def test_other_code_has_other_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_code_has_different_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = Cache(tmp_path / "cache")
     cache.store(CONTENT, list_files(make_directory(tmp_path / "step")), 1.0)
     monkeypatch.setattr("experiments.cache.describe_environment", lambda: {"code": "changed"})

@@ -79,7 +79,7 @@ def test_options_in_messages_exist() -> None:
                 assert not unknown, f"{file.name}: {unknown}"
 
 
-def test_list_names_everything(run: Run) -> None:
+def test_list_prints_all_names(run: Run) -> None:
     code, out, _ = run("list")
     assert code == 0
     assert "logistics/aisle-traffic\n  splits: train, val, test, shift-dense" in out
@@ -311,7 +311,7 @@ def test_a_full_disk_is_reported_in_one_line(
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"]
 
 
-def test_damage_has_exit_code_2(run: Run, dataset: Dataset, tmp_path: Path) -> None:
+def test_a_damaged_dataset_has_exit_code_2(run: Run, dataset: Dataset, tmp_path: Path) -> None:
     shutil.copytree(dataset.path, tmp_path / "copy")
     (tmp_path / "copy" / "shard-00001.parquet").write_bytes(b"PAR1")
     code, out, err = run("data", "info", "copy")
@@ -330,7 +330,7 @@ def test_control_c_ends_with_a_message(run: Run, monkeypatch: pytest.MonkeyPatch
     assert err == "stopped; finished steps are stored, the same command resumes\n"
 
 
-def test_a_list_option_given_twice_counts_twice(run: Run, tmp_path: Path) -> None:
+def test_a_repeated_list_option_extends_the_list(run: Run, tmp_path: Path) -> None:
     base = ("collect", "data", "--steps", "100", "--workers", "1")
     options = ("--vary", "load_mass_kg=3", "--behaviours", "scripted=1", "--vary=load_friction=0.3", "--behaviours", "random=2")
     code, _, err = run(*base, *options)
@@ -350,7 +350,7 @@ def test_a_list_option_given_twice_counts_twice(run: Run, tmp_path: Path) -> Non
         (("--cameras", "robot", "robot"), "'robot' is given twice"),
     ],
 )
-def test_what_is_given_twice_is_refused(run: Run, tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+def test_repeated_values_are_refused(run: Run, tmp_path: Path, words: tuple[str, ...], message: str) -> None:
     code, _, err = run("collect", "data", "--steps", "100", "--workers", "1", *words)
     assert (code, err.count("\n")) == (2, 1), err
     assert message in err

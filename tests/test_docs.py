@@ -42,7 +42,7 @@ def load_script(name: str) -> ModuleType:
 
 
 def find_anchors(page: Path) -> set[str]:
-    """Anchors of a page's headings, as GitHub and mkdocs name them."""
+    """Find the anchors of a page's headings, as GitHub and mkdocs name them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -53,7 +53,7 @@ def find_commands(page: Path) -> list[str]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A folder that looks like the project's root, in which commands and code may write."""
+    """Make a folder with the layout of the project's root, in which commands and code can write."""
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "results").symlink_to(ROOT / "experiments" / "results")
     return tmp_path
@@ -115,7 +115,7 @@ def test_quick_commands_run(project: Path) -> None:
 
 
 def test_python_blocks_run(project: Path) -> None:
-    """All in one process: most of their time is the import of the libraries."""
+    """All blocks run in one process, because imports take most of the time."""
     blocks = [(page.name, block) for page in PAGES for block in PYTHON_BLOCK.findall(page.read_text(encoding="utf-8"))]
     assert len(blocks) >= 4
     script = "\n".join(f"exec(compile({block!r}, {name!r}, 'exec'), {{}})" for name, block in blocks)

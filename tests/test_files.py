@@ -44,7 +44,7 @@ def test_any_bytes_are_read_or_rejected(tmp_path_factory: pytest.TempPathFactory
 
 
 def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
-    file = tmp_path / "kept.txt"
+    file = tmp_path / "old.txt"
     write_text(file, "old")
 
     def write_half(to: Path) -> None:
@@ -54,13 +54,13 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="broken"):
         write_atomic(file, write_half)
     assert file.read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["old.txt"]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("stage", ["write", "rename"])
 def test_no_space_left_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, code: int) -> None:
-    file = tmp_path / "kept.txt"
+    file = tmp_path / "old.txt"
     write_text(file, "old")
 
     def raise_no_space(*_: Any) -> None:
@@ -72,7 +72,7 @@ def test_no_space_left_is_reported_in_one_line(tmp_path: Path, monkeypatch: pyte
         write_atomic(file, raise_no_space if stage == "write" else lambda to: to.write_text("new") and None)
     assert "\n" not in str(caught.value)
     assert file.read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["old.txt"]
 
 
 def test_other_disk_errors_are_not_converted(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def make_writers() -> dict[str, tuple[str, Callable[[Path], object]]]:
 
 
 def write_on_full_disk(mount_point: Path) -> None:
-    """Print each writer's error, and check that the file of before is kept and nothing is left."""
+    """Print each writer's error, and check that only the old file remains."""
     from sim.utils.errors import GroundError
 
     for name, (file_name, write) in make_writers().items():
@@ -97,7 +97,7 @@ def write_on_full_disk(mount_point: Path) -> None:
 
 
 @pytest.mark.skipif(not CAN_MOUNT, reason="no rights to mount a file system")
-def test_every_writer_says_that_the_disk_is_full_and_keeps_the_old_file(tmp_path: Path) -> None:
+def test_every_writer_reports_a_full_disk_and_keeps_the_old_file(tmp_path: Path) -> None:
     mount = f"mount -t tmpfs -o size={SIZE_KB}k tmpfs {tmp_path}"
     command = f"{mount} && exec {sys.executable} {__file__} {tmp_path}"
     result = subprocess.run(["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True)

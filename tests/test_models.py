@@ -189,7 +189,7 @@ def test_absent_bodies_change_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", EQUIVARIANT)
 def test_bodies_within_reach_change_the_prediction(name: str) -> None:
-    """The counterpart of the tests above: a load or a box within reach does change the prediction."""
+    """The prediction changes with a load or a box within reach."""
     model = make_random_model(name)
     expected = predict_last_state(model, encode_observation(make_crowded_observation(1)), 3)
     crowded = predict_last_state(model, encode_observation(make_crowded_observation(3)), 3)

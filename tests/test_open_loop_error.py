@@ -41,21 +41,21 @@ def measure(
 
 def test_a_perfect_model_has_no_error(recording_windows: RecordingWindows) -> None:
     errors = measure(recording_windows, lambda state, actions: recording_windows.last.targets)
-    assert [line.horizon_s for line in errors] == list(HORIZONS_S)
-    for line in errors:
-        assert line.n > 20
-        assert [getattr(line, name) for name in ERRORS] == pytest.approx([0] * len(ERRORS), abs=1e-3)
-    displacements = [line.moved_m_median for line in errors]
+    assert [error.horizon_s for error in errors] == list(HORIZONS_S)
+    for error in errors:
+        assert error.n > 20
+        assert [getattr(error, name) for name in ERRORS] == pytest.approx([0] * len(ERRORS), abs=1e-3)
+    displacements = [error.moved_m_median for error in errors]
     assert displacements == sorted(displacements)
     assert displacements[-1] > 0.1
 
 
 def test_the_error_of_a_static_prediction_is_the_displacement(recording_windows: RecordingWindows) -> None:
-    for line in measure(recording_windows, lambda state, actions: [state] * actions.shape[1]):
-        assert line.body_mm_median == pytest.approx(1e3 * line.moved_m_median, rel=1e-5)
-        assert line.body_mm_p90 >= line.body_mm_median
-        assert line.body_relative_median <= 1 + 1e-6
-    assert line.body_relative_median == pytest.approx(1)
+    for error in measure(recording_windows, lambda state, actions: [state] * actions.shape[1]):
+        assert error.body_mm_median == pytest.approx(1e3 * error.moved_m_median, rel=1e-5)
+        assert error.body_mm_p90 >= error.body_mm_median
+        assert error.body_relative_median <= 1 + 1e-6
+    assert error.body_relative_median == pytest.approx(1)
 
 
 def test_an_error_in_one_step_appears_only_at_its_horizon(recording_windows: RecordingWindows) -> None:
@@ -64,7 +64,7 @@ def test_an_error_in_one_step_appears_only_at_its_horizon(recording_windows: Rec
         states[4] = replace(states[4], position=states[4].position + 0.03j, heading=states[4].heading * 1j)
         return states
 
-    by_horizon = {line.horizon_s: line for line in measure(recording_windows, predict_with_offset)}
+    by_horizon = {error.horizon_s: error for error in measure(recording_windows, predict_with_offset)}
     assert by_horizon[0.5].body_mm_median == pytest.approx(30, rel=1e-3)
     assert by_horizon[0.5].robot_mm_median == pytest.approx(30, rel=1e-3)
     assert by_horizon[0.5].body_deg_median == pytest.approx(90, rel=1e-3)
@@ -76,9 +76,9 @@ def test_open_loop_errors_are_reproducible(name: str, recording_windows: Recordi
     model = models[name]()
     first, second = (measure_open_loop_error(model, recording_windows, count=100) for _ in range(2))
     assert first == second
-    assert make_records(first) == [asdict(line) for line in first]
-    assert all(line.model == name for line in first)
-    assert all(np.isfinite([value for value in asdict(line).values() if isinstance(value, float)]).all() for line in first)
+    assert make_records(first) == [asdict(error) for error in first]
+    assert all(error.model == name for error in first)
+    assert all(np.isfinite([value for value in asdict(error).values() if isinstance(value, float)]).all() for error in first)
 
 
 def test_open_loop_errors_need_a_moved_load(dataset: Dataset) -> None:
@@ -91,8 +91,8 @@ def test_open_loop_errors_need_a_moved_load(dataset: Dataset) -> None:
 
 
 def test_disagreement_is_measured_only_between_particles(recording_windows: RecordingWindows) -> None:
-    lines = measure_open_loop_error(models["mlp"](), recording_windows, count=50)
-    disagreements = [line.disagreement_mm for line in lines]
+    errors = measure_open_loop_error(models["mlp"](), recording_windows, count=50)
+    disagreements = [error.disagreement_mm for error in errors]
     assert all(value is not None and value > 0 for value in disagreements)
     assert disagreements == sorted(disagreements, key=lambda value: value or 0)
-    assert {line.disagreement_mm for line in measure_open_loop_error(models["graph"](), recording_windows, count=50)} == {None}
+    assert {error.disagreement_mm for error in measure_open_loop_error(models["graph"](), recording_windows, count=50)} == {None}

@@ -88,10 +88,10 @@ def test_a_tool_presses_as_long_as_it_pushes_against_a_clamp() -> None:
     env = GroundEnv(SCENE, "test", layouts=1)
     env.reset(seed=0, options={"index": 0})
     clamp = env.layout.boxes[0]
-    along = np.array([np.cos(clamp.yaw), np.sin(clamp.yaw)])
-    tool = np.array([clamp.x, clamp.y]) + (clamp.width / 2 + env.bodies.half_extents[0, 0] + 0.005) * along
+    direction = np.array([np.cos(clamp.yaw), np.sin(clamp.yaw)])
+    tool = np.array([clamp.x, clamp.y]) + (clamp.width / 2 + env.bodies.half_extents[0, 0] + 0.005) * direction
     env.reset(seed=0, options={"index": 0, "poses": np.array([(*tool, 0.0), (0.6, 0.3, 0.0)])})
-    actions = (*[-0.5 * along] * 6, *[0.5 * along] * 3)
+    actions = (*[-0.5 * direction] * 6, *[0.5 * direction] * 3)
     forces = [env.step(action)[4]["static_force_n"] for action in actions]
     assert min(forces[2:6]) > env.scene.task.max_contact_force_n, "the contact force must last"
     assert max(forces[7:]) == 0

@@ -177,7 +177,7 @@ def test_lookups_are_continuous(x: float, y: float, robot_x: float, robot_y: flo
 
 
 @given(st.floats(-50, 50), st.floats(-50, 50), st.floats(-50, 50), st.floats(-50, 50))
-def test_finite_everywhere(x: float, y: float, robot_x: float, robot_y: float) -> None:
+def test_lookups_are_finite_everywhere(x: float, y: float, robot_x: float, robot_y: float) -> None:
     for layout in (EMPTY, RACKS):
         for lookup in LOOKUPS:
             assert np.isfinite(getattr(build_field(layout), lookup)(np.array([x, y]), np.array([robot_x, robot_y])))

@@ -295,7 +295,8 @@ def test_trainings_on_the_same_layouts_do_not_add_independent_layouts(results: l
 def test_full_data_results_exclude_methods_trained_on_a_part_of_the_data(results: list[EpisodeResult]) -> None:
     steps = {"graph+mppi": 40_000, "graph+mppi-5k": 5_000, "ppo": 40_000, "ppo-400k": 400_000, "ppo-5k": 5_000, "random": 0}
     partial = [
-        make_result(method, "test", 0, True, env_steps=most, family=method.split("-")[0]) for method, most in steps.items()
+        make_result(method, "test", 0, True, env_steps=num_steps, family=method.split("-")[0])
+        for method, num_steps in steps.items()
     ]
     assert [result.method for result in select_full_data_results(partial)] == ["graph+mppi", "ppo", "ppo-400k", "random"]
     assert select_full_data_results(results) == results  # results of an old version lack the family
@@ -318,8 +319,8 @@ def export(results: list[EpisodeResult], name: str, path: Path) -> Path:
 
 
 def test_runs_keep_trained_methods_apart_and_share_untrained_methods(results: list[EpisodeResult], tmp_path: Path) -> None:
-    some = [result for result in results if result.method in ("graph+mppi", "scripted")]
-    loaded = read_runs([export(results, "one", tmp_path), export(some, "two", tmp_path)])
+    subset = [result for result in results if result.method in ("graph+mppi", "scripted")]
+    loaded = read_runs([export(results, "one", tmp_path), export(subset, "two", tmp_path)])
     counts = Counter(result.method for result in loaded.results)
     assert counts["graph+mppi (one)"] == counts["graph+mppi (two)"] == counts["scripted"] == counts["oracle"] == 20
     assert "graph+mppi" not in counts
@@ -387,10 +388,10 @@ FAULTS = [
 def test_results_that_cannot_be_compared_are_refused_with_the_reason(
     results: list[EpisodeResult], change: dict[str, Any], message: str
 ) -> None:
-    other = make_result("scripted", "test", 0, True, run="other")
-    check_comparable({"demo": results, "other": [other]})
+    other_run_result = make_result("scripted", "test", 0, True, run="other")
+    check_comparable({"demo": results, "other": [other_run_result]})
     with pytest.raises(GroundError, match=message):
-        check_comparable({"demo": results, "other": [replace(other, **change)]})
+        check_comparable({"demo": results, "other": [replace(other_run_result, **change)]})
 
 
 def test_physics_section_has_a_plot_for_each_varied_quantity_with_enough_episodes() -> None:

@@ -118,9 +118,9 @@ def test_updating_only_near_agents_does_not_change_physics(monkeypatch: pytest.M
 
 def test_hidden_and_distant_agents_are_not_observed() -> None:
     far = AgentRoute(9.5, 7, 0, "person", 1.0, (Pose(9, 7),))
-    seen = AgentRoute(2.5, 6, 0, "person", 1.0, (Pose(1, 7),))
+    visible = AgentRoute(2.5, 6, 0, "person", 1.0, (Pose(1, 7),))
     hidden = AgentRoute(7, 4, 0, "person", 1.0, (Pose(1, 1),))
-    env = GroundEnv(SCENE, layout=replace(HALL, traffic=(far, seen, hidden)))
+    env = GroundEnv(SCENE, layout=replace(HALL, traffic=(far, visible, hidden)))
     observation, _ = env.reset(seed=0)
     np.testing.assert_array_equal(observation["present"][:5], [1, 0, 1, 0, 0])
     assert env.bodies.present[:4].all()

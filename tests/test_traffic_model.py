@@ -105,17 +105,17 @@ def test_attention_has_its_probability_at_all_times_and_is_correlated() -> None:
         torch.stack([probability, probability], -1).expand(16, -1, -1), noise, torch.ones(16, 3), 25
     )  # (25, 16, 3)
     assert torch.equal(attention[0].mean(0), probability[0])
-    many = sample_attention(
+    samples = sample_attention(
         torch.stack([probability, probability], -1).expand(4000, -1, -1), sample_noise(4000, 3), torch.ones(4000, 3), 61
     )
-    torch.testing.assert_close(many.mean(1), probability.expand(61, -1), atol=0.03, rtol=0)
-    same = (many[0] == many[40]).float().mean(0)
+    torch.testing.assert_close(samples.mean(1), probability.expand(61, -1), atol=0.03, rtol=0)
+    same = (samples[0] == samples[40]).float().mean(0)
     correlation = float(np.exp(-4.0 / CORRELATION_S))
     torch.testing.assert_close(
         same, correlation + (1 - correlation) * (probability[0] ** 2 + (1 - probability[0]) ** 2), atol=0.03, rtol=0
     )
-    known = torch.tensor([1.0, 0.8]).expand(4000, 3, -1)  # certain attention decays to its prior
-    lost = 1 - sample_attention(known, sample_noise(4000, 3), torch.ones(4000, 3), 61).mean(1)
+    certain = torch.tensor([1.0, 0.8]).expand(4000, 3, -1)  # certain attention decays to its prior
+    lost = 1 - sample_attention(certain, sample_noise(4000, 3), torch.ones(4000, 3), 61).mean(1)
     expected = 0.2 * (1 - torch.exp(-0.1 * torch.arange(61.0) / CORRELATION_S))
     torch.testing.assert_close(lost, expected[:, None].expand(-1, 3), atol=0.03, rtol=0)
     flags = fix_attention(noise[:1], torch.tensor([[True, False, True]]))
@@ -132,17 +132,19 @@ def test_the_mixture_score_is_least_at_the_true_weight_spread_and_position() -> 
     count, generator = 20_000, torch.Generator().manual_seed(0)
     base = replace(encode_observation(make_observation()), latent_noise=None)
     assert base.context.is_agent[0, 1]
-    many = repeat_batch(base, count)
+    states = repeat_batch(base, count)
 
     def add_noise(std: float, modes: torch.Tensor) -> torch.Tensor:
         return modes + std * torch.randn(count, base.yaw_rate.shape[1], generator=generator, dtype=torch.complex64)
 
-    true = replace(many, position=many.position + add_noise(0.3, (torch.rand(count, 1, generator=generator) > 0.75).float()))
+    target = replace(
+        states, position=states.position + add_noise(0.3, (torch.rand(count, 1, generator=generator) > 0.75).float())
+    )
 
     def compute_score(probability: float, std: float, second: float = 1.0) -> float:
-        positions = torch.cat([many.position + add_noise(std, torch.tensor(mode)) for mode in (0.0, 0.0, second, second)])
-        particles = replace(repeat_batch(many, 4), position=positions)
-        return float(compute_mixture_scores(particles, true, torch.full(base.yaw_rate.shape, probability))[:, 1].mean())
+        positions = torch.cat([states.position + add_noise(std, torch.tensor(mode)) for mode in (0.0, 0.0, second, second)])
+        particles = replace(repeat_batch(states, 4), position=positions)
+        return float(compute_mixture_scores(particles, target, torch.full(base.yaw_rate.shape, probability))[:, 1].mean())
 
     best = compute_score(0.75, 0.3)
     assert best < min(compute_score(probability, 0.3) for probability in (0.5, 0.65, 0.85, 1.0))

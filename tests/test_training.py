@@ -29,7 +29,7 @@ def held_out(validation: Dataset) -> PlanarWindows:
     return PlanarWindows(validation.episodes())
 
 
-def fit(
+def run_training(
     name: str, path: Path, data: PlanarWindows, held_out: PlanarWindows, config: TrainConfig = TINY, **settings: Any
 ) -> LearnedModel:
     torch.manual_seed(config.seed)
@@ -61,12 +61,12 @@ def read_metadata(path: Path, name: str) -> dict[str, Any]:
 def test_a_resumed_training_equals_an_uninterrupted_one(
     name: str, tmp_path: Path, windows: PlanarWindows, held_out: PlanarWindows
 ) -> None:
-    fit(name, tmp_path / "uninterrupted", windows, held_out)
+    run_training(name, tmp_path / "uninterrupted", windows, held_out)
     for update in (3, 12, 18):  # 3: before the first checkpoint
         with pytest.raises(InterruptedError):
-            fit(name, tmp_path / "interrupted", windows, held_out, progress=interrupt_at(update))
+            run_training(name, tmp_path / "interrupted", windows, held_out, progress=interrupt_at(update))
     reached: list[int] = []
-    fit(name, tmp_path / "interrupted", windows, held_out, progress=lambda done, total, check: reached.append(done))
+    run_training(name, tmp_path / "interrupted", windows, held_out, progress=lambda done, total, check: reached.append(done))
     assert reached == [16, 17, 18, 19, 20]
     assert_equal_weights(load_weights(tmp_path / "interrupted"), load_weights(tmp_path / "uninterrupted"))
     assert_equal_weights(load_weights(tmp_path / "interrupted", "best"), load_weights(tmp_path / "uninterrupted", "best"))
@@ -82,7 +82,7 @@ def test_training_changes_the_weights_and_depends_on_the_seed(
     torch.manual_seed(TINY.seed)
     fresh = models[name]().state_dict()
     for path, config in (("a", TINY), ("b", TINY), ("c", replace(TINY, seed=1))):
-        fit(name, tmp_path / path, windows, held_out, config)
+        run_training(name, tmp_path / path, windows, held_out, config)
     assert_equal_weights(load_weights(tmp_path / "a"), load_weights(tmp_path / "b"))
     first, different = load_weights(tmp_path / "a"), load_weights(tmp_path / "c")
     assert any(not torch.equal(value, different[key]) for key, value in first.items())
@@ -90,9 +90,9 @@ def test_training_changes_the_weights_and_depends_on_the_seed(
 
 
 def test_a_finished_training_is_not_repeated(tmp_path: Path, windows: PlanarWindows, held_out: PlanarWindows) -> None:
-    model = fit("graph", tmp_path, windows, held_out)
+    model = run_training("graph", tmp_path, windows, held_out)
     before = (tmp_path / "best.safetensors").stat().st_mtime_ns
-    loaded = fit("graph", tmp_path, windows, held_out, progress=interrupt_at(1))
+    loaded = run_training("graph", tmp_path, windows, held_out, progress=interrupt_at(1))
     assert_equal_weights(model.state_dict(), loaded.state_dict())
     assert (tmp_path / "best.safetensors").stat().st_mtime_ns == before
 
@@ -101,7 +101,9 @@ def test_the_checkpoint_with_the_least_validation_error_is_saved(
     tmp_path: Path, windows: PlanarWindows, held_out: PlanarWindows
 ) -> None:
     checks: list[ValidationResult] = []
-    model = fit("graph", tmp_path, windows, held_out, progress=lambda done, total, check: checks.append(check) if check else None)
+    model = run_training(
+        "graph", tmp_path, windows, held_out, progress=lambda done, total, check: checks.append(check) if check else None
+    )
     assert [check.update for check in checks] == [5, 10, 15, 20]
     best = min(checks, key=lambda check: check.validation_mm)
     metadata = read_metadata(tmp_path, "best.json")
@@ -114,11 +116,11 @@ def test_the_checkpoint_with_the_least_validation_error_is_saved(
 def test_a_finished_training_with_other_settings_is_refused(
     change: dict[str, Any], tmp_path: Path, windows: PlanarWindows, held_out: PlanarWindows
 ) -> None:
-    fit("graph", tmp_path, windows, held_out)
+    run_training("graph", tmp_path, windows, held_out)
     with pytest.raises(GroundError, match="another model, settings or data"):
-        fit("graph", tmp_path, windows, held_out, replace(TINY, **change))
+        run_training("graph", tmp_path, windows, held_out, replace(TINY, **change))
     with pytest.raises(GroundError, match="another model, settings or data"):
-        fit("mlp", tmp_path, windows, held_out)
+        run_training("mlp", tmp_path, windows, held_out)
 
 
 def test_a_finished_training_on_other_data_is_refused(tmp_path: Path, windows: PlanarWindows, held_out: PlanarWindows) -> None:
@@ -139,7 +141,7 @@ def test_windows_longer_than_all_episodes_are_refused_at_the_start(
     tmp_path: Path, windows: PlanarWindows, held_out: PlanarWindows
 ) -> None:
     with pytest.raises(GroundError, match="no episode has 9000 steps"):
-        fit("graph", tmp_path, windows, held_out, replace(TINY, lengths=(2, 9000)))
+        run_training("graph", tmp_path, windows, held_out, replace(TINY, lengths=(2, 9000)))
     assert not (tmp_path / "last.json").exists()
 
 
@@ -147,18 +149,18 @@ def test_a_training_without_its_best_checkpoint_is_resumed_only_with_the_same_se
     tmp_path: Path, windows: PlanarWindows, held_out: PlanarWindows
 ) -> None:
     with pytest.raises(InterruptedError):
-        fit("graph", tmp_path, windows, held_out, progress=interrupt_at(6))
+        run_training("graph", tmp_path, windows, held_out, progress=interrupt_at(6))
     (tmp_path / "best.json").unlink()
     for name, config in (("graph", replace(TINY, seed=3)), ("mlp", TINY)):
         with pytest.raises(GroundError, match="another model, settings or data"):
-            fit(name, tmp_path, windows, held_out, config)
+            run_training(name, tmp_path, windows, held_out, config)
     assert read_metadata(tmp_path, "last.json")["update"] == 5
 
 
 def test_training_without_resume_starts_over(tmp_path: Path, windows: PlanarWindows, held_out: PlanarWindows) -> None:
-    fit("graph", tmp_path, windows, held_out)
+    run_training("graph", tmp_path, windows, held_out)
     reached: list[int] = []
-    fit("graph", tmp_path, windows, held_out, resume=False, progress=lambda done, total, check: reached.append(done))
+    run_training("graph", tmp_path, windows, held_out, resume=False, progress=lambda done, total, check: reached.append(done))
     assert reached == list(range(1, 21))
 
 
@@ -167,18 +169,18 @@ def test_an_interrupted_training_with_other_settings_is_refused(
     change: dict[str, Any], tmp_path: Path, windows: PlanarWindows, held_out: PlanarWindows
 ) -> None:
     with pytest.raises(InterruptedError):
-        fit("graph", tmp_path, windows, held_out, progress=interrupt_at(6))
+        run_training("graph", tmp_path, windows, held_out, progress=interrupt_at(6))
     with pytest.raises(GroundError, match="another model, settings or data"):
-        fit("graph", tmp_path, windows, held_out, replace(TINY, **change))
+        run_training("graph", tmp_path, windows, held_out, replace(TINY, **change))
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, windows: PlanarWindows, held_out: PlanarWindows) -> None:
     with pytest.raises(InterruptedError):
-        fit("graph", tmp_path, windows, held_out, progress=interrupt_at(6))
+        run_training("graph", tmp_path, windows, held_out, progress=interrupt_at(6))
     file = tmp_path / "last-5.safetensors"
     file.write_bytes(file.read_bytes()[:500])
     with pytest.raises(BadFile, match=r"last-5\.safetensors"):
-        fit("graph", tmp_path, windows, held_out)
+        run_training("graph", tmp_path, windows, held_out)
 
 
 def test_divergence_is_reported(
@@ -186,7 +188,7 @@ def test_divergence_is_reported(
 ) -> None:
     monkeypatch.setattr(models["mlp"], "compute_loss", lambda self, *_: sum(p.sum() for p in self.parameters()) * float("nan"))
     with pytest.raises(GroundError, match="diverged at update 5"):
-        fit("mlp", tmp_path, windows, held_out)
+        run_training("mlp", tmp_path, windows, held_out)
     assert not (tmp_path / "best.json").exists()
 
 

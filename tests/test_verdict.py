@@ -30,7 +30,7 @@ def make_results(num_safe: int, total: int, **changes: Any) -> list[EpisodeResul
         (80, 100, UNSAFE, None),
     ],
 )
-def test_the_interval_decides(num_safe: int, total: int, decision: str, enough: int | None) -> None:
+def test_the_verdict_follows_from_the_interval(num_safe: int, total: int, decision: str, enough: int | None) -> None:
     verdict = make_verdict(make_results(num_safe, total))
     assert (verdict.decision, verdict.enough_episodes) == (decision, enough)
     assert verdict.interval == compute_wilson_interval(num_safe, total)
@@ -38,7 +38,7 @@ def test_the_interval_decides(num_safe: int, total: int, decision: str, enough: 
 
 
 @pytest.mark.parametrize(("num_safe", "total"), [(19, 20), (16, 20), (7, 8)])
-def test_enough_episodes_would_decide_and_fewer_would_not(num_safe: int, total: int) -> None:
+def test_the_required_number_of_episodes_is_the_smallest_that_decides(num_safe: int, total: int) -> None:
     enough, rate = make_verdict(make_results(num_safe, total)).enough_episodes, num_safe / total
     assert enough is not None
 
@@ -50,7 +50,7 @@ def test_enough_episodes_would_decide_and_fewer_would_not(num_safe: int, total: 
     assert not is_decided(enough - 1)
 
 
-def test_several_trainings_in_one_episode_are_one_episode() -> None:
+def test_several_trainings_in_one_layout_count_as_one_episode() -> None:
     results = [result for seed in range(3) for result in make_results(20, 20, train_seed=seed)]
     assert make_verdict(results) == make_verdict(make_results(20, 20))
 
