@@ -1,6 +1,5 @@
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import interrupt_at
 from safetensors.torch import load_file, save_file
 from stable_baselines3.common.base_class import BaseAlgorithm
 
@@ -90,14 +90,6 @@ def compute_actions(policy: BaselinePolicy) -> np.ndarray:
 
 def read_metadata(path: Path) -> dict[str, Any]:
     return dict(json.loads((path / "policy.json").read_text()))
-
-
-def interrupt_at(steps: int) -> Callable[[int, int], None]:
-    def progress(done: int, total: int) -> None:
-        if done >= steps:
-            raise InterruptedError
-
-    return progress
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import TINY, read_files
+from helpers import interrupt_at
 
 from sim.data import collect as module
 from sim.data.collect import CollectConfig, ShardResult, collect
@@ -128,12 +129,8 @@ def test_a_finished_collection_is_left_as_it_is(dataset: Dataset, monkeypatch: p
 
 
 def test_an_interrupted_collection_resumes_and_replaces_damaged_shards(tmp_path: Path, dataset: Dataset) -> None:
-    def interrupt(done: int, total: int) -> None:
-        if done:
-            raise InterruptedError
-
     with pytest.raises(InterruptedError):
-        collect(TINY, tmp_path / "interrupted", workers=1, progress=interrupt)
+        collect(TINY, tmp_path / "interrupted", workers=1, progress=interrupt_at(1))
     shard = tmp_path / "interrupted" / "shard-00000.parquet"
     assert [file.name for file in shard.parent.glob("shard-*.parquet")] == [shard.name]
     shard.write_bytes(shard.read_bytes()[:1000])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import PLANAR_MODELS
+from helpers import interrupt_at
 
 from experiments.config.experiment import ModelTrainingConfig
 from experiments.methods.training import train_model
@@ -49,13 +50,9 @@ def test_captured_gradients_equal_eager_gradients(name: str, scene: str, tmp_pat
 
 @on_gpu
 def test_a_training_on_the_gpu_resumes_and_plans_on_the_cpu(dataset: Dataset, validation: Dataset, tmp_path: Path) -> None:
-    def interrupt(done: int, *_: object) -> None:
-        if done == 8:
-            raise InterruptedError
-
     training = ModelTrainingConfig("graph", CUDA)
     with pytest.raises(InterruptedError):
-        train_model(training, [dataset], [validation], tmp_path / "model", progress=interrupt)
+        train_model(training, [dataset], [validation], tmp_path / "model", progress=interrupt_at(8))
     train_model(training, [dataset], [validation], tmp_path / "model")
     metadata = read_json(tmp_path / "model" / "best.json")
     assert (metadata["finished"], metadata["device"]) == (True, "cuda")

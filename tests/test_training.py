@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import PLANAR_MODELS
+from helpers import interrupt_at
 from safetensors.torch import load_file
 
 from experiments.config.experiment import ModelTrainingConfig
@@ -34,14 +35,6 @@ def run_training(
 ) -> LearnedModel:
     torch.manual_seed(config.seed)
     return train(models[name](), data, held_out, config, path, METADATA, **settings)
-
-
-def interrupt_at(update: int) -> Callable[[int, int, ValidationResult | None], None]:
-    def progress(done: int, total: int, check: ValidationResult | None) -> None:
-        if done == update:
-            raise InterruptedError
-
-    return progress
 
 
 def load_weights(path: Path, name: str = "last-20") -> dict[str, torch.Tensor]:

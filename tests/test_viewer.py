@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import trimesh
 from conftest import Ground
+from helpers import wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,13 +58,6 @@ SCENE = "logistics/tote-push"
 JOINT_MODEL = Path(__file__).parents[1] / "experiments/results/models/joint"
 
 SIZES = st.tuples(st.floats(0.1, 3), st.floats(0.1, 3), st.floats(0.1, 1.5))
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 WHEELS_M = 0.03  # height of the wheels below the chassis of an AMR

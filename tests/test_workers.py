@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers import wait_until
 
 from sim.utils.errors import BadLayout, GroundError, UnknownName
 from sim.utils.workers import run_jobs, send_message
@@ -63,13 +64,6 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     wait_until(lambda: not any(is_alive(int(file.read_text())) for file in files))
-
-
-def wait_until(condition: object, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def is_alive(pid: int) -> bool:
