@@ -164,7 +164,7 @@ def test_episodes_of_several_protocols_are_exported_and_selected(finished_run: P
     selected = read_runs([tmp_path / "repeated"], protocol="other")
     assert len(selected.results) == len(results)
     page = write_comparison(selected, tmp_path / "report").read_text()
-    assert f"ground compare {tmp_path / 'again'} --protocol other --out {tmp_path / 'report'}" in page
+    assert f"ground compare {tmp_path / 'repeated'} --protocol other --out {tmp_path / 'report'}" in page
 
 
 def test_later_layouts_are_evaluated_and_reported_separately(
