@@ -20,36 +20,39 @@ from worldmodels.baselines import PREDICTION_BASELINES
 from worldmodels.model import models
 from worldmodels.training.loop import TrainConfig
 
-MIN_COLLECTION_STEPS = 500  # fewer have too little contact to train on or to measure with
+MIN_COLLECTION_STEPS = 500  # with fewer, data has too few contacts for training and measuring
 PRESETS = Path(__file__).parent / "presets"
 CONVERTER = cattrs.Converter(forbid_extra_keys=True)
 
 
 @dataclass(frozen=True)
 class CollectionRound:
-    """One round of data collection; behaviour "planner" is the graph model of the round before."""
+    """Settings of one round of data collection.
 
-    steps: int
-    behaviours: dict[str, float] = field(default_factory=dict)  # weights; none: the scene's own mix
-    updates: int = 0  # of the graph model for the next round; 0: DEFAULT_ROUND_UPDATES
+    Behaviour "planner" plans with the graph model that is trained on the previous rounds.
+    """
+
+    steps: int  # env steps
+    behaviours: dict[str, float] = field(default_factory=dict)  # weights; empty: the scene's mix
+    updates: int = 0  # to train the graph model for the next round; 0: DEFAULT_ROUND_UPDATES
 
 
 @dataclass(frozen=True)
 class ModelTrainingConfig:
-    """One world model to train and to plan with."""
+    """Settings of one world model: it is trained, and planners use it."""
 
     name: str = "graph"
     train: TrainConfig = TrainConfig()
-    episodes: int | None = None  # at most, in each split, for a model that plans slowly
-    searches: tuple[str, ...] = ()  # none: the experiment's
+    episodes: int | None = None  # limit of episodes per split for slow models; None: no limit
+    searches: tuple[str, ...] = ()  # search methods; empty: those of the experiment
 
 
 @dataclass(frozen=True)
 class BaselineTrainingConfig:
-    """One SB3 agent to train. A TOML file may give its name alone."""
+    """Settings of one SB3 agent to train. In a TOML file, its name alone is enough."""
 
-    name: str
-    steps: int | None = None  # None: the experiment's `baseline_steps`
+    name: str  # algorithm
+    steps: int | None = None  # env steps; None: `baseline_steps` of the experiment
 
     def __post_init__(self) -> None:
         if self.name not in ALGORITHMS:
@@ -59,7 +62,7 @@ class BaselineTrainingConfig:
 
     @property
     def method_name(self) -> str:
-        """Name of the method: the algorithm, and the steps where they are its own."""
+        """Name of the method: the algorithm, with the number of steps if `steps` is set."""
         return f"{self.name}-{format_thousands(self.steps)}" if self.steps else self.name
 
 
@@ -70,33 +73,43 @@ def format_thousands(steps: int) -> str:
 
 @dataclass(frozen=True)
 class ExperimentConfig:
-    """Everything that `ground run` does."""
+    """Settings of one experiment: scene, data collection, models and agents, evaluation."""
 
     name: str
     scene: str = "logistics/tote-push"
-    protocol: str = DEFAULT_PROTOCOL  # of the scene, for evaluation
+    protocol: str = DEFAULT_PROTOCOL  # evaluation protocol of the scene
     seed: int = 0
-    rounds: tuple[CollectionRound, ...] = (CollectionRound(20_000),)
-    variations: tuple[str, ...] = ()  # of the training data
-    held_out_steps: int = 6_000  # in split val (selects checkpoints) and test (open-loop errors)
-    held_out: dict[str, float] = field(default_factory=dict)  # behaviours; none: the scene's
+    # Data collection.
+    rounds: tuple[CollectionRound, ...] = (CollectionRound(20_000),)  # training data
+    variations: tuple[str, ...] = ()  # variations of the training data
+    # Data of splits val (selects checkpoints) and test (open-loop errors).
+    held_out_steps: int = 6_000  # env steps in each of the two splits
+    held_out: dict[str, float] = field(default_factory=dict)  # behaviours; empty: the scene's mix
+    # Models and their planners.
     models: tuple[ModelTrainingConfig, ...] = (ModelTrainingConfig(),)
-    search: str = "mppi"  # of the collecting planner, the oracle and partial data
-    searches: tuple[str, ...] = ()  # compared with each model; none: `search` alone
-    train_seeds: tuple[int, ...] = (0,)  # models and agents are trained once for each
-    data_steps: tuple[int, ...] = ()  # smaller amounts of data, and snapshots of agents
+    search: str = "mppi"  # method for data collection, oracles and smaller amounts of data
+    searches: tuple[str, ...] = ()  # methods to compare with each model; empty: only `search`
+    train_seeds: tuple[int, ...] = (0,)  # each model and agent is trained once per seed
+    # Numbers of env steps at which models are also trained and agents also saved.
+    data_steps: tuple[int, ...] = ()
     prediction_baselines: tuple[str, ...] = ()  # of traffic: "static", "constant-velocity"
     planner: SearchConfig = SearchConfig()
     collection_planner: SearchConfig = SearchConfig(samples=64, horizon=20)
-    budget_s: float | None = None  # for a decision; then results depend on the machine
-    compile_models: bool = False  # halves a model step, after half a minute
-    batch_episodes: int = 1  # in lock-step in a worker; last digits depend on it
+    # Time limit of a decision. With a limit, results depend on the speed of the machine.
+    budget_s: float | None = None
+    # Halves the time of a model step. Compilation takes half a minute.
+    compile_models: bool = False
+    # Episodes that a worker plans in one batch. It changes the last digits of results.
+    batch_episodes: int = 1
+    # SB3 agents.
     baselines: tuple[BaselineTrainingConfig, ...] = (BaselineTrainingConfig("sac"), BaselineTrainingConfig("ppo"))
-    baseline_steps: int = 100_000
-    episodes: dict[str, int] = field(default_factory=lambda: {"test": 20})  # by split
+    baseline_steps: int = 100_000  # env steps of each agent
+    # Evaluation of all methods, and of oracles (the true simulator as model).
+    episodes: dict[str, int] = field(default_factory=lambda: {"test": 20})  # number per split
     oracle_episodes: int = 0
     oracle_planner: SearchConfig = SearchConfig(samples=48)
     oracle_large_episodes: int = 0  # of an oracle with a larger search budget
+
     oracle_large_planner: SearchConfig = SearchConfig(samples=192, iterations=4)
 
     def __post_init__(self) -> None:
@@ -106,7 +119,7 @@ class ExperimentConfig:
         for model in self.models:
             models[model.name]
             if model.episodes is not None and model.episodes < 1:
-                raise GroundError(f"models: {model.name} needs at least one episode, not {model.episodes}: or leave it out")
+                raise GroundError(f"models: {model.name} has episodes = {model.episodes}: give at least 1, or remove the key")
         Variations.parse(self.variations)
         self._check_traffic()
         self._check_training_grid()
@@ -152,7 +165,7 @@ class ExperimentConfig:
             if not self.models:
                 raise GroundError("baselines: dyna learns in a model, and models is empty")
             if scene.max_traffic:
-                raise GroundError(f"baselines: dyna cannot predict the traffic of {scene.name}: leave it out")
+                raise GroundError(f"baselines: dyna cannot predict the traffic of {scene.name}: remove it")
 
     def _check_training_grid(self) -> None:
         agent_names = [baseline.method_name for baseline in self.baselines]
@@ -160,21 +173,22 @@ class ExperimentConfig:
         unique = {"models": model_names, "searches": self.searches, "train_seeds": self.train_seeds}
         for name, values in {**unique, "data_steps": self.data_steps, "baselines": agent_names}.items():
             if len(set(values)) < len(values):
-                raise GroundError(f"{name}: each may occur once")
+                raise GroundError(f"{name}: a name or number occurs twice")
         for name in agent_names:
             for steps in self.data_steps:
                 if steps < self.baseline_steps and f"{name}-{format_thousands(steps)}" in agent_names:
-                    raise GroundError(f"baselines: {name}-{format_thousands(steps)} is a snapshot of {name} already (data_steps)")
+                    raise GroundError(f"baselines: data_steps makes {name}-{format_thousands(steps)} already: remove one of them")
         if not self.train_seeds or min(self.train_seeds) < 0:
-            raise GroundError(f"train_seeds {list(self.train_seeds)}: at least one is needed, and none below 0")
+            raise GroundError(f"train_seeds {list(self.train_seeds)}: at least one seed is needed, and none may be negative")
         if self.data_steps and not 2000 <= min(self.data_steps) <= max(self.data_steps) <= self.collection_steps:
-            raise GroundError(f"data_steps {list(self.data_steps)}: between 2000 and the {self.collection_steps} of all rounds")
+            raise GroundError(f"data_steps {list(self.data_steps)}: 2000 to {self.collection_steps} (steps of all rounds) is allowed")
 
     def _check_collection(self) -> None:
         if not self.rounds or min(self.held_out_steps, *(round_.steps for round_ in self.rounds)) < MIN_COLLECTION_STEPS:
             raise GroundError(f"at least one round is needed, and {MIN_COLLECTION_STEPS} steps in each and in held_out_steps")
         if "planner" in self.rounds[0].behaviours:
-            raise GroundError("round 1: behaviour planner needs the model of an earlier round, and there is no model yet")
+            raise GroundError("round 1: behaviour planner needs the model of a previous round")
+
         behaviours = scenes[self.scene].behaviours
         _check_behaviours("held_out", self.held_out, behaviours)
         for number, round_ in enumerate(self.rounds, 1):
@@ -186,14 +200,14 @@ class ExperimentConfig:
             if split not in splits:
                 raise UnknownName("split", split, splits)
             if split == "train" or count < 1:
-                raise GroundError(f"episodes.{split} = {count}: at least one episode, and never in the training split")
+                raise GroundError(f"episodes.{split} = {count}: at least one episode is needed, and none in split train")
         if not self.episodes:
             raise GroundError("episodes: at least one split is needed, as in test = 20")
         for name in ("oracle_episodes", "oracle_large_episodes", "seed"):
             if getattr(self, name) < 0:
                 raise GroundError(f"{name} = {getattr(self, name)}: at least 0 is needed")
         if self.budget_s is not None and not self.budget_s > 0:
-            raise GroundError(f"budget_s = {self.budget_s}: a decision needs some time")
+            raise GroundError(f"budget_s = {self.budget_s}: must be positive")
         if self.batch_episodes < 1:
             raise GroundError(f"batch_episodes = {self.batch_episodes}: at least 1 is needed")
 
@@ -214,7 +228,7 @@ CONVERTER.register_structure_hook(
 
 
 def list_presets() -> list[str]:
-    """List the experiments that come with the project."""
+    """List the names of the included presets."""
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
@@ -222,15 +236,16 @@ def load_experiment(source: str) -> ExperimentConfig:
     """Load an experiment by the name of a preset, or from a TOML file.
 
     Raises:
-        GroundError: it cannot be read, or a value is wrong.
+        GroundError: the file cannot be read, or a value is wrong.
     """
     return parse_config({"name": Path(source).stem, **_read_toml(source)}, source)
 
 
 def parse_config(content: dict[str, Any], source: str) -> ExperimentConfig:
-    """Parse an experiment.
+    """Parse the settings of an experiment.
 
     Args:
+        content: keys and values of the file.
         source: name of the file, for messages.
 
     Raises:
@@ -240,7 +255,7 @@ def parse_config(content: dict[str, Any], source: str) -> ExperimentConfig:
         return CONVERTER.structure(content, ExperimentConfig)
     except GroundError:
         raise
-    except Exception as error:  # cattrs raises groups of whatever the fields raise
+    except Exception as error:  # an exception group with the errors of the fields
         if ground_error := _find_ground_error(error):
             raise GroundError(f"{source}: {ground_error}") from error
         messages = "; ".join(cattrs.transform_error(error))
@@ -258,7 +273,7 @@ def read_config(run_path: Path) -> ExperimentConfig:
         raise BadFile(f"{run_path} is no run directory (config.json is missing)")
     content = read_json(file)
     if not isinstance(content, dict):
-        raise BadFile(f"{file} is damaged: it holds no experiment")
+        raise BadFile(f"{file} is damaged: it is not a JSON object")
     return parse_config(migrate_config(content), str(file))
 
 
@@ -270,7 +285,11 @@ def _find_ground_error(error: BaseException) -> GroundError | None:
 
 
 def _read_toml(source: str, derived_paths: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Read a TOML file over its `base`; `derived_paths` are the files that are based on it."""
+    """Read a TOML file; keys that it lacks are those of its `base`.
+
+    Args:
+        derived_paths: files whose `base` leads to this file, to detect a circle.
+    """
     path = Path(source)
     if path.suffix != ".toml":
         if source not in list_presets():
