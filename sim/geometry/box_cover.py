@@ -87,7 +87,7 @@ class _TurnedGrid:
         turned = np.stack([cos * y - sin * x, cos * x + sin * y], -1)  # row, column
         corner = np.floor(turned.min((0, 1)))
         bins = np.floor(turned - corner).astype(np.intp)
-        shape = bins.max((0, 1)) + 1
+        shape = tuple(bins.max((0, 1)) + 1)
         # a turned cell is allowed if the cell at its centre is, and no forbidden centre lies in it
         row, column = np.indices(shape) + 0.5 + corner[:, None, None]
         at_x, at_y = np.floor(cos * column - sin * row).astype(int), np.floor(sin * column + cos * row).astype(int)
