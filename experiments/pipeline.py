@@ -223,7 +223,7 @@ class Pipeline:
         seed = self.config.train_seeds[0]
         paths = {model.name: self._grid.make_model_training(model, seed).path for model in self.config.models}
         for name, external in self._methods.read_external_models().items():
-            if not self._methods.find_model_fault(external):
+            if not self._methods.find_incompatibility(external):
                 paths[name] = Path(external["path"])
         missing = [name for name in (*paths, ConstantVelocity.name) if name not in measured]
         if not missing:

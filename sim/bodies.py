@@ -116,5 +116,5 @@ class LoadSpec:
         return self.footprint or ((0.0, 0.0, *self.half_extents[:2]),)
 
 
-ROBOT = 0  # index into Bodies
-LOAD = 1  # index of the load to deliver
+ROBOT = 0  # index of the robot in Bodies
+LOAD = 1  # index of the first load in Bodies, which is the load to deliver

@@ -269,7 +269,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         return cost, {
             "cost": cost,
             "success": self._steps_at_goal > self.scene.hold_steps,
-            "violations": {**violations, **self._get_world().read_robot_faults()},
+            "violations": {**violations, **self._get_world().read_robot_limit_violations()},
             "static_force_n": max([0.0, *(contact.force_n for contact in contacts if contact.is_static)]),
             "touching": any(contact.first == ROBOT and not contact.is_static for contact in contacts),
         }

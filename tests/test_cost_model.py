@@ -55,7 +55,7 @@ def test_a_trained_model_ranks_validation_episodes_by_cost(trained: Path, valida
     assert isinstance(model, CostModel)
     batch = windows.take(windows.find_starts(STEPS)[0], STEPS)
     with torch.inference_mode():
-        change = model.imagine(batch.state, batch.actions).mean(0)[:, -1] - batch.state.cost
+        change = model.predict_costs(batch.state, batch.actions).mean(0)[:, -1] - batch.state.cost
     assert spearmanr(change, batch.targets[-1] - batch.state.cost).statistic > 0.2
 
 

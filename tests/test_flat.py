@@ -13,7 +13,7 @@ from sim.sensors.flat import (
     ABSENT_DISTANCE_M,
     MAX_DISTANCE_M,
     NUM_BOXES,
-    NUM_LOADS,
+    NUM_TRACKED_BODIES,
     compute_egocentric_vector,
     compute_flat_vector,
     get_vector_slices,
@@ -132,7 +132,7 @@ def test_vector_of_a_layout_without_boxes() -> None:
     vector = compute_flat_vector(observation, scenes[name].task, scenes[name].max_dynamic)
     part = observation["pose"][1, :2] - observation["pose"][0, :2]
     flat = get_vector_slices(scenes[name].footprint_size)
-    assert vector[flat.loads].reshape(NUM_LOADS, -1)[0, :2] == pytest.approx(part, abs=1e-5)
+    assert vector[flat.bodies].reshape(NUM_TRACKED_BODIES, -1)[0, :2] == pytest.approx(part, abs=1e-5)
     assert (vector[flat.boxes_of_robot].reshape(NUM_BOXES, 3)[:, 2] == MAX_DISTANCE_M).all()
 
 
@@ -146,7 +146,7 @@ def test_vector_differs_between_shapes() -> None:
     before, after = (compute_egocentric_vector(bodies, num_dynamic, boxes) for boxes in (footprints, rotated))
     differs = np.flatnonzero(before != after)
     assert len(differs)
-    assert set(differs) <= set(range(len(before))[flat.loads])
+    assert set(differs) <= set(range(len(before))[flat.bodies])
 
 
 def test_hidden_agents_are_absent_and_the_nearest_agent_is_first() -> None:
@@ -155,10 +155,10 @@ def test_hidden_agents_are_absent_and_the_nearest_agent_is_first() -> None:
     flat, task = get_vector_slices(scenes[name].footprint_size), scenes[name].task
     distance = np.linalg.norm(observation["pose"][1:num_dynamic, :2] - observation["pose"][0, :2], axis=-1)
     present = observation["present"][1:num_dynamic] > 0
-    assert list(distance[present][:NUM_LOADS]) != sorted(distance[present])[:NUM_LOADS], (
+    assert list(distance[present][:NUM_TRACKED_BODIES]) != sorted(distance[present])[:NUM_TRACKED_BODIES], (
         "the first agents must not be the nearest"
     )
-    loads = compute_flat_vector(observation, task, num_dynamic)[flat.loads].reshape(NUM_LOADS, -1)
+    loads = compute_flat_vector(observation, task, num_dynamic)[flat.bodies].reshape(NUM_TRACKED_BODIES, -1)
     for row, nearest in zip(loads, np.sort(distance[present]), strict=False):
         assert np.linalg.norm(row[:2]) == pytest.approx(nearest, rel=1e-5)
     hidden = {**observation, "present": observation["present"].copy()}
@@ -167,7 +167,7 @@ def test_hidden_agents_are_absent_and_the_nearest_agent_is_first() -> None:
         hidden["pose"] = observation["pose"].copy()
         hidden["pose"][1:num_dynamic, :2] = position
         vector = compute_flat_vector(hidden, task, num_dynamic)[: flat.size]
-        assert not vector[flat.loads].any()
+        assert not vector[flat.bodies].any()
         assert (vector[flat.boxes_of_load].reshape(NUM_BOXES, 3) == (0, 0, MAX_DISTANCE_M)).all()
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.env import GroundEnv
-from sim.robots.panda import REACH_M
+from sim.robots.panda import TOOL_RANGE_M
 from sim.scenes.push_fixture.task import PoseTask
 from sim.scenes.scene import scenes
 
@@ -22,7 +22,7 @@ def get_env() -> GroundEnv:
     return GroundEnv(SCENE, "test", layouts=1)
 
 
-@given(distance=st.floats(*REACH_M), bearing=st.floats(-1.3, 1.3))
+@given(distance=st.floats(*TOOL_RANGE_M), bearing=st.floats(-1.3, 1.3))
 @settings(max_examples=50, deadline=None)
 def test_no_joint_is_at_its_limit_within_reach(distance: float, bearing: float) -> None:
     tool = distance * np.cos(bearing), distance * np.sin(bearing), 0.0
@@ -36,9 +36,9 @@ def test_the_penalty_begins_before_the_end_of_the_reach(end: int, overshoot_m: f
     task, env = scenes[SCENE].task, get_env()
     env.reset(seed=0, options={"index": 0})
     assert isinstance(task, PoseTask)
-    assert task.reach_m == REACH_M
+    assert task.reach_m == TOOL_RANGE_M
     bodies = env.bodies.map(np.copy)
-    distance = REACH_M[0] - overshoot_m if end == 0 else REACH_M[1] + overshoot_m
+    distance = TOOL_RANGE_M[0] - overshoot_m if end == 0 else TOOL_RANGE_M[1] + overshoot_m
     bodies.pose[0, :2] = distance * np.cos(0.4), distance * np.sin(0.4)
     for converted in (bodies, bodies.map(torch.as_tensor)):
         assert float(task.compute_violation_penalty(converted, np.zeros(3), env.cost_field)) == pytest.approx(

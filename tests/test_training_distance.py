@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.report.measures.layout_distance import DESCRIPTOR_NAMES, TrainingLayouts, compute_descriptor
+from experiments.report.measures.layout_distance import DESCRIPTOR_NAMES, TrainingDistance, compute_descriptor
 from sim.layout import Box, Hall, Layout, Pose
 from sim.scenes.scene import scenes
 
@@ -43,7 +43,7 @@ def test_the_route_leads_over_the_load() -> None:
 def test_training_layouts_are_at_distance_zero_and_shifted_layouts_far_away() -> None:
     scene = scenes["logistics/tote-push"]
     trained = [scene.sample_layout("train", index) for index in range(30)]
-    training_layouts = TrainingLayouts([*trained, trained[0]])
+    training_layouts = TrainingDistance([*trained, trained[0]])
     assert training_layouts.count == 30
     assert training_layouts.compute_distance(replace(trained[3], name="renamed")) == pytest.approx(0)
     test, crowded = (
@@ -58,12 +58,12 @@ def test_descriptors_of_every_scene_are_finite(name: str) -> None:
     scene = scenes[name]
     for split in scene.splits[:3]:
         assert np.isfinite(compute_descriptor(scene.sample_layout(split, 0))).all()
-    assert TrainingLayouts([scene.sample_layout("train", 0)]).compute_distance(scene.sample_layout("train", 0)) == 0
+    assert TrainingDistance([scene.sample_layout("train", 0)]).compute_distance(scene.sample_layout("train", 0)) == 0
 
 
 def test_denser_traffic_is_farther_away() -> None:
     scene = scenes["logistics/aisle-traffic"]
-    training_layouts = TrainingLayouts([scene.sample_layout("train", index) for index in range(30)])
+    training_layouts = TrainingDistance([scene.sample_layout("train", index) for index in range(30)])
     test, dense = (
         np.median([training_layouts.compute_distance(scene.sample_layout(split, index)) for index in range(12)])
         for split in ("test", "shift-dense")

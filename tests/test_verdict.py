@@ -42,12 +42,12 @@ def test_the_required_number_of_episodes_is_the_smallest_that_decides(num_safe: 
     enough, rate = make_verdict(make_results(num_safe, total)).enough_episodes, num_safe / total
     assert enough is not None
 
-    def is_decided(episodes: int) -> bool:
+    def is_conclusive(episodes: int) -> bool:
         low, high = compute_wilson_interval(rate * episodes, episodes)
         return low >= 0.9 or high < 0.9
 
-    assert is_decided(enough)
-    assert not is_decided(enough - 1)
+    assert is_conclusive(enough)
+    assert not is_conclusive(enough - 1)
 
 
 def test_several_trainings_in_one_layout_count_as_one_episode() -> None:

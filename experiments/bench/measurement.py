@@ -61,17 +61,17 @@ def compute_median_ratio(durations_a: Iterable[float], durations_b: Iterable[flo
     return statistics.median(a / b for a, b in zip(durations_a, durations_b, strict=True))
 
 
-def make_random_model(name: str) -> LearnedModel:
+def make_random_model(name: str, **config: Any) -> LearnedModel:
     """Make a model with random weights; the same each time."""
     torch.manual_seed(0)
-    return models[name]().eval()
+    return models[name](**config).eval()
 
 
 def record_scripted_episode(env: GroundEnv, index: int = 0) -> list[tuple[Observation, np.ndarray]]:
     """Run the scripted policy in a test layout.
 
     Returns:
-        Its observations, each with the action taken.
+        Observations, each with the action of the policy.
     """
     policy = env.scene.behaviours["scripted"]()
     observation, _ = env.reset(seed=0, options={"index": index})

@@ -19,6 +19,7 @@ from sim.data.collect import CollectConfig, collect
 from sim.env import GroundEnv
 from sim.policy import EpisodeStart
 from sim.scenes.scene import Scene
+from sim.sensors.flat import compute_flat_vector
 from worldmodels.model import models
 from worldmodels.simulator import SimulatorModel
 from worldmodels.training.muon import Muon
@@ -105,7 +106,11 @@ def _measure_model_steps(
     """Measure one step of all candidates by each model."""
     shape = SEARCH_CONFIG.samples, SEARCH_CONFIG.horizon, scene.action_spec.size
     actions = 2 * torch.rand(*shape, generator=torch.Generator().manual_seed(0)) - 1
-    cases: list[tuple[str, Any, torch.Tensor]] = [(name, make_random_model(name), actions) for name in models]
+    input_sizes = {scene.name: len(compute_flat_vector(observation, scene.task, scene.max_dynamic))}
+    configs: dict[str, dict[str, Any]] = {"cost": {"input_sizes": input_sizes}}
+    cases: list[tuple[str, Any, torch.Tensor]] = [
+        (name, make_random_model(name, **configs.get(name, {})), actions) for name in models
+    ]
     for _, model, _ in cases:
         model.is_compiled = is_compiled
     cases.append(("simulator", SimulatorModel(scene.name), actions[:NUM_SIMULATED_CANDIDATES]))

@@ -181,7 +181,7 @@ class ExperimentConfig:
         if not self.train_seeds or min(self.train_seeds) < 0:
             raise GroundError(f"train_seeds {list(self.train_seeds)}: at least one seed is needed, and none may be negative")
         if self.data_steps and not 2000 <= min(self.data_steps) <= max(self.data_steps) <= self.collection_steps:
-            raise GroundError(f"data_steps {list(self.data_steps)}: 2000 to {self.collection_steps} (steps of all rounds) is allowed")
+            raise GroundError(f"data_steps {list(self.data_steps)}: not within 2000 to {self.collection_steps} (all rounds)")
 
     def _check_collection(self) -> None:
         if not self.rounds or min(self.held_out_steps, *(round_.steps for round_ in self.rounds)) < MIN_COLLECTION_STEPS:

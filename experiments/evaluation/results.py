@@ -92,7 +92,7 @@ class EpisodeResult:
     @property
     def method_label(self) -> str:
         """Method, with the training seed where that is not the first."""
-        return make_label(self.method, self.train_seed)
+        return format_training_label(self.method, self.train_seed)
 
     @property
     def split_label(self) -> str:
@@ -160,14 +160,14 @@ def format_layout(name: str, layout_id: str) -> str:
     return f"{name} ({layout_id[:8]})" if name else layout_id[:8]
 
 
-def make_label(name: str, train_seed: int | None) -> str:
+def format_training_label(name: str, train_seed: int | None) -> str:
     """Name a training of a method: its seed behind an @, where that is not the first."""
     return f"{name}@{train_seed}" if train_seed else name
 
 
 def make_episode_path(path: Path, split: str, index: int, train_seed: int | None) -> Path:
     """Name an episode's file; those of further training seeds lie beside those of the first."""
-    return path / (make_label(f"{split}-{index:05d}", train_seed) + ".parquet")
+    return path / (format_training_label(f"{split}-{index:05d}", train_seed) + ".parquet")
 
 
 def get_episode_path(path: Path, result: EpisodeResult) -> Path:

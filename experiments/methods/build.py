@@ -115,7 +115,7 @@ class MethodSet:
             make = partial(self._make_planning_method, training, config.search, baseline)
             add(f"{baseline}+{config.search}", make, PLANNED_EPISODE_S, training.config.episodes, training.seed)
         for name, external in self.read_external_models().items():
-            if not self.find_model_fault(external):
+            if not self.find_incompatibility(external):
                 make = partial(self._make_external_method, name, Path(external["path"]))
                 add(f"{name}+{config.search}", make, PLANNED_EPISODE_S)
         for agent in self._grid.agent_trainings:
@@ -222,7 +222,7 @@ class MethodSet:
         files = (self._path / name for name in (EXTERNAL_MODELS_FILE, OLD_EXTERNAL_MODELS_FILE))
         return next((dict(read_json(file)) for file in files if file.exists()), {})
 
-    def find_model_fault(self, external_model: Mapping[str, str]) -> str | None:
+    def find_incompatibility(self, external_model: Mapping[str, str]) -> str | None:
         """Find the reason why an external model cannot plan any more; None where it can."""
         path = Path(external_model["path"])
         if not all((path / name).exists() for name in ("best.json", "best.safetensors")):
@@ -238,7 +238,7 @@ class MethodSet:
 
     def find_missing_external_methods(self) -> dict[str, str]:
         """Find the methods of external models that cannot plan any more, with the reasons."""
-        faults = {name: self.find_model_fault(external) for name, external in self.read_external_models().items()}
+        faults = {name: self.find_incompatibility(external) for name, external in self.read_external_models().items()}
         return {f"{name}+{self._config.search}": fault for name, fault in faults.items() if fault}
 
     def _compute_costs(self, training: ModelTraining) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agents.planning.search import SearchConfig
-from experiments.evaluation.results import make_label
+from experiments.evaluation.results import format_training_label
 from sim.policy import PolicyFactory
 
 
@@ -33,7 +33,7 @@ class Method:
     @property
     def label(self) -> str:
         """Name, with the training seed where that is not the first."""
-        return make_label(self.name, self.train_seed)
+        return format_training_label(self.name, self.train_seed)
 
     def describe(self) -> dict[str, Any]:
         """Describe the method as fields of an EpisodeResult."""

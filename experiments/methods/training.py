@@ -19,7 +19,7 @@ from agents.learned.config import MODEL_BASED, BaselineConfig, ModelData
 from experiments.cache import Cache, list_files
 from experiments.compute_costs import record_cost
 from experiments.config.experiment import BaselineTrainingConfig, ExperimentConfig, ModelTrainingConfig, format_thousands
-from experiments.evaluation.results import make_label
+from experiments.evaluation.results import format_training_label
 from experiments.progress import ProgressCallback, show_progress_bars
 from sim.data.episode import Episode
 from sim.data.store import STATE_COLUMNS, Dataset
@@ -91,7 +91,7 @@ Training = ModelTraining | AgentTraining
 
 def make_run_label(name: str, data_steps: int | None = None, seed: int = 0) -> str:
     """Make a training's label: name, amount of data if not all, seed if not the first."""
-    return make_label(f"{name}-{format_thousands(data_steps)}" if data_steps else name, seed)
+    return format_training_label(f"{name}-{format_thousands(data_steps)}" if data_steps else name, seed)
 
 
 class TrainingGrid:
@@ -145,7 +145,7 @@ class TrainingGrid:
         model_data = None
         if is_model_based:
             model_data = ModelData(self.make_model_training(config.models[0], seed).path, self.round_paths)
-        path = self._path / "agents" / make_label(baseline.method_name, seed)
+        path = self._path / "agents" / format_training_label(baseline.method_name, seed)
         agent = BaselineConfig(baseline.name, config.scene, steps, config.seed + seed, variations=config.variations)
         return AgentTraining(agent, path, snapshots, model_data, baseline.method_name, seed)
 

@@ -10,7 +10,7 @@ from typing import Any
 from experiments.evaluation.results import EpisodeResult, get_episode_path, read_episode_results
 from experiments.report.export import is_export, read_exported_results
 from experiments.report.measures.comparability import check_comparable, describe_unreadable_results
-from experiments.report.measures.layout_distance import TrainingLayouts
+from experiments.report.measures.layout_distance import TrainingDistance
 from experiments.report.measures.planners import get_search_budget
 from experiments.report.measures.summary import get_base_method, get_episode_key
 from sim.data.episode import Episode
@@ -151,10 +151,10 @@ def add_training_distances(loaded: LoadedResults) -> list[EpisodeResult]:
     return results
 
 
-def _read_training_layouts(path: Path) -> TrainingLayouts | None:
+def _read_training_layouts(path: Path) -> TrainingDistance | None:
     layouts: dict[str, Layout] = {}
     for directory in filter(has_manifest, sorted((path / "data").glob("*"))):
         dataset = Dataset.open(directory)
         if dataset.manifest["split"] == "train":
             layouts |= {episode.layout.id: episode.layout for episode in dataset.episodes([])}
-    return TrainingLayouts(layouts.values()) if layouts else None
+    return TrainingDistance(layouts.values()) if layouts else None

@@ -255,9 +255,9 @@ class World:
         """
         return self._robot.read_link_poses()
 
-    def read_robot_faults(self) -> dict[str, bool]:
+    def read_robot_limit_violations(self) -> dict[str, bool]:
         """Read the violations of the robot's limits, by kind."""
-        return self._robot.read_faults()
+        return self._robot.read_limit_violations()
 
     def apply_appearance(self, appearance: Appearance) -> None:
         """Change colours, textures and light of images, until the next `build`."""

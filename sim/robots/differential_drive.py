@@ -116,7 +116,7 @@ class DifferentialDrive:
     def read_link_poses(self) -> np.ndarray:
         return np.zeros((0, 7))
 
-    def read_faults(self) -> dict[str, bool]:
+    def read_limit_violations(self) -> dict[str, bool]:
         return {}
 
 

@@ -4,8 +4,8 @@ The arm is the URDF of the `pybullet_data` package. Its links have no collision 
 only the stick comes near other bodies. The viewer and cameras draw its meshes.
 
 Joint speeds follow from the tool's speed by the damped pseudo-inverse of the Jacobian (Nakamura &
-Hanafusa 1986). The arm's posture is the secondary task, so the tool's pose and twist describe
-nearly the whole state.
+Hanafusa 1986). A null-space task keeps the joints near the rest posture. The joints therefore
+follow almost completely from the tool's pose and twist.
 """
 
 import atexit
@@ -28,24 +28,28 @@ if TYPE_CHECKING:
 
 ARM = DATA / "franka_panda" / "panda.urdf"
 JOINTS = 7
-REST = np.array([0.0, 0.55, 0.0, -2.0, 0.0, 2.55, 0.785])  # [rad]; the tool is 0.5 m in front
+REST_JOINTS_RAD = np.array([0.0, 0.55, 0.0, -2.0, 0.0, 2.55, 0.785])  # the tool is 0.5 m in front
 LIMITS_RAD = np.array([[-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973],
                        [2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973]])  # fmt: skip
-SPEEDS_RAD_S = np.array([2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61])
-TORQUES_NM = (87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0)
+MAX_SPEEDS_RAD_S = np.array([2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61])
+MAX_TORQUES_NM = (87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0)
 NEAR_LIMIT_RAD = 0.02
 # Distances of the tool from the base at which no joint of the arm is at its limit, at table height.
-REACH_M = (0.285, 0.8)
+TOOL_RANGE_M = (0.285, 0.8)
 DAMPING = 1e-4
-POSTURE_PER_S, HOLD_PER_S = 2.0, 10.0  # gains of the posture, and of the tool's height and tilt
-DOWN = np.array([1.0, 0.0, 0.0, 0.0])  # quaternion xyzw of the hand
+MAX_IK_ITERATIONS = 60
+MAX_IK_ERROR = 1e-7  # [m or rad] largest component of the tool's error after inverse kinematics
+IK_POSTURE_GAIN = 0.1  # of the null-space task, per iteration
+POSTURE_GAIN_PER_S = 2.0  # gain of the null-space task
+TOOL_GAIN_PER_S = 10.0  # gain of the tool's height and tilt
+TOOL_DOWN_QUATERNION = np.array([1.0, 0.0, 0.0, 0.0])  # xyzw, of the hand
 STICK_TO_HAND_M = 0.03  # from the stick's upper end to the hand's frame
 
-STICK = """<link name="stick">
+STICK_LINK_XML = """<link name="stick">
   <inertial><mass value="0.2"/><inertia ixx="1e-4" ixy="0" ixz="0" iyy="1e-4" iyz="0" izz="1e-4"/></inertial>
   <collision><geometry><cylinder radius="{radius}" length="{length}"/></geometry></collision>
 </link>"""
-HOLD = """<joint name="hold" type="fixed">
+STICK_JOINT_XML = """<joint name="hold" type="fixed">
   <parent link="panda_hand"/><child link="stick"/><origin xyz="0 0 {middle}"/>
 </joint>"""
 
@@ -60,17 +64,17 @@ class ToolLimits:
 
 @dataclass
 class Panda:
-    """The arm and its stick. Its base is the world's origin; the table's top is z = 0."""
+    """Arm with a stick. The base is at the world's origin; the table's top is at z = 0."""
 
     limits: ToolLimits = field(default_factory=ToolLimits)
-    radius_m: float = 0.015
-    stick_m: float = 0.12
+    stick_radius_m: float = 0.015
+    stick_length_m: float = 0.12
     friction: float = 0.4
     shape = Shape.CYLINDER
 
     def __post_init__(self) -> None:
-        self.half_extents = (self.radius_m, self.radius_m, self.stick_m / 2)
-        self.centre_z_m = self.stick_m / 2 + 0.004
+        self.half_extents = (self.stick_radius_m, self.stick_radius_m, self.stick_length_m / 2)
+        self.centre_z_m = self.stick_length_m / 2 + 0.004
         self.visuals = _load_visuals()
         self.action_spec = ActionSpec(("forward", "left"), (self.limits.speed_m_s,) * 2)
         self._state: RobotState | None = None
@@ -78,17 +82,17 @@ class Panda:
     def spawn(self, client: "BulletClient") -> None:
         self._client = client
         self._state = None
-        self.body = client.loadURDF(_write_urdf(self.radius_m, self.stick_m), useFixedBase=True)
+        self.body = client.loadURDF(_write_urdf(self.stick_radius_m, self.stick_length_m), useFixedBase=True)
         links = range(client.getNumJoints(self.body))
         self._tool = links[-1]
         names = {client.getJointInfo(self.body, link)[12].decode(): link for link in links}
         self._visual_links = [names[visual.link] for visual in self.visuals[1:]]  # base: fixed
         for link in links:
             client.changeDynamics(self.body, link, lateralFriction=self.friction, **UNDAMPED)
-        self._set_joints(REST, np.zeros(JOINTS))
+        self._set_joints(REST_JOINTS_RAD, np.zeros(JOINTS))
 
     def set_state(self, pose: np.ndarray, twist: np.ndarray) -> None:
-        """Set the tool's state, and the joints that belong to it.
+        """Set the tool's state, with joints from inverse kinematics.
 
         Inverse kinematics starts from the rest posture, so that equal poses give equal joints.
 
@@ -97,21 +101,21 @@ class Panda:
             twist: (6,) of the tool; only the velocities along x and y are used [m/s].
         """
         goal = np.array([pose[0], pose[1], self.centre_z_m])
-        joints = REST.copy()
-        for _ in range(60):
+        joints = REST_JOINTS_RAD.copy()
+        for _ in range(MAX_IK_ITERATIONS):
             self._set_joints(joints, np.zeros(JOINTS))
             error = self._compute_tool_error(goal)
-            if np.abs(error).max() < 1e-7:
+            if np.abs(error).max() < MAX_IK_ERROR:
                 break
-            joints = np.clip(joints + self._solve_joint_speeds(error, 0.1 * (REST - joints)), *LIMITS_RAD)
+            changes = self._solve_joint_speeds(error, IK_POSTURE_GAIN * (REST_JOINTS_RAD - joints))
+            joints = np.clip(joints + changes, *LIMITS_RAD)
         self._set_joints(joints, self._solve_joint_speeds(np.array([*twist[:2], 0, 0, 0, 0]), np.zeros(JOINTS)))
         self._state = None
 
     def read_state(self) -> RobotState:
         if self._state is None:
             state = self._client.getLinkState(self.body, self._tool, 1, 1)
-            (x, y, _), (vx, vy, _) = state[0], state[6]
-            self._state = [x, y, self.centre_z_m, 0.0, 0.0, 0.0, 1.0], [vx, vy, 0.0, 0.0, 0.0, 0.0]
+            self._state = [*state[0][:2], self.centre_z_m, 0.0, 0.0, 0.0, 1.0], [*state[6][:2], 0.0, 0.0, 0.0, 0.0]
         return self._state
 
     def compute_command(self, action: tuple[float, ...]) -> tuple[float, ...]:
@@ -120,20 +124,21 @@ class Panda:
         change = np.array(action) * self.limits.speed_m_s - velocity
         max_change = self.limits.acceleration_m_s2 / MOTOR_HZ
         limited = velocity + change * min(1.0, max_change / max(float(np.hypot(*change)), 1e-9))
-        twist = HOLD_PER_S * self._compute_tool_error(np.array([x, y, self.centre_z_m]))
+        twist = TOOL_GAIN_PER_S * self._compute_tool_error(np.array([x, y, self.centre_z_m]))
         twist[:2] = limited
-        return tuple(self._solve_joint_speeds(twist, POSTURE_PER_S * (REST - self._read_joints())).tolist())
+        null_space_speeds = POSTURE_GAIN_PER_S * (REST_JOINTS_RAD - self._read_joints())
+        return tuple(self._solve_joint_speeds(twist, null_space_speeds).tolist())
 
     def set_motors(self, command: tuple[float, ...]) -> None:
         self._state = None
-        motors = {"targetVelocities": command, "forces": TORQUES_NM}
+        motors = {"targetVelocities": command, "forces": MAX_TORQUES_NM}
         self._client.setJointMotorControlArray(self.body, range(JOINTS), self._client.VELOCITY_CONTROL, **motors)
 
     def read_link_poses(self) -> np.ndarray:
         states = self._client.getLinkStates(self.body, self._visual_links, 0, 1)
         return np.array([(0, 0, 0, 0, 0, 0, 1), *((*state[4], *state[5]) for state in states)])
 
-    def read_faults(self) -> dict[str, bool]:
+    def read_limit_violations(self) -> dict[str, bool]:
         low, high = LIMITS_RAD
         joints = self._read_joints()
         near_limit = (joints < low + NEAR_LIMIT_RAD).any() or (joints > high - NEAR_LIMIT_RAD).any()
@@ -149,22 +154,22 @@ class Panda:
     def _compute_tool_error(self, goal: np.ndarray) -> np.ndarray:
         """Compute the displacement (6,) [m, rad] of the tool to an upright pose at `goal` (3,)."""
         state = self._client.getLinkState(self.body, self._tool, 0, 1)
-        x, y, z, w = self._client.getDifferenceQuaternion(state[1], DOWN.tolist())
+        x, y, z, w = self._client.getDifferenceQuaternion(state[1], TOOL_DOWN_QUATERNION.tolist())
         turn = 2 * np.array([x, y, z]) * (1 if w >= 0 else -1)
         return np.concatenate([goal - state[0], turn])
 
-    def _solve_joint_speeds(self, twist: np.ndarray, posture: np.ndarray) -> np.ndarray:
+    def _solve_joint_speeds(self, twist: np.ndarray, null_space_speeds: np.ndarray) -> np.ndarray:
         """Solve for the joint speeds (7,) of a tool twist (6,), within limits.
 
-        `posture` (7,) are joint speeds that act in the null space.
+        `null_space_speeds` (7,) are joint speeds; their part that does not move the tool is added.
         """
         joints = self._read_joints().tolist()
         zeros = [0.0] * JOINTS
         linear, angular = self._client.calculateJacobian(self.body, self._tool, [0.0, 0.0, 0.0], joints, zeros, zeros)
         jacobian = np.array([*linear, *angular])
         inverse = jacobian.T @ np.linalg.inv(jacobian @ jacobian.T + DAMPING * np.eye(6))
-        speeds = inverse @ twist + posture - inverse @ (jacobian @ posture)
-        return np.asarray(speeds / max(1.0, float(np.abs(speeds / SPEEDS_RAD_S).max())))
+        speeds = inverse @ twist + null_space_speeds - inverse @ (jacobian @ null_space_speeds)
+        return np.asarray(speeds / max(1.0, float(np.abs(speeds / MAX_SPEEDS_RAD_S).max())))
 
 
 def _parse_arm() -> ElementTree.Element:
@@ -179,24 +184,24 @@ def _parse_arm() -> ElementTree.Element:
 @lru_cache(maxsize=1)
 def _load_visuals() -> tuple[LinkVisual, ...]:
     """Load the meshes of the links, the base first. No mesh of this arm is offset or scaled."""
-    links = _parse_arm().findall("link")
-    names = [link.get("name", "") for link in links if link.find("visual/geometry/mesh") is not None]
-    fine, coarse = (
-        [mesh.get("filename", "").removeprefix("package://") for link in links for mesh in link.findall(f"{kind}/geometry/mesh")]
+    arm = _parse_arm()
+    names = [link.get("name", "") for link in arm.findall("link") if link.find("visual/geometry/mesh") is not None]
+    fine_meshes, coarse_meshes = (
+        [ARM.parent / mesh.get("filename", "")[len("package://") :] for mesh in arm.iterfind(f"link/{kind}/geometry/mesh")]
         for kind in ("visual", "collision")
     )
-    return tuple(LinkVisual(name, ARM.parent / a, ARM.parent / b) for name, a, b in zip(names, fine, coarse, strict=True))
+    return tuple(LinkVisual(*link) for link in zip(names, fine_meshes, coarse_meshes, strict=True))
 
 
 @lru_cache(maxsize=4)
-def _write_urdf(radius_m: float, stick_m: float) -> str:
-    """Write a URDF file with the arm, without its shapes, and the stick."""
+def _write_urdf(stick_radius_m: float, stick_length_m: float) -> str:
+    """Write a URDF file of the stick and of the arm without its visual and collision shapes."""
     robot = _parse_arm()
     for part in robot:
         for shape in [*part.findall("visual"), *part.findall("collision")]:
             part.remove(shape)
-    middle = STICK_TO_HAND_M + stick_m / 2
-    for text in (STICK.format(radius=radius_m, length=stick_m), HOLD.format(middle=middle)):
+    middle = STICK_TO_HAND_M + stick_length_m / 2
+    for text in (STICK_LINK_XML.format(radius=stick_radius_m, length=stick_length_m), STICK_JOINT_XML.format(middle=middle)):
         robot.append(ElementTree.fromstring(text))
     with tempfile.NamedTemporaryFile("wb", suffix=".urdf", delete=False) as file:
         ElementTree.ElementTree(robot).write(file)

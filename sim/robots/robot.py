@@ -63,5 +63,5 @@ class Robot(Protocol):
             (V, 7) position [m] and quaternion xyzw, world frame.
         """
 
-    def read_faults(self) -> dict[str, bool]:
+    def read_limit_violations(self) -> dict[str, bool]:
         """Read the violations of the robot's limits, by kind."""

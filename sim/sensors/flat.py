@@ -1,7 +1,8 @@
-"""The flat egocentric vector: surroundings of robot and load in the robot's frame, at fixed size.
+"""Vector observation of fixed size: robot, loads, agents and near boxes in the robot's frame.
 
-`compute_egocentric_vector` serves flat world models, which know bodies only. `compute_flat_vector`
-adds the task's goal features, so that an SB3 policy knows as much as a planner.
+`compute_egocentric_vector` serves world models that predict bodies from a vector.
+`compute_flat_vector` adds the task's goal features, so that an SB3 policy knows as much as a
+planner.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from sim.geometry.rotations import compute_yaw, rotate
 from sim.scenes.scene import Scene
 from sim.task import Task
 
-NUM_LOADS, NUM_BOXES = 2, 6  # loads and nearest boxes in the vector
+NUM_TRACKED_BODIES = 2  # dynamic bodies after the robot, in observation order: loads, then agents
+NUM_BOXES = 6  # boxes nearest to the robot, and nearest to the load
 FLAT_VERSION = 2  # version 1 has no footprints and does not sort agents by distance
 MAX_DISTANCE_M = 3.0  # distances are clipped to it
 ABSENT_DISTANCE_M = 100.0  # distance of absent boxes before clipping, so that they sort last
@@ -28,7 +30,8 @@ class VectorSlices:
     """Slices of the egocentric vector by name."""
 
     robot: slice  # forward and lateral velocity, yaw rate
-    loads: slice  # NUM_LOADS × (offset, heading, velocity, yaw rate, half size, present, footprint)
+    # NUM_TRACKED_BODIES × (offset, heading, velocity, yaw rate, half size, present, footprint)
+    bodies: slice
     boxes_of_robot: slice  # NUM_BOXES × (vector to the closest point, its length)
     boxes_of_load: slice
     size: int
@@ -36,11 +39,10 @@ class VectorSlices:
 
 @lru_cache
 def get_vector_slices(footprint_size: int = 1) -> VectorSlices:
-    """Get the slices for loads of at most `footprint_size` boxes."""
-    load_size = 10 + (4 * footprint_size if footprint_size > 1 else 0)
-    ends = np.cumsum([0, 3, NUM_LOADS * load_size, NUM_BOXES * 3, NUM_BOXES * 3]).tolist()
-    robot, loads, boxes_of_robot, boxes_of_load = (slice(low, high) for low, high in pairwise(ends))
-    return VectorSlices(robot, loads, boxes_of_robot, boxes_of_load, size=ends[-1])
+    """Get the slices for bodies of at most `footprint_size` boxes."""
+    body_size = 10 + (4 * footprint_size if footprint_size > 1 else 0)
+    ends = np.cumsum([0, 3, NUM_TRACKED_BODIES * body_size, NUM_BOXES * 3, NUM_BOXES * 3]).tolist()
+    return VectorSlices(*(slice(low, high) for low, high in pairwise(ends)), size=ends[-1])
 
 
 def compute_egocentric_vector(bodies: Bodies, num_dynamic: int, footprints: Array | None = None) -> Array:
@@ -60,40 +62,41 @@ def compute_egocentric_vector(bodies: Bodies, num_dynamic: int, footprints: Arra
     twist = bodies.twist[..., ROBOT, :]
     robot = xp.concat([rotate(twist[..., :2], -yaw[..., ROBOT]), twist[..., 5:6]], axis=-1)
     boxes = [_compute_box_features(bodies, yaw, body, num_dynamic) for body in (ROBOT, LOAD)]
-    return xp.concat([robot, _compute_load_features(bodies, yaw, num_dynamic, footprints), *boxes], axis=-1)
+    return xp.concat([robot, _compute_body_features(bodies, yaw, num_dynamic, footprints), *boxes], axis=-1)
 
 
-def _compute_load_features(bodies: Bodies, yaw: Array, num_dynamic: int, footprints: Array | None) -> Array:
-    """Compute the features of the NUM_LOADS bodies after the robot; the task's load is first."""
+def _compute_body_features(bodies: Bodies, yaw: Array, num_dynamic: int, footprints: Array | None) -> Array:
+    """Compute the features of the NUM_TRACKED_BODIES bodies after the robot."""
     xp = get_namespace(bodies.pose)
-    loads = slice(LOAD, min(num_dynamic, LOAD + NUM_LOADS))
+    tracked = slice(LOAD, min(num_dynamic, LOAD + NUM_TRACKED_BODIES))
     heading = yaw[..., ROBOT, None]
-    present = xp.astype(bodies.present[..., loads] > 0, yaw.dtype)[..., None]
-    turn = yaw[..., loads] - heading
+    present = xp.astype(bodies.present[..., tracked] > 0, yaw.dtype)[..., None]
+    relative_yaw = yaw[..., tracked] - heading
     features = [
-        rotate(bodies.pose[..., loads, :2] - bodies.pose[..., ROBOT : ROBOT + 1, :2], -heading),
-        xp.stack([xp.cos(turn), xp.sin(turn)], axis=-1),
-        rotate(bodies.twist[..., loads, :2], -heading),
-        bodies.twist[..., loads, 5:6],
-        bodies.half_extents[..., loads, :2] + 0 * present,
+        rotate(bodies.pose[..., tracked, :2] - bodies.pose[..., ROBOT : ROBOT + 1, :2], -heading),
+        xp.stack([xp.cos(relative_yaw), xp.sin(relative_yaw)], axis=-1),
+        rotate(bodies.twist[..., tracked, :2], -heading),
+        bodies.twist[..., tracked, 5:6],
+        bodies.half_extents[..., tracked, :2] + 0 * present,  # the sum has the dtype and shape of `present`
         present,
     ]
     if footprints is not None and footprints.shape[-2] > 1:
-        boxes = footprints[..., loads, :, :]
+        boxes = footprints[..., tracked, :, :]
         features.append(xp.reshape(boxes, (*boxes.shape[:-2], -1)) + 0 * present)
-    return _pad_rows(xp.concat(features, axis=-1) * present, NUM_LOADS)
+    return _pad_rows(xp.concat(features, axis=-1) * present, NUM_TRACKED_BODIES)
 
 
 def _compute_box_features(bodies: Bodies, yaw: Array, body: int, num_dynamic: int) -> Array:
     """Compute vectors from a body to the closest points of the nearest boxes, and their lengths.
 
-    Vectors (..., NUM_BOXES * 3) are in the robot's frame. An absent body has no boxes near it.
+    The result (..., NUM_BOXES * 3) is in the robot's frame. For an absent body it says that no box
+    is near.
     """
     point = bodies.pose[..., body, :2]
     xp = get_namespace(point)
     static = slice(num_dynamic, None)
-    centre, half = bodies.pose[..., static, :2], bodies.half_extents[..., static, :2]
-    closest = find_closest_points(point[..., None, :], centre, yaw[..., static], half)
+    boxes = bodies.pose[..., static, :2], yaw[..., static], bodies.half_extents[..., static, :2]
+    closest = find_closest_points(point[..., None, :], *boxes)
     offset = rotate(closest - point[..., None, :], -yaw[..., ROBOT, None])
     length = xp.linalg.vector_norm(offset, axis=-1)
     present = (bodies.present[..., static] > 0) & (bodies.present[..., body, None] > 0)
@@ -142,9 +145,11 @@ def compute_flat_vector(observation: Observation, task: Task, num_dynamic: int) 
     is_agent = np.isin(bodies.kind[candidates], TRAFFIC_KINDS) & present
     nearest_first = bodies
     if is_agent.any():
+        # Loads keep their order, agents follow by distance, absent bodies are last.
         distance = np.linalg.norm(bodies.pose[candidates, :2] - bodies.pose[ROBOT, :2], axis=-1)
-        key = np.where(is_agent, distance, np.where(present, -1, np.inf))  # absent bodies last
+        key = np.where(is_agent, distance, np.where(present, -1, np.inf))
         rows = np.concatenate([[ROBOT], LOAD + np.argsort(key, kind="stable"), np.arange(num_dynamic, len(bodies.kind))])
+
         nearest_first = bodies.map(lambda values: values[rows])
         footprints = footprints[rows]
     egocentric = compute_egocentric_vector(nearest_first, num_dynamic, footprints)

@@ -1,9 +1,10 @@
 """cost: predicts the task's cost of candidate actions, and no bodies.
 
-A vector around the robot becomes a hidden state, which a recurrent network steps on with each
-action; a linear layer reads the change of cost from it. Several members are trained side by side,
-and each is a particle. The idea: Silver et al. 2017, "The predictron: end-to-end learning and
-planning"; Oh et al. 2017, "Value prediction network".
+An encoder computes a hidden state from the vector observation and the cost. A recurrent network
+updates the hidden state with each action. A linear layer computes the change of cost from it.
+The model is an ensemble: its members are trained on the same windows, and each is a particle.
+Sources: Silver et al. 2017, "The predictron: end-to-end learning and planning"; Oh et al. 2017,
+"Value prediction network".
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +32,8 @@ class CostConfig:
     num_members: int = 3
     hidden_size: int = 128
     action_size: int = 2
-    input_sizes: dict[str, int] | None = None  # length of the vector, by scene; None: those of the training data
+    # Length of the vector observation by scene. None: set by the training data.
+    input_sizes: dict[str, int] | None = None
 
     def __post_init__(self) -> None:
         if min(self.num_members, self.hidden_size, self.action_size, *(self.input_sizes or {}).values()) < 1:
@@ -40,9 +42,9 @@ class CostConfig:
 
 @dataclass(frozen=True)
 class CostState:
-    """W states of one scene."""
+    """Vector observations and costs of W states of one scene."""
 
-    vector: Tensor  # (W, F) as of `compute_flat_vector`
+    vector: Tensor  # (W, F) of `compute_flat_vector`
     cost: Tensor  # (W,) in the task's cost unit
     scene: str = ""
 
@@ -60,12 +62,13 @@ class CostWindows(EpisodeWindows):
         super().__init__(episodes)
 
     def load(self, episodes: list[Episode]) -> None:
-        """Decode episodes into arrays with one row for each step.
+        """Decode episodes into tensors with one row per step, in the order of the episodes.
 
         Raises:
             GroundError: an episode has no cost labels.
         """
-        task, vectors = scenes[self.scene].task, []
+        task = scenes[self.scene].task
+        vectors = []
         for episode in episodes:
             if episode.cost is None:
                 raise GroundError("the model 'cost' learns from episodes with cost labels")
@@ -81,15 +84,18 @@ class CostWindows(EpisodeWindows):
         Args:
             rows: (W,) row of each window's first state.
             length: number of steps L.
+
+        Returns:
+            First states, actions (W, L, A), and as targets the cost (W,) after each action.
         """
         first = torch.as_tensor(rows)
-        span = first[:, None] + torch.arange(length + 1)
-        costs = list(self.cost[span[:, 1:]].unbind(1))
-        return Batch(CostState(self.vector[first], self.cost[first], self.scene), self.action[span[:, :-1]], costs)
+        steps = first[:, None] + torch.arange(length + 1)
+        costs = list(self.cost[steps[:, 1:]].unbind(1))
+        return Batch(CostState(self.vector[first], self.cost[first], self.scene), self.action[steps[:, :-1]], costs)
 
 
 class _Encoder(nn.Module):
-    """Vectors (..., F) and costs of one scene to first hidden states (num_members, ..., hidden_size)."""
+    """Encoder of one scene: from W states to the first hidden state (W, hidden_size) per member."""
 
     mean: Tensor
     std: Tensor
@@ -112,7 +118,11 @@ class _Encoder(nn.Module):
 
 @models.add("cost")
 class CostModel(LearnedModel):
-    """Recurrent prediction of costs; bodies, and violations apart from their cost, stay unknown."""
+    """Recurrent model of the cost.
+
+    The predicted cost includes the violation penalty. Bodies and the kinds of violation are not
+    predicted.
+    """
 
     name = "cost"
 
@@ -121,7 +131,8 @@ class CostModel(LearnedModel):
         self._build(config or CostConfig(**sizes))
 
     def _build(self, config: CostConfig) -> None:
-        self.cost_config, self.particles = config, config.num_members
+        self.cost_config = config
+        self.particles = config.num_members
         sizes = sorted((config.input_sizes or {}).items())
         self.encoders = nn.ModuleDict({scene: _Encoder(config, size) for scene, size in sizes})
         members = range(config.num_members)
@@ -144,9 +155,11 @@ class CostModel(LearnedModel):
         input_sizes = {scene: part.vector.shape[1] for scene, part in parts.items()}
         self._build(replace(self.cost_config, action_size=action_size, input_sizes=input_sizes))
         for scene, part in parts.items():
-            encoder, inputs = self._get_encoder(scene), torch.cat([part.vector, part.cost[:, None]], -1)
+            encoder = self._get_encoder(scene)
+            inputs = torch.cat([part.vector, part.cost[:, None]], -1)
             encoder.mean.copy_(inputs.mean(0))
             encoder.std.copy_(inputs.std(0).clamp(min=1e-2))
+            # A third is the median of the scaled changes: asinh is nearly linear for most of them.
             encoder.cost_scale.copy_(3 * part.cost.diff().abs().median().clamp(min=1e-3))
 
     def _get_encoder(self, scene: str) -> _Encoder:
@@ -160,35 +173,42 @@ class CostModel(LearnedModel):
         """Compute the flat vector and the cost of an observation.
 
         Args:
-            observation: as of GroundEnv.
+            observation: of GroundEnv.
+
+        Returns:
+            One state. Its cost includes the violation penalty.
         """
         name = self.scene or next(iter(self.encoders), "")
-        scene, bodies, goal = scenes[name], Bodies.from_observation(observation), observation["goal"]
-        task = scene.task
+        bodies = Bodies.from_observation(observation)
+        goal = observation["goal"]
+        task = scenes[name].task
         field = task.get_cost_field(bodies, goal)
         cost = task.compute_cost(bodies, np.zeros(self.cost_config.action_size), goal, field)
         cost = cost + task.compute_violation_penalty(bodies, np.zeros(3), field)
-        vector = compute_flat_vector(dict(observation), task, scene.max_dynamic)
+        vector = compute_flat_vector(dict(observation), task, scenes[name].max_dynamic)
         return CostState(torch.as_tensor(vector[None]), torch.as_tensor(np.array([cost], np.float32)), name)
 
     def rollout_batch(self, states: Sequence[CostState], actions: Sequence[Tensor]) -> list[Prediction]:
-        """Predict scene by scene.
+        """Predict the costs of the candidates of each state.
 
         Args:
             states: E states.
             actions: for each state, candidates (B, H, A) in [-1, 1].
+
+        Returns:
+            Costs (P, B, H) for each state.
         """
         return [self._rollout(state, candidates) for state, candidates in zip(states, actions, strict=True)]
 
     def _rollout(self, state: CostState, actions: Tensor) -> Prediction:
         with torch.inference_mode(not actions.requires_grad):
-            return Prediction(cost=self.imagine(state, actions))
+            return Prediction(cost=self.predict_costs(state, actions))
 
-    def imagine(self, state: CostState, actions: Tensor) -> Tensor:
-        """Predict costs, differentiably.
+    def predict_costs(self, state: CostState, actions: Tensor) -> Tensor:
+        """Predict costs. The result is differentiable with respect to the actions.
 
         Args:
-            state: W states, or one.
+            state: W states, or one state for all actions.
             actions: (W, H, A) in [-1, 1].
 
         Returns:
@@ -198,20 +218,21 @@ class CostModel(LearnedModel):
         return F.relu(state.cost[:, None] + self._get_encoder(state.scene).cost_scale * changes)
 
     def _predict_changes(self, state: CostState, actions: Tensor) -> Tensor:
-        """Predict changes of cost (P, W, H), scaled by `asinh`."""
-        encoder, changes = self._get_encoder(state.scene), []
-        for first, dynamics, head in zip(encoder(state), self.dynamics, self.heads, strict=True):
-            hidden, _ = dynamics(actions, first.expand(len(actions), -1)[None].contiguous())
+        """Predict asinh(change / cost_scale) of the cost (P, W, H), relative to the first state."""
+        changes = []
+        encoded = self._get_encoder(state.scene)(state)
+        for first_hidden, dynamics, head in zip(encoded, self.dynamics, self.heads, strict=True):
+            hidden, _ = dynamics(actions, first_hidden.expand(len(actions), -1)[None].contiguous())
             changes.append(head(hidden)[..., 0])
         return torch.stack(changes)
 
     def compute_loss(self, batch: Batch) -> Tensor:
-        """Compute the mean robust error of all changes of W windows.
+        """Compute the mean smooth L1 error of asinh(change / cost_scale) in W windows.
 
-        Changes are compared by `asinh`, so that rare jumps of the cost do not drown the others.
+        The function asinh grows slowly, so that rare jumps of the cost do not dominate the loss.
 
         Returns:
-            Scalar loss.
+            () loss.
         """
         changes = torch.stack(batch.targets, 1) - batch.state.cost[:, None]
         target = torch.asinh(changes / self._get_encoder(batch.state.scene).cost_scale)
@@ -220,8 +241,8 @@ class CostModel(LearnedModel):
 
     @torch.inference_mode()
     def compute_validation_error(self, batch: Batch) -> float:
-        """Compute the median error of the cost at the windows' end [mm]."""
-        error = self.imagine(batch.state, batch.actions).mean(0)[:, -1] - batch.targets[-1]
+        """Compute the median error of the cost at the end of the windows [mm]."""
+        error = self.predict_costs(batch.state, batch.actions).mean(0)[:, -1] - batch.targets[-1]
         return 1e3 * scenes[batch.state.scene].task.cost_unit_m * float(error.abs().median())
 
     def describe_validation(self, batch: Batch, dynamic_noun: str) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sim.bodies import CONTROL_DT_S
-from sim.sensors.flat import NUM_LOADS, compute_egocentric_vector, get_vector_slices
+from sim.sensors.flat import NUM_TRACKED_BODIES, compute_egocentric_vector, get_vector_slices
 from sim.utils.errors import GroundError
 from worldmodels.model import models
 from worldmodels.planar.model import PlanarModel
@@ -26,7 +26,7 @@ from worldmodels.planar.state import PlanarState, compute_command, decode_all_bo
 from worldmodels.training.windows import Batch, EpisodeWindows, JointWindows
 
 NUM_OUTPUTS = 6  # displacement x, y, turn, change of velocity x, y, change of yaw rate
-NUM_BODIES = 1 + NUM_LOADS
+NUM_BODIES = 1 + NUM_TRACKED_BODIES
 
 
 @dataclass(frozen=True)

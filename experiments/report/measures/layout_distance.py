@@ -84,7 +84,7 @@ def _compute_route_length(is_free: np.ndarray, start: tuple[int, int], goal: tup
     return route_cells if np.isfinite(route_cells) else float(np.hypot(goal[0] - start[0], goal[1] - start[1]))
 
 
-class TrainingLayouts:
+class TrainingDistance:
     """Distances from the layouts that models were trained on."""
 
     def __init__(self, layouts: Iterable[Layout]) -> None:

@@ -20,7 +20,7 @@ from sim.utils.errors import GroundError
 
 OUTCOMES = ("safe_success", "success")
 SUMMARY_COLUMNS = ("method", "episodes", "safe success", "success", "steps", "ms per decision", "env steps", "CPU-seconds")
-OPTIONAL_COLUMNS = ("collect_cpu_s", "data_bytes", "search_samples", "search_iterations", "search_horizon")
+OPTIONAL_ATTRIBUTES = ("collect_cpu_s", "data_bytes", "search_samples", "search_iterations", "search_horizon")
 Results = Sequence[EpisodeResult]
 EpisodeKey = tuple[str, int]  # layout id and seed
 Quartiles = tuple[float, float, float]  # median, lower and upper quartile
@@ -211,7 +211,7 @@ def select_first_split(results: Results) -> list[EpisodeResult]:
 
 def _summarise_group(results: Results) -> Summary:
     decision_ms = {name: float(np.median(list_known(results, name))) for name in ("decision_ms_p50", "decision_ms_p95")}
-    costs = {name: max(list_known(results, name), default=math.nan) for name in OPTIONAL_COLUMNS}
+    costs = {name: max(list_known(results, name), default=math.nan) for name in OPTIONAL_ATTRIBUTES}
     return Summary(
         split=results[0].split,
         split_label=results[0].split_label,

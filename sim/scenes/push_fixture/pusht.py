@@ -14,6 +14,7 @@ position does not count, where the published 20 mm include it.
 
 from dataclasses import replace
 from functools import lru_cache
+from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,7 @@ from sim.bodies import LOAD, ROBOT
 from sim.geometry.rotations import compute_yaw
 from sim.layout import Layout, Pose
 from sim.layout_sampling import sample_until_valid
-from sim.robots.panda import REACH_M
+from sim.robots.panda import TOOL_RANGE_M
 from sim.scenes.push_fixture import layouts as table
 from sim.scenes.push_fixture.expert import Poke
 from sim.scenes.push_fixture.task import PoseTask
@@ -44,7 +45,7 @@ VARIATIONS = Variations(table.get_spec("test").variations.base)  # the physics o
 
 def make_protocol(scene: str, unit_m: float) -> EvaluationProtocol:
     """Make the protocol for a scene's name and unit of length."""
-    task = PoseTask(unit_m, GOAL_RADIUS_M, GOAL_ANGLE_RAD, reach_m=REACH_M, rest_speed_m_s=np.inf, rest_yaw_rate_rad_s=np.inf)
+    task = PoseTask(unit_m, GOAL_RADIUS_M, GOAL_ANGLE_RAD, reach_m=TOOL_RANGE_M, rest_speed_m_s=inf, rest_yaw_rate_rad_s=inf)
 
     @lru_cache(maxsize=1024)
     def sample_layout(split: str, index: int) -> Layout:

@@ -3,7 +3,7 @@
 from sim.bodies import LoadSpec
 from sim.layout import Layout
 from sim.policy import RANDOM_BEHAVIOURS
-from sim.robots.panda import REACH_M, Panda, ToolLimits
+from sim.robots.panda import TOOL_RANGE_M, Panda, ToolLimits
 from sim.scenes.push_fixture import layouts as table
 from sim.scenes.push_fixture.expert import BEHAVIOURS
 from sim.scenes.push_fixture.pusht import make_protocol
@@ -17,7 +17,7 @@ UNIT_M = 0.2  # scales parts of 10 cm to the size of totes of half a metre
 
 
 def _make_robot(variation: Variation) -> Panda:
-    return Panda(ToolLimits(speed_m_s=variation.speed_limit_m_s), radius_m=table.TOOL_RADIUS_M)
+    return Panda(ToolLimits(speed_m_s=variation.speed_limit_m_s), stick_radius_m=table.TOOL_RADIUS_M)
 
 
 def _make_part(variation: Variation, layout: Layout) -> LoadSpec:
@@ -30,7 +30,7 @@ scenes.add(NAME)(
     Scene(
         name=NAME,
         gym_id="ground/PushFixture-v0",
-        task=PoseTask(unit_m=UNIT_M, reach_m=REACH_M),
+        task=PoseTask(unit_m=UNIT_M, reach_m=TOOL_RANGE_M),
         make_robot=_make_robot,
         make_load=_make_part,
         dynamic_noun="part",
