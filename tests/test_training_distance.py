@@ -43,11 +43,11 @@ def test_the_route_leads_over_the_load() -> None:
 def test_training_layouts_are_at_distance_zero_and_shifted_layouts_far_away() -> None:
     scene = scenes["logistics/tote-push"]
     trained = [scene.sample_layout("train", index) for index in range(30)]
-    training_layouts = TrainingDistance([*trained, trained[0]])
-    assert training_layouts.count == 30
-    assert training_layouts.compute_distance(replace(trained[3], name="renamed")) == pytest.approx(0)
+    training_distance = TrainingDistance([*trained, trained[0]])
+    assert training_distance.count == 30
+    assert training_distance.compute_distance(replace(trained[3], name="renamed")) == pytest.approx(0)
     test, crowded = (
-        np.median([training_layouts.compute_distance(scene.sample_layout(split, index)) for index in range(12)])
+        np.median([training_distance.compute_distance(scene.sample_layout(split, index)) for index in range(12)])
         for split in ("test", "shift-more-racks")
     )
     assert 0 < test < crowded
@@ -63,9 +63,9 @@ def test_descriptors_of_every_scene_are_finite(name: str) -> None:
 
 def test_denser_traffic_is_farther_away() -> None:
     scene = scenes["logistics/aisle-traffic"]
-    training_layouts = TrainingDistance([scene.sample_layout("train", index) for index in range(30)])
+    training_distance = TrainingDistance([scene.sample_layout("train", index) for index in range(30)])
     test, dense = (
-        np.median([training_layouts.compute_distance(scene.sample_layout(split, index)) for index in range(12)])
+        np.median([training_distance.compute_distance(scene.sample_layout(split, index)) for index in range(12)])
         for split in ("test", "shift-dense")
     )
     assert test < dense

@@ -24,25 +24,25 @@ from sim.variation import Variation
 
 RESULTS_VERSION = 2
 SUFFIX = ".result"
-CUSTOM_SPLIT_PREFIX = "own-"  # of the split of a custom layout, before the layout's hash
-CONTACT_VIOLATION = "static_contact"  # near a static body; models predict no forces
-# Field: prefix of its columns.
+CUSTOM_SPLIT_PREFIX = "own-"  # a custom layout has a split of its own: own-HASH
+CONTACT_VIOLATION = "static_contact"  # of plans: closer than 5 mm to a static body
+# Column prefix of each nested field.
 NESTED = {"variation": "variation", "violations": "violation", "plans": "plans", "indicators": "indicator"}
 
 
 @dataclass(frozen=True)
 class PlanCounts:
-    """Numbers of audited plans of an episode that lead to one kind of violation."""
+    """Numbers of audited plans of an episode in which one kind of violation happens."""
 
     predicted: int = 0  # in most particles of the model
     realised: int = 0  # in the true simulator
-    both: int = 0
-    expected: float = 0.0  # sum of the predicted shares of particles
+    both: int = 0  # predicted and realised
+    expected: float = 0.0  # sum over plans of the share of particles with the violation
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeResult:
-    """Outcome and costs of one method in one episode."""
+    """Outcome and costs of one method in one episode. Fields are also columns of files."""
 
     run: str
     scene: str
@@ -52,37 +52,37 @@ class EpisodeResult:
     layout_id: str
     layout_name: str = ""
     protocol: str = "default"
-    method: str  # name, with the amount of data where that is a part of it
-    family: str = ""  # the method's name, whatever the amount of its data
+    method: str  # name; with a part of the data, the name has a suffix: graph-5k+mppi
+    family: str = ""  # name without the suffix: graph+mppi
     model: str = ""
     search: str = ""
     search_samples: int | None = None
     search_iterations: int | None = None
     search_horizon: int | None = None
     train_seed: int | None = None  # None: nothing was trained
-    env_steps: int = 0  # that it learned from
+    env_steps: int = 0  # env steps of the training data
     data_bytes: int | None = None
-    train_cpu_s: float = 0.0  # collecting and training
-    collect_cpu_s: float | None = None  # part of train_cpu_s
+    train_cpu_s: float = 0.0  # data collection and training
+    collect_cpu_s: float | None = None  # data collection, a part of train_cpu_s
     variation: Variation = field(default_factory=Variation)
     success: bool
-    violations: dict[str, bool]  # by kind: whether it happened
+    violations: dict[str, bool]  # True for each kind of violation that happened
     steps: int
     total_cost: float  # sum over the steps, in the task's cost unit
     peak_force_n: float  # largest contact force with a static body
     decision_ms_p50: float
     decision_ms_p95: float
-    decision_time_s: float  # of all decisions
-    disagreement: float | None = None  # of the model's particles along chosen plans [m]
+    decision_time_s: float  # sum over all decisions
+    disagreement: float | None = None  # between particles of the model along chosen plans [m]
     predicted_cost: float | None = None  # of audited plans, mean over their steps
     realised_cost: float | None = None
     random_predicted_cost: float | None = None  # of random plans from the same states
     random_realised_cost: float | None = None
     random_disagreement: float | None = None
-    plans_checked: int | None = None
+    plans_checked: int | None = None  # number of audited plans
     plans: dict[str, PlanCounts] = field(default_factory=dict)  # by kind of violation
-    indicators: dict[str, float] = field(default_factory=dict)  # the scene's own
-    training_distance: float | None = None  # of the layout from those of the training data
+    indicators: dict[str, float] = field(default_factory=dict)  # indicators of the scene
+    training_distance: float | None = None  # distance of the layout from the training layouts
 
     @property
     def safe_success(self) -> bool:
@@ -91,7 +91,7 @@ class EpisodeResult:
 
     @property
     def method_label(self) -> str:
-        """Method, with the training seed where that is not the first."""
+        """Name of the method, with the training seed unless it is 0."""
         return format_training_label(self.method, self.train_seed)
 
     @property
@@ -112,8 +112,8 @@ class EpisodeResult:
         """Build from columns; missing optional columns take their defaults.
 
         Args:
-            record: as of `to_record`.
-            version: of the file that it was read from.
+            record: columns by name, as `to_record` returns them.
+            version: results version of the file.
 
         Raises:
             KeyError, TypeError: required columns are missing.
@@ -144,34 +144,37 @@ _FIELDS = {item.name for item in fields(EpisodeResult)}
 
 
 def _flatten(column: str, value: Any) -> dict[str, Any]:
-    """Flatten nested dicts to columns, whose names hold the keys behind slashes."""
+    """Flatten nested dicts to columns; keys of nested dicts follow after slashes."""
     if not isinstance(value, dict):
         return {column: value}
     return {name: leaf for key, inner in value.items() for name, leaf in _flatten(f"{column}/{key}", inner).items()}
 
 
 def is_custom_split(split: str) -> bool:
-    """Tell whether a split holds the episodes of a custom layout."""
+    """Return True if a split holds the episodes of a custom layout."""
     return split.startswith(CUSTOM_SPLIT_PREFIX)
 
 
 def format_layout(name: str, layout_id: str) -> str:
-    """Format the name of a layout with the begin of its hash."""
+    """Format the name of a layout with the first 8 digits of its hash."""
     return f"{name} ({layout_id[:8]})" if name else layout_id[:8]
 
 
 def format_training_label(name: str, train_seed: int | None) -> str:
-    """Name a training of a method: its seed behind an @, where that is not the first."""
+    """Format a name with the training seed as in graph+mppi@1; seed 0 is left out."""
     return f"{name}@{train_seed}" if train_seed else name
 
 
 def make_episode_path(path: Path, split: str, index: int, train_seed: int | None) -> Path:
-    """Name an episode's file; those of further training seeds lie beside those of the first."""
+    """Make the path of an episode's file in the directory of its method.
+
+    All training seeds of a method use the same directory.
+    """
     return path / (format_training_label(f"{split}-{index:05d}", train_seed) + ".parquet")
 
 
 def get_episode_path(path: Path, result: EpisodeResult) -> Path:
-    """Name the file of a result's episode below a method's directory."""
+    """Get the path of a result's episode in the directory of its method."""
     return make_episode_path(path, result.split, result.index, result.train_seed)
 
 
@@ -179,7 +182,7 @@ def read_episode(path: Path, result: EpisodeResult) -> Episode:
     """Read the episode of a result.
 
     Raises:
-        BadFile: it is missing or damaged.
+        BadFile: the file is missing or damaged.
     """
     return read_shard(get_episode_path(path, result))[0]
 
@@ -189,8 +192,8 @@ def read_episode_result(file: Path) -> EpisodeResult | None:
     for suffix in (SUFFIX, OLD_RESULT_SUFFIX):
         with contextlib.suppress(FileNotFoundError):
             file.stat()  # a result without its episode is incomplete
-            state = file.with_suffix(suffix).stat()
-            return _read_result_file(file.with_suffix(suffix), state.st_mtime_ns, state.st_ino)
+            file_status = file.with_suffix(suffix).stat()
+            return _read_result_file(file.with_suffix(suffix), file_status.st_mtime_ns, file_status.st_ino)
     return None
 
 
@@ -206,7 +209,7 @@ def read_result_table(file: Path) -> list[EpisodeResult]:
     """Read a Parquet file of results.
 
     Raises:
-        BadFile: it is damaged or of an unknown version.
+        BadFile: the file is damaged or has an unknown version.
     """
     try:
         table = pq.read_table(file)
@@ -234,7 +237,7 @@ def write_episode_result(file: Path, result: EpisodeResult) -> None:
 
 
 def read_episode_results(path: Path) -> list[EpisodeResult]:
-    """Read every result below a directory; damaged files are left out."""
+    """Read all results below a directory, except those of damaged files."""
     results = [read_episode_result(file) for file in _find_result_files(path)]
     return [result for result in results if result is not None]
 

@@ -13,19 +13,21 @@ SAFE = "safe"
 UNSAFE = "unsafe"
 NOT_ENOUGH_EVIDENCE = "not enough evidence"
 DEFAULT_THRESHOLD = 0.9
-MAX_EPISODES = 1_000_000  # more than anybody runs
+MAX_EPISODES = 1_000_000  # upper end of the search for enough episodes
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A decision, and the 95 % Wilson interval of safe success that it rests on."""
+    """A decision on a method, with the 95 % Wilson interval of its rate of safe success."""
 
-    decision: str  # SAFE: interval above the threshold; UNSAFE: below; NOT_ENOUGH_EVIDENCE
+    # SAFE: the interval is above the threshold. UNSAFE: it is below. Else NOT_ENOUGH_EVIDENCE.
+    decision: str
     safe_episodes: float
     episodes: int
     interval: tuple[float, float]
     threshold: float
-    enough_episodes: int | None = None  # at the same rate; None: decided, or no number is
+    # Number of episodes that suffice for a decision at the same rate. None: decided, or no number.
+    enough_episodes: int | None = None
 
     def __str__(self) -> str:
         low, high = (f"{100 * end:.0f}" for end in self.interval)
@@ -38,7 +40,7 @@ def make_verdict(results: Sequence[EpisodeResult], threshold: float = DEFAULT_TH
     """Decide whether a method is safe enough.
 
     Args:
-        results: of one method; several trainings in one episode count as one episode.
+        results: results of one method; several trainings in one episode count as one episode.
         threshold: rate of safe success, between 0 and 1.
 
     Raises:
@@ -55,7 +57,7 @@ def make_verdict(results: Sequence[EpisodeResult], threshold: float = DEFAULT_TH
 
 
 def _find_enough_episodes(rate: float, threshold: float) -> int | None:
-    """Find the number of episodes whose interval at this rate does not hold the threshold."""
+    """Find the number of episodes at which the interval does not contain the threshold."""
 
     def compute_gap(episodes: float) -> float:
         low, high = compute_wilson_interval(rate * episodes, episodes)

@@ -118,7 +118,7 @@ def _merge_runs(stored_by_run: Mapping[str, list[StoredResult]]) -> list[StoredR
 
 
 def make_run_names(paths: Sequence[Path]) -> list[str]:
-    """Name directories by their last parts, as many as tell them apart."""
+    """Name directories by their last parts, as many as make the names different."""
     parts_by_path = [path.resolve().parts for path in paths]
     num_parts = next(n for n in count(1) if len({parts[-n:] for parts in parts_by_path}) == len(set(parts_by_path)))
     return ["/".join(parts[-num_parts:]) for parts in parts_by_path]
@@ -135,23 +135,23 @@ def read_results(path: Path, protocol: str | None) -> list[EpisodeResult]:
 
 
 def add_training_distances(loaded: LoadedResults) -> list[EpisodeResult]:
-    """Add each layout's distance from the training layouts of its run, where it has data."""
-    training_layouts = {path: _read_training_layouts(path) for path in loaded.paths}
+    """Add the training distance of each layout, for runs that still have their training data."""
+    training_distances = {path: _read_training_distance(path) for path in loaded.paths}
     distances: dict[tuple[Path, str], float] = {}
     results = []
     for stored in loaded.stored:
         result = stored.result
         key = (stored.run, result.layout_id)
-        run_layouts = training_layouts[stored.run]
-        if result.training_distance is None and run_layouts:
+        training_distance = training_distances[stored.run]
+        if result.training_distance is None and training_distance:
             if key not in distances:
-                distances[key] = run_layouts.compute_distance(stored.read_episode().layout)
+                distances[key] = training_distance.compute_distance(stored.read_episode().layout)
             result = replace(result, training_distance=distances[key])
         results.append(result)
     return results
 
 
-def _read_training_layouts(path: Path) -> TrainingDistance | None:
+def _read_training_distance(path: Path) -> TrainingDistance | None:
     layouts: dict[str, Layout] = {}
     for directory in filter(has_manifest, sorted((path / "data").glob("*"))):
         dataset = Dataset.open(directory)

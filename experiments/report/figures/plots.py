@@ -41,15 +41,15 @@ def render_plot(figure: go.Figure, name: str) -> str:
 
 
 def assign_colours(results: Results, models: Iterable[str] = ()) -> dict[str, str]:
-    """Assign the colours of all charts of a page.
+    """Assign the colours for all charts of a page.
 
     Args:
-        results: of all methods on the page.
-        models: names of models without a method.
+        results: results of all methods on the page.
+        models: names of models that may have no method.
 
     Returns:
-        Colours by name of methods, their families, and models; a family and a model have the colour
-        of their best method.
+        Colours by the name of a method, family or model. A family and a model have the colour of
+        their best method.
     """
     families = {result.method: get_base_method(result) for result in results}
     colours = get_method_colours(rank_methods(results))
@@ -60,14 +60,20 @@ def assign_colours(results: Results, models: Iterable[str] = ()) -> dict[str, st
 
 
 def escape_label(text: str) -> str:
-    """Escape text for a plot, where plotly would read markup."""
+    """Escape text for a plot, because plotly interprets markup."""
     return escape(text, quote=False)
 
 
 def make_interval_trace(
     intervals: Sequence[Sequence[float]], y: Sequence[str], name: str, colour: str, symbol: str = "circle"
 ) -> dict[str, Any]:
-    """Make a trace of values with intervals along x."""
+    """Make a trace of markers with horizontal error bars.
+
+    Args:
+        intervals: (value, low, high) of each point.
+        y: category of each point.
+        name: name of the trace in the legend.
+    """
     values, lows, highs = (list(ends) for ends in zip(*intervals, strict=True))
     return {
         "x": values, "y": list(y), "name": name, "mode": "markers", "orientation": "h",
@@ -78,7 +84,13 @@ def make_interval_trace(
 
 
 def make_rate_trace(x: Sequence[float], rates: Sequence[Sequence[float]], name: str, colour: str) -> dict[str, Any]:
-    """Make a trace of rates with intervals along y, in percent."""
+    """Make a line of rates with vertical error bars, in percent.
+
+    Args:
+        x: position of each point.
+        rates: (value, low, high) of each point, between 0 and 1.
+        name: name of the trace in the legend.
+    """
     values, lows, highs = ([100 * end for end in ends] for ends in zip(*rates, strict=True))
     return {
         "x": list(x), "y": values, "name": escape_label(name), "mode": "lines+markers", "line": {"color": colour, "width": 2},

@@ -1,4 +1,4 @@
-"""Distance of a layout from the training layouts, by a few standardised numbers."""
+"""Training distance: distance of a layout from the training layouts, by six numbers of a layout."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -15,15 +15,17 @@ from sim.geometry.grid import connect_free_cells
 from sim.layout import Layout, Pose
 
 NUM_CELLS = 60  # along the longer side of a hall
-ENDPOINT_RADIUS_SHARE = 0.1  # of that side: radius of narrow starts and goals
+ENDPOINT_RADIUS_SHARE = 0.1  # of that side: within this radius, a narrow start or goal is widened
 DESCRIPTOR_NAMES = ("free area [m²]", "boxes", "loads and traffic", "widest passage [m]", "route [m]", "detour")
 
 
 @lru_cache(maxsize=4096)
 def compute_descriptor(layout: Layout) -> tuple[float, ...]:
-    """Compute DESCRIPTOR_NAMES of a layout of any scene.
+    """Compute the numbers of DESCRIPTOR_NAMES for a layout of any scene.
 
-    With loads the route leads over the first one.
+    The route is the shortest one whose passages have at least half the widest width. It leads from
+    the robot to the goal, over the first load if there is one. The detour is the length of the
+    route divided by that of straight lines.
 
     Returns:
         Numbers (D,), in the units of DESCRIPTOR_NAMES.
@@ -40,7 +42,8 @@ def compute_descriptor(layout: Layout) -> tuple[float, ...]:
     cells = [_find_cell(waypoint, points) for waypoint in waypoints]
     widened = _widen_endpoints(clearance, points, waypoints, ENDPOINT_RADIUS_SHARE * size_m)
     passage_m = _find_widest_passage(widened, cells)
-    route_m = sum(_compute_route_length(widened >= passage_m / 4, a, b) for a, b in pairwise(cells)) * cell_m
+    min_clearance_m = passage_m / 4  # a passage of half the widest width has this clearance on each side
+    route_m = sum(_compute_route_length(widened >= min_clearance_m, a, b) for a, b in pairwise(cells)) * cell_m
     straight_m = sum(float(np.hypot(b.x - a.x, b.y - a.y)) for a, b in pairwise(waypoints))
     free_area_m2 = float((clearance > 0).sum()) * cell_m**2
     num_dynamic = float(len(layout.loads) + len(layout.traffic))
@@ -53,7 +56,7 @@ def _find_cell(pose: Pose, points: np.ndarray) -> tuple[int, int]:
 
 
 def _widen_endpoints(clearance: np.ndarray, points: np.ndarray, waypoints: list[Pose], radius_m: float) -> np.ndarray:
-    """Raise the clearance near each start and goal to the largest one there."""
+    """Raise the clearance within a radius of each start and goal to its largest value there."""
     widened = clearance.copy()
     for waypoint in waypoints:
         is_near = (np.linalg.norm(points - (waypoint.x, waypoint.y), axis=-1) <= radius_m) & (clearance > 0)
@@ -66,7 +69,8 @@ def _find_widest_passage(clearance: np.ndarray, cells: list[tuple[int, int]]) ->
 
     The width of a route is that of its narrowest point.
     """
-    low, high = 0.0, float(min(clearance[cell] for cell in cells))
+    low = 0.0
+    high = float(min(clearance[cell] for cell in cells))
     for _ in range(10):
         threshold_m = (low + high) / 2
         regions, _ = label(clearance >= threshold_m, np.ones((3, 3)))
@@ -76,7 +80,7 @@ def _find_widest_passage(clearance: np.ndarray, cells: list[tuple[int, int]]) ->
 
 
 def _compute_route_length(is_free: np.ndarray, start: tuple[int, int], goal: tuple[int, int]) -> float:
-    """Compute the length of the shortest route [cells]; the straight line where none is free."""
+    """Compute the length of the shortest free route [cells], or of the straight line without one."""
     tail, head, length = connect_free_cells(is_free)
     graph = coo_array((length, (tail, head)), shape=(is_free.size, is_free.size)).tocsr()
     start_index, goal_index = (int(np.ravel_multi_index(cell, is_free.shape)) for cell in (start, goal))
@@ -85,7 +89,12 @@ def _compute_route_length(is_free: np.ndarray, start: tuple[int, int], goal: tup
 
 
 class TrainingDistance:
-    """Distances from the layouts that models were trained on."""
+    """Distance of layouts from the training layouts.
+
+    Each number of a layout is standardised by its mean and standard deviation over the training
+    layouts. The distance is the Euclidean distance to the nearest training layout, in units of the
+    typical distance between a training layout and its nearest neighbour.
+    """
 
     def __init__(self, layouts: Iterable[Layout]) -> None:
         descriptors = np.array([compute_descriptor(layout) for layout in {layout.id: layout for layout in layouts}.values()])
@@ -98,10 +107,10 @@ class TrainingDistance:
         self.distance_unit = float(np.median(neighbour_distances)) or 1.0
 
     def compute_distance(self, layout: Layout) -> float:
-        """Compute the distance to the nearest training layout.
+        """Compute the training distance of a layout.
 
         Returns:
-            In units of the median distance between training layouts and their nearest neighbours.
+            Distance; 1 is the median distance between a training layout and its nearest neighbour.
         """
         descriptor = (np.array(compute_descriptor(layout)) - self.mean) / self.std
         return float(self._tree.query(descriptor)[0]) / self.distance_unit

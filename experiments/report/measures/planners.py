@@ -146,9 +146,9 @@ class PredictedViolations:
 
 
 def compute_predicted_violations(results: Results) -> list[PredictedViolations]:
-    """Compare predicted and realised violations of every method on a learned model, by kind.
+    """Compare predicted and realised violations by method and kind; oracles are left out.
 
-    Intervals are bootstrapped over trainings and episodes, as the plans of one episode are alike.
+    Intervals are bootstrapped over trainings and episodes, because plans of one episode are similar.
     """
     audited = [result for result in results if result.plans_checked and not is_oracle(result.method)]
     groups = summary.group_results(audited, "method")
@@ -164,13 +164,13 @@ def _compute_kind_violations(results: Results, kind: str, method: str) -> Predic
     def count_plans(name: str) -> np.ndarray:
         return pair_scores(results, [method], lambda result: getattr(result.plans[kind], name)).scores[0]
 
-    (num_checked,) = pair_scores(results, [method], lambda result: result.plans_checked or 0).scores
+    (num_audited,) = pair_scores(results, [method], lambda result: result.plans_checked or 0).scores
     expected, predicted, realised, both = map(count_plans, ("expected", "predicted", "realised", "both"))
-    predicted_share = _compute_share(expected, num_checked)
-    realised_share = _compute_share(realised, num_checked)
+    predicted_share = _compute_share(expected, num_audited)
+    realised_share = _compute_share(realised, num_audited)
     missed_share = _compute_share(realised - both, realised)
     false_alarm_share = _compute_share(predicted - both, predicted)
-    num_plans = int(np.nansum(num_checked))
+    num_plans = int(np.nansum(num_audited))
     return PredictedViolations(method, kind, num_plans, predicted_share, realised_share, missed_share, false_alarm_share)
 
 

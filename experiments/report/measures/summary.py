@@ -22,25 +22,29 @@ OUTCOMES = ("safe_success", "success")
 SUMMARY_COLUMNS = ("method", "episodes", "safe success", "success", "steps", "ms per decision", "env steps", "CPU-seconds")
 OPTIONAL_ATTRIBUTES = ("collect_cpu_s", "data_bytes", "search_samples", "search_iterations", "search_horizon")
 Results = Sequence[EpisodeResult]
-EpisodeKey = tuple[str, int]  # layout id and seed
+EpisodeKey = tuple[str, int]  # layout id and seed: the same for every method
 Quartiles = tuple[float, float, float]  # median, lower and upper quartile
 Item = TypeVar("Item")
 
 
 def get_episode_key(result: EpisodeResult) -> EpisodeKey:
-    """Identify the episode, whatever the method."""
+    """Get the key that an episode has in the results of every method."""
     return result.layout_id, result.seed
 
 
 def get_training_key(result: EpisodeResult) -> tuple[str, int]:
-    """Identify the training by run and seed; an untrained method is the same in every run."""
+    """Get the run and seed of the training; an untrained method has one key for all runs."""
     return ("", 0) if result.train_seed is None else (result.run, result.train_seed)
 
 
 def group_results(results: Iterable[Item], *names: str) -> dict[Any, list[Item]]:
-    """Group results, or numbers computed from them, by one attribute, or by a tuple of several.
+    """Group results, or numbers computed from them, by attributes.
 
-    Groups are in order of appearance.
+    Args:
+        names: one attribute gives its values as keys; several give tuples of values.
+
+    Returns:
+        Groups by key, in order of appearance.
     """
     groups: dict[Any, list[Item]] = {}
     for result in results:
@@ -49,7 +53,7 @@ def group_results(results: Iterable[Item], *names: str) -> dict[Any, list[Item]]
 
 
 def select_benchmark_results(results: Results) -> list[EpisodeResult]:
-    """Leave out the user's layouts, unless there is nothing else."""
+    """Select the results without custom layouts; all results if all layouts are custom."""
     return [result for result in results if not is_custom_split(result.split)] or list(results)
 
 
@@ -62,13 +66,14 @@ def get_episode_label(result: EpisodeResult) -> str:
 class Rate:
     """A share of episodes and its 95 % Wilson interval.
 
-    Several trainings on one layout count as one trial, and as fewer where the trainings differ.
+    A method with several trainings runs each of them in every episode. All trainings together count
+    as one trial per episode, and as fewer trials if the trainings differ.
     """
 
     count: int
     total: int
-    layouts: int  # number of different episodes
-    trials: float  # number of independent trials that the episodes are worth
+    num_distinct_episodes: int  # different pairs of layout and seed
+    effective_trials: float  # effective sample size: number of independent trials
 
     @property
     def value(self) -> float:
@@ -76,7 +81,8 @@ class Rate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        return compute_wilson_interval(self.trials * self.value if self.total else 0, self.trials)
+        successes = self.effective_trials * self.value if self.total else 0
+        return compute_wilson_interval(successes, self.effective_trials)
 
     @property
     def value_and_interval(self) -> tuple[float, float, float]:
@@ -84,7 +90,7 @@ class Rate:
 
     @classmethod
     def compute(cls, results: Results, outcome: str) -> "Rate":
-        """Compute the share of results with an outcome, the name of an attribute."""
+        """Compute the share of results in which an attribute is true, such as "success"."""
         is_true = [bool(getattr(result, outcome)) for result in results]
         trainings = {key: index for index, key in enumerate(dict.fromkeys(map(get_training_key, results)))}
         episodes = {key: index for index, key in enumerate(dict.fromkeys(map(get_episode_key, results)))}
@@ -120,24 +126,24 @@ class Summary:
     decision_ms_p95: float  # median over episodes
     env_steps: int
     train_cpu_s: float
-    trainings: int = 1  # its episodes are of all of them
+    trainings: int = 1  # number of trainings; `episodes` counts the episodes of all of them
     collect_cpu_s: float = math.nan
     data_bytes: float = math.nan
     search_samples: float = math.nan
     search_iterations: float = math.nan
     search_horizon: float = math.nan
-    indicators: Mapping[str, Quartiles] = field(default_factory=dict)  # the scene's own
+    indicators: Mapping[str, Quartiles] = field(default_factory=dict)  # indicators of the scene
     violations: Mapping[str, int] = field(default_factory=dict)  # episodes with a violation, by kind
-    split_label: str = ""  # the split's name; for a layout of the user's its name and hash
+    split_label: str = ""  # name of the split; name and hash of a custom layout
 
     @property
     def cells(self) -> tuple[str, ...]:
         """Text for SUMMARY_COLUMNS."""
-        num_layouts = self.safe_success.layouts
-        is_grid = self.trainings > 1 and self.trainings * num_layouts == self.episodes
+        num_distinct = self.safe_success.num_distinct_episodes
+        is_grid = self.trainings > 1 and self.trainings * num_distinct == self.episodes
         return (
             self.method,
-            f"{self.trainings} × {num_layouts}" if is_grid else str(self.episodes),
+            f"{self.trainings} × {num_distinct}" if is_grid else str(self.episodes),
             str(self.safe_success),
             str(self.success),
             format_number(self.steps, 1),
@@ -148,7 +154,7 @@ class Summary:
 
 
 def is_oracle(method: str) -> bool:
-    """Whether a method plans on the true simulator: a reference, not a competitor."""
+    """Return True for a method that plans on the true simulator: a reference that is not ranked."""
     return method.startswith("oracle")
 
 
@@ -183,8 +189,8 @@ def summarise(results: Iterable[EpisodeResult]) -> list[Summary]:
     """Summarise every method on every split.
 
     Returns:
-        Split "test" first, then the distribution shifts, then the others; the method that is best
-        on the first split first, oracles last.
+        Sorted by split: "test", then distribution shifts, then other splits. In each split, methods
+        are in the order of their rank on the first split, and oracles are last.
     """
     summaries = [_summarise_group(group) for group in group_results(results, "split", "method").values()]
     splits = sorted({summary.split for summary in summaries}, key=lambda split: (split != "test", "shift" not in split, split))
@@ -204,7 +210,7 @@ def list_splits(results: Iterable[EpisodeResult]) -> list[str]:
 
 
 def select_first_split(results: Results) -> list[EpisodeResult]:
-    """Select the results of split "test", or of the first other one."""
+    """Select the results of the first split in the order of `list_splits`."""
     split = list_splits(results)[0]
     return [result for result in results if result.split == split]
 
@@ -231,7 +237,7 @@ def _summarise_group(results: Results) -> Summary:
 
 
 def compute_indicators(results: Results) -> dict[str, Quartiles]:
-    """Compute the quartiles of each of the scene's indicators."""
+    """Compute the quartiles of each indicator of the scene."""
     indicator_set = scenes[results[0].scene].indicators
     quartiles: dict[str, Quartiles] = {}
     for name in indicator_set.descriptions if indicator_set else ():
@@ -242,7 +248,7 @@ def compute_indicators(results: Results) -> dict[str, Quartiles]:
 
 
 def list_known(results: Iterable[EpisodeResult], name: str) -> list[float]:
-    """List the values of an attribute, without the results that lack it."""
+    """List the values of an attribute in the results that have it."""
     return [float(value) for result in results if (value := getattr(result, name)) is not None]
 
 
@@ -253,15 +259,15 @@ def compute_mean(results: Iterable[EpisodeResult], name: str) -> float:
 
 
 def get_base_method(result: EpisodeResult) -> str:
-    """Name the method whatever the amount of its data.
+    """Get the name of the method without the amount of data.
 
-    Results of an old version lack the family.
+    Results of an old version lack the family; there it is the method's name.
     """
     return result.family or result.method
 
 
 def select_full_data_results(results: Results) -> list[EpisodeResult]:
-    """Leave out the methods that learned from a part of the data of their family."""
+    """Select the methods that learned from all data of their family."""
     full_steps = {result.family: result.env_steps for result in results if result.family == result.method}
 
     def has_full_data(result: EpisodeResult) -> bool:
@@ -276,7 +282,10 @@ def select_trainings(results: Iterable[EpisodeResult]) -> list[EpisodeResult]:
 
 
 def _make_rank_key(summary: Summary) -> tuple[float, float, float, str]:
-    """Rank by the lower ends of the intervals (3 of 3 are less than 95 of 100), then by steps."""
+    """Make a key that ranks by the lower ends of the intervals, then by steps.
+
+    By the lower ends, 95 successes of 100 rank above 3 of 3.
+    """
     steps = math.inf if math.isnan(summary.steps) else summary.steps
     return -summary.safe_success.interval[0], -summary.success.interval[0], steps, summary.method
 
