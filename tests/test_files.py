@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.utils.errors import BadFile, GroundError, UnknownName
+from sim.utils.errors import BadFile, BadLayout, GroundError, UnknownName
 from sim.utils.files import hash_file, lock_directory, read_json, write_atomic, write_json, write_text
 from sim.utils.registry import Registry
 
@@ -125,3 +125,13 @@ def test_registry_loads_modules_and_suggests_the_nearest_name() -> None:
         registry["logistics/made-it"]
     with pytest.raises(UnknownName, match="known: logistics/made-up"):
         registry["zzz"]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [("a\n  b", "a b"), ("\udcff", "\\udcff"), ("\x1b[2J", "\\x1b[2J"), ("\u202e✓ é", "\\u202e✓ é")]
+)
+def test_the_message_of_an_error_is_one_printable_line(value: str, shown: str) -> None:
+    for error in (GroundError(value), UnknownName("split", value, ()), BadLayout("hall.json", [value])):
+        assert shown in str(error)
+        assert str(error).isprintable()
+    assert BadLayout("hall.json", [value]).faults == [shown]

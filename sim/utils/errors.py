@@ -1,6 +1,7 @@
 """Errors that a user can cause. Each message is a single line."""
 
 import copyreg
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
@@ -11,6 +12,9 @@ class GroundError(Exception):
 
     The command line prints the message and exits with code 2.
     """
+
+    def __str__(self) -> str:
+        return format_line(super().__str__())
 
     def __reduce__(self) -> tuple[Any, ...]:  # pickled by worker processes, without __init__
         return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore
@@ -34,9 +38,19 @@ class BadLayout(GroundError):  # noqa: N818
 
     def __init__(self, source: str, faults: list[str]) -> None:
         self.source = source
-        self.faults = faults
+        self.faults = [format_line(fault) for fault in faults]
         super().__init__(f"{source}: " + "; ".join(faults))
 
 
 class BadFile(GroundError):  # noqa: N818
     """A file that is damaged, of another version or of another format."""
+
+
+def format_line(text: str) -> str:
+    """Format a text as one line that every terminal can print.
+
+    Line breaks become spaces. Control characters, and bytes of a file name that are not UTF-8, are
+    escaped.
+    """
+    line = re.sub(r"\s*[\n\r\t\v\f\x1c-\x1e\x85\u2028\u2029]\s*", " ", text)
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
