@@ -21,7 +21,18 @@ from typing import Any
 from sim.utils.errors import BadFile
 from sim.utils.files import hash_file, read_json, write_json
 
-TRACKED_PACKAGES = ("torch", "numpy", "scipy", "pybullet", "pyrvo", "gymnasium", "stable-baselines3", "pillow", "pyarrow")
+TRACKED_PACKAGES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "shapely",
+    "pybullet",
+    "pyrvo",
+    "gymnasium",
+    "stable-baselines3",
+    "pillow",
+    "pyarrow",
+)
 EXPERIMENT_SOURCES = ("methods/training.py", "methods/method.py", "evaluation")
 SOURCE_PATHS = ("sim", "worldmodels", "agents", *(f"experiments/{name}" for name in EXPERIMENT_SOURCES))
 ENTRY_FILE = "entry.json"

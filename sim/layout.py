@@ -158,6 +158,12 @@ class Layout:
         return np.array(rows, dtype=np.float64).reshape(-1, 7)
 
     @property
+    def static_names(self) -> list[str]:
+        """Names of `static_boxes` in messages."""
+        num_walls = len(self.static_boxes) - len(self.boxes)
+        return ["an outer wall"] * num_walls + [f"boxes[{i}]" for i in range(len(self.boxes))]
+
+    @property
     def goals(self) -> tuple[Pose, ...]:
         """All goals, the first one first."""
         return (self.goal, *self.more_goals)
@@ -317,7 +323,7 @@ def find_geometric_faults(
         for i, agent in enumerate(layout.traffic)
         for k, stop in enumerate(agent.stops)
     ]
-    boxes, num_walls = layout.static_boxes, len(layout.static_boxes) - len(layout.boxes)
+    boxes = layout.static_boxes
     for name, place, radius in [*bodies, *stops, ("goal", layout.goal, load_radius_m)]:
         xy = np.array([place.x, place.y])
         if not hall.contains(place.x, place.y):
@@ -325,10 +331,8 @@ def find_geometric_faults(
             continue
         gaps = np.linalg.norm(find_closest_points(xy, boxes[:, :2], boxes[:, 2], boxes[:, 3:5]) - xy, axis=-1)
         for index in np.flatnonzero(gaps < radius):
-            obstacle = "an outer wall" if index < num_walls else f"boxes[{index - num_walls}]"
-            faults.append(
-                f"{name} at ({place.x:g}, {place.y:g}) overlaps {obstacle} ({gaps[index]:.2f} m, {radius:g} m is needed)"
-            )
+            gap = f"{gaps[index]:.2f} m, {radius:g} m is needed"
+            faults.append(f"{name} at ({place.x:g}, {place.y:g}) overlaps {layout.static_names[index]} ({gap})")
     for (name, place, radius), (other_name, other, other_radius) in combinations(bodies, 2):
         gap, needed = np.hypot(place.x - other.x, place.y - other.y), radius + other_radius
         if gap < needed:

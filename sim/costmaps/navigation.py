@@ -13,6 +13,7 @@ from sim.bodies import Bodies
 from sim.costmaps.cache import ContentCache, extract_static_boxes
 from sim.geometry.arrays import Array, split_coordinates
 from sim.geometry.boxes import compute_signed_distance
+from sim.geometry.free_space import ALIGNED_SHARE, align_axes, get_free_space
 from sim.geometry.grid import GridCell, connect_free_cells, interpolate
 
 
@@ -26,6 +27,7 @@ class GridSpec:
     free_clearance_m: float  # distance from boxes below which a route costs more
     proximity_weight: float  # added cost of a metre at distance zero
     max_clearance_m: float  # larger clearances are clipped to it
+    is_aligned: bool = False  # shifted where that opens passages
 
 
 @dataclass(frozen=True)
@@ -119,13 +121,15 @@ def build_navigation_fields(
     centres = np.vstack([boxes[:, :2], goals])
     low, high = centres.min(0) - grid.margin_m, centres.max(0) + grid.margin_m
     axes = [np.arange(low[i], high[i] + grid.cell_m, grid.cell_m) for i in range(2)]
+    if grid.is_aligned:
+        axes = align_axes(axes, boxes, grid.cell_m, grid.min_clearance_m)
     points = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
     clearance = np.minimum(compute_signed_distance(points, boxes), grid.max_clearance_m)
     straight = np.linalg.norm(points - goals[:, None, None], axis=-1)
     goal_cells = straight.reshape(len(goals), -1).argmin(1)
     costs = np.stack([fill(cost, grid.cell_m) for cost in _compute_route_costs(grid, clearance, goal_cells)])
     detours = np.maximum(0, costs - straight)
-    origin = (float(low[0]), float(low[1]))
+    origin = (float(axes[0][0]), float(axes[1][0]))
     return [
         NavigationField(origin, grid.cell_m, *(table.astype(np.float32) for table in (clearance, cost, detour)))
         for cost, detour in zip(costs, detours, strict=True)
@@ -144,6 +148,10 @@ def compute_route_length(grid: GridSpec, boxes: np.ndarray, start: np.ndarray, g
     Returns:
         Cost [m]; inf without a route.
     """
+    if grid.is_aligned:
+        clearance_m = grid.min_clearance_m + ALIGNED_SHARE * grid.cell_m
+        if not get_free_space(boxes, clearance_m).connects(start, goal):
+            return float("inf")
     field = build_navigation_fields(grid, boxes, goal[None], lambda cost, cell_m: cost)[0]
     cell = np.round((start - field.origin) / grid.cell_m).astype(int)
     return float(field.min_cost[tuple(np.clip(cell, 0, np.array(field.min_cost.shape) - 1))])

@@ -8,11 +8,13 @@ against a wall is far from everything behind it. Dijkstra's algorithm from the g
 Lattice planners for non-prehensile pushing do the same (e.g. Lynch & Mason 1996, "Stable pushing").
 
 The approach table (`sim/costmaps/approach.py`) grows with the square of the hall's area. In halls
-above FINE_HALL_M2 its cells have twice the usual size: 0.6 m for the robot and 0.4 m for the load.
-The drive to the load is then approximate. Among racks with narrow aisles, the cost-to-go differs by
-0.35 m on average. The pushing cost and the clearance have the same resolution in every hall.
+above FINE_HALL_M2 its cells are larger, so that it does not grow: in a hall of 20 × 20 m twice the
+usual size, 0.6 m for the robot and 0.4 m for the load. The drive to the load is then approximate: among racks the cost-to-go differs by 0.2 m on average,
+and with three times the usual size by 0.4 m, of 16 m. The pushing cost and the clearance have the
+same resolution in every hall.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -26,10 +28,11 @@ from sim.costmaps.approach import LOAD_BLOCK, ROBOT_BLOCK, compute_approach_cost
 from sim.costmaps.cache import ContentCache, extract_static_boxes
 from sim.geometry.arrays import Array, clamp, get_namespace, split_coordinates
 from sim.geometry.boxes import compute_signed_distance, find_closest_points
+from sim.geometry.free_space import ALIGNED_SHARE, align_axes, get_free_space
 from sim.geometry.grid import Coordinates, GridCell, interpolate
 
 CELL_M = 0.1
-FINE_HALL_M2 = 400  # up to this area the approach table has its usual resolution
+FINE_HALL_M2 = 144  # up to this area the approach table has its usual resolution
 # moves of the load [cells]; the other eight are their negatives
 MOVES = ((1, 0), (2, 1), (1, 1), (1, 2), (0, 1), (-1, 2), (-1, 1), (-2, 1))
 OFFSETS = np.array([*MOVES, *((-x, -y) for x, y in MOVES)])
@@ -197,7 +200,7 @@ def build_pushing_field(boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarr
     grid = _PushingGrid(boxes, goal, load_half, robot_radius_m)
     cost = _fill_unreachable(grid.compute_costs(strict=False), grid.load_free).astype(np.float32)
     clearance = grid.clearance.astype(np.float32)
-    coarsening = 1 if clearance.size * CELL_M**2 < FINE_HALL_M2 + 1e-6 else 2
+    coarsening = math.ceil(math.sqrt(clearance.size * CELL_M**2 / FINE_HALL_M2) - 1e-6)
     load_block = LOAD_BLOCK * coarsening
     padding = [(0, -size % (ROBOT_BLOCK * coarsening)) for size in clearance.shape]
     robot_free = np.pad(clearance, padding, constant_values=-1) > robot_radius_m + ROBOT_SLACK_M
@@ -239,8 +242,12 @@ def find_start_fault(
     zones, _ = label(grid.clearance > robot_radius_m + ROBOT_SLACK_M)
     robot_zone = zones[grid.locate(robot)]
     places = [load - (grid.contact_m + 0.05) * direction for direction in DIRECTIONS[directions]]
-    if robot_zone == 0 or not any(zones[grid.locate(place)] == robot_zone for place in places):
+    free_space = get_free_space(boxes, robot_radius_m + ROBOT_SLACK_M + ALIGNED_SHARE * CELL_M)
+    is_reached = any(zones[grid.locate(place)] == robot_zone and free_space.connects(robot, place) for place in places)
+    if robot_zone == 0 or not is_reached:
         return "no route on which the robot could reach the load"
+    if not any(free_space.connects(robot, goal - grid.contact_m * direction) for direction in DIRECTIONS):
+        return "no route on which the robot could push the load to the goal"
     return None
 
 
@@ -252,8 +259,10 @@ class _PushingGrid:
     def __init__(self, boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robot_radius_m: float) -> None:
         low, high = _find_hall_corners(boxes)
         shape = np.maximum(2, np.round((high - low) / CELL_M).astype(int))
-        self.origin = low + (high - low - (shape - 1) * CELL_M) / 2
-        axes = [self.origin[i] + CELL_M * np.arange(shape[i]) for i in range(2)]
+        origin = low + (high - low - (shape - 1) * CELL_M) / 2
+        axes = [origin[i] + CELL_M * np.arange(shape[i]) for i in range(2)]
+        axes = align_axes(axes, boxes, CELL_M, robot_radius_m + ROBOT_SLACK_M)
+        self.origin = np.array([axes[0][0], axes[1][0]])
         points = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
         self.clearance = compute_signed_distance(points, boxes)
         inner, outer = float(load_half[:2].min()), float(np.hypot(*load_half[:2]))

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import shapely
 
+from sim.bodies import Shape
 from sim.costmaps.navigation import GridSpec, compute_route_length
 from sim.geometry.boxes import compute_signed_distance
+from sim.geometry.free_space import find_overlaps, get_free_space, make_polygons
 from sim.geometry.rotations import make_unit_vectors
 from sim.layout import AGENT_KIND_BY_NAME, AgentRoute, Box, Hall, Layout, Pose, find_geometric_faults
 from sim.layout_sampling import complete_task, get_split_spec, sample_until_valid
@@ -20,7 +23,13 @@ from sim.variation import Variation, Variations
 
 ROBOT_RADIUS_M = DifferentialDrive.radius_m
 ROBOT_GRID = GridSpec(
-    0.1, margin_m=0.2, min_clearance_m=ROBOT_RADIUS_M + 0.03, free_clearance_m=0.6, proximity_weight=1.0, max_clearance_m=3.0
+    0.1,
+    margin_m=0.2,
+    min_clearance_m=ROBOT_RADIUS_M + 0.03,
+    free_clearance_m=0.6,
+    proximity_weight=1.0,
+    max_clearance_m=3.0,
+    is_aligned=True,
 )
 AGENT_CLEARANCE_M = {"person": 0.4, "forklift": 0.9}  # clearance of starts and stops of each kind
 START_GAP_M = 1.6  # least distance between the starts of robot and agents
@@ -87,10 +96,38 @@ def find_faults(layout: Layout) -> list[str]:
         gap = np.hypot(agent.x - layout.robot.x, agent.y - layout.robot.y) - ROBOT_RADIUS_M - RADII_M[agent.kind]
         if agent.kind == "person" and gap < PERSONAL_DISTANCE_M:
             faults.append(f"traffic[{i}] starts {gap:.2f} m from the robot, {PERSONAL_DISTANCE_M:g} m is needed")
+    if not faults:
+        faults = _find_agent_overlaps(layout) or _find_unreachable_stops(layout)
     if not faults and np.hypot(layout.robot.x - layout.goal.x, layout.robot.y - layout.goal.y) < 0.5:
         faults.append("the robot starts at the goal")
     if not faults and np.isinf(compute_robot_route(layout)):
         faults.append("no route on which the robot could reach the goal")
+    return faults
+
+
+def _find_agent_overlaps(layout: Layout) -> list[str]:
+    """Find agents that overlap a box, the robot or another agent, one line each."""
+    shapes = [shapely.Point(layout.robot.x, layout.robot.y).buffer(ROBOT_RADIUS_M)]
+    for agent in layout.traffic:
+        profile = PROFILES[AGENT_KIND_BY_NAME[agent.kind]]
+        half_x, half_y, _ = profile.half_extents
+        is_box = profile.shape == Shape.BOX
+        box = make_polygons(np.array([(agent.x, agent.y, agent.yaw, half_x, half_y)]))[0]
+        shapes.append(box if is_box else shapely.Point(agent.x, agent.y).buffer(half_x))
+    names = ["robot", *(f"traffic[{i}]" for i in range(len(layout.traffic)))]
+    return find_overlaps(names, shapes, layout.static_names, make_polygons(layout.static_boxes))
+
+
+def _find_unreachable_stops(layout: Layout) -> list[str]:
+    """Find stops that an agent of its own size cannot reach from its start, one line each."""
+    faults = []
+    for i, agent in enumerate(layout.traffic):
+        free_space = get_free_space(layout.static_boxes, RADII_M[agent.kind])
+        for k, stop in enumerate(agent.stops):
+            if not free_space.connects((agent.x, agent.y), (stop.x, stop.y)):
+                faults.append(
+                    f"traffic[{i}].stops[{k}] at ({stop.x:g}, {stop.y:g}) cannot be reached by a {agent.kind} from its start"
+                )
     return faults
 
 
@@ -160,6 +197,9 @@ def _sample_route(empty: Layout, kind: str, rng: np.random.Generator, starts: np
     speed = round(float(rng.uniform(*SPEEDS_M_S[kind])), 3)
     pose = _sample_pose(place, rng)
     stop_poses = tuple(Pose(round(float(x), 3), round(float(y), 3)) for x, y in stops)
+    free_space = get_free_space(empty.static_boxes, RADII_M[kind])
+    if not all(free_space.connects(place, stop) for stop in stops):
+        return None
     return AgentRoute(pose.x, pose.y, pose.yaw, kind, speed, stop_poses)
 
 

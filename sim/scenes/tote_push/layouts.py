@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import shapely
 
 from sim.costmaps.pushing import find_start_fault
 from sim.geometry.boxes import compute_signed_distance
-from sim.geometry.rotations import rotate
+from sim.geometry.free_space import find_overlaps, make_polygons
 from sim.layout import Box, Hall, Layout, Pose, find_geometric_faults
 from sim.layout_sampling import complete_task, get_split_spec, sample_until_valid
 from sim.robots.differential_drive import DifferentialDrive
@@ -93,22 +94,11 @@ def find_faults(layout: Layout) -> list[str]:
     if not faults and (fault := find_task_fault(layout)):
         faults.append(fault)
     if not faults:
-        overlaps = [(i, name) for i, load in enumerate(layout.loads) for name in _find_load_overlaps(load, layout)]
-        faults = [f"loads[{i}] overlaps {name}" for i, name in overlaps]
+        loads = make_polygons(np.array([(load.x, load.y, load.yaw, *LOAD_HALF_M[:2]) for load in layout.loads]))
+        robot = shapely.Point(layout.robot.x, layout.robot.y).buffer(ROBOT_RADIUS_M)
+        names = ["robot", *(f"loads[{i}]" for i in range(len(loads)))]
+        faults = find_overlaps(names, [robot, *loads], layout.static_names, make_polygons(layout.static_boxes))
     return faults
-
-
-def _find_load_overlaps(load: Pose, layout: Layout) -> list[str]:
-    """Find what the edge of a load overlaps: a box, the robot."""
-    along, ends = np.linspace(-1, 1, 9), np.ones(9)
-    x, y = np.concatenate([along, along, ends, -ends]), np.concatenate([ends, -ends, along, along])
-    points = np.array([load.x, load.y]) + rotate(LOAD_HALF_M[:2] * np.column_stack([x, y]), np.full(len(x), load.yaw))
-    names = []
-    if compute_signed_distance(points, layout.static_boxes).min() <= 0:
-        names.append("a box")
-    if np.linalg.norm(points - (layout.robot.x, layout.robot.y), axis=-1).min() < ROBOT_RADIUS_M:
-        names.append("the robot")
-    return names
 
 
 def _sample_candidate(spec: SplitSpec, rng: np.random.Generator, name: str) -> Layout | None:
