@@ -1,6 +1,6 @@
 """Pipeline: collect → train → evaluate in unseen layouts → report.
 
-Finished steps are kept; an interrupted step goes on.
+Finished stages are not repeated; an interrupted stage resumes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,8 +47,8 @@ def run_experiment(config: ExperimentConfig, path: Path, workers: int, console: 
     """Run a whole experiment.
 
     Args:
-        path: run directory, where an interrupted run of the same config goes on.
-        cache: finished steps of other runs, which are not repeated.
+        path: run directory; an interrupted run of the same config resumes there.
+        cache: finished stages of other runs, which are not repeated.
 
     Returns:
         The report's page.

@@ -15,13 +15,13 @@ from experiments.config.experiment import ExperimentConfig, read_config
 from sim.utils.errors import GroundError
 from sim.utils.files import read_json, write_json
 
-RESUMPTIONS_KEY = "gone on with"  # in versions.json: the changes at each resumption
+RESUMPTIONS_KEY = "gone on with"  # key in versions.json; its value lists the changes at each resumption
 
 
 def start_or_resume(config: ExperimentConfig, path: Path, console: Console) -> None:
     """Save an experiment in a run directory, or check that the directory holds the same experiment.
 
-    Code and libraries may have changed since: the run goes on, and says so here and in its report.
+    Code and libraries may have changed. Then the run resumes, and its report shows the changes.
 
     Raises:
         GroundError: the directory holds another experiment.
@@ -33,21 +33,21 @@ def start_or_resume(config: ExperimentConfig, path: Path, console: Console) -> N
         return
     saved = asdict(read_config(path))
     if changed := sorted(key for key, value in asdict(config).items() if saved[key] != value):
-        raise GroundError(f"{path} was begun with another {', '.join(changed)}: choose another --out, or remove it")
+        raise GroundError(f"{path} was started with another {', '.join(changed)}: choose another --out, or remove it")
     record_version_changes(path, console)
 
 
 def record_version_changes(path: Path, console: Console) -> None:
-    """Record in a run the versions that have changed since it was begun or last resumed."""
+    """Record in a run the versions that changed since it was started or last resumed."""
     file = path / "versions.json"
     initial = read_json(file) if file.exists() else {}
     resumptions = initial.get(RESUMPTIONS_KEY, [])
     last = reduce(or_, resumptions, initial)
     changed = {name: version for name, version in read_versions().items() if last.get(name) != version}
-    if changed.keys() - {"git"}:  # a commit that leaves the code as it was changes nothing
+    if changed.keys() - {"git"}:  # a commit alone may leave the code unchanged
         write_json(file, {**initial, RESUMPTIONS_KEY: [*resumptions, changed]})
         changes = ", ".join(f"{name} {last.get(name, 'unknown')} before, {version} now" for name, version in changed.items())
-        message = f"{path} was begun with other versions ({changes}): finished steps stay as they are"
+        message = f"{path} was started with other versions ({changes}): finished steps are not repeated"
         console.print(f"[yellow]{message}[/]", soft_wrap=True)
 
 

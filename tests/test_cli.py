@@ -293,7 +293,7 @@ def test_a_run_is_not_resumed_with_another_configuration(run: Run, tmp_path: Pat
     (tmp_path / "demo" / "config.json").write_text('{"name": "demo", "seed": 7}')
     code, _, err = run("run", "demo", "--out", ".")
     assert code == 2
-    assert "was begun with another" in err
+    assert "was started with another" in err
 
 
 @pytest.mark.parametrize("words", [("layout", "new", "own.json"), ("collect", "out", "--steps", "100", "--workers", "1")])
@@ -327,7 +327,7 @@ def test_control_c_ends_with_a_message(run: Run, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(runs, "load_experiment", raise_interrupt)
     code, _, err = run("run", "demo")
     assert code == 130
-    assert err == "stopped; finished steps are stored, the same command resumes\n"
+    assert err == "stopped; finished steps are stored, run the same command to resume\n"
 
 
 def test_a_repeated_list_option_extends_the_list(run: Run, tmp_path: Path) -> None:

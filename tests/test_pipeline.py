@@ -246,7 +246,7 @@ def test_steps_of_other_code_are_not_added_to_the_cache(config: ExperimentConfig
 
 
 def test_another_configuration_is_refused(config: ExperimentConfig, finished_run: Path) -> None:
-    with pytest.raises(GroundError, match="begun with another seed"):
+    with pytest.raises(GroundError, match="started with another seed"):
         run_experiment(replace(config, seed=1), finished_run, 1, QUIET)
 
 
@@ -290,9 +290,9 @@ def test_an_external_model_that_was_trained_again_is_refused(
     assert "external+mppi" not in {method.name for method in methods.make_all()}, (
         "methods must be available without the external model"
     )
-    assert "was trained on since it was added" in methods.find_missing_external_methods()["external+mppi"]
-    assert "was trained on since it was added" in methods.make_available()[1]["external+mppi"]
-    with pytest.raises(GroundError, match=r"external.mppi cannot be evaluated: .* was trained on since it was added"):
+    assert "changed after it was added" in methods.find_missing_external_methods()["external+mppi"]
+    assert "changed after it was added" in methods.make_available()[1]["external+mppi"]
+    with pytest.raises(GroundError, match=r"external.mppi cannot be evaluated: .* changed after it was added"):
         MethodSet(config, tmp_path / "run", ("external+mppi",)).make_all()
 
 
@@ -303,7 +303,7 @@ def test_an_external_model_can_be_moved(config: ExperimentConfig, finished_run: 
     methods.add_external_models([external])
     (tmp_path / "there").mkdir()
     moved = external.rename(tmp_path / "there" / "external")
-    assert "holds no trained model any more" in methods.find_missing_external_methods()["external+mppi"]
+    assert "no longer holds the trained model" in methods.find_missing_external_methods()["external+mppi"]
     Pipeline(config, tmp_path / "run", 1, QUIET).measure_open_loop_errors()
     methods.add_external_models([moved])
     assert "external+mppi" in {method.name for method in methods.make_all()}

@@ -107,7 +107,7 @@ def _measure_start_s(scene: str) -> float:
             assert viewer.stdout is not None
             match = re.search(r"http://(\S+:\d+)", viewer.stdout.readline())
             if match is None:
-                raise GroundError("ground view did not say where it listens")
+                raise GroundError("ground view printed no address")
             with _run_reader(match[1]):
                 return time.monotonic() - start_time
         finally:

@@ -46,9 +46,9 @@ COMMANDS = {  # module of this package and function; a command imports no more t
     "bench": "bench.run_benchmarks",
     "list": "runs.list_registered",
 }
-INTERRUPT_MESSAGE = "stopped; finished steps are stored, the same command resumes"
+INTERRUPT_MESSAGE = "stopped; finished steps are stored, run the same command to resume"
 INTERRUPT_MESSAGES = {"view": "closed", "record": "stopped; nothing was written"} | dict.fromkeys(
-    ("verify", "bench", "eval-model", "export", "compare", "report"), "stopped; the same command starts again"
+    ("verify", "bench", "eval-model", "export", "compare", "report"), "stopped; run the same command to start again"
 )
 
 
@@ -171,7 +171,7 @@ def main() -> None:
         raise SystemExit(0) from None
     except OSError as error:
         if is_disk_full(error):
-            _exit_with_error("no space is left on the disk; finished files are kept, run the same command again")
+            _exit_with_error("no space is left on the disk; finished files are kept, run the same command to resume")
         if error.filename is None:
             raise
         # A file that cannot be read or written is no bug.

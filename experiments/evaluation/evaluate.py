@@ -2,7 +2,7 @@
 
 Every method meets the same layouts and seeds, and results do not depend on the number of workers. A
 batch of episodes is one job. Its results are written before it counts, so that an interrupted
-evaluation goes on.
+evaluation resumes.
 """
 
 import time

@@ -143,7 +143,7 @@ class MethodSet:
         )
 
     def _make_external_method(self, name: str, path: Path) -> Method:
-        """Make the method of a model that was trained elsewhere; its data cost nothing here."""
+        """Make the method of a model from elsewhere; its costs are those in its metadata."""
         metadata = read_json(path / "best.json")
         return replace(
             self._make_planner(self._make_spec(path, self._config.search), name),
@@ -184,11 +184,11 @@ class MethodSet:
             raise BadFile(f"{path} holds no trained agent yet")
         metadata = read_json(path / "policy.json")
         if "layouts" not in metadata:
-            raise GroundError(f"{path} does not say in which layouts it was trained: train it again")
+            raise GroundError(f"{path} does not contain the ids of its training layouts: train it again")
         costs = {"env_steps": metadata["steps"], "train_cpu_s": metadata["cpu_s"]}
         if snapshot_step is None:
             costs["train_cpu_s"] = read_costs(self._path).get(f"train {training.path.name}", 0.0)
-        if training.model_data:  # its steps are imagined; the model's data are its experience
+        if training.model_data:  # its env steps are those of the model's training data
             model_costs = self._compute_costs(self._grid.make_model_training(self._config.models[0], training.seed))
             costs = {**model_costs, "train_cpu_s": model_costs["train_cpu_s"] + costs["train_cpu_s"]}
         return Method(
@@ -223,26 +223,26 @@ class MethodSet:
         return next((dict(read_json(file)) for file in files if file.exists()), {})
 
     def find_incompatibility(self, external_model: Mapping[str, str]) -> str | None:
-        """Find the reason why an external model cannot plan any more; None where it can."""
+        """Find the reason why an external model cannot plan in this run; None if it can."""
         path = Path(external_model["path"])
         if not all((path / name).exists() for name in ("best.json", "best.safetensors")):
-            return f"{path} holds no trained model any more: add it again from where it is (--models)"
+            return f"{path} no longer holds the trained model: add it again from its new directory (--models)"
         try:
             if hash_file(path / "best.safetensors") != external_model["weights"]:
-                return f"{path} was trained on since it was added to {self._path}: add it under another name"
+                return f"the weights in {path} changed after it was added to {self._path}: add it under another name"
             if "layouts" not in read_json(path / "best.json"):
-                return f"{path} does not say in which layouts it was trained: train it again"
+                return f"{path} does not contain the ids of its training layouts: train it again"
         except (GroundError, OSError) as error:
             return str(error)
         return None
 
     def find_missing_external_methods(self) -> dict[str, str]:
-        """Find the methods of external models that cannot plan any more, with the reasons."""
-        faults = {name: self.find_incompatibility(external) for name, external in self.read_external_models().items()}
-        return {f"{name}+{self._config.search}": fault for name, fault in faults.items() if fault}
+        """Find the methods of external models that cannot plan in this run, with the reasons."""
+        reasons = {name: self.find_incompatibility(external) for name, external in self.read_external_models().items()}
+        return {f"{name}+{self._config.search}": reason for name, reason in reasons.items() if reason}
 
     def _compute_costs(self, training: ModelTraining) -> dict[str, Any]:
-        """Compute the data and CPU-seconds of a model: of partly used data, the used part."""
+        """Compute the data and CPU-seconds of a model; only the used part of its data counts."""
         cpu_s_by_step = read_costs(self._path)
         steps_left = training.data_steps or math.inf
         env_steps = 0
@@ -264,6 +264,6 @@ class MethodSet:
         return {**data_costs, "train_cpu_s": train_cpu_s}
 
     def _read_seen_layouts(self) -> frozenset[str]:
-        """Read the ids of layouts that models are trained and chosen on."""
+        """Read the ids of the training and validation layouts."""
         paths = (*self._grid.round_paths, *self._grid.validation_paths)
         return frozenset(layout_id for path in paths for layout_id in Dataset.open(path).layout_ids)

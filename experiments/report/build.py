@@ -1,4 +1,4 @@
-"""From run directories to a report: results, open-loop errors, pictures and recordings."""
+"""From run directories to a report: results, open-loop errors, images and recordings."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,7 @@
-"""Export of a run: its results as one small Parquet file, and what a report says beside them.
+"""Export of a run: its results as one small Parquet file, and the other files that a report shows.
 
-An export is read as a run is; it holds no episodes. Trained models can be exported with it, for
-other runs to plan with.
+An export is read like a run, but contains no episodes. It can include trained models, which other
+runs can use for planning.
 """
 
 import shutil
@@ -35,11 +35,11 @@ def export_results(run: Path, results: Sequence[EpisodeResult], out: Path) -> Pa
 
 
 def export_models(run: Path, names: Sequence[str], out: Path) -> None:
-    """Export trained models too, without what only training needs.
+    """Export trained models, without the files that only training needs.
 
     Raises:
-        BadFile: the run holds no trained model.
-        UnknownName: it holds none of that name.
+        BadFile: the run contains no trained model.
+        UnknownName: the run contains no model of a name.
     """
     model_names = sorted(path.parent.name for path in (run / MODELS_DIR).glob(f"*/{MODEL_FILES[0]}"))
     for name in names:
@@ -56,24 +56,32 @@ def _copy_files(run: Path, files: Iterable[Path], out: Path) -> None:
 
 
 def check_is_no_run(out: Path) -> None:
-    """Raise GroundError where an export into `out` would mix with a run."""
+    """Check that an export into `out` does not mix with a run.
+
+    Raises:
+        GroundError: `out` is a run.
+    """
     if any((out / name).exists() for name in ("results", "data")):
         raise GroundError(f"{out} is a run itself: choose another --out")
 
 
 def find_results_file(run: Path) -> Path | None:
-    """Find the exported results in a directory; None where it is no export."""
+    """Find the file of exported results in a directory; None if it is no export."""
     files = (run / name for name in (RESULTS_FILE, OLD_RESULTS_FILE))
     return next((file for file in files if file.exists()), None)
 
 
 def is_export(run: Path) -> bool:
-    """Whether a directory is an export, without episodes."""
+    """Return True if a directory is an export, which has no episodes."""
     return find_results_file(run) is not None
 
 
 def check_has_episodes(run: Path) -> None:
-    """Raise GroundError where a directory is an export, which holds no episodes."""
+    """Check that a directory is a run, and no export without episodes.
+
+    Raises:
+        GroundError: the directory is an export.
+    """
     if is_export(run):
         raise GroundError(f"{run} is an export, without episodes: name the run itself, or run it again (ground run)")
 

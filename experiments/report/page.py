@@ -34,9 +34,9 @@ def write_report(
     Args:
         results: with their training distances.
         open_loop_errors: of models, by horizon.
-        command: that makes the page.
-        notes: what a reader must know beside the results.
-        more_sections: HTML behind the sections of numbers; empty ones are left out.
+        command: the command that writes the page; the page shows it.
+        notes: notices about the results, shown above them.
+        more_sections: HTML after the sections of numbers; empty sections are left out.
     """
     notices = (f'<p class="notice">{escape(note)}</p>' for note in notes)
     sections = [_render_heading(title, command, results), *notices, *render_sections(results, open_loop_errors, command)]
@@ -49,7 +49,7 @@ def render_sections(results: Results, errors: Sequence[Mapping[str, Any]], comma
     Args:
         results: with their training distances.
         errors: open-loop errors of models, by horizon.
-        command: that makes the page.
+        command: the command that writes the page; the page shows it.
     """
     if not results:
         return []
@@ -102,7 +102,7 @@ def _render_heading(title: str, command: str, results: Results) -> str:
 
 def render_panels_section(heading: str, panels_svg: str, colour_key: str) -> str:
     """Render episodes from above."""
-    content = f'<h3>{escape(heading)}</h3><div class="pictures wide">{panels_svg}</div>'
+    content = f'<h3>{escape(heading)}</h3><div class="images wide">{panels_svg}</div>'
     return render_section("episodes", content, colours=colour_key)
 
 

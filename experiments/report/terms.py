@@ -28,7 +28,7 @@ def link_terms(body: str) -> tuple[str, list[str]]:
     """Link the first mention of each term to its definition, which is a tooltip too.
 
     Args:
-        body: HTML; scripts, pictures, links, cells of tables and code stay as they are.
+        body: HTML; scripts, images, links, cells of tables and code stay as they are.
 
     Returns:
         The HTML, and the terms that it mentions.

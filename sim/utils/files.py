@@ -32,16 +32,18 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(temporary, path)
     except Exception as error:
         if is_disk_full(error):
-            raise GroundError(f"no space left to write {path}; finished files are kept, run the same command again") from error
+            raise GroundError(
+                f"no space left to write {path}; finished files are kept, run the same command to resume"
+            ) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Return True if an error says that no space is left.
+    """Return True if an error means that no space is left.
 
-    Libraries in other languages, such as safetensors, have errors of their own for it.
+    Libraries in other languages, such as safetensors, raise their own error types for it.
     """
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -274,7 +274,7 @@ class _TrainingRun:
     def restore(self) -> None:
         info = checkpoint.read_checkpoint_info(self.path, "last")
         if info["format"] != checkpoint.CHECKPOINT_FORMAT:
-            raise GroundError(f"{self.path} was begun by an earlier version: choose another directory, or --no-resume")
+            raise GroundError(f"{self.path} was started by an earlier version: choose another directory, or --no-resume")
         tensors = checkpoint.read_tensors(self.path / info["weights"])
         for prefix, model in (("model.", self.model), ("average.", self.average)):
             weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,1 +1,1 @@
-"""Plots and pictures from above."""
+"""Plots, and images of layouts from above."""

@@ -40,7 +40,7 @@ def make_layout_figure(scene: Scene, layout: Layout, episode: Episode | None = N
 
 
 def save_layout_image(layout: Layout, path: Path) -> None:
-    """Write the picture of a layout as PNG, SVG or PDF.
+    """Write the image of a layout as PNG, SVG or PDF.
 
     Raises:
         GroundError: the suffix names another format.
@@ -48,7 +48,7 @@ def save_layout_image(layout: Layout, path: Path) -> None:
     file_format = path.suffix.lower().removeprefix(".")
     if file_format not in FILE_METADATA:
         allowed = ", ".join(f".{name}" for name in sorted(FILE_METADATA))
-        raise GroundError(f"{path}: a picture cannot be written as '{path.suffix}', allowed: {allowed}")
+        raise GroundError(f"{path}: an image cannot be written as '{path.suffix}', allowed: {allowed}")
     figure = make_layout_figure(scenes.find_by_layout(layout), layout, title=layout.name or layout.id)
     save = partial(figure.savefig, format=file_format, dpi=150, metadata=FILE_METADATA[file_format])
     with rc_context({"svg.hashsalt": layout.id}):
@@ -71,7 +71,7 @@ def render_episode_panels(scene: Scene, items: Sequence[tuple[str, Episode]]) ->
 
 
 def describe_colours(scene: Scene, layouts: Iterable[Layout]) -> str:
-    """Name the colours in pictures of these layouts."""
+    """Make the legend of the colours in images of layouts."""
     legend = scene.visuals.make_legend(layouts)
     names = ", ".join(f"{name} {COLOUR_NAMES[colour]}" for name, colour in legend.items())
     return f"Colours: {names}; outlines are earlier states."

@@ -1,4 +1,4 @@
-"""A headless Chromium, for films and screenshots."""
+"""A headless Chromium, for videos and screenshots."""
 
 import shutil
 import subprocess

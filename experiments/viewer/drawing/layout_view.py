@@ -82,7 +82,7 @@ class LayoutView:
             handle.position, handle.wxyz = link_pose[:3], to_wxyz(link_pose[3:])
 
     def add_label(self, text: str, spacing_m: float) -> viser.LabelHandle:
-        """Add a label behind the hall, of a size in metres: films of any window size show it alike."""
+        """Add a label behind the hall, of a size in metres: it looks the same in videos of any size."""
         hall = self._layout.hall
         path = f"{self.root}/label"
         size_m = LABEL_HEIGHT_SHARE * spacing_m

@@ -1,4 +1,4 @@
-"""Recordings of replays: one HTML file with a time bar that opens from disk, or a film (mp4)."""
+"""Recordings of replays: one HTML file with a time bar that opens from disk, or a video (mp4)."""
 
 import re
 import tempfile
@@ -20,9 +20,9 @@ from experiments.viewer.replay.replay import Replay
 from sim.utils.errors import GroundError
 from sim.utils.files import write_atomic, write_text
 
-END_PAUSE_S = 1.0  # the last state stays this long
+END_PAUSE_S = 1.0  # duration of the last frame
 VIDEO_SIZE = (1280, 720)
-BROWSER_WINDOW_SIZE = (320, 180)  # of a headless browser, which draws its own window beside each image of the film
+BROWSER_WINDOW_SIZE = (320, 180)  # small: a headless browser draws its window in addition to the video
 CONNECT_TIMEOUT_S = 60.0
 RENDER_TIMEOUT_S = 60.0
 MAX_WARM_UP_IMAGES = 20
@@ -50,15 +50,15 @@ def save_recording(
 
 
 def check_recording_path(path: Path) -> None:
-    """Check that a recording can be written there.
+    """Check that a recording can be written to a path.
 
     Raises:
-        GroundError: the suffix is unknown, or a film needs a Chromium that is not installed.
+        GroundError: the suffix is unknown, or Chromium is not installed and a video needs it.
     """
     if path.suffix not in (".html", ".mp4"):
         raise GroundError(f"{path}: a recording is an .html or an .mp4 file")
     if path.suffix == ".mp4" and not browser.find_chromium():
-        raise GroundError(f"{path}: a film is drawn by Chromium, which is not installed here: save as .html instead")
+        raise GroundError(f"{path}: a video needs Chromium, which is not installed: save as .html instead")
 
 
 def render_html(
@@ -88,20 +88,23 @@ def render_mp4(
     frame_s: float,
     is_undisturbed: Callable[[int], bool] = lambda index: True,
 ) -> bytes:
-    """Render a film in real time, as a client's browser draws it; its last frame stays a while.
+    """Render a video from images that a client's browser draws; the last frame is held.
 
     Args:
-        client: its camera films.
-        num_frames: of the film.
+        client: gives the camera.
+        num_frames: number of frames of the video.
         seek: draws a frame.
-        frame_s: time between two frames.
-        is_undisturbed: tells whether the frame is still the one that was drawn.
+        frame_s: time between two frames in the video.
+        is_undisturbed: returns True if the page still shows the frame.
+
+    Returns:
+        Content of an mp4 file.
 
     Raises:
         GroundError: the browser draws nothing, or the page was used meanwhile.
     """
     with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "film.mp4"
+        path = Path(directory) / "video.mp4"
         writer = write_frames(path, VIDEO_SIZE, fps=round(1 / frame_s), quality=8, macro_block_size=8, ffmpeg_log_level="quiet")
         writer.send(None)
         seek(0)
@@ -110,9 +113,9 @@ def render_mp4(
             seek(index)
             image = _render_image(client)
             if not is_undisturbed(index):
-                raise GroundError("the page was used while its film was made: no film was saved")
+                raise GroundError("the page was used while its video was made: no video was saved")
             writer.send(image)
-        last_image = _render_image(client)  # the browser draws the text of labels later than all else
+        last_image = _render_image(client)  # the browser draws the text of labels last
         for _ in range(round(END_PAUSE_S / frame_s)):
             writer.send(last_image)
         writer.close()
@@ -120,7 +123,7 @@ def render_mp4(
 
 
 def _wait_until_rendered(client: viser.ClientHandle) -> None:
-    """Wait until two images are equal: meshes and floors come after the page."""
+    """Wait until two images are equal, because meshes and floors appear after the page."""
     previous_image = _render_image(client)
     for _ in range(MAX_WARM_UP_IMAGES):
         image = _render_image(client)
@@ -138,7 +141,7 @@ def _render_image(client: viser.ClientHandle) -> np.ndarray:
 
 
 def _render_video(replays: Sequence[Replay], on_progress: ProgressCallback) -> bytes:
-    """Render a film in a headless browser."""
+    """Render a video in a headless browser."""
     num_frames = _count_frames(replays)
     with run_server() as server:
         view = ReplayView(server, replays, set(DEFAULT_OVERLAYS), VIDEO_SIZE)

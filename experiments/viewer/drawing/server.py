@@ -28,7 +28,7 @@ def _is_worth_logging(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def _silence_console() -> Iterator[None]:
-    """viser prints to rich's console whatever `verbose` says."""
+    """Silence viser, which prints to rich's console for any value of `verbose`."""
     console = rich.get_console()
     was_quiet, console.quiet = console.quiet, True
     try:

@@ -28,7 +28,7 @@ class EpisodeTab:
         self._listed_results: dict[str, EpisodeResult] = {}
         self._split_by_label: dict[str, str] = {}
         with tabs.add_tab("Episodes"):
-            self._split_dropdown = gui.add_dropdown("split", (ANY,), hint="the family of layouts, or a custom layout")
+            self._split_dropdown = gui.add_dropdown("split", (ANY,), hint="split, or custom layout")
             self._method_dropdown = gui.add_dropdown("method", (ANY,), hint="that acted")
             self._outcome_dropdown = gui.add_dropdown("outcome", tuple(episodes.OUTCOME_FILTERS), hint="of the episode")
             self._order_dropdown = gui.add_dropdown("order", tuple(episodes.SORT_KEYS), hint="of the table and the list below")
@@ -88,7 +88,7 @@ class EpisodeTab:
         self.show_result(result, [method for method, checkbox in self._method_checkboxes.items() if checkbox.value])
 
     def move_selection(self, offset: int) -> None:
-        """Show the episode so many places further down the list, which continues at its start."""
+        """Show the episode a number of places further down the list; after the last is the first."""
         options = self._episode_dropdown.options
         position = (options.index(self._episode_dropdown.value) + offset) % len(options)
         self._episode_dropdown.value = options[position]  # type: ignore[misc]

@@ -157,7 +157,7 @@ class Panels:
     def _add_live_tab(self) -> None:
         gui, session, scene = self._gui, self._session, self._scene_name
         self._scene_dropdown = gui.add_dropdown("scene", tuple(session.methods), initial_value=scene, hint="robot and task")
-        self._split_dropdown = gui.add_dropdown("split", scenes[scene].splits, hint="the family of layouts, and their physics")
+        self._split_dropdown = gui.add_dropdown("split", scenes[scene].splits, hint="split of the layout and physics")
         self._index_field = gui.add_number("layout number", 0, min=0, step=1, hint="of the layout in its split")
         self._seed_field = gui.add_number("seed", 0, min=0, step=1, hint="of the episode: noise, and physics that vary")
         self._method_dropdown = gui.add_dropdown("method", tuple(session.methods[scene]), hint="acts in the episode")
@@ -213,7 +213,7 @@ class Panels:
         dataset_field = gui.add_text("dataset", "episodes", hint="a directory; it holds one dataset for each split")
         save_button = gui.add_button("Save as an episode", hint="add the selected replay to the dataset, to train on")
         html_button = gui.add_button("Save as HTML", hint="one file with a time bar that opens in any browser")
-        mp4_button = gui.add_button("Save as mp4", hint="a film from the camera's position; it takes a second for each frame")
+        mp4_button = gui.add_button("Save as mp4", hint="a video from the camera's position; it takes a second for each frame")
         session.connect_button(save_button, lambda: session.save_episode(_parse_directory(dataset_field.value)))
         html_button.on_click(lambda event: session.run_action(partial(self._save_html, event), event.client))
         mp4_button.on_click(lambda event: session.run_action(partial(self._save_mp4, event), event.client))
@@ -235,7 +235,7 @@ class Panels:
 
         def seek(frame_index: int) -> None:
             player.seek(frame_index)
-            session.show_message(f"film: frame {frame_index + 1} of {player.num_frames}")
+            session.show_message(f"video: frame {frame_index + 1} of {player.num_frames}")
 
         def is_undisturbed(frame_index: int) -> bool:
             return player.replays is replays and player.frame_index == frame_index

@@ -37,21 +37,22 @@ CLOSE_DELAY_S = 20.0  # without a client, after there was one; reloading a page 
 
 @dataclass(frozen=True)
 class ViewRequest:
-    """What a page shows first."""
+    """Initial content of a page."""
 
     scene: str
     layout: Layout
-    split: str  # of the layout; of a custom layout, the split whose physics are varied
-    index: int  # of the layout, and seed of a live episode
-    method: str | None = None  # acts live; None: the recorded episodes of a run, or without a run the expert
+    split: str  # split of the layout; for a custom layout, the split whose physics are varied
+    index: int  # number of the layout in its split, and seed of a live episode
+    # Method of a live episode. None: recorded episodes of the run, or the expert without a run.
+    method: str | None = None
     run: Path | None = None
-    recorded_split: str = "test"  # of the first recorded episode
-    models: Sequence[Path] = ()  # that belong to no run
+    recorded_split: str = "test"  # split of the first recorded episode
+    models: Sequence[Path] = ()  # models that belong to no run
     is_custom_layout: bool = False
 
 
 class Page:
-    """Draws a session; every change of the session redraws it."""
+    """Page of a session; every change of the session redraws it."""
 
     def __init__(self, server: viser.ViserServer, methods: SceneMethods, scene: str) -> None:
         """Show the panels and an empty scene.
@@ -109,11 +110,11 @@ def serve(request: ViewRequest, host: str, port: int, keep_serving: bool, consol
     """Show a page until it is closed, or Ctrl-C.
 
     Args:
-        request: what the page shows first.
+        request: initial content of the page.
         host: address to listen on.
-        port: the first free one from here on.
-        keep_serving: after the page was closed, too.
-        console: tells the address, and which methods of the run are missing.
+        port: first port to try; the page uses the first free one.
+        keep_serving: continue after the page is closed.
+        console: prints the address, and the missing methods of the run.
 
     Raises:
         GroundError: the method, a model or a port is missing; nothing is served then.

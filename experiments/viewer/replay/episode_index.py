@@ -70,7 +70,7 @@ class EpisodeIndex:
         return [self._make_replay(shown_result) for shown_result in shown]
 
     def _make_replay(self, result: EpisodeResult) -> Replay:
-        """Replay an episode; its behaviour becomes the method's label, which tells its training."""
+        """Replay an episode; its behaviour becomes the method's label, which has the train seed."""
         episode = read_episode(self.run / "results" / result.method, result)
         return Replay.from_episode(result.scene, replace(episode, behaviour=result.method_label), result.split)
 

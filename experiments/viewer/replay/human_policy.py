@@ -36,7 +36,7 @@ class DriveCommand:
 
 
 class HumanPolicy:
-    """Acts as a command says. The command is shared: one person drives every replay."""
+    """Policy of a person at the keyboard. All replays share the command."""
 
     def __init__(self, scene: Scene, command: DriveCommand) -> None:
         self._components = scene.action_spec.components
@@ -50,7 +50,12 @@ class HumanPolicy:
     def predict(
         self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[np.ndarray, Any]:
-        """Return the action (n,) of the command, and the state; components without keys are 0."""
+        """Return the action of the command.
+
+        Returns:
+            action: (n,) in [-1, 1]; components without keys are 0.
+            state: as given.
+        """
         action = dict.fromkeys(self._components, 0.0)
         for direction, (component, sign) in self._drive.items():
             if component in action:

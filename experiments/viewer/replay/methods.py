@@ -14,7 +14,7 @@ RunMethods = tuple[dict[str, PolicyFactory], dict[str, str]]  # factories by lab
 
 
 def read_run_scene(run: Path) -> str | None:
-    """Read the scene of a run; None where its configuration does not tell.
+    """Read the scene of a run; None if its configuration names none.
 
     Raises:
         BadFile: the directory is no run.

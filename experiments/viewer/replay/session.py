@@ -93,14 +93,14 @@ class ViewerSession:
         self._notify()
 
     def add_run_methods(self, run: Path) -> None:
-        """Add all that a run has trained, under the run's name.
+        """Add all trained methods of a run, under the run's name.
 
         Raises:
             GroundError: the directory is no run of a known scene.
         """
         scene = read_run_scene(run)
         if scene is None:
-            raise GroundError(f"{run} does not tell which scene it is of")
+            raise GroundError(f"{run} contains no name of a known scene")
         factories, missing = load_run_methods(run)
         label = self._run_labels.setdefault(run.resolve(), run.resolve().name)
         if [*self._run_labels.values()].count(label) > 1:  # of another run with this name
