@@ -59,10 +59,10 @@ def run_experiment(config: ExperimentConfig, path: Path, workers: int, console: 
     from experiments.viewer.recordings import make_recording_writer  # loads the viewer
 
     with lock_directory(path):
+        pipeline = Pipeline(config, path, workers, console, cache)  # raises before anything is written
         start_or_resume(config, path, console)
         if cache is not None and RESUMPTIONS_KEY in read_json(path / "versions.json"):
-            cache = replace(cache, is_writable=False)  # parts of this run come from other code
-        pipeline = Pipeline(config, path, workers, console, cache)
+            pipeline.cache = replace(cache, is_writable=False)  # parts of this run come from other code
         for run_step in (pipeline.collect, pipeline.train, pipeline.evaluate, pipeline.measure_open_loop_errors):
             run_step()
             record_version_changes(path, console)

@@ -238,7 +238,7 @@ def test_recorded_episodes_are_listed_compared_branched_and_saved(
     viewer.press("play / pause")
     viewer.wait_until(viewer.is_paused)
     viewer.open_tab("Watch")
-    for name in ("cost field", "lidar rays"):
+    for name in ("cost-to-go field", "lidar rays"):
         before = viewer.take_screenshot("side by side")
         viewer.page.get_by_label(name, exact=True).check()
         viewer.wait_until(lambda: compute_changed_share(before, viewer.take_screenshot(name)) > 0.005)  # noqa: B023

@@ -106,7 +106,7 @@ MISTAKES = [
     (("collect", "out", "--vary", "load_mas=3"), "did you mean 'load_mass_kg'"),
     (("collect", "out", "--vary", "load_mass_kg=3:1"), "rising order"),
     (("collect", "out", "--split", "tets"), "did you mean 'test'"),
-    (("collect", "out", "--steps", "-5"), "steps -5"),
+    (("collect", "out", "--steps", "-5"), "-5 steps"),
     (("collect", "out", "--cameras", "overhed"), "did you mean 'overhead'"),
     (("collect", "out", "--cameras", "overhead", "--image-size", "0", "9"), "4096 a side are allowed"),
     (("collect", "out", "--vary", "appearance=vared"), "did you mean 'varied'"),

@@ -373,6 +373,14 @@ def test_an_export_into_a_run_is_refused(finished_run: Path, tmp_path: Path) -> 
     }
 
 
+def test_a_run_with_impossible_settings_writes_no_file(tmp_path: Path) -> None:
+    rounds = (CollectionRound(STEPS, updates=-1), CollectionRound(STEPS))
+    for changes in ({"baselines": (BaselineTrainingConfig("ppo"),), "baseline_steps": 0}, {"rounds": rounds}):
+        with pytest.raises(GroundError, match="positive"):
+            run_experiment(replace(TINY, **changes), tmp_path, 1, QUIET)
+    assert [file.name for file in tmp_path.rglob("*")] == [".lock"]
+
+
 def test_the_methods_cover_the_training_grid() -> None:
     graph, mlp = ModelTrainingConfig("graph"), ModelTrainingConfig("mlp", searches=("mppi",))
     config = replace(

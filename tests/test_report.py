@@ -194,7 +194,7 @@ def test_level_methods_share_the_first_place_and_the_next_is_worse() -> None:
     assert sentence.endswith("a+mppi is better.")
     assert answers["Certainty"].startswith("2 methods are level: no difference shown (smallest detectable: ")
     assert "significantly better than scripted on 1 of 1 splits" in answers["Certainty"]
-    assert "the level ones: 40 ms; scripted: " in answers["Cost"]
+    assert "methods with equal rates: 40 ms; scripted: " in answers["Cost"]
     level = [result for result in results if result.method != "scripted"]
     assert format_headline(level).endswith("there is no other method to compare with.")
     assert "next is" not in format_headline(level)

@@ -60,9 +60,9 @@ class ConstantVelocity:
 
 
 class PredictionBaseline(WorldModel[PlanarState]):
-    """A learned model of the robot alone, and agents that are static or keep their velocities.
+    """A learned model of the robot only, and agents that are static or keep their velocities.
 
-    Agents do not react to the robot, and are predicted once for all candidates.
+    Agents do not react to the robot. They are predicted once for all candidates.
     """
 
     def __init__(self, model: PlanarModel, baseline: str) -> None:
@@ -76,7 +76,7 @@ class PredictionBaseline(WorldModel[PlanarState]):
         self._speed = float(baseline == "constant-velocity")
 
     def start_episode(self, start: EpisodeStart) -> None:
-        """Do nothing: the model predicts fewer bodies than it would compile for here."""
+        """Do nothing: a compiled model would be compiled for more bodies than it predicts here."""
 
     def encode(self, observation: Mapping[str, np.ndarray], steps: int = 0, belief: Any = None) -> PlanarState:
         return self._model.encode(observation, steps)
@@ -96,12 +96,12 @@ class PredictionBaseline(WorldModel[PlanarState]):
     def _extrapolate_bodies(self, state: PlanarState, steps: int) -> Bodies:
         """Predict bodies (1, 1, H, M, ...) by their yaw.
 
-        Complex headings would differ in the last digits, and kept episodes would not replay.
+        Complex headings differ in the last digits: recorded episodes would not be reproducible.
         """
         now = decode_bodies([state])
         time_s = CONTROL_DT_S * torch.arange(1, steps + 1)[:, None] * self._speed
         yaw = compute_yaw(now.pose[..., 3:]) + time_s * now.twist[..., 5]
         position = now.pose[..., :3] + time_s[..., None] * now.twist[..., :3]
-        steady = now.map(lambda values: values.expand(1, steps, *values.shape[2:]))
+        repeated = now.map(lambda values: values.expand(1, steps, *values.shape[2:]))
         pose = torch.cat([position, yaw_to_quaternion(yaw)], -1)
-        return replace(steady, pose=pose, twist=steady.twist * self._speed).map(lambda values: values[None])
+        return replace(repeated, pose=pose, twist=repeated.twist * self._speed).map(lambda values: values[None])

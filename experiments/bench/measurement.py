@@ -61,10 +61,14 @@ def compute_median_ratio(durations_a: Iterable[float], durations_b: Iterable[flo
     return statistics.median(a / b for a, b in zip(durations_a, durations_b, strict=True))
 
 
-def make_random_model(name: str, **config: Any) -> LearnedModel:
-    """Make a model with random weights; the same each time."""
+def make_random_model(name: str, input_sizes: dict[str, int] | None = None) -> LearnedModel:
+    """Make a model with random weights; the same each time.
+
+    Args:
+        input_sizes: length of the vector observation by scene, for models that need it.
+    """
     torch.manual_seed(0)
-    return models[name](**config).eval()
+    return models[name](**({"input_sizes": input_sizes} if input_sizes else {})).eval()
 
 
 def record_scripted_episode(env: GroundEnv, index: int = 0) -> list[tuple[Observation, np.ndarray]]:

@@ -55,7 +55,7 @@ def _measure_decision_parts(
     planner = make_planner(scene, model)
     planner.start_episode(start)
     rollouts = time_rollouts(model)
-    planner.decide(observations[0])  # computes the cost field, once a layout
+    planner.decide(observations[0])  # computes the cost field once per layout
     durations_ms = []
     for observation in observations:
         rollouts.seconds = 0.0
@@ -106,11 +106,8 @@ def _measure_model_steps(
     """Measure one step of all candidates by each model."""
     shape = SEARCH_CONFIG.samples, SEARCH_CONFIG.horizon, scene.action_spec.size
     actions = 2 * torch.rand(*shape, generator=torch.Generator().manual_seed(0)) - 1
-    input_sizes = {scene.name: len(compute_flat_vector(observation, scene.task, scene.max_dynamic))}
-    configs: dict[str, dict[str, Any]] = {"cost": {"input_sizes": input_sizes}}
-    cases: list[tuple[str, Any, torch.Tensor]] = [
-        (name, make_random_model(name, **configs.get(name, {})), actions) for name in models
-    ]
+    sizes = {"cost": {scene.name: len(compute_flat_vector(observation, scene.task, scene.max_dynamic))}}
+    cases: list[tuple[str, Any, torch.Tensor]] = [(name, make_random_model(name, sizes.get(name)), actions) for name in models]
     for _, model, _ in cases:
         model.is_compiled = is_compiled
     cases.append(("simulator", SimulatorModel(scene.name), actions[:NUM_SIMULATED_CANDIDATES]))

@@ -46,7 +46,7 @@ def measure_search_costs(
         search = searches["mppi"](SearchConfig(count, 1, HORIZON_STEPS, ACTION_STD))
         planner = Planner(Objective(model, scene.task), search)
         planner.start_episode(start)
-        planner.decide(observations[0])  # computes the cost field, once a layout
+        planner.decide(observations[0])  # computes the cost field once per layout
         for observation in observations[:NUM_REPETITIONS]:
             rollouts.seconds = 0.0
             decision = planner.decide(observation)

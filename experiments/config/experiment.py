@@ -21,6 +21,7 @@ from worldmodels.model import models
 from worldmodels.training.loop import TrainConfig
 
 MIN_COLLECTION_STEPS = 500  # with fewer, data has too few contacts for training and measuring
+MAX_NUMBER = 1e15  # of all settings: floats represent whole numbers exactly up to here
 PRESETS = Path(__file__).parent / "presets"
 CONVERTER = cattrs.Converter(forbid_extra_keys=True)
 
@@ -220,6 +221,16 @@ def _check_behaviours(key: str, behaviours: dict[str, float], known: Iterable[st
             raise GroundError(f"{key}: behaviour {name} = {weight:g}: a positive weight is needed")
 
 
+def _structure_number(value: Any, kind: type) -> int | float | bool:
+    """Convert a number or a truth value; cattrs would also convert 1.5 to 1, and "no" to True."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_NUMBER
+    if not (isinstance(value, bool) if kind is bool else is_number and kind(value) == value):
+        raise ValueError(value)  # the message names the key and the kind
+    return kind(value)
+
+
+for _kind in (int, float, bool):
+    CONVERTER.register_structure_hook(_kind, _structure_number)
 _structure_baseline = cattrs.gen.make_dict_structure_fn(BaselineTrainingConfig, CONVERTER)
 CONVERTER.register_structure_hook(
     BaselineTrainingConfig,

@@ -160,9 +160,8 @@ class MethodSet:
 
     def _make_spec(self, path: Path, search: str, traffic_prediction: str = LEARNED) -> PlannerSpec:
         config = self._config
-        scene = config.evaluation_scene.name
         options = config.planner, config.budget_s, config.compile_models
-        return PlannerSpec(scene, str(path), search, *options, traffic_prediction=traffic_prediction)
+        return PlannerSpec(config.evaluation_scene.name, str(path), search, *options, traffic_prediction=traffic_prediction)
 
     def _make_planner(self, spec: PlannerSpec, model: str) -> Method:
         family = f"{model if spec.traffic_prediction == LEARNED else spec.traffic_prediction}+{spec.search}"
@@ -260,8 +259,8 @@ class MethodSet:
             collect_cpu_s += share * cpu_s_by_step.get(f"collect round-{number}", 0.0)
             steps_left -= dataset.steps
         train_cpu_s = collect_cpu_s + cpu_s_by_step.get(f"train {training.path.name}", 0.0)
-        data_costs = {"env_steps": env_steps, "data_bytes": round(data_bytes), "collect_cpu_s": collect_cpu_s}
-        return {**data_costs, "train_cpu_s": train_cpu_s}
+        cpu_costs = {"collect_cpu_s": collect_cpu_s, "train_cpu_s": train_cpu_s}
+        return {"env_steps": env_steps, "data_bytes": round(data_bytes), **cpu_costs}
 
     def _read_seen_layouts(self) -> frozenset[str]:
         """Read the ids of the training and validation layouts."""

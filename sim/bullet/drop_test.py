@@ -1,4 +1,4 @@
-"""Drop tests: boxes fall on a floor, slide and tip. The data of the smallest model of bodies in space."""
+"""Drop tests: boxes fall on a floor, slide and tip. Training data of the rigid-body model."""
 
 import numpy as np
 
@@ -16,10 +16,10 @@ def simulate_drop(rng: np.random.Generator, seed: int = 0, steps: int = 20, fric
     """Drop one box of random size, pose and velocity on the floor z = 0.
 
     Args:
-        rng: draws the box; equal states give equal bytes.
-        seed: kept as the episode's source.
+        rng: samples the box; equal states give equal episodes.
+        seed: stored in the source of the episode.
         steps: control steps T.
-        friction: of the box.
+        friction: friction coefficient of the box.
 
     Returns:
         An episode of one body whose actions (T + 1, 1) are zero.
@@ -27,7 +27,8 @@ def simulate_drop(rng: np.random.Generator, seed: int = 0, steps: int = 20, fric
     half = rng.uniform(0.05, 0.25, 3)
     rotation = rng.normal(size=4) if rng.random() < 0.5 else np.array([0.0, 0.0, *rng.normal(size=2)])
     height = rng.uniform(0.0, 0.5) + (np.linalg.norm(half) if abs(rotation[:2]).any() else half[2])
-    velocity, spin = rng.normal(0, (0.8, 0.8, 0.3)), rng.normal(0, 1.5, 3)
+    velocity = rng.normal(0, (0.8, 0.8, 0.3))
+    angular_velocity = rng.normal(0, 1.5, 3)
     client = BulletClient()
     client.setGravity(0, 0, -9.81)
     client.setPhysicsEngineParameter(fixedTimeStep=1 / PHYSICS_HZ, numSolverIterations=50)
@@ -38,8 +39,9 @@ def simulate_drop(rng: np.random.Generator, seed: int = 0, steps: int = 20, fric
     box = client.createMultiBody(1.0, shape, -1, [0, 0, float(height)], quaternion)
     client.changeDynamics(ground, -1, lateralFriction=FLOOR_FRICTION)
     client.changeDynamics(box, -1, lateralFriction=friction, linearDamping=0, angularDamping=0)
-    client.resetBaseVelocity(box, velocity.tolist(), spin.tolist())
-    poses, twists = [], []
+    client.resetBaseVelocity(box, velocity.tolist(), angular_velocity.tolist())
+    poses = []
+    twists = []
     for step in range(steps + 1):
         position, orientation = client.getBasePositionAndOrientation(box)
         linear, angular = client.getBaseVelocity(box)

@@ -1,4 +1,4 @@
-"""EpisodeRecorder: records the states of an environment as an Episode."""
+"""EpisodeRecorder: records the states and actions of an environment as an Episode."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class EpisodeRecorder:
-    """Records an episode.
+    """Recorder of one episode.
 
-    `record_state` is called before each action and once at the end, `record_action` in between.
+    Call `record_state` with the first observation, then `record_action` and `record_state` for each
+    step. T steps have T actions and T + 1 states.
     """
 
     env: "GroundEnv"
@@ -33,7 +34,11 @@ class EpisodeRecorder:
             self.images.start_episode()
 
     def record_state(self, info: dict[str, Any]) -> None:
-        """Record the current state and the environment's information on it."""
+        """Record the current state of the environment.
+
+        Args:
+            info: as `reset` and `step` return it.
+        """
         self.poses.append(self.env.bodies.pose[: self.num_bodies].copy())
         self.twists.append(self.env.bodies.twist[: self.num_bodies].copy())
         self.infos.append(info)
@@ -41,7 +46,7 @@ class EpisodeRecorder:
             self.images.record(self.env)
 
     def record_action(self, action: np.ndarray) -> None:
-        """Record the action of the last recorded state.
+        """Record the action that follows the last recorded state.
 
         Args:
             action: (n,) in [-1, 1].
@@ -49,7 +54,7 @@ class EpisodeRecorder:
         self.actions.append(np.asarray(action, np.float32))
 
     def make_episode(self, behaviour: str) -> Episode:
-        """Make the episode; it is a success if its last state is.
+        """Make the episode. It is a success if the last state is a success.
 
         Args:
             behaviour: name of the policy.
@@ -64,6 +69,7 @@ class EpisodeRecorder:
             half_extents=env.bodies.half_extents[: self.num_bodies].copy(),
             pose=np.stack(self.poses),
             twist=np.stack(self.twists),
+            # The last state has no action; the format has one action for each state.
             action=np.stack([*self.actions, np.zeros(env.scene.action_spec.size, np.float32)]),
             cost=np.array([info["cost"] for info in infos]),
             touching=np.array([info["touching"] for info in infos]),

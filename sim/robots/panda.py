@@ -123,9 +123,8 @@ class Panda:
         (x, y, *_), (*velocity, _, _, _, _) = self.read_state()
         change = np.array(action) * self.limits.speed_m_s - velocity
         max_change = self.limits.acceleration_m_s2 / MOTOR_HZ
-        limited = velocity + change * min(1.0, max_change / max(float(np.hypot(*change)), 1e-9))
         twist = TOOL_GAIN_PER_S * self._compute_tool_error(np.array([x, y, self.centre_z_m]))
-        twist[:2] = limited
+        twist[:2] = velocity + change * min(1.0, max_change / max(float(np.hypot(*change)), 1e-9))
         null_space_speeds = POSTURE_GAIN_PER_S * (REST_JOINTS_RAD - self._read_joints())
         return tuple(self._solve_joint_speeds(twist, null_space_speeds).tolist())
 
@@ -141,8 +140,7 @@ class Panda:
     def read_limit_violations(self) -> dict[str, bool]:
         low, high = LIMITS_RAD
         joints = self._read_joints()
-        near_limit = (joints < low + NEAR_LIMIT_RAD).any() or (joints > high - NEAR_LIMIT_RAD).any()
-        return {"joint_limit": bool(near_limit)}
+        return {"joint_limit": bool(((joints < low + NEAR_LIMIT_RAD) | (joints > high - NEAR_LIMIT_RAD)).any())}
 
     def _read_joints(self) -> np.ndarray:
         return np.array([state[0] for state in self._client.getJointStates(self.body, range(JOINTS))])

@@ -29,7 +29,11 @@ PIXELS_PER_M = 60
 
 
 def make_mobile_robot(half_extents: np.ndarray) -> Primitives:
-    """Make an AMR: chassis on two wheels, deck, lidar in front, and an arrow along its heading."""
+    """Make an AMR: chassis on two wheels, deck, lidar in front, and an arrow along its heading.
+
+    Args:
+        half_extents: (3,) half extents of the body [m].
+    """
     radius, height = float(half_extents[0]), 2 * float(half_extents[2])
     bottom = -height / 2
     primitives = [
@@ -48,12 +52,21 @@ def make_mobile_robot(half_extents: np.ndarray) -> Primitives:
 
 
 def make_static_body(kind: Kind, half_extents: np.ndarray, number: int) -> Primitives:
-    """Make a wall or a rack."""
+    """Make a wall or a rack.
+
+    Args:
+        half_extents: (3,) half extents of the body [m].
+        number: seed of the cartons of a rack.
+    """
     return make_wall(half_extents) if kind == Kind.WALL else make_rack(half_extents, number)
 
 
 def make_wall(half_extents: np.ndarray) -> Primitives:
-    """Make a plain panel with a dark base."""
+    """Make a plain panel with a dark base.
+
+    Args:
+        half_extents: (3,) half extents of the body [m].
+    """
     width, depth, height = (2 * np.asarray(half_extents, float)).tolist()
     base_height = min(0.12, 0.2 * height)
     return (
@@ -63,7 +76,12 @@ def make_wall(half_extents: np.ndarray) -> Primitives:
 
 
 def make_rack(half_extents: np.ndarray, seed: int = 0) -> Primitives:
-    """Make a pallet rack: posts with guards, levels of beams and boards, and cartons by the seed."""
+    """Make a pallet rack: posts with guards, levels of beams and boards, and cartons by the seed.
+
+    Args:
+        half_extents: (3,) half extents of the body [m].
+        seed: seed of the cartons.
+    """
     width, depth, height = (2 * np.asarray(half_extents, float)).tolist()
     rng, bottom = np.random.default_rng(seed), -height / 2
     primitives = []

@@ -42,7 +42,8 @@ def get_vector_slices(footprint_size: int = 1) -> VectorSlices:
     """Get the slices for bodies of at most `footprint_size` boxes."""
     body_size = 10 + (4 * footprint_size if footprint_size > 1 else 0)
     ends = np.cumsum([0, 3, NUM_TRACKED_BODIES * body_size, NUM_BOXES * 3, NUM_BOXES * 3]).tolist()
-    return VectorSlices(*(slice(low, high) for low, high in pairwise(ends)), size=ends[-1])
+    robot, tracked, boxes_of_robot, boxes_of_load = (slice(low, high) for low, high in pairwise(ends))
+    return VectorSlices(robot, tracked, boxes_of_robot, boxes_of_load, size=ends[-1])
 
 
 def compute_egocentric_vector(bodies: Bodies, num_dynamic: int, footprints: Array | None = None) -> Array:

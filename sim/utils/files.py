@@ -32,9 +32,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(temporary, path)
     except Exception as error:
         if is_disk_full(error):
-            raise GroundError(
-                f"no space left to write {path}; finished files are kept, run the same command to resume"
-            ) from error
+            raise GroundError(f"no space left to write {path}; finished files are kept: rerun the command to resume") from error
         raise
     finally:
         temporary.unlink(missing_ok=True)

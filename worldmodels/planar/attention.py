@@ -1,11 +1,11 @@
 """Hidden state of agents: latent noise that is sampled, and the belief about their attention.
 
-An attentive agent reacts to the robot, an inattentive one does not. Attention lasts, and shows in
-the motion of an agent whose way the robot crosses. So a belief is passed from one observation to
-the next. The last step is predicted with all agents attentive and with none; the observation tells
-which is likelier (a Bayes filter of two states with occasional changes). The robot's action in that
-step is unknown here and assumed to be zero, which changes a belief by at most 0.024 (in two
-layouts).
+An attentive agent reacts to the robot; an inattentive agent does not. Attention stays the same for
+seconds. It is visible in the motion of an agent whose path the robot crosses. Therefore a belief is
+passed from each observation to the next. The last step is predicted twice: with all agents
+attentive, and with no agent attentive. The observation shows which prediction is likelier (a Bayes
+filter of two states with occasional changes). The robot's action in that step is unknown here and
+assumed to be zero. This changes a belief by at most 0.024 (in two layouts).
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Predictions composed of a robot's candidates and of agents that are predicted less often."""
+"""Composition of predictions: the robot for all candidates, agents for some representatives."""
 
 from dataclasses import fields
 
@@ -10,7 +10,7 @@ from worldmodels.planar.state import PlanarState
 
 
 def select_robot(state: PlanarState) -> PlanarState:
-    """Select the robot alone from a state."""
+    """Make the state of the robot only."""
     context = state.context.map_dynamic(lambda values: values[:, :1])
     return PlanarState(state.position[:, :1], state.heading[:, :1], state.velocity[:, :1], state.yaw_rate[:, :1], context)
 
@@ -25,16 +25,16 @@ def choose_representatives(paths: Tensor, count: int) -> tuple[Tensor, Tensor]:
         count: number R of representatives, if B is not less.
 
     Returns:
-        representatives: (E, R) indices of the chosen paths among the B paths.
+        representatives: (E, R) indices of the selected paths among the B paths.
         nearest: (E, B) index of each path's nearest representative among the R.
     """
-    chosen = [torch.zeros(len(paths), dtype=torch.long)]
+    selected = [torch.zeros(len(paths), dtype=torch.long)]
     distances = [(paths - paths[:, :1]).square().sum(-1)]
     for _ in range(min(count, paths.shape[1]) - 1):
         farthest = torch.stack(distances).amin(0).argmax(-1)
-        chosen.append(farthest)
+        selected.append(farthest)
         distances.append((paths - paths[torch.arange(len(paths)), farthest][:, None]).square().sum(-1))
-    return torch.stack(chosen, 1), torch.stack(distances).argmin(0)
+    return torch.stack(selected, 1), torch.stack(distances).argmin(0)
 
 
 def gather(bodies: Bodies, index: Tensor) -> Bodies:
@@ -61,7 +61,7 @@ def merge_agents(robot: Bodies, agents: Bodies) -> Bodies:
     """Merge predictions of the robot and of the agents.
 
     Args:
-        robot: (1, ..., B, H, 1, ...) the robot alone.
+        robot: (1, ..., B, H, 1, ...) the robot only.
         agents: (P, ..., 1 or B, H, M, ...) all bodies; row 0, the robot, is left out.
 
     Returns:

@@ -12,15 +12,15 @@ change is geometry, and a feature of the message. Clearance, time horizon, large
 velocity and the degree of yielding are learned. All other changes of an agent's velocity are
 projected onto what these constraints allow.
 
-The future of agents is uncertain. Each agent has latent noise: normal random numbers that change
+The motion of agents is uncertain. Each agent has latent noise: normal random numbers that change
 within seconds, and an intent, computed from the noise and the scene at the start of a rollout. An
 inattentive agent receives no messages from the robot; an attentive agent yields to it fully. The
 model predicts the probability of attention from the scene, and `attention` filters it over time.
 
-In training, each window has two futures with attentive and two with inattentive agents. The loss is
-the energy score of their mixture: the distance to the true future less half of that between
-futures. It is least where predicted frequencies are right. Sources: Gneiting and Raftery 2007,
-"Strictly proper scoring rules"; Bouchacourt et al. 2016, "DISCO nets".
+In training, each window has four particles: agents are attentive in two of them, and inattentive in
+two. The loss is the energy score of this mixture: the mean distance to the true motion minus half of
+the mean distance between particles. It is least if the predicted frequencies are true. Sources:
+Gneiting and Raftery 2007, "Strictly proper scoring rules"; Bouchacourt et al. 2016, "DISCO nets".
 """
 
 from collections.abc import Callable, Mapping
@@ -51,7 +51,7 @@ from worldmodels.planar.windows import PlanarWindows
 from worldmodels.training.compile import CompiledFunction
 from worldmodels.training.windows import Batch, EpisodeWindows, JointWindows
 
-NUM_PARTICLES = 16  # predictions of each future with agents
+NUM_PARTICLES = 16  # in scenes with agents
 NUM_REPRESENTATIVES = 4  # candidates for which the agents are predicted
 CLEARANCE = 0.08  # [units] that yielding agents keep; a start value, the model learns a factor
 AVOIDANCE_HORIZON_S = 1.5  # for which they keep it; a start value, the model learns a factor
@@ -84,7 +84,7 @@ class GraphConfig:
 
 @models.add("graph")
 class GraphModel(PlanarModel):
-    """A graph network of planar bodies, with particles for the futures of agents."""
+    """A graph network of planar bodies. Its particles are samples of the motion of agents."""
 
     name = "graph"
     max_speed: Tensor  # (len(DYNAMIC_KINDS), 2) limits by kind [units/s, rad/s]
@@ -215,9 +215,9 @@ class GraphModel(PlanarModel):
         if not state.context.has_kind(*TRAFFIC_KINDS):
             return super()._rollout_bodies(state, actions)
         robot = super()._rollout_bodies(select_robot(state), actions)
-        chosen, nearest = choose_representatives(robot.pose[0, :, :, :, 0, :2].flatten(2), NUM_REPRESENTATIVES)
+        selected, nearest = choose_representatives(robot.pose[0, :, :, :, 0, :2].flatten(2), NUM_REPRESENTATIVES)
         # Detached: a candidate gets no gradient by way of agents that belong to another candidate.
-        representatives = actions.detach()[torch.arange(len(actions))[:, None], chosen]
+        representatives = actions.detach()[torch.arange(len(actions))[:, None], selected]
         return merge_agents(robot, gather(super()._rollout_bodies(state, representatives), nearest))
 
     def _start_rollout(self, state: PlanarState, actions: Tensor) -> tuple[Motion, RolloutContext, Tensor]:
@@ -410,8 +410,8 @@ class GraphModel(PlanarModel):
             features = torch.cat([features, change * context.pair_has_agent[..., None]], -1)
         edges = F.linear(features, self.pair_edge.weight[:, : features.shape[-1]]) + shapes
         config = self.graph_config
-        reach = config.contact_range + (config.avoidance_range - config.contact_range) * context.pair_has_agent
-        return edges, _compute_nearness(contact.gap, reach) * context.pair_present, contact, avoidance
+        interaction_range = config.contact_range + (config.avoidance_range - config.contact_range) * context.pair_has_agent
+        return edges, _compute_nearness(contact.gap, interaction_range) * context.pair_present, contact, avoidance
 
     def compute_loss(self, batch: Batch) -> Tensor:
         state = batch.state
@@ -423,7 +423,7 @@ class GraphModel(PlanarModel):
         return (errors * state.context.present).sum() / state.context.present.expand_as(errors).sum()
 
     def _compute_energy_scores(self, state: PlanarState, actions: Tensor, targets: list[PlanarState]) -> Tensor:
-        """Compute the energy scores (H, W, M) of two futures for each attention of the agents."""
+        """Compute the energy scores (H, W, M) of two particles with attentive agents, two without."""
         rate = state.yaw_rate
         noise = torch.randn(2, *rate.shape, agents.NOISE_SIZE, device=rate.device)
         is_attentive = torch.rand_like(rate) < 0.5
@@ -432,11 +432,11 @@ class GraphModel(PlanarModel):
         attention = self._predict_attention(state, actions)
         probability = torch.where(is_attentive, attention, 1 - attention)  # of the first two
         pairs = zip(self.imagine(start, actions.repeat(4, 1, 1)), targets, strict=True)
-        return torch.stack([compute_mixture_scores(futures, true, probability) for futures, true in pairs])
+        return torch.stack([compute_mixture_scores(particles, true, probability) for particles, true in pairs])
 
 
-def _compute_nearness(gap: Tensor, reach: Tensor | float) -> Tensor:
-    return (1 - gap / reach).clamp(0, 1)
+def _compute_nearness(gap: Tensor, interaction_range: Tensor | float) -> Tensor:
+    return (1 - gap / interaction_range).clamp(0, 1)
 
 
 def _compute_messages(edges: Tensor, receive: Tensor, send: Tensor, near: Tensor) -> Tensor:

@@ -40,16 +40,16 @@ def compute_step_errors(predicted: PlanarState, true: PlanarState) -> Tensor:
     )
 
 
-def compute_mixture_scores(futures: PlanarState, true: PlanarState, probability: Tensor) -> Tensor:
+def compute_mixture_scores(particles: PlanarState, true: PlanarState, probability: Tensor) -> Tensor:
     """Compute the energy score of agents in a mixture of two modes, and the error of other bodies.
 
-    Each mode has two futures, and both modes share their two samples of latent noise. Only futures
+    Each mode has two particles. Both modes use the same two samples of latent noise. Only particles
     of different samples are compared.
 
     Source: Gneiting and Raftery 2007, "Strictly proper scoring rules".
 
     Args:
-        futures: 4 * W scenes of M bodies: two futures of the first mode, then two of the second.
+        particles: 4 * W scenes of M bodies: two particles of the first mode, then two of the second.
         true: W scenes.
         probability: (W, M) of the first mode.
 
@@ -57,7 +57,7 @@ def compute_mixture_scores(futures: PlanarState, true: PlanarState, probability:
         (W, M) scores, in SCORE_SCALES for agents and in ERROR_SCALES for other bodies.
     """
     size = len(true.yaw_rate)
-    parts = (getattr(futures, name).split(size) for name in MOTION_FIELDS)
+    parts = (getattr(particles, name).split(size) for name in MOTION_FIELDS)
     a, b, c, d = (replace(true, **dict(zip(MOTION_FIELDS, motion, strict=True))) for motion in zip(*parts, strict=True))
     rest = 1 - probability
     error = probability * (_compute_distance(a, true) + _compute_distance(b, true)) + rest * (
@@ -68,7 +68,7 @@ def compute_mixture_scores(futures: PlanarState, true: PlanarState, probability:
         + probability * rest * (_compute_distance(a, d) + _compute_distance(b, c))
         + rest.square() * _compute_distance(c, d)
     )
-    step_error = sum(compute_step_errors(future, true) for future in (a, b, c, d)) / 4
+    step_error = sum(compute_step_errors(particle, true) for particle in (a, b, c, d)) / 4
     return torch.where(true.context.is_agent > 0, (error - spread) / 2, step_error)
 
 

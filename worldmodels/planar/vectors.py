@@ -1,8 +1,8 @@
 """Plane vectors and headings as real pairs (..., 2), multiplied as complex numbers.
 
-PyTorch multiplies complex tensors in one operation where pairs take seven, but its compiler does
-not support complex tensors. So products are complex in eager code, and spelled out in compiled
-code.
+PyTorch multiplies complex tensors in one operation, and real pairs in seven. Its compiler does not
+support complex tensors. Eager code therefore multiplies complex tensors, and compiled code
+multiplies real pairs.
 """
 
 import torch
@@ -54,28 +54,31 @@ def make_heading(angle: Tensor) -> Tensor:
 
 
 def subtract_box(point: Tensor, half: Tensor) -> Tensor:
-    """Compute the vectors from a box about the origin to points.
+    """Compute the vectors to points from the closest points of a box centred at the origin.
 
     Args:
         point: (..., 2) in the box's frame.
         half: (..., 2) half extents of the box.
 
     Returns:
-        (..., 2) from the closest point of the box; zero for points inside.
+        (..., 2) vectors; zero for points inside.
     """
     return point - torch.clamp(point, -half, half)
 
 
 def compute_gap(offset: Tensor, core: Tensor, rounding: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the part of vectors beyond the extent of a rounded box along them.
+    """Compute the gaps between points and a rounded box along the lines from its centre.
+
+    The box is taken up to its support line, which is perpendicular to the line from the centre. The
+    gap is therefore at most the distance between point and box.
 
     Args:
-        offset: (..., 2) vectors from the centre of the box, in its frame.
-        core: (..., 2) half extents of the box.
-        rounding: (...) radius around the box.
+        offset: (..., 2) vectors from the centre of the box to the points, in the box's frame.
+        core: (..., 2) half extents of the box without rounding.
+        rounding: (...) radius by which the box is grown.
 
     Returns:
-        gap: (...) length beyond the extent, in the unit of `offset`.
+        gap: (...) gaps, negative within the support line, in the unit of `offset`.
         normal: (..., 2) unit vectors along `offset`.
     """
     distance = offset.square().sum(-1).clamp(min=1e-12).sqrt()
@@ -84,7 +87,7 @@ def compute_gap(offset: Tensor, core: Tensor, rounding: Tensor) -> tuple[Tensor,
 
 
 def rotate_quarter(vector: Tensor) -> Tensor:
-    """Rotate vectors by a quarter turn to the left: the velocity of a lever at unit yaw rate.
+    """Rotate vectors by 90° to the left: velocities of lever ends at unit yaw rate.
 
     Args:
         vector: (..., 2).
@@ -97,7 +100,7 @@ def rotate_quarter(vector: Tensor) -> Tensor:
 
 
 def compute_cross_product(a: Tensor, b: Tensor) -> Tensor:
-    """Compute the vertical component of cross products: the torque of a force at a lever's end.
+    """Compute the vertical component of cross products: torques of forces at lever ends.
 
     Args:
         a: (..., 2).

@@ -114,10 +114,10 @@ class RigidModel(LearnedModel):
         # The height is that at the end of the substep.
         height = state.position[..., None, 2] + levers[..., 2] + dt_s * velocity[..., 2]
         sliding = velocity[..., :2].square().sum(-1).clamp(min=1e-8).sqrt()
-        reach = levers[..., :2].square().sum(-1).clamp(min=1e-8).sqrt()
+        lever_length = levers[..., :2].square().sum(-1).clamp(min=1e-8).sqrt()
         size = (state.half_extents.mean(-1)[..., None] / SIZE_M).expand_as(height)
         speeds = (velocity[..., 2] / SPEED_M_S, sliding / SPEED_M_S)
-        features = torch.stack([height / HEIGHT_M, *speeds, reach / SIZE_M, levers[..., 2] / SIZE_M, size], -1)
+        features = torch.stack([height / HEIGHT_M, *speeds, lever_length / SIZE_M, levers[..., 2] / SIZE_M, size], -1)
         normal, friction, lift = self.contact(features.clamp(-5, 5)).unbind(-1)
         gate = torch.sigmoid((CONTACT_M - height) / SOFTNESS_M) * state.present[..., None]
         stop = F.relu(-velocity[..., 2]) * MAX_GAIN * torch.sigmoid(normal - 1)

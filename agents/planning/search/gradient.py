@@ -18,7 +18,7 @@ from agents.planning.search import Proposal, SearchMethod, sample_gaussian, sear
 STEP_SIZE = 0.1  # our own value: few iterations must cross the range [-1, 1] of actions
 BETAS = (0.9, 0.999)  # Kingma and Ba 2015, "Adam"
 EPSILON = 1e-8  # as BETAS
-KEPT_SHARE = 0.25  # share of the plans that are candidates of the next decision
+REUSED_SHARE = 0.25  # share of the plans that are candidates of the next decision
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class GradientDescent(SearchMethod):
 
     def propose(self, proposal: Proposal, generator: torch.Generator) -> Tensor:
         candidates = sample_gaussian(proposal, self.config.samples, generator, self._basis)
-        kept = proposal.elites[1 : self.config.samples]  # the first elite is the mean
-        candidates[1 : 1 + len(kept)] = kept
+        retained_candidates = proposal.elites[1 : self.config.samples]  # the first elite is the mean
+        candidates[1 : 1 + len(retained_candidates)] = retained_candidates
         return candidates
 
     def update(self, proposal: Proposal, candidates: Tensor, costs: Tensor) -> Proposal:
@@ -59,5 +59,5 @@ class GradientDescent(SearchMethod):
 
     def make_warm_start(self, proposal: Proposal) -> Proposal:
         shifted = super().make_warm_start(proposal)
-        kept = shifted.elites[: max(1, int(KEPT_SHARE * self.config.samples))]
-        return Proposal(shifted.mean, shifted.std, torch.cat([shifted.mean[None], kept]))
+        reused_plans = shifted.elites[: max(1, int(REUSED_SHARE * self.config.samples))]
+        return Proposal(shifted.mean, shifted.std, torch.cat([shifted.mean[None], reused_plans]))

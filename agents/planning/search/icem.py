@@ -13,7 +13,7 @@ from torch import Tensor
 from agents.planning.search import Proposal, SearchConfig, SearchMethod, searches
 from agents.planning.search.cem import refit, select_elites
 
-KEPT_ELITE_SHARE = 0.3  # share of the elites that are candidates of the next iteration or decision
+REUSED_ELITE_SHARE = 0.3  # share of the elites that are candidates of the next iteration or decision
 NOISE_EXPONENT = 2.0  # the power of the noise is proportional to frequency ** -NOISE_EXPONENT
 POPULATION_DECAY = 1.25  # the population is divided by this factor from iteration to iteration
 
@@ -32,14 +32,14 @@ class ImprovedCrossEntropy(SearchMethod):
         white = torch.randn(population, *proposal.mean.shape, generator=generator)
         candidates = (proposal.mean + (self._colour @ white) * proposal.std).clamp(-1, 1)
         candidates[0] = proposal.mean
-        kept = proposal.elites[: population - 1]
-        candidates[1 : 1 + len(kept)] = kept
+        reused_elites = proposal.elites[: population - 1]
+        candidates[1 : 1 + len(reused_elites)] = reused_elites
         return candidates
 
     def update(self, proposal: Proposal, candidates: Tensor, costs: Tensor) -> Proposal:
         elites = select_elites(candidates, costs)
-        kept = elites[: max(1, int(KEPT_ELITE_SHARE * len(elites)))]
-        return replace(refit(proposal, elites), elites=kept, iterations=proposal.iterations + 1)
+        reused_elites = elites[: max(1, int(REUSED_ELITE_SHARE * len(elites)))]
+        return replace(refit(proposal, elites), elites=reused_elites, iterations=proposal.iterations + 1)
 
 
 def compute_populations(samples: int, iterations: int) -> list[int]:

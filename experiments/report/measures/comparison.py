@@ -1,4 +1,4 @@
-"""Paired comparison of methods over the episodes that both met, and the headline."""
+"""Paired comparison of methods over their shared episodes, and the headline of a report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class RateDifference(Difference):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two methods over the episodes that both met: the same layout and seed."""
+    """Comparison of two methods over their shared episodes: the same layouts and seeds."""
 
     split: str  # or ALL_SPLITS
     split_label: str
@@ -60,10 +60,9 @@ class Comparison:
 
 
 def compare_methods(results: Results) -> list[Comparison]:
-    """Compare the best method with every other, on all splits together, then on each.
+    """Compare the best method with every other method, on all splits together and on each split.
 
-    The best method is the best one on the first split. Layouts of the user's are left out where
-    there are other splits.
+    The best method is that of the first split. Custom layouts are left out if there are splits.
     """
     results = select_benchmark_results(results)
     best, *others = measures.rank_methods(results) or [""]
@@ -91,11 +90,11 @@ def _compute_rate_difference(pairs: PairedScores) -> RateDifference:
     min_detectable = statistics.compute_smallest_rate_difference(rates_a, rates_b)
     if max(len(a), len(b)) > 1:
         difference = compute_difference(a, b, pairs.splits, pairs.is_joint)
-        # a bootstrap sees too little spread where trainings act alike: never narrower than with one
+        # If trainings are alike, the bootstrap interval is too narrow: use the wider interval.
         low = max(-1.0, min(difference.low, difference.value + low - mean))
         high = min(1.0, max(difference.high, difference.value + high - mean))
         mean = difference.value
-        if not np.isin([rates_a, rates_b], (0, 1)).all():  # else the trainings acted as one
+        if not np.isin([rates_a, rates_b], (0, 1)).all():  # else all trainings had equal outcomes
             min_detectable = statistics.compute_smallest_difference_from_interval(max(high - mean, mean - low), len(rates_a))
     p_value = statistics.compute_sign_test_p_value(rates_a, rates_b)
     return RateDifference(100 * mean, 100 * low, 100 * high, p_value, 100 * min_detectable)
@@ -104,7 +103,7 @@ def _compute_rate_difference(pairs: PairedScores) -> RateDifference:
 def format_headline(results: Results) -> str:
     """Format the best methods on the first split, the next best, and the paired difference.
 
-    Where all results are of one layout of the user's, the verdict on the best planner comes first.
+    If all results belong to one custom layout, the verdict on the best planner is first.
     """
     results = select_benchmark_results(results)
     best_methods, other_methods = _split_best_methods(results)
@@ -137,11 +136,11 @@ def format_headline(results: Results) -> str:
 
 
 def _format_pooled_verdict(results: Results, comparison: Comparison) -> str:
-    """Explain a verdict over all splits that differs from the first split's; else nothing."""
+    """Explain the verdict over all splits if it differs from that on the first split."""
     pooled = compare_pair(results, ALL_SPLITS, comparison.method_a, comparison.method_b)
     if pooled is None or pooled.verdict == comparison.verdict:
         return ""
-    reason = "the methods differ less, or the other way round, on other splits"
+    reason = "on other splits, the methods differ less or in the other direction"
     if not comparison.safe_success.is_significant:
         if not pooled.safe_success.is_significant:
             return ""
@@ -150,7 +149,10 @@ def _format_pooled_verdict(results: Results, comparison: Comparison) -> str:
 
 
 def _split_best_methods(results: Results) -> tuple[list[Summary], list[Summary]]:
-    """Split the methods on the first split, without oracles, into the level best and the others."""
+    """Split the methods on the first split into the best ones with equal rates, and the others.
+
+    Oracles are left out.
+    """
     ranked = measures.summarise(results)
     methods = [summary for summary in ranked if summary.split == ranked[0].split and not measures.is_oracle(summary.method)]
     best_methods = [summary for summary in methods if _get_rates(summary) == _get_rates(methods[0])]
@@ -169,7 +171,11 @@ def _format_rates(summary: Summary) -> str:
 
 
 def build_answers(results: Results) -> list[tuple[str, str]]:
-    """Answer what is asked next about the best method: certainty, cost, weakest split."""
+    """Make answers on the best method: certainty, costs, weakest split.
+
+    Returns:
+        Pairs of a title and a text.
+    """
     results = select_benchmark_results(results)
     best_methods, other_methods = _split_best_methods(results)
     if not best_methods:
@@ -178,7 +184,7 @@ def build_answers(results: Results) -> list[tuple[str, str]]:
     answers = [("Certainty", certainty)] if (certainty := _format_certainty(results, best_methods, other_methods)) else []
     costs = [_format_costs(summary) for summary in (best, *other_methods[:1])]
     if level_methods:
-        costs.insert(1, f"the level ones: {_format_ms(level_methods)} ms")
+        costs.insert(1, f"methods with equal rates: {_format_ms(level_methods)} ms")
     best_summaries = [summary for summary in measures.summarise(results) if summary.method == best.method]
     failures_name = "Weakest split" if len(best_summaries) > 1 else "Failures"
     return [*answers, ("Cost", "; ".join(costs)), (failures_name, _format_weakest_split(results, best_summaries))]
@@ -228,8 +234,7 @@ def _format_weakest_split(results: Results, summaries: Sequence[Summary]) -> str
 
 def make_comparison_table(results: Results) -> Table:
     """Make the table for a terminal: the best method against the others over all splits."""
-    title = "Paired differences over all splits, in percentage points"
-    table = Table(*COMPARISON_COLUMNS[1:], box=rich.box.SIMPLE, title=title)
+    table = Table(*COMPARISON_COLUMNS[1:], box=rich.box.SIMPLE, title="Paired differences over all splits, in percentage points")
     for comparison in compare_methods(results):
         if comparison.split == ALL_SPLITS:
             table.add_row(*map(Text, comparison.cells[1:]))

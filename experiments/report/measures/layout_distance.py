@@ -69,8 +69,7 @@ def _find_widest_passage(clearance: np.ndarray, cells: list[tuple[int, int]]) ->
 
     The width of a route is that of its narrowest point.
     """
-    low = 0.0
-    high = float(min(clearance[cell] for cell in cells))
+    low, high = 0.0, float(min(clearance[cell] for cell in cells))
     for _ in range(10):
         threshold_m = (low + high) / 2
         regions, _ = label(clearance >= threshold_m, np.ones((3, 3)))

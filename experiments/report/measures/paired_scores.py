@@ -1,8 +1,7 @@
-"""Scores of methods on the episodes that all of them met, and differences between two methods.
+"""Scores of methods on their shared episodes, and differences between two methods.
 
-The cost of an episode is defined for unsolved episodes too: the distance to go [m], mean over all
-steps that an episode may have. It is zero from the moment of success; an unsolved episode costs to
-its end.
+The cost of an episode is the cost-to-go [m], mean over all steps that an episode may have. After
+success it is zero. It is defined for unsolved episodes too.
 """
 
 from collections import Counter, defaultdict
@@ -22,7 +21,7 @@ TrainingKey = tuple[str, int, int]  # run, training seed, number of the time
 
 
 def compute_episode_cost(result: EpisodeResult) -> float:
-    """Compute the distance to go [m], mean over all steps that an episode may have."""
+    """Compute the cost-to-go [m], mean over all steps that an episode may have."""
     return get_cost_m(result, "total_cost") / scenes[result.scene].episode_steps
 
 

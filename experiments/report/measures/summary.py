@@ -81,8 +81,7 @@ class Rate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        successes = self.effective_trials * self.value if self.total else 0
-        return compute_wilson_interval(successes, self.effective_trials)
+        return compute_wilson_interval(self.effective_trials * self.value if self.total else 0, self.effective_trials)
 
     @property
     def value_and_interval(self) -> tuple[float, float, float]:
@@ -269,11 +268,9 @@ def get_base_method(result: EpisodeResult) -> str:
 def select_full_data_results(results: Results) -> list[EpisodeResult]:
     """Select the methods that learned from all data of their family."""
     full_steps = {result.family: result.env_steps for result in results if result.family == result.method}
-
-    def has_full_data(result: EpisodeResult) -> bool:
-        return result.method == result.family or result.env_steps >= full_steps.get(result.family, 0)
-
-    return list(filter(has_full_data, results))
+    return [
+        result for result in results if result.method == result.family or result.env_steps >= full_steps.get(result.family, 0)
+    ]
 
 
 def select_trainings(results: Iterable[EpisodeResult]) -> list[EpisodeResult]:

@@ -74,11 +74,11 @@ def build_exploitation_section(results: Results) -> ReportSection | None:
         "chosen − random [m]": "excess_gap", "verdict": lambda item: item.excess_gap.format_verdict(),
         "disagreement [mm]": "disagreement_mm", "disagreement, random [mm]": "random_disagreement_mm",
     }  # fmt: skip
-    facts = {"answer": _answer_exploitation(exploitations)}
+    facts = {"answer": _format_exploitation_answer(exploitations)}
     return ReportSection("exploitation", columns, exploitations, [figure], facts=facts)
 
 
-def _answer_exploitation(exploitations: Sequence[planners.Exploitation]) -> str:
+def _format_exploitation_answer(exploitations: Sequence[planners.Exploitation]) -> str:
     exploited = [item for item in exploitations if item.excess_gap.is_significant and item.excess_gap.value > 0]
     if not exploited:
         return "Not shown: no method's chosen plans exceed their predicted cost by significantly more than random plans."
@@ -110,11 +110,11 @@ def build_predicted_violations_section(results: Results) -> ReportSection | None
         "missed": lambda item: format_percent_interval(item.missed_share),
         "false alarms": lambda item: format_percent_interval(item.false_alarm_share),
     }  # fmt: skip
-    facts = {"answer": _answer_predicted_violations(violations), "contact": format_kind(CONTACT_VIOLATION)}
+    facts = {"answer": _format_violations_answer(violations), "contact": format_kind(CONTACT_VIOLATION)}
     return ReportSection("predicted-violations", columns, violations, figures, facts=facts)
 
 
-def _answer_predicted_violations(violations: Sequence[planners.PredictedViolations]) -> str:
+def _format_violations_answer(violations: Sequence[planners.PredictedViolations]) -> str:
     missed = [100 * item.missed_share[0] for item in violations if not math.isnan(item.missed_share[0])]
     if not missed:
         return "Unknown: no audited plan led to a violation."

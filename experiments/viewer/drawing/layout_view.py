@@ -51,12 +51,16 @@ class LayoutView:
         for number, (x, y, yaw, *half, kind) in enumerate(layout.static_boxes):
             mesh = make_trimesh(visuals.make_static_body(Kind(int(kind)), np.array(half), number))
             handle = self._add_mesh(f"static/{number}", mesh)
-            handle.position, handle.wxyz = (x, y, half[2]), to_wxyz(yaw_to_quaternion(np.array(yaw)))
+            handle.position, handle.wxyz = (x, y, half[2]), convert_to_wxyz(yaw_to_quaternion(np.array(yaw)))
 
     def add_bodies(self, half_extents: np.ndarray, poses: np.ndarray, link_visuals: Sequence[LinkVisual] = ()) -> None:
-        """Draw dynamic bodies of half extents (M, 3) [m] at poses (M, 7), and the robot's links.
+        """Draw dynamic bodies and the robot's links.
 
-        Equal bodies are one node of the page: sixty of them cost little more than one.
+        Equal bodies are one node of the page: sixty bodies cost little more than one.
+
+        Args:
+            half_extents: (M, 3) half extents of the bodies [m].
+            poses: (M, 7) position [m] and quaternion xyzw of the bodies.
         """
         groups: dict[Primitives, list[int]] = {}
         for body, half in enumerate(np.asarray(half_extents, float)):
@@ -73,16 +77,21 @@ class LayoutView:
         self.set_poses(poses)
 
     def set_poses(self, poses: np.ndarray, link_poses: np.ndarray | None = None) -> None:
-        """Move dynamic bodies to poses (M, 7) and the robot's links to (V, 7)."""
+        """Move dynamic bodies and the robot's links.
+
+        Args:
+            poses: (M, 7) position [m] and quaternion xyzw of the bodies.
+            link_poses: (V, 7) poses of the links; None: the links stay.
+        """
         poses = np.asarray(poses, np.float32)
         for indices, node in self._nodes:
             node.batched_positions = poses[indices, :3]
-            node.batched_wxyzs = to_wxyz(poses[indices, 3:])
+            node.batched_wxyzs = convert_to_wxyz(poses[indices, 3:])
         for handle, link_pose in zip(self._link_handles, () if link_poses is None else link_poses, strict=False):
-            handle.position, handle.wxyz = link_pose[:3], to_wxyz(link_pose[3:])
+            handle.position, handle.wxyz = link_pose[:3], convert_to_wxyz(link_pose[3:])
 
     def add_label(self, text: str, spacing_m: float) -> viser.LabelHandle:
-        """Add a label behind the hall, of a size in metres: it looks the same in videos of any size."""
+        """Add a label behind the hall. Its size in metres is the same in videos of any size."""
         hall = self._layout.hall
         path = f"{self.root}/label"
         size_m = LABEL_HEIGHT_SHARE * spacing_m
@@ -127,6 +136,13 @@ def configure_lights_and_camera(
     server.initial_camera.fov = np.deg2rad(50)
 
 
-def to_wxyz(quaternion: np.ndarray) -> np.ndarray:
-    """Reorder quaternions xyzw (..., 4) as viser has them: wxyz (..., 4)."""
+def convert_to_wxyz(quaternion: np.ndarray) -> np.ndarray:
+    """Convert quaternions to the order of viser.
+
+    Args:
+        quaternion: (..., 4) xyzw.
+
+    Returns:
+        (..., 4) wxyz.
+    """
     return quaternion[..., [3, 0, 1, 2]]

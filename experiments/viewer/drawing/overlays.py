@@ -12,7 +12,7 @@ import numpy as np
 import viser
 from matplotlib import colormaps
 
-from experiments.viewer.drawing.layout_view import FLAT, to_wxyz
+from experiments.viewer.drawing.layout_view import FLAT, convert_to_wxyz
 from experiments.viewer.replay.replay import Frame, PlannerTrace, Replay
 from sim.bodies import LOAD, ROBOT, TRAFFIC_KINDS, Kind
 from sim.geometry.rotations import compute_yaw, make_unit_vectors
@@ -34,7 +34,7 @@ DISAGREEMENT_COLOUR: Colour = (147, 51, 234)
 OVERLAY_DESCRIPTIONS = {
     "plan": "the chosen plan: ghosts of the robot, loads and agents at later times",
     "candidates": "the robot's path in the candidate plans, from low cost (green) to high cost (red)",
-    "cost field": "the cost to go from each position to the goal; dark: high",
+    "cost-to-go field": "cost-to-go from each position to the goal; dark: high",
     "contact forces": "red arrows above contacts of the robot or a load, longer for larger forces",
     "disagreement": "a violet disc around the load, or around a robot without loads; its radius grows with the "
     "disagreement of the model's particles",
@@ -64,7 +64,7 @@ class Overlays:
         self._update_overlay("trails", partial(self._draw_trails, frame_index) if frame_index else None)
         self._update_overlay("contact forces", partial(self._draw_forces, frame) if frame.contacts else None)
         self._update_overlay("lidar rays", partial(self._draw_rays, frame))
-        self._update_overlay("cost field", self._draw_cost_field)
+        self._update_overlay("cost-to-go field", self._draw_cost_field)
         self._update_overlay("plan", None if trace is None else partial(self._draw_plan, trace))
         self._update_overlay("candidates", None if trace is None else partial(self._draw_candidates, trace))
         draw_disagreement = None if disagreement_m is None else partial(self._draw_disagreement, frame, disagreement_m)
@@ -98,7 +98,7 @@ class Overlays:
                     opacity = 0.4 - 0.25 * number / NUM_GHOSTS
                     self._handles[name] = self._add_ghost(name, kind, trace.half_extents[body], opacity)
                 handle = self._handles[name]
-                handle.position, handle.wxyz = pose[:3], to_wxyz(pose[3:])
+                handle.position, handle.wxyz = pose[:3], convert_to_wxyz(pose[3:])
         for name in [name for name in self._handles if name.startswith("plan/") and name not in shown_names]:
             self._handles.pop(name).remove()  # of an agent that the planner no longer regards
 
@@ -147,7 +147,7 @@ class Overlays:
         self._draw_lines("lidar rays", np.stack([start, ends], 1), colours, float(frame.pose[ROBOT, 2]))
 
     def _draw_cost_field(self) -> None:
-        if "cost field" in self._handles:
+        if "cost-to-go field" in self._handles:
             return
         field = self._replay.cost_field
         x, y, width, depth = get_floor_area(self._replay.setup.layout)
@@ -160,8 +160,8 @@ class Overlays:
         image = np.ascontiguousarray(colours.swapaxes(0, 1)[::-1])
         size_x, size_y = (np.array(values.shape) * cell_m).tolist()
         position = np.array((*origin + cell_m * (first_cell + last_cell) / 2, 0.5 * self._height_m))
-        self._handles["cost field"] = self._scene.add_image(
-            f"{self._root}/cost field", image, size_x, size_y, format="png", position=position, wxyz=FLAT, cast_shadow=False
+        self._handles["cost-to-go field"] = self._scene.add_image(
+            f"{self._root}/cost-to-go field", image, size_x, size_y, format="png", position=position, wxyz=FLAT, cast_shadow=False
         )
 
     def _draw_lines(self, name: str, paths: np.ndarray, colours: np.ndarray, height: float) -> None:
@@ -173,7 +173,7 @@ class Overlays:
 
     def _set_points(self, name: str, points: np.ndarray, colours: np.ndarray) -> None:
         """Set the end points (N, 2, 3) of lines or arrows; a new number of them needs a new node."""
-        colours = _to_linear_colours(colours)
+        colours = _convert_to_linear_colours(colours)
         handle = self._handles.get(name)
         if handle is not None and self._shapes[name] == points.shape:
             handle.points, handle.colors = points, colours
@@ -212,6 +212,6 @@ def _apply_colormap(name: str, values: np.ndarray) -> np.ndarray:
     return (colormaps[name](np.clip(values, 0, 1))[..., :3] * 255).astype(np.uint8)
 
 
-def _to_linear_colours(colours: np.ndarray) -> np.ndarray:
+def _convert_to_linear_colours(colours: np.ndarray) -> np.ndarray:
     """Convert sRGB colours (..., 3): viser takes those of lines, unlike those of meshes, as linear."""
     return (255 * (colours / 255) ** 2.2).round().astype(np.uint8)

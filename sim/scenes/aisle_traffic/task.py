@@ -30,11 +30,11 @@ INDICATORS = {
 class CrossingTask:
     """Drive to the goal without contact, and without coming close to people.
 
-    Costs are in metres to go.
+    Costs are in metres.
 
-    The violation penalty of an agent begins half of `penalty_ramp_m` outside the distance to keep,
-    and is full as far within it. The ramp is short: people pass at 0.55 m, models are wrong by
-    centimetres, and a robot with a wider ramp would turn back from every person.
+    The violation penalty of an agent begins half of `penalty_ramp_m` outside the personal distance,
+    and is full half of `penalty_ramp_m` inside it. The ramp is short: people pass at 0.55 m, errors
+    of models are centimetres, and a robot with a wider ramp would turn back from every person.
 
     The risk time constant is short, because plans meet people who ignore the robot 0.4 s to 0.8 s
     ahead, and a later violation can still be avoided.
@@ -43,10 +43,10 @@ class CrossingTask:
     goal_radius_m: float = 0.25
     personal_distance_m: float = PERSONAL_DISTANCE_M
     max_contact_force_n: float = 1.0
-    forklift_distance_m: float = 0.2  # less is no violation, but has the penalty of one
+    forklift_distance_m: float = 0.2  # a smaller distance has the penalty of a violation but is none
     penalty_ramp_m: float = 0.06
     risk_time_constant_s: float = 1.0
-    # penalty of a violation in metres to go: more than the cost of waiting
+    # penalty of a violation [m]: more than the cost of waiting
     violation_cost_m: float = 20.0
     # distance from static boxes below which the robot pays clearance_weight per metre
     clearance_m: float = 0.12
@@ -89,7 +89,7 @@ class CrossingTask:
         return gap - (half[..., 0] - box_x) - half[..., ROBOT : ROBOT + 1, 0]
 
     def compute_cost(self, bodies: Bodies, action: Array, goal: Array, field: NavigationField) -> Array:
-        """Compute the metres to go around boxes, and the closeness to boxes.
+        """Compute the cost-to-go around boxes, and the cost of closeness to boxes.
 
         Args:
             bodies: (..., N) bodies.
@@ -112,7 +112,7 @@ class CrossingTask:
             field: navigation field of the layout and goal.
 
         Returns:
-            (...) penalty in metres to go.
+            (...) penalty [m].
         """
         gap, kind = self._compute_gaps(bodies), bodies.kind
         xp = get_namespace(gap)
@@ -169,9 +169,9 @@ class CrossingTask:
             goal: (3,) x, y [m] and yaw [rad].
 
         Returns:
-            (num_goal_features,) vector to the goal [m], best drive direction, metres to go and
+            (num_goal_features,) vector to the goal [m], best drive direction, cost-to-go and
             clearance [m]; then for each of the nearest agents position [m], velocity [m/s], gap
-            [m], and whether it is a person.
+            [m], and 1 for a person, else 0.
         """
         field, robot = self.get_cost_field(bodies, goal), bodies.pose[ROBOT, :2].astype(float)
         yaw = float(compute_yaw(bodies.pose[ROBOT, 3:]))

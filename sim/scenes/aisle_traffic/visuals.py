@@ -18,7 +18,11 @@ TRUCK: Colour = (234, 170, 8)
 
 
 def make_person(half_extents: np.ndarray) -> Primitives:
-    """Make a person in a safety vest and a helmet who looks along x."""
+    """Make a person in a safety vest and a helmet who looks along x.
+
+    Args:
+        half_extents: (3,) half extents of the body [m].
+    """
     radius, height = float(half_extents[0]), 2 * float(half_extents[2])
     bottom = -height / 2
     primitives = [
@@ -41,7 +45,11 @@ def make_person(half_extents: np.ndarray) -> Primitives:
 
 
 def make_forklift(half_extents: np.ndarray) -> Primitives:
-    """Make a truck: forks and mast in front, counterweight behind, a seat under an overhead guard."""
+    """Make a truck: forks and mast in front, counterweight behind, a seat under an overhead guard.
+
+    Args:
+        half_extents: (3,) half extents of the body [m].
+    """
     length, width, height = (2 * np.asarray(half_extents, float)).tolist()
     body_boxes = (  # size, and x and z of the centre from the lower rear edge, as shares of length, width and height
         ((0.62, 0.9, 0.26), (0.33, 0.22), TRUCK),  # chassis

@@ -18,7 +18,11 @@ PIXELS_PER_M = 600
 
 
 def make_tool(half_extents: np.ndarray) -> Primitives:
-    """Make the stick of an arm's tool."""
+    """Make the stick of an arm's tool.
+
+    Args:
+        half_extents: (3,) half extents of the body [m].
+    """
     radius, height = float(half_extents[0]), 2 * float(half_extents[2])
     return (
         Primitive("cylinder", (radius, height), STEEL),

@@ -15,7 +15,7 @@ from sim.task import is_at_goal
 
 @dataclass(frozen=True)
 class PushTask:
-    """Push the first load to the goal without hitting racks or walls. Costs are in metres to go."""
+    """Push the first load to the goal without hitting racks or walls. Costs are in metres."""
 
     goal_radius_m: float = 0.15
     max_contact_force_n: float = 50.0
@@ -40,7 +40,7 @@ class PushTask:
         return get_pushing_field(bodies, goal)
 
     def compute_cost(self, bodies: Bodies, action: Array, goal: Array, field: PushingField) -> Array:
-        """Compute the metres to go, the robot's closeness to static boxes and the load's tilt.
+        """Compute the cost-to-go, and the costs of closeness to static boxes and of tilt.
 
         Args:
             bodies: (..., N) bodies.

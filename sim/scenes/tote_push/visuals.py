@@ -14,7 +14,12 @@ OTHER_TOTE: Colour = (110, 133, 158)
 
 
 def make_tote(half_extents: np.ndarray, is_task_load: bool = True) -> Primitives:
-    """Make an open container with a rim, handles and a carton; the tote to deliver is orange."""
+    """Make an open container with a rim, handles and a carton; the tote to deliver is orange.
+
+    Args:
+        half_extents: (3,) half extents of the body [m].
+        is_task_load: True for the tote to deliver.
+    """
     width, depth, height = (2 * np.asarray(half_extents, float)).tolist()
     colour = ORANGE if is_task_load else OTHER_TOTE
     dark: Colour = (int(0.72 * colour[0]), int(0.72 * colour[1]), int(0.72 * colour[2]))
