@@ -41,6 +41,7 @@ from experiments.config.experiment import PRESETS, list_presets
 from experiments.evaluation.evaluate import evaluate
 from experiments.evaluation.specs import make_episode_specs
 from experiments.methods.method import Method
+from experiments.versions import start_or_resume
 from sim.data.collect import CollectConfig, collect
 from sim.data.importers.ros_map import OccupancyMap
 from sim.data.store import MANIFEST, Dataset
@@ -48,6 +49,7 @@ from sim.env import GroundEnv
 from sim.layout import Layout
 from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError
+from sim.utils.files import lock_directory
 from worldmodels.model import models
 from worldmodels.training.checkpoint import save_checkpoint
 
@@ -260,7 +262,7 @@ def make_map_case(rng: random.Random, examples: Examples, work: Path) -> list[st
     image = (examples.map / "map.pgm").read_bytes()
     if rng.random() < 0.4:
         suffix = rng.choice(("png", "bmp", "jpeg", "tiff", "gif"))
-        picture = Image.open(io.BytesIO(image)).convert(rng.choice(("L", "RGB", "1", "P")))
+        picture = Image.open(io.BytesIO(image)).convert(rng.choice(("L", "RGB", "1")))
         stream = io.BytesIO()
         picture.save(stream, format=suffix)
         image = stream.getvalue()
@@ -342,7 +344,7 @@ def change_parquet(rng: random.Random, file: Path) -> None:
 def set_nan(rng: random.Random, table: pa.Table, index: int) -> pa.Table:
     """Put a number that is not finite, or too large, into a column of lists of numbers."""
     column = table.column(index).combine_chunks()
-    if not pa.types.is_fixed_size_list(column.type) or not pa.types.is_floating(column.type.value_type):
+    if not len(table) or not pa.types.is_fixed_size_list(column.type) or not pa.types.is_floating(column.type.value_type):
         return table
     values = column.flatten().to_numpy(zero_copy_only=False).copy()
     values[rng.randrange(len(values))] = rng.choice((float("nan"), float("inf"), 1e30))
@@ -560,10 +562,13 @@ def accept(*_: Any, **__: Any) -> Any:
 
 
 def construct_pipeline(config: Any, path: Path, workers: int, console: Any, cache: Any = None) -> Any:
-    """Stand for a run: make all of its steps without their work."""
-    plan = pipeline.Pipeline(config, path, workers, console)
-    plan._make_collect_configs()
-    plan._methods.make_all()
+    """Stand for a run: begin it, go on with it, and make all of its steps without their work."""
+    with lock_directory(path):
+        for _ in range(2):
+            start_or_resume(config, path, console)
+        plan = pipeline.Pipeline(config, path, workers, console)
+        plan._make_collect_configs()
+        plan._methods.make_available()
     raise Accepted
 
 

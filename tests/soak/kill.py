@@ -240,6 +240,7 @@ def import_commands() -> None:
 def prepare(step: Step, work: Path) -> None:
     """Empty the output, and copy the input into it."""
     shutil.rmtree(work / step.output, ignore_errors=True)
+    shutil.rmtree(work / "runs" / ".cache", ignore_errors=True)
     if step.input is not None:
         shutil.copytree(step.input, work / step.output)
 
@@ -294,7 +295,10 @@ def run_chain(step: Step, reference: Reference, work: Path, num_kills: int, rng:
         command = Command(words, work)
         if not command.wait(moment_s):
             reaches_workers = rng.random() < GROUP_SHARE
-            (os.killpg if reaches_workers else os.kill)(command.pid, signal.SIGKILL)
+            try:
+                (os.killpg if reaches_workers else os.kill)(command.pid, signal.SIGKILL)
+            except ProcessLookupError:  # no group yet
+                os.kill(command.pid, signal.SIGKILL)
             kills += 1
         code, output = command.finish()
         if code not in (0, -signal.SIGKILL):
@@ -351,7 +355,7 @@ def make_steps(work: Path, scene: str, first: Callable[[Step], None]) -> list[St
     training = ("--updates", "60", "--validate-every", "5", "--batch", "32", "--lengths", "4", "--threads", "1")
     words = ("train", data[0], "--validation", data[1], "--out", "model", *training)
     train = Step("train", words, "model", find_finished_models)
-    words = ("evaluate", "runs/tiny", "--split", "val", "--episodes", "6")
+    words = ("evaluate", "runs/tiny", "--episodes", "6")
     evaluate = Step("evaluate", words, "runs/tiny", find_units_of_run, finished, has_workers=True)
     report = Step("report", ("report", "runs/tiny", "--out", "page"), "page", lambda path: [])
     return [collect, train, run, evaluate, report]
@@ -395,8 +399,6 @@ def main() -> int:
                         "files": len(reference.state),
                         "not_compared": sorted(reference.unstable),
                     }
-                if step.name == "run":
-                    shutil.rmtree(work / "runs", ignore_errors=True)  # with its cache
                 num_kills = min(rng.randint(*KILLS_PER_CHAIN), arguments.tries - summary.num_tries)
                 kills, faults, temporary = run_chain(step, references[step.name], work, max(1, num_kills), rng)
                 summary.num_tries += kills
