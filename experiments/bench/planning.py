@@ -96,8 +96,8 @@ def _measure_batched_planning(scene: Scene, is_compiled: bool, repetitions: int 
 
     ratios = [measure_s(plan_one_by_one) / measure_s(lambda: plan(planners, observations)) for _ in range(repetitions + 1)]
     conditions = f"of {NUM_BATCHED_EPISODES} episodes, {_describe_compilation(is_compiled)}"
-    ratio = median(ratios[1:])  # the first repetition warms up
-    return [Measurement("decisions one by one / batched", ratio, "×", conditions)]
+    # The first repetition warms up.
+    return [Measurement("decisions one by one / batched", median(ratios[1:]), "×", conditions)]
 
 
 def _measure_model_steps(

@@ -116,7 +116,11 @@ def _write_layout_reports(run: Path, protocol: str, layout_by_split: Mapping[str
 
 
 def check_first_index(first: int) -> None:
-    """Raise GroundError where an option --first is negative."""
+    """Check the value of an option --first.
+
+    Raises:
+        GroundError: the value is negative.
+    """
     if first < 0:
         raise GroundError(f"--first {first}: layouts are counted from 0")
 

@@ -40,8 +40,7 @@ def simulate_drop(rng: np.random.Generator, seed: int = 0, steps: int = 20, fric
     client.changeDynamics(ground, -1, lateralFriction=FLOOR_FRICTION)
     client.changeDynamics(box, -1, lateralFriction=friction, linearDamping=0, angularDamping=0)
     client.resetBaseVelocity(box, velocity.tolist(), angular_velocity.tolist())
-    poses = []
-    twists = []
+    poses, twists = [], []
     for step in range(steps + 1):
         position, orientation = client.getBasePositionAndOrientation(box)
         linear, angular = client.getBaseVelocity(box)

@@ -180,10 +180,9 @@ class CostModel(LearnedModel):
         """
         name = self.scene or next(iter(self.encoders), "")
         bodies = Bodies.from_observation(observation)
-        goal = observation["goal"]
         task = scenes[name].task
-        field = task.get_cost_field(bodies, goal)
-        cost = task.compute_cost(bodies, np.zeros(self.cost_config.action_size), goal, field)
+        field = task.get_cost_field(bodies, observation["goal"])
+        cost = task.compute_cost(bodies, np.zeros(self.cost_config.action_size), observation["goal"], field)
         cost = cost + task.compute_violation_penalty(bodies, np.zeros(3), field)
         vector = compute_flat_vector(dict(observation), task, scenes[name].max_dynamic)
         return CostState(torch.as_tensor(vector[None]), torch.as_tensor(np.array([cost], np.float32)), name)

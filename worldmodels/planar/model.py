@@ -75,11 +75,8 @@ class PlanarModel(LearnedModel):
         expanded = repeat_batch(planar.repeat_scenes(state, batch), particles) if scenes > 1 else state.expand(particles * batch)
         states = self.imagine(self.assign_particles(expanded, particles), actions.flatten(0, 1).repeat(particles, 1, 1))
         size = len(expanded.yaw_rate)
-
-        def split_batch(values: Tensor) -> Tensor:
-            return values.expand(size, *values.shape[1:]).unflatten(0, (particles, scenes, batch))
-
-        return planar.decode_bodies(states).map(split_batch)
+        shape = particles, scenes, batch
+        return planar.decode_bodies(states).map(lambda values: values.expand(size, *values.shape[1:]).unflatten(0, shape))
 
     @torch.inference_mode()
     def predict_mean(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:

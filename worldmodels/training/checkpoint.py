@@ -65,7 +65,8 @@ def read_checkpoint_info(path: Path, name: str = "best") -> dict[str, Any]:
     if not is_checkpoint or info.setdefault("format", 1) not in (1, CHECKPOINT_FORMAT):
         raise BadFile(f"{file} is no checkpoint of format {CHECKPOINT_FORMAT}")
     if info["format"] == 1:
-        info |= {key: _rename_keys(info.get(key) or {}, MIGRATIONS[key]) for key in ("training", "config")}
+        for key in ("training", "config"):
+            info[key] = {MIGRATIONS[key].get(old, old): value for old, value in (info.get(key) or {}).items()}
     return info
 
 
@@ -129,10 +130,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         if not values.isfinite().all():
             raise BadFile(f"{path} is no use: '{name}' holds numbers that are not finite (a training run that diverged)")
     return tensors
-
-
-def _rename_keys(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    return {names.get(key, key): value for key, value in values.items()}
 
 
 def _rename_tensor(name: str) -> str:

@@ -50,9 +50,8 @@ def save_layout_image(layout: Layout, path: Path) -> None:
         allowed = ", ".join(f".{name}" for name in sorted(FILE_METADATA))
         raise GroundError(f"{path}: an image cannot be written as '{path.suffix}', allowed: {allowed}")
     figure = make_layout_figure(scenes.find_by_layout(layout), layout, title=layout.name or layout.id)
-    save = partial(figure.savefig, format=file_format, dpi=150, metadata=FILE_METADATA[file_format])
     with rc_context({"svg.hashsalt": layout.id}):
-        write_atomic(path, save)
+        write_atomic(path, partial(figure.savefig, format=file_format, dpi=150, metadata=FILE_METADATA[file_format]))
 
 
 def render_episode_panels(scene: Scene, items: Sequence[tuple[str, Episode]]) -> str:
@@ -72,8 +71,7 @@ def render_episode_panels(scene: Scene, items: Sequence[tuple[str, Episode]]) ->
 
 def describe_colours(scene: Scene, layouts: Iterable[Layout]) -> str:
     """Make the legend of the colours in images of layouts."""
-    legend = scene.visuals.make_legend(layouts)
-    names = ", ".join(f"{name} {COLOUR_NAMES[colour]}" for name, colour in legend.items())
+    names = ", ".join(f"{name} {COLOUR_NAMES[colour]}" for name, colour in scene.visuals.make_legend(layouts).items())
     return f"Colours: {names}; outlines are earlier states."
 
 

@@ -1,4 +1,4 @@
-"""Rates over a quantity in which episodes differ: training distance, physics."""
+"""Rates of safe success over the training distance and over physical quantities."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -23,7 +23,7 @@ COLUMNS: Columns = {
 
 @dataclass(frozen=True)
 class RateBin:
-    """A method's rates in a range of a quantity."""
+    """Rates of a method in one range of a quantity."""
 
     quantity: str
     method: str
@@ -36,10 +36,10 @@ class RateBin:
 
 
 def bin_results(results: Results, get_value: Callable[[EpisodeResult], float], quantity: str) -> list[RateBin]:
-    """Compute rates of every method but oracles in ranges of a quantity.
+    """Compute the rates of each method in ranges of a quantity, without oracles.
 
-    Ranges hold equally many episodes, or are single values where there are few; those with fewer
-    than MIN_BIN_EPISODES of a method are left out.
+    Ranges contain equally many episodes. A quantity with few values has a range for each value.
+    Ranges with fewer than MIN_BIN_EPISODES episodes of a method are left out.
     """
     methods = [method for method in rank_methods(results) if not is_oracle(method)]
     if not methods:
@@ -54,8 +54,7 @@ def bin_results(results: Results, get_value: Callable[[EpisodeResult], float], q
     bins = []
     for method in methods:
         for i in range(max(1, len(edges) - 1)):
-            pairs = zip(results, indices, strict=True)
-            members = [result for result, index in pairs if index == i and result.method == method]
+            members = [result for result, index in zip(results, indices, strict=True) if index == i and result.method == method]
             if len(members) >= MIN_BIN_EPISODES:
                 bin_values = [get_value(result) for result in members]
                 numbers = (min(bin_values), max(bin_values), float(np.median(bin_values)))
@@ -65,7 +64,7 @@ def bin_results(results: Results, get_value: Callable[[EpisodeResult], float], q
 
 
 def build_training_distance_section(results: Results, colours: Mapping[str, str]) -> ReportSection | None:
-    """Plot rates over the distance from the training layouts; None where it is unknown."""
+    """Plot rates over the training distance; None if it is unknown."""
     known = [result for result in results if result.training_distance is not None]
     bins = bin_results(known, lambda result: result.training_distance or 0.0, "distance") if known else []
     if not bins:
@@ -76,12 +75,12 @@ def build_training_distance_section(results: Results, colours: Mapping[str, str]
     for split in list_splits(known):
         distances = {result.layout_id: result.training_distance for result in known if result.split == split}
         medians.append(f"{split} {np.median(list(distances.values())):.1f}")
-    facts = {"medians": ", ".join(medians)}
-    return ReportSection("distance", COLUMNS, bins, [figure], select_legend(results, colours), facts=facts)
+    legend = select_legend(results, colours)
+    return ReportSection("distance", COLUMNS, bins, [figure], legend, facts={"medians": ", ".join(medians)})
 
 
 def build_physics_section(results: Results, colours: Mapping[str, str]) -> ReportSection | None:
-    """Plot rates over each physical quantity that a split varies; None where nothing varies."""
+    """Plot rates over each physical quantity that a split varies; None if no split varies any."""
     figures = list[go.Figure]()
     all_bins = list[RateBin]()
     names = [item.name for item in fields(Variation) if item.name != "appearance"]
@@ -90,8 +89,8 @@ def build_physics_section(results: Results, colours: Mapping[str, str]) -> Repor
         label = groups[split][0].split_label
         varied = [name for name in names if len({getattr(result.variation, name) for result in groups[split]}) > 1]
         for name in varied:
-            others = [_format_quantity(other) for other in varied if other != name]
-            condition = f"with {', '.join(others)}" if others else "alone"
+            other_quantities = [_format_quantity(other) for other in varied if other != name]
+            condition = f"with {', '.join(other_quantities)}" if other_quantities else "alone"
             quantity = _format_quantity(name)
             bins = bin_results(groups[split], attrgetter(f"variation.{name}"), f"{label}: {quantity}, {condition}")
             if bins:
@@ -100,8 +99,7 @@ def build_physics_section(results: Results, colours: Mapping[str, str]) -> Repor
                 all_bins += bins
     if not figures:
         return None
-    columns: Columns = {**COLUMNS, "quantity": "quantity"}
-    return ReportSection("physics", columns, all_bins, figures, select_legend(results, colours))
+    return ReportSection("physics", {**COLUMNS, "quantity": "quantity"}, all_bins, figures, select_legend(results, colours))
 
 
 def _format_quantity(name: str) -> str:

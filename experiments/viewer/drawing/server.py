@@ -11,7 +11,9 @@ import viser
 @contextmanager
 def run_server(host: str = "127.0.0.1", port: int = 0) -> Iterator[viser.ViserServer]:
     """Run a server until the end of the block, by default on a free port of this machine only."""
-    logging.getLogger("websockets.server").addFilter(_is_worth_logging)
+    # Browsers open connections ahead of need and close unused ones: this is no failure.
+    # Browsers open some connections in advance and close them unused. This is no failure.
+    logging.getLogger("websockets.server").addFilter(lambda record: record.msg != "opening handshake failed")
     with _silence_console():
         server = viser.ViserServer(host=host, port=port, verbose=False)
     try:
@@ -19,11 +21,6 @@ def run_server(host: str = "127.0.0.1", port: int = 0) -> Iterator[viser.ViserSe
     finally:
         with _silence_console():
             server.stop()
-
-
-def _is_worth_logging(record: logging.LogRecord) -> bool:
-    """Browsers open connections ahead of need and close some unused, which is no failure."""
-    return record.msg != "opening handshake failed"
 
 
 @contextmanager

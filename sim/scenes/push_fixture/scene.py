@@ -16,10 +16,6 @@ NAME = "factory/push-fixture"
 UNIT_M = 0.2  # scales parts of 10 cm to the size of totes of half a metre
 
 
-def _make_robot(variation: Variation) -> Panda:
-    return Panda(ToolLimits(speed_m_s=variation.speed_limit_m_s), stick_radius_m=table.TOOL_RADIUS_M)
-
-
 def _make_part(variation: Variation, layout: Layout) -> LoadSpec:
     size = table.compute_half_extents(layout.part)
     footprint = table.PARTS[layout.part]
@@ -31,7 +27,7 @@ scenes.add(NAME)(
         name=NAME,
         gym_id="ground/PushFixture-v0",
         task=PoseTask(unit_m=UNIT_M, reach_m=TOOL_RANGE_M),
-        make_robot=_make_robot,
+        make_robot=lambda variation: Panda(ToolLimits(speed_m_s=variation.speed_limit_m_s), stick_radius_m=table.TOOL_RADIUS_M),
         make_load=_make_part,
         dynamic_noun="part",
         sample_layout=table.sample_layout,
