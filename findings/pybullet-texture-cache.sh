@@ -3,7 +3,7 @@
 # Expected: resetSimulation frees the textures that were loaded.
 # Observed: every texture file that was ever loaded stays in a cache of file contents. With textures of new names in each episode memory
 #           grows without end. enableFileCaching=0 around loadTexture keeps it flat.
-# Output seen (growth after 300 warm-up resets, 256 x 256 textures, one a reset):
+# Output seen:
 #     cached: more than 30 MB in 300 resets
 #     enableFileCaching=0: less than 5 MB in 300 resets
 set -eu

@@ -9,9 +9,9 @@ Lattice planners for non-prehensile pushing do the same (e.g. Lynch & Mason 1996
 
 The approach table (`sim/costmaps/approach.py`) grows with the square of the hall's area. In halls
 above FINE_HALL_M2 its cells are larger, so that it does not grow: in a hall of 20 × 20 m twice the
-usual size, 0.6 m for the robot and 0.4 m for the load. The drive to the load is then approximate: among racks the cost-to-go differs by 0.2 m on average,
-and with three times the usual size by 0.4 m, of 16 m. The pushing cost and the clearance have the
-same resolution in every hall.
+usual size, 0.6 m for the robot and 0.4 m for the load. The drive to the load is then approximate:
+among racks the cost-to-go differs by 0.2 m on average, and with three times the usual size by
+0.4 m, of 16 m. The pushing cost and the clearance have the same resolution in every hall.
 """
 
 import math
@@ -243,10 +243,10 @@ def find_start_fault(
     robot_zone = zones[grid.locate(robot)]
     places = [load - (grid.contact_m + 0.05) * direction for direction in DIRECTIONS[directions]]
     free_space = get_free_space(boxes, robot_radius_m + ROBOT_SLACK_M + ALIGNED_SHARE * CELL_M)
-    is_reached = any(zones[grid.locate(place)] == robot_zone and free_space.connects(robot, place) for place in places)
+    is_reached = any(zones[grid.locate(place)] == robot_zone and free_space.connects(robot, place, CELL_M) for place in places)
     if robot_zone == 0 or not is_reached:
         return "no route on which the robot could reach the load"
-    if not any(free_space.connects(robot, goal - grid.contact_m * direction) for direction in DIRECTIONS):
+    if not any(free_space.connects(robot, goal - grid.contact_m * direction, CELL_M) for direction in DIRECTIONS):
         return "no route on which the robot could push the load to the goal"
     return None
 

@@ -15,7 +15,7 @@ from scipy.ndimage import label
 from sim.geometry.boxes import compute_signed_distance
 
 MAX_OVERLAP_M2 = 1e-6  # of bodies that touch: rounding
-MAX_GAP_M = 1e-6  # between a point and its area: rounding
+MAX_GAP_M = 0.02  # between a point and its area: a body may stand a little nearer to a box than it drives
 SHIFTS = (0.0, 0.25, -0.25, 0.5)  # of a grid, in cells
 ALIGNED_SHARE = 0.125  # of a cell: clearance beyond the least one with which some shift finds a passage
 
@@ -61,15 +61,17 @@ class FreeSpace:
         self.areas = shapely.get_parts(outside.difference(solid))
         shapely.prepare(self.areas)
 
-    def find_area(self, xy: Sequence[float] | np.ndarray) -> int | None:
-        """Find the index of the area with a point (x, y) [m]; None: the disc touches a box there."""
-        near = np.flatnonzero(shapely.dwithin(self.areas, shapely.Point(xy[0], xy[1]), MAX_GAP_M))
-        return int(near[0]) if len(near) else None
+    def find_areas(self, xy: Sequence[float] | np.ndarray, gap_m: float = MAX_GAP_M) -> set[int]:
+        """Find the indices of the areas at a point (x, y), or at most `gap_m` from it [m]."""
+        return set(np.flatnonzero(shapely.dwithin(self.areas, shapely.Point(xy[0], xy[1]), gap_m)).tolist())
 
-    def connects(self, xy: Sequence[float] | np.ndarray, other_xy: Sequence[float] | np.ndarray) -> bool:
-        """Return True if the disc can move from one point (x, y) [m] to another one."""
-        area = self.find_area(xy)
-        return area is not None and area == self.find_area(other_xy)
+    def connects(
+        self, xy: Sequence[float] | np.ndarray, other_xy: Sequence[float] | np.ndarray, gap_m: float = MAX_GAP_M
+    ) -> bool:
+        """Return True if the disc can move from a point (x, y) to another one, or at most `gap_m`
+        from it [m].
+        """
+        return bool(self.find_areas(xy) & self.find_areas(other_xy, gap_m))
 
 
 @lru_cache(maxsize=64)

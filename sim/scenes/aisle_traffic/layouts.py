@@ -114,21 +114,23 @@ def _find_agent_overlaps(layout: Layout) -> list[str]:
         is_box = profile.shape == Shape.BOX
         box = make_polygons(np.array([(agent.x, agent.y, agent.yaw, half_x, half_y)]))[0]
         shapes.append(box if is_box else shapely.Point(agent.x, agent.y).buffer(half_x))
-    names = ["robot", *(f"traffic[{i}]" for i in range(len(layout.traffic)))]
+    names = ["the robot", *(f"traffic[{i}]" for i in range(len(layout.traffic)))]
     return find_overlaps(names, shapes, layout.static_names, make_polygons(layout.static_boxes))
 
 
+def _list_unreachable_stops(layout: Layout, agent: AgentRoute) -> list[int]:
+    """List the stops that an agent of its own size cannot reach from its start."""
+    free_space = get_free_space(layout.static_boxes, RADII_M[agent.kind])
+    return [k for k, stop in enumerate(agent.stops) if not free_space.connects((agent.x, agent.y), (stop.x, stop.y))]
+
+
 def _find_unreachable_stops(layout: Layout) -> list[str]:
-    """Find stops that an agent of its own size cannot reach from its start, one line each."""
-    faults = []
-    for i, agent in enumerate(layout.traffic):
-        free_space = get_free_space(layout.static_boxes, RADII_M[agent.kind])
-        for k, stop in enumerate(agent.stops):
-            if not free_space.connects((agent.x, agent.y), (stop.x, stop.y)):
-                faults.append(
-                    f"traffic[{i}].stops[{k}] at ({stop.x:g}, {stop.y:g}) cannot be reached by a {agent.kind} from its start"
-                )
-    return faults
+    """Find stops that no agent of this size can reach, one line each."""
+    return [
+        f"traffic[{i}].stops[{k}] cannot be reached by a {agent.kind} from its start"
+        for i, agent in enumerate(layout.traffic)
+        for k in _list_unreachable_stops(layout, agent)
+    ]
 
 
 def compute_robot_route(layout: Layout) -> float:
@@ -140,7 +142,8 @@ def compute_robot_route(layout: Layout) -> float:
 def _sample_candidate(spec: SplitSpec, rng: np.random.Generator, name: str) -> Layout | None:
     hall = Hall(0.0, 0.0, *spec.size_m)
     boxes = _sample_racks(spec, rng, hall)
-    return None if boxes is None else _sample_task(hall, boxes, spec, rng, name)
+    layout = None if boxes is None else _sample_task(hall, boxes, spec, rng, name)
+    return None if layout is None or _find_unreachable_stops(layout) else layout
 
 
 def make_task(
@@ -163,13 +166,32 @@ def make_task(
     spec = SplitSpec(0, route_m=(min(2.0, 0.2 * size), 2 * size), people=(1, 3), forklifts=(0, 1))
     fault = "has no space for a task: no free start, goal and traffic with routes between them were found"
     empty = Layout(hall, Pose(hall.x, hall.y), (), Pose(hall.x, hall.y), boxes, name)
-    return complete_task(empty, lambda: _sample_task(hall, boxes, spec, rng, name, robot), find_faults, fault, robot, None, goal)
+    return complete_task(
+        empty,
+        lambda: _sample_task(hall, boxes, spec, rng, name, robot, are_routes_checked=True),
+        find_faults,
+        fault,
+        robot,
+        None,
+        goal,
+    )
 
 
 def _sample_task(
-    hall: Hall, boxes: tuple[Box, ...], spec: SplitSpec, rng: np.random.Generator, name: str, robot: Pose | None = None
+    hall: Hall,
+    boxes: tuple[Box, ...],
+    spec: SplitSpec,
+    rng: np.random.Generator,
+    name: str,
+    robot: Pose | None = None,
+    are_routes_checked: bool = False,
 ) -> Layout | None:
-    """Sample a task; `robot` is its start, None: any start."""
+    """Sample a task.
+
+    Args:
+        robot: its start; None: any start.
+        are_routes_checked: other routes are sampled for agents that cannot reach a stop.
+    """
     empty = Layout(hall, Pose(0, 0), (), Pose(0, 0), boxes)
     start, goal = (_sample_pose(_sample_places(empty, rng, 0.6, 1)[0], rng) for _ in range(2))
     start = robot or start
@@ -178,8 +200,8 @@ def _sample_task(
     agents: list[AgentRoute] = []
     for kind in kinds:
         starts = np.array([(start.x, start.y), *((agent.x, agent.y) for agent in agents)])
-        candidates = (_sample_route(empty, kind, rng, starts) for _ in range(20))
-        agent = next((route for route in candidates if route is not None), None)
+        candidates = filter(None, (_sample_route(empty, kind, rng, starts) for _ in range(20)))
+        agent = next((route for route in candidates if not (are_routes_checked and _list_unreachable_stops(empty, route))), None)
         if agent is None:
             return None
         agents.append(agent)
@@ -197,9 +219,6 @@ def _sample_route(empty: Layout, kind: str, rng: np.random.Generator, starts: np
     speed = round(float(rng.uniform(*SPEEDS_M_S[kind])), 3)
     pose = _sample_pose(place, rng)
     stop_poses = tuple(Pose(round(float(x), 3), round(float(y), 3)) for x, y in stops)
-    free_space = get_free_space(empty.static_boxes, RADII_M[kind])
-    if not all(free_space.connects(place, stop) for stop in stops):
-        return None
     return AgentRoute(pose.x, pose.y, pose.yaw, kind, speed, stop_poses)
 
 

@@ -96,7 +96,7 @@ def find_faults(layout: Layout) -> list[str]:
     if not faults:
         loads = make_polygons(np.array([(load.x, load.y, load.yaw, *LOAD_HALF_M[:2]) for load in layout.loads]))
         robot = shapely.Point(layout.robot.x, layout.robot.y).buffer(ROBOT_RADIUS_M)
-        names = ["robot", *(f"loads[{i}]" for i in range(len(loads)))]
+        names = ["the robot", *(f"loads[{i}]" for i in range(len(loads)))]
         faults = find_overlaps(names, [robot, *loads], layout.static_names, make_polygons(layout.static_boxes))
     return faults
 
