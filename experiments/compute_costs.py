@@ -49,7 +49,7 @@ def add_cost(file: Path, cpu_s: float) -> None:
 
 def read_cost(file: Path) -> float:
     """Read the CPU-seconds of a step; 0 where there is no file."""
-    return float(read_json(file)) if file.exists() else 0.0
+    return float(read_json(file, 0.0)) if file.exists() else 0.0
 
 
 def read_costs(run_path: Path) -> dict[str, float]:

@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from sim.utils.files import read_json
 from sim.variation import Variation
 
 OLD_COSTS_DIR = "ledger"
@@ -26,6 +27,10 @@ CONFIG_KEYS = {
     "oracle_large": "oracle_large_episodes",
     "oracle_planning": "oracle_planner",
     "oracle_large_planning": "oracle_large_planner",
+}
+CONFIG_TEMPLATE: dict[str, Any] = {  # of what `migrate_config` reads
+    **{"models": [{"train": {}}], "protocol": ""},
+    **{name: [""] for name in ("prediction_baselines", "assumptions", "variations")},
 }
 TRAIN_KEYS = {"check_every": "validate_every"}
 PROTOCOLS = {"usual": "default"}
@@ -92,6 +97,15 @@ def migrate_config(content: Mapping[str, Any]) -> dict[str, Any]:
     if "models" in renamed:
         renamed["models"] = [_migrate_model(model) for model in renamed["models"]]
     return renamed
+
+
+def read_saved_config(path: Path) -> dict[str, Any]:
+    """Read the config of a run directory, with the present names of its keys.
+
+    Raises:
+        BadFile: it is damaged.
+    """
+    return migrate_config(read_json(path / "config.json", CONFIG_TEMPLATE))
 
 
 def _migrate_model(model: Mapping[str, Any]) -> dict[str, Any]:

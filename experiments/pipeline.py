@@ -61,7 +61,7 @@ def run_experiment(config: ExperimentConfig, path: Path, workers: int, console: 
     with lock_directory(path):
         pipeline = Pipeline(config, path, workers, console, cache)  # raises before anything is written
         start_or_resume(config, path, console)
-        if cache is not None and RESUMPTIONS_KEY in read_json(path / "versions.json"):
+        if cache is not None and RESUMPTIONS_KEY in read_json(path / "versions.json", {}):
             pipeline.cache = replace(cache, is_writable=False)  # parts of this run come from other code
         for run_step in (pipeline.collect, pipeline.train, pipeline.evaluate, pipeline.measure_open_loop_errors):
             run_step()

@@ -40,7 +40,7 @@ def start_or_resume(config: ExperimentConfig, path: Path, console: Console) -> N
 def record_version_changes(path: Path, console: Console) -> None:
     """Record in a run the versions that changed since it was started or last resumed."""
     file = path / "versions.json"
-    initial = read_json(file) if file.exists() else {}
+    initial = read_json(file, {RESUMPTIONS_KEY: [{}]}) if file.exists() else {}
     resumptions = initial.get(RESUMPTIONS_KEY, [])
     last = reduce(or_, resumptions, initial)
     changed = {name: version for name, version in read_versions().items() if last.get(name) != version}

@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path
@@ -130,7 +131,20 @@ def test_a_shard_whose_rows_and_episodes_disagree_is_damaged(copy: Dataset) -> N
     pq.write_table(table.replace_schema_metadata(metadata), shard)
     with pytest.raises(BadFile, match="schema version 9"):
         read_shard(shard)
-    for broken in (b"nonsense", b"[]", b"{}", b'[{"rows": 400}]', b"[1]"):
+
+    def change(**changes: Any) -> bytes:
+        first, *others = json.loads(table.schema.metadata[b"episodes"])
+        return json.dumps([first | changes, *others]).encode()
+
+    for name in ("pose", "touching", "cost"):
+        index = table.column_names.index(name)
+        for values in (pa.array(["x"] * len(table)), pa.nulls(len(table), table[name].type)):
+            pq.write_table(table.set_column(index, name, values), shard)
+            with pytest.raises(BadFile, match="shard-00000"):
+                read_shard(shard)
+    changes: list[dict[str, Any]] = [{"unit_m": "x"}, {"behaviour": 3}, {"half_extents": [[1, None, 1]]}, {"rows": -1}]
+    changes += [{"kind": [99, 1]}, {"variation": {"load_mass_kg": "x"}}]
+    for broken in (b"nonsense", b"[]", b"{}", b'[{"rows": 400}]', b"[1]", *(change(**item) for item in changes)):
         pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"episodes": broken}), shard)
         with pytest.raises(BadFile, match="shard-00000"):
             read_shard(shard)
@@ -146,7 +160,9 @@ def test_another_schema_version_is_refused(copy: Dataset, version: object) -> No
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", "3", '"x"', "[" * 100_000, '{"schema_version": 1}', '{"schema_version": 1, "scene": "a", "split": "b"}',
-     '{"schema_version": 1, "scene": "a", "split": "b", "shards": {"shard-00000.parquet": {}}}'],
+     '{"schema_version": 1, "scene": "a", "split": "b", "shards": {"shard-00000.parquet": {}}}',
+     '{"schema_version": 1, "scene": 3, "split": "b", "shards": {}}',
+     '{"schema_version": 1, "scene": "a", "split": "b", "shards": {"x": {"sha256": 1, "steps": 0, "layout_ids": []}}}'],
 )  # fmt: skip
 def test_a_damaged_manifest_is_refused(copy: Dataset, text: str) -> None:
     pq.write_table(pa.table({}).replace_schema_metadata({"manifest": text}), copy.path / MANIFEST)

@@ -333,6 +333,10 @@ def test_unreadable_results_are_reported(evaluated: tuple[Path, list[EpisodeResu
         (results / file.name).write_bytes(file.read_bytes())
     assert describe_unreadable_results(tmp_path) == ""
     result = results / "test-00002.result"
+    record = pq.read_table(result).to_pylist()[0]
+    for column in ("success", "steps", "scene", "violation/robot_collision", "variation/load_mass_kg"):
+        with pytest.raises(TypeError, match=f"{column} is of another type"):
+            EpisodeResult.from_record({**record, column: [record[column]]})
     pq.write_table(pq.read_table(result).replace_schema_metadata({"results_version": "0"}), result)
     assert describe_unreadable_results(tmp_path).startswith(
         f"1 results of {tmp_path} are damaged or of another version and left out (the first: scripted/"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.utils.errors import BadFile, BadLayout, GroundError, UnknownName
-from sim.utils.files import hash_file, lock_directory, read_json, write_atomic, write_json, write_text
+from sim.utils.files import has_form, hash_file, lock_directory, read_json, write_atomic, write_json, write_text
 from sim.utils.registry import Registry
 
 JSON = st.recursive(
@@ -75,6 +75,14 @@ def test_no_space_left_is_reported_in_one_line(tmp_path: Path, monkeypatch: pyte
     assert [path.name for path in tmp_path.iterdir()] == ["old.txt"]
 
 
+@pytest.mark.parametrize("path", [".", "folder"])
+def test_a_directory_is_not_replaced_by_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(path).mkdir(exist_ok=True)
+    with pytest.raises(GroundError, match="is a directory"):
+        write_text(Path(path), "x")
+
+
 def test_other_disk_errors_are_not_converted(tmp_path: Path) -> None:
     def raise_broken_disk(to: Path) -> None:
         raise OSError(errno.EIO, "broken disk")
@@ -135,3 +143,27 @@ def test_the_message_of_an_error_is_one_printable_line(value: str, shown: str) -
         assert shown in str(error)
         assert str(error).isprintable()
     assert BadLayout("hall.json", [value]).faults == [shown]
+
+
+@pytest.mark.parametrize(
+    ("value", "template", "expected"),
+    [
+        ({"a": 1, "b": "x"}, {"a": 0.0}, True),
+        ({"b": "x"}, {"a": 0.0}, True),
+        ({"a": "1"}, {"a": 0.0}, False),
+        ({"a": True}, {"a": 0.0}, False),
+        ({"a": [{"b": 1}, {"b": None}]}, {"a": [{"b": 0}]}, False),
+        ([1, 2.5], [0.0], True),
+        ([1, 2.5], [0], False),
+        (3, {}, False),
+        (None, "", False),
+    ],
+)
+def test_the_form_of_a_json_value_is_checked(value: Any, template: Any, expected: bool, tmp_path: Path) -> None:
+    assert has_form(value, template) is expected
+    write_json(tmp_path / "file.json", value)
+    if expected:
+        assert read_json(tmp_path / "file.json", template) == value
+    else:
+        with pytest.raises(BadFile, match="not of the expected kind"):
+            read_json(tmp_path / "file.json", template)

@@ -15,6 +15,7 @@ from experiments.config.experiment import ModelTrainingConfig
 from experiments.methods.training import train_model
 from sim.data.store import Dataset
 from sim.utils.errors import BadFile, GroundError
+from sim.utils.files import read_json, write_json
 from worldmodels.model import LearnedModel, models
 from worldmodels.planar.windows import PlanarWindows
 from worldmodels.training.checkpoint import load_checkpoint
@@ -174,6 +175,23 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, windows: PlanarWindows, h
     file.write_bytes(file.read_bytes()[:500])
     with pytest.raises(BadFile, match=r"last-5\.safetensors"):
         run_training("graph", tmp_path, windows, held_out)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("best", {"layouts": 3}), ("best", {"config": {"hidden_size": 10**9}}), ("best", {"config": {"hidden_size": 10**30}}),
+     ("best", {"config": {"hidden_size": "x"}}), ("best", {"config": []}), ("best", {"seconds": "x"}), ("last", {"update": "x"}),
+     ("last", {"weights": None}), ("last", {"weights": "best.safetensors"})],
+)  # fmt: skip
+def test_a_damaged_description_of_a_checkpoint_is_refused(
+    name: str, changes: dict[str, Any], tmp_path: Path, windows: PlanarWindows, held_out: PlanarWindows
+) -> None:
+    with pytest.raises(InterruptedError):
+        run_training("mlp", tmp_path, windows, held_out, progress=interrupt_at(6))
+    write_json(tmp_path / f"{name}.json", {**read_json(tmp_path / f"{name}.json"), **changes})
+    with pytest.raises(BadFile) as caught:
+        load_checkpoint(tmp_path) if name == "best" else run_training("mlp", tmp_path, windows, held_out)
+    assert str(tmp_path) in str(caught.value)
 
 
 def test_divergence_is_reported(

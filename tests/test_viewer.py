@@ -225,7 +225,8 @@ def test_a_second_viewer_takes_another_port() -> None:
         first.listen()
         used_port = first.getsockname()[1]
         assert find_free_port("127.0.0.1", used_port) > used_port
-    invalid = (("127.0.0.1", 99999, "1 to 65535"), ("300.1.1.1", 8080, "no address"), ("192.0.2.1", 8080, "no address"))
+    invalid = (("127.0.0.1", 99999, "1 to 65535"), ("300.1.1.1", 8080, "no address"), ("192.0.2.1", 8080, "no address"),
+               ("\udcff", 8080, "no address"))  # fmt: skip
     for host, port, message in invalid:
         with pytest.raises(GroundError, match=message):
             find_free_port(host, port)

@@ -160,6 +160,8 @@ def main() -> None:
         return
     name = ""
     try:
+        if wrong := [argument for argument in arguments if not argument.isascii() and re.search("[\ud800-\udfff]", argument)]:
+            raise GroundError(f"'{wrong[0]}' is not UTF-8: libraries cannot open such a file")
         name, command_arguments = _parse_command(arguments)
         _parse_arguments(name, command_arguments)()
     except GroundError as error:

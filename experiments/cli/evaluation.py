@@ -21,6 +21,7 @@ from experiments.report import build, export, loading
 from experiments.report.measures import comparability, summary
 from experiments.versions import record_version_changes
 from experiments.viewer.recordings import make_recording_writer
+from sim.data.store import Dataset
 from sim.layout import Layout
 from sim.scenes.scene import DEFAULT_PROTOCOL
 from sim.utils.errors import GroundError
@@ -91,6 +92,7 @@ def evaluate(
     config = _set_episodes(config, split, episodes, bool(layouts))
     with lock_directory(run):
         if models:
+            Dataset.open(run / "data" / "test")  # raises before the run is changed: their open-loop errors are measured on it
             MethodSet(config, run).add_external_models(models)
             Pipeline(config, run, workers, CONSOLE).measure_open_loop_errors()
         pipeline = Pipeline(config, run, workers, CONSOLE, None, methods, is_evaluation_only=True, first_index=first)

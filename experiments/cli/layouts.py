@@ -45,8 +45,9 @@ def draw_layout(file: PathArgument, out: Path | None = None) -> None:
     """
     from experiments.report.figures.topdown import save_layout_image
 
+    layout = Layout.load(file)  # first: a directory may have no name to extend
     target = out or file.with_suffix(".png")
-    save_layout_image(Layout.load(file), target)
+    save_layout_image(layout, target)
     print(target)
 
 
@@ -109,6 +110,8 @@ def create_layout(
 
 
 def _check_overwrite(out: Path, overwrite: bool) -> None:
+    if out.is_dir():
+        raise GroundError(f"{out} is a directory: name a file")
     if out.exists() and not overwrite:
         raise GroundError(f"{out} exists already: --overwrite replaces it")
 

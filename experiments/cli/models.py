@@ -15,12 +15,11 @@ from experiments.report.page import write_open_loop_page
 from sim.data.store import Dataset
 from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError
-from sim.utils.files import read_json
 from worldmodels.assessment.open_loop import make_records, measure_open_loop_error
 from worldmodels.baselines import ConstantVelocity
 from worldmodels.planar.model import PlanarModel
 from worldmodels.planar.windows import PlanarWindows
-from worldmodels.training.checkpoint import load_checkpoint
+from worldmodels.training.checkpoint import load_checkpoint, read_checkpoint_info
 from worldmodels.training.loop import TrainConfig
 
 
@@ -67,7 +66,7 @@ def train(
     config = ModelTrainingConfig(model, train_config)
     with show_progress_bar(CONSOLE, f"train {model}") as progress:
         train_model(config, datasets, validation_datasets, out, resume, progress, is_joint)
-    for name, error_mm in read_json(out / "best.json").get("scenes_mm", {}).items():
+    for name, error_mm in read_checkpoint_info(out).get("scenes_mm", {}).items():
         error_text = f"{scenes[name].dynamic_noun} off by {error_mm:.0f} mm after 2 s (median, or energy score of particles)"
         CONSOLE.print(f"{name}: {error_text}", soft_wrap=True)
     CONSOLE.print(f"trained model in {out}")
@@ -93,7 +92,7 @@ def eval_model(
         raise GroundError(f"{data} was collected in training layouts: {message}")
     loaded_models = [load_checkpoint(path, dataset.scene) for path in models]
     for path in models:
-        if shared := dataset.layout_ids & set(read_json(path / "best.json").get("layouts", ())):
+        if shared := dataset.layout_ids & set(read_checkpoint_info(path).get("layouts", ())):
             raise GroundError(f"{path} was trained or selected on {len(shared)} layouts of {data}: take a dataset of unseen ones")
     test_windows = PlanarWindows(dataset.episodes())
     records = []

@@ -11,10 +11,9 @@ import cattrs.gen
 
 from agents.learned.config import ALGORITHMS
 from agents.planning.search import SearchConfig, searches
-from experiments.migrations import migrate_config
+from experiments.migrations import read_saved_config
 from sim.scenes.scene import DEFAULT_PROTOCOL, Scene, make_scene_id, scenes
 from sim.utils.errors import BadFile, GroundError, UnknownName
-from sim.utils.files import read_json
 from sim.variation import Variations
 from worldmodels.baselines import PREDICTION_BASELINES
 from worldmodels.model import models
@@ -282,10 +281,7 @@ def read_config(run_path: Path) -> ExperimentConfig:
     file = run_path / "config.json"
     if not file.exists():
         raise BadFile(f"{run_path} is no run directory (config.json is missing)")
-    content = read_json(file)
-    if not isinstance(content, dict):
-        raise BadFile(f"{file} is damaged: it is not a JSON object")
-    return parse_config(migrate_config(content), str(file))
+    return parse_config(read_saved_config(run_path), str(file))
 
 
 def _find_ground_error(error: BaseException) -> GroundError | None:

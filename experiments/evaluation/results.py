@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +19,7 @@ from experiments.migrations import OLD_RESULT_SUFFIX, migrate_result
 from sim.data.episode import Episode
 from sim.data.store import read_shard
 from sim.utils.errors import BadFile
-from sim.utils.files import write_atomic
+from sim.utils.files import has_form, write_atomic
 from sim.variation import Variation
 
 RESULTS_VERSION = 2
@@ -119,6 +119,8 @@ class EpisodeResult:
             KeyError, TypeError: required columns are missing.
         """
         record = migrate_result(record) if version == 1 else record
+        if wrong := [name for name, value in record.items() if value is not None and not _has_type(name, value)]:
+            raise TypeError(f"{wrong[0]} is of another type")
         nested: dict[str, dict[str, Any]] = {prefix: {} for prefix in NESTED.values()}
         plain = {}
         for column, value in record.items():
@@ -141,6 +143,17 @@ class EpisodeResult:
 
 
 _FIELDS = {item.name for item in fields(EpisodeResult)}
+_TYPES = get_type_hints(EpisodeResult)
+_PREFIX_TYPES = {"violation": bool, "plans": float, "indicator": float}
+
+
+def _has_type(column: str, value: Any) -> bool:
+    """Return True if the value of a column is of the type that the column has in results."""
+    prefix, _, key = column.partition("/")
+    hint = type(getattr(Variation(), key, None)) if prefix == "variation" else _PREFIX_TYPES.get(prefix, _TYPES.get(column))
+    kind = (*get_args(hint), hint)[0]
+    template = {str: "", bool: False}.get(kind, 0.0)
+    return kind not in (str, bool, int, float) or has_form(value, template)
 
 
 def _flatten(column: str, value: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from sim.data.store import Dataset
 from sim.scenes.scene import scenes
 from sim.utils.errors import BadFile, GroundError, UnknownName
 from sim.utils.files import hash_file, read_json, write_json
-from worldmodels.training.checkpoint import load_checkpoint
+from worldmodels.training.checkpoint import load_checkpoint, read_checkpoint_info
 
 EXTERNAL_MODELS_FILE = "external_models.json"
 ALWAYS_EVALUATED = ("random", "scripted")
@@ -144,7 +144,7 @@ class MethodSet:
 
     def _make_external_method(self, name: str, path: Path) -> Method:
         """Make the method of a model from elsewhere; its costs are those in its metadata."""
-        metadata = read_json(path / "best.json")
+        metadata = read_checkpoint_info(path)
         return replace(
             self._make_planner(self._make_spec(path, self._config.search), name),
             env_steps=metadata["env_steps"],
@@ -219,7 +219,7 @@ class MethodSet:
     def read_external_models(self) -> dict[str, dict[str, str]]:
         """Read the path and the weights' hash of each external model, by name."""
         files = (self._path / name for name in (EXTERNAL_MODELS_FILE, OLD_EXTERNAL_MODELS_FILE))
-        return next((dict(read_json(file)) for file in files if file.exists()), {})
+        return next((read_json(file, {}) for file in files if file.exists()), {})
 
     def find_incompatibility(self, external_model: Mapping[str, str]) -> str | None:
         """Find the reason why an external model cannot plan in this run; None if it can."""
@@ -229,8 +229,8 @@ class MethodSet:
         try:
             if hash_file(path / "best.safetensors") != external_model["weights"]:
                 return f"the weights in {path} changed after it was added to {self._path}: add it under another name"
-            if "layouts" not in read_json(path / "best.json"):
-                return f"{path} does not contain the ids of its training layouts: train it again"
+            if not {"layouts", "env_steps", "seconds"} <= read_checkpoint_info(path).keys():
+                return f"{path} does not contain the ids of its training layouts, or its costs: train it again"
         except (GroundError, OSError) as error:
             return str(error)
         return None

@@ -9,7 +9,7 @@ from typing import Any
 from experiments.compute_costs import read_costs
 from experiments.evaluation.open_loop_errors import read_open_loop_errors
 from experiments.evaluation.results import is_custom_split
-from experiments.migrations import migrate_config
+from experiments.migrations import read_saved_config
 from experiments.report.export import export_results
 from experiments.report.figures.topdown import describe_colours, render_episode_panels
 from experiments.report.loading import LoadedResults, StoredResult, add_training_distances, make_run_names, read_runs
@@ -57,7 +57,7 @@ def build_report(
     Returns:
         The page.
     """
-    config = migrate_config(_read_optional_json(path / "config.json"))
+    config = read_saved_config(path) if (path / "config.json").exists() else {}
     loaded = read_runs([path], protocol=config.get("protocol", DEFAULT_PROTOCOL))
     return write_comparison(loaded, out or path / "report", write_recordings, on_progress)
 
@@ -167,7 +167,7 @@ def _merge_open_loop_errors(errors_by_run: Mapping[Path, list[dict[str, Any]]]) 
 
 
 def _read_run_facts(path: Path) -> list[tuple[str, str]]:
-    config = read_json(path / "config.json")
+    config = read_json(path / "config.json", {})
     versions = _read_optional_json(path / "versions.json")
     facts = [("run", str(config.get("name"))), ("seed", str(config.get("seed")))]
     facts += [(name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)) for name, value in versions.items()]
@@ -175,4 +175,4 @@ def _read_run_facts(path: Path) -> list[tuple[str, str]]:
 
 
 def _read_optional_json(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.exists() else {}
+    return read_json(path, {}) if path.exists() else {}

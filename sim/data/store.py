@@ -18,11 +18,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sim.bodies import CONTROL_DT_S
+from sim.bodies import CONTROL_DT_S, Kind
 from sim.data.episode import Episode, EpisodeSource
 from sim.layout import Layout
-from sim.utils.errors import BadFile, BadLayout, GroundError
-from sim.utils.files import hash_file, lock_directory, read_json, write_atomic
+from sim.utils.errors import BadFile, GroundError
+from sim.utils.files import has_form, hash_file, lock_directory, read_json, write_atomic
 from sim.variation import Variation
 
 SCHEMA_VERSION = 2
@@ -39,6 +39,13 @@ JSON_MANIFEST = "manifest.json"  # of older datasets
 IMAGE_PREFIX = "image."  # prefix of the columns that hold images
 STATE_COLUMNS = ("pose", "twist", "action", "time_s", "visible", "cost", "touching", "static_force_n")
 LABELS = ("cost", "touching", "static_force_n")  # columns that an episode may lack
+SHARD_TEMPLATE = {"sha256": "", "steps": 0, "episodes": 0, "layout_ids": [""], "behaviours": {}, "bytes": 0}
+MANIFEST_TEMPLATE = {"scene": "", "split": "", "images": {"cameras": [""], "size": [0], "every": 0, "rgb": ""}}
+EPISODE_TEMPLATE = {  # see `has_form`
+    **{"rows": 0, "behaviour": "", "unit_m": 0.0, "labels": [""], "half_extents": [[0.0]], "layout": {}},
+    "source": {"scene": "", "seed": 0, "file": "", "clock": ""},
+    "variation": {name: value if isinstance(value, str) else 0.0 for name, value in asdict(Variation()).items()},
+}
 BODY_ARRAYS = ("footprints", "action_twist", "kind")  # arrays in the metadata of an episode
 
 
@@ -133,8 +140,21 @@ def read_shard(path: Path) -> list[Episode]:
         metas = json.loads(metadata[b"episodes"])
         if version == 1:
             metas = [_migrate_metadata(meta) for meta in metas]
+        if not has_form(metas, [EPISODE_TEMPLATE]):
+            raise ValueError("the metadata of an episode have another form")
         return list(_parse_episodes(table, metas))
-    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, RecursionError, BadLayout) as error:
+    except BadFile:
+        raise
+    except (
+        pa.ArrowException,
+        OSError,
+        LookupError,
+        ValueError,
+        TypeError,
+        ArithmeticError,
+        RecursionError,
+        GroundError,
+    ) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise BadFile(f"{path} is damaged ({reason})") from error
 
@@ -171,6 +191,11 @@ def _parse_episodes(table: pa.Table, metas: list[dict[str, Any]]) -> Iterator[Ep
         half_extents = np.asarray(meta["half_extents"])
         bodies = len(half_extents)
         arrays: dict[str, Any] = {name: np.asarray(meta[name]) for name in BODY_ARRAYS if meta.get(name) is not None}
+        if (
+            not all(np.isfinite(values).all() for values in arrays.values())
+            or not np.isin(arrays.get("kind", []), list(Kind)).all()
+        ):
+            raise ValueError("a body has an unknown kind, or a size that is not finite")
         arrays |= {name: columns[name][rows, 0] for name in meta["labels"]}
         if meta["has_times"]:
             arrays["time_s"] = columns["time_s"][rows, 0]
@@ -194,8 +219,12 @@ def _parse_episodes(table: pa.Table, metas: list[dict[str, Any]]) -> Iterator[Ep
 def _read_column(table: pa.Table, name: str) -> np.ndarray:
     """Read a column of scalars or lists as an array (rows, width)."""
     column = table[name].combine_chunks()
-    values = column.flatten() if pa.types.is_fixed_size_list(column.type) else column
-    return values.to_numpy(zero_copy_only=False).reshape(len(table), -1)
+    if column.null_count:
+        raise ValueError(f"column {name} lacks values")
+    values = (column.flatten() if pa.types.is_fixed_size_list(column.type) else column).to_numpy(zero_copy_only=False)
+    if values.dtype.kind not in "fiub":
+        raise ValueError(f"column {name} does not hold numbers in every row")
+    return values.reshape(len(table), -1)
 
 
 @dataclass(frozen=True)
@@ -218,9 +247,9 @@ class Dataset:
             raise BadFile(f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}: collect it again")
         shards = manifest.get("shards")
         are_described = isinstance(shards, dict) and all(
-            isinstance(shard, dict) and {"sha256", "steps", "layout_ids"} <= shard.keys() for shard in shards.values()
+            has_form(shard, SHARD_TEMPLATE) and {"sha256", "steps", "layout_ids"} <= shard.keys() for shard in shards.values()
         )
-        if not ({"scene", "split"} <= manifest.keys() and are_described):
+        if not ({"scene", "split"} <= manifest.keys() and are_described and has_form(manifest, MANIFEST_TEMPLATE)):
             raise BadFile(f"{path}: its manifest is damaged: scene, split or a description of a shard is missing")
         return cls(path, manifest)
 

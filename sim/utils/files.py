@@ -21,8 +21,10 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         write: fills a temporary file beside `path`, which is then renamed.
 
     Raises:
-        GroundError: no space is left.
+        GroundError: the path is a directory, or no space is left.
     """
+    if path.is_dir():
+        raise GroundError(f"{path} is a directory: name a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -58,18 +60,43 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, template: Any = None) -> Any:
     """Read a JSON file.
 
+    Args:
+        path: the file.
+        template: value of the expected form, see `has_form`; None: any form.
+
     Raises:
-        BadFile: the file is missing, unreadable or not JSON.
+        BadFile: the file is missing, unreadable, not JSON or of another form.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadFile(f"{path} cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise BadFile(f"{path} is damaged: not JSON ({error})") from error
+    if template is not None and not has_form(content, template):
+        parts = template.items() if isinstance(template, dict) and isinstance(content, dict) else ()
+        keys = [key for key, part in parts if key in content and not has_form(content[key], part)]
+        raise BadFile(f"{path} is damaged: {keys[0] if keys else 'its content'} is not of the expected kind")
+    return content
+
+
+def has_form(value: Any, template: Any) -> bool:
+    """Check the types in a JSON value.
+
+    Args:
+        value: the value.
+        template: "" stands for a text, 0.0 for a number, [x] for a list of values like x, and a
+            dictionary for one whose values are like the template's, where it has these keys.
+    """
+    if isinstance(template, list):
+        return isinstance(value, list) and all(has_form(item, template[0]) for item in value)
+    if isinstance(template, dict):
+        return isinstance(value, dict) and all(has_form(value[key], part) for key, part in template.items() if key in value)
+    kind = (int, float) if isinstance(template, float) else type(template)
+    return isinstance(value, kind) and isinstance(value, bool) == isinstance(template, bool)
 
 
 def hash_file(path: Path) -> str:

@@ -6,6 +6,7 @@ no new or changed file. Most commands run in this process; some run as a process
 """
 
 import contextlib
+import inspect
 import io
 import json
 import os
@@ -23,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 from unittest import mock
 
 import numpy as np
@@ -195,7 +196,7 @@ def change_value(rng: random.Random, value: Any, depth: int = 0) -> Any:
         else:
             changed_list[index] = change_value(rng, value[index], depth + 1)
         return changed_list
-    if isinstance(value, int | float) and not isinstance(value, bool) and rng.random() < 0.5:
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300 and rng.random() < 0.5:
         return rng.choice((-value, value * 1000, value + 0.1, value + 1, value * 1e-6, str(value), value * 6.2832))
     return rng.choice(NASTY)
 
@@ -446,39 +447,26 @@ VALUES = (
         "-",
         "--",
         "0",
-        "1",
         "-1",
-        "2",
-        "7",
         "1.5",
         "1e309",
         "nan",
-        "inf",
         "-inf",
         "None",
         "True",
-        "x",
         "✓",
         "x" * 5000,
         "a b",
         "a\nb",
-    ),
-    *(
         "\udcff",
         "a=1",
-        "load_mass_kg=3",
-        "load_mass_kg=nan",
         "=",
-        "1:2!3:4",
-        "test",
-        "train",
-        "graph",
-        "mppi",
-        "scripted",
-        "all",
-        "[red]",
     ),
     *(
+        "load_mass_kg=3",
+        "load_mass_kg=nan",
+        "1:2!3:4",
+        "[red]",
         "99999999999999999999",
         "0x10",
         "1_000",
@@ -487,58 +475,102 @@ VALUES = (
         "$HOME",
         "*",
         "~",
+    ),
+)
+PATHS = (
+    *(
         "run",
         "data",
         "model",
         "layout.json",
         "map.yaml",
-        "new.json",
-    ),
-    *(
+        "map.pgm",
         "new",
-        "a-file",
-        "a-file/x",
-        "none.toml",
+        "new.json",
+        "new.yaml",
         "new.png",
         "new.mp4",
         "new.html",
-        "overhead",
+    ),
+    *(
+        "none",
+        "none.toml",
+        "a-file",
+        "a-file/x",
+        ".",
+        "run/results",
+        "data/_manifest.parquet",
+        "é/✓",
+        "demo",
+        "x" * 300,
+        "\udcff",
+        "",
+    ),
+)
+TEXTS = (
+    *(
+        "test",
+        "train",
+        "val",
+        "shift-two-totes",
+        "graph",
+        "mppi",
+        "scripted",
+        "random",
+        "all",
         "tote-push",
         SCENE,
         "aisle-traffic",
+    ),
+    *(
         "pusht",
+        "overhead",
+        "robot",
+        "csv",
+        "json",
+        "md",
+        "default",
+        "smooth-random=1",
+        "load_mass_kg=3:4",
+        "appearance=varied",
+        "x",
+        "",
     ),
 )
+NUMBERS = ("0", "1", "2", "3", "7", "100", "600", "-1", "1.5", "0.5", "nan", "inf", "1e309", "99999999999999999999", "x")
 
 
 def make_words_case(rng: random.Random, examples: Examples, work: Path) -> list[str]:
     """Make a random command line of known and unknown words, options and values."""
-    shutil.copytree(examples.run, work / "run")
-    shutil.copytree(examples.validation, work / "data")
-    shutil.copytree(examples.model, work / "model")
+    for name, source in (("run", examples.run), ("data", examples.validation), ("model", examples.model), ("", examples.map)):
+        shutil.copytree(source, work / name, dirs_exist_ok=True)
     shutil.copyfile(examples.layouts[0], work / "layout.json")
-    shutil.copytree(examples.map, work, dirs_exist_ok=True)
     (work / "a-file").write_text("mine", encoding="utf-8")
     name = rng.choice(list(cli.COMMANDS))
-    words = name.split() if rng.random() < 0.97 else [rng.choice(VALUES)]
-    options = list_options(name)
-    positional = {"run": "run", "evaluate": "run", "verify": "run", "report": "run", "export": "run", "record": "run"}
-    if rng.random() < 0.8:
-        words.append(
-            positional.get(name) or rng.choice(("run", "data", "model", "layout.json", "map.yaml", "new", rng.choice(VALUES)))
-        )
-    for option in rng.sample(options, min(len(options), rng.choice((0, 1, 1, 2, 3)))):
-        words.append(option if rng.random() < 0.95 else option + "s")
-        words += [rng.choice(VALUES) for _ in range(rng.choice((0, 1, 1, 1, 2, 3)))]
-    if rng.random() < 0.05:
-        rng.shuffle(words)
+    words = name.split()
+    parameters = inspect.signature(cli.load_command(name)).parameters.values()
+    hints = get_type_hints(cli.load_command(name), include_extras=True)
+    for parameter in parameters:
+        is_positional = "Positional" in str(hints[parameter.name])
+        is_required = parameter.default is parameter.empty
+        if rng.random() < (0.95 if is_required else 0.6 if is_positional else 0.15):
+            words += [] if is_positional else [f"--{parameter.name.replace('_', '-')}"]
+            words += draw_values(rng, str(hints[parameter.name]), parameter.name)
+    if rng.random() < 0.15:
+        words.insert(rng.randrange(len(words) + 1), rng.choice((*VALUES, *words, "--help", "--stepps")))
     return words
 
 
-def list_options(name: str) -> list[str]:
-    """List the options of a command."""
-    parameters = cli.load_command(name).__annotations__
-    return [f"--{parameter.replace('_', '-')}" for parameter in parameters if parameter != "return"]
+def draw_values(rng: random.Random, hint: str, name: str) -> list[str]:
+    """Draw values for a parameter, mostly of its kind."""
+    if "bool" in hint:
+        return []
+    pool = NUMBERS if "int" in hint or "float" in hint else PATHS if "Path" in hint else TEXTS
+    usual = {"run": ("run",), "data": ("data",), "models": ("model",), "file": ("layout.json", "map.yaml")}.get(name, pool)
+    count = {"start": 3, "load": 3, "goal": 2, "image_size": 2}.get(name, rng.choice((1, 1, 2)) if "tuple" in hint else 1)
+    if rng.random() < 0.05:
+        count = rng.randrange(4)
+    return [rng.choice(usual if rng.random() < 0.7 else pool if rng.random() < 0.7 else VALUES) for _ in range(count)]
 
 
 CASES: dict[str, tuple[float, Callable[[random.Random, Examples, Path], list[str]]]] = {  # weight, maker
@@ -579,6 +611,7 @@ def replace_long_work() -> Iterator[None]:
         for target, stand_in in {
             "sim.data.collect.run_jobs": accept,
             "experiments.cli.runs.run_pipeline": construct_pipeline,
+            "experiments.versions.read_versions": lambda: {"python": "3"},  # runs git
             "experiments.cli.bench._measure_and_print": lambda scene, benchmarks, title: [],
             "experiments.viewer.page.serve.run_server": accept,
             "experiments.evaluation.evaluate.run_jobs": accept,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -18,6 +19,10 @@ from sim.utils.files import read_json, write_atomic, write_json
 from worldmodels.model import LearnedModel, models
 
 CHECKPOINT_FORMAT = 2
+INFO_TEMPLATE: dict[str, Any] = {  # of entries that a checkpoint may have
+    **{"model": "", "weights": "", "config": {}, "training": {}, "scenes_mm": {}, "layouts": [""]},
+    **dict.fromkeys(("env_steps", "seconds", "cpu_s", "update", "best_mm"), 0.0),
+}
 MIGRATIONS = {  # names of format 1
     "training": {"check_every": "validate_every"},
     "config": {
@@ -60,9 +65,8 @@ def read_checkpoint_info(path: Path, name: str = "best") -> dict[str, Any]:
     file = path / f"{name}.json"
     if not file.exists():
         raise BadFile(f"{path} holds no trained model ({name}.json is missing): train one first")
-    info = read_json(file)
-    is_checkpoint = isinstance(info, dict) and isinstance(info.get("model"), str)
-    if not is_checkpoint or info.setdefault("format", 1) not in (1, CHECKPOINT_FORMAT):
+    info = read_json(file, INFO_TEMPLATE)
+    if "model" not in info or info.setdefault("format", 1) not in (1, CHECKPOINT_FORMAT):
         raise BadFile(f"{file} is no checkpoint of format {CHECKPOINT_FORMAT}")
     if info["format"] == 1:
         for key in ("training", "config"):
@@ -87,17 +91,21 @@ def load_checkpoint(path: Path, scene: str | None = None, name: str = "best") ->
     if scene is not None and split_scene_id(scene)[0] not in scenes:
         raise BadFile(f"{path} was trained on scene '{', '.join(map(str, scenes))}', not on '{split_scene_id(scene)[0]}'")
     try:
-        model = models[str(info.get("model"))](**info.get("config", {}))
-    except TypeError as error:
-        raise BadFile(f"{path / name}.json does not describe a model ({error})") from error
+        with torch.device("meta"):  # no memory is needed to compare shapes
+            expected = models[info["model"]](**info.get("config", {})).state_dict()
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadFile(f"{path / name}.json does not describe a model ({reason})") from error
     file = path / f"{name}.safetensors"
     tensors = read_tensors(file)
     if info["format"] == 1:
         tensors = {_rename_tensor(key): value for key, value in tensors.items()}
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise BadFile(f"{file} does not fit its model ({str(error).splitlines()[0]})") from error
+    shapes, expected_shapes = ({key: tuple(value.shape) for key, value in values.items()} for values in (tensors, expected))
+    if wrong := [key for key in {**expected_shapes, **shapes} if shapes.get(key) != expected_shapes.get(key)]:
+        difference = f"{wrong[0]}: {shapes.get(wrong[0], 'missing')}, not {expected_shapes.get(wrong[0], 'known')}"
+        raise BadFile(f"{file} does not fit its model ({difference})")
+    model = models[info["model"]](**info.get("config", {}))
+    model.load_state_dict(tensors)
     return model.eval()
 
 

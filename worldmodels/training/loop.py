@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sim.scenes.scene import scenes
-from sim.utils.errors import GroundError
+from sim.utils.errors import BadFile, GroundError
 from sim.utils.files import lock_directory, read_json, write_atomic, write_json
 from worldmodels.model import LearnedModel
 from worldmodels.training import checkpoint
@@ -275,7 +275,13 @@ class _TrainingRun:
         info = checkpoint.read_checkpoint_info(self.path, "last")
         if info["format"] != checkpoint.CHECKPOINT_FORMAT:
             raise GroundError(f"{self.path} was started by an earlier version: choose another directory, or --no-resume")
-        tensors = checkpoint.read_tensors(self.path / info["weights"])
+        try:
+            self._restore_state(info, checkpoint.read_tensors(self.path / info["weights"]))
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise BadFile(f"the last checkpoint in {self.path} is damaged ({reason}): remove it, or --no-resume") from error
+
+    def _restore_state(self, info: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         for prefix, model in (("model.", self.model), ("average.", self.average)):
             weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
             model.load_state_dict(weights)

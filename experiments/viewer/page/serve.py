@@ -195,9 +195,10 @@ def find_free_port(host: str, first_port: int) -> int:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
-            except OSError as error:
-                if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-                    raise GroundError(f"host {host} is no address of this machine ({error.strerror})") from error
+            except (OSError, TypeError, UnicodeError, OverflowError) as error:
+                if not isinstance(error, OSError) or isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                    reason = getattr(error, "strerror", "not a name")
+                    raise GroundError(f"host {host} is no address of this machine ({reason})") from error
                 continue
             return port
     raise GroundError(f"no free port on {host} from {first_port} to {first_port + NUM_PORTS_TRIED - 1}")
