@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,6 +97,25 @@ def test_poses_are_those_of_the_middle(client: BulletClient) -> None:
     np.testing.assert_allclose(np.mean(client.getAABB(body), axis=0), pose[:3], atol=1e-6)
 
 
+@pytest.mark.parametrize(("hole_m", "falls"), [(0.039, False), (0.0404, True)])
+def test_box_falls_through_a_hole_between_boxes_that_is_larger(client: BulletClient, hole_m: float, falls: bool) -> None:
+    shape = client.createCollisionShape(client.GEOM_BOX, halfExtents=[0.1, 0.1, 0.02])
+    offset = 0.1 + hole_m / 2
+    for x, y in ((offset, 0), (-offset, 0), (0, offset), (0, -offset)):
+        client.createMultiBody(0, shape, -1, [x, y, 0.5])
+    peg = create_carton(client, CartonSpec((0.02, 0.02, 0.05), 0.2, 0.1))
+    place(client, peg, 0, 0, 0.6)
+    for _ in range(PHYSICS_HZ):
+        client.stepSimulation()
+    assert (client.getBasePositionAndOrientation(peg)[0][2] < 0.4) == falls
+
+
+def test_inertia_is_that_of_the_box_about_its_centre_of_mass(client: BulletClient) -> None:
+    body = create_carton(client, CartonSpec((0.2, 0.15, 0.1), 4.0, mass_centre=(0.04, -0.03, 0.02)))
+    expected = 4 / 3 * np.array([0.15**2 + 0.1**2, 0.2**2 + 0.1**2, 0.2**2 + 0.15**2])
+    np.testing.assert_allclose(client.getDynamicsInfo(body, -1)[2], expected)
+
+
 def build_stack(client: BulletClient, anchored: bool = True, layers: int = 5) -> PalletStack:
     """Build layers of two cartons, each layer across the layer below it."""
     stack = PalletStack(client, PalletSpec((0.2, 0.2, 0.07)))
@@ -162,13 +183,14 @@ def build_shaken(client: BulletClient):
     return stack.shake(2.0)
 
 
-@pytest.mark.parametrize("friction", [0.1, 0.5])
-def test_sideways_gravity_equals_a_moving_pallet(client: BulletClient, friction: float) -> None:
+@pytest.mark.parametrize("anchored", [False, True])
+@pytest.mark.parametrize("friction", [0.05, 0.5])
+def test_sideways_gravity_equals_a_moving_pallet(client: BulletClient, friction: float, anchored: bool) -> None:
     offsets = []
     for moving in (False, True):
         configure_physics(client)
         stack = PalletStack(client)
-        stack.add_carton(CartonSpec((0.1, 0.1, 0.1), 3.0, friction), make_pose(0, 0, PALLET_TOP_M + 0.1), anchored=False)
+        stack.add_carton(CartonSpec((0.1, 0.1, 0.1), 3.0, friction), make_pose(0, 0, PALLET_TOP_M + 0.1), anchored)
         stack.simulate(0.2)
         position = velocity = 0.0
         if not moving:
@@ -182,6 +204,8 @@ def test_sideways_gravity_equals_a_moving_pallet(client: BulletClient, friction:
             client.stepSimulation()
         offsets.append(stack.read_poses()[0, 0] - position)
     assert offsets[0] == pytest.approx(offsets[1], abs=1e-4)
+    slide = max(0.0, 2 - GRAVITY_M_S2 * math.sqrt(friction * 0.5)) * 0.5**2 / 2
+    assert -offsets[0] == pytest.approx(slide, rel=0.02, abs=1e-4)
 
 
 def simulate_on_belt(client: BulletClient, belt: ConveyorBelt, part: int, duration_s: float) -> float:
@@ -243,6 +267,35 @@ def test_friction_anchors_brake_a_part_on_a_belt(client: BulletClient) -> None:
     start = read_travel(client, belt, part)
     simulate_on_belt(client, belt, part, 2.0)
     assert read_travel(client, belt, part) - start < 0.92, "parts with friction anchors follow the belt now"
+    client.changeDynamics(part, -1, frictionAnchor=0)
+    start = read_travel(client, belt, part)
+    simulate_on_belt(client, belt, part, 0.5)
+    assert read_travel(client, belt, part) - start == pytest.approx(0.25, rel=0.02)
+
+
+def test_velocity_given_once_moves_the_belt_itself(client: BulletClient) -> None:
+    belt = ConveyorBelt(client, BELT, 0.5)
+    belt.drive()
+    for _ in range(PHYSICS_HZ):
+        client.stepSimulation()
+    assert np.hypot(*client.getBasePositionAndOrientation(belt.body)[0][:2]) == pytest.approx(0.5, rel=0.01)
+
+
+def test_lying_cylinder_needs_rolling_friction(client: BulletClient) -> None:
+    travels = []
+    for rolling_friction in (0.0, 0.001):
+        configure_physics(client)
+        PalletStack(client)
+        shape = client.createCollisionShape(client.GEOM_CYLINDER, radius=0.05, height=0.2)
+        half = math.sqrt(0.5)
+        drum = client.createMultiBody(1.0, shape, -1, [1.5, 0, 0.05], [half, 0, 0, half])
+        set_friction(client, drum, 0.5)
+        client.changeDynamics(drum, -1, rollingFriction=rolling_friction)
+        for _ in range(10 * PHYSICS_HZ):
+            client.stepSimulation()
+        travels.append(abs(client.getBasePositionAndOrientation(drum)[0][0] - 1.5))
+    assert travels[1] < 0.005
+    assert travels[0] > 0.05, "a cylinder without rolling friction rests now"
 
 
 def create_tool(client: BulletClient, down: bool = True, mass_kg: float = 0.0, yaw: float = 0.0) -> SuctionGripper:
@@ -311,6 +364,22 @@ def test_carton_taken_off_its_centre_of_mass_peels_off(client: BulletClient) -> 
             client.stepSimulation()
             gripper.update()
         assert (gripper.carton is not None) == holds
+
+
+def test_gripper_much_lighter_than_its_load_sags(client: BulletClient) -> None:
+    sags = []
+    for mass_kg in (0.1, 1.0):
+        configure_physics(client)
+        gripper = create_tool(client, mass_kg=mass_kg)
+        mount = client.createConstraint(gripper.body, -1, -1, -1, client.JOINT_FIXED, [0, 0, 0], [0, 0, 0], [0, 0, 0.05])
+        client.changeConstraint(mount, maxForce=1e5)
+        carton = create_carton(client, CartonSpec((0.15, 0.1, 0.1), 20.0))
+        place(client, carton, 0, 0, -0.1)
+        gripper.attach(carton)
+        for _ in range(PHYSICS_HZ):
+            client.stepSimulation()
+        sags.append(-0.1 - client.getBasePositionAndOrientation(carton)[0][2])
+    assert sags[1] < 1e-3 < sags[0]
 
 
 def test_load_share_of_pads() -> None:
@@ -424,3 +493,10 @@ def test_impossible_settings_are_refused() -> None:
         CartonSpec((0.1, 0.1, 0.1), 0.0)
     with pytest.raises(GroundError, match="outside"):
         CartonSpec((0.1, 0.1, 0.1), 1.0, mass_centre=(0.1, 0, 0))
+
+
+def test_page_names_tests_that_exist() -> None:
+    page = Path(__file__).parents[1] / "docs" / "physics.md"
+    names = set(re.findall(r"`(test_\w+)`", page.read_text(encoding="utf-8")))
+    assert names
+    assert names <= set(globals())
