@@ -126,6 +126,7 @@ MISTAKES = [
     (("train", "no-data", "--validation", "no-data", "--out", "out"), "no-data is no dataset"),
     (("train", "no-data", "--validation", "no-data", "--out", "out", "--lengths"), "training needs positive updates"),
     (("eval-model", "no-model", "--data", "no-data"), "no-data is no dataset"),
+    (("eval-model", "no-model", "--data", "no-data", "--windows", "-1"), "at least one"),
     (("evaluate", "no-run"), "no-run is no run directory"),
     (("evaluate", EXPORT, "--methods", "oracle"), "needs --oracle N too"),
     (("evaluate", EXPORT, "--first", "-1"), "layouts are counted from 0"),
@@ -192,6 +193,15 @@ def test_mistakes_about_data_and_models_are_reported(run: Run, dataset: Dataset,
         assert (code, err.count("\n")) == (2, 1), err
         assert message in err
     assert not Path("m").exists()
+
+
+def test_a_model_is_not_added_to_a_run_without_test_data(run: Run, tmp_path: Path) -> None:
+    write_json(tmp_path / "run" / "config.json", {"name": "run"})
+    save_checkpoint(models["mlp"](), tmp_path / "model", "best", {"scene": "logistics/tote-push"})
+    code, _, err = run("evaluate", "run", "--models", "model")
+    assert code == 2
+    assert "run/data/test is no dataset" in err
+    assert not (tmp_path / "run" / "external_models.json").exists()
 
 
 def test_a_custom_layout_from_file_to_image(run: Run, tmp_path: Path) -> None:

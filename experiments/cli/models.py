@@ -86,6 +86,8 @@ def eval_model(
         windows: maximum number of windows of the dataset.
         plot: HTML file of the plot.
     """
+    if windows < 1:
+        raise GroundError(f"--windows {windows}: at least one is needed")
     dataset = Dataset.open(data)
     if dataset.manifest["split"] == "train":
         message = "open-loop errors are measured in unseen layouts (ground collect --split test)"

@@ -596,9 +596,9 @@ def accept(*_: Any, **__: Any) -> Any:
 def construct_pipeline(config: Any, path: Path, workers: int, console: Any, cache: Any = None) -> Any:
     """Stand for a run: begin it, go on with it, and make all of its steps without their work."""
     with lock_directory(path):
+        plan = pipeline.Pipeline(config, path, workers, console)
         for _ in range(2):
             start_or_resume(config, path, console)
-        plan = pipeline.Pipeline(config, path, workers, console)
         plan._make_collect_configs()
         plan._methods.make_available()
     raise Accepted

@@ -357,7 +357,7 @@ def make_steps(work: Path, scene: str, first: Callable[[Step], None]) -> list[St
     train = Step("train", words, "model", find_finished_models)
     words = ("evaluate", "runs/tiny", "--episodes", "6")
     evaluate = Step("evaluate", words, "runs/tiny", find_units_of_run, finished, has_workers=True)
-    report = Step("report", ("report", "runs/tiny", "--out", "page"), "page", lambda path: [])
+    report = Step("report", ("report", str(finished), "--out", "page"), "page", lambda path: [])
     return [collect, train, run, evaluate, report]
 
 
@@ -387,8 +387,6 @@ def main() -> int:
         figures: dict[str, dict[str, Any]] = {}
         while summary.num_tries < arguments.tries and time.monotonic() - summary.start_s < 60 * arguments.minutes:
             for step in steps:
-                if step.name == "report" and not (work / "runs" / "tiny").exists():
-                    shutil.copytree(work / "input" / "finished", work / "runs" / "tiny")
                 if step.name not in references:
                     references[step.name] = reference = make_reference(step, work)
                     figures[step.name] = {
