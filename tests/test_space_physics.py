@@ -160,7 +160,8 @@ def test_shake_test_says_which_cartons_stand(client: BulletClient) -> None:
     stack = PalletStack(client, PalletSpec(friction=0.5))
     cartons = {
         "low": (CartonSpec((0.15, 0.15, 0.1), 5.0, 0.5), 0.3, 0.2),
-        "tall": (CartonSpec((0.05, 0.05, 0.3), 5.0, 0.5), -0.3, 0.2),
+        "narrow along x": (CartonSpec((0.05, 0.1, 0.3), 5.0, 0.5), -0.3, 0.2),
+        "narrow along y": (CartonSpec((0.1, 0.05, 0.3), 5.0, 0.5), 0.0, 0.2),
         "slippery": (CartonSpec((0.1, 0.1, 0.05), 5.0, 0.05), 0.3, -0.2),  # the pair's friction is 0.16
         "at the edge": (CartonSpec((0.1, 0.1, 0.05), 5.0, 0.05), -0.57, -0.2),
     }
@@ -169,10 +170,10 @@ def test_shake_test_says_which_cartons_stand(client: BulletClient) -> None:
     stack.simulate(1.0)
     result = stack.shake(2.0)
     assert dict(zip(cartons, result.is_standing.tolist(), strict=True)) == {
-        "low": True, "tall": False, "slippery": True, "at the edge": False,
+        "low": True, "narrow along x": False, "narrow along y": False, "slippery": True, "at the edge": False,
     }  # fmt: skip
     assert result.shift_m[0] < 1e-3
-    assert result.shift_m[2] > 0.04
+    assert result.shift_m[3] > 0.04
     assert build_shaken(client).is_standing.all()
 
 
@@ -405,6 +406,9 @@ def test_arm_reads_the_wrench_of_its_load(client: BulletClient) -> None:
     gripper = SuctionGripper(client, arm, 6, (0, 0, 0.05))
     carton = create_carton(client, CartonSpec((0.1, 0.1, 0.05), MASS_KG))
     cup = gripper.read_cup_pose()
+    link = client.getLinkState(arm, 6, 0, 1)
+    np.testing.assert_allclose(cup[:3], client.multiplyTransforms(*link[4:6], [0, 0, 0.05], UPRIGHT)[0], atol=1e-9)
+    assert np.linalg.norm(np.subtract(link[0], link[4])) > 0.01
     position, quaternion = client.multiplyTransforms(cup[:3], cup[3:], [0.02, 0, 0.05], UPRIGHT)
     client.resetBasePositionAndOrientation(carton, position, quaternion)
     gripper.attach(carton)
@@ -425,12 +429,16 @@ def test_gripper_holds_a_single_carton(client: BulletClient) -> None:
     assert not gripper.update()
     assert gripper.read_wrench() == pytest.approx(0)
     carton = create_carton(client, PART)
-    place(client, carton, 0, 0, -0.1)
+    place(client, carton, 0, 0, -0.099)  # overlaps with the tool
     gripper.attach(carton)
     with pytest.raises(GroundError, match="release"):
         gripper.attach(carton)
+    client.stepSimulation()
+    assert not client.getContactPoints(gripper.body, carton), "contacts would disturb the constraint"
     gripper.release()
     gripper.release()
+    client.stepSimulation()
+    assert client.getContactPoints(gripper.body, carton)
     assert client.getNumConstraints() == 0
 
 
