@@ -124,6 +124,18 @@ def test_directory_lock_excludes_processes_and_ends_with_its_process(tmp_path: P
         pass
 
 
+def test_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    abandoned, in_use, other = (tmp_path / "part" / name for name in (f".a.{process.pid}.tmp", f".a.{os.getpid()}.tmp", ".a.tmp"))
+    for file in (abandoned, in_use, other):
+        write_text(file, "half")
+    with lock_directory(tmp_path):
+        assert not abandoned.exists()
+        assert in_use.exists()
+        assert other.exists()
+
+
 def test_registry_loads_modules_and_suggests_the_nearest_name() -> None:
     registry: Registry[type] = Registry("scene", "sim.scenes")
     registry.add("logistics/made-up")(int)

@@ -109,7 +109,8 @@ def hash_file(path: Path) -> str:
 def lock_directory(directory: Path) -> Iterator[None]:
     """Lock a directory for this process.
 
-    The operating system releases the lock when the process ends.
+    The operating system releases the lock when the process ends. Temporary files that killed
+    processes left are removed.
 
     Raises:
         GroundError: another process holds the lock.
@@ -120,4 +121,23 @@ def lock_directory(directory: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise GroundError(f"{directory} is in use by another process") from error
+        _remove_abandoned_files(directory)
         yield
+
+
+def _remove_abandoned_files(directory: Path) -> None:
+    """Remove the temporary files that killed processes left in a directory."""
+    for file in directory.rglob(".*.tmp"):
+        pid = file.name.split(".")[-2]
+        if file.is_file() and pid.isdecimal() and not _is_running(int(pid)):
+            file.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # sends nothing
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
