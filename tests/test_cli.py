@@ -218,6 +218,14 @@ def test_a_custom_layout_from_file_to_image(run: Run, tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_size > 3000
 
 
+def test_a_layout_with_an_unknown_part_is_not_drawn(run: Run, tmp_path: Path) -> None:
+    replace(scenes["factory/push-fixture"].sample_layout("test", 0), part="x").save(tmp_path / "own.json")
+    code, _, err = run("layout", "draw", "own.json")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "own.json: part is 'x'" in err
+    assert not (tmp_path / "own.png").exists()
+
+
 def test_export_to_a_map_and_import_do_not_overwrite_files(run: Run, tmp_path: Path) -> None:
     run("layout", "new", "plan.json")
     before = (tmp_path / "plan.json").read_bytes()

@@ -47,7 +47,12 @@ def draw_layout(file: PathArgument, out: Path | None = None) -> None:
 
     layout = Layout.load(file)  # first: a directory may have no name to extend
     target = out or file.with_suffix(".png")
-    save_layout_image(layout, target)
+    try:
+        save_layout_image(layout, target)
+    except (LookupError, ValueError) as error:  # a layout with faults is drawn if possible
+        if faults := scenes.find_by_layout(layout).find_faults(layout):
+            raise BadLayout(str(file), faults) from error
+        raise
     print(target)
 
 
