@@ -717,7 +717,7 @@ def find_fault(words: list[str], outcome: Outcome, before: dict[str, tuple[int, 
     errors = [line for line in lines if line.startswith("error: ")]
     if is_list_of_faults:
         lines = errors = outcome.out.splitlines()
-        if not errors or not all(line.startswith(words[2]) for line in errors):
+        if not errors or not all(line.startswith(tuple(words[2:])) for line in errors):
             return f"not a line for each fault: {outcome.out[:300]!r}"
     elif len(errors) != 1 or lines[-1] != errors[0]:
         return f"not one line: {outcome.err[:400]!r}"

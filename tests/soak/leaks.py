@@ -82,10 +82,11 @@ def reset_scene(name: str, num_resets: int, seed: int, warm_up: int = WARM_UP_RE
         Figures of memory and open files.
     """
     env = GroundEnv(name, "train", render_mode="rgb_array")
+    interval = max(1, min(SAMPLE_EVERY_RESETS, (num_resets - warm_up) // 4))
     counts: list[float] = []
     usages: list[Usage] = []
     for number in range(num_resets + 1):
-        if number >= warm_up and number % SAMPLE_EVERY_RESETS == 0:
+        if number >= warm_up and number % interval == 0:
             gc.collect()
             counts.append(number)
             usages.append(read_usage(os.getpid()))
