@@ -780,7 +780,7 @@ def test_a_recording_path_is_checked_before_rendering(tmp_path: Path, monkeypatc
     with pytest.raises(GroundError, match=r"an \.html or an \.mp4 file"):
         check_recording_path(tmp_path / "a.gif")
     monkeypatch.setattr(browser, "find_chromium", lambda: None)
-    with pytest.raises(GroundError, match="drawn by Chromium"):
+    with pytest.raises(GroundError, match="a video needs Chromium"):
         check_recording_path(tmp_path / "a.mp4")
 
 
