@@ -1,7 +1,7 @@
 #!/bin/sh
 # Package: polars 2.1.0 beside pyarrow 26.0.1, pandas 3.1.1 and duckdb 2.0.1
 # Expected: readers of a directory of Parquet files leave out files whose names begin with "_" or ".", as Spark and Arrow do, so that
-#           a dataset may hold a description beside its files.
+#           a dataset may hold a description of its files.
 # Observed: PyArrow and pandas leave them out, DuckDB takes *.parquet alone; Polars refuses the directory, also if the file lies in a
 #           subdirectory whose name begins with ".".
 # Output seen:

@@ -71,6 +71,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
             lidar_rays: number of lidar rays R.
         """
         self.scene = scene if isinstance(scene, Scene) else scenes[scene]
+        # all that a copy is made from, with the episode
         self._arguments = (scene, split, layout, layouts, variations, render_mode, render_size, lidar_rays)
         self._episode = _EpisodeRecord()
         self.render_mode = render_mode
@@ -79,6 +80,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         self._split = split
         self._layout = layout
         self._layouts = layouts
+        self._variations = variations
         self._world: World | None = None
         self._spec = self.scene.action_spec
         self.action_space = gymnasium.spaces.Box(-1, 1, (self._spec.size,), np.float32)
@@ -130,7 +132,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         split = given.get("split", self._split)
         if "split" in given and split not in self.scene.splits:
             raise UnknownName("split", str(split), self.scene.splits)
-        variations = self._arguments[4] or self.scene.get_variations(split)
+        variations = self._variations or self.scene.get_variations(split)
         self._behaviour_seed = int(self.np_random.integers(2**31)) if self.scene.max_traffic else 0
         self._rng_state = self.np_random.bit_generator.state
         self._has_appearance = False

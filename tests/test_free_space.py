@@ -60,11 +60,10 @@ def test_a_door_has_the_same_verdict_wherever_it_lies_on_the_grid(
 
 def test_the_cost_to_go_leads_through_a_narrow_door() -> None:
     layout = make_door(HALL, 0.7, 3.07)
-    env = scenes["tote-push"]
     field = build_field(layout)
     before, behind = (float(field.compute_cost_to_go(np.array([x, 3.07]), np.array([x - 0.5, 3.07]))) for x in (3.5, 5.5))
     assert before == pytest.approx(behind + 2, abs=1.0)
-    assert env.find_faults(layout) == []
+    assert find_faults("tote-push", layout) == []
 
 
 def build_field(layout: Layout) -> PushingField:

@@ -16,7 +16,7 @@ DEFAULT_SCENE = "logistics/tote-push"
 
 
 def print_message(text: str) -> None:
-    """Print a line beside the results, to stderr."""
+    """Print a line to stderr, so that stdout has the results only."""
     Console(stderr=True).print(escape(text), soft_wrap=True, highlight=False)
 
 

@@ -40,7 +40,7 @@ class CollectConfig:
     split: str = "train"
     behaviours: tuple[tuple[str, float], ...] = ()  # names and weights; empty: the scene's mix
     variations: tuple[str, ...] = ()
-    shard_steps: int = 2000  # the last shard has what is left
+    shard_steps: int = 2000  # the last shard has the remaining states
     layouts_per_shard: int = 8
     first_layout: int = 0  # number of the first layout in the split
     images: ImageConfig | None = None

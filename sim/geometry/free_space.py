@@ -1,7 +1,8 @@
-"""Free space of a disc among boxes, exactly, and grids that are connected like it.
+"""Free space of a disc among boxes, and grids that are connected like it.
 
-A grid of cells misses a passage that lies between its rows. A verdict from such a grid depends on
-where the passage lies on it.
+The free space is made of polygons, so that no passage is missed; its rounded corners are exact to
+0.2 % of the radius. A grid of cells misses a passage that lies between its rows: a verdict from a
+grid depends on where the passage lies on it.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import shapely
 from scipy.ndimage import label
 
 from sim.geometry.boxes import compute_signed_distance
+from sim.geometry.rotations import rotate
 
 MAX_OVERLAP_M2 = 1e-6  # of bodies that touch: rounding
 MAX_GAP_M = 0.02  # between a point and its area: a body may stand a little nearer to a box than it drives
@@ -23,10 +25,7 @@ ALIGNED_SHARE = 0.125  # of a cell: clearance beyond the least one with which so
 def make_polygons(boxes: np.ndarray) -> np.ndarray:
     """Make the outlines (S,) of boxes (S, 5+): x, y, yaw, half width, half depth."""
     corners = np.array([(1, 1), (-1, 1), (-1, -1), (1, -1)]) * boxes[:, None, 3:5]
-    cos, sin = np.cos(boxes[:, 2, None]), np.sin(boxes[:, 2, None])
-    x = boxes[:, 0, None] + cos * corners[..., 0] - sin * corners[..., 1]
-    y = boxes[:, 1, None] + sin * corners[..., 0] + cos * corners[..., 1]
-    return np.asarray(shapely.polygons(np.stack([x, y], -1)))
+    return np.asarray(shapely.polygons(boxes[:, None, :2] + rotate(corners, boxes[:, 2, None])))
 
 
 def find_overlaps(names: Sequence[str], shapes: Sequence[Any], box_names: Sequence[str], boxes: np.ndarray) -> list[str]:
