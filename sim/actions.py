@@ -14,20 +14,25 @@ TWIST_UNITS = ("m/s", "m/s", "m/s", "rad/s", "rad/s", "rad/s")
 
 @dataclass(frozen=True)
 class ActionSpec:
-    """Meaning and range of an action in [-1, 1]ⁿ: each number commands one velocity component.
+    """Meaning and range of an action in [-1, 1]ⁿ.
 
     Attributes:
-        components: for each number, the component of the body-frame twist; one of TWIST_NAMES.
-        limits: for each number, the speed that an action of 1 commands [m/s or rad/s].
+        components: name of each number. Names in TWIST_NAMES are components of the body-frame
+            twist; others are parameters of a skill.
+        limits: for each number, the value that an action of 1 commands.
+        units: for each number; empty where all are velocities [m/s or rad/s].
     """
 
     components: tuple[str, ...]
     limits: tuple[float, ...]
+    units: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         unknown = set(self.components) - set(TWIST_NAMES)
-        if unknown or not self.components or len(self.components) != len(self.limits):
+        if (unknown and not self.units) or not self.components or len(self.components) != len(self.limits):
             raise GroundError(f"an action needs a limit for each component of {', '.join(TWIST_NAMES)}, not {self}")
+        if self.units and len(self.units) != self.size:
+            raise GroundError(f"an action needs a unit for each component, not {self}")
 
     @property
     def size(self) -> int:
@@ -36,16 +41,17 @@ class ActionSpec:
 
     @property
     def twist(self) -> np.ndarray:
-        """(6, n) body-frame twist that each number commands at 1 [m/s, rad/s]."""
+        """(6, n) body-frame twist that each number commands at 1 [m/s, rad/s]; zero for others."""
         matrix = np.zeros((6, self.size))
         for column, (component, limit) in enumerate(zip(self.components, self.limits, strict=True)):
-            matrix[TWIST_NAMES.index(component), column] = limit
+            if component in TWIST_NAMES:
+                matrix[TWIST_NAMES.index(component), column] = limit
         return matrix
 
     def describe(self) -> list[str]:
         """Describe name, range and unit of each number, as text."""
-        units = (TWIST_UNITS[TWIST_NAMES.index(component)] for component in self.components)
-        return [f"{c}: ±{limit:g} {unit}" for c, limit, unit in zip(self.components, self.limits, units, strict=True)]
+        units = self.units or tuple(TWIST_UNITS[TWIST_NAMES.index(component)] for component in self.components)
+        return [f"{c}: ±{limit:g} {unit}".strip() for c, limit, unit in zip(self.components, self.limits, units, strict=True)]
 
     def clip(self, action: Sequence[float] | np.ndarray) -> tuple[float, ...]:
         """Clip an action to [-1, 1].

@@ -27,6 +27,10 @@ class Kind(IntEnum):
     CLAMP = 4
     PERSON = 5
     FORKLIFT = 6
+    PALLET = 7
+    BELT = 8  # its twist is that of its surface
+    BIN = 9
+    STATION = 10  # pedestals, infeed tables, frames and stops
 
 
 TRAFFIC_KINDS = (Kind.PERSON, Kind.FORKLIFT)  # agents, which move by themselves
@@ -41,14 +45,14 @@ def is_static_kind(kind: Array) -> Array:
     Returns:
         (...) bool.
     """
-    return (kind >= Kind.WALL) & (kind <= Kind.CLAMP)
+    return ((kind >= Kind.WALL) & (kind <= Kind.CLAMP)) | (kind >= Kind.PALLET)
 
 
 class Shape(IntEnum):
     """Shape of a body within its half extents."""
 
     BOX = 0
-    CYLINDER = 1  # upright; radius = half_extents[0]
+    CYLINDER = 1  # its axis is z of the body; radius = half_extents[0]
 
 
 @dataclass(frozen=True)

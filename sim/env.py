@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,9 @@ import gymnasium
 import numpy as np
 
 from sim.actions import PLANAR_TWIST
-from sim.bodies import ROBOT, Bodies, Kind, Observation, Shape
-from sim.bullet.world import World
+from sim.bodies import ROBOT, Bodies, Observation
 from sim.contacts import Contact
-from sim.geometry.rotations import compute_yaw, make_upright_poses
+from sim.geometry.rotations import compute_yaw
 from sim.layout import Layout
 from sim.policy import EpisodeStart, SimState
 from sim.scenes.scene import Scene, scenes
@@ -22,6 +21,7 @@ from sim.sensors.cameras import CAMERAS, MAX_PIXELS, CameraImage
 from sim.sensors.lidar import is_in_sight, measure_ranges
 from sim.utils.errors import BadLayout, GroundError, UnknownName
 from sim.variation import VARIED, Variation, Variations
+from sim.world import MotionFrame, SceneWorld
 
 MAX_VALUE = 1e4  # bound of all lengths and speeds in an observation [m, m/s]
 LIDAR_RANGE_M = 10.0
@@ -40,6 +40,8 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
     - `goal` (3,) or (G, 3): x, y [m] and yaw [rad].
     - `action_twist` (6, n): body-frame twist that each component of the action commands at 1.
     - `unit_m` (1,): length by which models scale lengths.
+    - `measured_inertia` (N, 4): mass [kg] and centre of mass [m] in the body's frame, where the
+      robot has measured them; zeros elsewhere. Only in scenes that measure them.
     - `lidar` (R,): distances around the robot [m], if `lidar_rays` is positive.
     """
 
@@ -81,7 +83,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         self._layout = layout
         self._layouts = layouts
         self._variations = variations
-        self._world: World | None = None
+        self._world: SceneWorld | None = None
         self._spec = self.scene.action_spec
         self.action_space = gymnasium.spaces.Box(-1, 1, (self._spec.size,), np.float32)
         n = self.scene.max_dynamic + self.scene.count_static_rows(layout)
@@ -102,6 +104,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
                 "action_twist": make_box(0, MAX_VALUE, 6, self._spec.size),
                 "footprints": make_box(-MAX_VALUE, MAX_VALUE, n, self.scene.footprint_size, 4),
                 "unit_m": make_box(0, MAX_VALUE, 1),
+                **({"measured_inertia": make_box(-MAX_VALUE, MAX_VALUE, n, 4)} if self.scene.measures_inertia else {}),
                 **({"lidar": make_box(0, LIDAR_RANGE_M, lidar_rays)} if lidar_rays else {}),
             }
         )
@@ -166,45 +169,23 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         if faults := scene.find_capacity_faults(layout):
             raise BadLayout(layout.name or layout.id, faults)
         if self._world is None:
-            self._world = World(gui=self.render_mode == "human", averaged=self.scene.has_averaged_forces)
-        robot = scene.make_robot(self.variation)
-        loads = scene.make_loads(layout, self.variation)
-        boxes = layout.static_boxes
-        traffic = scene.make_traffic(layout, self.variation, self._behaviour_seed) if layout.traffic else None
-        self._world.build(robot, loads, boxes, layout.table_top, traffic)
-        self._num_dynamic = 1 + len(loads) + len(layout.traffic)
+            self._world = scene.create_world(self.render_mode == "human")
+        bodies, footprints = self._world.start_episode(scene, layout, self.variation, self._behaviour_seed, poses)
+        self._num_dynamic = count = len(bodies.kind)
         self._observation = observation = _make_empty_observation(scene, layout)
         self.bodies = Bodies.from_observation(observation)  # the same arrays
-        observation["half_extents"][ROBOT] = robot.half_extents
-        observation["shape"][ROBOT] = robot.shape
-        for row, load in enumerate(loads, 1):
-            observation["half_extents"][row] = load.half_extents
-            observation["kind"][row] = Kind.LOAD
-            observation["footprints"][row, : len(load.footprint_boxes)] = load.footprint_boxes
-        if traffic:
-            rows = slice(1 + len(loads), self._num_dynamic)
-            observation["half_extents"][rows] = traffic.half_extents
-            observation["kind"][rows] = traffic.kinds
-            observation["shape"][rows] = [profile.shape for profile in traffic.profiles]
-            is_box = observation["shape"][rows, None] == Shape.BOX
-            observation["footprints"][rows, 0, 2:] = traffic.half_extents[:, :2] * is_box
-        observation["present"][: self._num_dynamic] = 1
-        rows = slice(scene.max_dynamic, scene.max_dynamic + len(boxes))
-        observation["pose"][rows] = make_upright_poses(boxes[:, :3], boxes[:, 5])
-        observation["half_extents"][rows] = boxes[:, 3:6]
-        observation["footprints"][rows, 0, 2:] = boxes[:, 3:5]
-        observation["kind"][rows] = boxes[:, 6]
-        observation["present"][rows] = 1
+        static = layout.static_bodies
+        rows = slice(scene.max_dynamic, scene.max_dynamic + len(static.kind))
+        for field_ in fields(Bodies):
+            observation[field_.name][:count] = getattr(bodies, field_.name)
+            observation[field_.name][rows] = getattr(static, field_.name)
+        observation["footprints"][rows, 0, 2:] = static.half_extents[:, :2]
+        if footprints is not None:
+            observation["footprints"][:count] = footprints
         goals = np.full((scene.max_goals, 3), np.nan)
         goals[: len(layout.goals)] = [(goal.x, goal.y, goal.yaw) for goal in layout.goals]
         observation["goal"][:] = goals if scene.max_goals > 1 else goals[0]
-        observation["action_twist"][:] = robot.action_spec.twist
-        starts: list[Any] = [layout.robot, *layout.loads, *layout.traffic]
-        layout_poses = np.array([(start.x, start.y, start.yaw) for start in starts])
-        poses = layout_poses if poses is None else np.concatenate([poses, layout_poses[len(poses) :]])
-        heights = [self._world.robot_z_m, *(load.half_extents[2] for load in loads)]
-        heights += traffic.half_extents[:, 2].tolist() if traffic else []
-        self._world.set_state(make_upright_poses(poses, np.array(heights)), np.zeros((self._num_dynamic, 6)))
+        observation["action_twist"][:] = scene.make_robot(self.variation).action_spec.twist
         self._read_bodies()
 
     def describe_bodies(self) -> dict[str, Any]:
@@ -218,15 +199,20 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
             "unit_m": self.scene.unit_m,
         }
 
-    def _get_world(self) -> World:
+    def _get_world(self) -> SceneWorld:
         assert self._world is not None, "call reset first"
         return self._world
 
     def _read_bodies(self) -> None:
         """Read the state of the dynamic bodies into `bodies`."""
-        poses, twists = self._get_world().read_dynamic_bodies()
+        world = self._get_world()
+        poses, twists = world.read_dynamic_bodies()
         self._observation["pose"][: self._num_dynamic] = poses
         self._observation["twist"][: self._num_dynamic] = twists
+        if (present := world.read_present()) is not None:
+            self._observation["present"][: self._num_dynamic] = present
+        if (inertia := world.read_measured_inertia()) is not None:
+            self._observation["measured_inertia"][: self._num_dynamic] = inertia
 
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Simulate a control step.
@@ -235,7 +221,8 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
             action: (n,) in [-1, 1], applied after the latency of the variation.
 
         Returns:
-            The observation, the reward, success, whether the time is up, and information: "cost",
+            The observation, the reward, success, whether the episode ends without success, and
+            information: "cost",
             "success", "violations" by kind, "static_force_n" (largest force against a static body)
             and "touching" (the robot touches a dynamic body).
 
@@ -251,7 +238,8 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         self.step_count += 1
         self._read_bodies()
         cost, info = self._evaluate_state(applied)
-        return self._observe(), -cost, info["success"], self.step_count >= self.scene.episode_steps, info
+        is_over = self.step_count >= self.scene.episode_steps or (world.read_outcome() is not None and not info["success"])
+        return self._observe(), -cost, info["success"], is_over, info
 
     def _evaluate_state(self, action: tuple[float, ...]) -> tuple[float, dict[str, Any]]:
         """Compute the cost and the information of the current state."""
@@ -266,12 +254,13 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         x, y = self.bodies.pose[ROBOT, :2].tolist()
         hall = self.layout.hall
         is_inside = hall.x < x < hall.x + hall.width and hall.y < y < hall.y + hall.depth
-        self._steps_at_goal = self._steps_at_goal + 1 if task.is_success(self.bodies, goal) else 0
+        has_passed = not self.scene.has_final_test or self._get_world().read_outcome() is True
+        self._steps_at_goal = self._steps_at_goal + 1 if has_passed and task.is_success(self.bodies, goal) else 0
         violations = task.find_violations(self.bodies, contacts, is_inside)
         return cost, {
             "cost": cost,
             "success": self._steps_at_goal > self.scene.hold_steps,
-            "violations": {**violations, **self._get_world().read_robot_limit_violations()},
+            "violations": {**violations, **self._get_world().read_violations()},
             "static_force_n": max([0.0, *(contact.force_n for contact in contacts if contact.is_static)]),
             "touching": any(contact.first == ROBOT and not contact.is_static for contact in contacts),
         }
@@ -315,6 +304,14 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
             (V, 7) poses of the frames of the robot's `visuals` [m, quaternion xyzw].
         """
         return self._get_world().read_link_poses()
+
+    def read_frames(self) -> list[MotionFrame]:
+        """Read the motion within the last step of a scene whose actions are skills."""
+        return self._get_world().read_frames()
+
+    def read_time_s(self) -> float:
+        """Read the simulated time since the start of the episode."""
+        return self._get_world().read_time_s()
 
     def read_contacts(self) -> list[Contact]:
         """Read the current contacts."""
@@ -419,6 +416,7 @@ def _make_empty_observation(scene: Scene, layout: Layout) -> Observation:
         "action_twist": np.zeros((6, scene.action_spec.size), np.float32),
         "footprints": np.zeros((n, scene.footprint_size, 4), np.float32),
         "unit_m": np.array([scene.unit_m], np.float32),
+        **({"measured_inertia": np.zeros((n, 4), np.float32)} if scene.measures_inertia else {}),
     }
 
 

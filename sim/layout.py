@@ -18,7 +18,9 @@ of the map from which the layout was imported.
 A box's `kind` is "rack", "wall" or "clamp". The simulator adds four outer walls around the hall.
 With "surface": "table" there are no walls, and a load that leaves the table falls. `part` is the
 shape of the loads in scenes with several shapes. Agents in `traffic` go from stop to stop and start
-again after the last stop. An agent's `kind` is "person" or "forklift".
+again after the last stop. An agent's `kind` is "person" or "forklift". With "surface": "cell" there
+are no walls either, and `details` hold what a scene alone needs, such as a belt or an order of
+cartons; its `kind` is the scene's.
 
 Limits of every layout: MAX_HALL_M2, MAX_BOXES, MAX_LENGTH_M, MAX_YAW_RAD and MAX_AGENT_SPEED_M_S in
 this module. A scene limits the number of loads and agents (`max_loads` and `max_traffic` of Scene).
@@ -26,7 +28,7 @@ this module. A scene limits the number of loads and agents (`max_loads` and `max
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from itertools import combinations
@@ -36,15 +38,17 @@ from typing import Any
 import cattrs
 import numpy as np
 
-from sim.bodies import Kind
+from sim.bodies import Bodies, Kind
 from sim.geometry.boxes import find_closest_points
+from sim.geometry.rotations import make_upright_poses
 from sim.utils.errors import BadLayout, UnknownName
 from sim.utils.files import write_json
+from sim.utils.registry import Registry
 
 FORMAT = "training-ground/layout"
 VERSION = 1
 BOX_KIND_BY_NAME = {"rack": Kind.RACK, "wall": Kind.WALL, "clamp": Kind.CLAMP}
-SURFACES = ("hall", "table")
+SURFACES = ("hall", "table", "cell")
 AGENT_KIND_BY_NAME = {"person": Kind.PERSON, "forklift": Kind.FORKLIFT}
 TABLE_MARGIN_M = 0.08  # by which a table's top extends beyond the hall
 WALL_THICKNESS_M = 0.2
@@ -106,6 +110,32 @@ class AgentRoute:
 
 
 @dataclass(frozen=True)
+class StaticBody:
+    """A static box anywhere in space, which belongs to a layout's details."""
+
+    kind: Kind
+    half_extents: tuple[float, float, float]  # [m]
+    position: tuple[float, float, float]  # of its middle [m]
+    yaw: float = 0.0
+    velocity: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of its surface [m/s], for a belt
+
+
+class LayoutDetails:
+    """Base of the parts of a layout that belong to one scene: frozen dataclasses of plain values."""
+
+    def list_static_bodies(self, layout: "Layout") -> list[StaticBody]:
+        """List static bodies beside the layout's boxes."""
+        return []
+
+    def find_value_faults(self) -> list[str]:
+        """Find values that are out of bounds, one line each."""
+        return []
+
+
+layout_details: Registry[type[LayoutDetails]] = Registry("scene", "sim.scenes")
+
+
+@dataclass(frozen=True)
 class Layout:
     """Static boxes, start poses and the goal of one task."""
 
@@ -120,18 +150,19 @@ class Layout:
     traffic: tuple[AgentRoute, ...] = ()
     more_goals: tuple[Pose, ...] = ()  # of further bodies, in scenes with several goals
     map_offset: Pose = Pose(0.0, 0.0)  # added to positions here: those of the imported map
+    details: LayoutDetails | None = None
 
     @cached_property
     def id(self) -> str:
         """Hash of the content without the name and the map's offset: equal layouts have equal ids,
         wherever they come from.
         """
-        content = asdict(self)
+        content = self._to_dictionary()
         content.pop("name")
         content.pop("map_offset")
         if not self.goal.yaw:  # tasks that ask for a position alone leave it out
             content["goal"].pop("yaw")
-        for field, default in (("surface", "hall"), ("part", ""), ("traffic", ()), ("more_goals", ())):
+        for field, default in (("surface", "hall"), ("part", ""), ("traffic", ()), ("more_goals", ()), ("details", None)):
             if content[field] == default:
                 content.pop(field)
         text = json.dumps(_round_values(content), sort_keys=True, separators=(",", ":"))
@@ -151,11 +182,30 @@ class Layout:
             (hall.x - t / 2, cy, 0, t / 2, half_depth, half_height, Kind.WALL),
             (hall.x + hall.width + t / 2, cy, 0, t / 2, half_depth, half_height, Kind.WALL),
         ]
-        if self.surface == "table":
+        if self.surface != "hall":
             rows = []
         for box in self.boxes:
             rows.append((box.x, box.y, box.yaw, box.width / 2, box.depth / 2, box.height / 2, BOX_KIND_BY_NAME[box.kind]))
         return np.array(rows, dtype=np.float64).reshape(-1, 7)
+
+    @cached_property
+    def static_bodies(self) -> Bodies:
+        """(S, ...) `static_boxes`, then the static bodies of `details`."""
+        boxes = self.static_boxes
+        more = self.details.list_static_bodies(self) if self.details else []
+        pose = make_upright_poses(boxes[:, :3], boxes[:, 5])
+        placed = np.array([(*body.position[:2], body.yaw) for body in more]).reshape(-1, 3)
+        pose = np.vstack([pose, make_upright_poses(placed, np.array([body.position[2] for body in more]))])
+        twist = np.zeros((len(pose), 6))
+        twist[len(boxes) :, :3] = np.array([body.velocity for body in more]).reshape(-1, 3)
+        return Bodies(
+            pose=pose,
+            twist=twist,
+            half_extents=np.vstack([boxes[:, 3:6], np.array([body.half_extents for body in more]).reshape(-1, 3)]),
+            kind=np.array([*boxes[:, 6], *(body.kind for body in more)], np.int8),
+            shape=np.zeros(len(pose), np.int8),
+            present=np.ones(len(pose), np.int8),
+        )
 
     @property
     def static_names(self) -> list[str]:
@@ -180,11 +230,20 @@ class Layout:
         top = (hall.x - margin, hall.y - margin, hall.width + 2 * margin, hall.depth + 2 * margin)
         return top if self.surface == "table" else None
 
+    def _to_dictionary(self) -> dict[str, Any]:
+        content = asdict(self)
+        if self.details:
+            kind = next(kind for kind in layout_details if layout_details[kind] is type(self.details))
+            content["details"] = {"kind": kind, **content["details"]}
+        return content
+
     def to_json(self) -> dict[str, Any]:
         """Convert to a JSON object in the file format."""
-        content = asdict(self)
+        content = self._to_dictionary()
         if self.map_offset == Pose(0.0, 0.0):
             content.pop("map_offset")
+        if self.details is None:
+            content.pop("details")
         return {"format": FORMAT, "version": VERSION, **content}
 
     def save(self, path: Path) -> None:
@@ -275,6 +334,11 @@ def find_value_faults(layout: Layout) -> list[str]:
             faults.append(f"{name}.speed_m_s is {agent.speed_m_s:g}, {limit}")
         if not agent.stops:
             faults.append(f"{name}.stops is empty, at least one stop is needed")
+    if layout.details:
+        faults += [
+            f"details.{name} is {value}, a finite number is needed" for name, value in _list_infinite_values(layout.details)
+        ]
+        faults += [] if faults else layout.details.find_value_faults()
     if layout.surface not in SURFACES:
         faults.append(f"surface is '{layout.surface}', {_join_names(SURFACES)} is needed")
     if len(layout.boxes) > MAX_BOXES:
@@ -340,6 +404,19 @@ def find_geometric_faults(
     return faults
 
 
+def _list_infinite_values(details: LayoutDetails) -> list[tuple[str, float]]:
+    """List the numbers in details that are not finite, with their places."""
+
+    def walk(name: str, value: Any) -> Iterator[tuple[str, float]]:
+        pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+        for key, item in pairs:
+            yield from walk(f"{name}[{key}]" if isinstance(key, int) else f"{name}.{key}".lstrip("."), item)
+        if isinstance(value, float) and not np.isfinite(value):
+            yield name, value
+
+    return list(walk("", asdict(details)))  # type: ignore[call-overload]  # subclasses are dataclasses
+
+
 def _join_names(names: Iterable[str]) -> str:
     *rest, last = map(repr, names)
     return f"{', '.join(rest)} or {last}"
@@ -376,5 +453,13 @@ def _split_faults(line: str) -> list[str]:
     return [f"{place}: {fault}" for fault in message.splitlines()]
 
 
+def _structure_details(value: Any, _: type) -> LayoutDetails:
+    if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
+        raise ValueError("details need the name of a scene as 'kind'")
+    details = _CONVERTER.structure({name: item for name, item in value.items() if name != "kind"}, layout_details[value["kind"]])
+    return details
+
+
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
 _CONVERTER.register_structure_hook(float, _structure_number)
+_CONVERTER.register_structure_hook_func(lambda cls: cls is LayoutDetails, _structure_details)

@@ -23,6 +23,7 @@ class SimState:
     pose: np.ndarray  # (M, 7) of robot, loads and traffic: position [m], quaternion xyzw
     twist: np.ndarray  # (M, 6) linear [m/s] and angular [rad/s]
     traffic: TrafficState | None = None
+    memory: Any = None  # of a scene's own world: all that poses do not show
 
 
 @dataclass(frozen=True)

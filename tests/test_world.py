@@ -8,6 +8,7 @@ from sim.bullet.physics_check import compute_deviation, integrate_slide, simulat
 from sim.bullet.world import World
 from sim.geometry.rotations import compute_yaw, make_upright_poses
 from sim.layout import Box, Hall, Layout, Pose
+from sim.policy import SimState
 from sim.robots.differential_drive import DifferentialDrive, DriveLimits
 from sim.scenes.scene import scenes
 
@@ -29,8 +30,8 @@ def build_world(
 ) -> None:
     """Build a world with the robot and loads at poses x, y, yaw."""
     world.build(DifferentialDrive(DriveLimits(speed_m_s=speed)), [load] * (len(poses) - 1), layout.static_boxes)
-    heights = [world.robot_z_m, *[load.half_extents[2]] * (len(poses) - 1)]
-    world.set_state(make_upright_poses(np.array(poses), np.array(heights)), np.zeros((len(poses), 6)))
+    heights = [0.0, *[load.half_extents[2]] * (len(poses) - 1)]
+    world.set_state(SimState(make_upright_poses(np.array(poses), np.array(heights)), np.zeros((len(poses), 6))))
 
 
 def make_load(friction: float = 0.5, mass_kg: float = 6.0) -> LoadSpec:
@@ -45,7 +46,7 @@ def test_sliding_distance_equals_coulomb_friction(world: World, speed: float, fr
     pose, _ = world.read_dynamic_bodies()
     twist = np.zeros((2, 6))
     twist[LOAD, 0] = speed
-    world.set_state(np.array(pose), twist)
+    world.set_state(SimState(np.array(pose), twist))
     for _ in range(30):
         world.step((0, 0), DT)
     final, velocity = world.read_dynamic_bodies()

@@ -19,15 +19,14 @@ import torch
 from torch import Tensor
 
 from sim.bodies import ROBOT, Bodies, Kind
-from sim.bullet.world import World
 from sim.layout import Layout
 from sim.policy import EpisodeStart, SimState
 from sim.scenes.scene import scenes
 from sim.traffic.simulation import TrafficSimulation
-from sim.traffic.state import TrafficState
 from sim.utils.errors import GroundError
 from sim.utils.workers import make_worker_pool
 from sim.variation import Variation
+from sim.world import SceneWorld
 from worldmodels.model import Prediction, WorldModel
 
 _world_lock = threading.Lock()  # each process has one world, which its threads share
@@ -38,10 +37,8 @@ CANDIDATES_PER_JOB = 8  # candidates of one job of a worker process
 class SimulatorState:
     """Start of a rollout."""
 
-    pose: np.ndarray  # (M, 7) [m], quaternion xyzw
-    twist: np.ndarray  # (M, 6) [m/s, rad/s]
+    truth: SimState  # of the M dynamic bodies
     bodies: Bodies  # (M, ...) sizes and kinds of the dynamic bodies
-    traffic: TrafficState | None = None
 
 
 @dataclass(frozen=True)
@@ -51,9 +48,6 @@ class _WorldSpec:
     scene: str
     layout: Layout
     variation: Variation
-
-    def make_traffic(self, seed: int) -> TrafficSimulation | None:
-        return scenes[self.scene].make_traffic(self.layout, self.variation, seed) if self.layout.traffic else None
 
 
 class SimulatorModel(WorldModel[SimulatorState]):
@@ -71,6 +65,7 @@ class SimulatorModel(WorldModel[SimulatorState]):
         self._pool: ProcessPoolExecutor | None = None
         self._spec: _WorldSpec | None = None
         self._traffic: TrafficSimulation | None = None
+        self._has_hidden_state = False  # that observations do not show
 
     def start_episode(self, start: EpisodeStart) -> None:
         """Read the true physics of an episode.
@@ -79,20 +74,29 @@ class SimulatorModel(WorldModel[SimulatorState]):
             GroundError: the layout has traffic, and the start gives no access to its state.
         """
         self._spec = _WorldSpec(self._scene, start.layout, start.variation)
+        scene = scenes[self._scene]
         self._read_state = start.read_state
-        self._traffic = self._spec.make_traffic(0)
-        if self._traffic and self._read_state is None:
-            raise GroundError("the simulator as a model needs the full state of traffic: EpisodeStart.read_state is missing")
+        self._traffic = scene.make_traffic(start.layout, start.variation, 0) if start.layout.traffic else None
+        self._has_hidden_state = bool(start.layout.traffic or scene.make_world)
+        if self._has_hidden_state and self._read_state is None:
+            raise GroundError("the simulator as a model needs the full state of the world: EpisodeStart.read_state is missing")
 
     def encode(self, observation: Mapping[str, np.ndarray], steps: int = 0, belief: Any = None) -> SimulatorState:
         bodies = Bodies.from_observation(observation)
-        if self._traffic and self._read_state:
-            return _include_all_agents(bodies, self._traffic, self._read_state())
+        truth = self._read_state() if self._has_hidden_state and self._read_state else None
+        if self._traffic and truth:
+            return _include_all_agents(bodies, self._traffic, truth)
         dynamic = bodies.map(itemgetter(self.select_bodies(observation)))
-        return SimulatorState(dynamic.pose.astype(np.float64), dynamic.twist.astype(np.float64), dynamic)
+        if truth is None:
+            truth = SimState(dynamic.pose.astype(np.float64), dynamic.twist.astype(np.float64))
+        return SimulatorState(truth, dynamic)
 
     def select_bodies(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
-        return np.arange(1 + len(self._traffic.kinds)) if self._traffic else super().select_bodies(observation)
+        if self._traffic:
+            return np.arange(1 + len(self._traffic.kinds))
+        if self._has_hidden_state and self._spec:  # also bodies that have not arrived yet
+            return np.arange(1 + len(self._spec.layout.loads))
+        return super().select_bodies(observation)
 
     def rollout_batch(self, states: Sequence[SimulatorState], actions: Sequence[Tensor]) -> list[Prediction]:
         return [self._simulate(state, candidates) for state, candidates in zip(states, actions, strict=True)]
@@ -111,9 +115,11 @@ class SimulatorModel(WorldModel[SimulatorState]):
             if self._pool is None:
                 self._pool = make_worker_pool(self._workers)
             results = [future.result() for future in [self._pool.submit(simulate, *job) for job in jobs]]
-        pose, twist = (torch.as_tensor(np.concatenate(values)[None]) for values in zip(*results, strict=True))
+        pose, twist, violation, present = (torch.as_tensor(np.concatenate(values)[None]) for values in zip(*results, strict=True))
         fixed = state.bodies.map(torch.as_tensor).map(lambda values: values.expand(*pose.shape[:3], *values.shape))
-        return Prediction(replace(fixed, pose=pose, twist=twist))
+        if not scenes[self._spec.scene].make_world:
+            return Prediction(replace(fixed, pose=pose, twist=twist))
+        return Prediction(replace(fixed, pose=pose, twist=twist, present=present), violation=violation)
 
     def close(self) -> None:
         if self._pool is not None:
@@ -130,10 +136,11 @@ def _include_all_agents(bodies: Bodies, traffic: TrafficSimulation, truth: SimSt
     sizes = np.concatenate([bodies.half_extents[:1], traffic.half_extents]).astype(np.float32)
     kinds = np.array([Kind.ROBOT, *traffic.kinds])
     shapes = np.array([bodies.shape[ROBOT], *(profile.shape for profile in traffic.profiles)])
-    return SimulatorState(pose, twist, Bodies(pose, twist, sizes, kinds, shapes, np.ones(len(pose), np.int8)), truth.traffic)
+    state = SimState(pose, twist, truth.traffic)
+    return SimulatorState(state, Bodies(pose, twist, sizes, kinds, shapes, np.ones(len(pose), np.int8)))
 
 
-def simulate(spec: _WorldSpec, state: SimulatorState, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def simulate(spec: _WorldSpec, state: SimulatorState, actions: np.ndarray) -> tuple[np.ndarray, ...]:
     """Simulate candidates from one state.
 
     Args:
@@ -144,26 +151,30 @@ def simulate(spec: _WorldSpec, state: SimulatorState, actions: np.ndarray) -> tu
     Returns:
         poses: (B, H, M, 7) float32, after each action [m], quaternion xyzw.
         twists: (B, H, M, 6) float32 [m/s, rad/s].
+        violations: (B, H) float32, 1 where the world reports a violation.
+        present: (B, H, M) int8, 1 where a body exists.
     """
     scene = scenes[spec.scene]
-    loads = scene.make_loads(spec.layout, spec.variation)
-    traffic = spec.make_traffic(state.traffic.seed) if state.traffic else None
-    poses = np.empty((*actions.shape[:2], len(state.pose), 7), np.float32)
-    twists = np.empty((*actions.shape[:2], len(state.pose), 6), np.float32)
+    truth = state.truth
+    shape = (*actions.shape[:2], len(truth.pose))
+    poses = np.empty((*shape, 7), np.float32)
+    twists = np.empty((*shape, 6), np.float32)
+    violations = np.zeros(shape[:2], np.float32)
+    present = np.ones(shape, np.int8)
+    seed = truth.traffic.seed if truth.traffic else 0
     with _world_lock:
-        world = _get_world()
+        world = _get_world(spec.scene)
         for candidate, plan in enumerate(actions.tolist()):
-            robot = scene.make_robot(spec.variation)
-            world.build(robot, loads, spec.layout.static_boxes, spec.layout.table_top, traffic)
-            if traffic and state.traffic:
-                traffic.set_full_state(state.traffic)
-            world.set_state(state.pose, state.twist)
+            world.restore_episode(scene, spec.layout, spec.variation, seed, truth)
             for step, action in enumerate(plan):
                 world.step(tuple(action), scene.control_dt_s)
                 poses[candidate, step], twists[candidate, step] = world.read_dynamic_bodies()
-    return poses, twists
+                violations[candidate, step] = any(world.read_violations().values())
+                if (exists := world.read_present()) is not None:
+                    present[candidate, step] = exists
+    return poses, twists, violations, present
 
 
 @lru_cache(maxsize=1)
-def _get_world() -> World:
-    return World()
+def _get_world(scene: str) -> SceneWorld:
+    return scenes[scene].create_world()

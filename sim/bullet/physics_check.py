@@ -13,8 +13,9 @@ from sim.bodies import LOAD, ROBOT, LoadSpec
 from sim.bullet.client import BulletClient
 from sim.bullet.world import FLOOR_FRICTION, PHYSICS_HZ, SOLVER_ITERATIONS, World
 from sim.env import GroundEnv
-from sim.geometry.rotations import compute_yaw, make_upright_poses, wrap_angle
+from sim.geometry.rotations import compute_yaw, wrap_angle
 from sim.layout import Hall, Layout, Pose
+from sim.policy import SimState
 from sim.robots.robot import MOTOR_HZ, Robot
 from sim.scenes.scene import Scene
 from sim.variation import Variation
@@ -76,7 +77,7 @@ class CommandReplay:
         loads = self.scene.make_loads(layout, self.variation)
         traffic = self.scene.make_traffic(layout, self.variation, 0) if layout.traffic else None
         world.build(robot, loads, layout.static_boxes, layout.table_top, traffic)
-        world.set_state(self.pose, np.zeros((len(self.pose), 6)))
+        world.set_state(SimState(self.pose, np.zeros((len(self.pose), 6))))
         return world, robot
 
 
@@ -149,9 +150,7 @@ def simulate_push(scene: Scene, physics_hz: int = PHYSICS_HZ, solver_iterations:
     for offset in OFFSETS_M:
         layout = Layout(Hall(0, 0, 8, 6), Pose(2 - gap, 3 + offset), (Pose(2, 3),), Pose(6, 3))
         world = World(physics_hz=physics_hz, solver_iterations=solver_iterations)
-        world.build(scene.make_robot(variation), [load], layout.static_boxes)
-        places = np.array([(p.x, p.y, p.yaw) for p in (layout.robot, *layout.loads)])
-        world.set_state(make_upright_poses(places, np.array([world.robot_z_m, load.half_extents[2]])), np.zeros((2, 6)))
+        world.start_episode(scene, layout, variation, 0)
         for _ in range(25):
             world.step((0.7, 0.05), scene.control_dt_s)
         pose = np.array(world.read_dynamic_bodies()[0])

@@ -7,24 +7,23 @@ spins at 4 rad/s stops after 86 mm; theory gives 91 mm, and maximal coordinates 
 iterations.
 """
 
-import itertools
 import math
-import tempfile
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
-from sim.bodies import Kind, LoadSpec, Shape
-from sim.bullet.client import BulletClient
-from sim.contacts import Contact
-from sim.geometry.rotations import compute_yaw
+from sim.bodies import Bodies, Kind, LoadSpec, Shape
+from sim.bullet.base import BulletWorld
+from sim.geometry.rotations import compute_yaw, make_upright_poses
+from sim.layout import Layout
 from sim.policy import SimState
 from sim.robots.robot import MOTOR_HZ, Robot
-from sim.sensors.appearance import Appearance, Material
-from sim.sensors.cameras import BACKGROUND, FLOOR, CameraImage, CameraView
 from sim.traffic.simulation import AgentProfile, TrafficSimulation
+from sim.variation import Variation
+
+if TYPE_CHECKING:
+    from sim.scenes.scene import Scene
 
 PHYSICS_HZ = 240
 SOLVER_ITERATIONS = 10
@@ -37,8 +36,6 @@ STATIC_COLOURS: dict[Kind, Colour] = {
     Kind.RACK: (0.35, 0.45, 0.55, 1),
     Kind.CLAMP: (0.4, 0.4, 0.45, 1),
 }
-Pair = tuple[int, int]
-ContactSample = dict[Pair, tuple[float, Any, Any]]  # force [N], point and normal
 
 
 def _compute_inertia(load: LoadSpec) -> list[float]:
@@ -53,7 +50,7 @@ def _compute_inertia(load: LoadSpec) -> list[float]:
     return [along_y + vertical, along_x + vertical, along_x + along_y]
 
 
-class World:
+class World(BulletWorld):
     """Physics of a single scene.
 
     `build` starts from an empty world, so equal inputs give equal bytes.
@@ -69,12 +66,50 @@ class World:
                 steps vary tenfold from step to step. Contacts are then read after each physics
                 step.
         """
+        super().__init__(gui)
         self._physics_hz = physics_hz
         self._solver_iterations = solver_iterations
         self._averaged = averaged
-        self._samples: list[ContactSample] = []  # one per physics step of the last control period
-        self._client = BulletClient(gui)
-        self.close = self._client.close
+
+    def start_episode(
+        self, scene: "Scene", layout: Layout, variation: Variation, seed: int, poses: np.ndarray | None = None
+    ) -> tuple[Bodies, np.ndarray]:
+        """Build a layout, and place its bodies, as `SceneWorld` describes."""
+        robot, loads, traffic = self._build_layout(scene, layout, variation, seed)
+        starts: list[Any] = [layout.robot, *layout.loads, *layout.traffic]
+        layout_poses = np.array([(start.x, start.y, start.yaw) for start in starts])
+        places = layout_poses if poses is None else np.concatenate([poses, layout_poses[len(poses) :]])
+        half_extents = np.array([robot.half_extents, *(load.half_extents for load in loads)])
+        shapes = [robot.shape, *[Shape.BOX] * len(loads)]
+        footprints = np.zeros((len(starts), scene.footprint_size, 4))
+        for row, load in enumerate(loads, 1):
+            footprints[row, : len(load.footprint_boxes)] = load.footprint_boxes
+        if traffic:
+            half_extents = np.concatenate([half_extents, traffic.half_extents])
+            shapes += [profile.shape for profile in traffic.profiles]
+            is_box = np.array(shapes[1 + len(loads) :])[:, None] == Shape.BOX
+            footprints[1 + len(loads) :, 0, 2:] = traffic.half_extents[:, :2] * is_box
+        heights = np.array([robot.centre_z_m, *half_extents[1:, 2]])
+        twist = np.zeros((len(starts), 6))
+        self.set_state(SimState(make_upright_poses(places, heights), twist))
+        pose, _ = self.read_dynamic_bodies()
+        kinds = np.array(layout.dynamic_kinds, np.int8)
+        present = np.ones(len(starts), np.int8)
+        return Bodies(np.array(pose), twist, half_extents, kinds, np.array(shapes, np.int8), present), footprints
+
+    def restore_episode(self, scene: "Scene", layout: Layout, variation: Variation, seed: int, state: SimState) -> None:
+        """Build a layout from an empty world, and set a state."""
+        self._build_layout(scene, layout, variation, seed)
+        self.set_state(state)
+
+    def _build_layout(
+        self, scene: "Scene", layout: Layout, variation: Variation, seed: int
+    ) -> tuple[Robot, list[LoadSpec], TrafficSimulation | None]:
+        robot = scene.make_robot(variation)
+        loads = scene.make_loads(layout, variation)
+        traffic = scene.make_traffic(layout, variation, seed) if layout.traffic else None
+        self.build(robot, loads, layout.static_boxes, layout.table_top, traffic)
+        return robot, loads, traffic
 
     def build(
         self,
@@ -100,8 +135,7 @@ class World:
             low, high = static_boxes[:, :2].min(0) - 1, static_boxes[:, :2].max(0) + 1
         else:
             low, high = np.array(floor[:2]), np.array(floor[:2]) + floor[2:]
-        self._light: dict[str, Any] = {}
-        self._link_bodies: list[int] | None = None  # created with the first image
+        self._start_images()
         self._floor = self._create_box([*((high - low) / 2), 0.5], [*((high + low) / 2), -0.5], 0, FLOOR_COLOUR, mass=0)
         client.changeDynamics(self._floor, -1, lateralFriction=FLOOR_FRICTION)
         self._static = [
@@ -112,13 +146,14 @@ class World:
         for body, load in zip(self._loads, loads, strict=True):
             client.changeDynamics(body, -1, lateralFriction=load.friction, linearDamping=0, angularDamping=0)
         self._robot = robot
+        self.visuals = robot.visuals
         robot.spawn(client)
         self.traffic = traffic
         self._agents = [self._create_agent(profile) for profile in traffic.profiles] if traffic else []
         dynamic = [robot.body, *self._loads, *self._agents]
         self._dynamic_count = len(dynamic)
         self._index = {body: index for index, body in enumerate([*dynamic, *self._static])}
-        self.robot_z_m = robot.centre_z_m
+        self._time_s = 0.0
 
     def _create_box(
         self, size: Sequence[float] | np.ndarray, position: list[float], yaw: float, colour: Colour, mass: float
@@ -166,14 +201,17 @@ class World:
         self._client.resetBasePositionAndOrientation(body, pose[:3], pose[3:])
         self._client.resetBaseVelocity(body, twist[:3], twist[3:])
 
-    def set_state(self, pose: np.ndarray, twist: np.ndarray) -> None:
+    def set_state(self, state: SimState) -> None:
         """Set the state of the robot, the loads and the traffic.
 
         Args:
-            pose: (M, 7) position [m] and quaternion xyzw, world frame.
-            twist: (M, 6) linear [m/s] and angular [rad/s] velocity, world frame.
+            state: traffic without its hidden part starts anew from its poses.
         """
+        pose = state.pose
+        twist = state.twist
         self._samples = []
+        if self.traffic and state.traffic:
+            self.traffic.set_full_state(state.traffic)
         self._robot.set_state(pose[0], twist[0])
         end = 1 + len(self._loads)
         for load in zip(self._loads, pose[1:end].tolist(), twist[1:end].tolist(), strict=True):
@@ -186,6 +224,7 @@ class World:
     def step(self, action: tuple[float, ...], duration_s: float) -> None:
         """Simulate one control period with an action in [-1, 1]ⁿ."""
         step = self._client.stepSimulation
+        self._time_s += duration_s
         robot = self._robot
         self._samples = []
         if self.traffic:
@@ -219,33 +258,9 @@ class World:
         pose, twist = self.read_dynamic_bodies()
         return SimState(np.array(pose), np.array(twist), self.traffic.state if self.traffic else None)
 
-    def read_contacts(self) -> list[Contact]:
-        """Read the contacts of dynamic bodies, except with the floor.
-
-        Returns:
-            A contact for each pair of bodies: now, or in the last control period if forces are
-            averaged.
-        """
-        samples = self._samples or [self._sample_contacts()]
-        means: ContactSample = {}
-        for sample in samples:
-            for pair, (force, point, normal) in sample.items():
-                force_sum = means[pair][0] if pair in means else 0.0
-                means[pair] = force_sum + force / len(samples), point, normal
-        count = self._dynamic_count
-        return [Contact(a, b, b >= count, force, point, normal) for (a, b), (force, point, normal) in means.items()]
-
-    def _sample_contacts(self) -> ContactSample:
-        """Read the force of each pair in contact now, with a point and normal of the contact."""
-        sample: ContactSample = {}
-        for contact in self._client.getContactPoints():
-            a, b = self._index.get(contact[1]), self._index.get(contact[2])
-            if a is not None and b is not None:
-                pair = (a, b) if a < b else (b, a)
-                force = contact[9] + (sample[pair][0] if pair in sample else 0.0)
-                normal = contact[7] if pair[0] == a else tuple(-part for part in contact[7])
-                sample[pair] = force, contact[6], normal
-        return sample
+    def read_time_s(self) -> float:
+        """Read the simulated time since `build`."""
+        return self._time_s
 
     def read_link_poses(self) -> np.ndarray:
         """Read the poses of the frames of the robot's `visuals`.
@@ -255,60 +270,6 @@ class World:
         """
         return self._robot.read_link_poses()
 
-    def read_robot_limit_violations(self) -> dict[str, bool]:
+    def read_violations(self) -> dict[str, bool]:
         """Read the violations of the robot's limits, by kind."""
         return self._robot.read_limit_violations()
-
-    def apply_appearance(self, appearance: Appearance) -> None:
-        """Change colours, textures and light of images, until the next `build`."""
-        materials = [(self._floor, appearance.floor), *((body, appearance.load) for body in self._loads)]
-        materials += zip(self._static, itertools.cycle(appearance.static))
-        # Bullet keeps every texture file in its cache, even after `build`; meshes are to stay there
-        self._client.setPhysicsEngineParameter(enableFileCaching=0)
-        for body, material in materials:
-            self._apply_material(body, material)
-        self._client.setPhysicsEngineParameter(enableFileCaching=1)
-        self._light = appearance.light
-
-    def _apply_material(self, body: int, material: Material) -> None:
-        """Set colour and texture of a body and all its links."""
-        changes: dict[str, Any] = {"rgbaColor": (*material.colour, 1.0)}
-        if material.texture is not None:
-            # by way of a file, as Bullet needs
-            with tempfile.NamedTemporaryFile(suffix=".png") as file:
-                Image.fromarray(material.texture).convert("RGB").save(file, "PNG", compress_level=1)
-                file.flush()
-                changes["textureUniqueId"] = self._client.loadTexture(file.name)  # until `build`
-        for link in range(-1, self._client.getNumJoints(body)):
-            self._client.changeVisualShape(body, link, **changes)
-
-    def _update_link_bodies(self) -> None:
-        """Move the bodies that draw the robot's links; they have no collision shapes."""
-        client = self._client
-        if self._link_bodies is None:
-            meshes = [str(visual.coarse_mesh) for visual in self._robot.visuals]
-            shapes = [client.createVisualShape(client.GEOM_MESH, fileName=mesh) for mesh in meshes]
-            self._link_bodies = [client.createMultiBody(0, -1, shape, useMaximalCoordinates=True) for shape in shapes]
-            self._index |= dict.fromkeys(self._link_bodies, 0)
-        for body, pose in zip(self._link_bodies, self._robot.read_link_poses().tolist(), strict=True):
-            client.resetBasePositionAndOrientation(body, pose[:3], pose[3:])
-
-    def render(self, view: CameraView, width: int, height: int) -> CameraImage:
-        """Render a camera image.
-
-        Returns:
-            An image whose `body` is the index among robot, loads, traffic and static boxes.
-        """
-        self._update_link_bodies()
-        client = self._client
-        near, far = view.near_m, view.far_m
-        eye = client.computeViewMatrix(view.eye, view.target, view.up)
-        lens = client.computeProjectionMatrixFOV(view.fov_deg, width / height, near, far)
-        image = client.getCameraImage(width, height, eye, lens, renderer=client.ER_TINY_RENDERER, **self._light)
-        # PyBullet built without numpy gives flat tuples.
-        rgba, buffer, body_ids = (np.reshape(values, (height, width, -1)) for values in image[2:])
-        depth = far * near / (far - (far - near) * buffer[..., 0])
-        indices = np.full(2 + max(self._index), FLOOR, np.int16)  # by body id; -1: no body
-        indices[-1] = BACKGROUND
-        indices[list(self._index)] = list(self._index.values())
-        return CameraImage(rgba[..., :3].astype(np.uint8), depth.astype(np.float32), indices[body_ids[..., 0]])

@@ -21,6 +21,7 @@ from sim.utils.errors import GroundError, UnknownName
 from sim.utils.registry import Registry
 from sim.variation import Variation, Variations
 from sim.visuals import SceneVisuals
+from sim.world import SceneWorld, Skill
 
 STATIC_ROWS_STEP = 16  # above a scene's max_static, rows of static bodies are a multiple of this
 DEFAULT_PROTOCOL = "default"  # the scene's own evaluation protocol
@@ -94,6 +95,13 @@ class Scene:
             limits.
         hold_steps: steps for which success must last, after its first step, before an episode ends.
         protocols: published evaluation protocols, by name.
+        make_world: makes the scene's own physics, from whether Bullet's window is open; None: a
+            robot, loads and traffic in a hall or on a table.
+        has_final_test: success also needs the world's outcome.
+        is_skill: an action is a whole skill, and steps take different times.
+        skill: intended effect of an action, for models of skills.
+        measures_inertia: the robot measures mass and centre of mass of what it lifts.
+        physics: settings of the physics engine, for the manifest of datasets.
     """
 
     name: str
@@ -123,6 +131,12 @@ class Scene:
     has_averaged_forces: bool = False
     hold_steps: int = 0
     protocols: Mapping[str, EvaluationProtocol] = field(default_factory=dict, hash=False)
+    make_world: Callable[[bool], SceneWorld] | None = None
+    has_final_test: bool = False
+    is_skill: bool = False
+    skill: Skill | None = None
+    measures_inertia: bool = False
+    physics: str = "240 Hz, 10 solver iterations"
 
     def __post_init__(self) -> None:
         missing = {"random", "scripted", *self.behaviour_mix} - set(self.behaviours)
@@ -167,7 +181,7 @@ class Scene:
 
     def count_static_rows(self, layout: Layout | None) -> int:
         """Count the rows of static bodies in observations of a layout; None: of sampled layouts."""
-        count = 0 if layout is None else len(layout.static_boxes)
+        count = 0 if layout is None else len(layout.static_bodies.kind)
         return self.max_static if count <= self.max_static else -(-count // STATIC_ROWS_STEP) * STATIC_ROWS_STEP
 
     def with_protocol(self, protocol: str) -> "Scene":
@@ -196,6 +210,18 @@ class Scene:
     def max_dynamic(self) -> int:
         """Number of rows of dynamic bodies in an observation: robot, loads and agents."""
         return 1 + self.max_loads + self.max_traffic
+
+    def create_world(self, gui: bool = False) -> SceneWorld:
+        """Create the physics of the scene; this loads the physics engine.
+
+        Args:
+            gui: open Bullet's own window.
+        """
+        if self.make_world:
+            return self.make_world(gui)
+        from sim.bullet.world import World
+
+        return World(gui, averaged=self.has_averaged_forces)
 
     def make_loads(self, layout: Layout, variation: Variation) -> list[LoadSpec]:
         """Make the loads of a layout."""
