@@ -192,12 +192,23 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         """Describe the bodies without their motion, as fields of an Episode."""
         observation = self._observation
         has_footprints = self.scene.footprint_size > 1 or self.layout.traffic
+        has_shapes = bool(self.scene.make_world)
         return {
             "footprints": observation["footprints"][: self._num_dynamic].copy() if has_footprints else None,
+            "shape": observation["shape"][: self._num_dynamic].copy() if has_shapes else None,
             "kind": observation["kind"][: self._num_dynamic].copy() if self.layout.traffic else None,
             "action_twist": observation["action_twist"].copy(),
             "unit_m": self.scene.unit_m,
         }
+
+    @property
+    def num_dynamic(self) -> int:
+        """Number M of dynamic bodies of the episode, also of those that are not present yet."""
+        return self._num_dynamic
+
+    def read_measured_inertia(self) -> np.ndarray | None:
+        """Read (M, 4) mass [kg] and centre of mass [m], as measured; None where they are not."""
+        return self._get_world().read_measured_inertia()
 
     def _get_world(self) -> SceneWorld:
         assert self._world is not None, "call reset first"

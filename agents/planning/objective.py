@@ -19,6 +19,7 @@ from worldmodels.model import Prediction, WorldModel
 GOAL_MARGIN_M = 0.03
 # Weight of the last step's cost, or of the predicted value, relative to the mean of all steps.
 TERMINAL_WEIGHT = 1.0
+VIOLATION_COST = 3.0  # of a violation that a model's own head predicts for certain [cost unit]
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class Objective:
     - The cost of the last step, which stands for all later steps.
     - The largest violation penalty, because a short violation also counts.
 
-    The task judges predicted bodies. For a model without bodies, the predictions of its cost,
-    violation and value heads are used.
+    The task judges predicted bodies; the model's violation and value heads add to that. For a model
+    without bodies, the predictions of its cost, violation and value heads are used.
     """
 
     def __init__(self, model: WorldModel[Any], task: Task, hold_steps: int = 0) -> None:
@@ -158,6 +159,8 @@ class Objective:
         later_s = CONTROL_DT_S * torch.arange(actions.shape[1])
         penalty = self._task.compute_violation_penalty(bodies, actions @ self._command_matrix.T, field)
         penalty = torch.as_tensor(penalty) * torch.exp(-later_s / self._task.risk_time_constant_s)
+        if prediction.violation is not None:
+            penalty = penalty + VIOLATION_COST * prediction.violation
         cost = self._task.compute_cost(bodies, actions, self.goal, field)
         reached = self._task.is_success(bodies, self.goal, GOAL_MARGIN_M).to(cost.dtype)
         # 1 where a success (P, B, H) lasts `hold_steps`, or to the end of the plan.
@@ -168,6 +171,8 @@ class Objective:
         penalty = penalty * (1 - ended)
         step_costs = (cost * (1 - done) + penalty).mean(0)
         costs = step_costs.mean(1) + TERMINAL_WEIGHT * step_costs[:, -1] + penalty.amax(-1).mean(0)
+        if prediction.value is not None:
+            costs = costs + TERMINAL_WEIGHT * prediction.value.mean(0)
         return Evaluation(costs, step_costs, bodies)
 
 

@@ -138,7 +138,7 @@ def _open_manifest(config: CollectConfig, path: Path, tags: dict[str, str]) -> d
         {
             "scene": config.scene,
             "control_dt_s": scenes[config.scene].control_dt_s,
-            "physics": "240 Hz, 10 solver iterations",
+            "physics": scenes[config.scene].physics,
             "seed": config.seed,
             "split": config.split,
             "behaviours": dict(config.behaviours),

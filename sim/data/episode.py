@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from sim.bodies import CONTROL_DT_S, Kind, Observation, Shape
-from sim.geometry.rotations import interpolate_quaternions, make_upright_poses
+from sim.geometry.rotations import interpolate_quaternions
 from sim.layout import Layout
 from sim.utils.errors import GroundError
 from sim.variation import Variation
@@ -30,7 +30,7 @@ class Episode:
     """States of M dynamic bodies over T steps.
 
     Row t holds the state before action t. The action of the last row is never applied. The labels
-    `cost`, `touching`, `static_force_n` and `success` are None if unknown.
+    `violation`, `cost`, `touching`, `static_force_n` and `success` are None if unknown.
 
     Attributes:
         layout: layout of the episode.
@@ -46,6 +46,11 @@ class Episode:
         cost: (T+1,) in the task's cost unit.
         touching: (T+1,) bool, the robot touches a dynamic body.
         static_force_n: (T+1,) largest contact force with a static body.
+        violation: (T+1,) bool, some violation is reported in this state.
+        measured_inertia: (T+1, M, 4) mass [kg] and centre of mass [m] in the body's frame, as the
+            robot measured them, zeros where unknown; None in scenes without this measurement.
+        has_skills: an action is a whole skill, and time steps differ.
+        shape: (M,) Shape; None: robots and people are cylinders, all else are boxes.
         success: the last state is a success.
         footprints: (M, P, 4) boxes of each body, as in an observation; None: a box for each body.
         action_twist: (6, n) as in an observation; None: that of the differential drive.
@@ -67,6 +72,10 @@ class Episode:
     cost: np.ndarray | None = None
     touching: np.ndarray | None = None
     static_force_n: np.ndarray | None = None
+    violation: np.ndarray | None = None
+    measured_inertia: np.ndarray | None = None
+    has_skills: bool = False
+    shape: np.ndarray | None = None
     success: bool | None = None
     footprints: np.ndarray | None = None
     action_twist: np.ndarray | None = None
@@ -76,7 +85,17 @@ class Episode:
 
     def __post_init__(self) -> None:
         rows, bodies = self.pose.shape[:2]
-        for name in ("twist", "action", "time_s", "visible", "cost", "touching", "static_force_n"):
+        for name in (
+            "twist",
+            "action",
+            "time_s",
+            "visible",
+            "cost",
+            "touching",
+            "static_force_n",
+            "violation",
+            "measured_inertia",
+        ):
             values = getattr(self, name)
             if values is not None and len(values) != rows:
                 raise GroundError(f"an episode of {rows} states has {len(values)} rows of {name}")
@@ -103,25 +122,31 @@ class Episode:
             The fields of Bodies for the M dynamic bodies and the static boxes, `footprints` and
             `goal`.
         """
-        boxes = self.layout.static_boxes
+        static = self.layout.static_bodies
         count = len(self.half_extents)
+        rows = count + len(static.kind)
         kind = np.array([Kind.ROBOT, *[Kind.LOAD] * (count - 1)]) if self.kind is None else self.kind
-        footprints = np.zeros((count + len(boxes), 1 if self.footprints is None else self.footprints.shape[1], 4), np.float32)
+        footprints = np.zeros((rows, 1 if self.footprints is None else self.footprints.shape[1], 4), np.float32)
         footprints[:count, 0, 2:] = self.half_extents[:, :2]
         if self.footprints is not None:
             footprints[:count] = self.footprints
         goals = np.array([(goal.x, goal.y, goal.yaw) for goal in self.layout.goals], np.float32)
         is_round = np.isin(kind, (Kind.ROBOT, Kind.PERSON))
-        return {
-            "pose": np.vstack([self.pose[step], make_upright_poses(boxes[:, :3], boxes[:, 5])]).astype(np.float32),
-            "twist": np.vstack([self.twist[step], np.zeros((len(boxes), 6))]).astype(np.float32),
-            "half_extents": np.vstack([self.half_extents, boxes[:, 3:6]]).astype(np.float32),
-            "kind": np.concatenate([kind, boxes[:, 6]]).astype(np.int8),
-            "shape": np.concatenate([np.where(is_round, Shape.CYLINDER, Shape.BOX), np.zeros(len(boxes))]).astype(np.int8),
-            "present": np.ones(count + len(boxes), np.int8),
+        shape = np.where(is_round, Shape.CYLINDER, Shape.BOX) if self.shape is None else self.shape
+        visible = np.ones(count) if self.visible is None else self.visible[step]
+        observation = {
+            "pose": np.vstack([self.pose[step], static.pose]).astype(np.float32),
+            "twist": np.vstack([self.twist[step], static.twist]).astype(np.float32),
+            "half_extents": np.vstack([self.half_extents, static.half_extents]).astype(np.float32),
+            "kind": np.concatenate([kind, static.kind]).astype(np.int8),
+            "shape": np.concatenate([shape, static.shape]).astype(np.int8),
+            "present": np.concatenate([visible, static.present]).astype(np.int8),
             "footprints": footprints,
             "goal": goals if len(goals) > 1 else goals[0],
         }
+        if self.measured_inertia is not None:
+            observation["measured_inertia"] = np.pad(self.measured_inertia[step], [(0, rows - count), (0, 0)]).astype(np.float32)
+        return observation
 
     def resample(self) -> "Episode":
         """Resample to states that are a control step apart.
@@ -130,11 +155,12 @@ class Episode:
         the next sample. A body is not visible where its samples have a gap.
 
         Returns:
-            The episode itself if all states are a control step apart. Otherwise, a resampled
+            The episode itself if all states are a control step apart, or its actions are skills.
+            Otherwise, a resampled
             episode without labels of states.
         """
         tolerance_s = TIME_TOLERANCE * CONTROL_DT_S
-        if self.time_s is None or (abs(np.diff(self.time_s) - CONTROL_DT_S) <= tolerance_s).all():
+        if self.time_s is None or self.has_skills or (abs(np.diff(self.time_s) - CONTROL_DT_S) <= tolerance_s).all():
             return self
         time_s = np.arange(self.time_s[0], self.time_s[-1] + 1e-9, CONTROL_DT_S)
         after = np.clip(np.searchsorted(self.time_s, time_s, side="right"), 1, len(self.time_s) - 1)

@@ -27,9 +27,12 @@ class EpisodeRecorder:
     twists: list[np.ndarray] = field(default_factory=list)  # (M, 6) each
     actions: list[np.ndarray] = field(default_factory=list)  # (n,) each
     infos: list[dict[str, Any]] = field(default_factory=list)
+    times_s: list[float] = field(default_factory=list)
+    present: list[np.ndarray] = field(default_factory=list)  # (M,) each
+    inertias: list[np.ndarray] = field(default_factory=list)  # (M, 4) each, where they are measured
 
     def __post_init__(self) -> None:
-        self.num_bodies = int(self.env.bodies.is_dynamic.sum())
+        self.num_bodies = self.env.num_dynamic
         if self.images:
             self.images.start_episode()
 
@@ -42,6 +45,10 @@ class EpisodeRecorder:
         self.poses.append(self.env.bodies.pose[: self.num_bodies].copy())
         self.twists.append(self.env.bodies.twist[: self.num_bodies].copy())
         self.infos.append(info)
+        self.times_s.append(self.env.read_time_s())
+        self.present.append(self.env.bodies.present[: self.num_bodies].astype(bool))
+        if (inertia := self.env.read_measured_inertia()) is not None:
+            self.inertias.append(inertia)
         if self.images:
             self.images.record(self.env)
 
@@ -61,6 +68,12 @@ class EpisodeRecorder:
         """
         env = self.env
         infos = self.infos
+        labels: dict[str, Any] = {}
+        if env.scene.make_world:
+            violation = np.array([any(info["violations"].values()) for info in infos])
+            labels = {"violation": violation, "visible": np.stack(self.present), "has_skills": env.scene.is_skill}
+            labels["time_s"] = np.array(self.times_s) if env.scene.is_skill else None
+            labels["measured_inertia"] = np.stack(self.inertias) if self.inertias else None
         return Episode(
             layout=env.layout,
             source=EpisodeSource(env.scene.name, self.seed),
@@ -76,5 +89,6 @@ class EpisodeRecorder:
             static_force_n=np.array([info["static_force_n"] for info in infos]),
             success=bool(infos[-1]["success"]),
             images=self.images.columns if self.images else None,
+            **labels,
             **env.describe_bodies(),
         )

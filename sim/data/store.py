@@ -37,8 +37,9 @@ UNITS = {
 MANIFEST = "_manifest.parquet"
 JSON_MANIFEST = "manifest.json"  # of older datasets
 IMAGE_PREFIX = "image."  # prefix of the columns that hold images
-STATE_COLUMNS = ("pose", "twist", "action", "time_s", "visible", "cost", "touching", "static_force_n")
-LABELS = ("cost", "touching", "static_force_n")  # columns that an episode may lack
+BODY_COLUMNS = {"measured_inertia": 4}  # width for each body; only in files of episodes that have it
+LABELS = ("cost", "touching", "static_force_n", "violation")  # columns that an episode may lack
+STATE_COLUMNS = ("pose", "twist", "action", "time_s", "visible", *LABELS, *BODY_COLUMNS)
 SHARD_TEMPLATE = {"sha256": "", "steps": 0, "episodes": 0, "layout_ids": [""], "behaviours": {}, "bytes": 0}
 MANIFEST_TEMPLATE = {"scene": "", "split": "", "images": {"cameras": [""], "size": [0], "every": 0, "rgb": ""}}
 EPISODE_TEMPLATE = {  # see `has_form`
@@ -46,12 +47,14 @@ EPISODE_TEMPLATE = {  # see `has_form`
     "source": {"scene": "", "seed": 0, "file": "", "clock": ""},
     "variation": {name: value if isinstance(value, str) else 0.0 for name, value in asdict(Variation()).items()},
 }
-BODY_ARRAYS = ("footprints", "action_twist", "kind")  # arrays in the metadata of an episode
+BODY_ARRAYS = ("footprints", "action_twist", "kind", "shape")  # arrays in the metadata of an episode
 
 
 def _describe_episode(episode: Episode) -> dict[str, Any]:
     """Describe the data that is constant over an episode, for JSON."""
     arrays = {name: getattr(episode, name) for name in BODY_ARRAYS}
+    if episode.shape is None:  # files of scenes without it stay the same
+        arrays.pop("shape")
     return {
         "layout": episode.layout.to_json(),
         "layout_id": episode.layout.id,
@@ -65,6 +68,7 @@ def _describe_episode(episode: Episode) -> dict[str, Any]:
         "labels": [name for name in LABELS if getattr(episode, name) is not None],
         "has_times": episode.time_s is not None,
         "has_visibility": episode.visible is not None,
+        **({"has_skills": True} if episode.has_skills else {}),
         **{name: None if values is None else np.asarray(values, float).tolist() for name, values in arrays.items()},
     }
 
@@ -82,6 +86,9 @@ def write_shard(path: Path, episodes: list[Episode], first_episode: int, num_bod
 
     def repeat(values: list[Any]) -> np.ndarray:
         return np.repeat(np.asarray(values), rows)
+
+    def has(name: str) -> bool:
+        return any(getattr(episode, name) is not None for episode in episodes)
 
     def stack(name: str, dtype: type, width: int) -> pa.Array:
         parts = []
@@ -116,6 +123,8 @@ def write_shard(path: Path, episodes: list[Episode], first_episode: int, num_bod
             "cost": join("cost", np.float32),
             "touching": join("touching", np.bool_),
             "static_force_n": join("static_force_n", np.float32),
+            **({"violation": join("violation", np.bool_)} if has("violation") else {}),
+            **{name: stack(name, np.float32, num_bodies * width) for name, width in BODY_COLUMNS.items() if has(name)},
             **{name: pa.array(values, pa.binary()) for name, values in images.items()},
         }
     )
@@ -201,6 +210,8 @@ def _parse_episodes(table: pa.Table, metas: list[dict[str, Any]]) -> Iterator[Ep
             arrays["time_s"] = columns["time_s"][rows, 0]
         if meta["has_visibility"]:
             arrays["visible"] = columns["visible"][rows, :bodies]
+        for name in set(BODY_COLUMNS) & set(columns):
+            arrays[name] = columns[name][rows].reshape(meta["rows"], -1, BODY_COLUMNS[name])[:, :bodies]
         yield Episode(
             layout=Layout.from_json(meta["layout"]),
             source=EpisodeSource(**meta["source"]),
@@ -212,6 +223,7 @@ def _parse_episodes(table: pa.Table, metas: list[dict[str, Any]]) -> Iterator[Ep
             action=columns["action"][rows],
             success=meta["success"],
             unit_m=meta["unit_m"],
+            has_skills=bool(meta.get("has_skills", False)),
             **arrays,
         )
 
