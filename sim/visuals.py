@@ -37,6 +37,10 @@ KIND_COLOURS: Mapping[Kind, Colour] = {  # in figures, overlays and legends
     Kind.WALL: DARK_GREY,
     Kind.CLAMP: DARK_GREY,
     Kind.RACK: GREY,
+    Kind.PALLET: SAND,
+    Kind.BELT: DARK_GREY,
+    Kind.BIN: GREY,
+    Kind.STATION: GREY,
 }
 
 

@@ -96,8 +96,9 @@ def _draw_static_layout(axes: Axes, scene: Scene, layout: Layout) -> None:
     axes.set_ylim(hall.y - margin_m, hall.y + hall.depth + margin_m)
     half_size = np.array([hall.width, hall.depth]) / 2
     axes.add_patch(Polygon(_compute_corners(np.array([hall.x, hall.y]) + half_size, 0.0, half_size), facecolor=FLOOR_COLOUR))
-    for x, y, yaw, half_width, half_depth, _, kind in layout.static_boxes:
-        corners = _compute_corners(np.array([x, y]), yaw, np.array([half_width, half_depth]))
+    static = layout.static_bodies
+    for pose, half_extents, kind in zip(static.pose, static.half_extents, static.kind, strict=True):
+        corners = _compute_corners(pose[:2], float(compute_yaw(pose[3:])), half_extents[:2])
         axes.add_patch(Polygon(corners, facecolor=format_hex(KIND_COLOURS[Kind(int(kind))])))
     goal = layout.goal
     colour = format_hex(GOAL_COLOUR)

@@ -8,12 +8,15 @@ import viser
 
 from experiments.viewer.drawing.meshes import load_link_mesh, make_trimesh
 from sim.bodies import Kind
-from sim.geometry.rotations import yaw_to_quaternion
+from sim.geometry.rotations import rotate_in_space
 from sim.layout import Layout
 from sim.robots.robot import LinkVisual
-from sim.visuals import Primitives, SceneVisuals, ViewSettings, get_floor_area
+from sim.visuals import Primitive, Primitives, SceneVisuals, ViewSettings, get_floor_area
 
 FLAT = (0.0, 1.0, 0.0, 0.0)  # orientation (wxyz) of an image that lies on the floor, its first row at the largest y
+BELT_MARK_SPACING_M = 0.15
+BELT_MARK_COLOUR = (140, 140, 145)
+OUT_OF_SIGHT_M = -1000.0  # height of bodies that do not exist
 DEFAULT_WINDOW_SIZE = (1000, 850)  # pixels of the scene beside the panel on a usual screen
 LABEL_HEIGHT_SHARE = 1 / 28  # of a letter, of the width of a layout, so that labels of 40 letters do not overlap
 
@@ -48,10 +51,11 @@ class LayoutView:
         scene.add_image(f"{root}/floor", image, width, depth, format="png", position=position, wxyz=FLAT, cast_shadow=False)
         if surface := visuals.make_surface(layout):
             self._add_mesh("surface", make_trimesh(surface))
-        for number, (x, y, yaw, *half, kind) in enumerate(layout.static_boxes):
-            mesh = make_trimesh(visuals.make_static_body(Kind(int(kind)), np.array(half), number))
-            handle = self._add_mesh(f"static/{number}", mesh)
-            handle.position, handle.wxyz = (x, y, half[2]), convert_to_wxyz(yaw_to_quaternion(np.array(yaw)))
+        static = layout.static_bodies
+        for number, (pose, half, kind) in enumerate(zip(static.pose, static.half_extents, static.kind, strict=True)):
+            handle = self._add_mesh(f"static/{number}", make_trimesh(visuals.make_static_body(Kind(int(kind)), half, number)))
+            handle.position, handle.wxyz = pose[:3], convert_to_wxyz(pose[3:])
+        self._belts = [self._add_belt_marks(int(number)) for number in np.flatnonzero(static.kind == Kind.BELT)]
 
     def add_bodies(self, half_extents: np.ndarray, poses: np.ndarray, link_visuals: Sequence[LinkVisual] = ()) -> None:
         """Draw dynamic bodies and the robot's links.
@@ -76,14 +80,46 @@ class LayoutView:
         self._link_handles += [self._add_mesh(f"links/{visual.link}", load_link_mesh(visual.mesh)) for visual in link_visuals]
         self.set_poses(poses)
 
-    def set_poses(self, poses: np.ndarray, link_poses: np.ndarray | None = None) -> None:
+    def _add_belt_marks(self, number: int) -> tuple[viser.BatchedGlbHandle, np.ndarray, np.ndarray]:
+        """Draw stripes across a belt, which move with its surface."""
+        static = self._layout.static_bodies
+        length, width, height = static.half_extents[number]
+        count = max(2, round(2 * length / BELT_MARK_SPACING_M))
+        stripe = make_trimesh((Primitive("box", (0.01, 1.9 * width, 0.002), BELT_MARK_COLOUR),))
+        wxyzs = np.tile(convert_to_wxyz(static.pose[number, 3:]), (count, 1))
+        path = f"{self.root}/belt/{number}"
+        node = self._scene.add_batched_meshes_trimesh(path, stripe, wxyzs, np.zeros((count, 3)), lod="off", cast_shadow=False)
+        direction = rotate_in_space(np.array([1.0, 0.0, 0.0]), static.pose[number, 3:])
+        start = static.pose[number, :3] + (0, 0, height) - length * direction
+        belt = node, start, 2 * length * direction
+        self._move_belt(belt, float(static.twist[number, :3] @ direction), 0.0)
+        return belt
+
+    @staticmethod
+    def _move_belt(belt: tuple[viser.BatchedGlbHandle, np.ndarray, np.ndarray], speed_m_s: float, time_s: float) -> None:
+        node, start, extent = belt
+        count = len(node.batched_positions)
+        shares = np.mod(np.arange(count) / count + speed_m_s * time_s / np.linalg.norm(extent), 1)
+        node.batched_positions = (start + shares[:, None] * extent).astype(np.float32)
+
+    def move_belts(self, time_s: float) -> None:
+        """Move the stripes on belts to a time since the start of the episode."""
+        static = self._layout.static_bodies
+        for belt, number in zip(self._belts, np.flatnonzero(static.kind == Kind.BELT), strict=True):
+            direction = belt[2] / np.linalg.norm(belt[2])
+            self._move_belt(belt, float(static.twist[number, :3] @ direction), time_s)
+
+    def set_poses(self, poses: np.ndarray, link_poses: np.ndarray | None = None, present: np.ndarray | None = None) -> None:
         """Move dynamic bodies and the robot's links.
 
         Args:
             poses: (M, 7) position [m] and quaternion xyzw of the bodies.
             link_poses: (V, 7) poses of the links; None: the links stay.
+            present: (M,) bodies that exist; None: all. Others are moved out of sight.
         """
-        poses = np.asarray(poses, np.float32)
+        poses = np.array(poses, np.float32)
+        if present is not None:
+            poses[~present.astype(bool), 2] = OUT_OF_SIGHT_M
         for indices, node in self._nodes:
             node.batched_positions = poses[indices, :3]
             node.batched_wxyzs = convert_to_wxyz(poses[indices, 3:])

@@ -38,7 +38,9 @@ class ReplayView:
         """Draw a frame of each replay, or the last one where it has fewer."""
         for replay, (view, overlays, label) in zip(self.replays, self._views, strict=True):
             index = min(frame_index, len(replay.frames) - 1)
-            view.set_poses(replay.frames[index].pose, replay.frames[index].link_poses)
+            frame = replay.frames[index]
+            view.set_poses(frame.pose, frame.link_poses, frame.present)
+            view.move_belts(frame.time_s)
             overlays.update(index)
             label.text = "\n".join([replay.name, *describe_state(replay, index)])
 

@@ -13,11 +13,11 @@ def describe_state(replay: Replay, frame_index: int) -> list[str]:
     if frame.success:
         outcome = "solved"
     elif frame_index == len(replay.frames) - 1 and replay.is_over:
-        outcome = "out of time" if frame_index >= scene.episode_steps else "end of the recording"
+        outcome = "out of time" if frame.step >= scene.episode_steps else "end of the episode"
     else:
         outcome = f"cost {frame.cost * scene.task.cost_unit_m:.2f} m"
     violations = dict.fromkeys(kind for frame in replay.frames[: frame_index + 1] for kind in frame.violations)
-    state = f"step {frame_index}, {frame_index * scene.control_dt_s:.1f} s · {outcome}"
+    state = " · ".join(filter(None, [f"step {frame.step}, {frame.time_s:.1f} s", frame.note, outcome]))
     return [state, ", ".join(violations).replace("_", " ")] if violations else [state]
 
 

@@ -142,15 +142,15 @@ def recompute_plans(
     """
     new_replay = Replay(replay.name, replay.setup, policy, replay.actions)
     try:
-        for index in range(len(new_replay.recorded_actions)):
+        for step in range(len(new_replay.recorded_actions)):
             if should_stop():
                 break
             new_replay.advance()
-            frame, next_frame = new_replay.frames[index : index + 2]
-            replay.frames[index] = replace(replay.frames[index], planner_trace=frame.planner_trace)
-            next_error_m = next_frame.prediction_error_m
-            replay.frames[index + 1] = replace(replay.frames[index + 1], prediction_error_m=next_error_m)
-            on_progress(index + 1, len(new_replay.recorded_actions))
+            index, next_index = (new_replay.find_state(number) for number in (step, step + 1))
+            trace, error_m = new_replay.frames[index].planner_trace, new_replay.frames[next_index].prediction_error_m
+            replay.frames[index] = replace(replay.frames[index], planner_trace=trace)
+            replay.frames[next_index] = replace(replay.frames[next_index], prediction_error_m=error_m)
+            on_progress(next_index, len(replay.frames) - 1)
     finally:
         new_replay.close()
     return new_replay.max_action_difference
@@ -175,5 +175,6 @@ def find_marks(replay: Replay) -> list[tuple[int, str]]:
         if index is not None:
             marks.append((index, frames[index].violations[0].replace("_", " ") if label == "violation" else label))
     if replay.is_over:
-        marks.append((len(frames) - 1, "solved" if frames[-1].success else "out of time"))
+        is_late = frames[-1].step >= replay.scene.episode_steps
+        marks.append((len(frames) - 1, "solved" if frames[-1].success else "out of time" if is_late else "failed"))
     return marks

@@ -45,7 +45,7 @@ class PlannerTrace:
 
 @dataclass(frozen=True)
 class Frame:
-    """The state before an action, and the action."""
+    """The state before an action, and the action; or a moment within an action that is a skill."""
 
     pose: np.ndarray  # (M, 7)
     cost: float
@@ -57,6 +57,10 @@ class Frame:
     prediction_error_m: float = np.nan  # of loads and agents, by the plan of the step before
     action: np.ndarray | None = None  # (n,) taken here; None at the end
     planner_trace: PlannerTrace | None = None
+    step: int = 0  # number of completed actions
+    time_s: float = 0.0  # since the start of the episode
+    present: np.ndarray | None = None  # (M,) bodies that exist; None: all
+    note: str = ""  # what the robot does within a skill
 
     def compute_prediction_error(self, trace: PlannerTrace) -> float:
         """Compute the mean distance of loads and agents from their prediction one step before [m]."""
@@ -102,15 +106,15 @@ class Replay:
         replay = cls(episode.behaviour, setup, None, episode.action[:-1])
         while not replay.is_over:
             replay.advance()
-        num_frames = min(len(replay.frames), len(episode))
-        positions = np.stack([frame.pose[:, :3] for frame in replay.frames[:num_frames]])
-        replay.deviation_m = float(np.abs(positions - episode.pose[:num_frames, :, :3]).max())
+        states = replay.states[: len(episode)]
+        positions = np.stack([frame.pose[:, :3] for frame in states])
+        replay.deviation_m = float(np.abs(positions - episode.pose[: len(states), :, :3]).max())
         return replay
 
     def branch(self, step: int, name: str, policy: Policy) -> "Replay":
         """Make a replay that is equal until a step, from which another policy continues."""
         new_replay = Replay(name, self.setup, None, self.actions[:step])
-        while len(new_replay.frames) <= step and not new_replay.is_over:
+        while new_replay.num_steps < step and not new_replay.is_over:
             new_replay.advance()
         new_replay.set_policy(policy)
         return new_replay
@@ -124,21 +128,42 @@ class Replay:
     @property
     def is_over(self) -> bool:
         """Whether it is solved, out of time, or at the end of a recording."""
-        num_steps = len(self.frames) - 1
-        is_recording_finished = self.policy is None and num_steps >= len(self.recorded_actions)
-        return self.frames[-1].success or num_steps >= self.scene.episode_steps or is_recording_finished
+        is_recording_finished = self.policy is None and self.num_steps >= len(self.recorded_actions)
+        return self._has_ended or is_recording_finished
+
+    @property
+    def num_steps(self) -> int:
+        """Number of completed actions."""
+        return self.frames[-1].step
+
+    @property
+    def states(self) -> list[Frame]:
+        """The frames before and after each action, without those within skills."""
+        frames = list(self.frames)
+        return [
+            frame for frame, earlier in zip(frames, [None, *frames], strict=False) if not earlier or frame.step > earlier.step
+        ]
+
+    def find_state(self, step: int) -> int:
+        """Find the frame at which an action begins.
+
+        Args:
+            step: number of actions before it.
+        """
+        return next(index for index, frame in enumerate(self.frames) if frame.step == step)
 
     def get_planner_trace(self, index: int) -> PlannerTrace | None:
         """Return the planner's trace at a frame; the last frame has no decision: that of the one before."""
-        frame_index = index - 1 if index == len(self.frames) - 1 and index > 0 else index
-        return self.frames[frame_index].planner_trace
+        step = self.frames[index].step
+        return self.frames[self.find_state(step - 1 if index == len(self.frames) - 1 and step > 0 else step)].planner_trace
 
     def restart(self) -> None:
         """Go back to the start and drop all frames."""
         options = {"layout": self.setup.layout, "variation": self.setup.variation}
         self._observation, info = self._env.reset(seed=self.setup.seed, options=options)
         self._recorder = EpisodeRecorder(self._env, self.setup.seed)
-        self.frames = [self._make_frame(info)]
+        self._has_ended = False
+        self.frames = [self._make_frame(info, 0)]
         self.set_policy(self.policy)
 
     def set_policy(self, policy: Policy | None) -> None:
@@ -149,7 +174,7 @@ class Replay:
 
     def advance(self) -> None:
         """Make one step: by the recorded action, else by the policy's."""
-        step = len(self.frames) - 1
+        step = self.num_steps
         trace, policy_action = self._run_policy(self._observation)
         if step < len(self.recorded_actions):
             action = np.asarray(self.recorded_actions[step], np.float32)
@@ -162,11 +187,18 @@ class Replay:
             self.max_action_difference = max(self.max_action_difference, difference)
         self.frames[-1] = replace(self.frames[-1], action=action, planner_trace=trace)
         self._recorder.record_action(action)
-        self._observation, _, _, _, info = self._env.step(action)
-        frame = self._make_frame(info)
+        last = self.frames[-1]
+        self._observation, _, has_succeeded, is_truncated, info = self._env.step(action)
+        self._has_ended = has_succeeded or is_truncated
+        frame = self._make_frame(info, step + 1)
+        within = [
+            replace(last, action=None, planner_trace=None, violations=(), contacts=(), **vars(motion))
+            for motion in self._env.read_frames()
+            if motion.time_s < frame.time_s
+        ]
         if trace and difference < ACTION_TOLERANCE:  # else the error is not the plan's
             frame = replace(frame, prediction_error_m=frame.compute_prediction_error(trace))
-        self.frames.append(frame)
+        self.frames += [*within, frame]
 
     def make_episode(self) -> Episode:
         """Make the episode of all steps so far."""
@@ -196,10 +228,13 @@ class Replay:
         """Free the simulator."""
         self._env.close()
 
-    def _make_frame(self, info: dict[str, Any]) -> Frame:
+    def _make_frame(self, info: dict[str, Any], step: int) -> Frame:
         self._recorder.record_state(info)
         return Frame(
             pose=self._recorder.poses[-1],
+            step=step,
+            time_s=self._recorder.times_s[-1],
+            present=self._recorder.present[-1],
             violations=tuple(kind for kind, has_occurred in info["violations"].items() if has_occurred),
             contacts=tuple(self._env.read_contacts()),
             link_poses=self._env.read_link_poses(),
@@ -221,6 +256,8 @@ class Replay:
 
 def _make_trace(planner: "Planner", evaluations: "list[Evaluation]") -> PlannerTrace | None:
     """Make the trace of a planner's last decision from the evaluations of its candidates."""
+    longest = max((evaluation.step_costs.shape[1] for evaluation in evaluations), default=0)
+    evaluations = [evaluation for evaluation in evaluations if evaluation.step_costs.shape[1] == longest]
     predicted = [evaluation.bodies for evaluation in evaluations if evaluation.bodies is not None]
     decision = planner.last_decision
     if decision is None or not predicted:  # a model that predicts costs alone

@@ -126,10 +126,12 @@ class ViewerSession:
         if replay.is_over and frame_index == len(replay.frames) - 1:
             raise GroundError("the episode is over at this frame: go back to an earlier one first")
         policy = self._make_policy(replay.setup.scene, method)
-        new_replay = replay.branch(frame_index, f"{method} from step {frame_index}", policy)
+        step = replay.frames[frame_index].step
+        frame_index = replay.find_state(step)
+        new_replay = replay.branch(step, f"{method} from step {step}", policy)
         pairs = zip(replay.frames[: frame_index + 1], new_replay.frames[: frame_index + 1], strict=False)
         deviation_m = max(float(np.abs(a.pose[:, :3] - b.pose[:, :3]).max()) for a, b in pairs)
-        self.show([replay, new_replay], message=f"step {frame_index} rebuilt to within {1e3 * deviation_m:.3g} mm")
+        self.show([replay, new_replay], message=f"step {step} rebuilt to within {1e3 * deviation_m:.3g} mm")
         self.player.seek(frame_index)
         self.player.is_playing = method != HUMAN_METHOD
         self._notify()
