@@ -130,6 +130,22 @@ class Objective:
                 observation[name][rows] = getattr(predicted, name)[0, 0, 0].numpy()
         return torch.stack(plan)
 
+    def predict_observation(self, observation: Observation, evaluation: Evaluation, index: int) -> Observation:
+        """Make the observation at the end of a candidate, as the model's first particle predicts.
+
+        Args:
+            observation: the current observation.
+            evaluation: evaluation of candidates from there.
+            index: the candidate.
+        """
+        assert evaluation.bodies is not None, "proposed actions need predicted bodies"
+        rows = self.model.select_bodies(observation)
+        predicted = dict(observation)
+        for name in ("pose", "twist", "present"):
+            predicted[name] = observation[name].copy()
+            predicted[name][rows] = getattr(evaluation.bodies, name)[0, index, -1].numpy()
+        return predicted
+
     def evaluate(self, actions: Tensor) -> Evaluation:
         """Evaluate candidates from the last observation.
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from agents.planning.objective import Evaluation, Objective, evaluate_batch
 from agents.planning.search import Proposal, SearchMethod
+from agents.planning.search.beam import BeamSearch
 from sim.bodies import Observation
 from sim.policy import EpisodeStart, Policy
 from sim.utils.errors import GroundError
@@ -48,6 +49,8 @@ class Planner:
         prior_policy: for search methods that need a prior plan, which is the policy's rollout in
             the model.
         on_evaluation: called with all candidates and their evaluation, in each iteration.
+        propose_actions: (observation, number, generator) -> (K, A) sensible actions, K at most the
+            number, for search methods that use them.
     """
 
     objective: Objective
@@ -56,6 +59,7 @@ class Planner:
     long_horizon_search: SearchMethod | None = None
     prior_policy: Policy | None = None
     on_evaluation: Callable[[Tensor, Evaluation], None] | None = None
+    propose_actions: Callable[[Observation, int, np.random.Generator], np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         self.generator = torch.Generator()
@@ -127,7 +131,22 @@ class Planner:
             self.prior_policy.start_episode(self._start)
             prior_plan = self.objective.imagine_policy(self.prior_policy, observation, search.config.horizon)
             proposal = replace(proposal, prior_plan=prior_plan)
-        return search, proposal
+        return search, self.add_actions(proposal, search, [observation])
+
+    def add_actions(self, proposal: Proposal, search: SearchMethod, observations: Sequence[Observation]) -> Proposal:
+        """Add the actions that the scene proposes, for methods that use them.
+
+        Args:
+            observations: the state after each elite; the current one at the start.
+        """
+        if self.propose_actions is None or not isinstance(search, BeamSearch):
+            return proposal
+        rng = np.random.default_rng(int(torch.randint(2**31, (1,), generator=self.generator)))
+        count = search.count_actions(proposal)
+        actions = [self.propose_actions(observation, count, rng) for observation in observations]
+        most = max(map(len, actions))  # fewer are repeated
+        rows = [np.resize(group, (most, group.shape[1])) for group in actions]
+        return replace(proposal, actions=torch.as_tensor(np.stack(rows), dtype=torch.float32))
 
     def _update_horizon(self, decision: Decision) -> None:
         """Change between the usual and the long horizon; discard stalled long plans."""
@@ -156,6 +175,7 @@ class _Search:
         self.planner = planner
         self._start_s = time.perf_counter()
         self.method, self._proposal = planner.make_proposal(observation)
+        self._observation = observation
         self._model_s = 0.0
         self._iterations = 0
         self._best: Decision | None = None
@@ -173,7 +193,8 @@ class _Search:
         cost = float(evaluation.costs[index].detach())
         if math.isnan(cost):  # `argmin` finds a NaN first
             raise GroundError("the model predicts NaN as the cost of a candidate: it may have diverged in training")
-        if self._best is None or cost < self._best.cost:
+        is_longer = self._best is not None and candidates.shape[1] > len(self._best.plan)
+        if self._best is None or is_longer or cost < self._best.cost:
             disagreement = evaluation.compute_disagreement(index)
             step_costs = evaluation.step_costs[index].detach()
             self._best = Decision(candidates[index].detach(), cost, step_costs, 0.0, 0.0, 0, disagreement)
@@ -183,6 +204,9 @@ class _Search:
         next_s = (time.perf_counter() - self._start_s) * (1 + 1 / self._iterations)
         is_late = self.planner.budget_s is not None and next_s > self.planner.budget_s
         self.is_done = self._iterations >= self.method.config.iterations or is_late
+        if not self.is_done and (elites := self._proposal.elite_indices) is not None:
+            observations = [self.planner.objective.predict_observation(self._observation, evaluation, int(row)) for row in elites]
+            self._proposal = self.planner.add_actions(self._proposal, self.method, observations)
 
     def decide(self) -> Decision:
         assert self._best is not None

@@ -78,12 +78,19 @@ class PlannerSpec:
         priors = [scene.behaviours["scripted"]() if search.needs_prior else None for _ in range(count)]
         model = self._load_model(count > 1)
         long_search = None
-        if scene.max_loads:  # pushing needs detours; traffic is unpredictable
+        if scene.max_loads and not scene.is_skill:  # pushing needs detours; traffic is unpredictable
             # Half the samples with twice the horizon take the same number of model steps.
             samples = max(2, self.config.samples // 2)
             long_search = search(replace(self.config, samples=samples, horizon=2 * self.config.horizon))
         return [
-            Planner(Objective(model, scene.task, scene.hold_steps), search(self.config), self.budget_s, long_search, prior)
+            Planner(
+                Objective(model, scene.task, scene.hold_steps),
+                search(self.config),
+                self.budget_s,
+                long_search,
+                prior,
+                propose_actions=scene.propose_actions,
+            )
             for prior in priors
         ]
 

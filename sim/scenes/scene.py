@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sim.actions import ActionSpec
-from sim.bodies import CONTROL_DT_S, Bodies, LoadSpec
+from sim.bodies import CONTROL_DT_S, Bodies, LoadSpec, Observation
 from sim.layout import AGENT_KIND_BY_NAME, Layout
 from sim.policy import PolicyFactory
 from sim.robots.robot import Robot
@@ -100,6 +100,8 @@ class Scene:
         has_final_test: success also needs the world's outcome.
         is_skill: an action is a whole skill, and steps take different times.
         skill: intended effect of an action, for models of skills.
+        propose_actions: (observation, number, generator) -> (K, n) sensible actions, at most the
+            number, for search methods that use them.
         measures_inertia: the robot measures mass and centre of mass of what it lifts.
         physics: settings of the physics engine, for the manifest of datasets.
     """
@@ -135,6 +137,7 @@ class Scene:
     has_final_test: bool = False
     is_skill: bool = False
     skill: Skill | None = None
+    propose_actions: Callable[[Observation, int, np.random.Generator], np.ndarray] | None = None
     measures_inertia: bool = False
     physics: str = "240 Hz, 10 solver iterations"
 

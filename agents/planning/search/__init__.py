@@ -25,6 +25,9 @@ class Proposal:
         elites: (E, H, A) sequences of low cost, the best first.
         prior_plan: (H, A) rollout of the planner's prior policy, for methods that need it.
         iterations: completed iterations of the decision, for methods that count them.
+        actions: (E, K, A) actions that the scene proposes after each elite, or (1, K, A) at the
+            start, for methods that use them.
+        elite_indices: (E,) rows of the elites in the last candidates, for these methods.
     """
 
     mean: Tensor
@@ -32,6 +35,8 @@ class Proposal:
     elites: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1))
     prior_plan: Tensor | None = field(default=None, kw_only=True)
     iterations: int = field(default=0, kw_only=True)
+    actions: Tensor | None = field(default=None, kw_only=True)
+    elite_indices: Tensor | None = field(default=None, kw_only=True)
 
     def shift(self) -> "Proposal":
         """Shift by one control step: remove the first action, and repeat the last action."""
@@ -69,6 +74,7 @@ class SearchMethod(ABC):
 
     needs_prior = False  # proposals need a prior plan
     needs_gradient = False  # `update` differentiates the costs with respect to the candidates
+    uses_scene_actions = False  # candidates are actions that the scene proposes
 
     def __init__(self, config: SearchConfig | None = None) -> None:
         self.config = config or SearchConfig()
