@@ -67,12 +67,15 @@ def import_layout(
     tolerance: float | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Import a map of ROS's map_server (YAML and PGM or PNG) as a layout, with a sampled task.
+    """Import a map of ROS's map_server, or a list of cartons, as a layout.
 
-    Example: ground layout import warehouse.yaml --out warehouse.json --start 1 1 0 --goal 4 4
+    In a map (YAML and PGM or PNG) a task is sampled. A list of cartons is a CSV file with the
+    columns length, width, height [m], mass [kg] and count.
+    Examples: ground layout import warehouse.yaml --out warehouse.json --start 1 1 0 --goal 4 4 |
+    ground layout import order.csv --out order.json --scene palletise
 
     Args:
-        file: the YAML file of the map.
+        file: the YAML file of the map, or the CSV file of the list.
         tolerance: distance up to which boxes may reach beyond walls [m]. A larger tolerance needs
             fewer boxes, and narrows passages by up to twice its value. Default: the smallest of 0,
             0.05 and 0.1 with which few boxes are enough.
@@ -151,10 +154,14 @@ def read_custom_layout(
         GroundError: poses are given for a layout file.
         BadLayout: it cannot be used in the scene.
     """
-    if file.suffix.lower() not in (*MAP_SUFFIXES, *IMAGE_SUFFIXES):
+    suffix = file.suffix.lower()
+    suffixes = {suffix: name for name in scenes for suffix in scenes[name].importers}
+    if suffix not in (*MAP_SUFFIXES, *IMAGE_SUFFIXES):
         if any(poses):
             raise GroundError(f"{file} has its own poses: --start, --load and --goal are for maps")
-        layout = Layout.load(file)
+        if suffix in suffixes and suffix not in scenes[scene].importers:
+            raise GroundError(f"{file}: {scene} reads no {suffix} files: --scene {suffixes[suffix]} does")
+        layout = scenes[scene].importers[suffix](file, seed) if suffix in suffixes else Layout.load(file)
     else:
         make_task = scenes[scene].make_task
         if make_task is None:

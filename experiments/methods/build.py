@@ -253,7 +253,7 @@ class MethodSet:
             dataset = Dataset.open(path)
             share = min(1.0, steps_left / dataset.steps)
             if number > 1:
-                collect_cpu_s += cpu_s_by_step.get(f"train graph-round-{number - 1}", 0.0)
+                collect_cpu_s += cpu_s_by_step.get(f"train {self._grid.collection_trainings[number - 2].path.name}", 0.0)
             env_steps += round(share * dataset.steps)
             data_bytes += share * sum(shard["bytes"] for shard in dataset.manifest["shards"].values())
             collect_cpu_s += share * cpu_s_by_step.get(f"collect round-{number}", 0.0)

@@ -23,6 +23,7 @@ from experiments.evaluation.results import format_training_label
 from experiments.progress import ProgressCallback, show_progress_bars
 from sim.data.episode import Episode
 from sim.data.store import STATE_COLUMNS, Dataset
+from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError
 from sim.utils.files import read_json
 from sim.utils.workers import run_jobs, send_message
@@ -130,10 +131,13 @@ class TrainingGrid:
 
     def _make_collection_training(self, num_rounds: int) -> ModelTraining:
         config = self._config
-        settings = next((model.train for model in config.models if model.name == "graph"), TrainConfig())
+        is_planar = scenes[config.scene].make_world is None
+        name = "graph" if is_planar or not config.models else config.models[0].name
+        settings = next((model.train for model in config.models if model.name == name), TrainConfig())
         updates = config.rounds[num_rounds - 1].updates or DEFAULT_ROUND_UPDATES
-        model = ModelTrainingConfig("graph", replace(settings, updates=updates, lengths=(4, 8, 8), seed=config.seed))
-        path = self._path / "models" / f"graph-round-{num_rounds}"
+        lengths = (4, 8, 8) if is_planar else settings.lengths
+        model = ModelTrainingConfig(name, replace(settings, updates=updates, lengths=lengths, seed=config.seed))
+        path = self._path / "models" / f"{name}-round-{num_rounds}"
         return ModelTraining(model, self.round_paths[:num_rounds], self.validation_paths, path)
 
     def _make_agent_training(self, baseline: BaselineTrainingConfig, seed: int) -> AgentTraining:
@@ -175,14 +179,14 @@ def train_model(
             raise GroundError(f"{dataset.path} is of split '{dataset.manifest['split']}': models train on 'train' alone")
         if dataset.scene != datasets[0].scene and not is_joint:
             raise GroundError(f"{dataset.path} is of {dataset.scene}, not of {datasets[0].scene}: --scene all takes several")
-    scenes = sorted({dataset.scene for dataset in datasets})
-    validation_scenes = sorted({dataset.scene for dataset in validation_datasets})
-    if validation_scenes != scenes:
-        message = f"validation is on {', '.join(validation_scenes)}, training on {', '.join(scenes)}"
+    scene_names = sorted({dataset.scene for dataset in datasets})
+    validation_names = sorted({dataset.scene for dataset in validation_datasets})
+    if validation_names != scene_names:
+        message = f"validation is on {', '.join(validation_names)}, training on {', '.join(scene_names)}"
         raise GroundError(f"{message}: the same scenes are needed")
     torch.manual_seed(config.train.seed)
     metadata = {
-        "scene": scenes if is_joint else scenes[0],
+        "scene": scene_names if is_joint else scene_names[0],
         "data": [dataset.content_hash for dataset in datasets],
         "validation": [dataset.content_hash for dataset in validation_datasets],
         "env_steps": data_steps or sum(dataset.steps for dataset in datasets),
@@ -215,7 +219,9 @@ def _take_first_steps(episodes: Iterable[Episode], num_steps: int) -> Iterator[E
         if len(episode) <= num_steps:
             yield episode
         elif num_steps > 1:
-            yield replace(episode, **{name: getattr(episode, name)[:num_steps] for name in STATE_COLUMNS})
+            columns = ((name, getattr(episode, name)) for name in STATE_COLUMNS)
+            first: dict[str, Any] = {name: None if rows is None else rows[:num_steps] for name, rows in columns}
+            yield replace(episode, **first)
         num_steps -= len(episode)
         if num_steps <= 0:
             return

@@ -6,6 +6,7 @@ Each package of `sim.scenes` registers one scene.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,7 @@ class Scene:
         skill: intended effect of an action, for models of skills.
         propose_actions: (observation, number, generator) -> (K, n) sensible actions, at most the
             number, for search methods that use them.
+        importers: by suffix of a file, (file, seed) -> layout, such as from an order list.
         measures_inertia: the robot measures mass and centre of mass of what it lifts.
         physics: settings of the physics engine, for the manifest of datasets.
     """
@@ -137,6 +139,7 @@ class Scene:
     has_final_test: bool = False
     is_skill: bool = False
     skill: Skill | None = None
+    importers: Mapping[str, Callable[[Path, int], Layout]] = field(default_factory=dict, hash=False)
     propose_actions: Callable[[Observation, int, np.random.Generator], np.ndarray] | None = None
     measures_inertia: bool = False
     physics: str = "240 Hz, 10 solver iterations"
