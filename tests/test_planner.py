@@ -71,7 +71,7 @@ def test_a_search_evaluates_once_per_iteration_and_starts_from_the_last_plan(nam
     planner, objective = make_planner(name)
     first = planner.decide(make_state(0.2, -0.1, 0, 0))
     assert (len(objective.calls), first.iterations) == (3, 3)
-    assert {tuple(call.shape) for call in objective.calls} == {(64, 12, 2)} or name == "icem"  # its population shrinks
+    assert {tuple(call.shape) for call in objective.calls} == {(64, 12, 2)} or name in ("beam", "icem")  # the population shrinks
     assert {tuple(call.shape[1:]) for call in objective.calls} == {(12, 2)}
     assert sum(map(len, objective.calls)) == 3 * 64
     assert not objective.calls[0][0].any()

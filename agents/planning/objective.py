@@ -30,6 +30,7 @@ class Evaluation:
     # (B, H) task cost until the goal is reached, plus violation penalty until success has lasted
     step_costs: Tensor
     bodies: Bodies | None  # (P, B, H, M, ...) predicted bodies; None where a model predicts none
+    violation: Tensor | None = None  # (P, B, H) probability, where the model predicts it beside bodies
 
     def compute_disagreement(self, index: int) -> float | None:
         """Compute the spread of the particles' positions of all bodies but the robot.
@@ -189,7 +190,7 @@ class Objective:
         costs = step_costs.mean(1) + TERMINAL_WEIGHT * step_costs[:, -1] + penalty.amax(-1).mean(0)
         if prediction.value is not None:
             costs = costs + TERMINAL_WEIGHT * prediction.value.mean(0)
-        return Evaluation(costs, step_costs, bodies)
+        return Evaluation(costs, step_costs, bodies, prediction.violation)
 
 
 def _judge_heads(prediction: Prediction) -> Evaluation:

@@ -10,7 +10,7 @@ import torch
 from agents.planning.objective import Evaluation, Objective
 from agents.planning.planner import Decision, Planner
 from agents.planning.search import NUM_KNOTS, make_spline_basis
-from experiments.evaluation.results import CONTACT_VIOLATION, PlanCounts
+from experiments.evaluation.results import ANY_VIOLATION, CONTACT_VIOLATION, PlanCounts
 from experiments.evaluation.specs import EpisodeSpec
 from sim.bodies import Kind, Observation
 from sim.env import GroundEnv
@@ -85,7 +85,8 @@ class PlanAudit:
     def summarise(self) -> dict[str, Any]:
         """Summarise the audit as fields of an EpisodeResult."""
         plans = self._audited_plans
-        kinds = (CONTACT_VIOLATION, *self._env.scene.task.predict_violations(self._env.bodies))
+        kind = ANY_VIOLATION if self._env.scene.make_world else CONTACT_VIOLATION
+        kinds = (kind, *self._env.scene.task.predict_violations(self._env.bodies))
         return {
             "disagreement": _compute_known_mean(self._disagreements),
             **{name: _compute_known_mean([getattr(plan, name) for plan in plans]) for name in MEANS},
@@ -113,7 +114,8 @@ def sample_random_plans(template: torch.Tensor, seed: int, decision_number: int)
 def compute_violation_shares(evaluation: Evaluation, observation: Observation, task: Task) -> dict[str, float]:
     """Compute the share of particles in which the first plan violates something before the goal.
 
-    Kinds are those of the task that poses show, and CONTACT_VIOLATION of the robot or a load.
+    Kinds are those of the task that poses show, and CONTACT_VIOLATION of the robot or a load; or
+    ANY_VIOLATION where the model predicts that.
     A step's cost is 0 from the goal on.
 
     Args:
@@ -126,9 +128,13 @@ def compute_violation_shares(evaluation: Evaluation, observation: Observation, t
     if evaluation.bodies is None:
         return {}
     bodies = evaluation.bodies.map(lambda values: values[:, 0])  # (P, H, M, ...)
-    num_loads = int(((observation["kind"] == Kind.LOAD) & (observation["present"] > 0)).sum())
-    in_contact = (compute_static_gaps(observation, bodies.pose[:, :, : 1 + num_loads].numpy()) < TOUCH_M).any(-1)
-    violations = {CONTACT_VIOLATION: torch.as_tensor(in_contact), **task.predict_violations(bodies)}
+    violations: dict[str, Any] = dict(task.predict_violations(bodies))
+    if evaluation.violation is not None:
+        violations[ANY_VIOLATION] = evaluation.violation[:, 0] > 0.5
+    else:
+        num_loads = int(((observation["kind"] == Kind.LOAD) & (observation["present"] > 0)).sum())
+        gaps = compute_static_gaps(observation, bodies.pose[:, :, : 1 + num_loads].numpy())
+        violations = {CONTACT_VIOLATION: torch.as_tensor((gaps < TOUCH_M).any(-1)), **violations}
     before_goal = evaluation.step_costs[0] > 0  # (H,)
     return {kind: float((is_violated & before_goal).any(-1).float().mean()) for kind, is_violated in violations.items()}
 
@@ -137,7 +143,7 @@ def _count_plans(plans: Sequence[AuditedPlan], kind: str) -> PlanCounts:
     """Count the plans that lead to a kind of violation; predicted means in most particles."""
     shares = [plan.predicted_violations.get(kind, 0.0) for plan in plans]
     predicted = [share > 0.5 for share in shares]
-    realised = [plan.realised_violations[kind] > 0.5 for plan in plans]
+    realised = [plan.realised_violations.get(kind, 0.0) > 0.5 for plan in plans]
     both = sum(map(all, zip(predicted, realised, strict=True)))
     return PlanCounts(sum(predicted), sum(realised), both, float(sum(shares)))
 

@@ -26,6 +26,7 @@ RESULTS_VERSION = 2
 SUFFIX = ".result"
 CUSTOM_SPLIT_PREFIX = "own-"  # a custom layout has a split of its own: own-HASH
 CONTACT_VIOLATION = "static_contact"  # of plans: closer than 5 mm to a static body
+ANY_VIOLATION = "any_violation"  # of plans, in scenes where bodies rest on static ones
 # Column prefix of each nested field.
 NESTED = {"variation": "variation", "violations": "violation", "plans": "plans", "indicators": "indicator"}
 
