@@ -1,6 +1,7 @@
 """Registry of named items. A module that is added to a package registers its item by itself."""
 
 import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
@@ -14,7 +15,7 @@ class Registry(Generic[T]):
     """Items by name; the module that defines an item adds it.
 
     The first lookup imports all modules of the packages. Of a subpackage it imports the module
-    that has the name of the registry's `kind`, for example `scene`.
+    that has the name of the registry's `kind`, for example `scene`, if there is one.
     """
 
     def __init__(self, kind: str, *packages: str) -> None:
@@ -38,7 +39,9 @@ class Registry(Generic[T]):
             for package in self._packages:
                 for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
                     suffix = f".{self._kind}" if module.ispkg else ""
-                    importlib.import_module(f"{package}.{module.name}{suffix}")
+                    name = f"{package}.{module.name}{suffix}"
+                    if importlib.util.find_spec(name):
+                        importlib.import_module(name)
 
     def __getitem__(self, name: str) -> T:
         self._load()
