@@ -27,11 +27,10 @@ from experiments.versions import RESUMPTIONS_KEY, record_version_changes, start_
 from sim.data.collect import CollectConfig, ShardResult, collect
 from sim.data.store import Dataset
 from sim.layout import Layout
+from sim.scenes.scene import scenes
 from sim.utils.files import lock_directory, read_json, write_json
-from worldmodels.assessment.open_loop import make_records, measure_open_loop_error
+from worldmodels.assessment.open_loop import BodyPredictor, make_records, make_test_windows, measure_open_loop_error
 from worldmodels.baselines import ConstantVelocity
-from worldmodels.planar.model import PlanarModel
-from worldmodels.planar.windows import PlanarWindows
 from worldmodels.training.checkpoint import load_checkpoint
 
 MAX_SHARD_STEPS = 2000
@@ -228,9 +227,10 @@ class Pipeline:
         missing = [name for name in (*paths, ConstantVelocity.name) if name not in measured]
         if not missing:
             return
-        windows = PlanarWindows(Dataset.open(self.path / "data" / "test").episodes())
+        dataset = Dataset.open(self.path / "data" / "test")
         for name in missing:
             model = load_checkpoint(paths[name], self.config.scene) if name in paths else ConstantVelocity()
-            if isinstance(model, PlanarModel | ConstantVelocity):
+            if isinstance(model, BodyPredictor) and not scenes[dataset.scene].is_skill:
+                windows = make_test_windows(model, dataset)
                 records += [{**record, "model": name} for record in make_records(measure_open_loop_error(model, windows))]
         write_json(self.path / ERRORS_FILE, records)

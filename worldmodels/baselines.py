@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sim.bodies import CONTROL_DT_S, Bodies
-from sim.geometry.rotations import compute_yaw, yaw_to_quaternion
+from sim.geometry.rotations import compute_yaw, integrate_rotation, yaw_to_quaternion
 from sim.policy import EpisodeStart
 from worldmodels.model import Prediction, WorldModel
 from worldmodels.planar.composition import merge_agents, select_robot
@@ -19,44 +19,26 @@ from worldmodels.planar.state import PlanarState, decode_bodies
 PREDICTION_BASELINES = ("static", "constant-velocity")
 
 
-def extrapolate(state: PlanarState, steps: int) -> list[PlanarState]:
-    """Extrapolate a state at constant velocities.
-
-    Args:
-        state: B scenes.
-        steps: number H of control steps.
-
-    Returns:
-        H states of B scenes.
-    """
-    states = []
-    for time in CONTROL_DT_S * torch.arange(1, steps + 1):
-        position = state.position + time * state.velocity
-        heading = state.heading * torch.polar(torch.ones_like(state.yaw_rate), time * state.yaw_rate)
-        states.append(replace(state, position=position, heading=heading))
-    return states
-
-
 class ConstantVelocity:
     """Baseline of open-loop errors: all bodies keep their velocities; actions do not matter."""
 
     name = "constant-velocity"
 
-    def count_particles(self, state: PlanarState) -> int:
-        """Return 1."""
-        return 1
-
-    def predict_particles(self, state: PlanarState, actions: Tensor) -> list[PlanarState]:
-        """Predict the states after each action.
+    def predict_bodies(self, state: Any, actions: Tensor) -> Bodies:
+        """Predict the dynamic bodies after each action.
 
         Args:
-            state: W scenes.
+            state: W scenes, of the type of any model of bodies.
             actions: (W, H, A); only their number matters.
 
         Returns:
-            H states of W scenes.
+            Bodies (1, W, H, M, ...).
         """
-        return extrapolate(state, actions.shape[1])
+        bodies = state.decode_dynamic().map(lambda values: values[:, None].repeat(1, actions.shape[1], *[1] * (values.ndim - 1)))
+        time_s = CONTROL_DT_S * torch.arange(1, actions.shape[1] + 1)[:, None, None]
+        rotation = integrate_rotation(bodies.pose[..., 3:], time_s * bodies.twist[..., 3:], 1.0)
+        pose = torch.cat([bodies.pose[..., :3] + time_s * bodies.twist[..., :3], rotation], -1)
+        return replace(bodies, pose=pose).map(lambda values: values[None])
 
 
 class PredictionBaseline(WorldModel[PlanarState]):

@@ -15,10 +15,8 @@ from experiments.report.page import write_open_loop_page
 from sim.data.store import Dataset
 from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError
-from worldmodels.assessment.open_loop import make_records, measure_open_loop_error
+from worldmodels.assessment.open_loop import BodyPredictor, make_records, make_test_windows, measure_open_loop_error
 from worldmodels.baselines import ConstantVelocity
-from worldmodels.planar.model import PlanarModel
-from worldmodels.planar.windows import PlanarWindows
 from worldmodels.training.checkpoint import load_checkpoint, read_checkpoint_info
 from worldmodels.training.loop import TrainConfig
 
@@ -96,12 +94,12 @@ def eval_model(
     for path in models:
         if shared := dataset.layout_ids & set(read_checkpoint_info(path).get("layouts", ())):
             raise GroundError(f"{path} was trained or selected on {len(shared)} layouts of {data}: take a dataset of unseen ones")
-    test_windows = PlanarWindows(dataset.episodes())
     records = []
     for name, model in [*zip(make_run_names(models), loaded_models, strict=True), (ConstantVelocity.name, ConstantVelocity())]:
-        if not isinstance(model, PlanarModel | ConstantVelocity):
+        if not isinstance(model, BodyPredictor):
             raise GroundError(f"{name} predicts no bodies: it has no open-loop error in millimetres")
-        records += [{**record, "model": name} for record in make_records(measure_open_loop_error(model, test_windows, windows))]
+        errors = measure_open_loop_error(model, make_test_windows(model, dataset), windows)
+        records += [{**record, "model": name} for record in make_records(errors)]
     noun = scenes[dataset.scene].dynamic_noun
     columns = {
         f"{noun} mm (median)": ("body_mm_median", ".1f"),

@@ -15,6 +15,8 @@ _SCALAR_NAMESPACE = SimpleNamespace(
     minimum=min, maximum=max, astype=lambda value, kind: kind(value),
 )  # fmt: skip
 
+_NAMESPACES: dict[type, Any] = {}  # by type of array; a look-up that compilers of models can follow
+
 
 def get_namespace(array: Array) -> Any:
     """Get the array-API functions of an array's library.
@@ -27,7 +29,12 @@ def get_namespace(array: Array) -> Any:
     """
     if isinstance(array, float | int):
         return _SCALAR_NAMESPACE
-    return np if isinstance(array, np.ndarray | np.generic) else array_namespace(array)
+    if isinstance(array, np.ndarray | np.generic):
+        return np
+    kind = type(array)
+    if kind not in _NAMESPACES:
+        _NAMESPACES[kind] = array_namespace(array)
+    return _NAMESPACES[kind]
 
 
 def split_coordinates(vectors: Array) -> tuple[Array, ...]:

@@ -1,21 +1,36 @@
 """Open-loop errors: distances of predicted from recorded bodies after a time horizon."""
 
+import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sim.bodies import CONTROL_DT_S
+from sim.bodies import CONTROL_DT_S, Bodies, Kind
+from sim.data.store import Dataset
+from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError
-from worldmodels.baselines import ConstantVelocity
-from worldmodels.planar.model import PlanarModel
-from worldmodels.planar.state import PlanarState, average_particles, find_moved_bodies
+from worldmodels.model import LearnedModel
 from worldmodels.planar.windows import PlanarWindows
+from worldmodels.poses import average_poses, compute_angle
+from worldmodels.spatial.state import SpatialWindows
+from worldmodels.training.windows import EpisodeWindows
 
 HORIZONS_S = (0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 2.5)
 CHUNK_WINDOWS = 512  # windows that are predicted at once
+MIN_MOVED_DISTANCE = 0.1  # [units] of bodies that count as moved
+
+
+@runtime_checkable
+class BodyPredictor(Protocol):
+    """A model that predicts bodies from its own states, which decode to bodies."""
+
+    name: str
+
+    def predict_bodies(self, state: Any, actions: Tensor) -> Bodies:
+        """Predict the dynamic bodies (P, W, H, M, ...) of W scenes after actions (W, H, A)."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +51,7 @@ class OpenLoopError:
 
 
 def measure_open_loop_error(
-    model: PlanarModel | ConstantVelocity, windows: PlanarWindows, count: int = 2000, seed: int = 0
+    model: BodyPredictor, windows: EpisodeWindows, count: int = 2000, seed: int = 0
 ) -> list[OpenLoopError]:
     """Measure the open-loop errors of a model.
 
@@ -56,15 +71,18 @@ def measure_open_loop_error(
     spreads: list[Tensor] = []
     for start in range(0, len(rows), CHUNK_WINDOWS):
         batch = windows.take(rows[start : start + CHUNK_WINDOWS], length)
-        particles = model.count_particles(batch.state)
-        states = model.predict_particles(batch.state, batch.actions)
-        predicted = [average_particles(state, particles) for state in states]
-        if particles > 1:
-            spreads.append(_compute_spread(states, particles))
-        moved = find_moved_bodies(batch.state, batch.targets[-1])
+        before = batch.state.decode_dynamic()
+        particles = model.predict_bodies(batch.state, batch.actions)
+        is_other = (before.present > 0) & (before.kind != Kind.ROBOT)
+        if len(particles.pose) > 1:
+            spreads.append(_compute_spread(particles.pose, is_other))
+        predicted = average_poses(particles.pose)
+        path = batch.targets[-1].decode_dynamic().pose[..., :3] - before.pose[..., :3]
+        moved = is_other & (path.norm(dim=-1) > MIN_MOVED_DISTANCE * batch.state.unit_m[:, None])
         for horizon in HORIZONS_S:
             step = round(horizon / CONTROL_DT_S) - 1
-            errors[horizon].append(_compute_errors(batch.state, predicted[step], batch.targets[step], moved))
+            true = batch.targets[step].decode_dynamic().pose
+            errors[horizon].append(_compute_errors(before, predicted[:, step], true, moved))
     results = [_summarise(model.name, horizon, parts) for horizon, parts in errors.items()]
     if not spreads:
         return results
@@ -73,24 +91,35 @@ def measure_open_loop_error(
     return [replace(r, disagreement_mm=1e3 * float(spread[:n].mean())) for r, n in zip(results, steps, strict=True)]
 
 
-def _compute_spread(states: list[PlanarState], particles: int) -> Tensor:
+def make_test_windows(model: Any, dataset: Dataset) -> EpisodeWindows:
+    """Make the windows of a model, or of a baseline: those of the scene's usual models."""
+    if isinstance(model, LearnedModel):
+        windows = model.make_windows(dataset.episodes(), dataset.scene)
+        assert isinstance(windows, EpisodeWindows)
+        return windows
+    if scenes[dataset.scene].make_world:
+        return SpatialWindows(dataset.episodes(), dataset.scene)
+    return PlanarWindows(dataset.episodes())
+
+
+def _compute_spread(poses: Tensor, is_other: Tensor) -> Tensor:
     """Compute the standard deviation (L, W) of the particles after each of L steps [m].
 
     It is the mean over present bodies other than the robot, as planners compute it; NaN without
     any.
     """
-    positions = torch.stack([state.position[:, 1:] for state in states])
-    positions = positions.unflatten(1, (particles, -1))  # (L, P, W, M - 1)
-    spread = (positions - positions.mean(1, keepdim=True)).abs().square().mean(1).sqrt()
-    present = states[0].context.present[: spread.shape[1], 1:]
-    return spread.masked_fill(present == 0, torch.nan).nanmean(2)
+    positions = poses[..., :3]  # (P, W, L, M, 3)
+    spread = (positions - positions.mean(0)).square().sum(-1).mean(0).sqrt()
+    return spread.masked_fill(~is_other[:, None], torch.nan).nanmean(-1).T
 
 
-def _compute_errors(before: PlanarState, predicted: PlanarState, true: PlanarState, moved: Tensor) -> dict[str, Tensor]:
-    error = (predicted.position - true.position).abs()
-    turn = (predicted.heading * true.heading.conj()).angle().abs().rad2deg()
-    path = (true.position - before.position).abs()
-    return {"body": error[moved], "body_deg": turn[moved], "moved": path[moved], "robot": error[:, 0], "robot_deg": turn[:, 0]}
+def _compute_errors(before: Bodies, predicted: Tensor, true: Tensor, moved: Tensor) -> dict[str, Tensor]:
+    error = (predicted - true)[..., :3].norm(dim=-1)
+    turn = compute_angle(predicted[..., 3:], true[..., 3:]).rad2deg()
+    path = (true - before.pose)[..., :3].norm(dim=-1)
+    robot = (before.present > 0) & (before.kind == Kind.ROBOT)
+    errors = {"body": error[moved], "body_deg": turn[moved], "moved": path[moved]}
+    return {**errors, "robot": error[robot], "robot_deg": turn[robot]}
 
 
 def _summarise(name: str, horizon: float, parts: list[dict[str, Tensor]]) -> OpenLoopError:
@@ -98,7 +127,7 @@ def _summarise(name: str, horizon: float, parts: list[dict[str, Tensor]]) -> Ope
     if not len(errors["body"]):
         raise GroundError("nothing but the robot moved in these episodes: the error of other bodies is undefined")
     errors["ratio"] = errors["body"] / errors["moved"].clamp(min=1e-3)
-    median = {key: float(values.quantile(0.5)) for key, values in errors.items()}
+    median = {key: float(values.quantile(0.5)) if len(values) else math.nan for key, values in errors.items()}
     return OpenLoopError(
         model=name,
         horizon_s=horizon,

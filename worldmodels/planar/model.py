@@ -109,6 +109,19 @@ class PlanarModel(LearnedModel):
         state = self.assign_particles(repeat_batch(state, particles), particles)
         return self.imagine(state, actions.repeat(particles, 1, 1))
 
+    def predict_bodies(self, state: PlanarState, actions: Tensor) -> Bodies:
+        """Predict the dynamic bodies in every particle.
+
+        Args:
+            state: W scenes.
+            actions: (W, H, A) in [-1, 1].
+
+        Returns:
+            Bodies (P, W, H, M, ...).
+        """
+        bodies = planar.decode_bodies(self.predict_particles(state, actions))
+        return bodies.map(lambda values: values.unflatten(0, (-1, len(state.yaw_rate))))
+
     def count_particles(self, state: PlanarState) -> int:
         """Count the particles that are predicted from a state."""
         return self.particles

@@ -93,6 +93,15 @@ class PlanarState:
     latent_noise: Tensor | None = None  # (B, M, D) hidden state of agents; None: nothing is hidden
     attention: Tensor | None = None  # (B, M, 2) probability now, and prior; None: predicted
 
+    @property
+    def unit_m(self) -> Tensor:
+        """(E,) typical length of the scene [m]."""
+        return self.context.unit
+
+    def decode_dynamic(self) -> Bodies:
+        """Decode the dynamic bodies (B, M, ...)."""
+        return decode_bodies([self]).map(lambda values: values[:, 0])
+
     def expand(self, batch: int) -> "PlanarState":
         """Expand one scene to a batch; the context is shared."""
         attention = None if self.attention is None else self.attention.expand(batch, -1, -1)

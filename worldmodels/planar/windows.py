@@ -11,7 +11,7 @@ from sim.data.episode import Episode
 from sim.geometry.rotations import make_upright_poses
 from worldmodels.planar import state as planar
 from worldmodels.planar.state import DYNAMIC_KINDS, MOTION_FIELDS, PlanarState, SceneContext
-from worldmodels.training.windows import Batch, EpisodeWindows
+from worldmodels.training.windows import Batch, EpisodeWindows, compute_applied_actions, get_action_twist
 
 MIRRORED_TWIST = [1, 2]  # rows of a planar twist that a mirror negates: left, yaw rate
 CYLINDER_KINDS = (Kind.ROBOT, Kind.PERSON)
@@ -28,7 +28,7 @@ class PlanarWindows(EpisodeWindows):
         pose = np.concatenate([_pad_bodies(episode.pose, num_dynamic) for episode in episodes])
         twist = np.concatenate([_pad_bodies(episode.twist, num_dynamic) for episode in episodes])
         self._motion = planar.make_motion(pose, twist)
-        actions = np.concatenate([_compute_applied_actions(episode) for episode in episodes])
+        actions = np.concatenate([compute_applied_actions(episode) for episode in episodes])
         self._action = torch.as_tensor(actions.astype(np.float32))
         self._context = _build_context(episodes, num_dynamic)
         self._visible: Tensor | None = None
@@ -138,12 +138,6 @@ def _select_nearest(batch: Batch) -> Batch:
     return Batch(states[0], batch.actions, states[1:], batch.graph_key)
 
 
-def _compute_applied_actions(episode: Episode) -> np.ndarray:
-    """Compute the actions (T+1, A) that reach the robot: `latency_steps` late, and 0 before."""
-    latency = min(episode.variation.latency_steps, len(episode))
-    return np.concatenate([np.zeros_like(episode.action[:latency]), episode.action[: len(episode) - latency]])
-
-
 def _pad_bodies(values: np.ndarray, num_dynamic: int) -> np.ndarray:
     return np.pad(values, [(0, 0), (0, num_dynamic - values.shape[1]), *[(0, 0)] * (values.ndim - 2)])
 
@@ -178,10 +172,7 @@ def _build_context(episodes: list[Episode], num_dynamic: int) -> SceneContext:
         parts["pose"][i, static] = make_upright_poses(boxes[:, :3], boxes[:, 5])
         parts["half_extents"][i, static] = boxes[:, 3:6]
         parts["present"][i, static] = 1
-        if episode.action_twist is None:
-            parts["action_twist"][i, [0, 5], [0, 1]] = episode.variation.speed_limit_m_s, 1.5
-        else:
-            parts["action_twist"][i] = episode.action_twist
+        parts["action_twist"][i] = get_action_twist(episode)
         if episode.footprints is None:
             parts["footprints"][i, 1:size, 0, 2:] = episode.half_extents[1:, :2]
         else:

@@ -1,109 +1,213 @@
-"""Rigid boxes in space above a floor: states, and training windows of them."""
+"""Rigid bodies in space: states, and training windows of them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from operator import itemgetter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from sim.bodies import Bodies, Kind
 from sim.data.episode import Episode
-from sim.geometry.rotations import rotate_in_space
-from worldmodels.training.windows import Batch, EpisodeWindows
+from worldmodels.training.windows import Batch, EpisodeWindows, compute_applied_actions, get_action_twist
 
-CORNERS = torch.tensor([(x, y, z) for x in (-1.0, 1.0) for y in (-1.0, 1.0) for z in (-1.0, 1.0)])
-MIN_MOVING_TWIST = 0.1  # norm of a twist [m/s, rad/s] of moving boxes
+MIN_MOVING_TWIST = 0.1  # norm of a twist [m/s, rad/s] of moving bodies
 MOTION_FIELDS = ("position", "rotation", "velocity", "angular_velocity")
+SCENE_FIELDS = ("command_matrix", "unit_m", "violation")  # tensors without a row for each body
+FLOOR_HALF_M = (100.0, 100.0, 1.0)
+MAX_STATIC_BODIES = 16  # the nearest, for models of limited range
 
 
 @dataclass(frozen=True)
 class SpatialState:
-    """B scenes of M boxes; the floor is z = 0."""
+    """B scenes of N bodies: M dynamic bodies, the floor z = 0, and other static bodies."""
 
-    position: Tensor  # (B, M, 3) [m]
-    rotation: Tensor  # (B, M, 4) quaternion xyzw
-    velocity: Tensor  # (B, M, 3) [m/s], world frame
-    angular_velocity: Tensor  # (B, M, 3) [rad/s], world frame
-    half_extents: Tensor  # (B, M, 3) [m]
-    present: Tensor  # (B, M) 1 or 0
-    kind: Tensor  # (B, M) Kind
+    position: Tensor  # (B, N, 3) [m]
+    rotation: Tensor  # (B, N, 4) quaternion xyzw
+    velocity: Tensor  # (B, N, 3) [m/s], world frame; of a belt: that of its surface
+    angular_velocity: Tensor  # (B, N, 3) [rad/s], world frame
+    half_extents: Tensor  # (B, N, 3) [m]
+    kind: Tensor  # (B, N) Kind
+    shape: Tensor  # (B, N) Shape
+    present: Tensor  # (B, N) 1 or 0
+    inertia: Tensor  # (B, N, 4) measured mass [kg] and centre of mass [m]; zeros: unknown
+    command_matrix: Tensor  # (B, 6, A) twist of the robot that each number of an action commands
+    unit_m: Tensor  # (B,) typical length of the scene [m]
+    violation: Tensor  # (B,) 1 if a violation is reported in this state, a label of training data
+    num_dynamic: int  # M
 
-    def compute_levers(self) -> Tensor:
-        """Compute the vectors from the boxes' centres to their corners.
+    def map(self, change: Callable[[Tensor], Tensor]) -> "SpatialState":
+        """Apply a function to all tensors."""
+        changed: dict[str, Any] = {name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **changed)
 
-        Returns:
-            (B, M, 8, 3) in the world frame [m].
-        """
-        local = CORNERS.to(self.position) * self.half_extents[..., None, :]
-        return rotate_in_space(local, self.rotation[..., None, :].expand(*local.shape[:-1], 4))
+    def decode_dynamic(self) -> Bodies:
+        """Decode the dynamic bodies (B, M, ...)."""
+        return decode_bodies([self]).map(lambda values: values[:, 0])
 
-
-def decode_bodies(states: Sequence[SpatialState]) -> Bodies:
-    """Decode H states of B scenes as Bodies (B, H, M, ...)."""
-    first = states[0]
-    shape = (first.present.shape[0], len(states), *first.present.shape[1:])
-    motion = {name: torch.stack([getattr(state, name) for state in states], 1) for name in MOTION_FIELDS}
-    return Bodies(
-        pose=torch.cat([motion["position"], motion["rotation"]], -1),
-        twist=torch.cat([motion["velocity"], motion["angular_velocity"]], -1),
-        half_extents=first.half_extents[:, None].expand(*shape, 3),
-        kind=first.kind[:, None].expand(shape),
-        shape=torch.zeros(shape, dtype=torch.long),
-        present=first.present[:, None].expand(shape),
-    )
+    def decode(self) -> Bodies:
+        """Decode all bodies (B, N, ...), also the static ones."""
+        return decode_bodies([self], self.position.shape[1]).map(lambda values: values[:, 0])
 
 
-class SpatialWindows(EpisodeWindows):
-    """Windows of rigid boxes in space."""
+def decode_bodies(states: Sequence[SpatialState], count: int | None = None) -> Bodies:
+    """Decode H states of B scenes.
 
-    def load(self, episodes: list[Episode]) -> None:
-        bodies = max(episode.pose.shape[1] for episode in episodes)
+    Args:
+        states: H states.
+        count: number of bodies, by default all dynamic ones.
 
-        def pad(values: np.ndarray, axis: int) -> np.ndarray:
-            missing = [(0, 0)] * values.ndim
-            missing[axis] = (0, bodies - values.shape[axis])
-            return np.pad(values, missing)
+    Returns:
+        Bodies (B, H, count, ...).
+    """
+    count = states[0].num_dynamic if count is None else count
 
-        def join(arrays: list[np.ndarray]) -> Tensor:
-            return torch.as_tensor(np.concatenate(arrays).astype(np.float32))
+    def stack(*names: str) -> Tensor:
+        parts = [torch.stack([getattr(state, name)[:, :count] for state in states], 1) for name in names]
+        return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
 
-        self._pose, self._twist = (join([pad(getattr(e, name), 1) for e in episodes]) for name in ("pose", "twist"))
-        self._action = join([episode.action for episode in episodes])
-        self._half_extents = join([pad(episode.half_extents, 0)[None] for episode in episodes])
-        self._present = join([pad(np.ones(len(episode.half_extents)), 0)[None] for episode in episodes])
-        kinds = [np.full(len(e.half_extents), Kind.LOAD) if e.kind is None else e.kind for e in episodes]
-        self._kind = join([pad(kind, 0)[None] for kind in kinds]).long()
-
-    def mark_contacts(self, episode: Episode) -> np.ndarray:
-        # In most states all boxes lie still: moving ones count as contacts.
-        return np.asarray((np.linalg.norm(episode.twist, axis=-1) > MIN_MOVING_TWIST).any(-1))
-
-    def take(self, rows: np.ndarray, length: int) -> Batch:
-        first = torch.as_tensor(rows)
-        span = first[:, None] + torch.arange(length + 1)
-        constants = [values[self._episode[first]] for values in (self._half_extents, self._present, self._kind)]
-        pose = self._pose[span]
-        twist = self._twist[span]
-        states = [
-            SpatialState(pose[:, t, :, :3], pose[:, t, :, 3:], twist[:, t, :, :3], twist[:, t, :, 3:], *constants)
-            for t in range(length + 1)
-        ]
-        return Batch(states[0], self._action[span[:, :-1]], states[1:])
+    constants = {name: stack(name) for name in ("half_extents", "kind", "shape", "present")}
+    return Bodies(pose=stack("position", "rotation"), twist=stack("velocity", "angular_velocity"), **constants)
 
 
-def encode_observation(observation: Mapping[str, np.ndarray]) -> SpatialState:
-    """Encode the dynamic bodies of one observation.
+def encode_observation(
+    observation: Mapping[str, np.ndarray], dynamic: np.ndarray, static_range_m: float = np.inf
+) -> SpatialState:
+    """Encode one observation.
 
     Args:
         observation: observation of GroundEnv.
+        dynamic: (M,) rows of the dynamic bodies.
+        static_range_m: static bodies farther from all dynamic bodies are left out.
 
     Returns:
         State of one scene.
     """
     bodies = Bodies.from_observation(observation)
-    bodies = bodies.map(itemgetter(bodies.is_dynamic)).map(lambda values: torch.as_tensor(values)[None])
-    pose, twist, half_extents = bodies.pose.float(), bodies.twist.float(), bodies.half_extents.float()
-    constants = (half_extents, bodies.present.float(), bodies.kind.long())
-    return SpatialState(pose[..., :3], pose[..., 3:], twist[..., :3], twist[..., 3:], *constants)
+    statics = np.flatnonzero(bodies.is_static)
+    distance = np.linalg.norm(bodies.pose[statics, None, :2] - bodies.pose[dynamic, :2], axis=-1).min(-1, initial=np.inf)
+    distance -= np.linalg.norm(bodies.half_extents[statics, :2], axis=-1)
+    near = np.argsort(distance, kind="stable")[: None if static_range_m == np.inf else MAX_STATIC_BODIES]
+    return _build_state(observation, dynamic, statics[np.sort(near[distance[near] <= static_range_m])])
+
+
+def _build_state(observation: Mapping[str, np.ndarray], dynamic: np.ndarray, statics: np.ndarray) -> SpatialState:
+    rows = np.concatenate([dynamic, [-1], statics])  # the last row of `get` is the floor
+    count = len(observation["pose"])
+    inertia = observation.get("measured_inertia", np.zeros((count, 4)))
+
+    def get(values: np.ndarray, floor: Sequence[float] | float) -> Tensor:
+        return torch.as_tensor(np.concatenate([values, np.array(floor)[None]])[rows][None].astype(np.float32))
+
+    return SpatialState(
+        position=get(observation["pose"][:, :3], (0, 0, -FLOOR_HALF_M[2])),
+        rotation=get(observation["pose"][:, 3:], (0, 0, 0, 1)),
+        velocity=get(observation["twist"][:, :3], (0, 0, 0)),
+        angular_velocity=get(observation["twist"][:, 3:], (0, 0, 0)),
+        half_extents=get(observation["half_extents"], FLOOR_HALF_M),
+        kind=get(observation["kind"], Kind.STATION).long(),
+        shape=get(observation["shape"], 0).long(),
+        present=get(observation["present"], 1),
+        inertia=get(inertia, (0, 0, 0, 0)),
+        command_matrix=torch.as_tensor(observation["action_twist"][None].astype(np.float32)),
+        unit_m=torch.as_tensor(np.asarray(observation["unit_m"], np.float32).reshape(1)),
+        violation=torch.zeros(1),
+        num_dynamic=len(dynamic),
+    )
+
+
+def stack_scenes(states: Sequence[SpatialState], num_dynamic: int) -> SpatialState:
+    """Stack single scenes, padded with absent bodies to the largest scene.
+
+    Args:
+        states: states of one scene each.
+        num_dynamic: number of dynamic bodies with padding.
+
+    Returns:
+        State of all scenes.
+    """
+
+    def join(name: str) -> Tensor:
+        if name in SCENE_FIELDS:
+            return torch.cat([getattr(state, name) for state in states])
+        parts = []
+        for state in states:
+            dynamic, static = getattr(state, name)[0].tensor_split([state.num_dynamic])
+            padding = dynamic.new_zeros(num_dynamic - len(dynamic), *dynamic.shape[1:])
+            parts.append(torch.cat([dynamic, padding, static]))
+        return pad_sequence(parts, batch_first=True)
+
+    tensors = {name: join(name) for name, value in vars(states[0]).items() if isinstance(value, Tensor)}
+    _fill_rotations(tensors["rotation"])
+    return SpatialState(**tensors, num_dynamic=num_dynamic)
+
+
+def _fill_rotations(rotation: Tensor) -> None:
+    """Set the quaternions (..., 4) of padding, which are zero, to the identity."""
+    rotation[..., 3] += rotation.abs().sum(-1) == 0
+
+
+class SpatialWindows(EpisodeWindows):
+    """Windows of rigid bodies in space."""
+
+    def __init__(self, episodes: Iterable[Episode], scene: str = "") -> None:
+        self.scene = scene
+        super().__init__(episodes)
+
+    def load(self, episodes: list[Episode]) -> None:
+        size = max(episode.pose.shape[1] for episode in episodes)
+        self._scenes = stack_scenes([_build_first_state(episode) for episode in episodes], size)
+
+        def join(arrays: list[np.ndarray | None], default: float, width: int) -> Tensor:
+            rows = zip(arrays, episodes, strict=True)
+            full = [
+                np.full((*e.pose.shape[:2], width), default) if a is None else a.reshape(*e.pose.shape[:2], width)
+                for a, e in rows
+            ]
+            padded = [np.pad(values, [(0, 0), (0, size - values.shape[1]), (0, 0)]) for values in full]
+            return torch.as_tensor(np.concatenate(padded).astype(np.float32))
+
+        self._pose = join([episode.pose for episode in episodes], 0, 7)
+        _fill_rotations(self._pose[..., 3:])
+        self._twist = join([episode.twist for episode in episodes], 0, 6)
+        self._inertia = join([episode.measured_inertia for episode in episodes], 0, 4)
+        self._visible = join([episode.visible for episode in episodes], 1, 1)[..., 0]
+        violation = [np.zeros(len(e)) if e.violation is None else e.violation for e in episodes]
+        self._violation = torch.as_tensor(np.concatenate(violation).astype(np.float32))
+        actions = [compute_applied_actions(episode) for episode in episodes]
+        self._action = torch.as_tensor(np.concatenate(actions).astype(np.float32))
+
+    def mark_contacts(self, episode: Episode) -> np.ndarray:
+        # In most states all loads lie still: moving ones count as contacts.
+        moves = (np.linalg.norm(episode.twist, axis=-1) > MIN_MOVING_TWIST)[:, episode.pose.shape[1] > 1 :]
+        return np.asarray(moves.any(-1) | super().mark_contacts(episode))
+
+    def take(self, rows: np.ndarray, length: int) -> Batch:
+        first = torch.as_tensor(rows)
+        span = first[:, None] + torch.arange(length + 1)
+        scene = self._scenes.map(lambda values: values[self._episode[first]])
+        # A body that is not visible all the time is left out.
+        scene = replace(scene, present=_put_dynamic(scene.present, self._visible[span].amin(1)))
+
+        def make_state(step: Tensor) -> SpatialState:
+            pose, twist = self._pose[step], self._twist[step]
+            parts = (pose[..., :3], pose[..., 3:], twist[..., :3], twist[..., 3:], self._inertia[step])
+            pairs = zip((*MOTION_FIELDS, "inertia"), parts, strict=True)
+            moving: dict[str, Any] = {name: _put_dynamic(getattr(scene, name), values) for name, values in pairs}
+            return replace(scene, **moving, violation=self._violation[step])
+
+        first_state, *targets = (make_state(step) for step in span.unbind(1))
+        return Batch(first_state, self._action[span[:, :-1]], targets)
+
+
+def _put_dynamic(values: Tensor, dynamic: Tensor) -> Tensor:
+    """Replace the rows of dynamic bodies."""
+    return torch.cat([dynamic, values[:, dynamic.shape[1] :]], 1)
+
+
+def _build_first_state(episode: Episode) -> SpatialState:
+    count = episode.pose.shape[1]
+    observation = {**episode.make_observation(0), "action_twist": get_action_twist(episode), "unit_m": np.array([episode.unit_m])}
+    return _build_state(observation, np.arange(count), np.arange(count, len(observation["pose"])))

@@ -189,6 +189,25 @@ def list_tensors(value: Any) -> list[Tensor]:
     return tensors
 
 
+def compute_applied_actions(episode: Episode) -> np.ndarray:
+    """Compute the actions that reach the robot: `latency_steps` late, and 0 before.
+
+    Returns:
+        (T+1, A) in [-1, 1].
+    """
+    latency = min(episode.variation.latency_steps, len(episode))
+    return np.concatenate([np.zeros_like(episode.action[:latency]), episode.action[: len(episode) - latency]])
+
+
+def get_action_twist(episode: Episode) -> np.ndarray:
+    """Return the twist (6, A) of an episode's actions; by default that of the differential drive."""
+    if episode.action_twist is not None:
+        return episode.action_twist
+    twist = np.zeros((6, 2))
+    twist[[0, 5], [0, 1]] = episode.variation.speed_limit_m_s, 1.5
+    return twist
+
+
 def _count_steps_left(episode: Episode) -> np.ndarray:
     """Count the following states (T+1,) until the robot is not visible; -1 where it is not."""
     rows = np.arange(len(episode))

@@ -1,0 +1,626 @@
+"""spatial-graph: message passing over bodies in space, with all features in each body's own frame.
+
+A body receives messages from its nearest bodies, one for each contact point of the pair. A frame of
+a body is that of its axes, relabelled so that z is the axis nearest to the vertical: a box that
+tipped over looks like an upright one. No feature depends on the origin or on a heading, so
+predictions turn and shift with the scene. A message describes point, normal, gap and the velocities
+there, and adds a push at that point. Gravity acts on a body to the degree that it is not supported.
+
+In scenes whose actions are skills, a step is one jump: the skill tells where it would leave all
+bodies if nothing slipped or fell, and the network predicts the difference after settling, the
+probability that each body stands, and that of a violation.
+
+The heads are an ensemble on a shared trunk: their predictions are the particles.
+Sources: Sanchez-Gonzalez et al. 2020, "Learning to simulate complex physics with graph networks";
+Osband et al. 2016, "Deep exploration via bootstrapped DQN" (heads).
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sim.bodies import CONTROL_DT_S, Bodies, Kind, Shape
+from sim.data.episode import Episode
+from sim.geometry.arrays import get_namespace
+from sim.geometry.rotations import integrate_rotation, rotate_in_space
+from sim.scenes.scene import scenes
+from sim.utils.errors import GroundError
+from worldmodels.model import LearnedModel, Prediction, models
+from worldmodels.poses import average_poses, compute_rotation_vector
+from worldmodels.spatial import state as spatial
+from worldmodels.spatial.box_distance import compute_box_contacts, rotate, rotate_back
+from worldmodels.spatial.state import MOTION_FIELDS, SpatialState, SpatialWindows
+from worldmodels.training.compile import CompiledFunction
+from worldmodels.training.windows import Batch, EpisodeWindows, JointWindows
+
+GRAVITY_M_S2 = 9.81
+MAX_DISTANCE = 1e3  # [units] of bodies that are absent
+GAP_SCALES = (0.1, 0.01)  # [units] typical gaps before and in contact
+SPEED_SCALE = 0.5  # [units/s] typical speed where contact matters
+LONG_HALF_EXTENT = 0.3  # [units] of bodies whose middle has no influence
+SIZE_SCALE = 0.2  # [units] typical size of a body
+JUMP_SCALES = (0.1, 0.5)  # [units, rad] typical settling of a body that is not stable
+NUM_POINT_FEATURES = 20
+NUM_BODY_FEATURES = 20 + len(Kind)
+NUM_OUTPUTS = 15
+# Errors that count alike: position [units], rotation [rad], velocity [units/s], angular velocity.
+ERROR_SCALES = (0.01, 0.05, 0.05, 0.3)
+MIN_TOLERANCE = 0.002  # [units] error of settled bodies that counts like MOVED_TOLERANCE
+MOVED_TOLERANCE = 0.1  # of the distance moved
+MIN_MOVED = 0.02  # [units] distance of bodies that count as moved
+MAX_STANDING_DROP_M = 0.02
+MIN_STANDING_COSINE = math.cos(math.radians(10))
+get_namespace(torch.zeros(()))  # known before the first compilation, which could not follow the search
+SKILL_SIZES: dict[str, int] = {"num_rounds": 3, "num_neighbours": 10, "num_heads": 5}  # cartons touch many others
+VIOLATION_BIAS = 5.0  # of each body's logit: violations are rare
+
+
+@dataclass(frozen=True)
+class SpatialGraphConfig:
+    """Sizes of the network."""
+
+    hidden_size: int = 96
+    edge_size: int = 48
+    num_rounds: int = 2
+    num_neighbours: int = 6
+    num_heads: int = 1
+    contact_range: float = 0.3  # [units] gap beyond which bodies do not touch soon
+    skill_scene: str = ""  # scene whose actions are skills; empty: actions are velocities
+
+    def __post_init__(self) -> None:
+        sizes = (self.hidden_size, self.edge_size, self.num_rounds, self.num_neighbours, self.num_heads)
+        if min(sizes) < 1 or self.contact_range <= 0:
+            raise GroundError(f"spatial-graph sizes must be positive, not {self}")
+
+
+class Motion(NamedTuple):
+    """Motion of bodies in the world frame, lengths in the scene's unit."""
+
+    position: Tensor  # (B, M, 3)
+    rotation: Tensor  # (B, M, 4) quaternion xyzw
+    velocity: Tensor  # (B, M, 3)
+    angular_velocity: Tensor  # (B, M, 3)
+
+
+class Constants(NamedTuple):
+    """Constants of a rollout, lengths in the scene's unit. E is the batch, or 1."""
+
+    static: Motion  # (E, S, ...)
+    half_extents: Tensor  # (E, N, 3)
+    kind: Tensor  # (E, N, len(Kind)) one-hot
+    is_cylinder: Tensor | None  # (E, N) 1 or 0; None without cylinders
+    present: Tensor  # (E, N)
+    inertia: Tensor  # (E, N, 5) 1 if measured, logarithm of the mass, centre of mass
+    gravity: Tensor  # (E, 1) [units/s²]
+
+
+class Changes(NamedTuple):
+    """Predicted changes of M bodies in P particles, vectors in the world frame."""
+
+    vectors: Tensor  # (P * B, M, 4, 3) of position, rotation, velocity and angular velocity
+    freedom: Tensor  # (P * B, M) 1: nothing supports the body; 0: it stands firmly
+    standing: Tensor  # (P * B, M) logit of the probability that it still stands after the step
+    violation: Tensor  # (P * B, M) logit of the probability that it takes part in a violation
+
+
+class BodyFrames(NamedTuple):
+    """Frames of bodies, whose z axis is nearest to the vertical."""
+
+    axes: Tensor  # (B, N, 3, 3) in columns, world frame
+    half_extents: Tensor  # (B, N, 3) along these axes
+    order: Tensor  # (B, N, 3) the body's own axis of each axis
+    signs: Tensor  # (B, N, 3)
+
+
+@models.add("spatial-graph")
+class SpatialGraph(LearnedModel):
+    """A graph network of rigid bodies in space."""
+
+    name = "spatial-graph"
+
+    def __init__(self, config: SpatialGraphConfig | None = None, **sizes: Any) -> None:
+        super().__init__()
+        self._build(config or SpatialGraphConfig(**sizes))
+
+    def _build(self, config: SpatialGraphConfig) -> None:
+        self.spatial_config = config
+        hidden, edge, rounds, heads = config.hidden_size, config.edge_size, config.num_rounds, config.num_heads
+        self.particles = heads
+        self._skill = scenes[config.skill_scene].skill if config.skill_scene else None
+        self.body = nn.Linear(NUM_BODY_FEATURES + (4 + self._skill.num_features if self._skill else 6), hidden)
+        self.edge = nn.Linear(NUM_POINT_FEATURES, rounds * edge)
+        self.receive, self.send = (nn.ModuleList(nn.Linear(hidden, edge, bias=False) for _ in range(rounds)) for _ in range(2))
+        self.update = nn.ModuleList(nn.Linear(hidden + edge, hidden) for _ in range(rounds))
+        self.push = nn.Linear(edge, 4, bias=False)
+        self.head = nn.Parameter(nn.init.kaiming_uniform_(torch.empty(heads, hidden, hidden), math.sqrt(5)))
+        self.out = nn.Parameter(torch.zeros(heads, hidden, NUM_OUTPUTS))
+        self.bias = nn.Parameter(torch.zeros(heads, 1, NUM_OUTPUTS))
+        nn.init.zeros_(self.push.weight)
+        self._step_compiled = CompiledFunction(self._step)
+
+    def get_config(self) -> dict[str, Any]:
+        return asdict(self.spatial_config)
+
+    @classmethod
+    def make_windows(cls, episodes: Iterable[Episode], scene: str) -> SpatialWindows:
+        """Decode episodes into windows of bodies in space."""
+        return SpatialWindows(episodes, scene)
+
+    def fit_normalisation(self, windows: EpisodeWindows | JointWindows) -> None:
+        """Set up for the skill of the training data, if actions are skills."""
+        names = [part.scene for part in windows.parts.values() if isinstance(part, SpatialWindows)]
+        if len(names) == 1 and names[0] in list(scenes) and scenes[names[0]].skill:
+            self._build(replace(self.spatial_config, skill_scene=names[0], **SKILL_SIZES))
+
+    def encode(self, observation: Mapping[str, np.ndarray], steps: int = 0, belief: Any = None) -> SpatialState:
+        if self._skill:
+            return spatial.encode_observation(observation, self.select_bodies(observation))
+        speed = float(np.linalg.norm(observation["action_twist"][:2]))
+        reach = max(2.0 * float(observation["unit_m"][0]), steps * CONTROL_DT_S * speed)
+        return spatial.encode_observation(observation, self.select_bodies(observation), reach)
+
+    def select_bodies(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Select the present dynamic bodies; for skills, which choose a row, also absent ones."""
+        if self._skill:
+            return np.arange(int(np.argmax(Bodies.from_observation(observation).is_static)))
+        return super().select_bodies(observation)
+
+    def rollout_batch(self, states: Sequence[SpatialState], actions: Sequence[Tensor]) -> list[Prediction]:
+        groups = defaultdict[Any, list[int]](list)  # scenes of equal sizes are predicted at once
+        for index, (state, candidates) in enumerate(zip(states, actions, strict=True)):
+            groups[state.num_dynamic, candidates.shape].append(index)
+        predictions: dict[int, Prediction] = {}
+        for group in groups.values():
+            candidates = torch.stack([actions[index] for index in group])
+            with torch.inference_mode(not candidates.requires_grad):
+                state = spatial.stack_scenes([states[index] for index in group], states[group[0]].num_dynamic)
+                for index, prediction in zip(group, self._rollout(state, candidates), strict=True):
+                    predictions[index] = prediction
+        return [predictions[index] for index in range(len(states))]
+
+    def _rollout(self, state: SpatialState, actions: Tensor) -> list[Prediction]:
+        """Predict the candidates (E, B, H, A) of E scenes."""
+        count, batch = actions.shape[:2]
+        shape = self.particles, count, batch
+        state = state.map(
+            lambda values: values.repeat_interleave(batch, 0) if count > 1 else values.expand(batch, *values.shape[1:])
+        )
+        states, changes = self.imagine(state, actions.flatten(0, 1))
+        bodies = spatial.decode_bodies(states)
+        size = math.prod(shape)
+        bodies = bodies.map(lambda values: values.expand(size, *values.shape[1:]).unflatten(0, shape))
+        violation = None
+        if self._skill:
+            violation = torch.stack([_compute_violation(change) for change in changes], -1).unflatten(0, shape)
+        picks = [itemgetter((slice(None), index)) for index in range(count)]
+        return [Prediction(bodies.map(pick), violation=None if violation is None else pick(violation)) for pick in picks]
+
+    def imagine(self, state: SpatialState, actions: Tensor) -> tuple[list[SpatialState], list[Changes]]:
+        """Predict the states after each action, differentiably.
+
+        Args:
+            state: B scenes.
+            actions: (B, H, A) in [-1, 1].
+
+        Returns:
+            states: H states of P * B scenes, one block of B for each particle.
+            changes: the changes of each step.
+        """
+        step = self._step_compiled if self.is_compiled and not torch.is_grad_enabled() else self._step
+        constants = _make_constants(state)
+        motion = _get_motion(state, slice(state.num_dynamic))
+        states, steps = [], []
+        for t in range(actions.shape[1]):
+            nominal = None
+            if self._skill:
+                reference, inputs = self.apply_skill(state, actions[:, t])
+                nominal = _get_motion(reference, slice(state.num_dynamic))
+            else:
+                command = (state.command_matrix * actions[:, t, None]).sum(-1)
+                inputs = torch.cat([command[:, :3] / state.unit_m[:, None], command[:, 3:]], -1)
+            motion, changes = step(motion, constants, inputs, nominal, self.particles if t else 1)
+            if t == 0 and self.particles > 1:
+                state = state.map(lambda values: values.repeat(self.particles, *[1] * (values.ndim - 1)))
+                constants = _make_constants(state)
+                actions = actions.repeat(self.particles, 1, 1)
+            state = _put_motion(state, motion)
+            states.append(state)
+            steps.append(changes)
+        return states, steps
+
+    def apply_skill(self, state: SpatialState, action: Tensor) -> tuple[SpatialState, Tensor]:
+        """Apply the intended effect of a skill.
+
+        Args:
+            state: B scenes.
+            action: (B, A) in [-1, 1].
+
+        Returns:
+            The state of B scenes if nothing slipped or fell, and the features (B, F) of the action.
+        """
+        assert self._skill is not None
+        pose, features = self._skill.compute_nominal(state.decode(), action)
+        pose = pose.to(state.position)
+        zero = torch.zeros_like(state.velocity[:, : state.num_dynamic])
+        velocity, spin = (
+            torch.cat([zero, values[:, state.num_dynamic :]], 1) for values in (state.velocity, state.angular_velocity)
+        )
+        parts = zip(MOTION_FIELDS, (pose[..., :3], pose[..., 3:], velocity, spin), strict=True)
+        return replace(state, **dict(parts)), features.to(pose)
+
+    def _step(
+        self, motion: Motion, constants: Constants, inputs: Tensor, nominal: Motion | None, particles: int
+    ) -> tuple[Motion, Changes]:
+        """Advance bodies by one control step, or by the skill that leads to `nominal`.
+
+        Args:
+            particles: number of blocks in the batch, one for each head; 1: all heads start there.
+        """
+        changes = self._predict_changes(motion, constants, inputs, nominal, particles)
+        free = changes.freedom[..., None]
+        shift, turn, kick, twist = changes.vectors.unbind(-2)
+        if nominal is not None:
+            position, rotation, *_ = _repeat(nominal, changes)
+            position = position + free * JUMP_SCALES[0] * shift
+            rotation = integrate_rotation(rotation, free * JUMP_SCALES[1] * turn, 1.0)
+            zero = torch.zeros_like(position)
+            return Motion(position, rotation, zero, zero), changes
+        position, rotation, velocity, angular_velocity = _repeat(motion, changes)
+        fall = -CONTROL_DT_S * constants.gravity[..., None] * free * torch.tensor([0.0, 0.0, 1.0]).to(position)
+        position = position + CONTROL_DT_S * (velocity + SPEED_SCALE * shift + fall / 2)
+        rotation = integrate_rotation(rotation, angular_velocity + turn, CONTROL_DT_S)
+        return Motion(position, rotation, velocity + SPEED_SCALE * kick + fall, angular_velocity + twist), changes
+
+    def _predict_changes(
+        self, motion: Motion, constants: Constants, inputs: Tensor, nominal: Motion | None, particles: int
+    ) -> Changes:
+        config = self.spatial_config
+        bodies = motion if nominal is None else nominal
+        batch, count = motion.position.shape[:2]
+        static = (values.expand(batch, *values.shape[1:]) for values in constants.static)
+        everything = Motion(*(torch.cat(pair, 1) for pair in zip(bodies, static, strict=True)))
+        frames = _make_frames(everything.rotation, constants.half_extents)
+        node = self._encode_bodies(motion, everything, frames, constants, inputs, nominal)
+        index = _find_neighbours(everything, frames, constants, count, config.num_neighbours)
+        features, near, normal, point, sliding = _encode_contacts(everything, frames, constants, index, config.contact_range)
+        edges = self.edge(features).chunk(config.num_rounds, -1)
+        hidden = node.relu()
+        for edge, receive, send, update in zip(edges, self.receive, self.send, self.update, strict=True):
+            sent = _gather(send(hidden), index)[..., None, :]
+            messages = (edge + sent + receive(hidden[:, :count])[:, :, None, None]).relu() * near[..., None]
+            own = hidden[:, :count]
+            own = own + update(torch.cat([own, messages.sum((2, 3))], -1)).relu()
+            hidden = torch.cat([own, hidden[:, count:]], 1)
+        blocks = own.reshape(particles, -1, config.hidden_size)  # each head has its particle, or all have the same
+        out = ((blocks @ self.head).relu() @ self.out + self.bias).unflatten(1, (-1, count))
+        frames = BodyFrames(*(values[:, :count].unflatten(0, (particles, -1)) for values in frames))
+        pushes = self._compute_pushes(messages, normal, point, sliding).unflatten(0, (particles, -1))
+        square = frames.half_extents.square()
+        gyration = ((square.sum(-1, keepdim=True) - square) / 3).clamp(min=1e-3)
+        pushes = pushes / torch.stack([torch.ones_like(gyration), gyration / SPEED_SCALE] * 2, -2)
+        vectors = out[..., :12].unflatten(-1, (4, 3)) + pushes
+        world = rotate(frames.axes[..., None, :, :], vectors).flatten(0, 1)
+        freedom, standing, violation = out[..., 12:].flatten(0, 1).unbind(-1)
+        return Changes(world, torch.sigmoid(freedom), standing, violation)
+
+    def _compute_pushes(self, messages: Tensor, normal: Tensor, point: Tensor, sliding: Tensor) -> Tensor:
+        """Sum the pushes at contact points, and their moments, (B, M, 4, 3) as the first changes."""
+        size = self.push(messages)
+        shift, kick = (size[..., i : i + 1] * normal + size[..., i + 1 : i + 2] * sliding for i in (0, 2))
+        pairs = [(push, torch.linalg.cross(point, push)) for push in (shift, kick)]
+        return torch.stack([values.sum((2, 3)) for pair in pairs for values in pair], -2)
+
+    def _encode_bodies(
+        self, motion: Motion, bodies: Motion, frames: BodyFrames, constants: Constants, inputs: Tensor, nominal: Motion | None
+    ) -> Tensor:
+        """Encode all bodies as nodes (B, N, hidden)."""
+        batch, total = bodies.position.shape[:2]
+        count = motion.position.shape[1]
+        velocity, angular_velocity = (rotate_back(frames.axes, values) for values in bodies[2:])
+        centre = constants.inertia[..., 2:].expand(batch, -1, -1).gather(-1, frames.order) * frames.signs
+        is_round = torch.zeros_like(frames.half_extents)
+        if constants.is_cylinder is not None:
+            is_round = (frames.order == 2) * constants.is_cylinder[..., None]
+        fixed = (constants.kind, constants.inertia[..., :2])
+        parts = (
+            (frames.half_extents / SIZE_SCALE).clamp(max=5),
+            frames.axes[..., 2, :],
+            velocity / SPEED_SCALE,
+            angular_velocity,
+            is_round,
+            centre / SIZE_SCALE,
+            *(values.expand(batch, -1, -1) for values in fixed),
+        )
+        if nominal is None:  # the robot's command, against its motion
+            own = torch.cat([velocity[:, 0] / SPEED_SCALE, angular_velocity[:, 0]], -1)
+            command = (inputs * torch.tensor([1 / SPEED_SCALE] * 3 + [1.0] * 3).to(inputs) - own)[:, None]
+            extra = F.pad(command, (0, 0, 0, total - 1))
+        else:
+            moved = F.pad(nominal.position - motion.position, (0, 0, 0, total - count))
+            is_moved = (moved.abs().sum(-1, keepdim=True) > 1e-4).to(moved)
+            moved = (rotate_back(frames.axes, moved) / SIZE_SCALE).clamp(-5, 5)
+            extra = torch.cat([moved, is_moved, inputs[:, None].expand(-1, total, -1)], -1)
+        node: Tensor = self.body(torch.cat([*parts, extra], -1))
+        return node
+
+    def compute_loss(self, batch: Batch) -> Tensor:
+        states, changes = self.imagine(batch.state, batch.actions)
+        present = batch.state.present[:, : batch.state.num_dynamic]
+        before = batch.state
+        total = torch.zeros(())
+        for t, (state, change, true) in enumerate(zip(states, changes, batch.targets, strict=True)):
+            nominal = self.apply_skill(before, batch.actions[:, t])[0] if self._skill else None
+            errors = _compute_errors(state, true, nominal)
+            if nominal is not None:
+                stands = find_standing(nominal, true).to(errors)
+                errors = errors + F.binary_cross_entropy_with_logits(
+                    change.standing.unflatten(0, (-1, len(present))), stands.expand_as(errors), reduction="none"
+                )
+                rate = F.softplus(change.violation.unflatten(0, (-1, len(present))) - VIOLATION_BIAS)
+                rate = (rate * present).sum(-1).clamp(min=1e-6)
+                total = total + torch.where(true.violation > 0, -torch.log(-torch.expm1(-rate)), rate).mean()
+            total = total + (errors * present).sum() / present.expand_as(errors).sum()
+            before = true
+        return total / len(states)
+
+    @torch.inference_mode()
+    def predict_bodies(self, state: SpatialState, actions: Tensor) -> Bodies:
+        """Predict the dynamic bodies in every particle.
+
+        Args:
+            state: W scenes.
+            actions: (W, H, A) in [-1, 1].
+
+        Returns:
+            Bodies (P, W, H, M, ...).
+        """
+        bodies = spatial.decode_bodies(self.imagine(state, actions)[0])
+        return bodies.map(lambda values: values.unflatten(0, (-1, len(actions))))
+
+    def compute_validation_error(self, batch: Batch) -> float:
+        """Compute the median error of moved bodies at the windows' end [mm]; NaN if none moved."""
+        true = batch.targets[-1].decode_dynamic().pose
+        end = average_poses(self.predict_bodies(batch.state, batch.actions).pose[:, :, -1])
+        errors = (end - true)[..., :3].norm(dim=-1)[self._find_moved_bodies(batch)]
+        return 1e3 * float(errors.median()) if len(errors) else math.nan
+
+    def describe_validation(self, batch: Batch, dynamic_noun: str) -> str:
+        """Name the error.
+
+        Raises:
+            GroundError: only the robot moves, so the error is undefined.
+        """
+        if not self._find_moved_bodies(batch).any():
+            raise GroundError("nothing but the robot moves in the validation data: collect more of it")
+        return f"{dynamic_noun} error"
+
+    def _find_moved_bodies(self, batch: Batch) -> Tensor:
+        """Find the dynamic bodies (B, M), other than a robot, that moved, for skills by settling."""
+        before, after = batch.state, batch.targets[-1]
+        if self._skill and batch.actions.shape[1] == 1:
+            before, _ = self.apply_skill(before, batch.actions[:, 0])
+        bodies = before.decode_dynamic()
+        distance = (after.decode_dynamic().pose - bodies.pose)[..., :3].norm(dim=-1)
+        return (distance > MIN_MOVED * before.unit_m[:, None]) & (bodies.present > 0) & (bodies.kind != Kind.ROBOT)
+
+
+def find_standing(before: SpatialState, after: SpatialState) -> Tensor:
+    """Find the dynamic bodies (B, M) that neither dropped nor tilted between two states."""
+    count = before.num_dynamic
+    drop = (before.position - after.position)[:, :count, 2]
+    up = torch.tensor([0.0, 0.0, 1.0]).to(drop)
+    axes = (rotate_in_space(up, state.rotation[:, :count]) for state in (before, after))
+    cosine = math.prod(axes).sum(-1)
+    return (drop <= MAX_STANDING_DROP_M) & (cosine >= MIN_STANDING_COSINE)
+
+
+def _make_constants(state: SpatialState) -> Constants:
+    unit = state.unit_m[:, None, None]
+    mass = state.inertia[..., :1]
+    cylinder = (state.shape == Shape.CYLINDER).to(unit)
+    return Constants(
+        static=_get_motion(state, slice(state.num_dynamic, None)),
+        half_extents=state.half_extents / unit,
+        kind=F.one_hot(state.kind, len(Kind)).to(unit),
+        is_cylinder=cylinder if cylinder.any() else None,
+        present=state.present,
+        inertia=torch.cat([(mass > 0).to(unit), mass.log1p(), state.inertia[..., 1:] / unit], -1),
+        gravity=GRAVITY_M_S2 / unit[..., 0],
+    )
+
+
+def _get_motion(state: SpatialState, rows: slice) -> Motion:
+    position, rotation, velocity, angular_velocity = (getattr(state, name)[:, rows] for name in MOTION_FIELDS)
+    unit = state.unit_m[:, None, None]
+    return Motion(position / unit, rotation, velocity / unit, angular_velocity)
+
+
+def _put_motion(state: SpatialState, motion: Motion) -> SpatialState:
+    unit = state.unit_m[:, None, None]
+    parts = (motion.position * unit, motion.rotation, motion.velocity * unit, motion.angular_velocity)
+    count = state.num_dynamic
+    pairs = zip(MOTION_FIELDS, parts, strict=True)
+    changed: dict[str, Any] = {name: torch.cat([values, getattr(state, name)[:, count:]], 1) for name, values in pairs}
+    return replace(state, **changed)
+
+
+def _repeat(motion: Motion, changes: Changes) -> Motion:
+    """Repeat a motion for each particle of the changes."""
+    times = len(changes.freedom) // len(motion.position)
+    return motion if times == 1 else Motion(*(values.repeat(times, 1, 1) for values in motion))
+
+
+def _make_matrix(quaternion: Tensor) -> Tensor:
+    """Make rotation matrices (..., 3, 3) of quaternions xyzw."""
+    x, y, z, w = quaternion.unbind(-1)
+    rows = (
+        *(1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)),
+        *(2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)),
+        *(2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)),
+    )
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+def _make_frames(rotation: Tensor, half_extents: Tensor) -> BodyFrames:
+    axes = _make_matrix(rotation)
+    vertical = axes[..., 2, :]
+    highest = vertical.abs().argmax(-1, keepdim=True)
+    order = (highest + torch.tensor([1, 2, 0]).to(highest)) % 3
+    flip = torch.where(vertical.gather(-1, highest) < 0, -1.0, 1.0)
+    signs = torch.cat([torch.ones_like(flip), flip, flip], -1)  # stays right-handed
+    axes = axes.gather(-1, order[..., None, :].expand_as(axes)) * signs[..., None, :]
+    return BodyFrames(axes, half_extents.expand_as(order).gather(-1, order), order, signs)
+
+
+def _gather(values: Tensor, index: Tensor) -> Tensor:
+    """Gather the rows (B, M, K, D) of values (B, N, D) by index (B, M, K)."""
+    rows = index.flatten(1)[..., None].expand(-1, -1, values.shape[-1])
+    return values.gather(1, rows).unflatten(1, index.shape[1:])
+
+
+def _find_neighbours(bodies: Motion, frames: BodyFrames, constants: Constants, count: int, limit: int) -> Tensor:
+    """Find the nearest bodies (B, M, K) of M dynamic ones, by a lower bound of the distance."""
+    offset = bodies.position[:, :count, None] - bodies.position[:, None]  # (B, M, N, 3)
+    local = rotate_back(frames.axes[:, None], offset)
+    outside = (local.abs() - frames.half_extents[:, None]).clamp(min=0).norm(dim=-1)
+    bound = outside - frames.half_extents[:, :count, None].norm(dim=-1)
+    total = bodies.position.shape[1]
+    is_same = torch.eye(count, total, device=bound.device)
+    absent = is_same + 1 - constants.present[:, None]
+    return (bound + MAX_DISTANCE * absent).topk(min(limit, total), largest=False).indices
+
+
+def _encode_contacts(
+    bodies: Motion, frames: BodyFrames, constants: Constants, index: Tensor, contact_range: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Encode the contact points (B, M, K, P) of M bodies with K neighbours, in the bodies' frames.
+
+    Returns:
+        Features, nearness, normals, points, and sliding velocities.
+    """
+    batch, count = index.shape[:2]
+    packed = [bodies.position, frames.axes.flatten(-2), frames.half_extents, bodies.velocity, bodies.angular_velocity]
+    packed.append(constants.present.expand(batch, -1)[..., None])
+    if constants.is_cylinder is not None:
+        packed.append(_make_matrix(bodies.rotation)[..., 2] * constants.is_cylinder[..., None])
+    mine = [values[:, :count, None] for values in packed]
+    parts = _gather(torch.cat(packed, -1), index).split([values.shape[-1] for values in packed], -1)
+    position, axes, half, velocity, angular_velocity, present, *axis = parts
+    own_axes, axes = mine[1].unflatten(-1, (3, 3)), axes.unflatten(-1, (3, 3))
+    own_half = mine[2].expand_as(half)
+    offset = position - mine[0]
+    box_axes, box_half, other_axes, other_half = own_axes.expand_as(axes), own_half, axes, half
+    if axis:
+        box_axes, box_half = _face_cylinder(offset, own_axes, own_half, axes, half, mine[-1])
+        other_axes, other_half = _face_cylinder(-offset, axes, half, own_axes, own_half, axis[0])
+    turn = (box_axes[..., None] * other_axes[..., None, :]).sum(-3)
+    contact = compute_box_contacts(rotate_back(box_axes, offset), turn, box_half, other_half)
+    normal, point = contact.normal[..., None, :], contact.points
+    if axis:
+        back = (own_axes[..., None] * box_axes[..., None, :]).sum(-3)[..., None, :, :]
+        normal, point = rotate(back, normal), rotate(back, point)
+    centre, speed, spin, own_spin = (
+        rotate_back(own_axes, values)[..., None, :]
+        for values in (offset, velocity - mine[3], angular_velocity, mine[4].expand_as(offset))
+    )
+    lever = point - centre
+    speed = speed + torch.linalg.cross(spin.expand_as(lever), lever) - torch.linalg.cross(own_spin.expand_as(point), point)
+    # Centres of long bodies, such as belts and the floor, are of no importance along them.
+    beyond = (half - LONG_HALF_EXTENT).clamp(min=0)
+    middle = offset + rotate(axes, torch.clamp(rotate_back(axes, -offset), -beyond, beyond))
+    middle = rotate_back(own_axes, middle)[..., None, :]
+    normal = normal.expand_as(point)
+    closing = -(speed * normal).sum(-1, keepdim=True)
+    sliding = speed + closing * normal
+    gaps = contact.gaps[..., None]
+    moment = torch.linalg.cross(point, normal)
+    features = [
+        *(gaps / GAP_SCALES[0], gaps / GAP_SCALES[1], (gaps - CONTROL_DT_S * closing) / GAP_SCALES[0]),
+        (contact.distance / GAP_SCALES[1])[..., None, None].expand_as(gaps),
+        *(closing / SPEED_SCALE, sliding / SPEED_SCALE, normal, point / SIZE_SCALE, moment / SIZE_SCALE),
+        (middle / SIZE_SCALE).expand_as(point),
+    ]
+    is_other = index != torch.arange(count, device=index.device)[:, None]  # few bodies are neighbours of themselves
+    near = (1 - contact.gaps / contact_range).clamp(0, 1) * present * is_other[..., None]
+    return torch.cat(features, -1).clamp(-5, 5), near, normal, point, sliding
+
+
+def _face_cylinder(
+    offset: Tensor, axes: Tensor, half: Tensor, other_axes: Tensor, other_half: Tensor, axis: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Replace cylinders by boxes whose narrow side faces the nearest point of the other body.
+
+    Args:
+        offset: (..., 3) from the centre of the cylinder to that of the other body.
+        axes: (..., 3, 3) of the body.
+        half: (..., 3) half extents of the body along these axes.
+        other_axes: (..., 3, 3) of the other body.
+        other_half: (..., 3) half extents of the other body.
+        axis: (..., 3) unit vector along the cylinder; 0 for boxes, which stay.
+
+    Returns:
+        Axes (..., 3, 3) and half extents (..., 3).
+    """
+    local = rotate_back(other_axes, -offset)
+    nearest = offset + rotate(other_axes, torch.clamp(local, -other_half, other_half))
+    side = nearest - (nearest * axis).sum(-1, keepdim=True) * axis
+    length = (half * rotate_back(axes, axis).abs()).sum(-1)
+    radius = ((half.sum(-1) - length) / 2).clamp(min=1e-3)
+    beside = (side.norm(dim=-1) / (0.2 * radius)).clamp(max=1)  # 0: above or below
+    # Where there is no side, an upright direction of any heading would not turn with the scene.
+    side = F.normalize(side + 1e-3 * radius[..., None] * axes.sum(-1), dim=-1)
+    side = F.normalize(side - (side * axis).sum(-1, keepdim=True) * axis, dim=-1)
+    faced = torch.stack([side, torch.linalg.cross(axis.expand_as(side), side), axis.expand_as(side)], -1)
+    widths = torch.stack([radius * (0.7 + 0.3 * beside), radius * (0.7 - 0.68 * beside), length], -1)
+    is_round = axis.abs().sum(-1, keepdim=True) > 0
+    return torch.where(is_round[..., None], faced, axes), torch.where(is_round, widths, half)
+
+
+def _compute_violation(changes: Changes) -> Tensor:
+    """Compute the probability (P * B) that any body takes part in a violation."""
+    return -torch.expm1(-F.softplus(changes.violation - VIOLATION_BIAS).sum(-1))
+
+
+def _compute_errors(predicted: SpatialState, true: SpatialState, nominal: SpatialState | None) -> Tensor:
+    """Compute the robust errors (P, B, M): contact causes outliers that squares would follow.
+
+    Args:
+        predicted: P * B scenes.
+        true: B scenes.
+        nominal: for skills, the states if nothing slipped or fell.
+    """
+    count = true.num_dynamic
+    unit = true.unit_m[:, None]
+
+    def get_pairs(name: str) -> tuple[Tensor, Tensor]:
+        return getattr(predicted, name)[:, :count].unflatten(0, (-1, len(unit))), getattr(true, name)[:, :count]
+
+    def compute_distance(name: str) -> Tensor:
+        values, expected = get_pairs(name)
+        return (values - expected).square().sum(-1).add(1e-10).sqrt()
+
+    turn = compute_rotation_vector(*get_pairs("rotation")).square().sum(-1).add(1e-10).sqrt()
+    if nominal is not None:
+        moved = (true.position - nominal.position)[:, :count].norm(dim=-1) / unit
+        tolerance = MIN_TOLERANCE + MOVED_TOLERANCE * moved
+        size = true.half_extents[:, :count].norm(dim=-1) / unit  # rotations move corners
+        return _compute_huber(compute_distance("position") / unit / tolerance) + _compute_huber(turn * size / tolerance)
+    position, angle, velocity, spin = ERROR_SCALES
+    return (
+        _compute_huber(compute_distance("position") / unit / position)
+        + _compute_huber(turn / angle)
+        + 0.5 * _compute_huber(compute_distance("velocity") / unit / velocity)
+        + 0.5 * _compute_huber(compute_distance("angular_velocity") / spin)
+    )
+
+
+def _compute_huber(error: Tensor) -> Tensor:
+    return F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none")
