@@ -64,17 +64,18 @@ class ToolLimits:
 
 @dataclass
 class Panda:
-    """Arm with a stick. The base is at the world's origin; the table's top is at z = 0."""
+    """Arm with a stick. The base is at the world's origin."""
 
     limits: ToolLimits = field(default_factory=ToolLimits)
     stick_radius_m: float = 0.015
     stick_length_m: float = 0.12
     friction: float = 0.4
+    surface_z_m: float = 0.0  # height above which the stick moves
     shape = Shape.CYLINDER
 
     def __post_init__(self) -> None:
         self.half_extents = (self.stick_radius_m, self.stick_radius_m, self.stick_length_m / 2)
-        self.centre_z_m = self.stick_length_m / 2 + 0.004
+        self.centre_z_m = self.surface_z_m + self.stick_length_m / 2 + 0.004
         self.visuals = _load_visuals()
         self.action_spec = ActionSpec(("forward", "left"), (self.limits.speed_m_s,) * 2)
         self._state: RobotState | None = None
@@ -141,6 +142,15 @@ class Panda:
         low, high = LIMITS_RAD
         joints = self._read_joints()
         return {"joint_limit": bool(((joints < low + NEAR_LIMIT_RAD) | (joints > high - NEAR_LIMIT_RAD)).any())}
+
+    def read_joint_states(self) -> tuple[tuple[float, float], ...]:
+        """Read the angle [rad] and speed [rad/s] of each joint."""
+        return tuple((state[0], state[1]) for state in self._client.getJointStates(self.body, range(JOINTS)))
+
+    def set_joint_states(self, states: tuple[tuple[float, float], ...]) -> None:
+        """Set the joints to states as of `read_joint_states`."""
+        self._set_joints(*np.array(states).T)
+        self._state = None
 
     def _read_joints(self) -> np.ndarray:
         return np.array([state[0] for state in self._client.getJointStates(self.body, range(JOINTS))])
