@@ -208,4 +208,5 @@ class _RunningEpisode:
             return np.broadcast_to(values[: poses.shape[1]], (*poses.shape[:2], *values.shape[1:]))
 
         trajectory = replace(env.bodies.map(repeat), pose=poses, twist=np.stack(self.recorder.twists))
-        return env.scene.indicators.compute(trajectory, env.cost_field, env.variation.speed_limit_m_s, env.scene.control_dt_s)
+        step_s = env.read_time_s() / max(1, len(poses) - 1) if env.scene.is_skill else env.scene.control_dt_s
+        return env.scene.indicators.compute(trajectory, env.cost_field, env.variation.speed_limit_m_s, step_s)

@@ -55,7 +55,8 @@ class IndicatorSet:
 
     Attributes:
         descriptions: description of each indicator with its unit, by name.
-        compute: (states (T+1, N), cost field, speed limit [m/s], control step [s]) -> indicators.
+        compute: (states (T+1, N), cost field, speed limit [m/s], control step, or mean duration of
+            a skill [s]) -> indicators.
     """
 
     descriptions: Mapping[str, str] = field(hash=False)
