@@ -42,6 +42,7 @@ from worldmodels.training.compile import CompiledFunction
 from worldmodels.training.windows import Batch, EpisodeWindows, JointWindows
 
 GRAVITY_M_S2 = 9.81
+STATIC_RANGE = 2.0  # [units] from bodies; static bodies beyond it, and beyond the robot's reach in a plan, do not matter
 MAX_DISTANCE = 1e3  # [units] of bodies that are absent
 GAP_SCALES = (0.1, 0.01)  # [units] typical gaps before and in contact
 SPEED_SCALE = 0.5  # [units/s] typical speed where contact matters
@@ -163,13 +164,13 @@ class SpatialGraph(LearnedModel):
     def encode(self, observation: Mapping[str, np.ndarray], steps: int = 0, belief: Any = None) -> SpatialState:
         if self._skill:
             return spatial.encode_observation(observation, self.select_bodies(observation))
-        speed = float(np.linalg.norm(observation["action_twist"][:2]))
-        reach = max(2.0 * float(observation["unit_m"][0]), steps * CONTROL_DT_S * speed)
+        speed = float(np.linalg.norm(observation["action_twist"][:3]))
+        reach = max(STATIC_RANGE * float(observation["unit_m"][0]), steps * CONTROL_DT_S * speed)
         return spatial.encode_observation(observation, self.select_bodies(observation), reach)
 
     def select_bodies(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Select the present dynamic bodies; for skills, which choose a row, also absent ones."""
-        if self._skill:
+        """Select the dynamic bodies, in scenes where bodies arrive or skills name them also absent ones."""
+        if self._skill or (self.scene and scenes[self.scene].make_world):
             return np.arange(int(np.argmax(Bodies.from_observation(observation).is_static)))
         return super().select_bodies(observation)
 
@@ -199,7 +200,7 @@ class SpatialGraph(LearnedModel):
         bodies = bodies.map(lambda values: values.expand(size, *values.shape[1:]).unflatten(0, shape))
         violation = None
         if self._skill:
-            violation = torch.stack([_compute_violation(change) for change in changes], -1).unflatten(0, shape)
+            violation = torch.stack([compute_violation(change) for change in changes], -1).unflatten(0, shape)
         picks = [itemgetter((slice(None), index)) for index in range(count)]
         return [Prediction(bodies.map(pick), violation=None if violation is None else pick(violation)) for pick in picks]
 
@@ -584,7 +585,7 @@ def _face_cylinder(
     return torch.where(is_round[..., None], faced, axes), torch.where(is_round, widths, half)
 
 
-def _compute_violation(changes: Changes) -> Tensor:
+def compute_violation(changes: Changes) -> Tensor:
     """Compute the probability (P * B) that any body takes part in a violation."""
     return -torch.expm1(-F.softplus(changes.violation - VIOLATION_BIAS).sum(-1))
 

@@ -87,20 +87,29 @@ def encode_observation(
     """
     bodies = Bodies.from_observation(observation)
     statics = np.flatnonzero(bodies.is_static)
-    distance = np.linalg.norm(bodies.pose[statics, None, :2] - bodies.pose[dynamic, :2], axis=-1).min(-1, initial=np.inf)
+    if static_range_m == np.inf:
+        return _build_state(observation, dynamic, statics)
+    present = dynamic[bodies.present[dynamic] > 0]
+    distance = np.linalg.norm(bodies.pose[statics, None, :2] - bodies.pose[present, :2], axis=-1).min(-1, initial=np.inf)
     distance -= np.linalg.norm(bodies.half_extents[statics, :2], axis=-1)
-    near = np.argsort(distance, kind="stable")[: None if static_range_m == np.inf else MAX_STATIC_BODIES]
-    return _build_state(observation, dynamic, statics[np.sort(near[distance[near] <= static_range_m])])
+    near = np.argsort(distance, kind="stable")[:MAX_STATIC_BODIES]
+    near = np.sort(near[distance[near] <= static_range_m])
+    return _build_state(observation, dynamic, statics[near], MAX_STATIC_BODIES - len(near))
 
 
-def _build_state(observation: Mapping[str, np.ndarray], dynamic: np.ndarray, statics: np.ndarray) -> SpatialState:
-    rows = np.concatenate([dynamic, [-1], statics])  # the last row of `get` is the floor
+def _build_state(
+    observation: Mapping[str, np.ndarray], dynamic: np.ndarray, statics: np.ndarray, padding: int = 0
+) -> SpatialState:
+    """Build the state of one scene from rows of an observation, and a number of absent static bodies."""
+    rows = np.concatenate([dynamic, [-2], statics, np.full(padding, -1)])  # the last rows of `get`: floor, absent body
     count = len(observation["pose"])
     inertia = observation.get("measured_inertia", np.zeros((count, 4)))
 
     def get(values: np.ndarray, floor: Sequence[float] | float) -> Tensor:
-        return torch.as_tensor(np.concatenate([values, np.array(floor)[None]])[rows][None].astype(np.float32))
+        values = np.concatenate([values, np.array([floor, floor])])
+        return torch.as_tensor(values[rows][None].astype(np.float32))
 
+    present = np.append(observation["present"], (1, 0))[rows]
     return SpatialState(
         position=get(observation["pose"][:, :3], (0, 0, -FLOOR_HALF_M[2])),
         rotation=get(observation["pose"][:, 3:], (0, 0, 0, 1)),
@@ -109,7 +118,7 @@ def _build_state(observation: Mapping[str, np.ndarray], dynamic: np.ndarray, sta
         half_extents=get(observation["half_extents"], FLOOR_HALF_M),
         kind=get(observation["kind"], Kind.STATION).long(),
         shape=get(observation["shape"], 0).long(),
-        present=get(observation["present"], 1),
+        present=torch.as_tensor(present[None].astype(np.float32)),
         inertia=get(inertia, (0, 0, 0, 0)),
         command_matrix=torch.as_tensor(observation["action_twist"][None].astype(np.float32)),
         unit_m=torch.as_tensor(np.asarray(observation["unit_m"], np.float32).reshape(1)),
