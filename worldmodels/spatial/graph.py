@@ -27,10 +27,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sim.bodies import CONTROL_DT_S, Bodies, Kind, Shape
+from sim.bodies import CONTROL_DT_S, Bodies, Kind, Shape, is_static_kind
 from sim.data.episode import Episode
 from sim.geometry.arrays import get_namespace
 from sim.geometry.rotations import integrate_rotation, rotate_in_space
+from sim.policy import EpisodeStart
 from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError
 from worldmodels.model import LearnedModel, Prediction, models
@@ -39,7 +40,7 @@ from worldmodels.spatial import state as spatial
 from worldmodels.spatial.box_distance import compute_box_contacts, rotate, rotate_back
 from worldmodels.spatial.state import MOTION_FIELDS, SpatialState, SpatialWindows
 from worldmodels.training.compile import CompiledFunction
-from worldmodels.training.windows import Batch, EpisodeWindows, JointWindows
+from worldmodels.training.windows import Batch, EpisodeWindows, JointWindows, list_tensors
 
 GRAVITY_M_S2 = 9.81
 STATIC_RANGE = 2.0  # [units] from bodies; static bodies beyond it, and beyond the robot's reach in a plan, do not matter
@@ -97,7 +98,7 @@ class Constants(NamedTuple):
     static: Motion  # (E, S, ...)
     half_extents: Tensor  # (E, N, 3)
     kind: Tensor  # (E, N, len(Kind)) one-hot
-    is_cylinder: Tensor | None  # (E, N) 1 or 0; None without cylinders
+    is_cylinder: Tensor  # (E, N) 1 or 0
     present: Tensor  # (E, N)
     inertia: Tensor  # (E, N, 5) 1 if measured, logarithm of the mass, centre of mass
     gravity: Tensor  # (E, 1) [units/s²]
@@ -150,6 +151,29 @@ class SpatialGraph(LearnedModel):
     def get_config(self) -> dict[str, Any]:
         return asdict(self.spatial_config)
 
+    @torch.inference_mode()
+    def start_episode(self, start: EpisodeStart) -> None:
+        """Compile for the number of bodies of the scene, before the first decision."""
+        if not self.is_compiled:
+            return
+        scene = scenes[self.scene]
+        count = scene.max_dynamic if self._keeps_absent_bodies else 1 + len(start.layout.loads)
+        rows = {"pose": 7, "twist": 6, "half_extents": 3, "measured_inertia": 4}
+        example = {name: np.ones((count + 1, size)) for name, size in rows.items()}
+        example |= {
+            "shape": np.zeros(count + 1),
+            "present": np.ones(count + 1),
+            "kind": np.array([*[Kind.LOAD] * count, Kind.RACK]),
+        }
+        state = self.encode({**example, "action_twist": scene.action_spec.twist, "unit_m": np.ones(1)})
+        horizon = 3 if self.particles > 1 else 2  # the first step of particles differs from the others
+        self.rollout(state, torch.zeros(2, horizon, self.action_size))
+
+    @property
+    def _keeps_absent_bodies(self) -> bool:
+        """Bodies that arrive later keep their rows, so that rows have a meaning in all steps."""
+        return bool(self._skill or (self.scene and scenes[self.scene].make_world))
+
     @classmethod
     def make_windows(cls, episodes: Iterable[Episode], scene: str) -> SpatialWindows:
         """Decode episodes into windows of bodies in space."""
@@ -169,9 +193,9 @@ class SpatialGraph(LearnedModel):
         return spatial.encode_observation(observation, self.select_bodies(observation), reach)
 
     def select_bodies(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Select the dynamic bodies, in scenes where bodies arrive or skills name them also absent ones."""
-        if self._skill or (self.scene and scenes[self.scene].make_world):
-            return np.arange(int(np.argmax(Bodies.from_observation(observation).is_static)))
+        """Select the dynamic bodies, also absent ones in scenes where bodies arrive later."""
+        if self._keeps_absent_bodies:
+            return np.arange(int(np.argmax(np.append(is_static_kind(observation["kind"]), True))))
         return super().select_bodies(observation)
 
     def rollout_batch(self, states: Sequence[SpatialState], actions: Sequence[Tensor]) -> list[Prediction]:
@@ -191,9 +215,7 @@ class SpatialGraph(LearnedModel):
         """Predict the candidates (E, B, H, A) of E scenes."""
         count, batch = actions.shape[:2]
         shape = self.particles, count, batch
-        state = state.map(
-            lambda values: values.repeat_interleave(batch, 0) if count > 1 else values.expand(batch, *values.shape[1:])
-        )
+        state = state.map(lambda values: values.repeat_interleave(batch, 0))
         states, changes = self.imagine(state, actions.flatten(0, 1))
         bodies = spatial.decode_bodies(states)
         size = math.prod(shape)
@@ -215,9 +237,11 @@ class SpatialGraph(LearnedModel):
             states: H states of P * B scenes, one block of B for each particle.
             changes: the changes of each step.
         """
-        step = self._step_compiled if self.is_compiled and not torch.is_grad_enabled() else self._step
+        step = self._step_compiled if self.is_compiled and not actions.requires_grad and not self.training else self._step
         constants = _make_constants(state)
         motion = _get_motion(state, slice(state.num_dynamic))
+        for values in list_tensors([*motion, *constants.static, *constants[1:]]):
+            torch._dynamo.maybe_mark_dynamic(values, 0)
         states, steps = [], []
         for t in range(actions.shape[1]):
             nominal = None
@@ -327,9 +351,7 @@ class SpatialGraph(LearnedModel):
         count = motion.position.shape[1]
         velocity, angular_velocity = (rotate_back(frames.axes, values) for values in bodies[2:])
         centre = constants.inertia[..., 2:].expand(batch, -1, -1).gather(-1, frames.order) * frames.signs
-        is_round = torch.zeros_like(frames.half_extents)
-        if constants.is_cylinder is not None:
-            is_round = (frames.order == 2) * constants.is_cylinder[..., None]
+        is_round = (frames.order == 2) * constants.is_cylinder[..., None]
         fixed = (constants.kind, constants.inertia[..., :2])
         parts = (
             (frames.half_extents / SIZE_SCALE).clamp(max=5),
@@ -426,12 +448,11 @@ def find_standing(before: SpatialState, after: SpatialState) -> Tensor:
 def _make_constants(state: SpatialState) -> Constants:
     unit = state.unit_m[:, None, None]
     mass = state.inertia[..., :1]
-    cylinder = (state.shape == Shape.CYLINDER).to(unit)
     return Constants(
         static=_get_motion(state, slice(state.num_dynamic, None)),
         half_extents=state.half_extents / unit,
         kind=F.one_hot(state.kind, len(Kind)).to(unit),
-        is_cylinder=cylinder if cylinder.any() else None,
+        is_cylinder=(state.shape == Shape.CYLINDER).to(unit),
         present=state.present,
         inertia=torch.cat([(mass > 0).to(unit), mass.log1p(), state.inertia[..., 1:] / unit], -1),
         gravity=GRAVITY_M_S2 / unit[..., 0],
@@ -441,7 +462,8 @@ def _make_constants(state: SpatialState) -> Constants:
 def _get_motion(state: SpatialState, rows: slice) -> Motion:
     position, rotation, velocity, angular_velocity = (getattr(state, name)[:, rows] for name in MOTION_FIELDS)
     unit = state.unit_m[:, None, None]
-    return Motion(position / unit, rotation, velocity / unit, angular_velocity)
+    # A copy, as the strides of all steps have to be equal for compiled code.
+    return Motion(position / unit, rotation.clone(), velocity / unit, angular_velocity.clone())
 
 
 def _put_motion(state: SpatialState, motion: Motion) -> SpatialState:
@@ -510,24 +532,20 @@ def _encode_contacts(
     batch, count = index.shape[:2]
     packed = [bodies.position, frames.axes.flatten(-2), frames.half_extents, bodies.velocity, bodies.angular_velocity]
     packed.append(constants.present.expand(batch, -1)[..., None])
-    if constants.is_cylinder is not None:
-        packed.append(_make_matrix(bodies.rotation)[..., 2] * constants.is_cylinder[..., None])
+    packed.append(_make_matrix(bodies.rotation)[..., 2] * constants.is_cylinder[..., None])  # axis of a cylinder
     mine = [values[:, :count, None] for values in packed]
     parts = _gather(torch.cat(packed, -1), index).split([values.shape[-1] for values in packed], -1)
-    position, axes, half, velocity, angular_velocity, present, *axis = parts
+    position, axes, half, velocity, angular_velocity, present, axis = parts
     own_axes, axes = mine[1].unflatten(-1, (3, 3)), axes.unflatten(-1, (3, 3))
     own_half = mine[2].expand_as(half)
     offset = position - mine[0]
-    box_axes, box_half, other_axes, other_half = own_axes.expand_as(axes), own_half, axes, half
-    if axis:
-        box_axes, box_half = _face_cylinder(offset, own_axes, own_half, axes, half, mine[-1])
-        other_axes, other_half = _face_cylinder(-offset, axes, half, own_axes, own_half, axis[0])
+    box_axes, box_half = _face_cylinder(offset, own_axes, own_half, axes, half, mine[-1])
+    other_axes, other_half = _face_cylinder(-offset, axes, half, own_axes, own_half, axis)
     turn = (box_axes[..., None] * other_axes[..., None, :]).sum(-3)
     contact = compute_box_contacts(rotate_back(box_axes, offset), turn, box_half, other_half)
-    normal, point = contact.normal[..., None, :], contact.points
-    if axis:
-        back = (own_axes[..., None] * box_axes[..., None, :]).sum(-3)[..., None, :, :]
-        normal, point = rotate(back, normal), rotate(back, point)
+    back = (own_axes[..., None] * box_axes[..., None, :]).sum(-3)[..., None, :, :]
+    normal = rotate(back, contact.normal[..., None, :])
+    point = rotate(back, contact.points)
     centre, speed, spin, own_spin = (
         rotate_back(own_axes, values)[..., None, :]
         for values in (offset, velocity - mine[3], angular_velocity, mine[4].expand_as(offset))
