@@ -1,4 +1,4 @@
-"""A Franka Panda that holds a stick upright over a table and moves it in the table's plane.
+"""A Franka Panda that holds a stick or paddle upright over a surface and moves it in the plane.
 
 The arm is the URDF of the `pybullet_data` package. Its links have no collision shapes, because
 only the stick comes near other bodies. The viewer and cameras draw its meshes.
@@ -47,7 +47,7 @@ STICK_TO_HAND_M = 0.03  # from the stick's upper end to the hand's frame
 
 STICK_LINK_XML = """<link name="stick">
   <inertial><mass value="0.2"/><inertia ixx="1e-4" ixy="0" ixz="0" iyy="1e-4" iyz="0" izz="1e-4"/></inertial>
-  <collision><geometry><cylinder radius="{radius}" length="{length}"/></geometry></collision>
+  <collision><geometry>{shape}</geometry></collision>
 </link>"""
 STICK_JOINT_XML = """<joint name="hold" type="fixed">
   <parent link="panda_hand"/><child link="stick"/><origin xyz="0 0 {middle}"/>
@@ -64,17 +64,18 @@ class ToolLimits:
 
 @dataclass
 class Panda:
-    """Arm with a stick. The base is at the world's origin."""
+    """Arm with a stick, or a paddle of the same thickness. The base is at the world's origin."""
 
     limits: ToolLimits = field(default_factory=ToolLimits)
     stick_radius_m: float = 0.015
     stick_length_m: float = 0.12
     friction: float = 0.4
-    surface_z_m: float = 0.0  # height above which the stick moves
-    shape = Shape.CYLINDER
+    surface_z_m: float = 0.0  # height above which the tool moves
+    paddle_width_m: float = 0.0  # along y; 0: a round stick
 
     def __post_init__(self) -> None:
-        self.half_extents = (self.stick_radius_m, self.stick_radius_m, self.stick_length_m / 2)
+        self.shape = Shape.BOX if self.paddle_width_m else Shape.CYLINDER
+        self.half_extents = (self.stick_radius_m, self.paddle_width_m / 2 or self.stick_radius_m, self.stick_length_m / 2)
         self.centre_z_m = self.surface_z_m + self.stick_length_m / 2 + 0.004
         self.visuals = _load_visuals()
         self.action_spec = ActionSpec(("forward", "left"), (self.limits.speed_m_s,) * 2)
@@ -83,7 +84,7 @@ class Panda:
     def spawn(self, client: "BulletClient") -> None:
         self._client = client
         self._state = None
-        self.body = client.loadURDF(_write_urdf(self.stick_radius_m, self.stick_length_m), useFixedBase=True)
+        self.body = client.loadURDF(_write_urdf(*self.half_extents, self.shape), useFixedBase=True)
         links = range(client.getNumJoints(self.body))
         self._tool = links[-1]
         names = {client.getJointInfo(self.body, link)[12].decode(): link for link in links}
@@ -202,14 +203,15 @@ def _load_visuals() -> tuple[LinkVisual, ...]:
 
 
 @lru_cache(maxsize=4)
-def _write_urdf(stick_radius_m: float, stick_length_m: float) -> str:
-    """Write a URDF file of the stick and of the arm without its visual and collision shapes."""
+def _write_urdf(half_x: float, half_y: float, half_length: float, tool_shape: Shape) -> str:
+    """Write a URDF file of the tool and of the arm without its visual and collision shapes."""
     robot = _parse_arm()
     for part in robot:
         for shape in [*part.findall("visual"), *part.findall("collision")]:
             part.remove(shape)
-    middle = STICK_TO_HAND_M + stick_length_m / 2
-    for text in (STICK_LINK_XML.format(radius=stick_radius_m, length=stick_length_m), STICK_JOINT_XML.format(middle=middle)):
+    box = f'<box size="{2 * half_x} {2 * half_y} {2 * half_length}"/>'
+    shape = box if tool_shape == Shape.BOX else f'<cylinder radius="{half_x}" length="{2 * half_length}"/>'
+    for text in (STICK_LINK_XML.format(shape=shape), STICK_JOINT_XML.format(middle=STICK_TO_HAND_M + half_length)):
         robot.append(ElementTree.fromstring(text))
     with tempfile.NamedTemporaryFile("wb", suffix=".urdf", delete=False) as file:
         ElementTree.ElementTree(robot).write(file)

@@ -13,9 +13,9 @@ from sim.scenes.conveyor_sort.task import ConveyorSortTask, Progress, SortingFie
 
 TASK = ConveyorSortTask(unit_m=1.0)
 CONTROL_S = 0.1
-WAIT_OUTSIDE_M = 0.02  # of the tool's middle, beyond an open edge of the belt
-WAIT_INSIDE_M = 0.025  # from a guarded edge
-LEAD_S = 0.25  # the tool waits where a part is this long before the middle of its mouth
+WAIT_INSIDE_M = 0.025  # of the tool's middle, from the edge of the belt
+LEAD_S = 0.5  # the tool waits where a part is this long before the middle of its mouth
+LATE_S = 0.1  # a part that passed the waiting place earlier is let go
 PUSH_SPEED = 0.6  # share of the tool's speed
 MAX_STRIKE_STEPS = 14
 ALIGNED_M = 0.02
@@ -95,36 +95,33 @@ class TimedRule(ScriptedPolicy):
         return view.make_action(velocity) + self._noise * self._rng.standard_normal(2)
 
     def _wait(self, view: SortView) -> np.ndarray:
-        """Move to the waiting place of the part that reaches its bin first."""
-        progress = view.progress
-        if not progress.is_active.any():
+        """Move to the waiting place of the next part that can still be struck."""
+        places = self._find_places(view)
+        arrival_s = (places[:, 0] - view.parts[:, 0]) / view.belt_speed
+        can_strike = view.progress.is_active & (arrival_s > -LATE_S)
+        if not can_strike.any():
             return np.zeros(2)
-        time_s = np.where(progress.is_active, progress.time_left_s, np.inf)
-        target = int(time_s.argmin())
-        side = float(progress.side[target])
-        lead = LEAD_S + view.field.bin_half[target, 0] * 0
-        along = float(view.field.mouth[target, 0]) - lead * view.belt_speed
-        lateral = -side * (view.half_width + (WAIT_OUTSIDE_M if self._is_open(view, -side) else -WAIT_INSIDE_M))
-        place = np.clip((along, lateral), *view.zone)
+        target = int(np.where(can_strike, arrival_s, np.inf).argmin())
+        place = places[target]
         is_back = abs(view.tool[1] - place[1]) < ALIGNED_M
-        part_ahead = float(view.parts[target, 0]) + CONTROL_S * view.belt_speed
-        if is_back and abs(view.tool[0] - place[0]) < ALIGNED_M and part_ahead >= place[0]:
+        if is_back and abs(view.tool[0] - place[0]) < ALIGNED_M and arrival_s[target] < CONTROL_S / 2:
             self._target, self._strike_steps = target, 1
             return self._strike(view)
         if not is_back:  # first off the belt, so that it hits no parts
             return view.move_to(np.array([view.tool[0], place[1]]))
         return view.move_to(place)
 
-    @staticmethod
-    def _is_open(view: SortView, side: float) -> bool:
-        """Find out whether the tool can leave the belt on a side."""
-        low, high = view.zone[:, 1]
-        return bool((high if side > 0 else -low) > view.half_width + WAIT_OUTSIDE_M)
+    def _find_places(self, view: SortView) -> np.ndarray:
+        """Find the places (P, 2) beside the belt from which a strike at each part begins."""
+        side = view.progress.side
+        lateral = -side * (view.half_width - WAIT_INSIDE_M)
+        places = np.column_stack([view.field.mouth[: len(side), 0] - LEAD_S * view.belt_speed, lateral])
+        return np.clip(places, *view.zone)
 
     def _strike(self, view: SortView) -> np.ndarray:
         """Push across the belt, as fast along it as the belt."""
         side = float(view.progress.side[self._target])
-        is_across = side * view.tool[1] > view.half_width - 0.02
+        is_across = side * view.tool[1] > view.half_width - 0.03
         is_done = is_across or not view.progress.is_active[self._target] or self._strike_steps > MAX_STRIKE_STEPS
         self._strike_steps = 0 if is_done else self._strike_steps + 1
         if is_done:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
-from shapely import Point, Polygon
+from shapely import Polygon, box
 
 from sim.bodies import Kind
 from sim.layout import Hall, Layout, LayoutDetails, Pose, StaticBody, find_value_faults, layout_details
@@ -21,7 +21,7 @@ BELT_TOP_M = 0.12
 WALL_M = 0.01  # thickness of a bin's walls and floor
 RAIL_M = 0.02  # thickness of rails and stop
 RAIL_HEIGHT_M = 0.03  # of rails, stop and walls of bins above the belt
-TOOL_RADIUS_M = 0.015
+PADDLE_HALF_M = (0.01, 0.035)  # half extents of the paddle along x and y
 # the tool's middle stays in this rectangle: x, y [m]
 TOOL_ZONE_M = ((0.295, 0.645), (-0.46, 0.46))
 HALL = Hall(-0.2, -1.1, 1.2, 2.2)
@@ -306,10 +306,11 @@ def sample_near_start(layout: Layout, rng: np.random.Generator) -> np.ndarray | 
         poses = [Pose(*place, float(rng.uniform(-math.pi, math.pi))) for place in places]
         outlines = [make_outline(part, pose).buffer(0.002) for part, pose in zip(details.parts, poses, strict=False)]
         target, bearing = poses[int(rng.integers(count))], rng.uniform(-math.pi, math.pi)
-        distance = rng.uniform(0.05, 0.1)
+        distance = rng.uniform(0.05, 0.12)
         tool = target.x + distance * math.cos(bearing), target.y + distance * math.sin(bearing)
-        outlines.append(Point(tool).buffer(TOOL_RADIUS_M + 0.002))
-        edge = details.belt.width_m / 2 - TOOL_RADIUS_M - 0.005
+        width, depth = PADDLE_HALF_M
+        outlines.append(box(tool[0] - width, tool[1] - depth, tool[0] + width, tool[1] + depth).buffer(0.002))
+        edge = details.belt.width_m / 2 - PADDLE_HALF_M[0] - 0.005
         is_inside = low_x <= tool[0] <= high_x and low_y <= tool[1] <= high_y and abs(tool[0] - details.belt.x) < edge
         if is_inside and not any(a.intersects(b) for a, b in combinations(outlines, 2)):
             return np.array([(*tool, 0.0), *((pose.x, pose.y, pose.yaw) for pose in poses)])

@@ -12,12 +12,12 @@ from sim.world import SceneWorld
 
 NAME = "factory/conveyor-sort"
 UNIT_M = 0.2  # scales parts of 7 cm to the size of totes
-TOOL_ACCELERATION_M_S2 = 6.0
+TOOL_ACCELERATION_M_S2 = 8.0
 
 
 def _make_robot(variation: Variation) -> Panda:
     limits = ToolLimits(variation.speed_limit_m_s, TOOL_ACCELERATION_M_S2)
-    return Panda(limits, conveyor.TOOL_RADIUS_M, surface_z_m=conveyor.BELT_TOP_M)
+    return Panda(limits, conveyor.PADDLE_HALF_M[0], surface_z_m=conveyor.BELT_TOP_M, paddle_width_m=2 * conveyor.PADDLE_HALF_M[1])
 
 
 def _make_world(gui: bool) -> SceneWorld:
