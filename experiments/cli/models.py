@@ -1,5 +1,6 @@
 """`ground train` and `ground eval-model`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,7 +17,11 @@ from sim.data.store import Dataset
 from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError
 from worldmodels.assessment.open_loop import BodyPredictor, make_records, make_test_windows, measure_open_loop_error
+from worldmodels.assessment.settling import measure_settling_error
 from worldmodels.baselines import ConstantVelocity
+from worldmodels.model import LearnedModel
+from worldmodels.spatial.graph import SpatialGraph
+from worldmodels.spatial.state import SpatialWindows
 from worldmodels.training.checkpoint import load_checkpoint, read_checkpoint_info
 from worldmodels.training.loop import TrainConfig
 
@@ -94,6 +99,9 @@ def eval_model(
     for path in models:
         if shared := dataset.layout_ids & set(read_checkpoint_info(path).get("layouts", ())):
             raise GroundError(f"{path} was trained or selected on {len(shared)} layouts of {data}: take a dataset of unseen ones")
+    if scenes[dataset.scene].is_skill:
+        _print_settling_errors(dict(zip(make_run_names(models), loaded_models, strict=True)), dataset, windows)
+        return
     records = []
     for name, model in [*zip(make_run_names(models), loaded_models, strict=True), (ConstantVelocity.name, ConstantVelocity())]:
         if not isinstance(model, BodyPredictor):
@@ -116,3 +124,21 @@ def eval_model(
     CONSOLE.print(table)
     write_open_loop_page(plot, records, dataset.scene, f"ground eval-model {' '.join(map(str, models))} --data {data}")
     CONSOLE.print(f"plot: {plot.resolve()}", soft_wrap=True)
+
+
+def _print_settling_errors(models: Mapping[str, LearnedModel], dataset: Dataset, windows: int) -> None:
+    """Print the errors of models of skills, which predict one skill in one step."""
+    test_windows = SpatialWindows(dataset.episodes(), dataset.scene)
+    table = Table("model", "moved", "error mm", "share of way", "within tolerance", "AUROC stands", "violation")
+    for name, model in models.items():
+        if not isinstance(model, SpatialGraph):
+            raise GroundError(f"{name} predicts no settling of bodies: models of skills are 'spatial-graph'")
+        error = measure_settling_error(model, test_windows, windows)
+        cells = (
+            f"{error.n} by {1e3 * error.settled_m_median:.0f} mm",
+            f"{error.body_mm_median:.1f}",
+            f"{error.body_relative_median:.1%}",
+        )
+        rates = (f"{error.within_tolerance:.1%}", f"{error.standing_auroc:.3f}", f"{error.violation_auroc:.3f}")
+        table.add_row(name, *cells, *rates)
+    CONSOLE.print(table)

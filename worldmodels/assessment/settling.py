@@ -10,7 +10,7 @@ from torch import Tensor
 from sim.bodies import Kind
 from worldmodels.assessment.open_loop import CHUNK_WINDOWS
 from worldmodels.poses import average_poses
-from worldmodels.spatial.graph import SpatialGraph, compute_violation, find_standing
+from worldmodels.spatial.graph import SpatialGraph, find_standing
 from worldmodels.spatial.state import SpatialWindows
 
 MIN_SETTLED_M = 0.002  # distance from the nominal pose of bodies that count as moved
@@ -61,7 +61,7 @@ def measure_settling_error(model: SpatialGraph, windows: SpatialWindows, count: 
         parts["stands"].append(find_standing(nominal, batch.targets[0])[counted])
         parts["standing"].append(changes.standing.unflatten(0, blocks).sigmoid().mean(0)[counted])
         parts["violated"].append(batch.targets[0].violation > 0)
-        parts["violation"].append(compute_violation(changes).unflatten(0, blocks).mean(0))
+        parts["violation"].append(changes.violation.unflatten(0, blocks).sigmoid().mean(0))
     values = {name: torch.cat(tensors) for name, tensors in parts.items()}
     moved, error = values["moved"], values["error"]
     has_moved = moved > MIN_SETTLED_M

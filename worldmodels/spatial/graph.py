@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sim.bodies import CONTROL_DT_S, Bodies, Kind, Shape, is_static_kind
+from sim.bodies import CONTROL_DT_S, Bodies, Kind, Observation, Shape, is_static_kind
 from sim.data.episode import Episode
 from sim.geometry.arrays import get_namespace
 from sim.geometry.rotations import integrate_rotation, rotate_in_space
@@ -62,15 +62,14 @@ MAX_STANDING_DROP_M = 0.02
 MIN_STANDING_COSINE = math.cos(math.radians(10))
 get_namespace(torch.zeros(()))  # known before the first compilation, which could not follow the search
 SKILL_SIZES: dict[str, int] = {"num_rounds": 3, "num_neighbours": 10, "num_heads": 5}  # cartons touch many others
-VIOLATION_BIAS = 5.0  # of each body's logit: violations are rare
 
 
 @dataclass(frozen=True)
 class SpatialGraphConfig:
     """Sizes of the network."""
 
-    hidden_size: int = 96
-    edge_size: int = 48
+    hidden_size: int = 64
+    edge_size: int = 32
     num_rounds: int = 2
     num_neighbours: int = 6
     num_heads: int = 1
@@ -110,7 +109,7 @@ class Changes(NamedTuple):
     vectors: Tensor  # (P * B, M, 4, 3) of position, rotation, velocity and angular velocity
     freedom: Tensor  # (P * B, M) 1: nothing supports the body; 0: it stands firmly
     standing: Tensor  # (P * B, M) logit of the probability that it still stands after the step
-    violation: Tensor  # (P * B, M) logit of the probability that it takes part in a violation
+    violation: Tensor  # (P * B,) logit of the probability of a violation
 
 
 class BodyFrames(NamedTuple):
@@ -159,7 +158,7 @@ class SpatialGraph(LearnedModel):
         scene = scenes[self.scene]
         count = scene.max_dynamic if self._keeps_absent_bodies else 1 + len(start.layout.loads)
         rows = {"pose": 7, "twist": 6, "half_extents": 3, "measured_inertia": 4}
-        example = {name: np.ones((count + 1, size)) for name, size in rows.items()}
+        example: Observation = {name: np.ones((count + 1, size)) for name, size in rows.items()}
         example |= {
             "shape": np.zeros(count + 1),
             "present": np.ones(count + 1),
@@ -222,7 +221,7 @@ class SpatialGraph(LearnedModel):
         bodies = bodies.map(lambda values: values.expand(size, *values.shape[1:]).unflatten(0, shape))
         violation = None
         if self._skill:
-            violation = torch.stack([compute_violation(change) for change in changes], -1).unflatten(0, shape)
+            violation = torch.stack([change.violation.sigmoid() for change in changes], -1).unflatten(0, shape)
         picks = [itemgetter((slice(None), index)) for index in range(count)]
         return [Prediction(bodies.map(pick), violation=None if violation is None else pick(violation)) for pick in picks]
 
@@ -334,7 +333,14 @@ class SpatialGraph(LearnedModel):
         vectors = out[..., :12].unflatten(-1, (4, 3)) + pushes
         world = rotate(frames.axes[..., None, :, :], vectors).flatten(0, 1)
         freedom, standing, violation = out[..., 12:].flatten(0, 1).unbind(-1)
-        return Changes(world, torch.sigmoid(freedom), standing, violation)
+        # A soft maximum over the present bodies.
+        present = constants.present[:, :count].log().repeat(len(violation) // batch, 1)
+        return Changes(
+            world,
+            torch.sigmoid(freedom),
+            standing,
+            (violation + present).logsumexp(-1) - present.exp().sum(-1).clamp(min=1).log(),
+        )
 
     def _compute_pushes(self, messages: Tensor, normal: Tensor, point: Tensor, sliding: Tensor) -> Tensor:
         """Sum the pushes at contact points, and their moments, (B, M, 4, 3) as the first changes."""
@@ -387,9 +393,8 @@ class SpatialGraph(LearnedModel):
                 errors = errors + F.binary_cross_entropy_with_logits(
                     change.standing.unflatten(0, (-1, len(present))), stands.expand_as(errors), reduction="none"
                 )
-                rate = F.softplus(change.violation.unflatten(0, (-1, len(present))) - VIOLATION_BIAS)
-                rate = (rate * present).sum(-1).clamp(min=1e-6)
-                total = total + torch.where(true.violation > 0, -torch.log(-torch.expm1(-rate)), rate).mean()
+                logits = change.violation.unflatten(0, (-1, len(present)))
+                total = total + F.binary_cross_entropy_with_logits(logits, true.violation.expand_as(logits))
             total = total + (errors * present).sum() / present.expand_as(errors).sum()
             before = true
         return total / len(states)
@@ -409,10 +414,18 @@ class SpatialGraph(LearnedModel):
         return bodies.map(lambda values: values.unflatten(0, (-1, len(actions))))
 
     def compute_validation_error(self, batch: Batch) -> float:
-        """Compute the median error of moved bodies at the windows' end [mm]; NaN if none moved."""
+        """Compute the error of bodies at the windows' end.
+
+        Returns:
+            The median [mm] of those that moved, NaN if none did. For skills the mean of all, since
+            most bodies hardly move.
+        """
         true = batch.targets[-1].decode_dynamic().pose
         end = average_poses(self.predict_bodies(batch.state, batch.actions).pose[:, :, -1])
-        errors = (end - true)[..., :3].norm(dim=-1)[self._find_moved_bodies(batch)]
+        errors = (end - true)[..., :3].norm(dim=-1)
+        if self._skill:
+            return 1e3 * float(errors[batch.state.present[:, : errors.shape[1]] > 0].mean())
+        errors = errors[self._find_moved_bodies(batch)]
         return 1e3 * float(errors.median()) if len(errors) else math.nan
 
     def describe_validation(self, batch: Batch, dynamic_noun: str) -> str:
@@ -421,15 +434,13 @@ class SpatialGraph(LearnedModel):
         Raises:
             GroundError: only the robot moves, so the error is undefined.
         """
-        if not self._find_moved_bodies(batch).any():
+        if not self._skill and not self._find_moved_bodies(batch).any():
             raise GroundError("nothing but the robot moves in the validation data: collect more of it")
         return f"{dynamic_noun} error"
 
     def _find_moved_bodies(self, batch: Batch) -> Tensor:
-        """Find the dynamic bodies (B, M), other than a robot, that moved, for skills by settling."""
+        """Find the dynamic bodies (B, M), other than a robot, that moved."""
         before, after = batch.state, batch.targets[-1]
-        if self._skill and batch.actions.shape[1] == 1:
-            before, _ = self.apply_skill(before, batch.actions[:, 0])
         bodies = before.decode_dynamic()
         distance = (after.decode_dynamic().pose - bodies.pose)[..., :3].norm(dim=-1)
         return (distance > MIN_MOVED * before.unit_m[:, None]) & (bodies.present > 0) & (bodies.kind != Kind.ROBOT)
@@ -601,11 +612,6 @@ def _face_cylinder(
     widths = torch.stack([radius * (0.7 + 0.3 * beside), radius * (0.7 - 0.68 * beside), length], -1)
     is_round = axis.abs().sum(-1, keepdim=True) > 0
     return torch.where(is_round[..., None], faced, axes), torch.where(is_round, widths, half)
-
-
-def compute_violation(changes: Changes) -> Tensor:
-    """Compute the probability (P * B) that any body takes part in a violation."""
-    return -torch.expm1(-F.softplus(changes.violation - VIOLATION_BIAS).sum(-1))
 
 
 def _compute_errors(predicted: SpatialState, true: SpatialState, nominal: SpatialState | None) -> Tensor:

@@ -166,6 +166,8 @@ class SpatialWindows(EpisodeWindows):
         super().__init__(episodes)
 
     def load(self, episodes: list[Episode]) -> None:
+        if episodes[0].has_skills:
+            self.max_steps = 1
         size = max(episode.pose.shape[1] for episode in episodes)
         self._scenes = stack_scenes([_build_first_state(episode) for episode in episodes], size)
 
@@ -190,6 +192,8 @@ class SpatialWindows(EpisodeWindows):
 
     def mark_contacts(self, episode: Episode) -> np.ndarray:
         # In most states all loads lie still: moving ones count as contacts.
+        if episode.has_skills:
+            return super().mark_contacts(episode)
         moves = (np.linalg.norm(episode.twist, axis=-1) > MIN_MOVING_TWIST)[:, episode.pose.shape[1] > 1 :]
         return np.asarray(moves.any(-1) | super().mark_contacts(episode))
 

@@ -181,7 +181,7 @@ class _TrainingRun:
     def __post_init__(self) -> None:
         self.model.fit_normalisation(self.windows)
         for part in self.windows.parts.values():
-            part.find_starts(max(self.config.lengths))  # fails early if all are too short
+            part.find_starts(min(max(self.config.lengths), part.max_steps))  # fails early if all are too short
         self.average = copy.deepcopy(self.model)
         self.gradients = GradientComputer(self.model)
         self.optimizer = Muon(self.model.parameters(), self.config.learning_rate, weight_decay=self.config.weight_decay)
@@ -298,6 +298,7 @@ class _TrainingRun:
 
 
 def _sample_validation_batch(windows: EpisodeWindows) -> Batch:
-    rows = windows.find_starts(VALIDATION_STEPS)[0]
+    steps = min(VALIDATION_STEPS, windows.max_steps)
+    rows = windows.find_starts(steps)[0]
     chosen = np.random.default_rng(1).choice(rows, min(VALIDATION_WINDOWS, len(rows)), replace=False)
-    return windows.take(np.sort(chosen), VALIDATION_STEPS)
+    return windows.take(np.sort(chosen), steps)

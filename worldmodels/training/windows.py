@@ -1,5 +1,6 @@
 """Training windows of episodes: decoded once into memory, then sampled by indexing."""
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -31,6 +32,8 @@ class EpisodeWindows(ABC):
     Episodes are resampled to the control step. No window spans a gap in which the robot is not
     visible.
     """
+
+    max_steps: int = sys.maxsize  # of a window, where models learn from shorter ones than usual
 
     def __init__(self, episodes: Iterable[Episode]) -> None:
         """Decode episodes.
@@ -112,6 +115,7 @@ class EpisodeWindows(ABC):
 
     def sample(self, rng: np.random.Generator, size: int, length: int) -> Batch:
         """Draw `size` random windows, CONTACT_SHARE of them with contact, and augment them."""
+        length = min(length, self.max_steps)
         if self._starts is None or self._starts[0] != length:
             self._starts = (length, *self.find_starts(length))
         _, rows, with_contact = self._starts
