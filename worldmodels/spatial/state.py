@@ -13,7 +13,7 @@ from sim.bodies import Bodies, Kind
 from sim.data.episode import Episode
 from worldmodels.training.windows import Batch, EpisodeWindows, compute_applied_actions, get_action_twist
 
-MIN_MOVING_TWIST = 0.1  # norm of a twist [m/s, rad/s] of moving bodies
+MIN_TWIST_CHANGE = 0.1  # [m/s, rad/s] in one step, of bodies that touch others
 MOTION_FIELDS = ("position", "rotation", "velocity", "angular_velocity")
 SCENE_FIELDS = ("command_matrix", "unit_m", "violation")  # tensors without a row for each body
 FLOOR_HALF_M = (100.0, 100.0, 1.0)
@@ -191,11 +191,10 @@ class SpatialWindows(EpisodeWindows):
         self._action = torch.as_tensor(np.concatenate(actions).astype(np.float32))
 
     def mark_contacts(self, episode: Episode) -> np.ndarray:
-        # In most states all loads lie still: moving ones count as contacts.
-        if episode.has_skills:
-            return super().mark_contacts(episode)
-        moves = (np.linalg.norm(episode.twist, axis=-1) > MIN_MOVING_TWIST)[:, episode.pose.shape[1] > 1 :]
-        return np.asarray(moves.any(-1) | super().mark_contacts(episode))
+        # Most bodies lie still or move steadily on a belt: changes of motion count as contacts.
+        changes = np.linalg.norm(np.diff(episode.twist, axis=0, prepend=episode.twist[:1]), axis=-1)
+        is_changed = (changes[:, episode.pose.shape[1] > 1 :] > MIN_TWIST_CHANGE).any(-1)
+        return np.asarray(is_changed | super().mark_contacts(episode))
 
     def take(self, rows: np.ndarray, length: int) -> Batch:
         first = torch.as_tensor(rows)
