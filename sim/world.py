@@ -113,6 +113,7 @@ class Skill(Protocol):
     """The intended effect of actions that are whole skills."""
 
     num_features: int  # F
+    test_features: tuple[float, ...] | None  # (F,) of the final test, in which no body is moved; None: no test
 
     def compute_nominal(self, bodies: Bodies, action: Array) -> tuple[Array, Array]:
         """Compute where a skill leaves all bodies if nothing slips or falls.

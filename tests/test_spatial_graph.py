@@ -36,6 +36,7 @@ class PlaceSkill:
     """Moves body 1 by the first three numbers of an action; the fourth is a feature."""
 
     num_features = 1
+    test_features = (0.5,)
 
     def compute_nominal(self, bodies: Bodies, action: Any) -> tuple[Any, Any]:
         pose = bodies.pose + 0 * action[..., None, :1]
@@ -321,8 +322,10 @@ def test_skills_are_predicted_from_their_nominal_poses(skill: PlaceSkill) -> Non
     prediction = model.rollout(model.encode(observation), actions)
     assert prediction.bodies is not None
     assert prediction.violation is not None
+    assert prediction.value is not None
+    assert prediction.value.shape == (3, 2)
     assert prediction.violation.shape == (3, 2, 2)
-    torch.testing.assert_close(prediction.violation, torch.full((3, 2, 2), 0.5))
+    torch.testing.assert_close(prediction.violation, torch.full((3, 2, 2), 0.5))  # of a new model
     positions = prediction.bodies.pose[:, 0, :, :, :3]
     torch.testing.assert_close(positions[0, 0], torch.tensor([[0, 0, 0.1], [1.1, 1, 0.3]]))
     torch.testing.assert_close(positions[:, 1, 1], torch.tensor([1.3, 1, 0.3]).expand(3, 3))

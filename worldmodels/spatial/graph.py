@@ -61,6 +61,7 @@ MIN_MOVED = 0.02  # [units] distance of bodies that count as moved
 MAX_STANDING_DROP_M = 0.02
 MIN_STANDING_COSINE = math.cos(math.radians(10))
 get_namespace(torch.zeros(()))  # known before the first compilation, which could not follow the search
+FALL_COST = 3.0  # of a body that falls for certain in the final test [cost unit]
 SKILL_SIZES: dict[str, int] = {"num_rounds": 3, "num_neighbours": 10, "num_heads": 5}  # cartons touch many others
 
 
@@ -219,11 +220,23 @@ class SpatialGraph(LearnedModel):
         bodies = spatial.decode_bodies(states)
         size = math.prod(shape)
         bodies = bodies.map(lambda values: values.expand(size, *values.shape[1:]).unflatten(0, shape))
-        violation = None
-        if self._skill:
-            violation = torch.stack([change.violation.sigmoid() for change in changes], -1).unflatten(0, shape)
         picks = [itemgetter((slice(None), index)) for index in range(count)]
-        return [Prediction(bodies.map(pick), violation=None if violation is None else pick(violation)) for pick in picks]
+        if not self._skill:
+            return [Prediction(bodies.map(pick)) for pick in picks]
+        violation = torch.stack([change.violation.sigmoid() for change in changes], -1).unflatten(0, shape)
+        value = FALL_COST * self._predict_fall(states[-1]).unflatten(0, shape)
+        return [Prediction(bodies.map(pick), violation=pick(violation), value=pick(value)) for pick in picks]
+
+    def _predict_fall(self, state: SpatialState) -> Tensor:
+        """Predict the probability (P * B,) that the least stable body falls in the final test."""
+        if self._skill is None or self._skill.test_features is None:
+            return torch.zeros(len(state.position), device=state.position.device)
+        motion = _get_motion(state, slice(state.num_dynamic))
+        features = torch.tensor(self._skill.test_features).to(state.position).expand(len(state.position), -1)
+        changes = self._predict_changes(motion, _make_constants(state), features, motion, self.particles)
+        bodies = state.decode_dynamic()
+        is_other = (bodies.present > 0) & (bodies.kind != Kind.ROBOT)
+        return torch.where(is_other, torch.sigmoid(-changes.standing), 0.0).amax(-1)
 
     def imagine(self, state: SpatialState, actions: Tensor) -> tuple[list[SpatialState], list[Changes]]:
         """Predict the states after each action, differentiably.
@@ -382,7 +395,8 @@ class SpatialGraph(LearnedModel):
 
     def compute_loss(self, batch: Batch) -> Tensor:
         states, changes = self.imagine(batch.state, batch.actions)
-        present = batch.state.present[:, : batch.state.num_dynamic]
+        bodies = batch.state.decode_dynamic()
+        counted = bodies.present * (bodies.kind != Kind.ROBOT) if self._skill else bodies.present
         before = batch.state
         total = torch.zeros(())
         for t, (state, change, true) in enumerate(zip(states, changes, batch.targets, strict=True)):
@@ -391,11 +405,11 @@ class SpatialGraph(LearnedModel):
             if nominal is not None:
                 stands = find_standing(nominal, true).to(errors)
                 errors = errors + F.binary_cross_entropy_with_logits(
-                    change.standing.unflatten(0, (-1, len(present))), stands.expand_as(errors), reduction="none"
+                    change.standing.unflatten(0, (-1, len(counted))), stands.expand_as(errors), reduction="none"
                 )
-                logits = change.violation.unflatten(0, (-1, len(present)))
+                logits = change.violation.unflatten(0, (-1, len(counted)))
                 total = total + F.binary_cross_entropy_with_logits(logits, true.violation.expand_as(logits))
-            total = total + (errors * present).sum() / present.expand_as(errors).sum()
+            total = total + (errors * counted).sum() / counted.expand_as(errors).sum()
             before = true
         return total / len(states)
 

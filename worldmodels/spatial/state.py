@@ -116,7 +116,7 @@ def _build_state(
         velocity=get(observation["twist"][:, :3], (0, 0, 0)),
         angular_velocity=get(observation["twist"][:, 3:], (0, 0, 0)),
         half_extents=get(observation["half_extents"], FLOOR_HALF_M),
-        kind=get(observation["kind"], Kind.STATION).long(),
+        kind=get(observation["kind"], Kind.RACK).long(),
         shape=get(observation["shape"], 0).long(),
         present=torch.as_tensor(present[None].astype(np.float32)),
         inertia=get(inertia, (0, 0, 0, 0)),
