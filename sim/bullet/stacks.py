@@ -5,6 +5,7 @@ anchors an untouched stack creeps apart by centimetres within a minute.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,7 +167,14 @@ class PalletStack:
         for _ in range(round(duration_s * PHYSICS_HZ)):
             self._client.stepSimulation()
 
-    def shake(self, acceleration_m_s2: float = 2.0, push_s: float = 0.6, ramp_s: float = 0.1, rest_s: float = 0.3) -> ShakeResult:
+    def shake(
+        self,
+        acceleration_m_s2: float = 2.0,
+        push_s: float = 0.6,
+        ramp_s: float = 0.1,
+        rest_s: float = 0.3,
+        on_step: Callable[[], object] = lambda: None,
+    ) -> ShakeResult:
         """Accelerate the pallet forwards, backwards, left and right, as a vehicle does.
 
         The test runs in the pallet's frame: gravity gains the opposite acceleration. Cartons move
@@ -175,6 +183,7 @@ class PalletStack:
         Args:
             push_s: duration of each acceleration, with ramps of `ramp_s` at both ends.
             rest_s: time without acceleration after each direction.
+            on_step: called after each physics step.
 
         Returns:
             Movement against the poses at the start.
@@ -187,6 +196,7 @@ class PalletStack:
                 push = acceleration_m_s2 * float(np.clip(min(time_s, push_s - time_s) / ramp_s, 0, 1))
                 self._client.setGravity(-push * x, -push * y, -GRAVITY_M_S2)
                 self._client.stepSimulation()
+                on_step()
             after = self.read_poses()
             shift = np.maximum(shift, np.linalg.norm((after - before)[:, :2], axis=-1))
         self._client.setGravity(0, 0, -GRAVITY_M_S2)

@@ -1,0 +1,192 @@
+"""Geometry of a stack: which cartons are on the pallet, what is below a place, supported area.
+
+All functions accept numpy arrays and torch tensors of any batch shape.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from sim.bodies import Bodies, Kind
+from sim.geometry.arrays import Array, clamp, get_namespace
+from sim.geometry.rotations import compute_yaw, rotate
+
+PALLET_LENGTH_M = 0.6  # half of 1.2 m, because of the arm's reach
+PALLET_WIDTH_M = 0.4
+PALLET_HEIGHT_M = 0.072
+ON_TOP_M = 0.012  # height difference of two faces that touch
+OVERLAP_MARGIN_M = 0.003  # cartons side by side do not lie on each other
+OUTLINE_MARGIN_M = 0.01  # by which a carton may reach beyond the pallet
+
+
+@dataclass(frozen=True)
+class PalletField:
+    """The pallet of an observation, in numpy or torch: what a task needs of static bodies."""
+
+    place: Array  # (3,) x, y [m] and yaw [rad] of the pallet; or (..., 1, 3), and so below
+    half: Array  # (2,) half length and half width [m]
+    limits: Array  # (2,) height of the pallet's top, and of the highest top of a carton [m]
+    origin: tuple[float, float] = (0.0, 0.0)
+    cell_m: float = 1.0
+
+    @property
+    def min_cost(self) -> Array:
+        """(1, 1) zero: there is no cost-to-go."""
+        return get_namespace(self.place).zeros((1, 1))
+
+    def map(self, convert: Callable[[Any], Any]) -> Self:
+        """Apply a function to each array."""
+        return type(self)(convert(self.place), convert(self.half), convert(self.limits), self.origin, self.cell_m)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """N bodies in the frame of the pallet, lengths in metres."""
+
+    x: Array  # (..., N) centre along the pallet's length
+    y: Array  # (..., N)
+    half_x: Array  # (..., N) half size of the upright box around it
+    half_y: Array
+    top: Array  # (..., N) height of its top above the floor
+    bottom: Array
+    is_carton: Array  # (..., N) bool: present
+    is_placed: Array  # (..., N) bool: a present carton above the pallet
+
+
+def make_field(bodies: Bodies) -> PalletField:
+    """Read the pallet of an observation, and the height limit, which a post beside it shows.
+
+    Args:
+        bodies: (N,) as in an observation.
+    """
+    gauge = int(np.flatnonzero((bodies.kind == Kind.WALL) & (bodies.present > 0))[0])
+    limit = float(bodies.pose[gauge, 2] + bodies.half_extents[gauge, 2])
+    row = int(np.flatnonzero((bodies.kind == Kind.PALLET) & (bodies.present > 0))[0])
+    pose, half = bodies.pose[row].astype(float), bodies.half_extents[row].astype(float)
+    top = pose[2] + half[2]
+    place = np.array([pose[0], pose[1], float(compute_yaw(pose[3:]))], np.float32)
+    return PalletField(place, half[:2].astype(np.float32), np.array([top, limit], np.float32))
+
+
+def measure_stack(bodies: Bodies, field: PalletField) -> Stack:
+    """Measure the boxes around all bodies in the pallet's frame.
+
+    Args:
+        bodies: (..., N) bodies, with or without static ones.
+        field: the pallet.
+    """
+    xp = get_namespace(bodies.pose)
+    place, half = field.place, field.half
+    quaternion = bodies.pose[..., 3:]
+    offset = rotate(bodies.pose[..., :2] - place[..., :2], xp.zeros_like(bodies.pose[..., 0]) - place[..., 2])
+    half_x, half_y, half_z = compute_box_sizes(quaternion, bodies.half_extents, place[..., 2])
+    is_carton = (bodies.present > 0) & (bodies.kind == Kind.LOAD)
+    x, y, z = offset[..., 0], offset[..., 1], bodies.pose[..., 2]
+    above = (abs(x) < half[..., 0] + OUTLINE_MARGIN_M) & (abs(y) < half[..., 1] + OUTLINE_MARGIN_M)
+    above = above & (z > field.limits[..., 0])
+    return Stack(x, y, half_x, half_y, z + half_z, z - half_z, is_carton, is_carton & above)
+
+
+def compute_box_sizes(quaternion: Array, half_extents: Array, yaw: Array) -> tuple[Array, Array, Array]:
+    """Compute the half sizes of the boxes around turned boxes, along axes turned by a yaw.
+
+    Args:
+        quaternion: (..., 4) xyzw.
+        half_extents: (..., 3) [m].
+        yaw: (...) of the axes [rad].
+
+    Returns:
+        Three arrays (...) [m].
+    """
+    xp = get_namespace(quaternion)
+    x, y, z, w = (quaternion[..., i] for i in range(4))
+    rows = (
+        (1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)),
+        (2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)),
+        (2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)),
+    )
+    c, s = xp.cos(yaw), xp.sin(yaw)
+    turned = (
+        [c * a + s * b for a, b in zip(rows[0], rows[1], strict=True)],
+        [c * b - s * a for a, b in zip(rows[0], rows[1], strict=True)],
+        list(rows[2]),
+    )
+    sizes = [sum(abs(part) * half_extents[..., i] for i, part in enumerate(row)) for row in turned]
+    return sizes[0], sizes[1], sizes[2]
+
+
+def compute_overlaps(stack: Stack, x: Array, y: Array, half_x: Array, half_y: Array) -> tuple[Array, Array]:
+    """Compute how rectangles overlap with those of all bodies, seen from above.
+
+    Args:
+        stack: (..., N) bodies.
+        x: (..., K) centres of rectangles in the pallet's frame [m]; so is y.
+        half_x: (..., K) half sizes [m]; so is half_y.
+
+    Returns:
+        Overlap (..., K, N) along the pallet's length and width [m]; negative: a gap.
+    """
+    xp = get_namespace(stack.x)
+
+    def overlap(centre: Array, half: Array, other_centre: Array, other_half: Array) -> Array:
+        centre, half = centre[..., :, None], half[..., :, None]
+        other_centre, other_half = other_centre[..., None, :], other_half[..., None, :]
+        low = xp.maximum(centre - half, other_centre - other_half)
+        return xp.minimum(centre + half, other_centre + other_half) - low
+
+    return overlap(x, half_x, stack.x, stack.half_x), overlap(y, half_y, stack.y, stack.half_y)
+
+
+def find_support_heights(
+    stack: Stack, field: PalletField, x: Array, y: Array, half_x: Array, half_y: Array, ignored: Array
+) -> Array:
+    """Find the height of the highest top below rectangles, at least that of the pallet or floor.
+
+    Args:
+        stack: (..., N) bodies.
+        field: the pallet.
+        x: (..., K) centres in the pallet's frame [m], as in `compute_overlaps`.
+        ignored: (..., K, N) bool, bodies that do not count.
+
+    Returns:
+        (..., K) heights above the floor [m].
+    """
+    xp = get_namespace(stack.x)
+    overlap_x, overlap_y = compute_overlaps(stack, x, y, half_x, half_y)
+    is_below = (overlap_x > OVERLAP_MARGIN_M) & (overlap_y > OVERLAP_MARGIN_M) & stack.is_placed[..., None, :] & ~ignored
+    tops = xp.where(is_below, stack.top[..., None, :] + xp.zeros_like(overlap_x), xp.zeros_like(overlap_x))
+    on_pallet = (abs(x) - half_x < field.half[..., 0]) & (abs(y) - half_y < field.half[..., 1])
+    base = xp.where(on_pallet, xp.zeros_like(x) + field.limits[..., 0], xp.zeros_like(x))
+    highest = tops.max(-1) if xp is np else tops.amax(-1)
+    return xp.maximum(highest, base)
+
+
+def compute_support_shares(
+    stack: Stack, field: PalletField, x: Array, y: Array, half_x: Array, half_y: Array, height: Array, ignored: Array
+) -> Array:
+    """Compute the share of rectangles at a height that lies on cartons or the pallet.
+
+    Args:
+        stack: (..., N) bodies; cartons of equal height do not overlap.
+        height: (..., K) of the rectangles above the floor [m].
+        ignored: (..., K, N) bool, bodies that do not count.
+
+    Returns:
+        (..., K) shares in [0, 1].
+    """
+    overlap_x, overlap_y = compute_overlaps(stack, x, y, half_x, half_y)
+    touches = (abs(stack.top[..., None, :] - height[..., :, None]) < ON_TOP_M) & stack.is_placed[..., None, :] & ~ignored
+    area = (clamp(overlap_x, 0) * clamp(overlap_y, 0) * touches).sum(-1)
+    xp = get_namespace(x)
+    on_x = xp.minimum(x + half_x, 0 * x + field.half[..., 0]) - xp.maximum(x - half_x, 0 * x - field.half[..., 0])
+    on_y = xp.minimum(y + half_y, 0 * y + field.half[..., 1]) - xp.maximum(y - half_y, 0 * y - field.half[..., 1])
+    on_pallet = clamp(on_x, 0) * clamp(on_y, 0) * (abs(height - field.limits[..., 0]) < ON_TOP_M)
+    return clamp((area + on_pallet) / clamp(4 * half_x * half_y, 1e-9), 0, 1)
+
+
+def compute_overhang(stack: Stack, field: PalletField) -> Array:
+    """Compute the distance (..., N) by which bodies reach beyond the pallet [m]; negative inside."""
+    xp = get_namespace(stack.x)
+    return xp.maximum(abs(stack.x) + stack.half_x - field.half[..., 0], abs(stack.y) + stack.half_y - field.half[..., 1])
