@@ -15,8 +15,8 @@ TASK = ConveyorSortTask(unit_m=1.0)
 CONTROL_S = 0.1
 WAIT_INSIDE_M = 0.025  # of the tool's middle, from the edge of the belt
 LEAD_S = 0.5  # the tool waits where a part is this long before the middle of its mouth
-LATE_S = 0.1  # a part that passed the waiting place earlier is let go
-PUSH_SPEED = 0.6  # share of the tool's speed
+MAX_LATE_S = 0.3  # a part that passed the place of its strike earlier is let go
+PUSH_SPEED = 0.7  # share of the tool's speed
 MAX_STRIKE_STEPS = 14
 ALIGNED_M = 0.02
 
@@ -95,28 +95,29 @@ class TimedRule(ScriptedPolicy):
         return view.make_action(velocity) + self._noise * self._rng.standard_normal(2)
 
     def _wait(self, view: SortView) -> np.ndarray:
-        """Move to the waiting place of the next part that can still be struck."""
-        places = self._find_places(view)
-        arrival_s = (places[:, 0] - view.parts[:, 0]) / view.belt_speed
-        can_strike = view.progress.is_active & (arrival_s > -LATE_S)
+        """Move to the place beside the belt from which the next part can be struck."""
+        start = view.field.mouth[: len(view.parts), 0] - LEAD_S * view.belt_speed  # where strikes begin
+        lateral = -view.progress.side * (view.half_width - WAIT_INSIDE_M)
+        is_back = abs(view.tool[1] - lateral) < ALIGNED_M
+        offset = np.maximum(abs(view.tool[0] - start) - ALIGNED_M, 0)
+        travel_s = np.hypot(np.where(is_back, 0, view.tool[1] - lateral), offset) / view.speed
+        late_s = (view.parts[:, 0] - start) / view.belt_speed
+        can_strike = view.progress.is_active & (late_s + travel_s < MAX_LATE_S)
         if not can_strike.any():
+            self._target = -1
             return np.zeros(2)
-        target = int(np.where(can_strike, arrival_s, np.inf).argmin())
-        place = places[target]
-        is_back = abs(view.tool[1] - place[1]) < ALIGNED_M
-        if is_back and abs(view.tool[0] - place[0]) < ALIGNED_M and arrival_s[target] < CONTROL_S / 2:
-            self._target, self._strike_steps = target, 1
+        if self._target < 0 or not (view.progress.is_active & (late_s < MAX_LATE_S))[self._target]:
+            self._target = int(np.where(can_strike, late_s, -np.inf).argmax())
+        target = self._target
+        ahead = float(view.parts[target, 0]) + CONTROL_S / 2 * view.belt_speed
+        place = np.clip((max(float(start[target]), ahead), float(lateral[target])), *view.zone)
+        if is_back[target] and ahead >= start[target] - 1e-3 and abs(view.tool[0] - ahead) < ALIGNED_M:
+            self._strike_steps = 1
             return self._strike(view)
-        if not is_back:  # first off the belt, so that it hits no parts
+        if not is_back[target]:  # first beside the parts, so that it hits none
             return view.move_to(np.array([view.tool[0], place[1]]))
-        return view.move_to(place)
-
-    def _find_places(self, view: SortView) -> np.ndarray:
-        """Find the places (P, 2) beside the belt from which a strike at each part begins."""
-        side = view.progress.side
-        lateral = -side * (view.half_width - WAIT_INSIDE_M)
-        places = np.column_stack([view.field.mouth[: len(side), 0] - LEAD_S * view.belt_speed, lateral])
-        return np.clip(places, *view.zone)
+        carried = view.belt_speed if ahead > start[target] else 0.0
+        return view.move_to(place) + (carried, 0.0)
 
     def _strike(self, view: SortView) -> np.ndarray:
         """Push across the belt, as fast along it as the belt."""
@@ -125,6 +126,7 @@ class TimedRule(ScriptedPolicy):
         is_done = is_across or not view.progress.is_active[self._target] or self._strike_steps > MAX_STRIKE_STEPS
         self._strike_steps = 0 if is_done else self._strike_steps + 1
         if is_done:
+            self._target = -1
             return self._wait(view)
         return np.array([view.belt_speed, side * PUSH_SPEED * view.speed])
 

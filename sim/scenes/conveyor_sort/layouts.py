@@ -200,7 +200,7 @@ class SplitSpec:
     parts: tuple[int, int] = (3, 6)
     bins: tuple[int, int] = (2, 3)
     speed_m_s: tuple[float, float] = (0.2, 0.4)
-    spacing_m: tuple[float, float] = (0.3, 0.6)  # along the belt, between successive parts
+    spacing_m: tuple[float, float] = (0.35, 0.75)  # along the belt, between successive parts
     cluster_share: float = 0.25  # of parts that nearly touch the part before
     friction: tuple[float, float] = (0.3, 0.8)  # of parts
 
@@ -336,7 +336,11 @@ def find_faults(layout: Layout) -> list[str]:
         faults.append(f"details.bins has {len(details.bins)} bins, 1 to {MAX_BINS} are needed")
     kinds = [bin_.kind for bin_ in details.bins]
     faults += [f"details.bins: {kinds.count(kind)} bins have the kind {kind}" for kind in set(kinds) if kinds.count(kind) > 1]
-    faults += [f"details.parts[{i}] has the kind {part.kind}, which no bin has" for i, part in enumerate(details.parts) if part.kind not in kinds]
+    faults += [
+        f"details.parts[{i}] has the kind {part.kind}, which no bin has"
+        for i, part in enumerate(details.parts)
+        if part.kind not in kinds
+    ]
     return faults or [*_find_bin_faults(layout), *_find_part_faults(layout)]
 
 
@@ -372,7 +376,10 @@ def _find_part_faults(layout: Layout) -> list[str]:
     times = [part.arrival_s for part in parts]
     if times != sorted(times):
         faults.append("details.parts: the arrival times are not in rising order")
-    corners = [details.locate(along, side * belt.width_m / 2) for along, side in ((0, -1), (belt.length_m, -1), (belt.length_m, 1), (0, 1))]
+    corners = [
+        details.locate(along, side * belt.width_m / 2)
+        for along, side in ((0, -1), (belt.length_m, -1), (belt.length_m, 1), (0, 1))
+    ]
     surface = Polygon(corners)
     vx, vy, _ = details.belt_velocity
     outlines = [make_outline(part, pose) for part, pose in zip(parts, layout.loads, strict=True)]

@@ -13,11 +13,17 @@ from sim.world import SceneWorld
 NAME = "factory/conveyor-sort"
 UNIT_M = 0.2  # scales parts of 7 cm to the size of totes
 TOOL_ACCELERATION_M_S2 = 8.0
+PADDLE_CLEARANCE_M = 0.006  # more than that of a stick: in fast motion the paddle tilts
 
 
 def _make_robot(variation: Variation) -> Panda:
     limits = ToolLimits(variation.speed_limit_m_s, TOOL_ACCELERATION_M_S2)
-    return Panda(limits, conveyor.PADDLE_HALF_M[0], surface_z_m=conveyor.BELT_TOP_M, paddle_width_m=2 * conveyor.PADDLE_HALF_M[1])
+    return Panda(
+        limits,
+        conveyor.PADDLE_HALF_M[0],
+        surface_z_m=conveyor.BELT_TOP_M + PADDLE_CLEARANCE_M,
+        paddle_width_m=2 * conveyor.PADDLE_HALF_M[1],
+    )
 
 
 def _make_world(gui: bool) -> SceneWorld:

@@ -121,7 +121,9 @@ class ConveyorSortTask:
         is_belt, is_bin = (np.asarray(bodies.is_static & (bodies.kind == kind)) for kind in (Kind.BELT, Kind.BIN))
         is_floor = is_bin & (bodies.half_extents[:, 2] < 0.6 * WALL_M)
         rows = [np.flatnonzero(is_belt)[:1], np.flatnonzero(is_floor)]
-        belt, bins = (np.column_stack([bodies.pose[r, :2], compute_yaw(bodies.pose[r, 3:]), bodies.half_extents[r, :2]]) for r in rows)
+        belt, bins = (
+            np.column_stack([bodies.pose[r, :2], compute_yaw(bodies.pose[r, 3:]), bodies.half_extents[r, :2]]) for r in rows
+        )
         speed = np.linalg.norm(bodies.twist[rows[0], :2], axis=-1)
         return _CACHE(np.append(belt[0], speed).astype(np.float64), bins.astype(np.float64), np.asarray(goal, np.float64))
 

@@ -50,7 +50,9 @@ def _make_surface(layout: Layout) -> Primitives:
         x, y = details.locate_bin(number)
         colour = KIND_FACES[bin_.kind % len(KIND_FACES)]
         primitives.append(Primitive("box", (bin_.width_m, bin_.depth_m, 0.002), colour, (x, y, WALL_M + 0.001), yaw))
-        back = details.locate(bin_.along_m, (1 if bin_.side == "left" else -1) * (details.belt.width_m / 2 + bin_.depth_m + WALL_M / 2))
+        back = details.locate(
+            bin_.along_m, (1 if bin_.side == "left" else -1) * (details.belt.width_m / 2 + bin_.depth_m + WALL_M / 2)
+        )
         size = (bin_.width_m + 4 * WALL_M, 3 * WALL_M, 0.02)
         primitives.append(Primitive("box", size, colour, (*back, BELT_TOP_M + 0.03), yaw))
     return tuple(primitives)

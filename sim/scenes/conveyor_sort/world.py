@@ -20,7 +20,7 @@ from sim.layout import Layout, StaticBody
 from sim.policy import SimState
 from sim.robots.panda import Panda
 from sim.robots.robot import MOTOR_HZ
-from sim.scenes.conveyor_sort.layouts import BASE, BELT_TOP_M, TOOL_ZONE_M, ConveyorDetails, Part, get_details
+from sim.scenes.conveyor_sort.layouts import BASE, BELT_TOP_M, TOOL_ZONE_M, Part, get_details
 from sim.scenes.conveyor_sort.task import MAX_FORCE_N, find_containing_bins
 from sim.variation import Variation
 
@@ -159,7 +159,9 @@ class ConveyorWorld(BulletWorld):
 
     def _set_mass(self, index: int, mass_kg: float) -> None:
         """Set the mass of a part and its inertia, which Bullet would set to zero with the mass."""
-        self._client.changeDynamics(self._loads[index], -1, mass=mass_kg, localInertiaDiagonal=compute_inertia(self._parts[index], mass_kg))
+        self._client.changeDynamics(
+            self._loads[index], -1, mass=mass_kg, localInertiaDiagonal=compute_inertia(self._parts[index], mass_kg)
+        )
 
     def _place(self, index: int, x: float, y: float, yaw: float) -> None:
         """Place a part on the belt, at the belt's speed."""
@@ -240,7 +242,9 @@ class ConveyorWorld(BulletWorld):
         """Find the parts that the stop holds, also by way of other parts."""
         held = {self._index[self._stop]}
         for _ in self._parts:
-            held |= {a for a, b in pairs if b in held and a != ROBOT} | {b for a, b in pairs if a in held and ROBOT < b < self._dynamic_count and a != ROBOT}
+            held |= {a for a, b in pairs if b in held and a != ROBOT} | {
+                b for a, b in pairs if a in held and ROBOT < b < self._dynamic_count and a != ROBOT
+            }
         self._is_at_stop = [1 + index in held for index in range(len(self._parts))]
 
     def read_dynamic_bodies(self) -> tuple[list[list[float]], list[list[float]]]:
@@ -294,7 +298,9 @@ class ConveyorWorld(BulletWorld):
         ]
         return {
             "part_off_belt": any(low and bin_ < 0 for low, bin_ in zip(is_low, bins, strict=True)),
-            "wrong_bin": any(low and bin_ not in (-1, target) for low, bin_, target in zip(is_low, bins, self._targets, strict=True)),
+            "wrong_bin": any(
+                low and bin_ not in (-1, target) for low, bin_, target in zip(is_low, bins, self._targets, strict=True)
+            ),
             "jam": bool(on_belt) and all(on_belt),
             "tool_collision": self._force_n > MAX_FORCE_N,
         }
@@ -348,4 +354,6 @@ def _apply_variation(part: Part, variation: Variation) -> Part:
     """Scale mass, friction and size, relative to the scene's base values."""
     x, y, z = (variation.load_scale * half for half in part.half_extents)
     mass = part.mass_kg * variation.load_mass_kg / BASE.load_mass_kg
-    return replace(part, half_extents=(x, y, z), mass_kg=mass, friction=part.friction * variation.load_friction / BASE.load_friction)
+    return replace(
+        part, half_extents=(x, y, z), mass_kg=mass, friction=part.friction * variation.load_friction / BASE.load_friction
+    )
