@@ -270,21 +270,6 @@ class ConveyorSortTask:
         return np.append(np.pad(features[order], [(0, FEATURE_PARTS - len(order)), (0, 0)]), cost)
 
 
-def find_containing_bins(places: np.ndarray, bins: np.ndarray) -> np.ndarray:
-    """Find the bin above or in which each place is.
-
-    Args:
-        places: (P, 2) x, y [m].
-        bins: (B, 5) x, y, half width, half depth [m] and yaw.
-
-    Returns:
-        (P,) number of the bin; -1 outside all bins.
-    """
-    local = rotate(places[:, None] - bins[:, :2], -np.broadcast_to(bins[:, 4], (len(places), len(bins))))
-    is_inside = (abs(local) <= bins[:, 2:4]).all(-1)
-    return np.where(is_inside.any(-1), is_inside.argmax(-1), -1)
-
-
 def _build_field(belt: np.ndarray, bins: np.ndarray, goal: np.ndarray) -> SortingField:
     """Build a field.
 

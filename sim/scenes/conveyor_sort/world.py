@@ -21,7 +21,7 @@ from sim.policy import SimState
 from sim.robots.panda import Panda
 from sim.robots.robot import MOTOR_HZ
 from sim.scenes.conveyor_sort.layouts import BASE, BELT_TOP_M, TOOL_ZONE_M, Part, get_details
-from sim.scenes.conveyor_sort.task import MAX_FORCE_N, find_containing_bins
+from sim.scenes.conveyor_sort.task import MAX_FORCE_N
 from sim.variation import Variation
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ SLOW_SHARE = 0.15  # of the belt's speed, below which a part does not move with 
 JAM_S = 2.0
 STUCK_S = 1.0  # at the stop for this time, a part is missed
 MAX_OVERLAP_M = 0.001  # with a part that is in the way of an arriving one
+OUTSIDE = -1  # in no bin
 STATIC_FRICTION = 0.4  # of bins, rails, stop and floor
 COLOURS = ((0.15, 0.4, 0.92, 1), (0.9, 0.45, 0.05, 1), (0.1, 0.65, 0.3, 1), (0.55, 0.25, 0.9, 1))
 STATIC_COLOUR = (0.62, 0.65, 0.68, 1)
@@ -87,6 +88,7 @@ class ConveyorWorld(BulletWorld):
             self._place(index, x, y, yaw)
         self._admit_parts()
         pose, twist = self.read_dynamic_bodies()
+        self._locate_parts(pose[1:])
         half_extents = [self._robot.half_extents, *(part.half_extents for part in self._parts)]
         shapes = [Shape.CYLINDER, *(Shape.BOX if part.shape == "box" else Shape.CYLINDER for part in self._parts)]
         kinds = np.array(layout.dynamic_kinds, np.int8)
@@ -105,7 +107,9 @@ class ConveyorWorld(BulletWorld):
         self._details = details = get_details(layout)
         self._entries = layout.loads
         self._parts = [_apply_variation(part, variation) for part in details.parts]
-        self._bins = np.array([(*details.locate_bin(i), b.width_m / 2, b.depth_m / 2) for i, b in enumerate(details.bins)])
+        yaw = details.belt.yaw
+        self._axes = math.cos(yaw), math.sin(yaw)
+        self._bins = [(*details.locate_bin(i), b.width_m / 2, b.depth_m / 2) for i, b in enumerate(details.bins)]
         self._targets = [details.find_bin(index) for index in range(len(self._parts))]
         self._floor = self._create_static(StaticBody(Kind.WALL, (2, 2, 0.5), (0.4, 0, -0.5)), FLOOR_COLOUR)
         belt = details.belt
@@ -221,6 +225,7 @@ class ConveyorWorld(BulletWorld):
         forces = [contact.force_n for contact in contacts if contact.first == ROBOT and contact.second in static]
         self._force_n = max(forces, default=0.0)
         poses, twists = self.read_dynamic_bodies()
+        self._locate_parts(poses[1:])
         min_speed = SLOW_SHARE * self._belt.speed_m_s
         for index, status in enumerate(self._status):
             if status != Status.MOVING:
@@ -229,9 +234,22 @@ class ConveyorWorld(BulletWorld):
             self._slow_s[index] = self._slow_s[index] + duration_s if speed < min_speed else 0.0
             is_at_rest = speed + 0.02 * spin < REST_SPEED_M_S
             self._rest_s[index] = self._rest_s[index] + duration_s if is_at_rest else 0.0
-            if poses[1 + index][2] < BELT_TOP_M and self._rest_s[index] >= REST_S:
+            if self._is_low[index] and self._rest_s[index] >= REST_S:
                 self._freeze(index)
         self._update_stop([(contact.first, contact.second) for contact in contacts])
+
+    def _locate_parts(self, poses: list[list[float]]) -> None:
+        """Find the parts that are below the belt's top, and the bin in which each is."""
+        self._is_low = [pose[2] < BELT_TOP_M and status != Status.WAITING for pose, status in zip(poses, self._status, strict=True)]
+        self._places = [self._find_bin(pose) if low else OUTSIDE for pose, low in zip(poses, self._is_low, strict=True)]
+
+    def _find_bin(self, pose: list[float]) -> int:
+        c, s = self._axes
+        for number, (x, y, half_width, half_depth) in enumerate(self._bins):
+            dx, dy = pose[0] - x, pose[1] - y
+            if abs(c * dx + s * dy) <= half_width and abs(c * dy - s * dx) <= half_depth:
+                return number
+        return OUTSIDE
 
     def _freeze(self, index: int) -> None:
         self._status[index] = Status.FROZEN
@@ -286,40 +304,30 @@ class ConveyorWorld(BulletWorld):
             if self._status[index] == Status.MOVING:
                 self._set_mass(index, part.mass_kg)
             self._client.resetBaseVelocity(body, twist[:3], twist[3:])
+        self._locate_parts(state.pose[1:].tolist())
 
     def read_violations(self) -> dict[str, bool]:
         """Read all violations, by kind."""
-        bins, poses = self._find_bins()
-        is_low = [pose[2] < BELT_TOP_M and status != Status.WAITING for pose, status in zip(poses, self._status, strict=True)]
+        parts = list(zip(self._is_low, self._places, self._targets, strict=True))
         on_belt = [
             self._slow_s[index] >= JAM_S
             for index, status in enumerate(self._status)
-            if status == Status.MOVING and not is_low[index] and not self._is_at_stop[index]
+            if status == Status.MOVING and not self._is_low[index] and not self._is_at_stop[index]
         ]
         return {
-            "part_off_belt": any(low and bin_ < 0 for low, bin_ in zip(is_low, bins, strict=True)),
-            "wrong_bin": any(
-                low and bin_ not in (-1, target) for low, bin_, target in zip(is_low, bins, self._targets, strict=True)
-            ),
+            "part_off_belt": any(low and bin_ == OUTSIDE for low, bin_, _ in parts),
+            "wrong_bin": any(bin_ not in (OUTSIDE, target) for _, bin_, target in parts),
             "jam": bool(on_belt) and all(on_belt),
             "tool_collision": self._force_n > MAX_FORCE_N,
         }
 
-    def _find_bins(self) -> tuple[list[int], list[list[float]]]:
-        poses = self.read_dynamic_bodies()[0][1:]
-        rows = np.column_stack([self._bins, np.full(len(self._bins), self._details.belt.yaw)])
-        return find_containing_bins(np.array(poses)[:, :2], rows).tolist(), poses
-
     def read_outcome(self) -> bool | None:
         """Read whether all parts are in their bins; None: some part may still get there."""
-        if Status.WAITING in self._status:
-            return None
-        bins, poses = self._find_bins()
-        is_low = [pose[2] < BELT_TOP_M for pose in poses]
-        if all(low and bin_ == target for low, bin_, target in zip(is_low, bins, self._targets, strict=True)):
+        if self._places == self._targets:
             return True
-        is_stuck = [at_stop and slow >= STUCK_S for at_stop, slow in zip(self._is_at_stop, self._slow_s, strict=True)]
-        return False if all(low or stuck for low, stuck in zip(is_low, is_stuck, strict=True)) else None
+        stuck = [at_stop and slow >= STUCK_S for at_stop, slow in zip(self._is_at_stop, self._slow_s, strict=True)]
+        is_over = all(low or is_stuck for low, is_stuck in zip(self._is_low, stuck, strict=True))
+        return False if is_over and Status.WAITING not in self._status else None
 
     def read_time_s(self) -> float:
         """Read the simulated time since the start of the episode."""
