@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from sim.bullet.client import BulletClient
-from sim.geometry.rotations import rotate_in_space
 from sim.utils.errors import GroundError
 
 MAX_CONSTRAINT_FORCE_N = 1e6  # Bullet's own limit stays far above the vacuum's
@@ -111,9 +110,13 @@ class SuctionGripper:
         Returns:
             (7,) position [m] and quaternion xyzw, world frame.
         """
+        position, quaternion = self._locate_cups()
+        return np.array([*position, *quaternion])
+
+    def _locate_cups(self) -> tuple[list[float], list[float]]:
         _, link_pose = self._read_tool_poses()
         position, quaternion = self._client.multiplyTransforms(*link_pose, *self._cup_in_link)
-        return np.array([*position, *quaternion])
+        return position, quaternion
 
     def attach(self, carton: int) -> None:
         """Hold a carton as it lies now. The vacuum replaces contacts of tool and carton.
@@ -157,10 +160,12 @@ class SuctionGripper:
         """
         if self.carton is None:
             return np.zeros(6)
-        wrench = np.array(self._client.getConstraintState(self._constraint))
-        # Bullet gives the force in the world's axes and the moment in those of the parent's frame
-        inverse = self.read_cup_pose()[3:] * (-1, -1, -1, 1)
-        return np.concatenate([rotate_in_space(wrench[:3], inverse), wrench[3:]])
+        x, y, z, *moment = self._client.getConstraintState(self._constraint)
+        # Bullet gives the force in the world's axes and the moment in those of the parent's frame.
+        # Plain numbers: this runs in each physics step.
+        axes = self._client.getMatrixFromQuaternion(self._locate_cups()[1])
+        force = [axes[i] * x + axes[3 + i] * y + axes[6 + i] * z for i in range(3)]
+        return np.array([*force, *moment])
 
     def update(self) -> bool:
         """Release the carton if the load of the last physics steps opens the seal.
