@@ -68,7 +68,7 @@ def _find_places(stack: Stack, field: PalletField, half_extents: np.ndarray, row
     length, width = field.half.tolist()
     edges_x = np.concatenate([[-length], (stack.x + stack.half_x)[placed] + GAP_M, (stack.x - stack.half_x)[placed]])
     edges_y = np.concatenate([[-width], (stack.y + stack.half_y)[placed] + GAP_M, (stack.y - stack.half_y)[placed]])
-    parts = []
+    parts: list[tuple[np.ndarray, ...]] = []
     for row in rows:
         for is_turned in (False, True):
             half = half_extents[row][[1, 0, 2]] if is_turned else half_extents[row]
@@ -76,26 +76,17 @@ def _find_places(stack: Stack, field: PalletField, half_extents: np.ndarray, row
             y = np.concatenate([edges_y + half[1], edges_y - half[1] - GAP_M, [width - half[1]]])
             x = np.unique(x[abs(x) <= length - half[0] + 1e-6].round(4))
             y = np.unique(y[abs(y) <= width - half[1] + 1e-6].round(4))
-            grid_x, grid_y = (values.ravel() for values in np.meshgrid(x, y, indexing="ij"))
-            count = len(grid_x)
-            parts.append(
-                (
-                    np.full(count, row),
-                    np.full(count, choice[row]),
-                    grid_x,
-                    grid_y,
-                    np.full(count, is_turned),
-                    np.tile(half, (count, 1)),
-                )
-            )
+            grid = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
+            same = np.full(len(grid), row), np.full(len(grid), choice[row])
+            parts.append((*same, grid[:, 0], grid[:, 1], np.full(len(grid), is_turned), np.tile(half, (len(grid), 1))))
     if not parts:
         empty = np.zeros(0)
         return Places(empty.astype(int), empty, empty, empty, empty.astype(bool), np.zeros((0, 3)), empty, empty)
-    row, choice_, x, y, is_turned, half = (np.concatenate(values) for values in zip(*parts, strict=True))
+    row, choice_, x, y, turned, half = (np.concatenate(values) for values in zip(*parts, strict=True))
     ignored = np.arange(len(stack.x)) == row[:, None]
     height = geometry.find_support_heights(stack, field, x, y, half[:, 0], half[:, 1], ignored)
     support = geometry.compute_support_shares(stack, field, x, y, half[:, 0], half[:, 1], height, ignored)
-    places = Places(row, choice_, x, y, is_turned, half, height, support)
+    places = Places(row, choice_, x, y, turned, half, height, support)
     return places.select(places.top <= field.limits[1] + 1e-6)
 
 
@@ -129,8 +120,9 @@ def can_stack(layout: Layout) -> bool:
     half_extents = np.array([carton.half_extents for carton in details.cartons])
     limits = np.array([geometry.PALLET_HEIGHT_M, geometry.PALLET_HEIGHT_M + details.max_stack_m])
     field = PalletField(np.zeros(3), np.array([details.pallet_length_m, details.pallet_width_m]) / 2, limits)
-    columns = [np.full(count, 9.0), np.full(count, 9.0), *half_extents.T[:2].copy()]
-    stack = Stack(*columns, np.zeros(count), np.zeros(count), np.ones(count, bool), np.zeros(count, bool))
+    absent, half_x, half_y, zeros = np.full(count, 9.0), half_extents[:, 0].copy(), half_extents[:, 1].copy(), np.zeros(count)
+    is_placed = np.zeros(count, bool)
+    stack = Stack(absent, absent.copy(), half_x, half_y, zeros, zeros.copy(), np.ones(count, bool), is_placed)
     waiting, following = list(range(min(num_slots, count))), num_slots
     while waiting:
         places = _find_places(stack, field, half_extents, np.array(waiting), np.zeros(count))

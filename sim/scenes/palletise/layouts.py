@@ -4,7 +4,7 @@ Lengths are half of the usual ones, and masses are the usual ones. Orders are sa
 Distribution shifts are harder on purpose.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -34,6 +34,7 @@ SIZES = (
     (0.20, 0.15, 0.10), (0.20, 0.13, 0.12), (0.15, 0.13, 0.10), (0.24, 0.16, 0.12), (0.26, 0.18, 0.09), (0.18, 0.18, 0.14),
     (0.16, 0.12, 0.08), (0.14, 0.14, 0.14), (0.22, 0.14, 0.16), (0.20, 0.20, 0.08), (0.13, 0.12, 0.11), (0.25, 0.13, 0.10),
 )  # fmt: skip
+BASE = Variation(load_mass_kg=4.0, load_friction=0.5)
 UNKNOWN_SIZES = (
     (0.28, 0.15, 0.11), (0.17, 0.16, 0.06), (0.23, 0.19, 0.13), (0.14, 0.12, 0.18), (0.19, 0.12, 0.15), (0.21, 0.17, 0.07),
     (0.30, 0.12, 0.08), (0.12, 0.12, 0.12),
@@ -179,10 +180,9 @@ class SplitSpec:
     sizes: tuple[tuple[float, float, float], ...] = SIZES
     soft_share: float = 0.0
     fill: tuple[float, float] = (0.42, 0.56)  # of the volume above the pallet
-    variations: Variations = field(default_factory=lambda: Variations(BASE))
+    variations: Variations = Variations(BASE)
 
 
-BASE = Variation(load_mass_kg=4.0, load_friction=0.5)
 SPLIT_SPECS = {
     "train": SplitSpec(71, num_cartons=(3, 14)),
     "val": SplitSpec(72, num_cartons=(3, 14)),

@@ -128,7 +128,7 @@ class PlaceCarton:
     """The intended effect of an action, for models: the carton at rest at its place."""
 
     num_features = NUM_FEATURES
-    test_features = (0.0, 0.0, 1.0)
+    test_features: tuple[float, ...] | None = (0.0, 0.0, 1.0)
 
     def compute_nominal(self, bodies: Bodies, action: Array) -> tuple[Array, Array]:
         """Compute where an action leaves all bodies if nothing slips or falls.
@@ -161,7 +161,7 @@ class PlaceCarton:
             half[..., None, :2],
             xp.stack([pose[..., 2] + half[..., 2]] * 2, axis=-1)[..., None, :],
         )
-        rectangle = (part[..., None] for part in (x, y, half_x, half_y))
+        rectangle = x[..., None], y[..., None], half_x[..., None], half_y[..., None]
         stack = geometry.measure_stack(bodies, field)
         height = geometry.find_support_heights(stack, field, *rectangle, is_chosen[..., None, :])[..., 0]
         offset = rotate(xp.stack([x, y], axis=-1), yaw)

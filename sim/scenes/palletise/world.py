@@ -67,7 +67,7 @@ class PalletMemory:
 
     slots: tuple[int, ...]  # carton at each infeed place; -1: none
     num_arrived: int
-    inertia: tuple[tuple[float, float, float, float], ...]  # measured, zeros: unknown
+    inertia: np.ndarray  # (M, 4) measured, zeros: unknown
     time_s: float
     violations: tuple[str, ...]
     press_force_n: float
@@ -142,7 +142,8 @@ class PalletWorld(BulletWorld):
         self._num_arrived = 0
         self._inertia = np.zeros((self._dynamic_count, 4))
         self._masses: list[tuple[float, list[float]]] = []  # with moments of inertia
-        self._time_s, self._outcome, self._press_force_n = 0.0, None, 0.0
+        self._time_s = self._press_force_n = 0.0
+        self._outcome: bool | None = None
         self._violations: set[str] = set()
         self._frames: list[MotionFrame] = []
         self._note, self._held_row, self._num_steps = "", 0, 0
@@ -231,7 +232,7 @@ class PalletWorld(BulletWorld):
         yaw = float(compute_yaw(pose[3:]))
         offset = rotate(np.array(self.grasp_offset_m), np.array(yaw))
         start = np.array([*(pose[:2] + offset), pose[2] + height / 2 + PAD_HALF_HEIGHT_M])
-        place = rotate(np.array([placement.x, placement.y]), np.array(goal.yaw)) + (goal.x, goal.y)
+        place = np.array([goal.x, goal.y]) + rotate(np.array([placement.x, placement.y]), np.array(goal.yaw))
         turn = float(wrap_angle(goal.yaw + placement.yaw - yaw))
         end_xy = place + rotate(offset, np.array(turn))
         pick_yaw, place_yaw = _choose_tool_yaws(start, end_xy, turn)
@@ -469,7 +470,7 @@ class PalletWorld(BulletWorld):
         """Read the whole state between two steps."""
         poses, twists = self.read_dynamic_bodies()
         memory = PalletMemory(
-            tuple(self._slots), self._num_arrived, tuple(map(tuple, self._inertia.tolist())), self._time_s,
+            tuple(self._slots), self._num_arrived, self._inertia.copy(), self._time_s,
             tuple(sorted(self._violations)), self._press_force_n, self._outcome, self._arm.read_joint_states(),
         )  # fmt: skip
         return SimState(np.array(poses), np.array(twists), memory=memory)
@@ -483,8 +484,10 @@ class PalletWorld(BulletWorld):
         for index, pose in enumerate(state.pose[1 : 1 + memory.num_arrived]):
             self._stack.set_pose(index, pose)
         self._slots, self._num_arrived = list(memory.slots), memory.num_arrived
-        self._inertia = np.array(memory.inertia)
-        self._time_s, self._press_force_n, self._outcome = memory.time_s, memory.press_force_n, memory.outcome
+        self._inertia = memory.inertia.copy()
+        self._time_s = memory.time_s
+        self._press_force_n = memory.press_force_n
+        self._outcome = memory.outcome
         self._violations = set(memory.violations)
         self._arm.set_joint_states(memory.joints)
 
