@@ -28,12 +28,12 @@ from sim.data.collect import CollectConfig, ShardResult, collect
 from sim.data.store import Dataset
 from sim.layout import Layout
 from sim.scenes.scene import scenes
+from sim.scenes.scene import scenes
 from sim.utils.files import lock_directory, read_json, write_json
 from worldmodels.assessment.open_loop import BodyPredictor, make_records, make_test_windows, measure_open_loop_error
 from worldmodels.baselines import ConstantVelocity
 from worldmodels.training.checkpoint import load_checkpoint
 
-MAX_SHARD_STEPS = 2000
 LAYOUTS_PER_ROUND = 10_000  # numbers of layouts that each round may use
 # Core-seconds, measured on tote-push, for the progress of a run
 SCRIPTED_STEP_S = 0.0014
@@ -120,8 +120,9 @@ class Pipeline:
         config = self.config
         held_out = tuple(config.held_out.items())
         steps = config.held_out_steps
+        max_steps = scenes[config.scene].shard_steps
         configs = {
-            split: CollectConfig(config.scene, steps, config.seed, split, held_out, shard_steps=min(MAX_SHARD_STEPS, steps))
+            split: CollectConfig(config.scene, steps, config.seed, split, held_out, shard_steps=min(max_steps, steps))
             for split in ("val", "test")
         }
         for number, round_ in enumerate(config.rounds, 1):
@@ -131,7 +132,7 @@ class Pipeline:
                 config.seed + 1000 * number,
                 behaviours=tuple(round_.behaviours.items()),
                 variations=config.variations,
-                shard_steps=min(MAX_SHARD_STEPS, round_.steps),
+                shard_steps=min(max_steps, round_.steps),
                 first_layout=LAYOUTS_PER_ROUND * number,
             )
         return configs

@@ -40,12 +40,15 @@ class CollectConfig:
     split: str = "train"
     behaviours: tuple[tuple[str, float], ...] = ()  # names and weights; empty: the scene's mix
     variations: tuple[str, ...] = ()
-    shard_steps: int = 2000  # the last shard has the remaining states
-    layouts_per_shard: int = 8
+    shard_steps: int = 0  # the last shard has the remaining states; 0: those of the scene
+    layouts_per_shard: int = 0  # 0: those of the scene
     first_layout: int = 0  # number of the first layout in the split
     images: ImageConfig | None = None
 
     def __post_init__(self) -> None:
+        for name in ("shard_steps", "layouts_per_shard"):
+            if not getattr(self, name):
+                object.__setattr__(self, name, getattr(scenes[self.scene], name))
         if min(self.steps, self.shard_steps) < MIN_SHARD_STEPS:
             raise GroundError(f"{self.steps} steps in shards of {self.shard_steps}: at least {MIN_SHARD_STEPS} are needed")
         if not self.behaviours:

@@ -106,6 +106,8 @@ class Scene:
             number, for search methods that use them.
         importers: by suffix of a file, (file, seed) -> layout, such as from an order list.
         measures_inertia: the robot measures mass and centre of mass of what it lifts.
+        shard_steps: states of a shard of collected data.
+        layouts_per_shard: number of layouts in a shard.
         physics: settings of the physics engine, for the manifest of datasets.
     """
 
@@ -143,6 +145,8 @@ class Scene:
     importers: Mapping[str, Callable[[Path, int], Layout]] = field(default_factory=dict, hash=False)
     propose_actions: Callable[[Observation, int, np.random.Generator], np.ndarray] | None = None
     measures_inertia: bool = False
+    shard_steps: int = 2000
+    layouts_per_shard: int = 8
     physics: str = "240 Hz, 10 solver iterations"
 
     def __post_init__(self) -> None:

@@ -46,6 +46,8 @@ scenes.add(NAME)(
         propose_actions=propose_actions,
         importers={".csv": import_order},
         measures_inertia=True,
+        shard_steps=250,
+        layouts_per_shard=100,
         physics="240 Hz, 50 solver iterations",
     )
 )
