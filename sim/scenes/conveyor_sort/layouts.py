@@ -33,6 +33,7 @@ MAX_PARTS = 8
 MAX_BINS = 4
 MAX_SPEED_M_S = 1.0
 MAX_ARRIVAL_S = 60.0
+MAX_SLANT_RAD = 0.2  # of the belt, against the paddle
 BASE = Variation(load_mass_kg=0.3, load_friction=0.5, speed_limit_m_s=1.0)
 
 
@@ -197,11 +198,11 @@ class SplitSpec:
     """Parameters of the layouts of one split. Pairs are ranges."""
 
     seed: int
-    parts: tuple[int, int] = (3, 6)
+    parts: tuple[int, int] = (3, 5)
     bins: tuple[int, int] = (2, 3)
     speed_m_s: tuple[float, float] = (0.2, 0.4)
-    spacing_m: tuple[float, float] = (0.35, 0.75)  # along the belt, between successive parts
-    cluster_share: float = 0.25  # of parts that nearly touch the part before
+    spacing_m: tuple[float, float] = (0.4, 0.8)  # along the belt, between successive parts
+    cluster_share: float = 0.2  # of parts that nearly touch the part before
     friction: tuple[float, float] = (0.3, 0.8)  # of parts
 
 
@@ -209,7 +210,7 @@ SPLIT_SPECS = {
     "train": SplitSpec(61),
     "val": SplitSpec(62),
     "test": SplitSpec(63),
-    "shift-denser": SplitSpec(64, parts=(5, 8), spacing_m=(0.15, 0.35), cluster_share=0.5),
+    "shift-denser": SplitSpec(64, parts=(5, 8), spacing_m=(0.2, 0.45), cluster_share=0.4),
     "shift-faster": SplitSpec(65, speed_m_s=(0.45, 0.6)),
     "shift-slippery": SplitSpec(66, friction=(0.06, 0.15)),
 }
@@ -334,6 +335,8 @@ def find_faults(layout: Layout) -> list[str]:
         faults.append("loads, details.parts and goals differ in number: {}, {} and {}".format(*counts))
     if not 0 < len(details.bins) <= MAX_BINS:
         faults.append(f"details.bins has {len(details.bins)} bins, 1 to {MAX_BINS} are needed")
+    if abs(abs(details.belt.yaw) - math.pi / 2) > MAX_SLANT_RAD:
+        faults.append(f"details.belt.yaw is {details.belt.yaw:g}: the paddle needs a belt along y, ±π/2")
     kinds = [bin_.kind for bin_ in details.bins]
     faults += [f"details.bins: {kinds.count(kind)} bins have the kind {kind}" for kind in set(kinds) if kinds.count(kind) > 1]
     faults += [

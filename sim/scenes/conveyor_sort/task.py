@@ -288,15 +288,16 @@ def _build_field(belt: np.ndarray, bins: np.ndarray, goal: np.ndarray) -> Sortin
     middle = places[nearest]
     axes = [np.arange(low, high, GRID_M) for low, high in ((HALL.x, HALL.x + HALL.width), (HALL.y, HALL.y + HALL.depth))]
     grid_x, grid_y = np.meshgrid(*axes, indexing="ij")
-    return SortingField(
+    field = SortingField(
         (HALL.x, HALL.y), GRID_M, np.hypot(grid_x - goals[0, 0], grid_y - goals[0, 1]),
         belt=np.array([x - half_length * c, y - half_length * s, c, s, 2 * half_length, half_width, max(speed, MIN_BELT_SPEED_M_S)]),
         mouth=np.column_stack([middle[:, 0], np.sign(middle[:, 1])]),
         bin_half=bins[nearest, 3:],
         bin_middle=middle,
-        has_goal=has_goal.astype(np.float64),
+        has_goal=has_goal,
         bins=np.column_stack([places, bins[:, 3:]]),
     )  # fmt: skip
+    return field.map(lambda table: table.astype(np.float32))  # as the tensors of planners
 
 
 _CACHE = ContentCache(_build_field)
