@@ -50,7 +50,7 @@ def measure_settling_error(model: SpatialGraph, windows: SpatialWindows, count: 
     for start in range(0, len(rows), CHUNK_WINDOWS):
         batch = windows.take(rows[start : start + CHUNK_WINDOWS], 1)
         nominal, _ = model.apply_skill(batch.state, batch.actions[:, 0])
-        states, (changes,) = model.imagine(batch.state, batch.actions)
+        states, (changes,), _ = model.imagine(batch.state, batch.actions)
         blocks = model.particles, -1
         bodies = nominal.decode_dynamic()
         true = batch.targets[0].decode_dynamic().pose

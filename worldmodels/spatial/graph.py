@@ -40,7 +40,7 @@ from worldmodels.spatial import state as spatial
 from worldmodels.spatial.box_distance import compute_box_contacts, rotate, rotate_back
 from worldmodels.spatial.state import MOTION_FIELDS, SpatialState, SpatialWindows
 from worldmodels.training.compile import CompiledFunction
-from worldmodels.training.windows import Batch, EpisodeWindows, JointWindows, list_tensors
+from worldmodels.training.windows import Batch, EpisodeWindows, JointWindows
 
 GRAVITY_M_S2 = 9.81
 STATIC_RANGE = 2.0  # [units] from bodies; static bodies beyond it, and beyond the robot's reach in a plan, do not matter
@@ -62,7 +62,8 @@ MAX_STANDING_DROP_M = 0.02
 MIN_STANDING_COSINE = math.cos(math.radians(10))
 get_namespace(torch.zeros(()))  # known before the first compilation, which could not follow the search
 FALL_COST = 3.0  # of a body that falls for certain in the final test [cost unit]
-SKILL_SIZES: dict[str, int] = {"num_rounds": 3, "num_neighbours": 10, "num_heads": 5}  # cartons touch many others
+NUM_LOCAL_BODIES = 8  # that a skill may change, in plans: the nearest to the one that it moves
+SKILL_SIZES: dict[str, int] = {"num_rounds": 3, "num_neighbours": 8, "num_heads": 5}  # cartons touch many others
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class SpatialGraphConfig:
 
 
 class Motion(NamedTuple):
-    """Motion of bodies in the world frame, lengths in the scene's unit."""
+    """Motion of N bodies in the world frame, dynamic ones first, lengths in the scene's unit."""
 
     position: Tensor  # (B, M, 3)
     rotation: Tensor  # (B, M, 4) quaternion xyzw
@@ -93,15 +94,14 @@ class Motion(NamedTuple):
 
 
 class Constants(NamedTuple):
-    """Constants of a rollout, lengths in the scene's unit. E is the batch, or 1."""
+    """Constants of a rollout, lengths in the scene's unit."""
 
-    static: Motion  # (E, S, ...)
-    half_extents: Tensor  # (E, N, 3)
-    kind: Tensor  # (E, N, len(Kind)) one-hot
-    is_cylinder: Tensor  # (E, N) 1 or 0
-    present: Tensor  # (E, N)
-    inertia: Tensor  # (E, N, 5) 1 if measured, logarithm of the mass, centre of mass
-    gravity: Tensor  # (E, 1) [units/s²]
+    half_extents: Tensor  # (B, N, 3)
+    kind: Tensor  # (B, N, len(Kind)) one-hot
+    is_cylinder: Tensor  # (B, N) 1 or 0
+    present: Tensor  # (B, N)
+    inertia: Tensor  # (B, N, 5) 1 if measured, logarithm of the mass, centre of mass
+    gravity: Tensor  # (B, N) [units/s²]
 
 
 class Changes(NamedTuple):
@@ -111,6 +111,14 @@ class Changes(NamedTuple):
     freedom: Tensor  # (P * B, M) 1: nothing supports the body; 0: it stands firmly
     standing: Tensor  # (P * B, M) logit of the probability that it still stands after the step
     violation: Tensor  # (P * B,) logit of the probability of a violation
+
+
+class Rollout(NamedTuple):
+    """Predicted H steps of B scenes."""
+
+    states: list[SpatialState]  # H states of P * B scenes, one block of B for each particle
+    changes: list[Changes]  # H changes
+    test: Changes | None  # in the final test after them
 
 
 class BodyFrames(NamedTuple):
@@ -166,8 +174,7 @@ class SpatialGraph(LearnedModel):
             "kind": np.array([*[Kind.LOAD] * count, Kind.RACK]),
         }
         state = self.encode({**example, "action_twist": scene.action_spec.twist, "unit_m": np.ones(1)})
-        horizon = 3 if self.particles > 1 else 2  # the first step of particles differs from the others
-        self.rollout(state, torch.zeros(2, horizon, self.action_size))
+        self.rollout(state, torch.zeros(2, 2, self.action_size))
 
     @property
     def _keeps_absent_bodies(self) -> bool:
@@ -216,62 +223,72 @@ class SpatialGraph(LearnedModel):
         count, batch = actions.shape[:2]
         shape = self.particles, count, batch
         state = state.map(lambda values: values.repeat_interleave(batch, 0))
-        states, changes = self.imagine(state, actions.flatten(0, 1))
-        bodies = spatial.decode_bodies(states)
-        size = math.prod(shape)
-        bodies = bodies.map(lambda values: values.expand(size, *values.shape[1:]).unflatten(0, shape))
+        rollout = self.imagine(state, actions.flatten(0, 1), is_local=True)
+        bodies = spatial.decode_bodies(rollout.states).map(lambda values: values.unflatten(0, shape))
         picks = [itemgetter((slice(None), index)) for index in range(count)]
         if not self._skill:
             return [Prediction(bodies.map(pick)) for pick in picks]
-        violation = torch.stack([change.violation.sigmoid() for change in changes], -1).unflatten(0, shape)
-        value = FALL_COST * self._predict_fall(states[-1]).unflatten(0, shape)
-        return [Prediction(bodies.map(pick), violation=pick(violation), value=pick(value)) for pick in picks]
+        violation = torch.stack([change.violation.sigmoid() for change in rollout.changes], -1).unflatten(0, shape)
+        value = None if rollout.test is None else FALL_COST * rollout.test.standing.neg().sigmoid().amax(-1).unflatten(0, shape)
+        return [
+            Prediction(bodies.map(pick), violation=pick(violation), value=None if value is None else pick(value))
+            for pick in picks
+        ]
 
-    def _predict_fall(self, state: SpatialState) -> Tensor:
-        """Predict the probability (P * B,) that the least stable body falls in the final test."""
-        if self._skill is None or self._skill.test_features is None:
-            return torch.zeros(len(state.position), device=state.position.device)
-        motion = _get_motion(state, slice(state.num_dynamic))
-        features = torch.tensor(self._skill.test_features).to(state.position).expand(len(state.position), -1)
-        changes = self._predict_changes(motion, _make_constants(state), features, motion, self.particles)
-        bodies = state.decode_dynamic()
-        is_other = (bodies.present > 0) & (bodies.kind != Kind.ROBOT)
-        return torch.where(is_other, torch.sigmoid(-changes.standing), 0.0).amax(-1)
-
-    def imagine(self, state: SpatialState, actions: Tensor) -> tuple[list[SpatialState], list[Changes]]:
-        """Predict the states after each action, differentiably.
+    def imagine(self, state: SpatialState, actions: Tensor, is_local: bool = False) -> Rollout:
+        """Predict the states after each action, differentiably. Each step starts from the mean of the particles.
 
         Args:
             state: B scenes.
             actions: (B, H, A) in [-1, 1].
-
-        Returns:
-            states: H states of P * B scenes, one block of B for each particle.
-            changes: the changes of each step.
+            is_local: skills change only the nearest bodies to the one that they move, and the final
+                test is predicted.
         """
-        step = self._step_compiled if self.is_compiled and not actions.requires_grad and not self.training else self._step
         constants = _make_constants(state)
-        motion = _get_motion(state, slice(state.num_dynamic))
-        for values in list_tensors([*motion, *constants.static, *constants[1:]]):
+        for values in (*constants, *_get_motion(state)):
             torch._dynamo.maybe_mark_dynamic(values, 0)
-        states, steps = [], []
+        states, steps, test, anchor = [], [], None, None
         for t in range(actions.shape[1]):
             nominal = None
             if self._skill:
-                reference, inputs = self.apply_skill(state, actions[:, t])
-                nominal = _get_motion(reference, slice(state.num_dynamic))
+                nominal, inputs = self.apply_skill(state, actions[:, t])
+                if is_local:
+                    anchor = _find_moved_place(state, nominal)
             else:
                 command = (state.command_matrix * actions[:, t, None]).sum(-1)
                 inputs = torch.cat([command[:, :3] / state.unit_m[:, None], command[:, 3:]], -1)
-            motion, changes = step(motion, constants, inputs, nominal, self.particles if t else 1)
-            if t == 0 and self.particles > 1:
-                state = state.map(lambda values: values.repeat(self.particles, *[1] * (values.ndim - 1)))
-                constants = _make_constants(state)
-                actions = actions.repeat(self.particles, 1, 1)
-            state = _put_motion(state, motion)
-            states.append(state)
+            predicted, changes = self._advance(state, constants, inputs, nominal, anchor)
+            states.append(predicted)
             steps.append(changes)
-        return states, steps
+            state = _average_particles(predicted, self.particles)
+        if self._skill and is_local and self._skill.test_features is not None:
+            inputs = torch.tensor(self._skill.test_features).to(state.position).expand(len(state.position), -1)
+            test = self._advance(state, constants, inputs, state, anchor)[1]
+        return Rollout(states, steps, test)
+
+    def _advance(
+        self, state: SpatialState, constants: Constants, inputs: Tensor, nominal: SpatialState | None, anchor: Tensor | None
+    ) -> tuple[SpatialState, Changes]:
+        """Predict one step, for skills that of the bodies nearest to `anchor` (B, 3)."""
+        is_eager = inputs.requires_grad or state.position.requires_grad or self.training or not self.is_compiled
+        step = self._step if is_eager else self._step_compiled
+        count = state.num_dynamic
+        motion = _get_motion(state)
+        reference = None if nominal is None else _get_motion(nominal)
+        repeated = (state if nominal is None else nominal).map(
+            lambda values: values.repeat(self.particles, *[1] * (values.ndim - 1))
+        )
+        if reference is None or anchor is None or count <= NUM_LOCAL_BODIES:
+            after, changes = step(motion, constants, inputs, reference, count)
+            return _put_motion(repeated, after), changes
+        order = _sort_by_distance(reference.position, constants.present, anchor, count)
+        motion, reference = (Motion(*(_select_rows(values, order) for values in parts)) for parts in (motion, reference))
+        constants = Constants(*(_select_rows(values, order) for values in constants))
+        after, changes = step(motion, constants, inputs, reference, NUM_LOCAL_BODIES)
+        rows = order[:, :NUM_LOCAL_BODIES].repeat(self.particles, 1)
+        pairs = zip(_get_motion(repeated), after, strict=True)
+        complete = (values.scatter(1, rows[..., None].expand_as(part), part)[:, :count] for values, part in pairs)
+        return _put_motion(repeated, Motion(*complete)), changes
 
     def apply_skill(self, state: SpatialState, action: Tensor) -> tuple[SpatialState, Tensor]:
         """Apply the intended effect of a skill.
@@ -294,40 +311,34 @@ class SpatialGraph(LearnedModel):
         return replace(state, **dict(parts)), features.to(pose)
 
     def _step(
-        self, motion: Motion, constants: Constants, inputs: Tensor, nominal: Motion | None, particles: int
+        self, motion: Motion, constants: Constants, inputs: Tensor, nominal: Motion | None, count: int
     ) -> tuple[Motion, Changes]:
-        """Advance bodies by one control step, or by the skill that leads to `nominal`.
-
-        Args:
-            particles: number of blocks in the batch, one for each head; 1: all heads start there.
-        """
-        changes = self._predict_changes(motion, constants, inputs, nominal, particles)
+        """Advance `count` bodies by one control step, or by the skill that leads all bodies to `nominal`."""
+        changes = self._predict_changes(motion, constants, inputs, nominal, count)
         free = changes.freedom[..., None]
         shift, turn, kick, twist = changes.vectors.unbind(-2)
+        start = motion if nominal is None else nominal
+        position, rotation, velocity, angular_velocity = (values[:, :count].repeat(self.particles, 1, 1) for values in start)
         if nominal is not None:
-            position, rotation, *_ = _repeat(nominal, changes)
             position = position + free * JUMP_SCALES[0] * shift
             rotation = integrate_rotation(rotation, free * JUMP_SCALES[1] * turn, 1.0)
-            zero = torch.zeros_like(position)
-            return Motion(position, rotation, zero, zero), changes
-        position, rotation, velocity, angular_velocity = _repeat(motion, changes)
-        fall = -CONTROL_DT_S * constants.gravity[..., None] * free * torch.tensor([0.0, 0.0, 1.0]).to(position)
+            return Motion(position, rotation, velocity, angular_velocity), changes
+        gravity = constants.gravity[:, :count, None].repeat(self.particles, 1, 1)
+        fall = -CONTROL_DT_S * gravity * free * torch.tensor([0.0, 0.0, 1.0]).to(position)
         position = position + CONTROL_DT_S * (velocity + SPEED_SCALE * shift + fall / 2)
         rotation = integrate_rotation(rotation, angular_velocity + turn, CONTROL_DT_S)
         return Motion(position, rotation, velocity + SPEED_SCALE * kick + fall, angular_velocity + twist), changes
 
     def _predict_changes(
-        self, motion: Motion, constants: Constants, inputs: Tensor, nominal: Motion | None, particles: int
+        self, motion: Motion, constants: Constants, inputs: Tensor, nominal: Motion | None, count: int
     ) -> Changes:
         config = self.spatial_config
         bodies = motion if nominal is None else nominal
-        batch, count = motion.position.shape[:2]
-        static = (values.expand(batch, *values.shape[1:]) for values in constants.static)
-        everything = Motion(*(torch.cat(pair, 1) for pair in zip(bodies, static, strict=True)))
-        frames = _make_frames(everything.rotation, constants.half_extents)
-        node = self._encode_bodies(motion, everything, frames, constants, inputs, nominal)
-        index = _find_neighbours(everything, frames, constants, count, config.num_neighbours)
-        features, near, normal, point, sliding = _encode_contacts(everything, frames, constants, index, config.contact_range)
+        batch = len(bodies.position)
+        frames = _make_frames(bodies.rotation, constants.half_extents)
+        node = self._encode_bodies(motion, frames, constants, inputs, nominal)
+        index = _find_neighbours(bodies, frames, constants, count, config.num_neighbours)
+        features, near, normal, point, sliding = _encode_contacts(bodies, frames, constants, index, config.contact_range)
         edges = self.edge(features).chunk(config.num_rounds, -1)
         hidden = node.relu()
         for edge, receive, send, update in zip(edges, self.receive, self.send, self.update, strict=True):
@@ -336,24 +347,18 @@ class SpatialGraph(LearnedModel):
             own = hidden[:, :count]
             own = own + update(torch.cat([own, messages.sum((2, 3))], -1)).relu()
             hidden = torch.cat([own, hidden[:, count:]], 1)
-        blocks = own.reshape(particles, -1, config.hidden_size)  # each head has its particle, or all have the same
-        out = ((blocks @ self.head).relu() @ self.out + self.bias).unflatten(1, (-1, count))
-        frames = BodyFrames(*(values[:, :count].unflatten(0, (particles, -1)) for values in frames))
-        pushes = self._compute_pushes(messages, normal, point, sliding).unflatten(0, (particles, -1))
+        out = ((own.flatten(0, 1) @ self.head).relu() @ self.out + self.bias).unflatten(1, (batch, count))
+        frames = BodyFrames(*(values[:, :count] for values in frames))
         square = frames.half_extents.square()
         gyration = ((square.sum(-1, keepdim=True) - square) / 3).clamp(min=1e-3)
-        pushes = pushes / torch.stack([torch.ones_like(gyration), gyration / SPEED_SCALE] * 2, -2)
-        vectors = out[..., :12].unflatten(-1, (4, 3)) + pushes
+        scale = torch.stack([torch.ones_like(gyration), gyration / SPEED_SCALE] * 2, -2)
+        vectors = out[..., :12].unflatten(-1, (4, 3)) + self._compute_pushes(messages, normal, point, sliding) / scale
         world = rotate(frames.axes[..., None, :, :], vectors).flatten(0, 1)
         freedom, standing, violation = out[..., 12:].flatten(0, 1).unbind(-1)
         # A soft maximum over the present bodies.
-        present = constants.present[:, :count].log().repeat(len(violation) // batch, 1)
-        return Changes(
-            world,
-            torch.sigmoid(freedom),
-            standing,
-            (violation + present).logsumexp(-1) - present.exp().sum(-1).clamp(min=1).log(),
-        )
+        present = constants.present[:, :count].log().repeat(self.particles, 1)
+        violation = (violation + present).logsumexp(-1) - present.exp().sum(-1).clamp(min=1).log()
+        return Changes(world, torch.sigmoid(freedom), standing, violation)
 
     def _compute_pushes(self, messages: Tensor, normal: Tensor, point: Tensor, sliding: Tensor) -> Tensor:
         """Sum the pushes at contact points, and their moments, (B, M, 4, 3) as the first changes."""
@@ -363,15 +368,14 @@ class SpatialGraph(LearnedModel):
         return torch.stack([values.sum((2, 3)) for pair in pairs for values in pair], -2)
 
     def _encode_bodies(
-        self, motion: Motion, bodies: Motion, frames: BodyFrames, constants: Constants, inputs: Tensor, nominal: Motion | None
+        self, motion: Motion, frames: BodyFrames, constants: Constants, inputs: Tensor, nominal: Motion | None
     ) -> Tensor:
         """Encode all bodies as nodes (B, N, hidden)."""
-        batch, total = bodies.position.shape[:2]
-        count = motion.position.shape[1]
+        bodies = motion if nominal is None else nominal
+        total = bodies.position.shape[1]
         velocity, angular_velocity = (rotate_back(frames.axes, values) for values in bodies[2:])
-        centre = constants.inertia[..., 2:].expand(batch, -1, -1).gather(-1, frames.order) * frames.signs
+        centre = constants.inertia[..., 2:].gather(-1, frames.order) * frames.signs
         is_round = (frames.order == 2) * constants.is_cylinder[..., None]
-        fixed = (constants.kind, constants.inertia[..., :2])
         parts = (
             (frames.half_extents / SIZE_SCALE).clamp(max=5),
             frames.axes[..., 2, :],
@@ -379,14 +383,15 @@ class SpatialGraph(LearnedModel):
             angular_velocity,
             is_round,
             centre / SIZE_SCALE,
-            *(values.expand(batch, -1, -1) for values in fixed),
+            constants.kind,
+            constants.inertia[..., :2],
         )
         if nominal is None:  # the robot's command, against its motion
             own = torch.cat([velocity[:, 0] / SPEED_SCALE, angular_velocity[:, 0]], -1)
             command = (inputs * torch.tensor([1 / SPEED_SCALE] * 3 + [1.0] * 3).to(inputs) - own)[:, None]
             extra = F.pad(command, (0, 0, 0, total - 1))
         else:
-            moved = F.pad(nominal.position - motion.position, (0, 0, 0, total - count))
+            moved = nominal.position - motion.position
             is_moved = (moved.abs().sum(-1, keepdim=True) > 1e-4).to(moved)
             moved = (rotate_back(frames.axes, moved) / SIZE_SCALE).clamp(-5, 5)
             extra = torch.cat([moved, is_moved, inputs[:, None].expand(-1, total, -1)], -1)
@@ -394,12 +399,12 @@ class SpatialGraph(LearnedModel):
         return node
 
     def compute_loss(self, batch: Batch) -> Tensor:
-        states, changes = self.imagine(batch.state, batch.actions)
+        rollout = self.imagine(batch.state, batch.actions)
         bodies = batch.state.decode_dynamic()
         counted = bodies.present * (bodies.kind != Kind.ROBOT) if self._skill else bodies.present
         before = batch.state
         total = torch.zeros(())
-        for t, (state, change, true) in enumerate(zip(states, changes, batch.targets, strict=True)):
+        for t, (state, change, true) in enumerate(zip(rollout.states, rollout.changes, batch.targets, strict=True)):
             nominal = self.apply_skill(before, batch.actions[:, t])[0] if self._skill else None
             errors = _compute_errors(state, true, nominal)
             if nominal is not None:
@@ -411,7 +416,7 @@ class SpatialGraph(LearnedModel):
                 total = total + F.binary_cross_entropy_with_logits(logits, true.violation.expand_as(logits))
             total = total + (errors * counted).sum() / counted.expand_as(errors).sum()
             before = true
-        return total / len(states)
+        return total / len(batch.targets)
 
     @torch.inference_mode()
     def predict_bodies(self, state: SpatialState, actions: Tensor) -> Bodies:
@@ -424,7 +429,7 @@ class SpatialGraph(LearnedModel):
         Returns:
             Bodies (P, W, H, M, ...).
         """
-        bodies = spatial.decode_bodies(self.imagine(state, actions)[0])
+        bodies = spatial.decode_bodies(self.imagine(state, actions).states)
         return bodies.map(lambda values: values.unflatten(0, (-1, len(actions))))
 
     def compute_validation_error(self, batch: Batch) -> float:
@@ -474,36 +479,59 @@ def _make_constants(state: SpatialState) -> Constants:
     unit = state.unit_m[:, None, None]
     mass = state.inertia[..., :1]
     return Constants(
-        static=_get_motion(state, slice(state.num_dynamic, None)),
         half_extents=state.half_extents / unit,
         kind=F.one_hot(state.kind, len(Kind)).to(unit),
         is_cylinder=(state.shape == Shape.CYLINDER).to(unit),
-        present=state.present,
+        present=state.present.clone(),
         inertia=torch.cat([(mass > 0).to(unit), mass.log1p(), state.inertia[..., 1:] / unit], -1),
-        gravity=GRAVITY_M_S2 / unit[..., 0],
+        gravity=(GRAVITY_M_S2 / unit[..., 0]).expand_as(state.present).contiguous(),
     )
 
 
-def _get_motion(state: SpatialState, rows: slice) -> Motion:
-    position, rotation, velocity, angular_velocity = (getattr(state, name)[:, rows] for name in MOTION_FIELDS)
+def _get_motion(state: SpatialState) -> Motion:
+    position, rotation, velocity, angular_velocity = (getattr(state, name) for name in MOTION_FIELDS)
     unit = state.unit_m[:, None, None]
-    # A copy, as the strides of all steps have to be equal for compiled code.
-    return Motion(position / unit, rotation.clone(), velocity / unit, angular_velocity.clone())
+    return Motion(position / unit, rotation, velocity / unit, angular_velocity)
 
 
 def _put_motion(state: SpatialState, motion: Motion) -> SpatialState:
+    """Replace the motion of the first bodies."""
     unit = state.unit_m[:, None, None]
     parts = (motion.position * unit, motion.rotation, motion.velocity * unit, motion.angular_velocity)
-    count = state.num_dynamic
     pairs = zip(MOTION_FIELDS, parts, strict=True)
-    changed: dict[str, Any] = {name: torch.cat([values, getattr(state, name)[:, count:]], 1) for name, values in pairs}
+    changed: dict[str, Any] = {name: torch.cat([part, getattr(state, name)[:, part.shape[1] :]], 1) for name, part in pairs}
     return replace(state, **changed)
 
 
-def _repeat(motion: Motion, changes: Changes) -> Motion:
-    """Repeat a motion for each particle of the changes."""
-    times = len(changes.freedom) // len(motion.position)
-    return motion if times == 1 else Motion(*(values.repeat(times, 1, 1) for values in motion))
+def _average_particles(state: SpatialState, particles: int) -> SpatialState:
+    """Average the motion over P blocks of a batch."""
+    if particles == 1:
+        return state
+    count = len(state.position) // particles
+    motion = [getattr(state, name).unflatten(0, (particles, count)) for name in MOTION_FIELDS]
+    pose = average_poses(torch.cat(motion[:2], -1))
+    parts = (pose[..., :3], pose[..., 3:], *(values.mean(0) for values in motion[2:]))
+    return replace(state.map(lambda values: values[:count]), **dict(zip(MOTION_FIELDS, parts, strict=True)))
+
+
+def _find_moved_place(before: SpatialState, nominal: SpatialState) -> Tensor:
+    """Find the new position (B, 3) of the body that a skill moves most, in the scene's unit."""
+    distance = (nominal.position - before.position).square().sum(-1)
+    row = distance.argmax(-1)[:, None, None].expand(-1, 1, 3)
+    return nominal.position.gather(1, row)[:, 0] / before.unit_m[:, None]
+
+
+def _sort_by_distance(position: Tensor, present: Tensor, anchor: Tensor, count: int) -> Tensor:
+    """Sort bodies (B, N): present dynamic ones by their distance from a place, then the others."""
+    distance = (position - anchor[:, None]).norm(dim=-1) + MAX_DISTANCE * (1 - present)
+    distance[:, count:] = 2 * MAX_DISTANCE
+    return distance.argsort(-1, stable=True)
+
+
+def _select_rows(values: Tensor, order: Tensor) -> Tensor:
+    """Select rows (B, K) of values (B, N, ...)."""
+    index = order.reshape(*order.shape, *[1] * (values.ndim - 2)).expand(*order.shape, *values.shape[2:])
+    return values.gather(1, index)
 
 
 def _make_matrix(quaternion: Tensor) -> Tensor:
@@ -525,7 +553,7 @@ def _make_frames(rotation: Tensor, half_extents: Tensor) -> BodyFrames:
     flip = torch.where(vertical.gather(-1, highest) < 0, -1.0, 1.0)
     signs = torch.cat([torch.ones_like(flip), flip, flip], -1)  # stays right-handed
     axes = axes.gather(-1, order[..., None, :].expand_as(axes)) * signs[..., None, :]
-    return BodyFrames(axes, half_extents.expand_as(order).gather(-1, order), order, signs)
+    return BodyFrames(axes, half_extents.gather(-1, order), order, signs)
 
 
 def _gather(values: Tensor, index: Tensor) -> Tensor:
@@ -554,9 +582,9 @@ def _encode_contacts(
     Returns:
         Features, nearness, normals, points, and sliding velocities.
     """
-    batch, count = index.shape[:2]
+    count = index.shape[1]
     packed = [bodies.position, frames.axes.flatten(-2), frames.half_extents, bodies.velocity, bodies.angular_velocity]
-    packed.append(constants.present.expand(batch, -1)[..., None])
+    packed.append(constants.present[..., None])
     packed.append(_make_matrix(bodies.rotation)[..., 2] * constants.is_cylinder[..., None])  # axis of a cylinder
     mine = [values[:, :count, None] for values in packed]
     parts = _gather(torch.cat(packed, -1), index).split([values.shape[-1] for values in packed], -1)
