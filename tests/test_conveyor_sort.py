@@ -275,10 +275,14 @@ def test_task_is_equal_in_numpy_and_torch(env: GroundEnv) -> None:
         states.append(env.bodies.map(np.copy))
     task, field, goal = env.scene.task, env.cost_field, observation["goal"]
     rows = slice(env.num_dynamic)
-    batch = Bodies(**{name: torch.as_tensor(np.stack([getattr(s, name)[rows] for s in states]))[None] for name in vars(states[0])})
+    batch = Bodies(
+        **{name: torch.as_tensor(np.stack([getattr(s, name)[rows] for s in states]))[None] for name in vars(states[0])}
+    )
     tensors = field.map(torch.as_tensor)
     for name in ("compute_cost", "compute_violation_penalty"):
-        single = [float(getattr(task, name)(state, np.zeros(3), *([goal] if name == "compute_cost" else []), field)) for state in states]
+        single = [
+            float(getattr(task, name)(state, np.zeros(3), *([goal] if name == "compute_cost" else []), field)) for state in states
+        ]
         arguments = [torch.as_tensor(goal)] if name == "compute_cost" else []
         together = getattr(task, name)(batch, torch.zeros(3), *arguments, tensors)
         assert together.shape == (1, 60)
@@ -425,7 +429,10 @@ def test_layouts_are_equal_after_a_round_trip_in_json(split: str, index: int) ->
     assert find_faults(again) == []
 
 
-@given(st.sampled_from(["belt", "bins", "parts", "rails"]), st.one_of(st.none(), st.integers(-3, 3), st.floats(), st.text(max_size=3), st.just([])))
+@given(
+    st.sampled_from(["belt", "bins", "parts", "rails"]),
+    st.one_of(st.none(), st.integers(-3, 3), st.floats(), st.text(max_size=3), st.just([])),
+)
 def test_any_value_in_the_details_is_read_or_refused(name: str, value: Any) -> None:
     content = json.loads(json.dumps(LAYOUT.to_json()))
     content["details"][name] = value
@@ -441,7 +448,9 @@ def test_shifts_are_harder() -> None:
     def mean(split: str, measure: Any) -> float:
         return sum(measure(sample_layout(split, index).details) for index in range(20)) / 20
 
-    assert mean("shift-faster", lambda details: details.belt.speed_m_s) > mean("test", lambda details: details.belt.speed_m_s) + 0.1
+    assert (
+        mean("shift-faster", lambda details: details.belt.speed_m_s) > mean("test", lambda details: details.belt.speed_m_s) + 0.1
+    )
     assert mean("shift-denser", lambda details: len(details.parts)) > mean("test", lambda details: len(details.parts)) + 1.5
     friction = [mean(split, lambda details: details.parts[0].friction) for split in ("shift-slippery", "test")]
     assert friction[0] < 0.5 * friction[1]

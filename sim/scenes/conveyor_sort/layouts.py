@@ -5,7 +5,7 @@ the side as seen in this direction. The base of the arm is the origin.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
 
@@ -27,6 +27,7 @@ TOOL_ZONE_M = ((0.295, 0.645), (-0.46, 0.46))
 HALL = Hall(-0.2, -1.1, 1.2, 2.2)
 SIDES = {"left": 1, "right": -1}  # sign of the lateral offset
 SHAPES = ("box", "lying", "upright")
+ENTRY_M = 0.08  # along the belt, where sampled parts enter
 MAX_BIN_HALF_M = 0.1
 MIN_BIN_HALF_M = 0.07
 MAX_PARTS = 8
@@ -201,8 +202,8 @@ class SplitSpec:
     parts: tuple[int, int] = (3, 5)
     bins: tuple[int, int] = (2, 3)
     speed_m_s: tuple[float, float] = (0.2, 0.4)
-    spacing_m: tuple[float, float] = (0.4, 0.8)  # along the belt, between successive parts
-    cluster_share: float = 0.2  # of parts that nearly touch the part before
+    gap_s: tuple[float, float] = (1.4, 2.6)  # between parts at the mouths of their bins
+    pair_share: float = 0.2  # of parts that follow the part before closely, into the same bin
     friction: tuple[float, float] = (0.3, 0.8)  # of parts
 
 
@@ -210,7 +211,7 @@ SPLIT_SPECS = {
     "train": SplitSpec(61),
     "val": SplitSpec(62),
     "test": SplitSpec(63),
-    "shift-denser": SplitSpec(64, parts=(5, 8), spacing_m=(0.2, 0.45), cluster_share=0.4),
+    "shift-denser": SplitSpec(64, parts=(5, 8), gap_s=(1.0, 1.8), pair_share=0.35),
     "shift-faster": SplitSpec(65, speed_m_s=(0.45, 0.6)),
     "shift-slippery": SplitSpec(66, friction=(0.06, 0.15)),
 }
@@ -239,31 +240,41 @@ def sample_layout(split: str, index: int) -> Layout:
 
 def _sample_candidate(spec: SplitSpec, rng: np.random.Generator, name: str) -> Layout | None:
     direction = int(rng.choice((-1, 1)))
-    length = 1.5
     speed = round(float(rng.uniform(*spec.speed_m_s)), 3)
-    belt = Belt(0.47, -0.25 * direction, direction * round(math.pi / 2, 6), length, 0.3, speed)
+    belt = Belt(0.47, -0.25 * direction, direction * round(math.pi / 2, 6), 1.5, 0.3, speed)
     far = "right" if direction > 0 else "left"
     bins = _sample_bins(int(rng.integers(spec.bins[0], spec.bins[1] + 1)), far, rng)
     if bins is None:
         return None
-    parts, loads = [], []
-    details = ConveyorDetails(belt, bins, (), (far,))
-    arrival = 0.0
-    for number in range(int(rng.integers(spec.parts[0], spec.parts[1] + 1))):
-        part = _sample_part(int(rng.integers(len(bins))), spec, rng)
-        if number:
-            gap = 0.005 if rng.random() < spec.cluster_share else float(rng.uniform(*spec.spacing_m))
-            reach = math.hypot(*part.half_outline) + math.hypot(*parts[-1].half_outline)
-            arrival += (max(gap, reach + 0.005) if gap < 0.01 else gap + 0.4 * reach) / speed
-        parts.append(Part(**{**vars(part), "arrival_s": round(arrival, 3)}))
-        x, y = details.locate(0.08, float(rng.uniform(-0.05, 0.05)))
-        loads.append(Pose(round(x, 4), round(y, 4), round(float(rng.uniform(-math.pi, math.pi)), 4)))
-    details = ConveyorDetails(belt, bins, tuple(parts), (far,))
+    parts = _sample_parts(spec, bins, speed, rng)
+    details = ConveyorDetails(belt, bins, parts, (far,))
+    entries = [details.locate(ENTRY_M, float(rng.uniform(-0.05, 0.05))) for _ in parts]
+    loads = tuple(Pose(round(x, 4), round(y, 4), round(float(rng.uniform(-math.pi, math.pi)), 4)) for x, y in entries)
     centres = [details.locate_bin(details.find_bin(number)) for number in range(len(parts))]
     goals = [Pose(round(x, 4), round(y, 4), belt.yaw) for x, y in centres]
     tool = Pose(0.47, round(float(rng.uniform(-0.3, 0.3)), 4))
-    layout = Layout(HALL, tool, tuple(loads), goals[0], (), name, "cell", more_goals=tuple(goals[1:]), details=details)
+    layout = Layout(HALL, tool, loads, goals[0], (), name, "cell", more_goals=tuple(goals[1:]), details=details)
     return None if find_faults(layout) else layout
+
+
+def _sample_parts(spec: SplitSpec, bins: tuple[Bin, ...], speed_m_s: float, rng: np.random.Generator) -> tuple[Part, ...]:
+    """Sample parts in the order of their arrival, with a gap between them at their bins."""
+    parts: list[Part] = []
+    time_s = 0.0  # at the mouth of the bin
+    for number in range(int(rng.integers(spec.parts[0], spec.parts[1] + 1))):
+        is_pair = number > 0 and rng.random() < spec.pair_share
+        kind = parts[-1].kind if is_pair else int(rng.integers(len(bins)))
+        part = _sample_part(kind, spec, rng)
+        if is_pair:
+            length = math.hypot(*part.half_outline) + math.hypot(*parts[-1].half_outline)
+            time_s += (length + float(rng.uniform(0.005, 0.05))) / speed_m_s
+        else:
+            time_s += float(rng.uniform(*spec.gap_s))
+        along = next(bin_.along_m for bin_ in bins if bin_.kind == kind)
+        parts.append(replace(part, arrival_s=time_s - (along - ENTRY_M) / speed_m_s))
+    parts.sort(key=lambda part: part.arrival_s)
+    first_s = parts[0].arrival_s
+    return tuple(replace(part, arrival_s=round(part.arrival_s - first_s, 3)) for part in parts)
 
 
 def _sample_bins(count: int, far: str, rng: np.random.Generator) -> tuple[Bin, ...] | None:

@@ -93,7 +93,7 @@ class ConveyorWorld(BulletWorld):
         pose, twist = self.read_dynamic_bodies()
         self._locate_parts(pose[1:])
         half_extents = [self._robot.half_extents, *(part.half_extents for part in self._parts)]
-        shapes = [Shape.CYLINDER, *(Shape.BOX if part.shape == "box" else Shape.CYLINDER for part in self._parts)]
+        shapes = [self._robot.shape, *(Shape.BOX if part.shape == "box" else Shape.CYLINDER for part in self._parts)]
         kinds = np.array(layout.dynamic_kinds, np.int8)
         present = np.array(self.read_present(), np.int8)
         return Bodies(np.array(pose), np.array(twist), np.array(half_extents), kinds, np.array(shapes, np.int8), present), None
@@ -244,7 +244,9 @@ class ConveyorWorld(BulletWorld):
 
     def _locate_parts(self, poses: list[list[float]]) -> None:
         """Find the parts that are below the belt's top, and the bin in which each is."""
-        self._is_low = [pose[2] < BELT_TOP_M and status != Status.WAITING for pose, status in zip(poses, self._status, strict=True)]
+        self._is_low = [
+            pose[2] < BELT_TOP_M and status != Status.WAITING for pose, status in zip(poses, self._status, strict=True)
+        ]
         self._places = [self._find_bin(pose) if low else OUTSIDE for pose, low in zip(poses, self._is_low, strict=True)]
 
     def _find_bin(self, pose: list[float]) -> int:
