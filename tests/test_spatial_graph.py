@@ -20,7 +20,7 @@ from worldmodels.assessment.settling import compute_auroc, measure_settling_erro
 from worldmodels.model import LearnedModel, models
 from worldmodels.poses import compute_angle
 from worldmodels.spatial.box_distance import BoxContacts, compute_box_contacts
-from worldmodels.spatial.graph import SpatialGraph
+from worldmodels.spatial.graph import NUM_LOCAL_BODIES, SpatialGraph
 from worldmodels.spatial.state import SpatialWindows
 from worldmodels.training.checkpoint import load_checkpoint, save_checkpoint
 from worldmodels.training.loop import TrainConfig, train
@@ -329,6 +329,19 @@ def test_skills_are_predicted_from_their_nominal_poses(skill: PlaceSkill) -> Non
     positions = prediction.bodies.pose[:, 0, :, :, :3]
     torch.testing.assert_close(positions[0, 0], torch.tensor([[0, 0, 0.1], [1.1, 1, 0.3]]))
     torch.testing.assert_close(positions[:, 1, 1], torch.tensor([1.3, 1, 0.3]).expand(3, 3))
+
+
+def test_skills_change_the_nearest_bodies_only(skill: PlaceSkill) -> None:
+    model = make_random_model(skill_scene=SKILL_SCENE)
+    positions = [(0.21 * i, 0.0, 0.1) for i in range(NUM_LOCAL_BODIES + 3)]
+    observation = make_observation([*positions, (0, 0, 0.0)], num_static=1)
+    actions = torch.tensor([[[-0.21, 0.21, 0, 1.0]]])
+    local = roll_out(model, observation, actions)[0, 0, 0]
+    complete = model.predict_bodies(model.encode(observation), actions).pose[0, 0, 0]
+    torch.testing.assert_close(local[:3], complete[:3], atol=1e-4, rtol=0)  # up to messages from afar
+    start = torch.as_tensor(observation["pose"][:-1])
+    assert torch.equal(local[-3:], start[-3:])
+    assert (complete[-3:] - start[-3:]).abs().max() > 1e-4
 
 
 def test_a_loaded_checkpoint_predicts_as_the_saved_model(tmp_path: Path, skill: PlaceSkill) -> None:

@@ -525,7 +525,7 @@ def _sort_by_distance(position: Tensor, present: Tensor, anchor: Tensor, count: 
     """Sort bodies (B, N): present dynamic ones by their distance from a place, then the others."""
     distance = (position - anchor[:, None]).norm(dim=-1) + MAX_DISTANCE * (1 - present)
     distance[:, count:] = 2 * MAX_DISTANCE
-    return distance.argsort(-1, stable=True)
+    return distance.argsort(stable=True, dim=-1)
 
 
 def _select_rows(values: Tensor, order: Tensor) -> Tensor:
