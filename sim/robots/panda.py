@@ -207,8 +207,8 @@ def _write_urdf(half_x: float, half_y: float, half_length: float, tool_shape: Sh
     """Write a URDF file of the tool and of the arm without its visual and collision shapes."""
     robot = _parse_arm()
     for part in robot:
-        for shape in [*part.findall("visual"), *part.findall("collision")]:
-            part.remove(shape)
+        for unused in [*part.findall("visual"), *part.findall("collision")]:
+            part.remove(unused)
     box = f'<box size="{2 * half_x} {2 * half_y} {2 * half_length}"/>'
     shape = box if tool_shape == Shape.BOX else f'<cylinder radius="{half_x}" length="{2 * half_length}"/>'
     for text in (STICK_LINK_XML.format(shape=shape), STICK_JOINT_XML.format(middle=STICK_TO_HAND_M + half_length)):

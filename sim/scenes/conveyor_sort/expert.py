@@ -117,7 +117,7 @@ class TimedRule(ScriptedPolicy):
         if not is_back[target]:  # first beside the parts, so that it hits none
             return view.move_to(np.array([view.tool[0], place[1]]))
         carried = view.belt_speed if ahead > start[target] else 0.0
-        return view.move_to(place) + (carried, 0.0)
+        return view.move_to(place) + np.array([carried, 0.0])
 
     def _strike(self, view: SortView) -> np.ndarray:
         """Push across the belt, as fast along it as the belt."""

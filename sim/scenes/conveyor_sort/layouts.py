@@ -138,8 +138,8 @@ class ConveyorDetails(LayoutDetails):
             add(Kind.BIN, bin_.along_m, middle, (width, depth), 0, WALL_M)
             back = sign * (edge + depth + WALL_M / 2)
             add(Kind.BIN, bin_.along_m, back, (width + 2 * WALL_M, WALL_M), 0, high)
-            for end in (-1, 1):
-                add(Kind.BIN, bin_.along_m + end * (width + WALL_M) / 2, middle, (WALL_M, depth), 0, high)
+            for sign_along in (-1, 1):
+                add(Kind.BIN, bin_.along_m + sign_along * (width + WALL_M) / 2, middle, (WALL_M, depth), 0, high)
         add(Kind.BELT, belt.length_m / 2, 0, (belt.length_m, belt.width_m), 0, top)
         add(Kind.STATION, belt.length_m + RAIL_M / 2, 0, (RAIL_M, belt.width_m + 2 * RAIL_M), 0, high)
         for side in self.rails:
@@ -350,11 +350,8 @@ def find_faults(layout: Layout) -> list[str]:
         faults.append(f"details.belt.yaw is {details.belt.yaw:g}: the paddle needs a belt along y, ±π/2")
     kinds = [bin_.kind for bin_ in details.bins]
     faults += [f"details.bins: {kinds.count(kind)} bins have the kind {kind}" for kind in set(kinds) if kinds.count(kind) > 1]
-    faults += [
-        f"details.parts[{i}] has the kind {part.kind}, which no bin has"
-        for i, part in enumerate(details.parts)
-        if part.kind not in kinds
-    ]
+    unknown = [(i, part.kind) for i, part in enumerate(details.parts) if kinds and part.kind not in kinds]
+    faults += [f"details.parts[{i}] has the kind {kind}, which no bin has" for i, kind in unknown]
     return faults or [*_find_bin_faults(layout), *_find_part_faults(layout)]
 
 
@@ -400,7 +397,7 @@ def _find_part_faults(layout: Layout) -> list[str]:
     faults += [f"loads[{i}] is not on the belt" for i, outline in enumerate(outlines) if not surface.contains(outline)]
     for (i, a), (j, b) in combinations(enumerate(outlines), 2):
         seconds = times[j] - times[i]
-        moved = Polygon(np.array(a.exterior.coords) + (vx * seconds, vy * seconds))
+        moved = Polygon(np.array(a.exterior.coords) + np.array([vx, vy]) * seconds)
         if moved.intersects(b):
             faults.append(f"loads[{j}] overlaps loads[{i}] when it enters the belt")
     return faults

@@ -284,13 +284,14 @@ def _build_field(belt: np.ndarray, bins: np.ndarray, goal: np.ndarray) -> Sortin
     has_goal = ~np.isnan(goal[:, 0])
     goals = np.where(has_goal[:, None], goal[:, :2], goal[0, :2])
     nearest = np.linalg.norm(goals[:, None] - bins[:, :2], axis=-1).argmin(-1)
-    places = rotate(bins[:, :2] - (x, y), np.full(len(bins), -yaw)) + (half_length, 0)
+    places = rotate(bins[:, :2] - (x, y), np.full(len(bins), -yaw)) + np.array([half_length, 0])
     middle = places[nearest]
     axes = [np.arange(low, high, GRID_M) for low, high in ((HALL.x, HALL.x + HALL.width), (HALL.y, HALL.y + HALL.depth))]
     grid_x, grid_y = np.meshgrid(*axes, indexing="ij")
+    start = x - half_length * c, y - half_length * s
     field = SortingField(
         (HALL.x, HALL.y), GRID_M, np.hypot(grid_x - goals[0, 0], grid_y - goals[0, 1]),
-        belt=np.array([x - half_length * c, y - half_length * s, c, s, 2 * half_length, half_width, max(speed, MIN_BELT_SPEED_M_S)]),
+        belt=np.array([*start, c, s, 2 * half_length, half_width, max(speed, MIN_BELT_SPEED_M_S)]),
         mouth=np.column_stack([middle[:, 0], np.sign(middle[:, 1])]),
         bin_half=bins[nearest, 3:],
         bin_middle=middle,

@@ -126,8 +126,9 @@ class ConveyorWorld(BulletWorld):
             if self._static[-2:-1] == [self._belt.body]:
                 self._stop = self._static[-1]
         self._loads = [self._create_part(part, index) for index, part in enumerate(self._parts)]
-        self._robot = robot = scene.make_robot(variation)
+        robot = scene.make_robot(variation)
         assert isinstance(robot, Panda)
+        self._robot = robot
         self.visuals = robot.visuals
         robot.spawn(client)
         dynamic = [robot.body, *self._loads]
