@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.utils.errors import BadFile
-from sim.utils.files import hash_file, read_json, write_json
+from sim.utils.files import hash_file, lock_path, read_json, remove_abandoned, write_json
 
 TRACKED_PACKAGES = (
     "torch",
@@ -100,14 +100,20 @@ class Cache:
             return
         temporary = entry.with_name(f".{entry.name}.{os.getpid()}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
-        for name, file in files.items():
-            _link(file, temporary / name)
-        hashes = {name: hash_file(temporary / name) for name in files}
-        write_json(temporary / ENTRY_FILE, {"files": hashes, "metadata": metadata, "content": content})
-        try:
-            temporary.rename(entry)
-        except OSError:  # another run was faster
-            shutil.rmtree(temporary)
+        temporary.mkdir(parents=True)
+        with lock_path(temporary, f"{temporary} is in use by another process"):
+            for name, file in files.items():
+                _link(file, temporary / name)
+            hashes = {name: hash_file(temporary / name) for name in files}
+            write_json(temporary / ENTRY_FILE, {"files": hashes, "metadata": metadata, "content": content})
+            try:
+                temporary.rename(entry)
+            except OSError:  # another run was faster
+                shutil.rmtree(temporary)
+
+    def remove_abandoned_entries(self) -> None:
+        """Remove what killed processes stored in part; other processes may use the cache meanwhile."""
+        remove_abandoned(self.path.glob("*/.*.tmp"))
 
     def _get_entry_path(self, content: Mapping[str, Any]) -> Path:
         key = hashlib.sha256(json.dumps([content, describe_environment()], sort_keys=True).encode()).hexdigest()[:32]

@@ -28,7 +28,6 @@ from sim.data.collect import CollectConfig, ShardResult, collect
 from sim.data.store import Dataset
 from sim.layout import Layout
 from sim.scenes.scene import scenes
-from sim.scenes.scene import scenes
 from sim.utils.files import lock_directory, read_json, write_json
 from worldmodels.assessment.open_loop import BodyPredictor, make_records, make_test_windows, measure_open_loop_error
 from worldmodels.baselines import ConstantVelocity
@@ -60,8 +59,10 @@ def run_experiment(config: ExperimentConfig, path: Path, workers: int, console: 
     with lock_directory(path):
         pipeline = Pipeline(config, path, workers, console, cache)  # raises before anything is written
         start_or_resume(config, path, console)
-        if cache is not None and RESUMPTIONS_KEY in read_json(path / "versions.json", {}):
-            pipeline.cache = replace(cache, is_writable=False)  # parts of this run come from other code
+        if cache is not None:
+            cache.remove_abandoned_entries()
+            if RESUMPTIONS_KEY in read_json(path / "versions.json", {}):
+                pipeline.cache = replace(cache, is_writable=False)  # parts of this run come from other code
         for run_step in (pipeline.collect, pipeline.train, pipeline.evaluate, pipeline.measure_open_loop_errors):
             run_step()
             record_version_changes(path, console)

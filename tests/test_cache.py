@@ -1,5 +1,7 @@
 import ast
 import json
+import os
+import subprocess
 import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -51,6 +53,44 @@ def test_an_existing_directory_is_left_as_it_is(tmp_path: Path) -> None:
     cache.restore_directory(CONTENT, tmp_path / "begun", tmp_path / "cost.json")
     assert not list((tmp_path / "begun").iterdir())
     assert not (tmp_path / "cost.json").exists()
+
+
+STORE = """
+import pathlib, sys
+from experiments import cache
+link = cache._link
+def link_and_wait(file, target):
+    link(file, target)
+    print(target.parent, flush=True)
+    sys.stdin.read()
+cache._link = link_and_wait
+cache.Cache(pathlib.Path(sys.argv[1])).store({}, {"weights": pathlib.Path(sys.argv[2])}, 1.0)
+"""
+
+
+def test_entries_of_killed_processes_are_removed_beside_running_ones(tmp_path: Path) -> None:
+    file = make_directory(tmp_path / "step") / "weights"
+    cache = Cache(tmp_path / "cache")
+    command = [sys.executable, "-c", STORE, str(cache.path), str(file)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        temporary = Path(process.stdout.readline().strip())
+        assert temporary.name.endswith(f".{process.pid}.tmp")
+        cache.remove_abandoned_entries()
+        assert list(temporary.iterdir())
+        # A process of another machine: its lock is seen, its number is not.
+        elsewhere = Path(temporary.rename(temporary.with_name(".entry.99999999.tmp")))
+        cache.remove_abandoned_entries()
+        assert list(elsewhere.iterdir())
+        process.kill()
+        process.wait()
+    cache.remove_abandoned_entries()
+    assert not elsewhere.exists()
+    mine = temporary.with_name(f".entry.{os.getpid()}.tmp")
+    mine.mkdir()
+    cache.remove_abandoned_entries()
+    assert mine.exists()
+    assert file.read_bytes() == b"abc"  # entries are hard links
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "cut short", "no entry", "another content"])

@@ -130,8 +130,11 @@ def test_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None
     abandoned, in_use, other = (tmp_path / "part" / name for name in (f".a.{process.pid}.tmp", f".a.{os.getpid()}.tmp", ".a.tmp"))
     for file in (abandoned, in_use, other):
         write_text(file, "half")
+    abandoned_directory = tmp_path / f".b.{process.pid}.tmp"
+    write_text(abandoned_directory / "file", "half")
     with lock_directory(tmp_path):
         assert not abandoned.exists()
+        assert not abandoned_directory.exists()
         assert in_use.exists()
         assert other.exists()
 

@@ -6,7 +6,8 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,21 +117,47 @@ def lock_directory(directory: Path) -> Iterator[None]:
         GroundError: another process holds the lock.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise GroundError(f"{directory} is in use by another process") from error
-        _remove_abandoned_files(directory)
+    with lock_path(directory / ".lock", f"{directory} is in use by another process"):
+        remove_abandoned(directory.rglob(".*.tmp"))
         yield
 
 
-def _remove_abandoned_files(directory: Path) -> None:
-    """Remove the temporary files that killed processes left in a directory."""
-    for file in directory.rglob(".*.tmp"):
-        pid = file.name.split(".")[-2]
-        if file.is_file() and pid.isdecimal() and not _is_running(int(pid)):
-            file.unlink(missing_ok=True)
+@contextlib.contextmanager
+def lock_path(path: Path, message: str) -> Iterator[None]:
+    """Lock a directory, or a file that is created if it is missing.
+
+    Raises:
+        GroundError: another process holds the lock; it has the message.
+    """
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise GroundError(message) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def remove_abandoned(paths: Iterable[Path]) -> None:
+    """Remove temporary files and directories of processes that have ended.
+
+    Directories that are locked stay: their process may run on another machine.
+
+    Args:
+        paths: their names are `.NAME.PID.tmp`.
+    """
+    for path in list(paths):
+        pid = path.name.split(".")[-2]
+        if not pid.isdecimal() or _is_running(int(pid)):
+            continue
+        with contextlib.suppress(GroundError, OSError):
+            if path.is_dir():
+                with lock_path(path, "in use"):
+                    shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def _is_running(pid: int) -> bool:
