@@ -19,6 +19,7 @@ from sim.scenes.scene import Scene, scenes
 from sim.sensors.appearance import sample_appearance
 from sim.sensors.cameras import CAMERAS, MAX_PIXELS, CameraImage
 from sim.sensors.lidar import is_in_sight, measure_ranges
+from sim.task import MISSING_GOAL
 from sim.utils.errors import BadLayout, GroundError, UnknownName
 from sim.variation import VARIED, Variation, Variations
 from sim.world import MotionFrame, SceneWorld
@@ -182,7 +183,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         observation["footprints"][rows, 0, 2:] = static.half_extents[:, :2]
         if footprints is not None:
             observation["footprints"][:count] = footprints
-        goals = np.full((scene.max_goals, 3), np.nan)
+        goals = np.full((scene.max_goals, 3), MISSING_GOAL)
         goals[: len(layout.goals)] = [(goal.x, goal.y, goal.yaw) for goal in layout.goals]
         observation["goal"][:] = goals if scene.max_goals > 1 else goals[0]
         observation["action_twist"][:] = scene.make_robot(self.variation).action_spec.twist

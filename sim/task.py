@@ -2,7 +2,8 @@
 
 Environment, planner and report share these functions. They take numpy arrays and torch tensors of
 any batch shape `...`. Goals are poses x [m], y [m], yaw [rad]. `goal` is (3,) in scenes with a
-single goal and (G, 3) in scenes with several goals. Its rows are NaN for goals that a layout lacks.
+single goal and (G, 3) in scenes with several goals. Its rows are MISSING_GOAL for goals that a
+layout lacks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,8 @@ from sim.bodies import LOAD, ROBOT, Bodies
 from sim.contacts import Contact, find_hard_contacts
 from sim.geometry.arrays import Array, get_namespace, split_coordinates
 from sim.geometry.rotations import compute_yaw, rotate
+
+MISSING_GOAL = 1e4  # x, y and yaw of a goal that a layout lacks: finite, as all observations
 
 
 class CostField(Protocol):
@@ -190,8 +193,9 @@ class GoalDistanceTask:
         """Compute the vectors (..., G, 2) from each body to its goal [m]; zero without a goal."""
         xp = get_namespace(bodies.pose)
         goals = goal if goal.ndim > 1 else goal[None]
-        offsets = goals[: len(self.rows), :2] - bodies.pose[..., list(self.rows), :2]
-        return xp.where(xp.isnan(offsets), xp.zeros_like(offsets), offsets)
+        goals = goals[: len(self.rows), :2]
+        offsets = goals - bodies.pose[..., list(self.rows), :2]
+        return xp.where(goals >= MISSING_GOAL, xp.zeros_like(offsets), offsets)
 
     def _compute_distances(self, bodies: Bodies, goal: Array) -> Array:
         """Compute the distance (..., G) of each body to its goal [m]."""

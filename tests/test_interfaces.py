@@ -20,7 +20,7 @@ from sim.data.collect import CollectConfig, collect
 from sim.env import GroundEnv
 from sim.layout import Hall, Layout, Pose
 from sim.scenes.scene import Scene, scenes
-from sim.task import GoalDistanceTask
+from sim.task import MISSING_GOAL, GoalDistanceTask
 from sim.utils.errors import GroundError
 from worldmodels.model import models
 from worldmodels.simulator import SimulatorModel
@@ -126,6 +126,6 @@ def test_a_missing_goal_costs_nothing() -> None:
     pose = torch.zeros(5, 2, 7)
     pose[:, 1, 0] = 3.0
     bodies = Bodies(pose, *[torch.zeros(5, 2, 6)] * 5)
-    goal = torch.tensor([[0.0, 4.0, 0.0], [torch.nan] * 3])
+    goal = torch.tensor([[0.0, 4.0, 0.0], [MISSING_GOAL] * 3])
     torch.testing.assert_close(task.compute_cost(bodies, None, goal, None), torch.full((5,), 2.0))
     assert not task.is_success(bodies, goal).any()

@@ -12,6 +12,7 @@ from sim.costmaps.cache import ContentCache
 from sim.geometry.arrays import Array, clamp, get_namespace
 from sim.geometry.rotations import compute_yaw, rotate
 from sim.scenes.conveyor_sort.layouts import BELT_TOP_M, HALL, MAX_BIN_HALF_M, WALL_M
+from sim.task import MISSING_GOAL
 
 MAX_FORCE_N = 30.0  # of the tool on a static body, mean over a control step
 MIN_BELT_SPEED_M_S = 0.05
@@ -218,7 +219,7 @@ class ConveyorSortTask:
 
         Args:
             bodies: (..., N) bodies; rows of parts that have not arrived may be left out.
-            goal: (G, 3) x, y, yaw of the middle of each part's bin; NaN beyond the parts.
+            goal: (G, 3) x, y, yaw of the middle of each part's bin; MISSING_GOAL beyond the parts.
             margin_m: unused: a part is in its bin or not.
 
         Returns:
@@ -227,7 +228,7 @@ class ConveyorSortTask:
         count = min(bodies.pose.shape[-2] - LOAD, len(goal))
         rows = slice(LOAD, LOAD + count)
         xp = get_namespace(bodies.pose)
-        has_goal = ~xp.isnan(goal[:, 0])
+        has_goal = goal[:, 0] < MISSING_GOAL
         dx, dy = (bodies.pose[..., rows, i] - goal[:count, i] for i in (0, 1))
         c, s = xp.cos(goal[:count, 2]), xp.sin(goal[:count, 2])
         is_near = (abs(c * dx + s * dy) <= MAX_BIN_HALF_M) & (abs(c * dy - s * dx) <= MAX_BIN_HALF_M)
@@ -276,12 +277,12 @@ def _build_field(belt: np.ndarray, bins: np.ndarray, goal: np.ndarray) -> Sortin
     Args:
         belt: (6,) x, y, yaw, half length, half width, speed.
         bins: (B, 5) x, y, yaw, half width, half depth.
-        goal: (G, 3) middle of each part's bin; NaN beyond the parts.
+        goal: (G, 3) middle of each part's bin; MISSING_GOAL beyond the parts.
     """
     x, y, yaw, half_length, half_width, speed = belt.tolist()
     c, s = math.cos(yaw), math.sin(yaw)
     goal = goal.reshape(-1, 3)
-    has_goal = ~np.isnan(goal[:, 0])
+    has_goal = goal[:, 0] < MISSING_GOAL
     goals = np.where(has_goal[:, None], goal[:, :2], goal[0, :2])
     nearest = np.linalg.norm(goals[:, None] - bins[:, :2], axis=-1).argmin(-1)
     places = rotate(bins[:, :2] - (x, y), np.full(len(bins), -yaw)) + np.array([half_length, 0])
