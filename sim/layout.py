@@ -127,6 +127,10 @@ class LayoutDetails:
         """List static bodies beside the layout's boxes."""
         return []
 
+    def list_load_outlines(self) -> list[tuple[float, float]]:
+        """List the half extents of each load from above, in its frame [m]."""
+        return []
+
     def find_value_faults(self) -> list[str]:
         """Find values that are out of bounds, one line each."""
         return []

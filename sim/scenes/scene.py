@@ -246,7 +246,10 @@ class Scene:
         """
         agents = [PROFILES[AGENT_KIND_BY_NAME[route.kind]].half_extents for route in layout.traffic]
         boxes = [[(0.0, 0.0, *half[:2])] for half in (self.make_robot(Variation()).half_extents, *agents)]
-        loads = [load.footprint_boxes for load in self.make_loads(layout, Variation())]
+        outlines = layout.details.list_load_outlines() if layout.details else []
+        loads = [load.footprint_boxes for load in self.make_loads(layout, Variation())] or [
+            ((0.0, 0.0, *half),) for half in outlines
+        ]
         return [np.array(body_boxes) for body_boxes in (boxes[0], *loads, *boxes[1:])]
 
     def make_traffic(self, layout: Layout, variation: Variation, seed: int) -> TrafficSimulation:

@@ -148,6 +148,10 @@ class ConveyorDetails(LayoutDetails):
                 add(Kind.STATION, (start + end) / 2, lateral, (end - start, RAIL_M), 0, high)
         return bodies
 
+    def list_load_outlines(self) -> list[tuple[float, float]]:
+        """List the half extents of each part from above, in its frame [m]."""
+        return [part.half_outline for part in self.parts]
+
     def list_rail_spans(self, side: str) -> list[tuple[float, float]]:
         """List start and end of the rails of a side, along the belt [m]."""
         half = [(bin_, bin_.width_m / 2 + WALL_M) for bin_ in self.bins if bin_.side == side]

@@ -88,6 +88,10 @@ class PalletiseDetails(LayoutDetails):
         gauge = StaticBody(Kind.WALL, (0.01, 0.01, height), (*GAUGE_M, height))
         return [pallet, gauge, *tables]
 
+    def list_load_outlines(self) -> list[tuple[float, float]]:
+        """List the half extents of each carton from above, in its frame [m]."""
+        return [carton.half_extents[:2] for carton in self.cartons]
+
     def find_value_faults(self) -> list[str]:
         """Find values of cartons and slots that are out of bounds, one line each."""
         faults = []
