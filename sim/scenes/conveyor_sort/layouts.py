@@ -32,6 +32,7 @@ MAX_BIN_HALF_M = 0.1
 MIN_BIN_HALF_M = 0.07
 MAX_PARTS = 8
 MAX_BINS = 4
+BODIES_PER_BIN = 4  # a floor and three walls
 MAX_SPEED_M_S = 1.0
 MAX_ARRIVAL_S = 60.0
 MAX_SLANT_RAD = 0.2  # of the belt, against the paddle

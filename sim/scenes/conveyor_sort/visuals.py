@@ -6,8 +6,7 @@ from sim.bodies import ROBOT, Bodies, Kind
 from sim.layout import Layout
 from sim.scenes.conveyor_sort.layouts import BELT_TOP_M, WALL_M, get_details
 from sim.scenes.conveyor_sort.task import ConveyorSortTask, SortingField
-from sim.scenes.hall_visuals import DARK_STEEL, STEEL
-from sim.scenes.push_fixture.visuals import make_tool
+from sim.scenes.hall_visuals import DARK_STEEL, RUBBER, SAFETY_YELLOW, STEEL
 from sim.scenes.scene import IndicatorSet
 from sim.visuals import GOAL_COLOUR, Colour, Primitive, Primitives, SceneVisuals, ViewSettings, get_floor_area, make_pixel_grid
 
@@ -29,6 +28,17 @@ def _make_part(layout: Layout, index: int, half: np.ndarray) -> Primitives:
     if part.shape == "box":
         return Primitive("box", (2 * x, 2 * y, 2 * z), colour), Primitive("box", (x, 0.4 * y, 2 * z + 0.002), bright)
     return Primitive("cylinder", (x, 2 * z), colour), Primitive("box", (1.2 * x, 0.3 * x, 2 * z + 0.002), bright)
+
+
+def _make_paddle(half: np.ndarray) -> Primitives:
+    """Make a rubber paddle with a steel spine, and the flange that holds it."""
+    x, y, z = (2 * np.asarray(half, float)).tolist()
+    return (
+        Primitive("box", (x, y, 0.75 * z), SAFETY_YELLOW, (0, 0, -0.1 * z)),
+        Primitive("box", (1.15 * x, 1.02 * y, 0.15 * z), RUBBER, (0, 0, -0.4 * z)),
+        Primitive("box", (0.7 * x, 0.4 * y, 0.4 * z), STEEL, (0, 0, 0.3 * z)),
+        Primitive("cylinder", (0.022, 0.2 * z), RUBBER, (0, 0, 0.6 * z)),
+    )
 
 
 def _make_static_body(kind: Kind, half_extents: np.ndarray, number: int) -> Primitives:
@@ -90,12 +100,12 @@ INDICATORS = IndicatorSet(
     _compute_indicators,
 )
 VISUALS = SceneVisuals(
-    make_body=lambda layout, body, half: make_tool(half) if body == ROBOT else _make_part(layout, body - 1, half),
+    make_body=lambda layout, body, half: _make_paddle(half) if body == ROBOT else _make_part(layout, body - 1, half),
     make_static_body=_make_static_body,
     draw_floor=_draw_floor,
     goal_radius_m=GOAL_RADIUS_M,
     make_surface=_make_surface,
-    view=ViewSettings(camera_offset=(1.0, -0.45, 0.85), centre_height_m=0.1, gap_m=0.7, label_height_m=0.3),
+    view=ViewSettings(camera_offset=(0.7, -0.3, 0.6), centre_height_m=0.1, gap_m=0.7, label_height_m=0.3),
     drive={"forward": ("left", 1.0), "left": ("forward", -1.0), "up": ("up", 1.0)},
     body_names={Kind.ROBOT: "tool", Kind.LOAD: "part"},
 )

@@ -20,7 +20,7 @@ from sim.layout import Layout, StaticBody
 from sim.policy import SimState
 from sim.robots.panda import Panda
 from sim.robots.robot import MOTOR_HZ
-from sim.scenes.conveyor_sort.layouts import BASE, BELT_TOP_M, TOOL_ZONE_M, Part, get_details
+from sim.scenes.conveyor_sort.layouts import BASE, BELT_TOP_M, BODIES_PER_BIN, TOOL_ZONE_M, Part, get_details
 from sim.scenes.conveyor_sort.task import MAX_FORCE_N
 from sim.variation import Variation
 
@@ -119,12 +119,14 @@ class ConveyorWorld(BulletWorld):
         belt = details.belt
         spec = BeltSpec(belt.x, belt.y, BELT_TOP_M, belt.yaw, belt.length_m, belt.width_m, BELT_TOP_M, belt.friction)
         self._belt = ConveyorBelt(client, spec, belt.speed_m_s)
-        self._static, self._stop = [], -1
-        for body in details.list_static_bodies(layout):
-            is_belt = body.kind == Kind.BELT
-            self._static.append(self._belt.body if is_belt else self._create_static(body, STATIC_COLOUR))
-            if self._static[-2:-1] == [self._belt.body]:
-                self._stop = self._static[-1]
+        bodies = details.list_static_bodies(layout)
+        bin_colours = [COLOURS[bin_.kind % len(COLOURS)] for bin_ in details.bins for _ in range(BODIES_PER_BIN)]
+        colours = bin_colours + [STATIC_COLOUR] * (len(bodies) - len(bin_colours))
+        self._static = [
+            self._belt.body if body.kind == Kind.BELT else self._create_static(body, colour)
+            for body, colour in zip(bodies, colours, strict=True)
+        ]
+        self._stop = self._static[1 + len(bin_colours)]
         self._loads = [self._create_part(part, index) for index, part in enumerate(self._parts)]
         robot = scene.make_robot(variation)
         assert isinstance(robot, Panda)
