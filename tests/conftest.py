@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from sim.data.collect import CollectConfig, collect
 from sim.data.store import Dataset
+from sim.scenes.scene import scenes
 from worldmodels.model import models
 from worldmodels.planar.model import PlanarModel
 from worldmodels.planar.windows import PlanarWindows
@@ -28,6 +29,16 @@ settings.load_profile("ground")
 SCENE = "logistics/tote-push"
 PLANAR_MODELS = [name for name in models if issubclass(models[name], PlanarModel)]
 TINY = CollectConfig(SCENE, steps=1200, shard_steps=400, seed=7, layouts_per_shard=3)
+
+
+def limit_steps(scene: str, steps: int) -> int:
+    """Limit a number of steps to 2 in scenes where each is a whole skill."""
+    return min(steps, 2) if scenes[scene].is_skill else steps
+
+
+def make_action(scene: str, *values: float) -> np.ndarray:
+    """Make an action of the scene's size; few values are repeated."""
+    return np.resize(np.array(values, np.float32), scenes[scene].action_spec.size)
 
 
 @pytest.fixture(scope="session")

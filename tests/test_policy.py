@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from conftest import limit_steps
 
 from sim.env import GroundEnv
 from sim.layout import Hall, Layout, Pose
@@ -10,10 +11,12 @@ from sim.scenes.scene import scenes
 from sim.scenes.tote_push.expert import PushView, drive_to
 
 MIN_SUCCESSES = {
-    "logistics/tote-push": 14,
-    "factory/push-fixture": 7,
-    "logistics/aisle-traffic": 12,
-}  # of 20 test layouts, by the expert
+    "logistics/tote-push": (14, 20),
+    "factory/push-fixture": (7, 20),
+    "logistics/aisle-traffic": (12, 20),
+    "factory/conveyor-sort": (4, 20),
+    "logistics/palletise": (2, 3),
+}  # of the first test layouts, by the expert
 CASES = [(scene, name) for scene in scenes for name in scenes[scene].behaviours]
 
 
@@ -23,7 +26,7 @@ def run_behaviour(scene: str, name: str, seed: int, steps: int = 60) -> np.ndarr
     observation, _ = env.reset(seed=seed, options={"index": 1})
     policy.start_episode(EpisodeStart(seed, env.layout, env.variation))
     actions = []
-    for _ in range(steps):
+    for _ in range(limit_steps(scene, steps)):
         action, _ = policy.predict(observation)
         actions.append(action)
         observation, _, success, _, _ = env.step(action)
@@ -39,8 +42,8 @@ def test_actions_are_limited_and_repeat_for_the_same_seed(scene: str, name: str)
     first, second, different = (run_behaviour(scene, name, seed) for seed in (1, 1, 2))
     assert np.abs(first).max() <= 1
     assert np.array_equal(first, second)
-    assert len(np.unique(first, axis=0)) > 5
-    if name != "scripted":  # it samples no noise
+    assert len(np.unique(first, axis=0)) >= limit_steps(scene, 6)
+    if name not in ("scripted", "known-mass"):  # they sample no noise
         assert not np.array_equal(first[:10], different[:10])
 
 
@@ -52,7 +55,7 @@ def test_start_episode_resets_a_behaviour(scene: str, name: str) -> None:
         observation, _ = env.reset(seed=1, options={"index": 1})
         policy.start_episode(EpisodeStart(1, env.layout, env.variation))
         actions = []
-        for _ in range(20):
+        for _ in range(limit_steps(scene, 20)):
             actions.append(policy.predict(observation)[0])
             observation = env.step(actions[-1])[0]
         episodes.append(np.array(actions))
@@ -66,14 +69,15 @@ def test_predict_returns_its_state(scene: str, name: str) -> None:
     observation, _ = env.reset(seed=0)
     policy.start_episode(EpisodeStart(0, env.layout, env.variation))
     action, state = policy.predict(observation, state="stored", episode_start=True, deterministic=False)
-    assert (action.shape, state) == ((2,), "stored")
+    assert (action.shape, state) == (env.action_space.shape, "stored")
     env.close()
 
 
 @pytest.mark.parametrize("scene", scenes)
 def test_scripted_expert_solves_many_test_layouts(scene: str) -> None:
     env, policy, solved = GroundEnv(scene, "test"), scenes[scene].behaviours["scripted"](), 0
-    for index in range(20):
+    minimum, count = MIN_SUCCESSES[scene]
+    for index in range(count):
         observation, _ = env.reset(seed=index, options={"index": index})
         policy.start_episode(env.make_episode_start(index))
         success = truncated = False
@@ -81,7 +85,7 @@ def test_scripted_expert_solves_many_test_layouts(scene: str) -> None:
             observation, _, success, truncated, _ = env.step(policy.predict(observation)[0])
         solved += success
     env.close()
-    assert solved >= MIN_SUCCESSES[scene]
+    assert solved >= minimum
 
 
 def test_approach_and_push_has_contact_in_both_directions() -> None:

@@ -7,6 +7,7 @@ import gymnasium
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from conftest import limit_steps, make_action
 
 from sim.env import GroundEnv
 from sim.scenes.scene import scenes
@@ -18,10 +19,10 @@ ACTION = np.array([1.0, 0.3], np.float32)
 STEPS = 4
 
 
-def run_episode(env: gymnasium.Env[Any, Any]) -> np.ndarray:
+def run_episode(env: gymnasium.Env[Any, Any], scene: str) -> np.ndarray:
     """Run STEPS steps and return the observations (STEPS + 1, F)."""
     observation, _ = env.reset(seed=0)
-    observations = [observation, *(env.step(ACTION)[0] for _ in range(STEPS))]
+    observations = [observation, *(env.step(make_action(scene, *ACTION))[0] for _ in range(limit_steps(scene, STEPS)))]
     env.close()
     return np.stack(observations)
 
@@ -34,7 +35,7 @@ def test_flat_observation_accepts_a_wrapped_environment(scene: str) -> None:
     assert isinstance(env.unwrapped, GroundEnv)
     direct = FlatObservation(GroundEnv(scene, "test"))
     assert env.observation_space == direct.observation_space
-    np.testing.assert_array_equal(run_episode(env), run_episode(direct))
+    np.testing.assert_array_equal(run_episode(env, scene), run_episode(direct, scene))
 
 
 @pytest.mark.parametrize("scene", scenes)
@@ -60,7 +61,7 @@ def test_record_video_writes_an_episode(tmp_path: Path, is_video_below: bool) ->
     wrappers = [lambda env: gymnasium.wrappers.RecordVideo(env, str(tmp_path / "videos")), FlatObservation]
     for wrap in wrappers if is_video_below else reversed(wrappers):
         env = wrap(env)
-    np.testing.assert_array_equal(run_episode(env), run_episode(FlatObservation(GroundEnv(SCENE, "test"))))
+    np.testing.assert_array_equal(run_episode(env, SCENE), run_episode(FlatObservation(GroundEnv(SCENE, "test")), SCENE))
     (video,) = (tmp_path / "videos").glob("*.mp4")
     frames = imageio_ffmpeg.read_frames(str(video))
     assert next(frames)["size"] == (160, 120)

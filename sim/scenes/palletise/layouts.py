@@ -221,7 +221,7 @@ def _attempt(spec: SplitSpec, rng: np.random.Generator, name: str) -> Layout | N
     cartons = tuple(_sample_carton(spec, rng) for _ in range(int(rng.integers(spec.num_cartons[0], spec.num_cartons[1] + 1))))
     num_slots = int(rng.integers(2, len(SLOTS) + 1))
     slots = tuple(
-        replace(slot, x=slot.x + float(rng.uniform(-0.03, 0.03)), y=slot.y + float(rng.uniform(-0.02, 0.02))) for slot in SLOTS
+        replace(slot, x=slot.x + float(rng.uniform(-0.015, 0.015)), y=slot.y + float(rng.uniform(-0.02, 0.02))) for slot in SLOTS
     )
     volume = sum(carton.volume_m3 for carton in cartons)
     height = volume / (PALLET_LENGTH_M * PALLET_WIDTH_M * rng.uniform(*spec.fill))
