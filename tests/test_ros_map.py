@@ -16,7 +16,7 @@ from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_ed
 
 from experiments.cli.layouts import read_custom_layout
 from sim.data.importers.ros_map import OCCUPIED_CELL, UNKNOWN_CELL, OccupancyMap
-from sim.geometry.box_cover import cover_with_boxes, find_wall_yaws
+from sim.geometry.box_cover import BoxCover, find_wall_yaws
 from sim.layout import Box, Hall, Layout, Pose
 from sim.scenes.scene import scenes
 from sim.scenes.tote_push import layouts as hall
@@ -34,6 +34,12 @@ def draw_boxes(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         across = np.cos(yaw) * (y - cy) - np.sin(yaw) * (x - cx)
         covered |= (abs(along) < width / 2 + 1e-9) & (abs(across) < depth / 2 + 1e-9)
     return covered
+
+
+def cover_with_boxes(solid: np.ndarray, tolerance: float = 0.0) -> np.ndarray:
+    boxes = BoxCover(solid).find_boxes(tolerance)
+    assert boxes is not None
+    return boxes
 
 
 def find_rim(solid: np.ndarray) -> np.ndarray:
@@ -98,6 +104,28 @@ def test_rough_walls_are_read_in_seconds_with_few_boxes() -> None:
     rim = ~room & binary_dilation(room, np.ones((3, 3)))
     assert not exact[rim].any(), "an open wall"
     assert distance_transform_edt(room)[room & ~exact].max() <= 1, "more than the tolerance is closed"
+
+
+def test_too_few_boxes_are_refused_at_once() -> None:
+    cover = BoxCover(~make_rough_hall())
+    boxes = cover.find_boxes(1.0)
+    assert boxes is not None
+    np.testing.assert_array_equal(cover.find_boxes(1.0, len(boxes)), boxes)
+    assert cover.find_boxes(1.0, len(boxes) - 1) is None
+    assert cover.find_boxes(0.0, 32) is None
+
+
+def test_a_large_map_with_rough_turned_walls_is_read_in_seconds() -> None:
+    y, x = (np.indices((1000, 1000)) - 500) * 0.02
+    yaw = np.radians(23.5)
+    along, across = np.cos(yaw) * x + np.sin(yaw) * y, np.cos(yaw) * y - np.sin(yaw) * x
+    solid = (abs(along) > 8) | (abs(across) > 7) | ((abs(along) < 5) & (abs(abs(across) - 3) < 0.5))
+    solid |= binary_dilation(solid) & (np.random.default_rng(1).random(solid.shape) < 0.4)
+    occupancy = OccupancyMap(np.where(solid, OCCUPIED_CELL, 0).astype(np.int8), 0.02, (0.0, 0.0))
+    started = time.process_time()
+    _, boxes = occupancy.extract_hall()
+    assert time.process_time() - started < 4  # 1 s on an idle core
+    assert len(boxes) < 250
 
 
 @pytest.mark.parametrize("split", ["test", "shift-narrow-aisles", "shift-large-hall"])

@@ -20,7 +20,7 @@ import yaml
 from PIL import Image, UnidentifiedImageError
 from scipy.ndimage import find_objects, label
 
-from sim.geometry.box_cover import cover_with_boxes
+from sim.geometry.box_cover import BoxCover
 from sim.geometry.boxes import compute_signed_distance
 from sim.layout import MAX_BOXES, MAX_HALL_M2, MAX_LENGTH_M, WALL_HEIGHT_M, Box, Hall, Layout
 from sim.utils.errors import BadLayout, UnknownName
@@ -158,14 +158,16 @@ class OccupancyMap:
         if hall.width * hall.depth > MAX_HALL_M2:
             raise BadLayout(source, [f"is {hall.width:.1f} m × {hall.depth:.1f} m, at most {MAX_HALL_M2} m² are allowed"])
         tolerances = TOLERANCES_M if tolerance_m is None else {tolerance_m: MAX_BOXES}
+        cover = BoxCover(~free)
+        found = None
         for tolerance, max_boxes in tolerances.items():
             # a tolerance below the size of a cell changes nothing
             tolerance = max(tolerance, size) if tolerance_m is None and tolerance else tolerance
-            found = cover_with_boxes(~free, tolerance / size, max_boxes + 1)
-            if len(found) <= max_boxes:
+            found = cover.find_boxes(tolerance / size, max_boxes)
+            if found is not None:
                 break
             report(f"{source}: walls within {100 * tolerance:g} cm need more than {max_boxes} boxes")
-        if len(found) > MAX_BOXES:
+        if found is None:
             hint = f"more than --tolerance {tolerance:g} [m], a part of the map, or straighter walls"
             raise BadLayout(source, [f"needs more than {MAX_BOXES} boxes, the most that are allowed: {hint} would need fewer"])
         margin = f"up to {100 * tolerance:g} cm beyond the walls" if tolerance else "exactly along the walls"
