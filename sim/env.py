@@ -361,7 +361,8 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
             raise GroundError(f"an image of {width} × {height} pixels: 1 to {MAX_PIXELS} a side are allowed")
         x, y = self.bodies.pose[ROBOT, :2].tolist()
         place = (x, y, float(compute_yaw(self.bodies.pose[ROBOT, 3:])))
-        height_m = 2 * float(self.bodies.half_extents[ROBOT, 2])
+        half_height = float(self.bodies.half_extents[ROBOT, 2])
+        height_m = half_height + (float(self.bodies.pose[ROBOT, 2]) if self.scene.make_world else half_height)
         if self.variation.appearance == VARIED and not self._has_appearance:
             # A separate generator: images do not change the random numbers of the episode.
             rng = np.random.default_rng()

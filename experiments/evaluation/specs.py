@@ -72,6 +72,8 @@ def _vary_task(layout: Layout, scene: Scene, rng: np.random.Generator) -> Layout
         if scene.make_task is not None:
             task = scene.make_task(layout.hall, layout.boxes, layout.name, int(rng.integers(2**31)))
             varied = replace(layout, robot=task.robot, loads=(*task.loads, *layout.loads[1:]), goal=task.goal)
+        elif scene.vary_task is not None:
+            varied = scene.vary_task(layout, rng)
         elif (poses := scene.sample_near_start(layout, rng)) is not None:
             robot, *loads = (Pose(*(round(float(value), 4) for value in pose)) for pose in poses)
             varied = replace(layout, robot=robot, loads=tuple(loads))

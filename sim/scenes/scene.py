@@ -104,6 +104,8 @@ class Scene:
         skill: intended effect of an action, for models of skills.
         propose_actions: (observation, number, generator) -> (K, n) sensible actions, at most the
             number, for search methods that use them.
+        vary_task: (layout, generator) -> another task in the same layout, where `make_task` and
+            `sample_near_start` make none.
         importers: by suffix of a file, (file, seed) -> layout, such as from an order list.
         measures_inertia: the robot measures mass and centre of mass of what it lifts.
         shard_steps: states of a shard of collected data.
@@ -142,6 +144,7 @@ class Scene:
     has_final_test: bool = False
     is_skill: bool = False
     skill: Skill | None = None
+    vary_task: Callable[[Layout, np.random.Generator], Layout] | None = None
     importers: Mapping[str, Callable[[Path, int], Layout]] = field(default_factory=dict, hash=False)
     propose_actions: Callable[[Observation, int, np.random.Generator], np.ndarray] | None = None
     measures_inertia: bool = False

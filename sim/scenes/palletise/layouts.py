@@ -241,6 +241,13 @@ def make_layout(details: PalletiseDetails, goal: Pose = PALLET, name: str = "") 
     return Layout(CELL, Pose(0.45, 0.0), loads, goal, name=name, surface="cell", details=details)
 
 
+def shuffle_order(layout: Layout, rng: np.random.Generator) -> Layout:
+    """Make a layout in which the same cartons arrive in another sequence."""
+    details = get_details(layout)
+    order = rng.permutation(len(details.cartons))
+    return replace(layout, details=replace(details, cartons=tuple(details.cartons[i] for i in order)))
+
+
 def _sample_carton(spec: SplitSpec, rng: np.random.Generator) -> Carton:
     length, width, height = spec.sizes[int(rng.integers(len(spec.sizes)))]
     direction = rng.uniform(-np.pi, np.pi)

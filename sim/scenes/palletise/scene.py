@@ -44,6 +44,7 @@ scenes.add(NAME)(
         is_skill=True,
         skill=PlaceCarton(),
         propose_actions=propose_actions,
+        vary_task=layouts.shuffle_order,
         importers={".csv": import_order},
         measures_inertia=True,
         shard_steps=250,
