@@ -299,6 +299,51 @@ def test_lying_cylinder_needs_rolling_friction(client: BulletClient) -> None:
     assert travels[0] > 0.05, "a cylinder without rolling friction rests now"
 
 
+@pytest.mark.parametrize(("threshold", "is_steady"), [(0.02, False), (0.2, True)])
+def test_cylinder_rattles_on_a_belt_unless_contacts_may_shift(client: BulletClient, threshold: float, is_steady: bool) -> None:
+    client.setPhysicsEngineParameter(contactBreakingThreshold=threshold)
+    belt = ConveyorBelt(client, dataclasses.replace(BELT, yaw=0.0), 0.3)
+    shape = client.createCollisionShape(client.GEOM_CYLINDER, radius=0.025, height=0.08)
+    half = math.sqrt(0.5)
+    drum = client.createMultiBody(0.3, shape, -1, [-1.5, 0, 0.525], [0, half, 0, half])  # its axis along the belt
+    set_friction(client, drum, 0.5)
+    client.changeDynamics(drum, -1, rollingFriction=0.002)
+    simulate_on_belt(client, belt, drum, 0.5)
+    spins, counts = [], []
+    for _ in range(120):
+        simulate_on_belt(client, belt, drum, 1 / PHYSICS_HZ)
+        spins.append(np.linalg.norm(client.getBaseVelocity(drum)[1]))
+        counts.append(len(client.getContactPoints(drum, belt.body)))
+    if is_steady:
+        assert np.mean(spins) < 0.2
+        assert np.mean(counts) > 1.7
+        assert client.getBasePositionAndOrientation(drum)[0][2] == pytest.approx(0.525, abs=5e-4)
+    else:
+        assert min(spins) > 0.5, "a cylinder keeps its contacts on a belt now"
+
+
+def test_part_that_was_frozen_slides_as_one_that_was_not(client: BulletClient) -> None:
+    ends = []
+    for is_frozen in (False, True):
+        configure_physics(client)
+        PalletStack(client)
+        part = create_carton(client, CartonSpec((0.05, 0.04, 0.03), 0.3, friction=0.5), anchored=False)
+        inertia = client.getDynamicsInfo(part, -1)[2]
+        if is_frozen:
+            client.changeDynamics(part, -1, mass=0)
+            for _ in range(10):
+                client.stepSimulation()
+            client.changeDynamics(part, -1, mass=0.3, localInertiaDiagonal=inertia)
+        client.resetBasePositionAndOrientation(part, [1.5, 0, 0.03], UPRIGHT)
+        client.resetBaseVelocity(part, [0.6, 0, 0], [0, 0, 5.0])
+        for _ in range(PHYSICS_HZ):
+            client.stepSimulation()
+        assert client.getDynamicsInfo(part, -1)[2] == pytest.approx(inertia)
+        ends.append(client.getBasePositionAndOrientation(part)[0])
+    assert ends[0][0] > 1.52
+    assert ends[0] == pytest.approx(ends[1], abs=1e-4)
+
+
 def create_tool(client: BulletClient, down: bool = True, mass_kg: float = 0.0, yaw: float = 0.0) -> SuctionGripper:
     """Create a cube with cups at the origin, which point down or along x."""
     shape = client.createCollisionShape(client.GEOM_BOX, halfExtents=[0.05] * 3)

@@ -31,7 +31,7 @@ STEPS_PER_TICK = 6  # physics steps of a tick of the robot's controller
 ROLLING_FRICTION = 0.002  # [m] of cylinders, against rolling from rest
 # Share of a part's size by which its contacts may shift in a step. With Bullet's 0.02, the belt
 # carries a cylinder out of reach of its contacts: it keeps one of two, and rattles.
-CONTACT_BREAKING_THRESHOLD = 0.1
+CONTACT_BREAKING_THRESHOLD = 0.2
 PARKED_Z_M = -10.0
 ZONE_GAIN_PER_S = 8.0  # the tool slows down before the border of its zone
 REST_SPEED_M_S = 0.03
