@@ -91,8 +91,9 @@ def load_checkpoint(path: Path, scene: str | None = None, name: str = "best") ->
     if scene is not None and split_scene_id(scene)[0] not in scenes:
         raise BadFile(f"{path} was trained on scene '{', '.join(map(str, scenes))}', not on '{split_scene_id(scene)[0]}'")
     try:
+        model_class = models[info["model"]]  # imports the module, whose constants must not be on the device below
         with torch.device("meta"):  # no memory is needed to compare shapes
-            expected = models[info["model"]](**info.get("config", {})).state_dict()
+            expected = model_class(**info.get("config", {})).state_dict()
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         reason = str(error).splitlines()[0]
         raise BadFile(f"{path / name}.json does not describe a model ({reason})") from error
@@ -104,7 +105,7 @@ def load_checkpoint(path: Path, scene: str | None = None, name: str = "best") ->
     if wrong := [key for key in {**expected_shapes, **shapes} if shapes.get(key) != expected_shapes.get(key)]:
         difference = f"{wrong[0]}: {shapes.get(wrong[0], 'missing')}, not {expected_shapes.get(wrong[0], 'known')}"
         raise BadFile(f"{file} does not fit its model ({difference})")
-    model = models[info["model"]](**info.get("config", {}))
+    model = model_class(**info.get("config", {}))
     model.load_state_dict(tensors)
     return model.eval()
 
