@@ -6,12 +6,13 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import trimesh
-from conftest import Ground
+from conftest import Ground, limit_steps
 from helpers import wait_until
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,23 +66,23 @@ WHEELS_M = 0.03  # height of the wheels below the chassis of an AMR
 
 @pytest.mark.parametrize("scene", list(scenes))
 def test_link_poses_follow_the_physics(scene: str) -> None:
-    replay = Replay(
-        "smooth-random", EpisodeSetup(scene, scenes[scene].sample_layout("test", 0)), scenes[scene].behaviours["smooth-random"]()
-    )
-    for _ in range(15):
+    name = "random" if scenes[scene].is_skill else "smooth-random"
+    replay = Replay(name, EpisodeSetup(scene, scenes[scene].sample_layout("test", 0)), scenes[scene].behaviours[name]())
+    for _ in range(limit_steps(scene, 15)):
         replay.advance()
     replay.close()
+    count = len(replay.frames)
     links, tools = (
         np.stack([frame.link_poses for frame in replay.frames]),
         np.stack([frame.pose[0, :3] for frame in replay.frames]),
     )
-    assert links.shape == (16, len(replay.link_visuals), 7)
+    assert links.shape == (count, len(replay.link_visuals), 7)
     np.testing.assert_allclose(np.linalg.norm(links[..., 3:], axis=-1), 1)
     if len(replay.link_visuals):
         assert np.ptp(tools[:, :2], 0).max() > 0.02, "the tool did not move"
-        np.testing.assert_allclose(links[:, 0], links[:1, 0].repeat(16, 0))  # the base is fixed
+        np.testing.assert_allclose(links[:, 0], links[:1, 0].repeat(count, 0))  # the base is fixed
         offset = tools - links[:, -1, :3]  # the last link holds the tool
-        np.testing.assert_allclose(offset, offset[:1].repeat(16, 0), atol=0.01)
+        np.testing.assert_allclose(offset, offset[:1].repeat(count, 0), atol=0.01)
 
 
 @pytest.mark.parametrize("scene", list(scenes))
@@ -418,17 +419,30 @@ def test_forces_are_drawn_above_the_bodies_that_would_hide_them() -> None:
     replay.close()
 
 
-@pytest.mark.parametrize("scene", list(scenes))
-@pytest.mark.parametrize("name", list(OVERLAY_DESCRIPTIONS))
-def test_every_overlay_draws_available_data_and_can_be_hidden(scene: str, name: str) -> None:
-    spec = PlannerSpec(scene, "simulator", config=SearchConfig(samples=4, iterations=1, horizon=3))
+@lru_cache
+def run_oracle(scene: str) -> Replay:
+    """Run a small oracle for a few steps."""
+    is_skill = scenes[scene].is_skill
+    config = SearchConfig(samples=2, iterations=1, horizon=1) if is_skill else SearchConfig(samples=4, iterations=1, horizon=3)
+    spec = PlannerSpec(scene, "simulator", config=config)
     replay = Replay("oracle", EpisodeSetup(scene, scenes[scene].sample_layout("test", 1), seed=1), spec())
-    while not replay.frames[-1].contacts and len(replay.frames) < 4:
+    while not replay.frames[-1].contacts and replay.num_steps < limit_steps(scene, 3):
         replay.advance()
     traces = [(index, frame, frame.planner_trace) for index, frame in enumerate(replay.frames)]
     for index, frame, trace in traces:  # a single simulator has no disagreement
         if trace is not None:
             replay.frames[index] = replace(frame, planner_trace=replace(trace, disagreement_m=0.1))
+    return replay
+
+
+@pytest.mark.parametrize("scene", list(scenes))
+@pytest.mark.parametrize("name", list(OVERLAY_DESCRIPTIONS))
+def test_every_overlay_draws_available_data_and_can_be_hidden(scene: str, name: str) -> None:
+    replay = run_oracle(scene)
+    has_data = {
+        "contact forces": any(frame.contacts for frame in replay.frames),
+        "cost-to-go field": hasattr(replay.cost_field, "min_cost"),
+    }
     with run_server() as server:
         overlay_names = {name}
         view = ReplayView(server, [replay], overlay_names)
@@ -437,11 +451,10 @@ def test_every_overlay_draws_available_data_and_can_be_hidden(scene: str, name: 
             view.draw_frame(index)
         drawn_names = {key.partition("/")[0] for key in overlays._handles}
         assert drawn_names <= {name}
-        assert drawn_names == ({name} if name != "contact forces" or any(frame.contacts for frame in replay.frames) else set())
+        assert drawn_names == ({name} if has_data.get(name, True) else set())
         overlay_names.clear()
         view.draw_frame(0)
         assert not any(handle.visible for handle in overlays._handles.values())
-    replay.close()
 
 
 def test_rays_end_at_the_edge_of_a_table() -> None:
@@ -859,7 +872,7 @@ def test_a_label_contains_method_time_outcome_and_violations() -> None:
     replay.close()
 
 
-@pytest.mark.parametrize("scene", list(scenes))
+@pytest.mark.parametrize("scene", [name for name in scenes if not scenes[name].make_world])
 def test_the_exported_joint_model_runs_live_in_every_scene(page: Page, scene: str) -> None:
     methods = load_model_methods([JOINT_MODEL], scene)
     assert list(methods) == ["joint+mppi"]

@@ -28,17 +28,10 @@ class PalletField:
     place: Array  # (3,) x, y [m] and yaw [rad] of the pallet; or (..., 1, 3), and so below
     half: Array  # (2,) half length and half width [m]
     limits: Array  # (2,) height of the pallet's top, and of the highest top of a carton [m]
-    origin: tuple[float, float] = (0.0, 0.0)
-    cell_m: float = 1.0
-
-    @property
-    def min_cost(self) -> Array:
-        """(1, 1) zero: there is no cost-to-go."""
-        return get_namespace(self.place).zeros((1, 1))
 
     def map(self, convert: Callable[[Any], Any]) -> Self:
         """Apply a function to each array."""
-        return type(self)(convert(self.place), convert(self.half), convert(self.limits), self.origin, self.cell_m)
+        return type(self)(convert(self.place), convert(self.half), convert(self.limits))
 
 
 @dataclass(frozen=True)
