@@ -18,7 +18,8 @@ TABLE_TOLERANCE_M = 0.03  # of a carton's bottom from the infeed table
 TINY_M = 1e-4
 HALF_TURN = np.pi / 2
 ACTION_SPEC = ActionSpec(
-    ("carton", "x", "y", "quarter_turn", "speed", "release"), (1.0, 0.3, 0.2, HALF_TURN, SPEED_RANGE_M_S[1], MAX_RELEASE_HEIGHT_M),
+    ("carton", "x", "y", "quarter_turn", "speed", "release"),
+    (1.0, 0.3, 0.2, HALF_TURN, SPEED_RANGE_M_S[1], MAX_RELEASE_HEIGHT_M),
     ("share of the infeed places", "m", "m", "rad, 0 or a quarter turn", "m/s", "m"),
 )  # fmt: skip
 NUM_FEATURES = 3
