@@ -157,7 +157,11 @@ class PalletStack:
             (N, 7) position [m] and quaternion xyzw, world frame.
         """
         states = (self._client.getBasePositionAndOrientation(body) for body in self.cartons)
-        poses = np.array([[*position, *quaternion] for position, quaternion in states]).reshape(-1, 7)
+        return self.compute_middles(np.array([[*position, *quaternion] for position, quaternion in states]))
+
+    def compute_middles(self, poses: np.ndarray) -> np.ndarray:
+        """Compute the poses of the cartons' middles (N, 7) from those of their centres of mass."""
+        poses = poses.reshape(-1, 7).copy()
         offsets = np.array([spec.mass_centre for spec in self.specs]).reshape(-1, 3)
         poses[:, :3] -= rotate_in_space(offsets, poses[:, 3:])
         return poses

@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -151,7 +151,14 @@ class Iiwa:
 
     def read_link_poses(self) -> np.ndarray:
         """Read the poses (V, 7) of the frames of `visuals`."""
-        states = self._client.getLinkStates(self.body, self._visual_links, 0, 1)
+        return self.make_link_poses(self.read_link_states())
+
+    def read_link_states(self) -> list[Any]:
+        """Read Bullet's states of the links of `visuals`."""
+        return list(self._client.getLinkStates(self.body, self._visual_links, 0, 1))
+
+    def make_link_poses(self, states: list[Any]) -> np.ndarray:
+        """Make the poses (V, 7) of the frames of `visuals` from states of the links."""
         return np.array([(0, 0, PEDESTAL_M, 0, 0, 0, 1), *((*state[4], *state[5]) for state in states)])
 
     def compute_command(self, action: tuple[float, ...]) -> tuple[float, ...]:

@@ -1,14 +1,15 @@
 """Physics of palletise: an arm with a suction gripper, infeed tables, a pallet and cartons.
 
-Cartons that are placed are frozen (mass zero) while the arm picks and swings, because nothing can
-touch them then; that saves most of the time. They are free while a carton is lowered and settles,
-after a drop, and in the shake test.
+Cartons are frozen (mass zero) while the arm picks and swings another one, because nothing can touch
+them then; that saves most of the time. They are free while a carton is lowered and settles, after a
+drop, and in the shake test. Each step starts in a rebuilt world, so that it depends on the state
+alone: a restored world continues as the one that was never left.
 """
 
 import math
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from sim.scenes.palletise import geometry
 from sim.scenes.palletise.geometry import OUTLINE_MARGIN_M, PALLET_HEIGHT_M
 from sim.scenes.palletise.layouts import BASE, Carton, get_details
 from sim.scenes.palletise.skill import Placement, decode_action
+from sim.sensors.appearance import Appearance
 from sim.variation import Variation
 from sim.world import MotionFrame
 
@@ -52,12 +54,14 @@ PRESS_STEPS = 12  # physics steps of the mean of pressing forces
 MIN_COLLISION_N = 5.0
 BLOCKED_RADIUS_M = 0.3  # around an infeed place
 PARKED_Z_M = -10.0
+HOME_Z_M = 0.6  # of the pad at the start
 PALLET_FRICTION = 0.6
 MIN_STANDING_SHARE = 0.95
 TOOL_TURNS = (0.0, -math.pi / 2, math.pi / 2)  # of the gripper against the arm at a pick
 CARTON_COLOURS = ((0.76, 0.6, 0.42, 1), (0.7, 0.53, 0.36, 1), (0.82, 0.67, 0.48, 1))
 WOOD_COLOUR = (0.8, 0.68, 0.5, 1)
 TABLE_COLOUR = (0.55, 0.58, 0.62, 1)
+RawFrame = tuple[float, list[float], list[Any], list[Any], str]  # time, pad, cartons, links and note of a MotionFrame
 VIOLATIONS = ("dropped_carton", "pressed_carton", "arm_collision", "outside_limits", "stack_fell")
 
 
@@ -98,6 +102,7 @@ class PalletWorld(BulletWorld):
             poses: unused.
         """
         self._build(scene, layout, variation)
+        self._arm.set_state(np.array([layout.robot.x, layout.robot.y, HOME_Z_M, 0, 0, 0, 1]), np.zeros(6))
         for slot in range(len(self._slots)):
             self._fill_slot(slot)
         pose, twist = self.read_dynamic_bodies()
@@ -112,11 +117,20 @@ class PalletWorld(BulletWorld):
         """Build a layout from an empty world, and set a state."""
         self._build(scene, layout, variation)
         self.set_state(state)
+        self._is_restored = True
+
+    def apply_appearance(self, appearance: Appearance) -> None:
+        """Change colours, textures and light of images, until the next episode."""
+        super().apply_appearance(appearance)
+        self._appearance = appearance
 
     def _build(self, scene: "Scene", layout: Layout, variation: Variation) -> None:
         client = self._client
         configure_physics(client)
         self._start_images()
+        self._arguments = scene, layout, variation
+        self._appearance: Appearance | None = None
+        self._is_restored = False
         self._layout, details = layout, get_details(layout)
         self._cartons = [_apply_variation(carton, variation) for carton in details.cartons]
         self._dynamic_count = 1 + len(self._cartons)
@@ -133,7 +147,6 @@ class PalletWorld(BulletWorld):
         self._arm = robot
         self.visuals = robot.visuals
         robot.spawn(client)
-        robot.set_state(np.array([layout.robot.x, layout.robot.y, 0.6, 0, 0, 0, 1]), np.zeros(6))
         self._gripper = SuctionGripper(client, robot.body, robot.tool, (0.0, 0.0, PAD_HALF_HEIGHT_M), spec=CUPS)
         rows = [self._dynamic_count, *range(self._dynamic_count + 2, self._dynamic_count + 2 + len(tables))]  # a post is between
         self._index = {robot.body: ROBOT, **dict(zip(self._static, rows, strict=True))}
@@ -145,7 +158,7 @@ class PalletWorld(BulletWorld):
         self._time_s = self._press_force_n = 0.0
         self._outcome: bool | None = None
         self._violations: set[str] = set()
-        self._frames: list[MotionFrame] = []
+        self._frames: list[RawFrame] = []
         self._note, self._held_row, self._num_steps = "", 0, 0
         self._is_watching = self._is_lowering = False
         self._press_forces: deque[float] = deque(maxlen=PRESS_STEPS)
@@ -194,16 +207,21 @@ class PalletWorld(BulletWorld):
 
     def step(self, action: tuple[float, ...], duration_s: float) -> None:
         """Carry out a whole placement, or the shake test where no carton is left."""
-        self._violations, self._frames, self._press_force_n = set(), [], 0.0
         if self._outcome is not None:
+            self._violations, self._frames = set(), []
             return
+        if not self._is_restored:
+            appearance = self._appearance
+            self.restore_episode(*self._arguments, 0, self.read_state())
+            if appearance:
+                self.apply_appearance(appearance)
+        self._is_restored, self._violations, self._press_force_n = False, set(), 0.0
         bodies = self._make_bodies()
         field = geometry.make_field(bodies)
         placement = decode_action(bodies, np.array(action), field)
         if not placement.row:
             self._shake()
             return
-        self._set_frozen(True)
         self._place_carton(placement)
         self._find_limit_violations()
         for slot, index in enumerate(self._slots):
@@ -242,13 +260,14 @@ class PalletWorld(BulletWorld):
         carry_z = max(stack_top, support) + CLEARANCE_M + height + PAD_HALF_HEIGHT_M
         carry_z = max(carry_z, start[2] + CLEARANCE_M)
         empty_z = max(stack_top + CLEARANCE_M, start[2] + CLEARANCE_M)
-        self._note = "moves to the infeed"
+        self._held_row, self._note = placement.row, "moves to the infeed"
+        self._set_frozen(True)
         x, y, z, tool_yaw = self._read_tool()
         self._move(np.array([x, y, max(z, empty_z), tool_yaw]), VERTICAL_SPEED_M_S)
         self._move(np.array([start[0], start[1], max(z, empty_z), pick_yaw]), EMPTY_SPEED_M_S)
         self._move(np.array([*start, pick_yaw]), VERTICAL_SPEED_M_S)
         self._gripper.attach(self._stack.cartons[index])
-        self._held_row, self._note = placement.row, "lifts"
+        self._note = "lifts"
         if self._move(np.array([start[0], start[1], carry_z, pick_yaw]), VERTICAL_SPEED_M_S) and self._weigh(index):
             self._note, self._is_watching = "swings", True
             if self._move(np.array([*end_xy, carry_z, place_yaw]), placement.speed_m_s):
@@ -332,8 +351,12 @@ class PalletWorld(BulletWorld):
         if self._is_watching and self._num_steps % STEPS_PER_TICK == 0:
             self._find_collisions()
         if self._num_steps % STEPS_PER_FRAME == 0:
-            pose = np.array(self.read_dynamic_bodies()[0])
-            self._frames.append(MotionFrame(self._time_s, pose, self._arm.read_link_poses(), self._note))
+            self._record_frame()
+
+    def _record_frame(self) -> None:
+        """Record poses as Bullet gives them; `read_frames` converts those that are asked for."""
+        states = [self._client.getBasePositionAndOrientation(body) for body in self._stack.cartons]
+        self._frames.append((self._time_s, self._arm.read_state()[0], states, self._arm.read_link_states(), self._note))
 
     def _measure_press(self) -> None:
         """Measure the force between the held carton and others."""
@@ -386,7 +409,7 @@ class PalletWorld(BulletWorld):
         self._note = "shake test"
         self._set_frozen(False)
         result = self._stack.shake(on_step=self._advance_in_test)
-        is_good = result.is_standing & (self._find_excess()[1 : self._dynamic_count] < 2 * OUTLINE_MARGIN_M)
+        is_good = result.is_standing & (self._find_excess()[1 : 1 + len(self._stack.cartons)] < 2 * OUTLINE_MARGIN_M)
         self._outcome = bool(is_good.sum() >= MIN_STANDING_SHARE * len(self._cartons))
         if not self._outcome:
             self._violations.add("stack_fell")
@@ -395,15 +418,12 @@ class PalletWorld(BulletWorld):
         self._num_steps += 1
         self._time_s += 1 / PHYSICS_HZ
         if self._num_steps % STEPS_PER_FRAME == 0:
-            pose = np.array(self.read_dynamic_bodies()[0])
-            self._frames.append(MotionFrame(self._time_s, pose, self._arm.read_link_poses(), self._note))
+            self._record_frame()
 
     def _set_frozen(self, is_frozen: bool) -> None:
-        """Freeze or free all cartons that are not at an infeed place."""
+        """Freeze or free all cartons but the one that the arm moves."""
         for index, body in enumerate(self._stack.cartons):
-            if index in self._slots and index != self._held_row - 1:
-                continue
-            if is_frozen and index in self._slots:
+            if index == self._held_row - 1:
                 continue
             mass, inertia = (0.0, [0.0, 0.0, 0.0]) if is_frozen else self._masses[index]
             self._client.changeDynamics(body, -1, mass=mass, localInertiaDiagonal=inertia)
@@ -448,15 +468,15 @@ class PalletWorld(BulletWorld):
     def read_dynamic_bodies(self) -> tuple[list[list[float]], list[list[float]]]:
         """Read poses (M × 7) and twists (M × 6) of the pad and the cartons, as plain lists."""
         pose, twist = self._arm.read_state()
-        poses, twists = [pose], [twist]
-        poses += self._stack.read_poses().tolist()
-        for body in self._stack.cartons:
-            linear, angular = self._client.getBaseVelocity(body)
-            twists.append([*linear, *angular])
-        for index in range(len(self._stack.cartons), len(self._cartons)):
-            poses.append([0.4 * index, 0.0, PARKED_Z_M, 0.0, 0.0, 0.0, 1.0])
-            twists.append([0.0] * 6)
-        return poses, twists
+        parked = self._list_parked_poses()
+        velocities = [self._client.getBaseVelocity(body) for body in self._stack.cartons]
+        twists = [twist, *([*linear, *angular] for linear, angular in velocities), *([0.0] * 6 for _ in parked)]
+        return [pose, *self._stack.read_poses().tolist(), *parked], twists
+
+    def _list_parked_poses(self) -> list[list[float]]:
+        """List the poses of the cartons that have not arrived: far below the floor."""
+        indices = range(len(self._stack.cartons), len(self._cartons))
+        return [[0.4 * index, 0.0, PARKED_Z_M, 0.0, 0.0, 0.0, 1.0] for index in indices]
 
     def read_present(self) -> list[bool]:
         """Read which bodies exist: the pad, and the cartons that have arrived."""
@@ -511,7 +531,13 @@ class PalletWorld(BulletWorld):
 
     def read_frames(self) -> list[MotionFrame]:
         """Read the motion within the last skill."""
-        return self._frames
+        return [self._make_frame(*frame) for frame in self._frames]
+
+    def _make_frame(self, time_s: float, pad: list[float], states: list[Any], links: list[Any], note: str) -> MotionFrame:
+        poses = self._stack.compute_middles(np.array([[*position, *quaternion] for position, quaternion in states]))
+        return MotionFrame(
+            time_s, np.array([pad, *poses.tolist(), *self._list_parked_poses()]), self._arm.make_link_poses(links), note
+        )
 
     def read_link_poses(self) -> np.ndarray:
         """Read the poses (V, 7) of the frames of the robot's `visuals`."""
