@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -36,7 +36,7 @@ MAX_TORQUES_NM = (87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0)
 NEAR_LIMIT_RAD = 0.02
 # Distances of the tool from the base at which no joint of the arm is at its limit, at table height.
 TOOL_RANGE_M = (0.285, 0.8)
-DAMPING = 1e-4
+DAMPING = 1e-4 * np.eye(6)
 MAX_IK_ITERATIONS = 60
 MAX_IK_ERROR = 1e-7  # [m or rad] largest component of the tool's error after inverse kinematics
 IK_POSTURE_GAIN = 0.1  # of the null-space task, per iteration
@@ -80,6 +80,7 @@ class Panda:
         self.visuals = _load_visuals()
         self.action_spec = ActionSpec(("forward", "left"), (self.limits.speed_m_s,) * 2)
         self._state: RobotState | None = None
+        self._link_state: tuple[Any, ...] = ()  # of the tool, when `_state` was read
 
     def spawn(self, client: "BulletClient") -> None:
         self._client = client
@@ -106,17 +107,19 @@ class Panda:
         joints = REST_JOINTS_RAD.copy()
         for _ in range(MAX_IK_ITERATIONS):
             self._set_joints(joints, np.zeros(JOINTS))
-            error = self._compute_tool_error(goal)
+            error = self._compute_tool_error(goal, self._client.getLinkState(self.body, self._tool, 0, 1))
             if np.abs(error).max() < MAX_IK_ERROR:
                 break
-            changes = self._solve_joint_speeds(error, IK_POSTURE_GAIN * (REST_JOINTS_RAD - joints))
+            changes = self._solve_joint_speeds(joints, error, IK_POSTURE_GAIN * (REST_JOINTS_RAD - joints))
             joints = np.clip(joints + changes, *LIMITS_RAD)
-        self._set_joints(joints, self._solve_joint_speeds(np.array([*twist[:2], 0, 0, 0, 0]), np.zeros(JOINTS)))
+        self._set_joints(joints, np.zeros(JOINTS))
+        speeds = self._solve_joint_speeds(joints, np.array([*twist[:2], 0, 0, 0, 0]), np.zeros(JOINTS))
+        self._set_joints(joints, speeds)
         self._state = None
 
     def read_state(self) -> RobotState:
         if self._state is None:
-            state = self._client.getLinkState(self.body, self._tool, 1, 1)
+            self._link_state = state = self._client.getLinkState(self.body, self._tool, 1, 1)
             self._state = [*state[0][:2], self.centre_z_m, 0.0, 0.0, 0.0, 1.0], [*state[6][:2], 0.0, 0.0, 0.0, 0.0]
         return self._state
 
@@ -125,10 +128,11 @@ class Panda:
         (x, y, *_), (*velocity, _, _, _, _) = self.read_state()
         change = np.array(action) * self.limits.speed_m_s - velocity
         max_change = self.limits.acceleration_m_s2 / MOTOR_HZ
-        twist = TOOL_GAIN_PER_S * self._compute_tool_error(np.array([x, y, self.centre_z_m]))
+        twist = TOOL_GAIN_PER_S * self._compute_tool_error(np.array([x, y, self.centre_z_m]), self._link_state)
         twist[:2] = velocity + change * min(1.0, max_change / max(float(np.hypot(*change)), 1e-9))
-        null_space_speeds = POSTURE_GAIN_PER_S * (REST_JOINTS_RAD - self._read_joints())
-        return tuple(self._solve_joint_speeds(twist, null_space_speeds).tolist())
+        joints = self._read_joints()
+        null_space_speeds = POSTURE_GAIN_PER_S * (REST_JOINTS_RAD - joints)
+        return tuple(self._solve_joint_speeds(joints, twist, null_space_speeds).tolist())
 
     def set_motors(self, command: tuple[float, ...]) -> None:
         self._state = None
@@ -160,23 +164,24 @@ class Panda:
         for joint, (angle, speed) in enumerate(zip(joints.tolist(), speeds.tolist(), strict=True)):
             self._client.resetJointState(self.body, joint, angle, speed)
 
-    def _compute_tool_error(self, goal: np.ndarray) -> np.ndarray:
-        """Compute the displacement (6,) [m, rad] of the tool to an upright pose at `goal` (3,)."""
-        state = self._client.getLinkState(self.body, self._tool, 0, 1)
+    def _compute_tool_error(self, goal: np.ndarray, state: tuple[Any, ...]) -> np.ndarray:
+        """Compute the displacement (6,) [m, rad] of the tool to an upright pose at `goal` (3,).
+
+        `state` is the tool's link state now.
+        """
         x, y, z, w = self._client.getDifferenceQuaternion(state[1], TOOL_DOWN_QUATERNION.tolist())
         turn = 2 * np.array([x, y, z]) * (1 if w >= 0 else -1)
         return np.concatenate([goal - state[0], turn])
 
-    def _solve_joint_speeds(self, twist: np.ndarray, null_space_speeds: np.ndarray) -> np.ndarray:
-        """Solve for the joint speeds (7,) of a tool twist (6,), within limits.
+    def _solve_joint_speeds(self, joints: np.ndarray, twist: np.ndarray, null_space_speeds: np.ndarray) -> np.ndarray:
+        """Solve for the joint speeds (7,) of a tool twist (6,) at joint angles (7,), within limits.
 
         `null_space_speeds` (7,) are joint speeds; their part that does not move the tool is added.
         """
-        joints = self._read_joints().tolist()
         zeros = [0.0] * JOINTS
-        linear, angular = self._client.calculateJacobian(self.body, self._tool, [0.0, 0.0, 0.0], joints, zeros, zeros)
+        linear, angular = self._client.calculateJacobian(self.body, self._tool, zeros[:3], joints.tolist(), zeros, zeros)
         jacobian = np.array([*linear, *angular])
-        inverse = jacobian.T @ np.linalg.inv(jacobian @ jacobian.T + DAMPING * np.eye(6))
+        inverse = jacobian.T @ np.linalg.inv(jacobian @ jacobian.T + DAMPING)
         speeds = inverse @ twist + null_space_speeds - inverse @ (jacobian @ null_space_speeds)
         return np.asarray(speeds / max(1.0, float(np.abs(speeds / MAX_SPEEDS_RAD_S).max())))
 

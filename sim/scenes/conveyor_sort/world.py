@@ -138,6 +138,7 @@ class ConveyorWorld(BulletWorld):
         self._index = {body: index for index, body in enumerate([*dynamic, *self._static])}
         count = len(self._parts)
         self._time_s, self._force_n = 0.0, 0.0
+        self._bodies: tuple[list[list[float]], list[list[float]]] | None = None  # read since the last step
         self._status = [Status.WAITING] * count
         self._slow_s, self._rest_s, self._is_at_stop = [0.0] * count, [0.0] * count, [False] * count
 
@@ -207,6 +208,7 @@ class ConveyorWorld(BulletWorld):
         """Simulate one control period with an action in [-1, 1]²."""
         client, robot, belt = self._client, self._robot, self._belt
         self._samples = []
+        self._bodies = None
         for _ in range(round(duration_s * MOTOR_HZ)):
             robot.set_motors(robot.compute_command(self._limit_to_zone(action)))
             for _ in range(STEPS_PER_TICK):
@@ -261,6 +263,7 @@ class ConveyorWorld(BulletWorld):
         return OUTSIDE
 
     def _freeze(self, index: int) -> None:
+        self._bodies = None
         self._status[index] = Status.FROZEN
         self._client.changeDynamics(self._loads[index], -1, mass=0)
         self._client.resetBaseVelocity(self._loads[index], [0, 0, 0], [0, 0, 0])
@@ -276,6 +279,8 @@ class ConveyorWorld(BulletWorld):
 
     def read_dynamic_bodies(self) -> tuple[list[list[float]], list[list[float]]]:
         """Read poses (M × 7) and twists (M × 6) of the tool and the parts, as plain lists."""
+        if self._bodies is not None:
+            return self._bodies
         pose, twist = self._robot.read_state()
         poses, twists = [pose], [twist]
         for body in self._loads:
@@ -283,7 +288,8 @@ class ConveyorWorld(BulletWorld):
             linear, angular = self._client.getBaseVelocity(body)
             poses.append([*position, *rotation])
             twists.append([*linear, *angular])
-        return poses, twists
+        self._bodies = poses, twists
+        return self._bodies
 
     def read_present(self) -> list[bool]:
         """Read which bodies exist: the tool, and the parts that have arrived."""
@@ -303,6 +309,7 @@ class ConveyorWorld(BulletWorld):
         memory = state.memory
         assert isinstance(memory, ConveyorMemory)
         self._samples = []
+        self._bodies = None
         self._robot.set_joint_states(memory.joints)
         self._time_s, self._force_n = memory.time_s, memory.force_n
         self._status, self._is_at_stop = list(memory.status), list(memory.is_at_stop)
