@@ -20,6 +20,7 @@ from sim.scenes.palletise.skill import MAX_RELEASE_HEIGHT_M, encode_action, find
 
 GAP_M = 0.003  # between neighbours
 MIN_SUPPORT = 0.75  # share of a carton's base
+MIN_REACH = 0.4  # of the support beyond the middle of the base
 SAFE_SPEED_M_S = 0.5
 SAFE_RELEASE_M = 0.003
 CORNER_WEIGHT = 0.1  # of the distance from the pallet's corner, against height
@@ -40,6 +41,7 @@ class Places:
     half: np.ndarray  # (K, 3) half sizes as it lies there
     height: np.ndarray  # (K,) of its bottom above the floor [m]
     support: np.ndarray  # (K,) supported share of its base
+    reach: np.ndarray  # (K,) of the support beyond the middle of its base, as in `measure_support`
 
     def select(self, rows: np.ndarray) -> "Places":
         """Select some places."""
@@ -81,12 +83,12 @@ def _find_places(stack: Stack, field: PalletField, half_extents: np.ndarray, row
             parts.append((*same, grid[:, 0], grid[:, 1], np.full(len(grid), is_turned), np.tile(half, (len(grid), 1))))
     if not parts:
         empty = np.zeros(0)
-        return Places(empty.astype(int), empty, empty, empty, empty.astype(bool), np.zeros((0, 3)), empty, empty)
+        return Places(empty.astype(int), empty, empty, empty, empty.astype(bool), np.zeros((0, 3)), empty, empty, empty)
     row, choice_, x, y, turned, half = (np.concatenate(values) for values in zip(*parts, strict=True))
     ignored = np.arange(len(stack.x)) == row[:, None]
     height = geometry.find_support_heights(stack, field, x, y, half[:, 0], half[:, 1], ignored)
-    support = geometry.compute_support_shares(stack, field, x, y, half[:, 0], half[:, 1], height, ignored)
-    places = Places(row, choice_, x, y, turned, half, height, support)
+    support, reach = geometry.measure_support(stack, field, x, y, half[:, 0], half[:, 1], height, ignored)
+    places = Places(row, choice_, x, y, turned, half, height, support, reach)
     return places.select(places.top <= field.limits[1] + 1e-6)
 
 
@@ -110,7 +112,7 @@ def rank_places(
     cost = places.top + CORNER_WEIGHT * depth - SIZE_WEIGHT * area
     if mass_kg is not None:
         cost = cost + HEAVY_WEIGHT * (mass_kg - HEAVY_KG) * (places.height - field.limits[0]) * 5 - 0.01 * mass_kg
-    return np.asarray(cost + 10.0 * np.clip(min_support - places.support, 0, 1))
+    return np.asarray(cost + 10.0 * np.clip(min_support - places.support, 0, 1) + np.clip(MIN_REACH - places.reach, 0, 2))
 
 
 def can_stack(layout: Layout) -> bool:

@@ -16,8 +16,9 @@ from sim.geometry.rotations import compute_yaw, rotate
 PALLET_LENGTH_M = 0.6  # half of 1.2 m, because of the arm's reach
 PALLET_WIDTH_M = 0.4
 PALLET_HEIGHT_M = 0.072
-ON_TOP_M = 0.012  # height difference of two faces that touch
+ON_TOP_M = 0.005  # height difference of two faces that touch; cartons on faces that differ more tilt
 OVERLAP_MARGIN_M = 0.003  # cartons side by side do not lie on each other
+FAR_M = 10.0
 OUTLINE_MARGIN_M = 0.01  # by which a carton may reach beyond the pallet
 
 
@@ -156,10 +157,10 @@ def find_support_heights(
     return xp.maximum(highest, base)
 
 
-def compute_support_shares(
+def measure_support(
     stack: Stack, field: PalletField, x: Array, y: Array, half_x: Array, half_y: Array, height: Array, ignored: Array
-) -> Array:
-    """Compute the share of rectangles at a height that lies on cartons or the pallet.
+) -> tuple[Array, Array]:
+    """Measure how cartons or the pallet support rectangles at a height.
 
     Args:
         stack: (..., N) bodies; cartons of equal height do not overlap.
@@ -167,16 +168,35 @@ def compute_support_shares(
         ignored: (..., K, N) bool, bodies that do not count.
 
     Returns:
-        (..., K) shares in [0, 1].
+        share: (..., K) supported share of the area, in [0, 1].
+        reach: (..., K) distance from the middle to the end of the supported area in the weakest of
+            the four directions, as a share of the half size; negative: the middle is beside it.
     """
-    overlap_x, overlap_y = compute_overlaps(stack, x, y, half_x, half_y)
-    touches = (abs(stack.top[..., None, :] - height[..., :, None]) < ON_TOP_M) & stack.is_placed[..., None, :] & ~ignored
-    area = (clamp(overlap_x, 0) * clamp(overlap_y, 0) * touches).sum(-1)
     xp = get_namespace(x)
-    on_x = xp.minimum(x + half_x, 0 * x + field.half[..., 0]) - xp.maximum(x - half_x, 0 * x - field.half[..., 0])
-    on_y = xp.minimum(y + half_y, 0 * y + field.half[..., 1]) - xp.maximum(y - half_y, 0 * y - field.half[..., 1])
-    on_pallet = clamp(on_x, 0) * clamp(on_y, 0) * (abs(height - field.limits[..., 0]) < ON_TOP_M)
-    return clamp((area + on_pallet) / clamp(4 * half_x * half_y, 1e-9), 0, 1)
+    touches = (abs(stack.top[..., None, :] - height[..., :, None]) < ON_TOP_M) & stack.is_placed[..., None, :] & ~ignored
+    on_pallet = abs(height - field.limits[..., 0]) < ON_TOP_M
+    zeros = xp.zeros_like(x)
+    area, pallet_area = xp.ones_like(touches, dtype=x.dtype), xp.ones_like(x)
+    bounds = []
+    for centre, half, other, other_half, size in (
+        (x, half_x, stack.x, stack.half_x, field.half[..., 0]), (y, half_y, stack.y, stack.half_y, field.half[..., 1]),
+    ):  # fmt: skip
+        low = xp.maximum((centre - half)[..., :, None], (other - other_half)[..., None, :])
+        high = xp.minimum((centre + half)[..., :, None], (other + other_half)[..., None, :])
+        pallet_low, pallet_high = xp.maximum(centre - half, zeros - size), xp.minimum(centre + half, zeros + size)
+        area, pallet_area = area * clamp(high - low, 0), pallet_area * clamp(pallet_high - pallet_low, 0)
+        bounds.append((centre, half, low, high, pallet_low, pallet_high))
+    touches = touches & (area > 0)
+    on_pallet = on_pallet & (pallet_area > 0)
+    share = xp.where(touches, area, 0 * area).sum(-1) + xp.where(on_pallet, pallet_area, zeros)
+    reach = zeros + 1
+    for centre, half, low, high, pallet_low, pallet_high in bounds:
+        low = xp.min(xp.where(touches, low, 0 * low + FAR_M), axis=-1)
+        high = xp.max(xp.where(touches, high, 0 * high - FAR_M), axis=-1)
+        low = xp.where(on_pallet, xp.minimum(low, pallet_low), low)
+        high = xp.where(on_pallet, xp.maximum(high, pallet_high), high)
+        reach = xp.minimum(reach, xp.minimum(centre - low, high - centre) / clamp(half, 1e-9))
+    return clamp(share / clamp(4 * half_x * half_y, 1e-9), 0, 1), clamp(reach, -1, 1)
 
 
 def compute_overhang(stack: Stack, field: PalletField) -> Array:

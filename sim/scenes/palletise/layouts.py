@@ -21,7 +21,8 @@ GAUGE_M = (0.86, 0.42)  # place of the post that shows the height limit
 SLOT_HEIGHT_M = 0.2  # of the infeed tables
 SLOT_HALF_EXTENTS_M = (0.17, 0.13)
 SLOT_RANGE_M = (0.4, 0.68)  # distances of an infeed place from the arm's base
-SLOTS = (Pose(0.12, 0.58), Pose(0.12, -0.58), Pose(-0.26, 0.54), Pose(-0.26, -0.54))
+SLOTS = (Pose(0.12, 0.58), Pose(0.12, -0.58), Pose(-0.28, 0.54), Pose(-0.28, -0.54))
+MIN_SLOTS = 3  # of sampled layouts
 MIN_SIDE_M = 0.115  # the gripper's pad needs such a face
 MAX_SIDE_M = 0.32  # longer cartons do not fit on an infeed table
 MIN_CARTON_HEIGHT_M = 0.04
@@ -179,11 +180,11 @@ class SplitSpec:
     seed: int
     num_cartons: tuple[int, int] = (8, 14)
     mass_kg: tuple[float, float] = (0.5, 10.0)
-    friction: tuple[float, float] = (0.25, 0.8)
+    friction: tuple[float, float] = (0.2, 0.8)
     off_centre: tuple[float, float] = (0.0, 0.2)  # of the centre of mass, as a share of the size
     sizes: tuple[tuple[float, float, float], ...] = SIZES
     soft_share: float = 0.0
-    fill: tuple[float, float] = (0.42, 0.56)  # of the volume above the pallet
+    fill: tuple[float, float] = (0.5, 0.62)  # of the volume above the pallet
     variations: Variations = Variations(BASE)
 
 
@@ -192,7 +193,7 @@ SPLIT_SPECS = {
     "val": SplitSpec(72, num_cartons=(3, 14)),
     "test": SplitSpec(73),
     "shift-heavier": SplitSpec(74, mass_kg=(6.0, 13.0), off_centre=(0.0, 0.1)),
-    "shift-slippery": SplitSpec(75, friction=(0.15, 0.25)),
+    "shift-slippery": SplitSpec(75, friction=(0.13, 0.2)),
     "shift-off-centre": SplitSpec(76, off_centre=(0.18, 0.28)),
     "shift-unknown-sizes": SplitSpec(77, sizes=UNKNOWN_SIZES),
     "shift-soft": SplitSpec(78, soft_share=0.5),
@@ -219,9 +220,10 @@ def _attempt(spec: SplitSpec, rng: np.random.Generator, name: str) -> Layout | N
     from sim.scenes.palletise.expert import can_stack  # imports this module
 
     cartons = tuple(_sample_carton(spec, rng) for _ in range(int(rng.integers(spec.num_cartons[0], spec.num_cartons[1] + 1))))
-    num_slots = int(rng.integers(2, len(SLOTS) + 1))
+    num_slots = int(rng.integers(MIN_SLOTS, len(SLOTS) + 1))
     slots = tuple(
-        replace(slot, x=slot.x + float(rng.uniform(-0.015, 0.015)), y=slot.y + float(rng.uniform(-0.02, 0.02))) for slot in SLOTS
+        Pose(slot.x + float(rng.uniform(-0.015, 0.015)), slot.y + float(rng.uniform(-0.02, 0.02)), float(rng.uniform(-0.1, 0.1)))
+        for slot in SLOTS
     )
     volume = sum(carton.volume_m3 for carton in cartons)
     height = volume / (PALLET_LENGTH_M * PALLET_WIDTH_M * rng.uniform(*spec.fill))

@@ -12,6 +12,7 @@ from sim.geometry.rotations import compute_tilt_cosine
 from sim.scenes.palletise import geometry
 from sim.scenes.palletise.geometry import PalletField, Stack
 
+SAFE_REACH = 0.4  # of the support beyond the middle: a centre of mass is off by up to 20 % of the size
 MIN_UPRIGHT_COSINE = float(np.cos(np.radians(10)))
 
 
@@ -27,6 +28,7 @@ class PalletiseTask:
     risk_time_constant_s: float = 10.0  # the next placement cannot mend a violation
     height_weight: float = 0.8  # of the top, as a share of the height limit
     support_weight: float = 0.6
+    centre_weight: float = 0.6  # of the distance of the middle from the end of its support
     corner_weight: float = 0.1  # of the distance from a corner of the pallet
     limit_weight: float = 10.0  # of the distance beyond a limit [1/m]
     violation_weight: float = 1.0
@@ -58,19 +60,20 @@ class PalletiseTask:
         volume = half[..., 0] * half[..., 1] * half[..., 2] * stack.is_carton
         share = volume / clamp(volume.sum(-1), 1e-9)[..., None]
         height = clamp((stack.top - field.limits[..., 0]) / (field.limits[..., 1] - field.limits[..., 0]), 0, 2)
-        support = self._compute_support(stack, field)
+        support, reach = self._measure_support(stack, field)
         depth = abs(field.half[..., 0] + stack.x - stack.half_x) + abs(field.half[..., 1] + stack.y - stack.half_y)
         placed = self.height_weight * height + self.support_weight * (1 - support)
+        placed = placed + self.centre_weight * clamp(SAFE_REACH - reach, 0)
         placed = placed + self.corner_weight * depth / (field.half[..., 0] + field.half[..., 1])
         xp = get_namespace(share)
         cost = xp.where(stack.is_placed, xp.minimum(placed, 0 * placed + 1.5), 0 * placed + 1.5)
         return (share * cost).sum(-1)
 
-    def _compute_support(self, stack: Stack, field: PalletField) -> Array:
+    def _measure_support(self, stack: Stack, field: PalletField) -> tuple[Array, Array]:
         xp = get_namespace(stack.x)
         count = stack.x.shape[-1]
         ignored = (xp.arange(count)[:, None] == xp.arange(count)) & (stack.is_placed[..., None, :] | True)
-        return geometry.compute_support_shares(stack, field, stack.x, stack.y, stack.half_x, stack.half_y, stack.bottom, ignored)
+        return geometry.measure_support(stack, field, stack.x, stack.y, stack.half_x, stack.half_y, stack.bottom, ignored)
 
     def compute_violation_penalty(self, bodies: Bodies, command: Array, field: PalletField) -> Array:
         """Compute the penalty of cartons beyond the outline, above the limit or tipped.
