@@ -5,6 +5,7 @@ maximal rectangles of cells that may be covered, in grids that are turned like t
 """
 
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_opening, distance_transform_edt, gaussian_filter
@@ -153,6 +154,9 @@ def _cover_greedily(
         (K, 5) boxes, or None where more are needed.
     """
     cells = np.argwhere(targets)
+    has_rectangles = [candidates.size > 0 for candidates in rectangles]
+    grids = list(compress(grids, has_rectangles))
+    rectangles = list(compress(rectangles, has_rectangles))
     bins = [grid.find_bins(cells) for grid in grids]
     area_base = 1 + max(grid.sources.size for grid in grids)
     ranks = []  # number of uncovered cells, then area
