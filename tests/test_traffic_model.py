@@ -19,8 +19,7 @@ from sim.geometry.rotations import compute_yaw
 from sim.layout import AgentRoute, Pose
 from sim.scenes.scene import scenes
 from sim.utils.errors import GroundError, UnknownName
-from worldmodels.assessment.open_loop import ConstantVelocity
-from worldmodels.baselines import PREDICTION_BASELINES, PredictionBaseline
+from worldmodels.baselines import PREDICTION_BASELINES, ConstantVelocity, PredictionBaseline
 from worldmodels.planar.attention import (
     CORRELATION_S,
     NOISE_SIZE,

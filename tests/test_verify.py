@@ -27,7 +27,7 @@ def make_methods(scene: str) -> dict[str, Method]:
     return {name: Method(name, scenes[scene].behaviours[name]) for name in METHODS}
 
 
-@pytest.fixture(scope="module", params=list(scenes))
+@pytest.fixture(scope="module", params=[name for name in scenes if not scenes[name].is_skill])  # skills take seconds
 def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """Evaluate two methods in two layouts, one of a split with varied physics. Copy the run before changes."""
     scene, path = str(request.param), tmp_path_factory.mktemp("runs") / "run"
