@@ -26,7 +26,7 @@ class SettlingError:
     settled_m_median: float  # by which they moved
     body_mm_median: float
     body_relative_median: float  # median ratio of error and distance moved
-    within_tolerance: float  # share of all bodies with an error of at most MOVED_TOLERANCE or MIN_SETTLED_M
+    within_tolerance: float  # share of all bodies; MOVED_TOLERANCE or MIN_SETTLED_M
     standing_auroc: float  # area under the ROC curve of P(body stands)
     violation_auroc: float
 

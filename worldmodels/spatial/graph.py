@@ -43,7 +43,7 @@ from worldmodels.training.compile import CompiledFunction
 from worldmodels.training.windows import Batch, EpisodeWindows, JointWindows
 
 GRAVITY_M_S2 = 9.81
-STATIC_RANGE = 2.0  # [units] from bodies; static bodies beyond it, and beyond the robot's reach in a plan, do not matter
+STATIC_RANGE = 2.0  # [units] from bodies, of static bodies that matter in usual plans
 MAX_DISTANCE = 1e3  # [units] of bodies that are absent
 GAP_SCALES = (0.1, 0.01)  # [units] typical gaps before and in contact
 SPEED_SCALE = 0.5  # [units/s] typical speed where contact matters
@@ -60,10 +60,11 @@ MOVED_TOLERANCE = 0.1  # of the distance moved
 MIN_MOVED = 0.02  # [units] distance of bodies that count as moved
 MAX_STANDING_DROP_M = 0.02
 MIN_STANDING_COSINE = math.cos(math.radians(10))
-get_namespace(torch.zeros(()))  # known before the first compilation, which could not follow the search
+get_namespace(torch.zeros(()))  # a compilation could not follow the first search
 FALL_COST = 3.0  # of a body that falls for certain in the final test [cost unit]
 NUM_LOCAL_BODIES = 8  # that a skill may change, in plans: the nearest to the one that it moves
-SKILL_SIZES: dict[str, int] = {"num_rounds": 3, "num_neighbours": 8, "num_heads": 5}  # cartons touch many others
+# Cartons touch many others.
+SKILL_SIZES: dict[str, int] = {"num_rounds": 3, "num_neighbours": 8, "num_heads": 5}
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,9 @@ class SpatialGraph(LearnedModel):
         ]
 
     def imagine(self, state: SpatialState, actions: Tensor, is_local: bool = False) -> Rollout:
-        """Predict the states after each action, differentiably. Each step starts from the mean of the particles.
+        """Predict the states after each action, differentiably.
+
+        Each step starts from the mean of the particles.
 
         Args:
             state: B scenes.
@@ -313,7 +316,7 @@ class SpatialGraph(LearnedModel):
     def _step(
         self, motion: Motion, constants: Constants, inputs: Tensor, nominal: Motion | None, count: int
     ) -> tuple[Motion, Changes]:
-        """Advance `count` bodies by one control step, or by the skill that leads all bodies to `nominal`."""
+        """Advance `count` bodies by one control step, or by the skill that leads to `nominal`."""
         changes = self._predict_changes(motion, constants, inputs, nominal, count)
         free = changes.freedom[..., None]
         shift, turn, kick, twist = changes.vectors.unbind(-2)
@@ -361,7 +364,7 @@ class SpatialGraph(LearnedModel):
         return Changes(world, torch.sigmoid(freedom), standing, violation)
 
     def _compute_pushes(self, messages: Tensor, normal: Tensor, point: Tensor, sliding: Tensor) -> Tensor:
-        """Sum the pushes at contact points, and their moments, (B, M, 4, 3) as the first changes."""
+        """Sum the pushes at contact points, and their moments: (B, M, 4, 3)."""
         size = self.push(messages)
         shift, kick = (size[..., i : i + 1] * normal + size[..., i + 1 : i + 2] * sliding for i in (0, 2))
         pairs = [(push, torch.linalg.cross(point, push)) for push in (shift, kick)]
@@ -585,7 +588,7 @@ def _encode_contacts(
     count = index.shape[1]
     packed = [bodies.position, frames.axes.flatten(-2), frames.half_extents, bodies.velocity, bodies.angular_velocity]
     packed.append(constants.present[..., None])
-    packed.append(_make_matrix(bodies.rotation)[..., 2] * constants.is_cylinder[..., None])  # axis of a cylinder
+    packed.append(_make_matrix(bodies.rotation)[..., 2] * constants.is_cylinder[..., None])
     mine = [values[:, :count, None] for values in packed]
     parts = _gather(torch.cat(packed, -1), index).split([values.shape[-1] for values in packed], -1)
     position, axes, half, velocity, angular_velocity, present, axis = parts
@@ -620,7 +623,8 @@ def _encode_contacts(
         *(closing / SPEED_SCALE, sliding / SPEED_SCALE, normal, point / SIZE_SCALE, moment / SIZE_SCALE),
         (middle / SIZE_SCALE).expand_as(point),
     ]
-    is_other = index != torch.arange(count, device=index.device)[:, None]  # few bodies are neighbours of themselves
+    # Where bodies are few, each is among its own neighbours.
+    is_other = index != torch.arange(count, device=index.device)[:, None]
     near = (1 - contact.gaps / contact_range).clamp(0, 1) * present * is_other[..., None]
     return torch.cat(features, -1).clamp(-5, 5), near, normal, point, sliding
 

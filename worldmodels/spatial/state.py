@@ -100,8 +100,9 @@ def encode_observation(
 def _build_state(
     observation: Mapping[str, np.ndarray], dynamic: np.ndarray, statics: np.ndarray, padding: int = 0
 ) -> SpatialState:
-    """Build the state of one scene from rows of an observation, and a number of absent static bodies."""
-    rows = np.concatenate([dynamic, [-2], statics, np.full(padding, -1)])  # the last rows of `get`: floor, absent body
+    """Build the state of one scene from rows of an observation, padded with static bodies."""
+    # The last rows of `get` are the floor and an absent body.
+    rows = np.concatenate([dynamic, [-2], statics, np.full(padding, -1)])
     count = len(observation["pose"])
     inertia = observation.get("measured_inertia", np.zeros((count, 4)))
 

@@ -91,7 +91,8 @@ def load_checkpoint(path: Path, scene: str | None = None, name: str = "best") ->
     if scene is not None and split_scene_id(scene)[0] not in scenes:
         raise BadFile(f"{path} was trained on scene '{', '.join(map(str, scenes))}', not on '{split_scene_id(scene)[0]}'")
     try:
-        model_class = models[info["model"]]  # imports the module, whose constants must not be on the device below
+        # Imports the module, whose constants must not be on the device below.
+        model_class = models[info["model"]]
         with torch.device("meta"):  # no memory is needed to compare shapes
             expected = model_class(**info.get("config", {})).state_dict()
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
