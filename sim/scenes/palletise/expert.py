@@ -1,146 +1,19 @@
-"""Behaviours of palletise: stacking by a geometric rule, with and without known masses.
+"""Behaviours of palletise: stacking by a geometric rule, with and without known masses."""
 
-Candidate places are the corner points of Martello et al. 2000, "The three-dimensional bin packing
-problem": a carton touches others or the pallet's edge on two sides. The rule takes the deepest
-place, then the one nearest to a corner, where enough of the carton's base is supported.
-"""
-
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from sim.bodies import Bodies, Observation
-from sim.layout import Layout
 from sim.policy import EpisodeStart, PolicyFactory, ScriptedPolicy
 from sim.scenes.palletise import geometry
-from sim.scenes.palletise.geometry import PalletField, Stack
+from sim.scenes.palletise.geometry import PalletField
 from sim.scenes.palletise.layouts import get_details
+from sim.scenes.palletise.placing import Places, find_places, rank_places
 from sim.scenes.palletise.skill import MAX_RELEASE_HEIGHT_M, encode_action, find_waiting
 
-GAP_M = 0.003  # between neighbours
-MIN_SUPPORT = 0.75  # share of a carton's base
-MIN_REACH = 0.4  # of the support beyond the middle of the base
 SAFE_SPEED_M_S = 0.5
 SAFE_RELEASE_M = 0.003
-CORNER_WEIGHT = 0.1  # of the distance from the pallet's corner, against height
-SIZE_WEIGHT = 2.0  # of the base area [m per m²], for large cartons first
-HEAVY_KG = 4.0
-HEAVY_WEIGHT = 0.02  # of the height of heavy cartons [1/kg]
-
-
-@dataclass(frozen=True)
-class Places:
-    """K candidate places in the pallet's frame."""
-
-    row: np.ndarray  # (K,) of the carton among all bodies
-    choice: np.ndarray  # (K,) first number of the action
-    x: np.ndarray  # (K,) [m]
-    y: np.ndarray
-    is_turned: np.ndarray  # (K,) bool
-    half: np.ndarray  # (K, 3) half sizes as it lies there
-    height: np.ndarray  # (K,) of its bottom above the floor [m]
-    support: np.ndarray  # (K,) supported share of its base
-    reach: np.ndarray  # (K,) of the support beyond the middle of its base, as in `measure_support`
-
-    def select(self, rows: np.ndarray) -> "Places":
-        """Select some places."""
-        return Places(**{name: values[rows] for name, values in vars(self).items()})
-
-    @property
-    def top(self) -> np.ndarray:
-        """(K,) heights of the carton's top [m]."""
-        return self.height + 2 * self.half[:, 2]
-
-
-def find_places(bodies: Bodies, field: PalletField) -> Places:
-    """Find the corner points for each waiting carton, within the pallet's outline.
-
-    Args:
-        bodies: (N,) as in an observation.
-        field: the pallet.
-    """
-    stack = geometry.measure_stack(bodies, field)
-    is_waiting, choice = find_waiting(bodies)
-    return _find_places(stack, field, bodies.half_extents.astype(float), np.flatnonzero(is_waiting), choice)
-
-
-def _find_places(stack: Stack, field: PalletField, half_extents: np.ndarray, rows: np.ndarray, choice: np.ndarray) -> Places:
-    placed = np.flatnonzero(stack.is_placed)
-    length, width = field.half.tolist()
-    edges_x = np.concatenate([[-length], (stack.x + stack.half_x)[placed] + GAP_M, (stack.x - stack.half_x)[placed]])
-    edges_y = np.concatenate([[-width], (stack.y + stack.half_y)[placed] + GAP_M, (stack.y - stack.half_y)[placed]])
-    parts: list[tuple[np.ndarray, ...]] = []
-    for row in rows:
-        for is_turned in (False, True):
-            half = half_extents[row][[1, 0, 2]] if is_turned else half_extents[row]
-            x = np.concatenate([edges_x + half[0], edges_x - half[0] - GAP_M, [length - half[0]]])
-            y = np.concatenate([edges_y + half[1], edges_y - half[1] - GAP_M, [width - half[1]]])
-            x = np.unique(x[abs(x) <= length - half[0] + 1e-6].round(4))
-            y = np.unique(y[abs(y) <= width - half[1] + 1e-6].round(4))
-            grid = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
-            same = np.full(len(grid), row), np.full(len(grid), choice[row])
-            parts.append((*same, grid[:, 0], grid[:, 1], np.full(len(grid), is_turned), np.tile(half, (len(grid), 1))))
-    if not parts:
-        empty = np.zeros(0)
-        return Places(empty.astype(int), empty, empty, empty, empty.astype(bool), np.zeros((0, 3)), empty, empty, empty)
-    row, choice_, x, y, turned, half = (np.concatenate(values) for values in zip(*parts, strict=True))
-    ignored = np.arange(len(stack.x)) == row[:, None]
-    height = geometry.find_support_heights(stack, field, x, y, half[:, 0], half[:, 1], ignored)
-    support, reach = geometry.measure_support(stack, field, x, y, half[:, 0], half[:, 1], height, ignored)
-    places = Places(row, choice_, x, y, turned, half, height, support, reach)
-    return places.select(places.top <= field.limits[1] + 1e-6)
-
-
-def rank_places(
-    places: Places, field: PalletField, mass_kg: np.ndarray | None = None, min_support: float = MIN_SUPPORT
-) -> np.ndarray:
-    """Compute the cost of places for the geometric rule: low, deep in a corner, large cartons first.
-
-    Args:
-        places: K places.
-        field: the pallet.
-        mass_kg: (K,) known masses: heavy cartons go below.
-        min_support: supported share of the base below which a place is used only if there is none
-            better.
-
-    Returns:
-        (K,) costs [m].
-    """
-    depth = (places.x - places.half[:, 0] + field.half[0]) + (places.y - places.half[:, 1] + field.half[1])
-    area = 4 * places.half[:, 0] * places.half[:, 1]
-    cost = places.top + CORNER_WEIGHT * depth - SIZE_WEIGHT * area
-    if mass_kg is not None:
-        cost = cost + HEAVY_WEIGHT * (mass_kg - HEAVY_KG) * (places.height - field.limits[0]) * 5 - 0.01 * mass_kg
-    return np.asarray(cost + 10.0 * np.clip(min_support - places.support, 0, 1) + np.clip(MIN_REACH - places.reach, 0, 2))
-
-
-def can_stack(layout: Layout) -> bool:
-    """Return True if the geometric rule fits the whole order under the height limit."""
-    details = get_details(layout)
-    count, num_slots = len(details.cartons), len(details.slots)
-    half_extents = np.array([carton.half_extents for carton in details.cartons])
-    limits = np.array([geometry.PALLET_HEIGHT_M, geometry.PALLET_HEIGHT_M + details.max_stack_m])
-    field = PalletField(np.zeros(3), np.array([details.pallet_length_m, details.pallet_width_m]) / 2, limits)
-    absent, half_x, half_y, zeros = np.full(count, 9.0), half_extents[:, 0].copy(), half_extents[:, 1].copy(), np.zeros(count)
-    is_placed = np.zeros(count, bool)
-    stack = Stack(absent, absent.copy(), half_x, half_y, zeros, zeros.copy(), np.ones(count, bool), is_placed)
-    waiting, following = list(range(min(num_slots, count))), num_slots
-    while waiting:
-        places = _find_places(stack, field, half_extents, np.array(waiting), np.zeros(count))
-        if not len(places.x):
-            return False
-        best = int(rank_places(places, field).argmin())
-        row = int(places.row[best])
-        stack.x[row], stack.y[row] = places.x[best], places.y[best]
-        stack.half_x[row], stack.half_y[row] = places.half[best, :2]
-        stack.bottom[row], stack.top[row] = places.height[best], places.top[best]
-        stack.is_placed[row] = True
-        waiting.remove(row)
-        if following < count:
-            waiting.append(following)
-            following += 1
-    return True
 
 
 class _Stacker(ScriptedPolicy):

@@ -134,7 +134,14 @@ def compute_overlaps(stack: Stack, x: Array, y: Array, half_x: Array, half_y: Ar
 
 
 def find_support_heights(
-    stack: Stack, field: PalletField, x: Array, y: Array, half_x: Array, half_y: Array, ignored: Array
+    stack: Stack,
+    field: PalletField,
+    x: Array,
+    y: Array,
+    half_x: Array,
+    half_y: Array,
+    ignored: Array,
+    margin_m: float = OVERLAP_MARGIN_M,
 ) -> Array:
     """Find the height of the highest top below rectangles, at least that of the pallet or floor.
 
@@ -143,13 +150,14 @@ def find_support_heights(
         field: the pallet.
         x: (..., K) centres in the pallet's frame [m], as in `compute_overlaps`.
         ignored: (..., K, N) bool, bodies that do not count.
+        margin_m: overlap up to which a body is beside a rectangle; negative: a gap that is needed.
 
     Returns:
         (..., K) heights above the floor [m].
     """
     xp = get_namespace(stack.x)
     overlap_x, overlap_y = compute_overlaps(stack, x, y, half_x, half_y)
-    is_below = (overlap_x > OVERLAP_MARGIN_M) & (overlap_y > OVERLAP_MARGIN_M) & stack.is_placed[..., None, :] & ~ignored
+    is_below = (overlap_x > margin_m) & (overlap_y > margin_m) & stack.is_placed[..., None, :] & ~ignored
     tops = xp.where(is_below, stack.top[..., None, :] + xp.zeros_like(overlap_x), xp.zeros_like(overlap_x))
     on_pallet = (abs(x) - half_x < field.half[..., 0]) & (abs(y) - half_y < field.half[..., 1])
     base = xp.where(on_pallet, xp.zeros_like(x) + field.limits[..., 0], xp.zeros_like(x))

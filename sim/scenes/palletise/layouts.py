@@ -13,6 +13,7 @@ from sim.bodies import Kind
 from sim.layout import Hall, Layout, LayoutDetails, Pose, StaticBody, find_value_faults, layout_details
 from sim.layout_sampling import get_split_spec, sample_until_valid
 from sim.scenes.palletise.geometry import PALLET_HEIGHT_M, PALLET_LENGTH_M, PALLET_WIDTH_M
+from sim.scenes.palletise.placing import can_stack
 from sim.variation import Variation, Variations
 
 CELL = Hall(-0.55, -0.85, 1.5, 1.7)  # the arm's base is the origin
@@ -193,7 +194,7 @@ SPLIT_SPECS = {
     "val": SplitSpec(72, num_cartons=(3, 14)),
     "test": SplitSpec(73),
     "shift-heavier": SplitSpec(74, mass_kg=(6.0, 13.0), off_centre=(0.0, 0.1)),
-    "shift-slippery": SplitSpec(75, friction=(0.13, 0.2)),
+    "shift-slippery": SplitSpec(75, friction=(0.18, 0.26)),
     "shift-off-centre": SplitSpec(76, off_centre=(0.18, 0.28)),
     "shift-unknown-sizes": SplitSpec(77, sizes=UNKNOWN_SIZES),
     "shift-soft": SplitSpec(78, soft_share=0.5),
@@ -217,8 +218,6 @@ def sample_layout(split: str, index: int) -> Layout:
 
 
 def _attempt(spec: SplitSpec, rng: np.random.Generator, name: str) -> Layout | None:
-    from sim.scenes.palletise.expert import can_stack  # imports this module
-
     cartons = tuple(_sample_carton(spec, rng) for _ in range(int(rng.integers(spec.num_cartons[0], spec.num_cartons[1] + 1))))
     num_slots = int(rng.integers(MIN_SLOTS, len(SLOTS) + 1))
     slots = tuple(
@@ -232,8 +231,9 @@ def _attempt(spec: SplitSpec, rng: np.random.Generator, name: str) -> Layout | N
         return None
     goal = replace(PALLET, x=PALLET.x + float(rng.uniform(-0.01, 0.01)), y=float(rng.uniform(-0.02, 0.02)))
     details = PalletiseDetails(cartons, slots[:num_slots], round(height, 3))
-    layout = make_layout(details, goal, name)
-    return layout if can_stack(layout) else None
+    half_extents = np.array([carton.half_extents for carton in cartons])
+    fits = can_stack(half_extents, num_slots, (PALLET_LENGTH_M, PALLET_WIDTH_M), details.max_stack_m)
+    return make_layout(details, goal, name) if fits else None
 
 
 def make_layout(details: PalletiseDetails, goal: Pose = PALLET, name: str = "") -> Layout:

@@ -329,11 +329,12 @@ class PalletWorld(BulletWorld):
             previous = goal
             for _ in range(STEPS_PER_TICK):
                 self._advance()
+                if weight_n and self._read_pull() < TOUCH_SHARE * weight_n:
+                    self._arm.hold()
+                    return self._gripper.carton is not None
             if is_held and self._gripper.carton is None:
                 self._arm.hold()
                 return False
-            if weight_n and self._read_pull() < TOUCH_SHARE * weight_n:
-                break
         self._arm.follow(previous, np.zeros(4))
         for _ in range(STEPS_PER_TICK):
             self._advance()
