@@ -3,9 +3,11 @@
 import contextlib
 import json
 import math
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -446,6 +448,15 @@ def test_any_value_in_the_details_is_read_or_refused(name: str, value: Any) -> N
     content["details"][name] = value
     with contextlib.suppress(BadLayout):
         assert all("\n" not in fault for fault in find_faults(Layout.from_json(content)))
+
+
+def test_documented_layout_is_simulated(env: GroundEnv) -> None:
+    page = Path(__file__).parents[1] / "docs" / "scenes" / "conveyor-sort.md"
+    (block,) = re.findall(r"^```json\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    layout = Layout.from_json(json.loads(block))
+    assert scenes[SCENE].find_faults(layout) == []
+    assert scenes.find_by_layout(layout).name == SCENE
+    assert follow(env, "scripted", layout)[-1]["success"]
 
 
 def test_shifts_are_harder() -> None:

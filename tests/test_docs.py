@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 TUTORIAL = DOCS / "tutorial.md"
-PAGES = [README, *sorted(DOCS.glob("*.md")), ROOT / "findings" / "README.md", ROOT / "experiments" / "results" / "README.md"]
+PAGES = [README, *sorted(DOCS.rglob("*.md")), ROOT / "findings" / "README.md", ROOT / "experiments" / "results" / "README.md"]
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 COMMAND = re.compile(r"^ {4}((?:ground|make) .+)$", re.MULTILINE)
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -143,7 +143,7 @@ def test_tables_and_figure_are_current(tmp_path: Path) -> None:
 
 def test_every_page_is_in_the_navigation() -> None:
     navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
-    assert sorted(page for entry in navigation for page in entry.values()) == sorted(page.name for page in DOCS.glob("*.md"))
+    assert sorted(page for entry in navigation for page in entry.values()) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
 
 
 def test_the_readme_is_short() -> None:
