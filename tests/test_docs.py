@@ -143,7 +143,8 @@ def test_tables_and_figure_are_current(tmp_path: Path) -> None:
 
 def test_every_page_is_in_the_navigation() -> None:
     navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
-    assert sorted(page for entry in navigation for page in entry.values()) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+    pages = [str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")]
+    assert sorted(page for entry in navigation for page in entry.values()) == sorted(pages)
 
 
 def test_the_readme_is_short() -> None:
