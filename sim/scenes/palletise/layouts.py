@@ -104,9 +104,9 @@ class PalletiseDetails(LayoutDetails):
         for number, carton in enumerate(self.cartons):
             name = f"details.cartons[{number}]"
             sides = (("length_m", carton.length_m), ("width_m", carton.width_m))
-            bounds = [(side, value, MIN_SIDE_M, MAX_SIDE_M, "m, which the gripper can hold") for side, value in sides]
+            bounds = [(side, value, MIN_SIDE_M, MAX_SIDE_M, "m (what the gripper can hold)") for side, value in sides]
             bounds.append(("height_m", carton.height_m, MIN_CARTON_HEIGHT_M, MAX_CARTON_HEIGHT_M, "m"))
-            bounds.append(("mass_kg", carton.mass_kg, 0.1, MAX_MASS_KG, "kg, which the arm can lift"))
+            bounds.append(("mass_kg", carton.mass_kg, 0.1, MAX_MASS_KG, "kg (what the arm can lift)"))
             bounds.append(("friction", carton.friction, MIN_FRICTION, 2.0, ""))
             for side, value, low, high, unit in bounds:
                 if not low <= value <= high:
