@@ -14,6 +14,7 @@ from sim.geometry.boxes import compute_signed_distance
 from sim.geometry.free_space import FreeSpace, get_free_space
 from sim.layout import AgentRoute, Box, Hall, Layout, Pose
 from sim.scenes.aisle_traffic import layouts as aisles
+from sim.scenes.push_fixture import layouts as fixture
 from sim.scenes.scene import scenes
 from sim.scenes.tote_push.layouts import LOAD_HALF_M, ROBOT_RADIUS_M
 from sim.utils.errors import BadLayout
@@ -104,6 +105,21 @@ def test_loads_may_touch_and_not_overlap() -> None:
     assert check(Pose(2, 3), Pose(2.45, 3, np.pi / 4)) == ["loads[1] overlaps loads[0]"]
     corner = replace(HALL, boxes=(Box(2.35, 3.3, 0.3, 0.3, yaw=np.pi / 4),))  # only its corner is in the load
     assert find_faults("tote-push", corner) == ["loads[0] overlaps boxes[0]"]
+
+
+@pytest.mark.parametrize("offset_m", [0.0, 0.0025, 0.005])
+def test_a_part_may_touch_a_clamp_and_not_overlap_it(offset_m: float) -> None:
+    table = Layout(fixture.TABLE, Pose(0.35, -0.3), (Pose(0.5, -0.1),), Pose(0.5, 0.2), (), "", "table", "plate")
+
+    def check(depth_m: float) -> list[str]:
+        thin_clamp = Box(0.53 + offset_m, -0.16 + depth_m, 0.001, 0.06)
+        return find_faults("push-fixture", replace(table, boxes=(thin_clamp,)))
+
+    assert check(0.0) == []
+    assert check(0.002) == check(0.008) == ["the part at loads[0] overlaps boxes[0]"]
+    assert find_faults("push-fixture", replace(table, part="T", robot=Pose(0.56, -0.1))) == [
+        "the tool overlaps the part at loads[0]"
+    ]
 
 
 def test_agents_may_not_overlap() -> None:
