@@ -450,6 +450,14 @@ def test_any_value_in_the_details_is_read_or_refused(name: str, value: Any) -> N
         assert all("\n" not in fault for fault in find_faults(Layout.from_json(content)))
 
 
+def test_variations_are_factors_on_all_parts(env: GroundEnv) -> None:
+    changes = {"load_scale": 1.2, "load_mass_kg": 0.6, "load_friction": 0.25}
+    env.reset(seed=0, options={"layout": make_layout(), "variation": changes})
+    np.testing.assert_allclose(env.bodies.half_extents[LOAD], 1.2 * np.array(BOX.half_extents), atol=1e-6)
+    part = get_world(env)._parts[0]
+    assert (part.mass_kg, part.friction) == pytest.approx((2 * BOX.mass_kg, 0.5 * BOX.friction))
+
+
 def test_documented_layout_is_simulated(env: GroundEnv) -> None:
     page = Path(__file__).parents[1] / "docs" / "scenes" / "conveyor-sort.md"
     (block,) = re.findall(r"^```json\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
