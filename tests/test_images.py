@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import read_files
+from conftest import limit_steps, make_action, read_files
 
 from experiments.cli.data import describe_data
 from sim.data.collect import CollectConfig, collect
@@ -126,8 +126,8 @@ def test_varied_appearance_changes_only_colours(scene: str) -> None:
         np.testing.assert_array_equal(plain.depth_m, coloured.depth_m)
         assert np.abs(plain.rgb.astype(int) - coloured.rgb).mean() > 3
         colours.append(coloured.rgb)
-        for step in range(15):
-            action = np.array([np.sin(step + seed), 0.5])
+        for step in range(limit_steps(scene, 15)):
+            action = make_action(scene, np.sin(step + seed), 0.5)
             expected, observation = standard.step(action)[0], varied.step(action)[0]
             assert all(expected[name].tobytes() == observation[name].tobytes() for name in expected)
         assert all(before[name].tobytes() == after[name].tobytes() for name in before)

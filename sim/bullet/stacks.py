@@ -160,9 +160,16 @@ class PalletStack:
         return self.compute_middles(np.array([[*position, *quaternion] for position, quaternion in states]))
 
     def compute_middles(self, poses: np.ndarray) -> np.ndarray:
-        """Compute the poses of the cartons' middles (N, 7) from those of their centres of mass."""
+        """Compute the poses of the cartons' middles from those of their centres of mass.
+
+        Args:
+            poses: (K, 7) of the first K cartons [m, quaternion xyzw].
+
+        Returns:
+            (K, 7) poses.
+        """
         poses = poses.reshape(-1, 7).copy()
-        offsets = np.array([spec.mass_centre for spec in self.specs]).reshape(-1, 3)
+        offsets = np.array([spec.mass_centre for spec in self.specs[: len(poses)]]).reshape(-1, 3)
         poses[:, :3] -= rotate_in_space(offsets, poses[:, 3:])
         return poses
 

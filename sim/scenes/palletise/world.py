@@ -469,14 +469,14 @@ class PalletWorld(BulletWorld):
     def read_dynamic_bodies(self) -> tuple[list[list[float]], list[list[float]]]:
         """Read poses (M × 7) and twists (M × 6) of the pad and the cartons, as plain lists."""
         pose, twist = self._arm.read_state()
-        parked = self._list_parked_poses()
+        parked = self._list_parked_poses(len(self._stack.cartons))
         velocities = [self._client.getBaseVelocity(body) for body in self._stack.cartons]
         twists = [twist, *([*linear, *angular] for linear, angular in velocities), *([0.0] * 6 for _ in parked)]
         return [pose, *self._stack.read_poses().tolist(), *parked], twists
 
-    def _list_parked_poses(self) -> list[list[float]]:
-        """List the poses of the cartons that have not arrived: far below the floor."""
-        indices = range(len(self._stack.cartons), len(self._cartons))
+    def _list_parked_poses(self, count: int) -> list[list[float]]:
+        """List the poses of all but the first cartons, which have not arrived: far below the floor."""
+        indices = range(count, len(self._cartons))
         return [[0.4 * index, 0.0, PARKED_Z_M, 0.0, 0.0, 0.0, 1.0] for index in indices]
 
     def read_present(self) -> list[bool]:
@@ -536,9 +536,8 @@ class PalletWorld(BulletWorld):
 
     def _make_frame(self, time_s: float, pad: list[float], states: list[Any], links: list[Any], note: str) -> MotionFrame:
         poses = self._stack.compute_middles(np.array([[*position, *quaternion] for position, quaternion in states]))
-        return MotionFrame(
-            time_s, np.array([pad, *poses.tolist(), *self._list_parked_poses()]), self._arm.make_link_poses(links), note
-        )
+        pose = np.array([pad, *poses.tolist(), *self._list_parked_poses(len(states))])
+        return MotionFrame(time_s, pose, self._arm.make_link_poses(links), note)
 
     def read_link_poses(self) -> np.ndarray:
         """Read the poses (V, 7) of the frames of the robot's `visuals`."""
