@@ -63,9 +63,12 @@ class ActionSpec:
             The n clipped numbers, as plain floats.
 
         Raises:
-            GroundError: the action has another size, or a number in it is NaN.
+            GroundError: the action has another size, or a value in it is NaN or no number.
         """
-        values = np.asarray(action, np.float64).ravel().tolist()
+        try:
+            values = np.asarray(action, np.float64).ravel().tolist()
+        except (TypeError, ValueError, OverflowError) as error:
+            raise GroundError(f"an action is {action!r:.100}; numbers are needed ({'; '.join(self.describe())})") from error
         if len(values) != self.size:
             raise GroundError(f"an action has {len(values)} numbers; {self.size} are needed ({'; '.join(self.describe())})")
         if any(value != value for value in values):  # NaN; `min` below would make it −1

@@ -1,7 +1,9 @@
 """The Gymnasium environment: the robot applies the action, the world steps, the task judges."""
 
+import copy
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from sim.actions import PLANAR_TWIST
 from sim.bodies import ROBOT, Bodies, Observation
 from sim.contacts import Contact
 from sim.geometry.rotations import compute_yaw
-from sim.layout import Layout
+from sim.layout import MAX_LENGTH_M, Layout
 from sim.policy import EpisodeStart, SimState
 from sim.scenes.scene import Scene, scenes
 from sim.sensors.appearance import sample_appearance
@@ -26,7 +28,6 @@ from sim.world import MotionFrame, SceneWorld
 
 MAX_VALUE = 1e4  # bound of all lengths and speeds in an observation [m, m/s]
 LIDAR_RANGE_M = 10.0
-RESET_OPTIONS = ("layout", "split", "index", "variation", "poses")
 
 
 class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
@@ -72,7 +73,12 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
             render_mode: "rgb_array", "human" or None.
             render_size: width and height of images of `render` [pixels].
             lidar_rays: number of lidar rays R.
+
+        Raises:
+            UnknownName: unknown scene, split or render mode.
+            GroundError: another argument is of the wrong kind.
         """
+        _check_arguments(layout, layouts, variations, render_mode, lidar_rays)
         self.scene = scene if isinstance(scene, Scene) else scenes[scene]
         # all that a copy is made from, with the episode
         self._arguments = (scene, split, layout, layouts, variations, render_mode, render_size, lidar_rays)
@@ -128,14 +134,12 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
             BadLayout: the layout has faults, or too many loads or agents for the scene.
             GroundError: a value of the variation is out of bounds.
         """
-        super().reset(seed=seed)
-        given = dict(options or {})
-        if unknown := sorted(set(given) - set(RESET_OPTIONS), key=str):
-            raise UnknownName("reset option", str(unknown[0]), RESET_OPTIONS)
-        self._episode = _EpisodeRecord(self.np_random.bit_generator.state, given)
+        given = _read_options({} if options is None else options)
         split = given.get("split", self._split)
         if "split" in given and split not in self.scene.splits:
             raise UnknownName("split", str(split), self.scene.splits)
+        super().reset(seed=seed)
+        self._episode = _EpisodeRecord(self.np_random.bit_generator.state, given)
         variations = self._variations or self.scene.get_variations(split)
         self._behaviour_seed = int(self.np_random.integers(2**31)) if self.scene.max_traffic else 0
         self._rng_state = self.np_random.bit_generator.state
@@ -156,9 +160,7 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         texts = tuple(f"{name}={value}" for name, value in (given or {}).items())
         return Variations.parse(texts, sampled).sample(self.np_random) if texts else sampled
 
-    def _select_layout(self, given: Layout | str | Path | None, is_from_split: bool, split: str, index: int) -> Layout:
-        if isinstance(given, str | Path):
-            given = Layout.load(Path(given))
+    def _select_layout(self, given: Layout | None, is_from_split: bool, split: str, index: int) -> Layout:
         if given is None and not is_from_split:
             given = self._layout
         return given or self.scene.sample_layout(split, index)
@@ -169,6 +171,9 @@ class GroundEnv(gymnasium.Env[Observation, np.ndarray]):
         layout = self.layout
         if faults := scene.find_capacity_faults(layout):
             raise BadLayout(layout.name or layout.id, faults)
+        max_poses = scene.max_dynamic if scene.make_world else 1 + len(layout.loads) + len(layout.traffic)
+        if poses is not None and len(poses) > max_poses:
+            raise GroundError(f"reset option poses has {len(poses)} rows; the layout has {max_poses} dynamic bodies")
         if self._world is None:
             self._world = scene.create_world(self.render_mode == "human")
         bodies, footprints = self._world.start_episode(scene, layout, self.variation, self._behaviour_seed, poses)
@@ -411,6 +416,65 @@ def _rebuild_env(
     if generator_state is not None:
         env.np_random.bit_generator.state = generator_state
     return env
+
+
+def _check_arguments(layout: Any, layouts: Any, variations: Any, render_mode: Any, lidar_rays: Any) -> None:
+    """Raise the errors of `GroundEnv`."""
+    modes = GroundEnv.metadata["render_modes"]
+    if render_mode is not None and render_mode not in modes:
+        raise UnknownName("render mode", str(render_mode), modes)
+    for name, value, kind in (("layout", layout, Layout), ("variations", variations, Variations)):
+        if value is not None and not isinstance(value, kind):
+            raise GroundError(f"{name} is {value!r:.100}; a {kind.__name__} of {kind.__module__} is needed")
+    for name, value, low in (("layouts", layouts, 1), ("lidar_rays", lidar_rays, 0)):
+        if not isinstance(value, int | np.integer) or value < low:
+            raise GroundError(f"{name} is {value!r:.100}; a whole number from {low} is needed")
+
+
+def _read_options(options: Any) -> dict[str, Any]:
+    """Read the options of a reset: a copy, which a copy of the environment can use later.
+
+    Raises:
+        UnknownName: unknown option.
+        BadLayout: the layout's file cannot be read.
+        GroundError: a value is of the wrong kind.
+    """
+    if not isinstance(options, Mapping):
+        raise GroundError(f"reset options are {options!r:.100}; a dictionary is needed")
+    if unknown := sorted(set(options) - set(OPTION_RULES), key=str):
+        raise UnknownName("reset option", str(unknown[0]), OPTION_RULES)
+    values = copy.deepcopy({name: value for name, value in options.items() if value is not None})
+    if isinstance(values.get("layout"), str | Path):
+        values["layout"] = Layout.load(Path(values["layout"]))
+    with suppress(TypeError, ValueError, OverflowError):
+        values |= {name: np.array(values[name], np.float64) for name in ("poses",) if name in values}
+    for name, value in values.items():
+        needed, is_right = OPTION_RULES[name]
+        if not is_right(value):
+            raise GroundError(f"reset option {name} is {value!r:.100}; {needed} is needed")
+    return values
+
+
+def _are_poses(value: Any) -> bool:
+    is_table = isinstance(value, np.ndarray) and value.ndim == 2 and value.shape[0] > 0 and value.shape[1] == 3
+    return is_table and bool((np.abs(value) <= MAX_LENGTH_M).all())
+
+
+def _is_finite(variation: Variation) -> bool:
+    return all(np.isfinite(value) for value in vars(variation).values() if not isinstance(value, str))
+
+
+# by option: what is needed, and whether a value is that
+OPTION_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "layout": ("a Layout or the path of its file", lambda value: isinstance(value, Layout)),
+    "split": ("the name of a split", lambda value: isinstance(value, str)),
+    "index": ("a whole number from 0", lambda value: isinstance(value, int | np.integer) and int(value) >= 0),
+    "variation": (
+        "a Variation of finite values, or a dictionary of the values to change,",
+        lambda value: _is_finite(value) if isinstance(value, Variation) else isinstance(value, Mapping),
+    ),
+    "poses": (f"an array of rows x, y, yaw, at most {MAX_LENGTH_M:g} each,", _are_poses),
+}
 
 
 def _make_empty_observation(scene: Scene, layout: Layout) -> Observation:

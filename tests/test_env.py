@@ -1,10 +1,11 @@
 import copy
 import pickle
+import re
 import resource
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -379,6 +380,78 @@ def test_a_copy_of_an_environment_is_independent_and_continues_alike(
     env.step(action)
     for some_env in (env, duplicate):
         some_env.close()
+
+
+def test_a_copy_has_the_options_that_the_reset_had(tmp_path: Path) -> None:
+    env = GroundEnv("logistics/tote-push", "test")
+    env.scene.sample_layout("test", 5).save(tmp_path / "hall.json")
+    poses, variation = np.array([(0.8, 0.8, 0.0)]), {"load_mass_kg": 3}
+    options = {"layout": tmp_path / "hall.json", "poses": poses, "variation": variation}
+    env.reset(seed=4, options=options)
+    layout, start = env.layout, env.bodies.pose.copy()
+    poses[:], variation["load_mass_kg"], options["index"] = 9.0, 50, 3
+    (tmp_path / "hall.json").unlink()
+    duplicate = copy.deepcopy(env)
+    assert duplicate.layout == layout
+    assert duplicate.variation == env.variation
+    np.testing.assert_array_equal(duplicate.bodies.pose, start)
+    duplicate.close()
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("test", "reset options are 'test'; a dictionary is needed"),
+        ({"index": "3"}, "index is '3'; a whole number from 0"),
+        ({"index": 1.5}, "index is 1.5"),
+        ({"index": -1}, "index is -1"),
+        ({"split": ["test"]}, "the name of a split"),
+        ({"layout": {"hall": 1}}, "a Layout or the path"),
+        ({"layout": ""}, "cannot be read"),
+        ({"poses": [[0, 0]]}, "rows x, y, yaw"),
+        ({"poses": [[np.nan, 0, 0]]}, "rows x, y, yaw"),
+        ({"poses": [[1e9, 0, 0]]}, "at most 1000 each"),
+        ({"poses": "x"}, "rows x, y, yaw"),
+        ({"poses": [[1, 1, 0]] * 9}, "9 rows; the layout has 2 dynamic bodies"),
+        ({"variation": [1]}, "a dictionary of the values"),
+        ({"variation": {"load_mass_kg": np.nan}}, "load_mass_kg=nan"),
+        ({"variation": Variation(load_mass_kg=np.nan)}, "finite values"),
+    ],
+)
+def test_an_option_of_the_wrong_kind_is_refused_in_one_line(options: Any, message: str, tote_env: GroundEnv) -> None:
+    with pytest.raises(GroundError, match=re.escape(message)):
+        tote_env.reset(seed=0, options=options)
+    tote_env.reset(seed=0, options={"index": None, "poses": None})
+
+
+@pytest.mark.parametrize("action", ["x", [1j, 0], [10**400, 0], np.array(["a", "b"])])
+def test_an_action_without_numbers_is_refused(action: Any, tote_env: GroundEnv) -> None:
+    tote_env.reset(seed=0)
+    with pytest.raises(GroundError, match="numbers are needed"):
+        tote_env.step(action)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"layouts": 0}, "layouts is 0; a whole number from 1"),
+        ({"lidar_rays": 1.5}, "lidar_rays is 1.5"),
+        ({"layout": "hall.json"}, "a Layout of sim.layout"),
+        ({"variations": {"load_mass_kg": 3}}, "a Variations of sim.variation"),
+        ({"render_mode": "rgb"}, "did you mean 'rgb_array'"),
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(GroundError, match=message):
+        GroundEnv("tote-push", **arguments)
+
+
+@pytest.fixture(scope="module")
+def tote_env() -> Iterator[GroundEnv]:
+    env = GroundEnv("logistics/tote-push", "test")
+    yield env
+    env.close()
 
 
 @pytest.mark.parametrize("scene", scenes)
