@@ -9,7 +9,7 @@ from sim.scenes.hall_visuals import DARK_STEEL, RUBBER, STEEL
 from sim.scenes.palletise import geometry
 from sim.scenes.palletise.geometry import PalletField
 from sim.scenes.scene import IndicatorSet
-from sim.visuals import Colour, Primitive, Primitives, SceneVisuals, ViewSettings, get_floor_area, make_pixel_grid
+from sim.visuals import GOAL_COLOUR, Colour, Primitive, Primitives, SceneVisuals, ViewSettings, get_floor_area, make_pixel_grid
 
 BROWNS: tuple[Colour, ...] = ((194, 153, 107), (178, 135, 92), (209, 171, 122), (160, 120, 82), (201, 160, 110))
 TAPE: Colour = (226, 205, 160)
@@ -72,7 +72,7 @@ def _make_cell(layout: Layout) -> Primitives:
 
 
 def _draw_floor(layout: Layout) -> np.ndarray:
-    """Draw concrete, and a line around the place of the pallet."""
+    """Draw concrete, a line around the place of the pallet, and its middle."""
     x, y = make_pixel_grid(get_floor_area(layout), PIXELS_PER_M)
     image = np.empty((*x.shape, 3), np.uint8)
     image[:] = CONCRETE
@@ -81,7 +81,7 @@ def _draw_floor(layout: Layout) -> np.ndarray:
     along, across = c * (x - goal.x) + s * (y - goal.y), c * (y - goal.y) - s * (x - goal.x)
     half = (geometry.PALLET_LENGTH_M / 2 + 0.03, geometry.PALLET_WIDTH_M / 2 + 0.03)
     distance = np.maximum(abs(along) - half[0], abs(across) - half[1])
-    image[abs(distance) < 0.008] = LINE
+    image[(abs(distance) < 0.008) | (np.hypot(along, across) < 0.02)] = GOAL_COLOUR
     return image
 
 
