@@ -16,6 +16,7 @@ from sim.scenes.palletise.skill import find_waiting
 
 GAP_M = 0.004  # between neighbours
 MIN_GAP_M = 0.002  # a carton in a narrower gap gets stuck
+OVERHANG_M = 0.004  # beyond the pallet's edge, so that cartons of a third or half of its length fit with gaps
 MIN_SUPPORT = 0.75  # share of a carton's base
 MIN_REACH = 0.4  # of the support beyond the middle of the base
 CORNER_WEIGHT = 0.1  # of the distance from the pallet's corner, against height
@@ -65,7 +66,7 @@ def find_places(bodies: Bodies, field: PalletField) -> Places:
 
 def _find_places(stack: Stack, field: PalletField, half_extents: np.ndarray, rows: np.ndarray, choice: np.ndarray) -> Places:
     placed = np.flatnonzero(stack.is_placed)
-    length, width = field.half.tolist()
+    length, width = (field.half + OVERHANG_M).tolist()
     edges_x = np.concatenate([[-length], (stack.x + stack.half_x)[placed] + GAP_M, (stack.x - stack.half_x)[placed]])
     edges_y = np.concatenate([[-width], (stack.y + stack.half_y)[placed] + GAP_M, (stack.y - stack.half_y)[placed]])
     parts: list[tuple[np.ndarray, ...]] = []
