@@ -59,6 +59,24 @@ def test_a_door_has_the_same_verdict_wherever_it_lies_on_the_grid(
     assert verdicts == [is_passable] * 10
 
 
+@pytest.mark.parametrize("scene", ["tote-push", "aisle-traffic"])
+@pytest.mark.parametrize("degrees", [15, 30, 45])
+@pytest.mark.parametrize(("width_m", "is_passable"), [(0.65, False), (0.7, True), (0.75, True)])
+def test_a_door_at_an_angle_has_the_same_verdict_wherever_it_lies(
+    scene: str, degrees: float, width_m: float, is_passable: bool
+) -> None:
+    yaw = np.radians(degrees)
+
+    def make_wall(start_m: float, end_m: float) -> Box:  # it reaches beyond the hall
+        middle = (start_m + end_m) / 2
+        return Box(4.5 - np.sin(yaw) * middle, 3 + np.cos(yaw) * middle, 0.1, end_m - start_m, yaw, kind="wall")
+
+    layout = replace(HALL, loads=(Pose(6, 3),), goal=Pose(7, 4.5)) if scene == "tote-push" else replace(HALL, loads=())
+    for shift_m in (0.0, 0.01, 0.04, 0.07):
+        walls = (make_wall(-9, shift_m - width_m / 2), make_wall(shift_m + width_m / 2, 9))
+        assert (not find_faults(scene, replace(layout, boxes=walls))) == is_passable
+
+
 def test_the_cost_to_go_leads_through_a_narrow_door() -> None:
     layout = make_door(HALL, 0.7, 3.07)
     field = build_field(layout)

@@ -204,6 +204,7 @@ VALID = {"image": "m.png", "resolution": 0.05, "origin": "[0, 0, 0]", "negate": 
         ({"resolution": 0}, "positive length"),
         ({"resolution": ".nan"}, "a number is needed"),
         ({"origin": "here"}, "in numbers"),
+        ({"origin": [0, 0, 90]}, "yaw of origin is 90: angles are in radians"),
         ({"free_thresh": 2}, "0 ≤ free"),
         ({"image": "solid.png"}, "no free cell"),
         ({"resolution": 5}, "at most 2500"),

@@ -121,13 +121,14 @@ def build_navigation_fields(
     centres = np.vstack([boxes[:, :2], goals])
     low, high = centres.min(0) - grid.margin_m, centres.max(0) + grid.margin_m
     axes = [np.arange(low[i], high[i] + grid.cell_m, grid.cell_m) for i in range(2)]
+    passages: np.ndarray | bool = False
     if grid.is_aligned:
-        axes = align_axes(axes, boxes, grid.cell_m, grid.min_clearance_m)
+        axes, passages = align_axes(axes, boxes, grid.cell_m, grid.min_clearance_m)
     points = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
     clearance = np.minimum(compute_signed_distance(points, boxes), grid.max_clearance_m)
     straight = np.linalg.norm(points - goals[:, None, None], axis=-1)
     goal_cells = straight.reshape(len(goals), -1).argmin(1)
-    costs = np.stack([fill(cost, grid.cell_m) for cost in _compute_route_costs(grid, clearance, goal_cells)])
+    costs = np.stack([fill(cost, grid.cell_m) for cost in _compute_route_costs(grid, clearance, passages, goal_cells)])
     detours = np.maximum(0, costs - straight)
     origin = (float(axes[0][0]), float(axes[1][0]))
     return [
@@ -157,9 +158,11 @@ def compute_route_length(grid: GridSpec, boxes: np.ndarray, start: np.ndarray, g
     return float(field.min_cost[tuple(np.clip(cell, 0, np.array(field.min_cost.shape) - 1))])
 
 
-def _compute_route_costs(grid: GridSpec, clearance: np.ndarray, goal_cells: np.ndarray) -> np.ndarray:
+def _compute_route_costs(
+    grid: GridSpec, clearance: np.ndarray, passages: np.ndarray | bool, goal_cells: np.ndarray
+) -> np.ndarray:
     """Compute the cost (G, X, Y) of the route from each cell to the goal cells (G,), else inf."""
-    free = clearance > grid.min_clearance_m
+    free = (clearance > grid.min_clearance_m) | passages
     free.flat[goal_cells] = True
     tail, head, length = connect_free_cells(free)
     proximity = grid.proximity_weight * np.clip(1 - clearance.ravel() / grid.free_clearance_m, 0, 1)

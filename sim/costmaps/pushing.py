@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt, label
+from scipy.ndimage import distance_transform_edt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
@@ -239,12 +239,9 @@ def find_start_fault(
     directions = np.flatnonzero(np.isfinite(grid.compute_costs(strict=True)[grid.locate(load)]))
     if not len(directions):
         return "no route on which the robot could push the load to the goal"
-    zones, _ = label(grid.clearance > robot_radius_m + ROBOT_SLACK_M)
-    robot_zone = zones[grid.locate(robot)]
     places = [load - (grid.contact_m + 0.05) * direction for direction in DIRECTIONS[directions]]
     free_space = get_free_space(boxes, robot_radius_m + ROBOT_SLACK_M + ALIGNED_SHARE * CELL_M)
-    is_reached = any(zones[grid.locate(place)] == robot_zone and free_space.connects(robot, place, CELL_M) for place in places)
-    if robot_zone == 0 or not is_reached:
+    if not any(free_space.connects(robot, place, CELL_M) for place in places):
         return "no route on which the robot could reach the load"
     if not any(free_space.connects(robot, goal - grid.contact_m * direction, CELL_M) for direction in DIRECTIONS):
         return "no route on which the robot could push the load to the goal"
@@ -261,7 +258,7 @@ class _PushingGrid:
         shape = np.maximum(2, np.round((high - low) / CELL_M).astype(int))
         origin = low + (high - low - (shape - 1) * CELL_M) / 2
         axes = [origin[i] + CELL_M * np.arange(shape[i]) for i in range(2)]
-        axes = align_axes(axes, boxes, CELL_M, robot_radius_m + ROBOT_SLACK_M)
+        axes, _ = align_axes(axes, boxes, CELL_M, robot_radius_m + ROBOT_SLACK_M)
         self.origin = np.array([axes[0][0], axes[1][0]])
         points = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
         self.clearance = compute_signed_distance(points, boxes)

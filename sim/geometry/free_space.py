@@ -56,9 +56,11 @@ class FreeSpace:
             radius_m: radius of the disc.
         """
         solid = shapely.union_all(make_polygons(boxes)).buffer(radius_m)
-        outside = shapely.box(*solid.bounds).buffer(1.0)
-        self.areas = shapely.get_parts(outside.difference(solid))
+        frame = shapely.box(*solid.bounds).buffer(1.0)
+        self.areas = shapely.get_parts(frame.difference(solid))
         shapely.prepare(self.areas)
+        is_outside = shapely.intersects(self.areas, frame.boundary)
+        self.enclosed_areas = self.areas[~is_outside]
 
     def find_areas(self, xy: Sequence[float] | np.ndarray, gap_m: float = MAX_GAP_M) -> set[int]:
         """Find the indices of the areas at a point (x, y), or at most `gap_m` from it [m]."""
@@ -83,7 +85,9 @@ def get_free_space(boxes: np.ndarray, radius_m: float) -> FreeSpace:
     return _get_free_space(np.ascontiguousarray(boxes[:, :5], np.float64).tobytes(), radius_m)
 
 
-def align_axes(axes: list[np.ndarray], boxes: np.ndarray, cell_m: float, min_clearance_m: float) -> list[np.ndarray]:
+def align_axes(
+    axes: list[np.ndarray], boxes: np.ndarray, cell_m: float, min_clearance_m: float
+) -> tuple[list[np.ndarray], np.ndarray]:
     """Shift a grid by parts of a cell, where cells with enough clearance are not connected as they
     should be.
 
@@ -94,15 +98,28 @@ def align_axes(axes: list[np.ndarray], boxes: np.ndarray, cell_m: float, min_cle
         min_clearance_m: distance to boxes above which a cell is free.
 
     Returns:
-        The axes, shifted where that connects areas. A passage that is wider than twice the
-        clearance by at least a quarter of a cell is found.
+        The axes, shifted where that connects areas. Then (X, Y) bool, further cells that connect
+        areas where no shift does, as in a narrow passage at an angle. A passage that is wider than
+        twice the clearance by at least a quarter of a cell is found.
     """
-    areas = get_free_space(boxes, min_clearance_m + ALIGNED_SHARE * cell_m).areas
+    areas = get_free_space(boxes, min_clearance_m + ALIGNED_SHARE * cell_m).enclosed_areas
     for shift_y in SHIFTS:
         for shift_x in SHIFTS:
             shifted = [axes[0] + shift_x * cell_m, axes[1] + shift_y * cell_m]
             x, y = np.meshgrid(*shifted, indexing="ij")
-            zones, _ = label(compute_signed_distance(np.stack([x, y], -1), boxes) > min_clearance_m)
-            if all(len(np.unique(zones[shapely.contains_xy(area, x, y)])) <= 1 for area in areas):
-                return shifted
-    return axes
+            free = compute_signed_distance(np.stack([x, y], -1), boxes) > min_clearance_m
+            if not _find_split_areas(areas, x, y, free):
+                return shifted, np.zeros_like(free)
+    x, y = np.meshgrid(*axes, indexing="ij")
+    free = compute_signed_distance(np.stack([x, y], -1), boxes) > min_clearance_m
+    points = shapely.points(x, y)
+    passages = np.zeros_like(free)
+    for area in _find_split_areas(areas, x, y, free):  # the cells that an area touches are connected
+        passages |= shapely.dwithin(area, points, cell_m / np.sqrt(2))
+    return axes, passages & ~free
+
+
+def _find_split_areas(areas: np.ndarray, x: np.ndarray, y: np.ndarray, free: np.ndarray) -> list[Any]:
+    """Find the areas whose cells of a grid are not connected by free cells."""
+    zones, _ = label(free)
+    return [area for area in areas if len(np.unique(zones[shapely.contains_xy(area, x, y)])) > 1]

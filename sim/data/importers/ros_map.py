@@ -22,7 +22,7 @@ from scipy.ndimage import find_objects, label
 
 from sim.geometry.box_cover import BoxCover
 from sim.geometry.boxes import compute_signed_distance
-from sim.layout import MAX_BOXES, MAX_HALL_M2, MAX_LENGTH_M, WALL_HEIGHT_M, Box, Hall, Layout
+from sim.layout import MAX_BOXES, MAX_HALL_M2, MAX_LENGTH_M, MAX_YAW_RAD, WALL_HEIGHT_M, Box, Hall, Layout
 from sim.utils.errors import BadLayout, UnknownName
 from sim.utils.files import write_atomic, write_text
 
@@ -81,6 +81,8 @@ class OccupancyMap:
         if not isinstance(values, list) or len(values) not in (2, 3):
             raise BadLayout(str(path), [f"origin is {values}, [x, y, yaw] in numbers is needed"])
         x, y, yaw = [_parse_number(path, "origin", value) for value in [*values, "0"][:3]]
+        if abs(yaw) > MAX_YAW_RAD:
+            raise BadLayout(str(path), [f"the yaw of origin is {yaw:g}: angles are in radians, at most 2π"])
         low, high = (_parse_number(path, key, _get_value(path, metadata, key)) for key in ("free_thresh", "occupied_thresh"))
         if not 0 <= low <= high <= 1:
             raise BadLayout(str(path), [f"free_thresh {low:g} and occupied_thresh {high:g}: 0 ≤ free ≤ occupied ≤ 1 is needed"])
