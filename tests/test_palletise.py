@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,8 +53,8 @@ def world() -> Iterator[PalletWorld]:
 
 def place(slot: int, x: float, y: float, turned: bool = False, speed: float = 0.5, release: float = 0.003) -> np.ndarray:
     """Make an action that places the carton of one of four infeed places."""
-    values = (np.array(value) for value in ((slot + 0.5) / 2 - 1, x, y, turned, speed, release))
-    return encode_action(*values, PALLET_HALF)
+    choice = np.array((slot + 0.5) / 2 - 1)
+    return encode_action(choice, np.array(x), np.array(y), np.array(turned), speed, release, PALLET_HALF)
 
 
 SHAKE = place(0, 0.0, 0.0)
@@ -225,7 +226,7 @@ def test_a_step_after_the_end_changes_nothing(world: PalletWorld) -> None:
 def test_a_restored_state_continues_to_the_same_bytes(world: PalletWorld) -> None:
     layout, variation = make_order(CUBE, BRICK, CUBE, BRICK), SCENE.get_variations("test").base
     rng = np.random.default_rng(0)
-    actions = [place(slot, *rng.uniform(-0.15, 0.15, 2), turned=bool(slot % 2)) for slot in (0, 1, 2, 0)]
+    actions = [place(slot, rng.uniform(-0.15, 0.15), rng.uniform(-0.1, 0.1), turned=slot == 1) for slot in (0, 1, 2, 0)]
 
     def run(restore_at: int) -> bytes:
         world.start_episode(SCENE, layout, variation, 0)
@@ -356,8 +357,11 @@ def test_support_is_measured_as_area_and_beyond_the_middle() -> None:
     bodies, _ = make_stack((0.0, 0.0, 0.0), (0.06, 0.0, 0.12), (0.1, 0.1, 0.24))
     field = geometry.make_field(bodies)
     stack = measure_stack(bodies, field)
-    arrays = (values[LOAD : LOAD + 3] for values in (stack.x, stack.y, stack.half_x, stack.half_y, stack.bottom))
-    share, reach = geometry.measure_support(stack, field, *arrays, np.arange(len(stack.x)) == np.arange(LOAD, LOAD + 3)[:, None])
+    rows = slice(LOAD, LOAD + 3)
+    ignored = np.arange(len(stack.x)) == np.arange(LOAD, LOAD + 3)[:, None]
+    share, reach = geometry.measure_support(
+        stack, field, stack.x[rows], stack.y[rows], stack.half_x[rows], stack.half_y[rows], stack.bottom[rows], ignored
+    )
     assert share == pytest.approx([1, 0.1 / 0.16, (0.12 / 0.16) * (0.06 / 0.16)], abs=1e-4)
     assert reach == pytest.approx([1, 0.02 / 0.08, -0.02 / 0.08], abs=1e-4)
 
@@ -435,7 +439,7 @@ def test_impossible_layouts_are_refused_in_one_line_each() -> None:
     details = layout.details
     assert isinstance(details, PalletiseDetails)
 
-    def find(**changes: object) -> str:
+    def find(**changes: Any) -> str:
         faults = find_faults(replace(layout, details=replace(details, **changes)))
         assert all("\n" not in fault for fault in faults)
         return " | ".join(faults)
@@ -480,7 +484,11 @@ def test_an_order_list_becomes_a_layout(
     header = "length,width,height,mass,count" + friction * ",friction"
     rows = [",".join(map(str, (*line, *[0.4] * friction))) for line in lines]
     path.write_text("\n".join([header, *rows]) + "\n")
-    expected = [Carton(*line[:4], 0.4 if friction else 0.5) for line in lines for _ in range(int(line[4]))]
+    expected = [
+        Carton(length, width, height, mass, 0.4 if friction else 0.5)
+        for length, width, height, mass, count in lines
+        for _ in range(int(count))
+    ]
     assert read_order(path) == expected
     volume = sum(carton.volume_m3 for carton in expected)
     if volume < 0.5 * MAX_STACK_M * 4 * PALLET_HALF.prod():
@@ -503,8 +511,8 @@ def test_an_order_list_becomes_a_layout(
         ("length,width,height,mass,count\n.2,.2,.1,1,1.5\n", "line 2: count is 1.5, a whole number from 1 to 16 is needed"),
         ("length,width,height,mass,count\n.2,.2,.1,1,17\n", "count is 17"),
         ("length,width,height,mass,count\n.2,.2,.1,1,9\n.2,.2,.1,1,9\n", "more than 16 cartons"),
-        ("length,width,height,mass,count\n.5,.2,.1,1,1\n", "cartons[0].length_m is 0.5"),
-        ("length,width,height,mass,count\n.2,.2,.1,30,1\n", "cartons[0].mass_kg is 30"),
+        ("length,width,height,mass,count\n.5,.2,.1,1,1\n", "line 2: length_m is 0.5, 0.115 to 0.32 m (what the gripper can hold) is needed"),
+        ("length,width,height,mass,count\n.2,.2,.1,30,1\n", "line 2: mass_kg is 30, 0.1 to 14 kg (what the arm can lift) is needed"),
         ("length,width,height,mass,count\n.3,.3,.24,1,16\n", "the order cannot fit"),
     ],
 )  # fmt: skip

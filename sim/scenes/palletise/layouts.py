@@ -13,7 +13,7 @@ from sim.bodies import Kind
 from sim.layout import Hall, Layout, LayoutDetails, Pose, StaticBody, find_value_faults, layout_details
 from sim.layout_sampling import get_split_spec, sample_until_valid
 from sim.scenes.palletise.geometry import PALLET_HEIGHT_M, PALLET_LENGTH_M, PALLET_WIDTH_M
-from sim.scenes.palletise.placing import can_stack
+from sim.scenes.palletise.placing import find_lowest_stack
 from sim.variation import Variation, Variations
 
 CELL = Hall(-0.55, -0.85, 1.5, 1.7)  # the arm's base is the origin
@@ -65,6 +65,25 @@ class Carton:
         """Volume [m³]."""
         return self.length_m * self.width_m * self.height_m
 
+    def find_faults(self) -> list[str]:
+        """Find values that are out of bounds, one line each."""
+        bounds = (
+            ("length_m", MIN_SIDE_M, MAX_SIDE_M, "m (what the gripper can hold)"),
+            ("width_m", MIN_SIDE_M, MAX_SIDE_M, "m (what the gripper can hold)"),
+            ("height_m", MIN_CARTON_HEIGHT_M, MAX_CARTON_HEIGHT_M, "m"),
+            ("mass_kg", 0.1, MAX_MASS_KG, "kg (what the arm can lift)"),
+            ("friction", MIN_FRICTION, 2.0, ""),
+            ("stiffness_n_m", 1e3, 1e6, "N/m"),
+        )
+        faults = []
+        for name, low, high, unit in bounds:
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                faults.append(f"{name} is {value:g}, {low:g} to {high:g} {unit} is needed".replace("  ", " "))
+        if any(abs(offset) > 0.8 * half for offset, half in zip(self.mass_centre_m, self.half_extents, strict=True)):
+            faults.append("mass_centre_m lies outside the carton, or at its faces")
+        return faults
+
 
 @layout_details.add("palletise")
 @dataclass(frozen=True)
@@ -102,19 +121,7 @@ class PalletiseDetails(LayoutDetails):
         if not 1 <= len(self.slots) <= len(SLOTS):
             faults.append(f"details.slots has {len(self.slots)} places, 1 to {len(SLOTS)} are possible")
         for number, carton in enumerate(self.cartons):
-            name = f"details.cartons[{number}]"
-            sides = (("length_m", carton.length_m), ("width_m", carton.width_m))
-            bounds = [(side, value, MIN_SIDE_M, MAX_SIDE_M, "m (what the gripper can hold)") for side, value in sides]
-            bounds.append(("height_m", carton.height_m, MIN_CARTON_HEIGHT_M, MAX_CARTON_HEIGHT_M, "m"))
-            bounds.append(("mass_kg", carton.mass_kg, 0.1, MAX_MASS_KG, "kg (what the arm can lift)"))
-            bounds.append(("friction", carton.friction, MIN_FRICTION, 2.0, ""))
-            for side, value, low, high, unit in bounds:
-                if not low <= value <= high:
-                    faults.append(f"{name}.{side} is {value:g}, {low:g} to {high:g} {unit} is needed".replace("  ", " ").strip())
-            if any(abs(offset) > 0.8 * half for offset, half in zip(carton.mass_centre_m, carton.half_extents, strict=True)):
-                faults.append(f"{name}.mass_centre_m lies outside the carton, or at its faces")
-            if carton.stiffness_n_m is not None and not 1e3 <= carton.stiffness_n_m <= 1e6:
-                faults.append(f"{name}.stiffness_n_m is {carton.stiffness_n_m:g}, 1000 to 1000000 N/m is needed")
+            faults += [f"details.cartons[{number}].{fault}" for fault in carton.find_faults()]
         if not 0.05 <= self.max_stack_m <= MAX_STACK_M:
             faults.append(f"details.max_stack_m is {self.max_stack_m:g}, 0.05 to {MAX_STACK_M:g} m is needed: the arm's reach")
         if not (0.2 <= self.pallet_length_m <= 0.62 and 0.2 <= self.pallet_width_m <= 0.42):
@@ -185,7 +192,7 @@ class SplitSpec:
     off_centre: tuple[float, float] = (0.0, 0.2)  # of the centre of mass, as a share of the size
     sizes: tuple[tuple[float, float, float], ...] = SIZES
     soft_share: float = 0.0
-    fill: tuple[float, float] = (0.5, 0.62)  # of the volume above the pallet
+    slack_m: tuple[float, float] = (0.005, 0.015)  # of the height limit
     variations: Variations = Variations(BASE)
 
 
@@ -224,16 +231,13 @@ def _attempt(spec: SplitSpec, rng: np.random.Generator, name: str) -> Layout | N
         Pose(slot.x + float(rng.uniform(-0.015, 0.015)), slot.y + float(rng.uniform(-0.02, 0.02)), float(rng.uniform(-0.1, 0.1)))
         for slot in SLOTS
     )
-    volume = sum(carton.volume_m3 for carton in cartons)
-    height = volume / (PALLET_LENGTH_M * PALLET_WIDTH_M * rng.uniform(*spec.fill))
-    height = max(float(height), max(carton.height_m for carton in cartons)) + 0.02
-    if height > MAX_STACK_M:
+    half_extents = np.array([carton.half_extents for carton in cartons])
+    height = find_lowest_stack(half_extents, num_slots, (PALLET_LENGTH_M, PALLET_WIDTH_M), MAX_STACK_M - spec.slack_m[1])
+    if height is None:
         return None
     goal = replace(PALLET, x=PALLET.x + float(rng.uniform(-0.01, 0.01)), y=float(rng.uniform(-0.02, 0.02)))
-    details = PalletiseDetails(cartons, slots[:num_slots], round(height, 3))
-    half_extents = np.array([carton.half_extents for carton in cartons])
-    fits = can_stack(half_extents, num_slots, (PALLET_LENGTH_M, PALLET_WIDTH_M), details.max_stack_m)
-    return make_layout(details, goal, name) if fits else None
+    details = PalletiseDetails(cartons, slots[:num_slots], round(height + float(rng.uniform(*spec.slack_m)), 3))
+    return make_layout(details, goal, name)
 
 
 def make_layout(details: PalletiseDetails, goal: Pose = PALLET, name: str = "") -> Layout:

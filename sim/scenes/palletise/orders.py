@@ -62,7 +62,10 @@ def read_order(path: Path) -> list[Carton]:
         if count != int(count) or not 1 <= count <= MAX_CARTONS:
             raise GroundError(f"{path}, line {number}: count is {count:g}, a whole number from 1 to {MAX_CARTONS} is needed")
         sizes = (values["length"], values["width"], values["height"])
-        cartons += [Carton(*sizes, values["mass"], values.get("friction", OPTIONAL["friction"]))] * int(count)
+        carton = Carton(*sizes, values["mass"], values.get("friction", OPTIONAL["friction"]))
+        if faults := carton.find_faults():
+            raise GroundError(f"{path}, line {number}: {'; '.join(faults)}")
+        cartons += [carton] * int(count)
         if len(cartons) > MAX_CARTONS:
             raise GroundError(f"{path}: more than {MAX_CARTONS} cartons, split the order")
     return cartons

@@ -24,7 +24,7 @@ SIZE_WEIGHT = 2.0  # of the base area [m per m²], for large cartons first
 HEAVY_KG = 4.0
 HEAVY_WEIGHT = 0.03  # of the height of heavy cartons [1/kg]
 HEAVY_FIRST = 0.003  # [m/kg]
-NUM_TRIES = 6  # of the rule, to find out if an order fits
+NUM_TRIES = 6  # of the rule, to find the height limit of an order
 RANDOM_CHANGE_M = 0.03  # of the rule's costs in these tries
 
 
@@ -117,24 +117,28 @@ def rank_places(
     return np.asarray(cost + 10.0 * np.clip(min_support - places.support, 0, 1) + np.clip(MIN_REACH - places.reach, 0, 2))
 
 
-def can_stack(half_extents: np.ndarray, num_slots: int, pallet: tuple[float, float], max_stack_m: float) -> bool:
-    """Return True if the geometric rule, or one of a few random changes of it, fits a whole order.
+def find_lowest_stack(half_extents: np.ndarray, num_slots: int, pallet: tuple[float, float], max_stack_m: float) -> float | None:
+    """Find the lowest height in which the geometric rule, or a random change of it, stacks an order.
 
-    Each carton must be well supported. The rule alone fits about half of these orders.
+    Each carton must be well supported. The rule alone seldom finds the lowest stack.
 
     Args:
         half_extents: (N, 3) of the cartons, in the order of their arrival [m].
         num_slots: number of infeed places.
         pallet: length and width [m].
         max_stack_m: highest top of a carton above the pallet.
+
+    Returns:
+        Height above the pallet [m]; None: the order does not fit.
     """
     limits = np.array([geometry.PALLET_HEIGHT_M, geometry.PALLET_HEIGHT_M + max_stack_m])
     field = PalletField(np.zeros(3), np.array(pallet) / 2, limits)
-    return any(_stack_order(half_extents, num_slots, field, number) for number in range(NUM_TRIES))
+    heights = [_stack_order(half_extents, num_slots, field, number) for number in range(NUM_TRIES)]
+    return min((height for height in heights if height is not None), default=None)
 
 
-def _stack_order(half_extents: np.ndarray, num_slots: int, field: PalletField, seed: int) -> bool:
-    """Stack an order by the rule with random changes (none for seed 0); False if it does not fit."""
+def _stack_order(half_extents: np.ndarray, num_slots: int, field: PalletField, seed: int) -> float | None:
+    """Stack an order by the rule with random changes (none for seed 0), and return its height."""
     rng = np.random.default_rng(seed)
     count = len(half_extents)
     half_x, half_y, zeros = half_extents[:, 0].copy(), half_extents[:, 1].copy(), np.zeros(count)
@@ -145,7 +149,7 @@ def _stack_order(half_extents: np.ndarray, num_slots: int, field: PalletField, s
         places = _find_places(stack, field, half_extents, np.array(waiting), zeros)
         is_good = (places.support >= MIN_SUPPORT) & (places.reach >= MIN_REACH)
         if not is_good.any():
-            return False
+            return None
         places = places.select(is_good)
         cost = rank_places(places, field) + (RANDOM_CHANGE_M if seed else 0.0) * rng.standard_normal(len(places.x))
         best = int(cost.argmin())
@@ -158,4 +162,4 @@ def _stack_order(half_extents: np.ndarray, num_slots: int, field: PalletField, s
         if following < count:
             waiting.append(following)
             following += 1
-    return True
+    return float(stack.top.max() - field.limits[0])

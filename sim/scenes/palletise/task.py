@@ -8,7 +8,7 @@ import numpy as np
 from sim.bodies import Bodies
 from sim.contacts import Contact
 from sim.geometry.arrays import Array, clamp, get_namespace
-from sim.geometry.rotations import compute_tilt_cosine
+from sim.geometry.rotations import compute_tilt_cosine, rotate
 from sim.scenes.palletise import geometry
 from sim.scenes.palletise.geometry import PalletField, Stack
 
@@ -95,7 +95,7 @@ class PalletiseTask:
         return self.violation_weight * (each * stack.is_placed).sum(-1)
 
     def is_success(self, bodies: Bodies, goal: Array, margin_m: float = 0.0) -> Array:
-        """Test whether all present cartons stand upright and none is at the height of the floor.
+        """Test whether all present cartons are above the pallet, and upright.
 
         The world's final test tells if the order is complete and stood the shake test.
 
@@ -110,9 +110,10 @@ class PalletiseTask:
         is_carton = (bodies.present > 0) & (bodies.kind == 1)
         upright = compute_tilt_cosine(bodies.pose[..., 3:]) > MIN_UPRIGHT_COSINE
         offset = bodies.pose[..., :2] - goal[:2]
-        near = (offset[..., 0] ** 2 + offset[..., 1] ** 2) < 0.4**2
+        offset = rotate(offset, 0 * offset[..., 0] - goal[2])
+        inside = (abs(offset[..., 0]) < geometry.PALLET_LENGTH_M / 2) & (abs(offset[..., 1]) < geometry.PALLET_WIDTH_M / 2)
         high = bodies.pose[..., 2] > geometry.PALLET_HEIGHT_M
-        return ((upright & near & high) | ~is_carton).all(-1) & is_carton.any(-1)
+        return ((upright & inside & high) | ~is_carton).all(-1) & is_carton.any(-1)
 
     def find_violations(self, bodies: Bodies, contacts: Sequence[Contact], is_inside: bool) -> dict[str, bool]:
         """Find the violations that poses show; the world reports those of skills."""

@@ -87,6 +87,8 @@ class PalletWorld(BulletWorld):
     """
 
     grasp_offset_m: tuple[float, float] = (0.0, 0.0)
+    _appearance: Appearance | None = None
+    _appearance: Appearance | None = None
 
     def start_episode(
         self, scene: "Scene", layout: Layout, variation: Variation, seed: int, poses: np.ndarray | None = None
@@ -129,7 +131,7 @@ class PalletWorld(BulletWorld):
         configure_physics(client)
         self._start_images()
         self._arguments = scene, layout, variation
-        self._appearance: Appearance | None = None
+        self._appearance = None
         self._is_restored = False
         self._layout, details = layout, get_details(layout)
         self._cartons = [_apply_variation(carton, variation) for carton in details.cartons]
