@@ -312,7 +312,7 @@ def test_success_needs_all_parts_also_those_that_have_not_arrived(env: GroundEnv
     assert not task.is_success(bodies, goal)
 
 
-def test_cost_falls_as_a_part_comes_to_its_bin_and_rises_as_time_runs_out(env: GroundEnv) -> None:
+def test_cost_falls_as_a_part_comes_to_its_bin_until_it_is_lost(env: GroundEnv) -> None:
     observation, _ = env.reset(seed=0, options={"layout": make_layout()})
     task, goal, field = env.scene.task, observation["goal"], env.cost_field
 
@@ -324,7 +324,10 @@ def test_cost_falls_as_a_part_comes_to_its_bin_and_rises_as_time_runs_out(env: G
     mouth_y = -1.0 + 0.8
     behind = -0.025 - 0.035 - 0.01
     assert compute_cost((0.55, mouth_y), (0.55 + behind, mouth_y)) < compute_cost((0.47, mouth_y), (0.47 + behind, mouth_y))
-    assert compute_cost((0.47, -0.6), (0.4, -0.6)) < compute_cost((0.47, mouth_y), (0.4, mouth_y))
+    for x in (0.4, 0.47, 0.6):  # it does not pay to hold a part back
+        costs = [compute_cost((x, y), (x + behind, y)) for y in np.linspace(-0.9, mouth_y, 20)]
+        assert (np.diff(costs) < 0).all()
+        assert costs[0] < task.lost_cost
     assert compute_cost((0.47, mouth_y), (0.4, mouth_y)) < compute_cost((0.47, mouth_y), (0.35, mouth_y))
     assert compute_cost((0.47, mouth_y), (0.4, mouth_y)) < compute_cost((0.47, mouth_y), (0.55, mouth_y))  # on the wrong side
     assert compute_cost((0.47, mouth_y + 0.12), (0.4, mouth_y)) == pytest.approx(task.lost_cost)

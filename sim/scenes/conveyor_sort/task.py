@@ -78,6 +78,7 @@ class Progress:
     is_misplaced: Array  # in a wrong bin, or beside the belt
     is_binned: Array  # in any bin
     distance: Array  # across the belt to the mouth [m]
+    way_m: Array  # along the belt to the middle of the mouth
     time_left_s: Array  # until the belt has carried it past the mouth
 
     @property
@@ -91,16 +92,18 @@ class Progress:
 class ConveyorSortTask:
     """Push each part into its bin. Costs are in units of `unit_m`.
 
-    A part costs its distance across the belt to its bin, more so as its bin comes nearer, and
-    `lost_cost` once it is lost. The tool pays its distance from the place behind the most urgent
+    A part costs its distance across the belt to its bin, more so as its bin comes nearer, its way
+    along the belt to there, so that it does not pay to hold it back, and `lost_cost` once it is
+    lost. The tool pays its distance from the place behind the most urgent
     parts. Parts that have not arrived cost nothing.
     """
 
     unit_m: float
     goal_radius_m: float = 0.09  # of a bin, for drawings
-    lost_cost: float = 3.0
+    lost_cost: float = 4.0  # more than that of a part at the belt's start
     violation_weight: float = 3.0
     early_share: float = 0.4  # of the cost of a part far from its bin
+    along_weight: float = 0.6
     approach_weight: float = 0.4
     wrong_side_weight: float = 1.0
     edge_margin_m: float = 0.015  # distance of a part's middle from an edge below which it pays
@@ -163,6 +166,7 @@ class ConveyorSortTask:
             is_misplaced=is_misplaced,
             is_binned=exists & is_low & in_any,
             distance=clamp(half_width - side * lateral, 0),
+            way_m=clamp(centre - along, 0),
             time_left_s=clamp(left, 0) / speed,
         )  # fmt: skip
 
@@ -182,7 +186,8 @@ class ConveyorSortTask:
         xp, urgency = get_namespace(bodies.pose), progress.urgency
         share = self.early_share + (1 - self.early_share) * urgency
         # a part in the mouth has yet to fall
-        part_cost = progress.is_active * share * (progress.distance + 0.02) / self.unit_m + self.lost_cost * progress.is_lost
+        way = share * (progress.distance + 0.02) + self.along_weight * progress.way_m
+        part_cost = progress.is_active * way / self.unit_m + self.lost_cost * progress.is_lost
         tool_along, tool_lateral = field.locate(bodies.pose[..., ROBOT, 0], bodies.pose[..., ROBOT, 1])
         ahead = tool_along[..., None] - progress.along
         across = progress.side * (tool_lateral[..., None] - progress.lateral)  # positive: on the side of the bin
