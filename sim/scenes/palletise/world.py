@@ -88,7 +88,6 @@ class PalletWorld(BulletWorld):
 
     grasp_offset_m: tuple[float, float] = (0.0, 0.0)
     _appearance: Appearance | None = None
-    _appearance: Appearance | None = None
 
     def start_episode(
         self, scene: "Scene", layout: Layout, variation: Variation, seed: int, poses: np.ndarray | None = None
