@@ -150,7 +150,7 @@ def find_faults(layout: Layout) -> list[str]:
         faults.append("boxes, traffic and more_goals are not part of this scene: leave them empty")
     if layout.surface != "cell":
         faults.append(f"surface is '{layout.surface}', 'cell' is needed")
-    if np.hypot(goal.x - PALLET.x, goal.y - PALLET.y) > 0.05 or abs(np.sin(goal.yaw - PALLET.yaw)) > 0.1:
+    if np.hypot(goal.x - PALLET.x, goal.y - PALLET.y) > 0.05 or abs(np.sin(goal.yaw - PALLET.yaw)) > 1e-3:
         faults.append(
             f"goal, the pallet, is out of the arm's reach: place it at ({PALLET.x:g}, {PALLET.y:g}), yaw {PALLET.yaw:.2f}"
         )
