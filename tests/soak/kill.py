@@ -27,6 +27,7 @@ from safetensors import safe_open
 
 from experiments import cli
 from experiments.compute_costs import COSTS_DIR
+from experiments.viewer import recordings
 from sim.data.store import make_shard_name
 from sim.scenes.scene import scenes
 from sim.utils.files import hash_file
@@ -231,8 +232,9 @@ def import_commands() -> None:
     """Import what the commands need, once for all forks."""
     for name in cli.COMMANDS:
         cli.load_command(name)
-    for module in ("experiments.viewer.recordings", "torch.utils.tensorboard", "experiments.report.figures.topdown"):
+    for module in ("torch.utils.tensorboard", "experiments.report.figures.topdown"):
         importlib.import_module(module)
+    recordings.MAX_PLANNING_S = MAX_SECONDS  # else the plans in a recording depend on the load of the machine
     list(scenes)
     list(models)
 
@@ -318,7 +320,8 @@ def run_chain(step: Step, reference: Reference, work: Path, num_kills: int, rng:
         faults.append(f"the last command ended with {code}: {output[-400:]}")
     faults += compare_units(units, step, work)
     faults += compare_states(reference, hash_state(work / step.output))
-    return kills, faults, sum(is_temporary(file) for file in (work / step.output).rglob("*"))
+    paths = [*(work / step.output).rglob("*"), *(work / "runs" / ".cache").rglob("*")]
+    return kills, faults, sum(is_temporary(path) for path in paths)
 
 
 def compare_units(units: Marks, step: Step, work: Path) -> list[str]:
