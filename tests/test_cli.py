@@ -170,6 +170,7 @@ def test_a_mistake_is_reported_in_one_line_without_files(words: tuple[str, ...],
         (("collect", "out", "--stepps", "5"), "did you mean --steps?"),
         (("train", "a", "--updates", "many"), "ground train"),
         (("bench", "x"), "Unrecognized options: x"),
+        (("collect", "", "--steps", "300"), "an argument is empty"),
         (("evaluate", "run", "--start", "1", "2"), "Error parsing --start"),
     ],
 )

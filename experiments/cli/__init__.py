@@ -129,6 +129,8 @@ def _parse_arguments(name: str, arguments: list[str]) -> Callable[[], Any]:
         GroundError: they are wrong; tyro's message in one line.
     """
     function = load_command(name)
+    if "" in arguments:  # an empty path would mean the working directory
+        raise GroundError(f"an argument is empty; see ground {name} --help")
     arguments = _join_repeated_options(function, arguments)
 
     @functools.wraps(function)
