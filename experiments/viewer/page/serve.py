@@ -21,7 +21,7 @@ from rich.markup import escape
 
 from experiments.viewer.drawing.overlays import DEFAULT_OVERLAYS
 from experiments.viewer.drawing.replay_view import ReplayView
-from experiments.viewer.drawing.server import run_server
+from experiments.viewer.drawing.server import release_free_memory, run_server
 from experiments.viewer.page.episode_tab import EpisodeTab
 from experiments.viewer.page.panels import Panels
 from experiments.viewer.replay.episode_index import EpisodeIndex
@@ -176,10 +176,14 @@ def _add_run(page: Page, request: ViewRequest, run: Path, run_methods: RunMethod
 def _wait_until_closed(server: viser.ViserServer, keep_serving: bool) -> None:
     """Wait until no client was connected for a while, after the first one."""
     last_client_time: float | None = None
+    num_clients = 0
     while keep_serving or last_client_time is None or time.monotonic() - last_client_time < CLOSE_DELAY_S:
         time.sleep(0.5)
-        if server.get_clients():
+        last_num_clients, num_clients = num_clients, len(server.get_clients())
+        if num_clients:
             last_client_time = time.monotonic()
+        if num_clients < last_num_clients:
+            release_free_memory()
 
 
 def find_free_port(host: str, first_port: int) -> int:
