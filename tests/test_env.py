@@ -216,7 +216,7 @@ def test_noise_disturbs_observations_and_not_the_state() -> None:
     for noise in (0.0, 0.05):
         env = GroundEnv(SCENE, layout=EMPTY)
         env.reset(seed=0, options={"variation": Variation(observation_noise=noise)})
-        observations = [env.step(action)[0] for action in sample_actions(100)]
+        observations = [env.step(action)[0] for action in sample_actions(SCENE, 100)]
         num_dynamic = int(env.bodies.is_dynamic.sum())
         observed.append(observations)
         states.append(env.bodies.pose.tobytes())
