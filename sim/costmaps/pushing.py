@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, label
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
@@ -218,7 +218,13 @@ _FIELDS = ContentCache(build_pushing_field)
 
 
 def find_start_fault(
-    boxes: np.ndarray, goal: np.ndarray, load_half: np.ndarray, robot_radius_m: float, load: np.ndarray, robot: np.ndarray
+    boxes: np.ndarray,
+    goal: np.ndarray,
+    load_half: np.ndarray,
+    robot_radius_m: float,
+    load: np.ndarray,
+    robot: np.ndarray,
+    needs_grid_route: bool = False,
 ) -> str | None:
     """Find out why a start cannot be solved.
 
@@ -231,6 +237,8 @@ def find_start_fault(
         robot_radius_m: radius of the robot.
         load: (2,) centre of the load at the start [m].
         robot: (2,) centre of the robot at the start [m].
+        needs_grid_route: the robot must also reach the load on the grid, which misses passages
+            that are hardly wide enough.
 
     Returns:
         The fault in one line, or None.
@@ -241,6 +249,10 @@ def find_start_fault(
         return "no route on which the robot could push the load to the goal"
     places = [load - (grid.contact_m + 0.05) * direction for direction in DIRECTIONS[directions]]
     free_space = get_free_space(boxes, robot_radius_m + ROBOT_SLACK_M + ALIGNED_SHARE * CELL_M)
+    if needs_grid_route:
+        zones, _ = label(grid.clearance > robot_radius_m + ROBOT_SLACK_M)
+        robot_zone = zones[grid.locate(robot)]
+        places = [place for place in places if zones[grid.locate(place)] == robot_zone > 0]
     if not any(free_space.connects(robot, place, CELL_M) for place in places):
         return "no route on which the robot could reach the load"
     if not any(free_space.connects(robot, goal - grid.contact_m * direction, CELL_M) for direction in DIRECTIONS):

@@ -77,13 +77,18 @@ def sample_layout(split: str, index: int) -> Layout:
     return sample_until_valid(split, index, spec.seed, lambda rng, name: _sample_candidate(spec, rng, name))
 
 
-def find_task_fault(layout: Layout) -> str | None:
-    """Find out why the task makes no sense: it starts solved, or no route exists; else None."""
+def find_task_fault(layout: Layout, needs_grid_route: bool = False) -> str | None:
+    """Find out why the task makes no sense: it starts solved, or no route exists; else None.
+
+    Args:
+        layout: layout to check.
+        needs_grid_route: as of `find_start_fault`; sampled layouts do.
+    """
     robot, load, goal = (np.array([pose.x, pose.y]) for pose in (layout.robot, layout.loads[0], layout.goal))
     if np.linalg.norm(load - goal) < 0.15:
         return "the load starts at the goal"
     boxes = layout.static_boxes[:, [0, 1, 2, 3, 4, 6]]
-    return find_start_fault(boxes, goal, LOAD_HALF_M, ROBOT_RADIUS_M, load, robot)
+    return find_start_fault(boxes, goal, LOAD_HALF_M, ROBOT_RADIUS_M, load, robot, needs_grid_route)
 
 
 def find_faults(layout: Layout) -> list[str]:
@@ -105,7 +110,7 @@ def _sample_candidate(spec: SplitSpec, rng: np.random.Generator, name: str) -> L
     hall = Hall(0.0, 0.0, *spec.size_m)
     boxes = _sample_racks(spec, rng, hall)
     layout = None if boxes is None else _sample_task(hall, boxes, spec, rng, name)
-    return layout if layout is not None and find_task_fault(layout) is None else None
+    return layout if layout is not None and find_task_fault(layout, needs_grid_route=True) is None else None
 
 
 def make_task(
