@@ -30,7 +30,8 @@ from experiments.viewer.drawing.meshes import MAX_LINK_FACES, load_link_mesh, ma
 from experiments.viewer.drawing.overlays import ARROW_SIZES_M, OVERLAY_DESCRIPTIONS, compute_edge_distances
 from experiments.viewer.drawing.recording import check_recording_path, render_html
 from experiments.viewer.drawing.replay_view import ReplayView
-from experiments.viewer.drawing.server import run_server
+from experiments.viewer.drawing.server import release_free_memory, run_server
+from experiments.viewer.page import serve
 from experiments.viewer.page.episode_tab import format_table
 from experiments.viewer.page.panels import select_mark_labels
 from experiments.viewer.page.plots import compute_series, list_series
@@ -895,6 +896,25 @@ def test_the_scene_of_a_layout_is_found(scene: str) -> None:
         layout = scenes[scene].sample_layout(split, 0)
         assert scenes.find_by_layout(layout).name == scene
         assert len(scenes[scene].get_footprints(layout)) == len(layout.dynamic_kinds)
+
+
+def test_memory_is_returned_when_a_page_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = iter([0, 1, 2, 1, 1, 0, 0])  # of open pages
+    calls = []
+
+    class Server:
+        def get_clients(self) -> dict[int, str]:
+            return dict.fromkeys(range(next(numbers)), "")
+
+    def release() -> None:
+        release_free_memory()
+        calls.append(1)
+
+    monkeypatch.setattr(serve.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(serve, "release_free_memory", release)
+    with pytest.raises(StopIteration):
+        serve._wait_until_closed(Server(), keep_serving=True)  # type: ignore[arg-type]
+    assert len(calls) == 2
 
 
 def test_a_method_has_one_colour() -> None:
