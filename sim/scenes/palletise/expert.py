@@ -14,6 +14,8 @@ from sim.scenes.palletise.skill import MAX_RELEASE_HEIGHT_M, encode_action, find
 
 SAFE_SPEED_M_S = 0.5
 SAFE_RELEASE_M = 0.003
+PROPOSED_SUPPORT = 0.7  # share of a base below which places are proposed only if there are too few
+PROPOSED_SPEEDS_M_S = (0.35, 0.5, 0.5, 0.7)
 
 
 class _Stacker(ScriptedPolicy):
@@ -103,11 +105,11 @@ def propose_actions(observation: Observation, count: int, rng: np.random.Generat
         _, choice = find_waiting(bodies)
         action = encode_action(choice.max(), 0.0, 0.0, np.array(False), SAFE_SPEED_M_S, SAFE_RELEASE_M, np.ones(2))
         return action[None]
-    cost = rank_places(places, field, min_support=0.5) + 0.02 * rng.standard_normal(len(places.x))
+    cost = rank_places(places, field, min_support=PROPOSED_SUPPORT) + 0.02 * rng.standard_normal(len(places.x))
     best = np.argsort(cost)[:count]
     chosen = places.select(best)
     number = len(best)
-    speed = rng.choice([0.3, 0.5, 0.7, 0.9], number)
+    speed = rng.choice(PROPOSED_SPEEDS_M_S, number)
     release = rng.choice([0.0, SAFE_RELEASE_M, 0.3 * MAX_RELEASE_HEIGHT_M], number)
     return encode_action(chosen.choice, chosen.x, chosen.y, chosen.is_turned, speed, release, field.half)
 

@@ -29,7 +29,7 @@ class PalletiseTask:
     height_weight: float = 0.8  # of the top, as a share of the height limit
     support_weight: float = 0.6
     centre_weight: float = 0.6  # of the distance of the middle from the end of its support
-    corner_weight: float = 0.1  # of the distance from a corner of the pallet
+    corner_weight: float = 0.3  # of the distance from a corner of the pallet
     limit_weight: float = 10.0  # of the distance beyond a limit [1/m]
     violation_weight: float = 1.0
     num_goal_features = 5
