@@ -210,6 +210,15 @@ def test_a_dropped_carton_and_a_high_stack_fail(world: PalletWorld) -> None:
     assert found == [[], [], ["outside_limits"]]
 
 
+def test_the_wrist_hits_a_tower_beside_a_low_place(world: PalletWorld) -> None:
+    low = Carton(0.12, 0.12, 0.05, 1.0)
+    for gap, hits in ((0.005, True), (0.1, False)):
+        start(world, replace(CUBE, height_m=0.2), replace(CUBE, height_m=0.2), low)
+        for slot in range(2):
+            assert step(world, place(slot, -0.1, 0.0)) == []
+        assert ("arm_collision" in step(world, place(2, -0.1 + 0.14 + gap, 0.0))) == hits
+
+
 def test_a_step_after_the_end_changes_nothing(world: PalletWorld) -> None:
     start(world, CUBE)
     step(world, place(0, 0.0, 0.0))
@@ -476,6 +485,7 @@ LINES = st.tuples(
 )
 
 
+@settings(max_examples=15)
 @given(st.lists(LINES, min_size=1, max_size=4), st.booleans(), st.integers(0, 9))
 def test_an_order_list_becomes_a_layout(
     tmp_path_factory: pytest.TempPathFactory, lines: list[tuple[float, ...]], friction: bool, seed: int
@@ -491,7 +501,7 @@ def test_an_order_list_becomes_a_layout(
     ]
     assert read_order(path) == expected
     volume = sum(carton.volume_m3 for carton in expected)
-    if volume < 0.5 * MAX_STACK_M * 4 * PALLET_HALF.prod():
+    if volume < 0.3 * MAX_STACK_M * 4 * PALLET_HALF.prod():
         layout = import_order(path, seed)
         assert not SCENE.find_faults(layout)
         assert layout == import_order(path, seed)
@@ -513,7 +523,8 @@ def test_an_order_list_becomes_a_layout(
         ("length,width,height,mass,count\n.2,.2,.1,1,9\n.2,.2,.1,1,9\n", "more than 16 cartons"),
         ("length,width,height,mass,count\n.5,.2,.1,1,1\n", "line 2: length_m is 0.5, 0.115 to 0.32 m"),
         ("length,width,height,mass,count\n.2,.2,.1,30,1\n", "line 2: mass_kg is 30, 0.1 to 14 kg"),
-        ("length,width,height,mass,count\n.3,.3,.24,1,16\n", "the order cannot fit"),
+        ("length,width,height,mass,count\n.3,.3,.24,1,16\n", "345.6 litres of cartons in 108.0 litres"),
+        ("length,width,height,mass,count\n.3,.3,.11,1,9\n", "no stable stack up to 0.45 m was found"),
     ],
 )  # fmt: skip
 def test_an_order_list_with_a_fault_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:

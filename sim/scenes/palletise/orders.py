@@ -8,6 +8,7 @@ import numpy as np
 
 from sim.layout import Layout
 from sim.scenes.palletise.layouts import MAX_CARTONS, MAX_STACK_M, Carton, PalletiseDetails, find_faults, make_layout
+from sim.scenes.palletise.placing import find_lowest_stack
 from sim.utils.errors import BadLayout, GroundError
 
 REQUIRED = ("length", "width", "height", "mass", "count")
@@ -30,9 +31,14 @@ def import_order(path: Path, seed: int = 0) -> Layout:
     """
     cartons = read_order(path)
     order = np.random.default_rng(seed).permutation(len(cartons))
-    layout = make_layout(PalletiseDetails(tuple(cartons[i] for i in order), max_stack_m=MAX_STACK_M), name=path.stem)
+    details = PalletiseDetails(tuple(cartons[i] for i in order), max_stack_m=MAX_STACK_M)
+    layout = make_layout(details, name=path.stem)
     if faults := find_faults(layout):
         raise BadLayout(str(path), faults)
+    half_extents = np.array([carton.half_extents for carton in details.cartons])
+    pallet = details.pallet_length_m, details.pallet_width_m
+    if find_lowest_stack(half_extents, len(details.slots), pallet, MAX_STACK_M) is None:
+        raise BadLayout(str(path), [f"the order cannot fit: no stable stack up to {MAX_STACK_M:g} m was found"])
     return layout
 
 
