@@ -9,11 +9,13 @@ from sim.policy import EpisodeStart, PolicyFactory, ScriptedPolicy
 from sim.scenes.palletise import geometry
 from sim.scenes.palletise.geometry import PalletField
 from sim.scenes.palletise.layouts import get_details
-from sim.scenes.palletise.placing import Places, find_places, rank_places
+from sim.scenes.palletise.placing import OVERHANG_M, Places, find_places, rank_places
 from sim.scenes.palletise.skill import MAX_RELEASE_HEIGHT_M, encode_action, find_waiting
 
 SAFE_SPEED_M_S = 0.5
 SAFE_RELEASE_M = 0.003
+DISTURBED_SHARE = 0.5  # of the actions of random behaviours
+INSIDE_SHARE = 0.95  # of disturbed actions that are kept within the outline
 PROPOSED_SUPPORT = 0.7  # share of a base below which places are proposed only if there are too few
 PROPOSED_SPEEDS_M_S = (0.35, 0.5, 0.5, 0.7)
 
@@ -35,6 +37,12 @@ class _Stacker(ScriptedPolicy):
 
     def _choose(self, places: Places, field: PalletField) -> np.ndarray:
         raise NotImplementedError
+
+    def _disturb(self, xy: np.ndarray, place: Places, field: PalletField, noise: float) -> np.ndarray:
+        """Add noise to x, y of an action; most places stay within the pallet's outline."""
+        disturbed = xy + noise * self._rng.standard_normal(2)
+        limit = 1 + (OVERHANG_M - place.half[0, :2]) / field.half
+        return np.clip(disturbed, -limit, limit) if self._rng.random() < INSIDE_SHARE else disturbed
 
     def _compute_fallback(self, bodies: Bodies) -> np.ndarray:
         """Compute an action for a carton that fits nowhere: the middle of the pallet."""
@@ -65,7 +73,7 @@ class GeometricExpert(_Stacker):
         one = places.select(np.array([best]))
         action = encode_action(one.choice, one.x, one.y, one.is_turned, speed, SAFE_RELEASE_M, field.half)[0]
         if self._noise:
-            action[1:3] += 0.1 * self._noise * self._rng.standard_normal(2)
+            action[1:3] = self._disturb(action[1:3], one, field, 0.1 * self._noise)
             action[4:] = self._rng.uniform(-1, 1, 2)
         return action
 
@@ -82,7 +90,8 @@ class RandomFeasible(_Stacker):
         best = int(rng.choice(len(weight), p=weight / weight.sum()))
         one = places.select(np.array([best]))
         action = encode_action(one.choice, one.x, one.y, one.is_turned, 0.5, 0.0, field.half)[0]
-        action[1:3] += rng.normal(0, 0.04, 2) * (rng.random() < 0.5)
+        if rng.random() < DISTURBED_SHARE:
+            action[1:3] = self._disturb(action[1:3], one, field, 0.04)
         action[4:] = rng.uniform(-1, 1, 2)
         return action
 

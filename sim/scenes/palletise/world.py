@@ -18,7 +18,7 @@ from sim.bullet.base import BulletWorld
 from sim.bullet.stacks import PHYSICS_HZ, CartonSpec, PalletSpec, PalletStack, configure_physics, set_friction
 from sim.bullet.suction import SuctionGripper, SuctionSpec
 from sim.contacts import Contact
-from sim.geometry.rotations import compute_yaw, rotate, rotate_in_space, wrap_angle, yaw_to_quaternion
+from sim.geometry.rotations import compute_tilt_cosine, compute_yaw, rotate, rotate_in_space, wrap_angle, yaw_to_quaternion
 from sim.layout import Layout
 from sim.policy import SimState
 from sim.robots.iiwa import PAD_HALF_HEIGHT_M, Iiwa
@@ -26,6 +26,7 @@ from sim.scenes.palletise import geometry
 from sim.scenes.palletise.geometry import OUTLINE_MARGIN_M, PALLET_HEIGHT_M
 from sim.scenes.palletise.layouts import BASE, Carton, get_details
 from sim.scenes.palletise.skill import Placement, decode_action
+from sim.scenes.palletise.task import MIN_UPRIGHT_COSINE
 from sim.sensors.appearance import Appearance
 from sim.variation import Variation
 from sim.world import MotionFrame
@@ -223,8 +224,10 @@ class PalletWorld(BulletWorld):
         if not placement.row:
             self._shake()
             return
+        was_outside = self._find_excess() > OUTLINE_MARGIN_M
         self._place_carton(placement)
-        self._find_limit_violations()
+        if ((self._find_excess() > OUTLINE_MARGIN_M) & ~was_outside).any():
+            self._violations.add("outside_limits")
         for slot, index in enumerate(self._slots):
             if index == placement.row - 1 and not self._is_blocked(slot):
                 self._slots[slot] = -1
@@ -412,6 +415,7 @@ class PalletWorld(BulletWorld):
         self._set_frozen(False)
         result = self._stack.shake(on_step=self._advance_in_test)
         is_good = result.is_standing & (self._find_excess()[1 : 1 + len(self._stack.cartons)] < 2 * OUTLINE_MARGIN_M)
+        is_good &= compute_tilt_cosine(self._stack.read_poses()[:, 3:]) > MIN_UPRIGHT_COSINE
         self._outcome = bool(is_good.sum() >= MIN_STANDING_SHARE * len(self._cartons))
         if not self._outcome:
             self._violations.add("stack_fell")
@@ -457,10 +461,6 @@ class PalletWorld(BulletWorld):
         stack = geometry.measure_stack(bodies, field)
         excess = np.maximum(geometry.compute_overhang(stack, field), stack.top - field.limits[1])
         return np.where(stack.is_placed, excess, 0.0)
-
-    def _find_limit_violations(self) -> None:
-        if (self._find_excess() > OUTLINE_MARGIN_M).any():
-            self._violations.add("outside_limits")
 
     def _read_tool(self) -> tuple[float, float, float, float]:
         """Read x, y, z [m] and yaw [rad] of the pad."""
