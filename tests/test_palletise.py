@@ -309,6 +309,20 @@ def test_the_nominal_effect_is_equal_in_numpy_and_torch_and_in_batches(observati
     assert (moved == 1).all()
 
 
+def test_the_nominal_effect_does_not_depend_on_the_number_of_places_of_other_scenes() -> None:
+    env = GroundEnv(SCENE)
+    cells = []
+    for slots in (SLOTS[:3], SLOTS):
+        layout = make_layout(PalletiseDetails((CUBE, BRICK, CUBE, BRICK), slots))
+        cells.append(Bodies.from_observation(env.reset(seed=0, options={"layout": layout})[0]))
+    env.close()
+    actions = np.array([place(3, 0.1, 0.0), place(3, 0.0, 0.1)])
+    expected = [PlaceCarton().compute_nominal(bodies, action)[0] for bodies, action in zip(cells, actions, strict=True)]
+    batch = Bodies(**{name: np.stack([getattr(bodies, name) for bodies in cells]) for name in vars(cells[0])})
+    poses, _ = PlaceCarton().compute_nominal(batch, actions)
+    assert poses == pytest.approx(np.array(expected), abs=1e-6)
+
+
 def test_the_nominal_effect_is_what_the_world_does(world: PalletWorld, observations: list[Observation]) -> None:
     env = GroundEnv(SCENE, layout=make_order(CUBE, BRICK, CUBE))
     observation, _ = env.reset(seed=0)

@@ -48,15 +48,16 @@ def find_waiting(bodies: Bodies) -> tuple[Array, Array]:
         choice: (..., N) action in [-1, 1] that chooses the place of each body.
     """
     xp = get_namespace(bodies.pose)
-    kind = np.asarray(bodies.kind).reshape(-1, bodies.kind.shape[-1])[0]  # rows are the same in all scenes of a batch
-    tables = np.flatnonzero(kind == Kind.STATION).tolist()
+    kind = np.asarray(bodies.kind).reshape(-1, bodies.kind.shape[-1])
+    tables = np.flatnonzero((kind == Kind.STATION).any(0)).tolist()  # scenes of a batch may have fewer, in the same rows
+    has_table = (bodies.kind[..., tables] == Kind.STATION) & (bodies.present[..., tables] > 0)
     tops = bodies.pose[..., tables, 2] + bodies.half_extents[..., tables, 2]
     bottom = bodies.pose[..., 2] - bodies.half_extents[..., 2]
     offset = bodies.pose[..., :, None, :2] - bodies.pose[..., None, tables, :2]
-    near = (offset[..., 0] ** 2 + offset[..., 1] ** 2 < SLOT_TOLERANCE_M**2) & (bodies.present[..., None, tables] > 0)
+    near = (offset[..., 0] ** 2 + offset[..., 1] ** 2 < SLOT_TOLERANCE_M**2) & has_table[..., None, :]
     near = near & (abs(bottom[..., :, None] - tops[..., None, :]) < TABLE_TOLERANCE_M)
     near = near & ((bodies.present > 0) & (bodies.kind == Kind.LOAD))[..., None]
-    num_tables = bodies.present[..., tables].sum(-1)[..., None, None]
+    num_tables = has_table.sum(-1)[..., None, None]
     number = xp.arange(len(tables)) + 0 * near  # (..., N, S)
     values = (number + 0.5) / num_tables * 2 - 1
     choice = xp.where(near, values, 0 * values).sum(-1)
