@@ -142,8 +142,13 @@ def test_a_shard_whose_rows_and_episodes_disagree_is_damaged(copy: Dataset) -> N
             pq.write_table(table.set_column(index, name, values), shard)
             with pytest.raises(BadFile, match="shard-00000"):
                 read_shard(shard)
+    forward = pa.array(np.zeros((len(table), 1)).tolist(), pa.list_(pa.float32(), 1))
+    pq.write_table(table.set_column(table.column_names.index("action"), "action", forward), shard)
+    with pytest.raises(BadFile, match="action_twist of an episode has the shape"):
+        read_shard(shard)
     changes: list[dict[str, Any]] = [{"unit_m": "x"}, {"behaviour": 3}, {"half_extents": [[1, None, 1]]}, {"rows": -1}]
-    changes += [{"kind": [99, 1]}, {"variation": {"load_mass_kg": "x"}}]
+    changes += [{"kind": [99, 1]}, {"variation": {"load_mass_kg": "x"}}, {"kind": [1]}, {"action_twist": [[1.0]] * 6}]
+    changes += [{"half_extents": [[1.0]] * 2}, {"footprints": [[1.0] * 4] * 2}, {"footprints": []}]
     for broken in (b"nonsense", b"[]", b"{}", b'[{"rows": 400}]', b"[1]", *(change(**item) for item in changes)):
         pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"episodes": broken}), shard)
         with pytest.raises(BadFile, match="shard-00000"):

@@ -85,22 +85,26 @@ class Episode:
 
     def __post_init__(self) -> None:
         rows, bodies = self.pose.shape[:2]
-        for name in (
-            "twist",
-            "action",
-            "time_s",
-            "visible",
-            "cost",
-            "touching",
-            "static_force_n",
-            "violation",
-            "measured_inertia",
-        ):
-            values = getattr(self, name)
-            if values is not None and len(values) != rows:
-                raise GroundError(f"an episode of {rows} states has {len(values)} rows of {name}")
-        if len(self.half_extents) != bodies:
-            raise GroundError(f"an episode of {bodies} bodies has half extents of {len(self.half_extents)}")
+        num_actions = 2 if self.action_twist is None else self.action.shape[-1]
+        shapes: dict[str, tuple[int | None, ...]] = {  # None: any length
+            "pose": (rows, bodies, 7),
+            "twist": (rows, bodies, 6),
+            "half_extents": (bodies, 3),
+            "action": (rows, num_actions),
+            "visible": (rows, bodies),
+            "measured_inertia": (rows, bodies, 4),
+            "shape": (bodies,),
+            "kind": (bodies,),
+            "footprints": (bodies, None, 4),
+            "action_twist": (6, num_actions),
+            **dict.fromkeys(("time_s", "cost", "touching", "static_force_n", "violation"), (rows,)),
+        }
+        for name, shape in shapes.items():
+            found = np.shape(getattr(self, name))
+            is_right = len(found) == len(shape) and all(n in (None, m) for n, m in zip(shape, found, strict=True))
+            if getattr(self, name) is not None and not is_right:
+                needed = str(shape).replace("None", "any")
+                raise GroundError(f"{name} of an episode has the shape {found}, {needed} is needed")
         if self.time_s is not None and (np.diff(self.time_s) <= 0).any():
             raise GroundError("the time stamps of an episode must increase")
 
