@@ -10,6 +10,7 @@ from sim.utils.errors import GroundError
 TWIST_NAMES = ("forward", "left", "up", "roll", "pitch", "turn")
 PLANAR_TWIST = [0, 1, 5]  # twist components of an upright body on a floor: forward, left, turn
 TWIST_UNITS = ("m/s", "m/s", "m/s", "rad/s", "rad/s", "rad/s")
+ZONE_GAIN_PER_S = 8.0  # a robot slows down before the border of its zone
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,14 @@ class ActionSpec:
             twist; others are parameters of a skill.
         limits: for each number, the value that an action of 1 commands.
         units: for each number; empty where all are velocities [m/s or rad/s].
+        zone: range [m] of x and of y that the robot does not leave; empty: no border. Its velocities
+            are then along the axes of the world.
     """
 
     components: tuple[str, ...]
     limits: tuple[float, ...]
     units: tuple[str, ...] = ()
+    zone: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         unknown = set(self.components) - set(TWIST_NAMES)
@@ -47,6 +51,22 @@ class ActionSpec:
             if component in TWIST_NAMES:
                 matrix[TWIST_NAMES.index(component), column] = limit
         return matrix
+
+    def limit_to_zone(self, position: Sequence[float], action: tuple[float, ...]) -> tuple[float, ...]:
+        """Limit the speeds towards the border of the zone to `ZONE_GAIN_PER_S` times the distance.
+
+        Args:
+            position: x and y of the robot [m].
+            action: n numbers in [-1, 1].
+
+        Returns:
+            The n limited numbers.
+        """
+        limited = list(action)
+        for axis, (low, high) in enumerate(self.zone):
+            gain = ZONE_GAIN_PER_S / self.limits[axis]
+            limited[axis] = min(max(action[axis], gain * (low - position[axis])), gain * (high - position[axis]))
+        return tuple(limited)
 
     def describe(self) -> list[str]:
         """Describe name, range and unit of each number, as text."""

@@ -76,6 +76,25 @@ def test_a_reset_removes_the_state_of_the_previous_episode(scene: str) -> None:
 
 
 @pytest.mark.parametrize("scene", scenes)
+def test_a_scene_does_not_change_the_physics_of_another(scene: str) -> None:
+    """Bullet has one contact breaking threshold for all servers of a process."""
+    actions = sample_actions(scene, 30)
+    alone = run_episode(scene, "test", actions)
+    env, others = GroundEnv(scene, "test"), [GroundEnv(other, "test") for other in scenes if other != scene]
+    for other in others:
+        other.reset(seed=0)
+    outputs = [env.reset(seed=3)]
+    for action in actions:
+        for other in others:
+            if not other.scene.is_skill:
+                other.step(np.zeros(other.action_space.shape, np.float32))
+        outputs.append(env.step(action))
+    assert as_bytes(outputs) == as_bytes(alone)
+    for closed in (env, *others):
+        closed.close()
+
+
+@pytest.mark.parametrize("scene", scenes)
 def test_other_seeds_give_other_layouts(scene: str) -> None:
     env = GroundEnv(scene, "test")
     ids = set()

@@ -30,6 +30,6 @@ def test_an_export_is_readable(name: str) -> None:
     assert "| scripted |" in format_summary_markdown(loaded.results)
 
 
-@pytest.mark.parametrize("scene", scenes)
+@pytest.mark.parametrize("scene", [name for name in scenes if not scenes[name].make_world])
 def test_the_included_joint_model_covers_every_scene(scene: str) -> None:
     assert not load_checkpoint(MODELS / "joint", scene).training

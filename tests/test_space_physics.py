@@ -301,7 +301,7 @@ def test_lying_cylinder_needs_rolling_friction(client: BulletClient) -> None:
 
 @pytest.mark.parametrize(("threshold", "is_steady"), [(0.02, False), (0.2, True)])
 def test_cylinder_rattles_on_a_belt_unless_contacts_may_shift(client: BulletClient, threshold: float, is_steady: bool) -> None:
-    client.setPhysicsEngineParameter(contactBreakingThreshold=threshold)
+    client.contact_breaking_threshold = threshold
     belt = ConveyorBelt(client, dataclasses.replace(BELT, yaw=0.0), 0.3)
     shape = client.createCollisionShape(client.GEOM_CYLINDER, radius=0.025, height=0.08)
     half = math.sqrt(0.5)
@@ -320,6 +320,30 @@ def test_cylinder_rattles_on_a_belt_unless_contacts_may_shift(client: BulletClie
         assert client.getBasePositionAndOrientation(drum)[0][2] == pytest.approx(0.525, abs=5e-4)
     else:
         assert min(spins) > 0.5, "a cylinder keeps its contacts on a belt now"
+
+
+def slide_spinning_carton(client: BulletClient) -> tuple[list[float], list[float]]:
+    configure_physics(client)
+    PalletStack(client)
+    carton = create_carton(client, CartonSpec((0.2, 0.15, 0.1), 2.0), anchored=False)
+    place(client, carton, 1.5, 0, 0.1)
+    client.resetBaseVelocity(carton, [0.8, 0, 0], [0, 0, 4.0])
+    for _ in range(PHYSICS_HZ):
+        client.stepSimulation()
+    position, rotation = client.getBasePositionAndOrientation(carton)
+    return position, rotation
+
+
+def test_servers_keep_their_own_contact_breaking_threshold(client: BulletClient) -> None:
+    expected, other = slide_spinning_carton(client), BulletClient()
+    other.contact_breaking_threshold = 0.2
+    other.stepSimulation()
+    assert slide_spinning_carton(client) == expected
+    other.setPhysicsEngineParameter(contactBreakingThreshold=0.2)
+    assert slide_spinning_carton(client) != expected, "Bullet has a threshold for each server now"
+    other.setPhysicsEngineParameter(contactBreakingThreshold=0.02)
+    assert slide_spinning_carton(client) == expected
+    other.close()
 
 
 def test_part_that_was_frozen_slides_as_one_that_was_not(client: BulletClient) -> None:

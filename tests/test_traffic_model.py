@@ -348,10 +348,10 @@ def test_the_planners_constant_velocity_baseline_equals_that_of_the_assessment()
     state = baseline.encode(observation)
     state = replace(state, yaw_rate=torch.full_like(state.yaw_rate, 0.7))
     bodies = baseline.rollout(state, sample_plans(1)).bodies
-    for step, predicted in enumerate(ConstantVelocity().predict_particles(state, sample_plans(1))):
-        expected = bodies.pose[0, 0, step, 1:]
-        torch.testing.assert_close(torch.view_as_real(predicted.position[0, 1:]), expected[:, :2], atol=1e-5, rtol=0)
-        torch.testing.assert_close(predicted.heading[0, 1:].angle(), compute_yaw(expected[:, 3:]), atol=1e-5, rtol=0)
+    predicted = ConstantVelocity().predict_bodies(state, sample_plans(1)).pose[0, 0, :, 1:]
+    expected = bodies.pose[0, 0, :, 1:]
+    torch.testing.assert_close(predicted[..., :3], expected[..., :3], atol=1e-5, rtol=0)
+    torch.testing.assert_close(compute_yaw(predicted[..., 3:]), compute_yaw(expected[..., 3:]), atol=1e-5, rtol=0)
 
 
 def test_a_prior_policy_acts_on_predicted_observations_of_the_selected_bodies() -> None:

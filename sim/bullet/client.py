@@ -33,6 +33,10 @@ with _mute_stderr():
     import pybullet
 
 
+CONTACT_BREAKING_THRESHOLD = 0.02  # Bullet's own
+_current_threshold = [CONTACT_BREAKING_THRESHOLD]  # in force in this process
+
+
 def _disconnect(client_id: int) -> None:
     if pybullet.isConnected(client_id):
         pybullet.disconnect(client_id)
@@ -69,7 +73,12 @@ class BulletClient:
 
     Attributes are PyBullet's functions, bound to this connection, and PyBullet's constants.
     `close` disconnects, and so does the garbage collector.
+
+    Attributes:
+        contact_breaking_threshold: share of a body's size by which a contact may shift in a step.
     """
+
+    contact_breaking_threshold = CONTACT_BREAKING_THRESHOLD
 
     def __init__(self, gui: bool = False) -> None:
         """Connect.
@@ -87,6 +96,16 @@ class BulletClient:
         if self.id < 0:
             raise RuntimeError("Bullet refused the connection")
         self.close = weakref.finalize(self, _disconnect, self.id)
+
+    def stepSimulation(self) -> None:
+        """Simulate a step with the client's own contact breaking threshold.
+
+        Bullet has one for all servers of a process, which `resetSimulation` keeps.
+        """
+        if _current_threshold[0] != self.contact_breaking_threshold:
+            pybullet.setPhysicsEngineParameter(contactBreakingThreshold=self.contact_breaking_threshold, physicsClientId=self.id)
+            _current_threshold[0] = self.contact_breaking_threshold
+        pybullet.stepSimulation(physicsClientId=self.id)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

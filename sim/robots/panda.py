@@ -72,13 +72,14 @@ class Panda:
     friction: float = 0.4
     surface_z_m: float = 0.0  # height above which the tool moves
     paddle_width_m: float = 0.0  # along y; 0: a round stick
+    zone: tuple[tuple[float, float], ...] = ()  # range of x and of y of the tool [m]; empty: no border
 
     def __post_init__(self) -> None:
         self.shape = Shape.BOX if self.paddle_width_m else Shape.CYLINDER
         self.half_extents = (self.stick_radius_m, self.paddle_width_m / 2 or self.stick_radius_m, self.stick_length_m / 2)
         self.centre_z_m = self.surface_z_m + self.stick_length_m / 2 + 0.004
         self.visuals = _load_visuals()
-        self.action_spec = ActionSpec(("forward", "left"), (self.limits.speed_m_s,) * 2)
+        self.action_spec = ActionSpec(("forward", "left"), (self.limits.speed_m_s,) * 2, zone=self.zone)
         self._state: RobotState | None = None
         self._link_state: tuple[Any, ...] = ()  # of the tool, when `_state` was read
 

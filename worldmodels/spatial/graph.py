@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sim.actions import ZONE_GAIN_PER_S
 from sim.bodies import CONTROL_DT_S, Bodies, Kind, Observation, Shape, is_static_kind
 from sim.data.episode import Episode
 from sim.geometry.arrays import get_namespace
@@ -195,10 +196,10 @@ class SpatialGraph(LearnedModel):
 
     def encode(self, observation: Mapping[str, np.ndarray], steps: int = 0, belief: Any = None) -> SpatialState:
         if self._skill:
-            return spatial.encode_observation(observation, self.select_bodies(observation))
+            return spatial.encode_observation(observation, self.select_bodies(observation), self.scene)
         speed = float(np.linalg.norm(observation["action_twist"][:3]))
         reach = max(STATIC_RANGE * float(observation["unit_m"][0]), steps * CONTROL_DT_S * speed)
-        return spatial.encode_observation(observation, self.select_bodies(observation), reach)
+        return spatial.encode_observation(observation, self.select_bodies(observation), self.scene, reach)
 
     def select_bodies(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
         """Select the dynamic bodies, also absent ones in scenes where bodies arrive later."""
@@ -258,8 +259,7 @@ class SpatialGraph(LearnedModel):
                 if is_local:
                     anchor = _find_moved_place(state, nominal)
             else:
-                command = (state.command_matrix * actions[:, t, None]).sum(-1)
-                inputs = torch.cat([command[:, :3] / state.unit_m[:, None], command[:, 3:]], -1)
+                inputs = _compute_command(state, actions[:, t])
             predicted, changes = self._advance(state, constants, inputs, nominal, anchor)
             states.append(predicted)
             steps.append(changes)
@@ -627,6 +627,14 @@ def _encode_contacts(
     is_other = index != torch.arange(count, device=index.device)[:, None]
     near = (1 - contact.gaps / contact_range).clamp(0, 1) * present * is_other[..., None]
     return torch.cat(features, -1).clamp(-5, 5), near, normal, point, sliding
+
+
+def _compute_command(state: SpatialState, action: Tensor) -> Tensor:
+    """Compute the twist (B, 6) that actions (B, A) command, within the robot's zone."""
+    command = (state.command_matrix * action[:, None]).sum(-1)
+    low, high = (ZONE_GAIN_PER_S * (state.zone - state.position[:, 0, :2, None])).unbind(-1)
+    planar = command[:, :2].maximum(low).minimum(high)
+    return torch.cat([torch.cat([planar, command[:, 2:3]], -1) / state.unit_m[:, None], command[:, 3:]], -1)
 
 
 def _face_cylinder(

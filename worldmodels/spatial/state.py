@@ -11,11 +11,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from sim.bodies import Bodies, Kind
 from sim.data.episode import Episode
+from sim.scenes.scene import scenes
 from worldmodels.training.windows import Batch, EpisodeWindows, compute_applied_actions, get_action_twist
 
 MIN_TWIST_CHANGE = 0.1  # [m/s, rad/s] in one step, of bodies that touch others
 MOTION_FIELDS = ("position", "rotation", "velocity", "angular_velocity")
-SCENE_FIELDS = ("command_matrix", "unit_m", "violation")  # tensors without a row for each body
+SCENE_FIELDS = ("command_matrix", "zone", "unit_m", "violation")  # tensors without a row for each body
 FLOOR_HALF_M = (100.0, 100.0, 1.0)
 MAX_STATIC_BODIES = 16  # the nearest, for models of limited range
 
@@ -34,6 +35,7 @@ class SpatialState:
     present: Tensor  # (B, N) 1 or 0
     inertia: Tensor  # (B, N, 4) measured mass [kg] and centre of mass [m]; zeros: unknown
     command_matrix: Tensor  # (B, 6, A) twist of the robot that each number of an action commands
+    zone: Tensor  # (B, 2, 2) range of the robot's x and y [m]
     unit_m: Tensor  # (B,) typical length of the scene [m]
     violation: Tensor  # (B,) 1 if a violation is reported in this state, a label of training data
     num_dynamic: int  # M
@@ -73,13 +75,14 @@ def decode_bodies(states: Sequence[SpatialState], count: int | None = None) -> B
 
 
 def encode_observation(
-    observation: Mapping[str, np.ndarray], dynamic: np.ndarray, static_range_m: float = np.inf
+    observation: Mapping[str, np.ndarray], dynamic: np.ndarray, scene: str = "", static_range_m: float = np.inf
 ) -> SpatialState:
     """Encode one observation.
 
     Args:
         observation: observation of GroundEnv.
         dynamic: (M,) rows of the dynamic bodies.
+        scene: its robot may have a zone; empty: unknown.
         static_range_m: static bodies farther from all dynamic bodies are left out.
 
     Returns:
@@ -88,17 +91,17 @@ def encode_observation(
     bodies = Bodies.from_observation(observation)
     statics = np.flatnonzero(bodies.is_static)
     if static_range_m == np.inf:
-        return _build_state(observation, dynamic, statics)
+        return _build_state(observation, dynamic, statics, scene)
     present = dynamic[bodies.present[dynamic] > 0]
     distance = np.linalg.norm(bodies.pose[statics, None, :2] - bodies.pose[present, :2], axis=-1).min(-1, initial=np.inf)
     distance -= np.linalg.norm(bodies.half_extents[statics, :2], axis=-1)
     near = np.argsort(distance, kind="stable")[:MAX_STATIC_BODIES]
     near = np.sort(near[distance[near] <= static_range_m])
-    return _build_state(observation, dynamic, statics[near], MAX_STATIC_BODIES - len(near))
+    return _build_state(observation, dynamic, statics[near], scene, MAX_STATIC_BODIES - len(near))
 
 
 def _build_state(
-    observation: Mapping[str, np.ndarray], dynamic: np.ndarray, statics: np.ndarray, padding: int = 0
+    observation: Mapping[str, np.ndarray], dynamic: np.ndarray, statics: np.ndarray, scene: str, padding: int = 0
 ) -> SpatialState:
     """Build the state of one scene from rows of an observation, padded with static bodies."""
     # The last rows of `get` are the floor and an absent body.
@@ -111,6 +114,7 @@ def _build_state(
         return torch.as_tensor(values[rows][None].astype(np.float32))
 
     present = np.append(observation["present"], (1, 0))[rows]
+    zone = scenes[scene].action_spec.zone if scene in list(scenes) else ()
     return SpatialState(
         position=get(observation["pose"][:, :3], (0, 0, -FLOOR_HALF_M[2])),
         rotation=get(observation["pose"][:, 3:], (0, 0, 0, 1)),
@@ -122,6 +126,7 @@ def _build_state(
         present=torch.as_tensor(present[None].astype(np.float32)),
         inertia=get(inertia, (0, 0, 0, 0)),
         command_matrix=torch.as_tensor(observation["action_twist"][None].astype(np.float32)),
+        zone=torch.tensor([zone or ((-np.inf, np.inf),) * 2], dtype=torch.float32),
         unit_m=torch.as_tensor(np.asarray(observation["unit_m"], np.float32).reshape(1)),
         violation=torch.zeros(1),
         num_dynamic=len(dynamic),
@@ -170,7 +175,7 @@ class SpatialWindows(EpisodeWindows):
         if episodes[0].has_skills:
             self.max_steps = 1
         size = max(episode.pose.shape[1] for episode in episodes)
-        self._scenes = stack_scenes([_build_first_state(episode) for episode in episodes], size)
+        self._scenes = stack_scenes([_build_first_state(episode, self.scene) for episode in episodes], size)
 
         def join(arrays: list[np.ndarray | None], default: float, width: int) -> Tensor:
             rows = zip(arrays, episodes, strict=True)
@@ -220,7 +225,7 @@ def _put_dynamic(values: Tensor, dynamic: Tensor) -> Tensor:
     return torch.cat([dynamic, values[:, dynamic.shape[1] :]], 1)
 
 
-def _build_first_state(episode: Episode) -> SpatialState:
+def _build_first_state(episode: Episode, scene: str) -> SpatialState:
     count = episode.pose.shape[1]
     observation = {**episode.make_observation(0), "action_twist": get_action_twist(episode), "unit_m": np.array([episode.unit_m])}
-    return _build_state(observation, np.arange(count), np.arange(count, len(observation["pose"])))
+    return _build_state(observation, np.arange(count), np.arange(count, len(observation["pose"])), scene)

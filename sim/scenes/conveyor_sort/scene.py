@@ -23,6 +23,7 @@ def _make_robot(variation: Variation) -> Panda:
         conveyor.PADDLE_HALF_M[0],
         surface_z_m=conveyor.BELT_TOP_M + PADDLE_CLEARANCE_M,
         paddle_width_m=2 * conveyor.PADDLE_HALF_M[1],
+        zone=conveyor.TOOL_ZONE_M,
     )
 
 

@@ -20,7 +20,7 @@ from sim.layout import Layout, StaticBody
 from sim.policy import SimState
 from sim.robots.panda import Panda
 from sim.robots.robot import MOTOR_HZ
-from sim.scenes.conveyor_sort.layouts import BASE, BELT_TOP_M, BODIES_PER_BIN, TOOL_ZONE_M, Part, get_details
+from sim.scenes.conveyor_sort.layouts import BASE, BELT_TOP_M, BODIES_PER_BIN, Part, get_details
 from sim.scenes.conveyor_sort.task import MAX_FORCE_N
 from sim.variation import Variation
 
@@ -33,7 +33,6 @@ ROLLING_FRICTION = 0.002  # [m] of cylinders, against rolling from rest
 # carries a cylinder out of reach of its contacts: it keeps one of two, and rattles.
 CONTACT_BREAKING_THRESHOLD = 0.2
 PARKED_Z_M = -10.0
-ZONE_GAIN_PER_S = 8.0  # the tool slows down before the border of its zone
 REST_SPEED_M_S = 0.03
 REST_S = 0.3  # at rest for this time, a part in a bin is frozen
 SLOW_SHARE = 0.15  # of the belt's speed, below which a part does not move with it
@@ -106,7 +105,7 @@ class ConveyorWorld(BulletWorld):
     def _build(self, scene: "Scene", layout: Layout, variation: Variation) -> None:
         client = self._client
         configure_physics(client)
-        client.setPhysicsEngineParameter(contactBreakingThreshold=CONTACT_BREAKING_THRESHOLD)
+        client.contact_breaking_threshold = CONTACT_BREAKING_THRESHOLD
         self._start_images()
         self._details = details = get_details(layout)
         self._entries = layout.loads
@@ -210,7 +209,7 @@ class ConveyorWorld(BulletWorld):
         self._samples = []
         self._bodies = None
         for _ in range(round(duration_s * MOTOR_HZ)):
-            robot.set_motors(robot.compute_command(self._limit_to_zone(action)))
+            robot.set_motors(robot.compute_command(robot.action_spec.limit_to_zone(robot.read_state()[0], action)))
             for _ in range(STEPS_PER_TICK):
                 belt.drive()
                 client.stepSimulation()
@@ -218,14 +217,6 @@ class ConveyorWorld(BulletWorld):
             self._time_s += 1 / MOTOR_HZ
             self._admit_parts()
         self._update_parts(duration_s)
-
-    def _limit_to_zone(self, action: tuple[float, ...]) -> tuple[float, ...]:
-        """Limit the tool's speed so that it stays in its zone."""
-        place, limited = self._robot.read_state()[0], []
-        for position, value, (low, high) in zip(place[:2], action, TOOL_ZONE_M, strict=True):
-            gain = ZONE_GAIN_PER_S / self._robot.limits.speed_m_s
-            limited.append(min(max(value, gain * (low - position)), gain * (high - position)))
-        return tuple(limited)
 
     def _update_parts(self, duration_s: float) -> None:
         """Update the timers of parts, freeze those that rest, and find the tool's largest force."""
