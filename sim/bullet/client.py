@@ -97,7 +97,7 @@ class BulletClient:
             raise RuntimeError("Bullet refused the connection")
         self.close = weakref.finalize(self, _disconnect, self.id)
 
-    def stepSimulation(self) -> None:
+    def stepSimulation(self) -> None:  # noqa: N802 (replaces the function of PyBullet)
         """Simulate a step with the client's own contact breaking threshold.
 
         Bullet has one for all servers of a process, which `resetSimulation` keeps.
