@@ -27,6 +27,9 @@ def make_methods(scene: str) -> dict[str, Method]:
     return {name: Method(name, scenes[scene].behaviours[name]) for name in METHODS}
 
 
+CHEAP_SCENE = "logistics/tote-push"
+
+
 @pytest.fixture(scope="module", params=[name for name in scenes if not scenes[name].is_skill])  # skills take seconds
 def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """Evaluate two methods in two layouts, one of a split with varied physics. Copy the run before changes."""
@@ -105,6 +108,7 @@ def test_a_sample_contains_every_method_in_turn() -> None:
     assert {result.method for result in sample_results(results, {"a": methods["a"]}, 5)} == {"a"}
 
 
+@pytest.mark.parametrize("recorded", [CHEAP_SCENE], indirect=True)
 def test_the_command_reports_replay_differences(copy: Callable[[], tuple[str, Path]], ground: type[Ground]) -> None:
     _, path = copy()
     code, out, err = ground("verify", path, "--workers", 1).finish()

@@ -9,7 +9,7 @@ import functools
 import os
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sim.utils.errors import GroundError
@@ -34,6 +34,7 @@ with _mute_stderr():
 
 
 CONTACT_BREAKING_THRESHOLD = 0.02  # Bullet's own
+COLLIDING_FUNCTIONS = ("step", "reset", "perform", "getClosest")  # beginnings of the names of functions that find contacts
 _current_threshold = [CONTACT_BREAKING_THRESHOLD]  # in force in this process
 
 
@@ -97,21 +98,23 @@ class BulletClient:
             raise RuntimeError("Bullet refused the connection")
         self.close = weakref.finalize(self, _disconnect, self.id)
 
-    def stepSimulation(self) -> None:  # noqa: N802 (replaces the function of PyBullet)
-        """Simulate a step with the client's own contact breaking threshold.
-
-        Bullet has one for all servers of a process, which `resetSimulation` keeps.
-        """
-        if _current_threshold[0] != self.contact_breaking_threshold:
-            pybullet.setPhysicsEngineParameter(contactBreakingThreshold=self.contact_breaking_threshold, physicsClientId=self.id)
-            _current_threshold[0] = self.contact_breaking_threshold
-        pybullet.stepSimulation(physicsClientId=self.id)
-
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         value = getattr(pybullet, name)
         if callable(value):
             value = functools.partial(value, physicsClientId=self.id)
+            if name.startswith(COLLIDING_FUNCTIONS):
+                value = functools.partial(self._call_with_own_threshold, value)
         setattr(self, name, value)  # so that __getattr__ runs once per name
         return value
+
+    def _call_with_own_threshold(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Call a function that may find contacts, with the client's own contact breaking threshold.
+
+        Bullet has one threshold for all servers of a process, which `resetSimulation` keeps.
+        """
+        if _current_threshold[0] != self.contact_breaking_threshold:
+            pybullet.setPhysicsEngineParameter(contactBreakingThreshold=self.contact_breaking_threshold, physicsClientId=self.id)
+            _current_threshold[0] = self.contact_breaking_threshold
+        return function(*args, **options)
