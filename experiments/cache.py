@@ -38,6 +38,7 @@ SOURCE_PATHS = ("sim", "worldmodels", "agents", *(f"experiments/{name}" for name
 ENTRY_FILE = "entry.json"
 
 
+@cache
 def read_package_version(name: str) -> str:
     """Read the version of an installed package; PyBullet may be installed as pybullet-arm64."""
     if name == "pybullet":

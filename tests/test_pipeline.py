@@ -431,9 +431,7 @@ def read_untimed(run_path: Path) -> list[EpisodeResult]:
 
 
 def test_results_do_not_depend_on_workers_or_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = replace(
-        TINY, rounds=(CollectionRound(1000, {TOUCHING: 1.0}),), searches=("mixed",), train_seeds=(0, 1), episodes={"test": 1}
-    )
+    config = replace(TINY, rounds=(CollectionRound(1000, {TOUCHING: 1.0}),), train_seeds=(0, 1), episodes={"test": 1})
     monkeypatch.setattr(pipeline, "build_report", lambda *args: args[0])
     cache = Cache(tmp_path / "cache")
     run_experiment(config, tmp_path / "two", 2, QUIET, cache)
@@ -441,7 +439,7 @@ def test_results_do_not_depend_on_workers_or_the_cache(tmp_path: Path, monkeypat
     results = read_untimed(tmp_path / "two")
     assert results == read_untimed(tmp_path / "one")
     assert [(result.method, result.train_seed) for result in results] == [
-        ("graph+mixed", 0), ("graph+mixed", 1), ("random", None), ("scripted", None)
+        ("graph+mppi", 0), ("graph+mppi", 1), ("random", None), ("scripted", None)
     ]  # fmt: skip
     assert results[0].total_cost != results[1].total_cost
     planned = results[0]

@@ -466,8 +466,8 @@ def test_particles_follow_each_branch_as_often_as_the_training_data() -> None:
     torch.manual_seed(0)
     model, batch = GraphModel(hidden_size=64, edge_size=8), make_forked_batch(32, 3)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, 300)
-    for _ in range(300):
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, 230)
+    for _ in range(230):
         optimizer.zero_grad()
         model.compute_loss(batch).backward()
         optimizer.step()
