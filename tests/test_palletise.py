@@ -357,8 +357,9 @@ def make_stack(*places: tuple[float, float, float]) -> tuple[Bodies, np.ndarray]
 
 def test_the_cost_prefers_low_supported_and_complete_stacks() -> None:
     task = PalletiseTask()
-    flat = (-0.2, 0.0, 0.0), (0.0, 0.0, 0.0), (0.2, 0.0, 0.0)
-    stacks = [flat, (*flat[:2], (-0.1, 0.0, 0.12)), (*flat[:2], (0.13, 0.0, 0.12)), flat[:2], ()]
+    size = CUBE.length_m
+    flat = (-size, 0.0, 0.0), (0.0, 0.0, 0.0), (size, 0.0, 0.0)
+    stacks = [flat, (*flat[:2], (-size / 2, 0.0, CUBE.height_m)), (*flat[:2], (0.6 * size, 0.0, CUBE.height_m)), flat[:2], ()]
     costs, successes = [], []
     for places in stacks:
         bodies, goal = make_stack(*places)

@@ -21,6 +21,10 @@ OVERLAP_MARGIN_M = 0.003  # cartons side by side do not lie on each other
 FAR_M = 10.0
 OUTLINE_MARGIN_M = 0.01  # by which a carton may reach beyond the pallet
 
+SURFACE_CELLS = (20, 14)  # of the height map of a stack
+MIN_ROOM_M = 0.08  # below the height limit, in which a carton fits
+WALL_DEPTH_M = 0.2  # of the space beside a step that is hard to use
+
 
 @dataclass(frozen=True)
 class PalletField:
@@ -205,6 +209,41 @@ def measure_support(
         high = xp.where(on_pallet, xp.maximum(high, pallet_high), high)
         reach = xp.minimum(reach, xp.minimum(centre - low, high - centre) / clamp(half, 1e-9))
     return clamp(share / clamp(4 * half_x * half_y, 1e-9), 0, 1), clamp(reach, -1, 1)
+
+
+def measure_surface(stack: Stack, field: PalletField) -> tuple[Array, Array]:
+    """Measure the surface of a stack, as shares of the space below the height limit.
+
+    Args:
+        stack: (..., N) bodies.
+        field: the pallet.
+
+    Returns:
+        waste: (...) space under cartons that is not filled, and above where no carton fits.
+        walls: (...) area of the steps of the surface, times WALL_DEPTH_M.
+    """
+    xp = get_namespace(stack.x)
+    room = field.limits[..., 1] - field.limits[..., 0]
+    covers, cells_m = [], []
+    for centre, half, size, count in zip(
+        (stack.x, stack.y), (stack.half_x, stack.half_y), (field.half[..., 0], field.half[..., 1]), SURFACE_CELLS, strict=True
+    ):
+        places = ((xp.arange(count) + 0.5) / count * 2 - 1) * size[..., None]
+        covers.append(abs(places - centre[..., None]) < half[..., None])
+        cells_m.append(2 * size / count)
+    is_covered = covers[0][..., :, None] & covers[1][..., None, :] & stack.is_placed[..., None, None]
+    top = (stack.top - field.limits[..., 0])[..., None, None]
+    tops = xp.where(is_covered, top, 0 * top)
+    height = tops.max(-3) if xp is np else tops.amax(-3)
+    left = room[..., None, None] - height
+    area = cells_m[0] * cells_m[1]
+    space = area * SURFACE_CELLS[0] * SURFACE_CELLS[1] * room
+    volume = (8 * stack.half_x * stack.half_y * (stack.top - stack.bottom) / 2 * stack.is_placed).sum(-1)
+    dead = xp.where((left < MIN_ROOM_M) & (height > 0), left, 0 * left)
+    waste = area * (height.sum((-2, -1)) + dead.sum((-2, -1))) - volume
+    walls = cells_m[1] * abs(height[..., 1:, :] - height[..., :-1, :]).sum((-2, -1))
+    walls = walls + cells_m[0] * abs(height[..., 1:] - height[..., :-1]).sum((-2, -1))
+    return waste / space, WALL_DEPTH_M * walls / space
 
 
 def compute_overhang(stack: Stack, field: PalletField) -> Array:

@@ -12,6 +12,8 @@ from sim.geometry.rotations import compute_tilt_cosine, rotate
 from sim.scenes.palletise import geometry
 from sim.scenes.palletise.geometry import PalletField, Stack
 
+MAX_PLACED_COST = 1.5
+MISSING_COST = 3.0  # more than the worst place
 SAFE_REACH = 0.4  # of the support beyond the middle: a centre of mass is off by up to 20 % of the size
 MIN_UPRIGHT_COSINE = float(np.cos(np.radians(10)))
 
@@ -20,8 +22,9 @@ MIN_UPRIGHT_COSINE = float(np.cos(np.radians(10)))
 class PalletiseTask:
     """Stack an order low, dense and supported. Costs are shares of the whole order.
 
-    A carton that is not on the pallet costs its share of the volume. A placed one costs its height,
-    the part of its base that nothing supports, its tilt, and what reaches beyond the limits.
+    A carton that is not on the pallet costs most, by its share of the volume. A placed one costs its height,
+    the part of its base that nothing supports, its tilt, and what reaches beyond the limits. Space
+    that later cartons cannot use costs its share of the space below the height limit.
     """
 
     cost_unit_m: float = 1.0
@@ -30,6 +33,7 @@ class PalletiseTask:
     support_weight: float = 0.6
     centre_weight: float = 0.6  # of the distance of the middle from the end of its support
     corner_weight: float = 0.3  # of the distance from a corner of the pallet
+    waste_weight: float = 2.0  # of space that no carton can fill, and of steps of the surface
     limit_weight: float = 10.0  # of the distance beyond a limit [1/m]
     violation_weight: float = 1.0
     num_goal_features = 5
@@ -53,7 +57,7 @@ class PalletiseTask:
             field: of `get_cost_field`.
 
         Returns:
-            (...) cost; 0 if the order has no height, and 1 or more if nothing is placed.
+            (...) cost; 0 if the order has no height, and 3 if nothing is placed.
         """
         stack = geometry.measure_stack(bodies, field)
         half = bodies.half_extents
@@ -66,8 +70,9 @@ class PalletiseTask:
         placed = placed + self.centre_weight * clamp(SAFE_REACH - reach, 0)
         placed = placed + self.corner_weight * depth / (field.half[..., 0] + field.half[..., 1])
         xp = get_namespace(share)
-        cost = xp.where(stack.is_placed, xp.minimum(placed, 0 * placed + 1.5), 0 * placed + 1.5)
-        return (share * cost).sum(-1)
+        cost = xp.where(stack.is_placed, xp.minimum(placed, 0 * placed + MAX_PLACED_COST), 0 * placed + MISSING_COST)
+        waste, walls = geometry.measure_surface(stack, field)
+        return (share * cost).sum(-1) + self.waste_weight * (waste + walls)
 
     def _measure_support(self, stack: Stack, field: PalletField) -> tuple[Array, Array]:
         xp = get_namespace(stack.x)
