@@ -214,6 +214,8 @@ def collect_shard(config: CollectConfig, file: Path, number: int, extra_behaviou
         policy = _get_policy(name, extra_behaviours.get(name) or env.scene.behaviours[name])
         steps = min(left, getattr(policy, "collection_steps", None) or env.scene.episode_steps) - 1
         recorder = _record_episode(env, policy, layout, steps, rng, images)
+        if left - len(recorder.poses) == 1 and len(recorder.poses) > 2:  # a single state would be left, which is no episode
+            recorder.drop_last_state()
         episodes.append(recorder.make_episode(name))
         left -= len(episodes[-1])
     write_shard(file, episodes, first_episode=number * 10_000, num_bodies=env.scene.max_dynamic)

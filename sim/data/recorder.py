@@ -60,6 +60,13 @@ class EpisodeRecorder:
         """
         self.actions.append(np.asarray(action, np.float32))
 
+    def drop_last_state(self) -> None:
+        """Drop the last state and the action that led to it."""
+        columns = self.images.columns.values() if self.images else ()
+        for values in (self.poses, self.twists, self.actions, self.infos, self.times_s, self.present, self.inertias, *columns):
+            if values:
+                values.pop()
+
     def make_episode(self, behaviour: str) -> Episode:
         """Make the episode. It is a success if the last state is a success.
 
