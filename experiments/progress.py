@@ -10,13 +10,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from worldmodels.training.loop import ValidationResult
 
 CACHED_STEP_S = 2.0  # a shorter step was finished before, and is no evidence of the pace
+LOG_INTERVAL_S = 60.0  # between lines without a terminal
 PRIOR_WEIGHT_S = 600.0  # of the expected pace: the first steps are weak evidence
 ProgressCallback = Callable[..., None]  # done, total, and a ValidationResult or nothing
 
 
 @contextmanager
 def show_progress_bars(console: Console) -> Iterator[Callable[[str], ProgressCallback]]:
-    """Show progress bars that are added by title; without a terminal, one line each at the end."""
+    """Show progress bars that are added by title; without a terminal, a line each minute, and one at the end."""
     columns = (
         TextColumn("{task.description:<34}"),
         BarColumn(),
@@ -29,9 +30,14 @@ def show_progress_bars(console: Console) -> Iterator[Callable[[str], ProgressCal
 
         def add_bar(title: str) -> ProgressCallback:
             task = progress.add_task(title, total=None, note="")
+            last_line_s = time.monotonic()
 
             def update_bar(done: int, total: int, validation: ValidationResult | None = None) -> None:
+                nonlocal last_line_s
                 progress.update(task, completed=done, total=total)
+                if not console.is_terminal and time.monotonic() - last_line_s > LOG_INTERVAL_S:
+                    last_line_s = time.monotonic()
+                    console.print(f"{title}: {done:,} of {total:,}")
                 if validation is not None:
                     errors_mm = validation.scenes_mm.values() or (validation.validation_mm,)
                     error_text = f"{validation.metric} after 2 s {', '.join(f'{error_mm:.0f}' for error_mm in errors_mm)} mm"

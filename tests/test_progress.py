@@ -54,3 +54,14 @@ def test_parallel_steps_count_in_the_estimate_and_cached_steps_do_not(monkeypatc
         now[0] += 600.0 * (number % 2 == 0)  # two at a time, as fast as expected
         run_progress.mark_done(str(number), duration_s=600.0)
     assert text.getvalue().splitlines()[-1] == "16 of 20 steps, about 20 min left"
+
+
+def test_without_a_terminal_a_line_each_minute_shows_the_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    text, now_s = io.StringIO(), [0.0]
+    monkeypatch.setattr("experiments.progress.time.monotonic", lambda: now_s[0])
+    with show_progress_bar(Console(file=text, width=120), "collect") as update:
+        for step in range(1, 13):
+            now_s[0] += 10.0
+            update(1000 * step, 12_000)
+    lines = [line for line in text.getvalue().splitlines() if " of " in line]
+    assert lines == ["collect: 7,000 of 12,000"]
