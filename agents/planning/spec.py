@@ -78,7 +78,7 @@ class PlannerSpec:
         priors = [scene.behaviours["scripted"]() if search.needs_prior else None for _ in range(count)]
         model = self._load_model(count > 1)
         long_search = None
-        if scene.max_loads and not scene.is_skill:  # pushing needs detours; traffic is unpredictable
+        if scene.max_loads and not scene.make_world:  # pushing needs detours; traffic and a belt leave no time for them
             # Half the samples with twice the horizon take the same number of model steps.
             samples = max(2, self.config.samples // 2)
             long_search = search(replace(self.config, samples=samples, horizon=2 * self.config.horizon))
